@@ -13,11 +13,11 @@ from bench.errors import UserError
 from bench.recordings.recording import open_recording
 from bench.reports.facts import Fact
 from bench.reports.rows import RunRow
-from bench.reports.run_view import RunView
+from bench.reports.run_view import read_view
 from bench.stats.comparison import differing, run_settings
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import list_runs
-from bench.store.runs import StoredRun, list_shards, read_runs
+from bench.store.runs import list_shards
 
 
 class InventoryRow(RunRow):
@@ -103,12 +103,7 @@ def stored_recordings(folder: Path) -> list[RecordingRow]:
 
 def stored_runs(folder: Path) -> list[InventoryRow]:
     """Return the runs and unmerged shards at any depth below a folder, sorted by path."""
-    rows: list[InventoryRow] = []
-    for run in read_runs(
-        run_folders(folder), lambda path, error: rows.append(unreadable_row(path, error))
-    ):
-        rows.append(inventory_row(run))
-    return with_differing(rows)
+    return with_differing(map(read_row, run_folders(folder)))
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -131,12 +126,11 @@ def with_differing(rows: Iterable[InventoryRow]) -> list[InventoryRow]:
     return rows
 
 
-def unreadable_row(path: Path, error: UserError) -> InventoryRow:
-    """Return the row of a run that cannot be read."""
-    return InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
-
-
-def inventory_row(run: StoredRun) -> InventoryRow:
-    """Return the row of a run; `differs` is set by `with_differing`."""
-    part = run.manifest.part
-    return InventoryRow.of(RunView(run), shard=str(part) if part else None)
+def read_row(path: Path) -> InventoryRow:
+    """Return the row of the run in a folder, readable or not; `with_differing` sets `differs`."""
+    try:
+        run = read_view(path)
+        part = run.manifest.part
+        return InventoryRow.of(run, shard=str(part) if part else None)
+    except UserError as error:
+        return InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))

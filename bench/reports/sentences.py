@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.engine.asking import CheckedStrategy
+from bench.reports.formats import percent_text
 from bench.running.classify import Answer
 from bench.running.second import strategy_of
 from bench.stats.agreement import (
@@ -87,8 +88,8 @@ def _trained(trained_on: str | None) -> str:
 def _accuracy(summary: Summary, decided: Decisions) -> str:
     right, n = int(decided.correct.sum()), len(decided)
     chance = summary.metrics.chance
-    guessing = "" if chance is None else f"; guessing would be right for {_percent(chance)} %"
-    return f"It was right for {right:,} of {n:,} ({_percent(right / n)} %){guessing}."
+    guessing = "" if chance is None else f"; guessing would be right for {percent_text(chance)} %"
+    return f"It was right for {right:,} of {n:,} ({percent_text(right / n)} %){guessing}."
 
 
 def _interval(manifest: Manifest, summary: Summary, stopped: QuestionAnswer | None) -> str:
@@ -97,13 +98,9 @@ def _interval(manifest: Manifest, summary: Summary, stopped: QuestionAnswer | No
     valid = ", valid although the result ended the run" if stopped else ""
     held = "this noise and these prompts" if manifest.on_draws else "these prompts"
     return (
-        f"Of all images of this kind, with {held}, it would be right for {_percent(low)} to"
-        f" {_percent(high)} % (95 % interval{valid})."
+        f"Of all images of this kind, with {held}, it would be right for {percent_text(low)} to"
+        f" {percent_text(high)} % (95 % interval{valid})."
     )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
 
 
 HOW = " (`bench run … --again 60` measures it)"
@@ -155,10 +152,10 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
 
 def audit_sentence(audit: Audit) -> str:
     """Return the agreement of audited images with the full sweep, and its interval for all."""
-    low, high = (_percent(end) for end in audit.agreement_ci95)
+    low, high = (percent_text(end) for end in audit.agreement_ci95)
     tied = ""
     if audit.same_or_tied is not None and audit.same_or_tied_ci95 is not None:
-        at_least = _percent(audit.same_or_tied_ci95[0])
+        at_least = percent_text(audit.same_or_tied_ci95[0])
         tied = (
             f" Counting a class that is worse by at most {audit.tie:g} as the same:"
             f" {audit.same_or_tied:,}, at least {at_least} %."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -109,22 +110,48 @@ def per_class(decided: Decisions, classes: Sequence[str]) -> list[ClassFigures]:
     return rows
 
 
-def confusion(decided: Decisions, n_classes: int) -> Ints:
-    """Return the confusion matrix, int64 [true, predicted]; failed samples are left out."""
-    matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
+class Confusions(NamedTuple):
+    """Number of scored images of each pair of classes that occurs, sorted; all int64 [pairs]."""
+
+    true: Ints
+    predicted: Ints
+    counts: Ints
+
+    def square(self, classes: Ints) -> Ints:
+        """Return the confusion matrix of some classes, int64 [true, predicted]."""
+        place = np.full(max([*classes, *self.true, *self.predicted], default=-1) + 1, -1)
+        place[classes] = np.arange(len(classes))
+        rows, columns = place[self.true], place[self.predicted]
+        inside = (rows >= 0) & (columns >= 0)
+        matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        matrix[rows[inside], columns[inside]] = self.counts[inside]
+        return matrix
+
+    def totals(self, n_classes: int) -> Ints:
+        """Return the number of scored images of each true class, int64 [classes]."""
+        return np.bincount(self.true, self.counts, n_classes).astype(np.int64)
+
+
+def confusions_of(decided: Decisions) -> Confusions:
+    """Count the pairs of true and predicted class; failed samples are left out.
+
+    A matrix of 5,000 classes would take 200 MB, and sorting it as much again.
+    """
     scored = decided.predictions != FAILED
-    np.add.at(matrix, (decided.labels[scored], decided.predictions[scored]), 1)
-    return matrix
+    true, predicted = decided.labels[scored], decided.predictions[scored]
+    width = int(predicted.max(initial=0)) + 1
+    pairs, counts = np.unique(true * width + predicted, return_counts=True)
+    return Confusions(*np.divmod(pairs, width), counts)
 
 
 def worst_confusions(
-    matrix: Ints, classes: Sequence[str], most: int = 5
+    confusions: Confusions, classes: Sequence[str], most: int = 5
 ) -> list[tuple[str, str, int]]:
     """Return (true, predicted, count) of the most frequent confusions, worst first."""
-    matrix = matrix * ~np.eye(len(matrix), dtype=bool)
-    worst = np.argsort(-matrix, axis=None, kind="stable")[:most]
-    pairs = zip(*np.unravel_index(worst, matrix.shape), strict=True)
-    return [(classes[t], classes[p], int(matrix[t, p])) for t, p in pairs if matrix[t, p]]
+    wrong = np.flatnonzero(confusions.true != confusions.predicted)
+    worst = wrong[np.argsort(-confusions.counts[wrong], kind="stable")[:most]].tolist()
+    rows = zip(*(column[worst].tolist() for column in confusions), strict=True)
+    return [(classes[true], classes[predicted], count) for true, predicted, count in rows]
 
 
 def cost(
@@ -217,7 +244,7 @@ def statistics(
     return Statistics(
         metrics=metrics(decided, classes, items),
         per_class=per_class(decided, classes),
-        confusion=confusion(decided, len(classes)).tolist(),
+        confusion=confusions_of(decided).square(np.arange(len(classes))).tolist(),
         repeatability=repeatable,
         **without_none(per_group=groups or None, probability=probable),
     )

@@ -15,16 +15,15 @@ from bench.reports.comparisons import compare
 from bench.reports.figures.images import Images
 from bench.reports.inventory import (
     InventoryRow,
-    inventory_row,
+    read_row,
     run_folders,
-    unreadable_row,
     with_differing,
 )
 from bench.reports.run_view import RunView, read_decided_run
 from bench.reports.study.figures import StudyPart, study_part
 from bench.stats.comparison import Comparison
 from bench.store.calibrations import CALIBRATION, Calibrated, find_calibrations
-from bench.store.folder import folders_with
+from bench.store.folder import MANIFEST, folders_with
 from bench.store.runs import read_run
 from bench.store.studies import STUDY, Study, list_studies, read_study
 
@@ -79,6 +78,7 @@ class Stored:
     def __init__(self, results: Path, data_dirs: Mapping[str, str]) -> None:
         self.results = results
         self.images = Images(data_dirs)
+        self._paths: dict[str, Path] = {}
         self._lines: dict[Path, _Reading[InventoryRow]] = {}
         self._studies: dict[str, _Reading[StudyPart]] = {}
         # Read again where the stamp of a file changed.
@@ -90,19 +90,17 @@ class Stored:
 
     def lines(self) -> list[InventoryRow]:
         """Return the current runs, sorted by path."""
-        paths = run_folders(self.results)
+        paths = self._walk()
         self._lines = {path: self._lines[path] for path in paths if path in self._lines}
-        lines = [
-            _read_if_changed(self._lines, path, read_stamp(path), partial(self._read, path))
-            for path in paths
-        ]
-        return with_differing(lines)
+        return with_differing(map(self._line_of, paths))
 
-    def _read(self, path: Path) -> InventoryRow:
-        try:
-            return inventory_row(read_run(path))
-        except UserError as error:
-            return unreadable_row(path, error)
+    def _walk(self) -> list[Path]:
+        paths = run_folders(self.results)
+        self._paths = {path.relative_to(self.results).as_posix(): path for path in paths}
+        return paths
+
+    def _line_of(self, path: Path) -> InventoryRow:
+        return _read_if_changed(self._lines, path, read_stamp(path), partial(read_row, path))
 
     def key(self, row: InventoryRow) -> str:
         """Return a run's folder relative to the results, as in addresses."""
@@ -129,11 +127,8 @@ class Stored:
         )
 
     def line(self, key: str) -> InventoryRow:
-        """Return a run of the list; UserError if there is none with this key."""
-        lines = {self.key(row): row for row in self.lines()}
-        if key not in lines:
-            raise UserError(f"There is no run {key!r} in {self.results}.")
-        return lines[key]
+        """Return the row of a run without `differs`; UserError if there is none with this key."""
+        return self._line_of(self.path(key))
 
     def run(self, key: str) -> RunView:
         """Return a run with its decisions; UserError if it is missing, damaged, or undecided."""
@@ -150,8 +145,16 @@ class Stored:
         return self._comparisons(*paths, *map(read_stamp, paths))
 
     def path(self, key: str) -> Path:
-        """Return a run's folder; UserError if there is none with this key."""
-        return Path(self.line(key).path)
+        """Return a run's folder; UserError if there is none with this key.
+
+        The results are walked through only if the folder is not known yet or is gone.
+        """
+        path = self._paths.get(key)
+        if path is None or path.is_symlink() or not os.path.lexists(path / MANIFEST):
+            self._walk()
+        if key not in self._paths:
+            raise UserError(f"There is no run {key!r} in {self.results}.")
+        return self._paths[key]
 
 
 def read_stamp(path: Path) -> Stamp:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
@@ -57,7 +57,7 @@ class Threads(Actors):
                 with _machine(name):
                     super()._work(job, fetch)
 
-        def fetch(names: Iterable[str]) -> Texts:
+        def fetch(names: Collection[str]) -> Texts:
             assert asked is not None and first is not None
             self.calls += [(first, "texts")] if names else []
             with _machine(first):

@@ -9,10 +9,36 @@ import pytest
 from helpers.runs import a_manifest, a_record
 from PIL import Image
 
+from bench.contracts.strategy import Ints
 from bench.reports.figures.curves import most_confused_classes
 from bench.reports.figures.pictures import as_png, confusion_figure
 from bench.reports.text import shorten
+from bench.stats.metrics import Confusions, confusions_of
 from bench.store.decisions import as_decisions
+
+
+def most_confused(matrix: Ints, most: int) -> list[int]:
+    true, predicted = np.nonzero(matrix)
+    confusions = Confusions(true, predicted, matrix[true, predicted])
+    return list(map(int, most_confused_classes(confusions, len(matrix), most)))
+
+
+def test_the_pairs_of_a_run_make_its_matrix() -> None:
+    labels, predictions = [2, 0, 2, 1, 2], [0, 0, 0, 1, None]
+    records = [
+        a_record(
+            f"x{n}",
+            label,
+            prediction,
+            n_classes=3,
+            error=None if prediction is not None else "unreadable",
+        )
+        for n, (label, prediction) in enumerate(zip(labels, predictions, strict=True))
+    ]
+    confusions = confusions_of(as_decisions(records))
+    assert confusions.square(np.arange(3)).tolist() == [[1, 0, 0], [0, 1, 0], [2, 0, 0]]
+    assert confusions.square(np.array([0, 2])).tolist() == [[1, 0], [2, 0]]
+    assert confusions.totals(4).tolist() == [1, 1, 2, 0]
 
 
 def test_the_most_confused_classes_by_hand() -> None:
@@ -20,9 +46,9 @@ def test_the_most_confused_classes_by_hand() -> None:
     matrix[5, 2] = 4
     matrix[2, 5] = 3
     matrix[7, 1] = 2
-    assert most_confused_classes(matrix, 2).tolist() == [2, 5]
-    assert most_confused_classes(matrix, 4).tolist() == [1, 2, 5, 7]
-    assert most_confused_classes(matrix, 6).tolist() == [
+    assert most_confused(matrix, 2) == [2, 5]
+    assert most_confused(matrix, 4) == [1, 2, 5, 7]
+    assert most_confused(matrix, 6) == [
         0,
         1,
         2,
@@ -30,13 +56,13 @@ def test_the_most_confused_classes_by_hand() -> None:
         5,
         7,
     ]  # filled up from the first
-    assert most_confused_classes(matrix, 20).tolist() == list(range(8))
+    assert most_confused(matrix, 20) == list(range(8))
 
 
 def test_a_single_true_class_with_many_mistakes() -> None:
     matrix = np.zeros((50, 50), np.int64)
     matrix[49, :40] = 1
-    assert most_confused_classes(matrix, 10).tolist() == [*range(9), 49]
+    assert most_confused(matrix, 10) == [*range(9), 49]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from helpers.command import bench
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
 from helpers.runs import store
 
-from bench.reports.inventory import inventory_row, stored_runs
-from bench.store.runs import read_run
+from bench.reports.inventory import read_row, stored_runs
 
 
 def test_every_folder_has_a_row_whatever_its_state(tmp_path: Path) -> None:
@@ -27,7 +26,7 @@ def test_every_folder_has_a_row_whatever_its_state(tmp_path: Path) -> None:
 def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:
     path = store(tmp_path, [0], [0], complete=False)
     (path / "samples.jsonl").write_text("")
-    row = inventory_row(read_run(path))
+    row = read_row(path)
     assert (row.n_samples, row.accuracy) == (0, None)
 
 

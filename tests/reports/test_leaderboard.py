@@ -28,7 +28,7 @@ from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
 from bench.reports.run_view import RunView
 from bench.stats.difference_tests import holm, ranks
-from bench.stats.metrics import confusion, metrics, worst_confusions
+from bench.stats.metrics import confusions_of, metrics, worst_confusions
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import Decisions, as_decisions
@@ -289,7 +289,9 @@ def test_metrics_by_hand() -> None:
     assert found["top5_accuracy"] is None  # of three classes, five are all
     assert metrics(as_decisions(records), "abcdef").plain()["top5_accuracy"] == pytest.approx(4 / 6)
     assert found["chance"] == pytest.approx(1 / 3)
-    assert worst_confusions(confusion(as_decisions(records), 3), ["a", "b", "c"]) == [("a", "b", 1)]
+    assert worst_confusions(confusions_of(as_decisions(records)), ["a", "b", "c"]) == [
+        ("a", "b", 1)
+    ]
     # Wilson 1927, checked against the closed form by hand for 4 of 6.
     low, high = accuracy_interval(4, 6)
     assert (round(low, 4), round(high, 4)) == (0.3, 0.9032)

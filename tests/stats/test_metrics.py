@@ -13,7 +13,7 @@ from helpers.runs import a_record, store
 from sklearn import metrics as sk
 
 from bench.stats.agreement import repeatability
-from bench.stats.metrics import Statistics, confusion, metrics, per_class, statistics
+from bench.stats.metrics import Statistics, confusions_of, metrics, per_class, statistics
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import read_manifest, requested_records
 
@@ -40,7 +40,8 @@ def test_metrics_equal_sklearn(decided: Any) -> None:
         assert [found[name] for name in names] == pytest.approx(wanted[:3])
     assert found["accuracy"] == sk.accuracy_score(true, said) == found["recall_weighted"]
     assert (
-        confusion(as_decisions(decided), 5) == sk.confusion_matrix(true, said, labels=range(5))
+        confusions_of(as_decisions(decided)).square(np.arange(5))
+        == sk.confusion_matrix(true, said, labels=range(5))
     ).all()
 
 

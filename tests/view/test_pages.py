@@ -29,6 +29,7 @@ from bench.errors import UserError
 from bench.reports.figures.images import Images
 from bench.store.columns import FURTHER_LABELS, add_columns
 from bench.store.folder import read_manifest
+from bench.view import stored as stored_room
 from bench.view.pages import Pages
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
@@ -169,6 +170,30 @@ def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
     stored._lines[path].wait = 0.0  # a growing run is looked at again after a while
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
     assert "4 of 4" not in page and "<dd>75.0 (" in page
+
+
+def test_the_page_of_one_run_does_not_look_at_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for every two seconds, also where thousands of runs are stored."""
+    path = store(tmp_path, [0, 1], [0, 1])
+    pages, query = Pages(Stored(tmp_path, {})), {"run": path.name, "live": "1"}
+    assert pages.answer("/run", query).code == 200
+    other = store(tmp_path, [0, 1], [1, 1], seed=1)
+    stamped: list[Path] = []
+
+    def read_stamp(folder: Path) -> stored_room.Stamp:
+        stamped.append(folder)
+        return stored_stamp(folder)
+
+    stored_stamp = stored_room.read_stamp
+    monkeypatch.setattr(stored_room, "read_stamp", read_stamp)
+    assert pages.answer("/run", query).code == 200
+    assert stamped == [path]
+    assert pages.answer("/run", {**query, "run": other.name}).code == 200, "a new run is found"
+    shutil.rmtree(path)
+    assert pages.answer("/run", query).code == 404
+    assert pages.answer("/run", {**query, "run": f"../{tmp_path.name}/{other.name}"}).code == 404
 
 
 def test_an_audit_that_was_made_since_is_shown(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset, shuffle_samples
 from bench.reports.run_view import RunView
+from bench.stats.metrics import Confusions
 from bench.stats.questions import Results, parse_question
 from bench.stats.sequential import interval_course
 from bench.store.cells import read_cells, read_timesteps
@@ -153,18 +154,17 @@ MAX_CLASSES = 100  # up to so many, a picture has all classes
 MOST_CONFUSED = 40  # classes that are drawn where there are more
 
 
-def most_confused_classes(matrix: Ints, most: int = MOST_CONFUSED) -> Ints:
+def most_confused_classes(
+    confusions: Confusions, n_classes: int, most: int = MOST_CONFUSED
+) -> Ints:
     """Return the labels of the most confused classes, sorted, int64 [≤ most].
 
     Confusions are taken in order of decreasing frequency until `most` classes are collected. If
-    there are too few mistakes, the first classes of the dataset fill up. `matrix` has the counts,
-    int64 [true, predicted].
+    there are too few mistakes, the first classes of the dataset fill up.
     """
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    pairs = np.flatnonzero(wrong)
-    order = np.argsort(-wrong.ravel()[pairs], kind="stable")[:most]  # each adds a class or two
-    pairs = pairs[order]
-    classes = np.stack(np.unravel_index(pairs, matrix.shape), axis=1).ravel()
-    chosen = dict.fromkeys([*classes.tolist(), *range(len(matrix))])
+    wrong = np.flatnonzero(confusions.true != confusions.predicted)
+    # Each adds a class or two.
+    worst = wrong[np.argsort(-confusions.counts[wrong], kind="stable")[:most]]
+    classes = np.stack([confusions.true[worst], confusions.predicted[worst]], axis=1).ravel()
+    chosen = dict.fromkeys([*classes.tolist(), *range(n_classes)])
     return np.sort(np.fromiter(chosen, np.int64)[:most])

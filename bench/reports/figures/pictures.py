@@ -27,7 +27,7 @@ from bench.reports.formats import percent_text
 from bench.reports.text import escape_hidden, shorten
 from bench.running.finders import find_dataset
 from bench.running.settings import data_config
-from bench.stats.metrics import confusion
+from bench.stats.metrics import confusions_of
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
@@ -75,10 +75,11 @@ def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | 
     """Draw the confusion matrix, rows are true classes; of many classes the most confused ones."""
     from matplotlib.figure import Figure
 
-    whole = confusion(decided, len(manifest.classes))
-    shown = np.arange(len(whole)) if len(whole) <= MAX_CLASSES else most_confused_classes(whole)
-    matrix = whole[np.ix_(shown, shown)]
-    shares = matrix / whole[shown].sum(axis=1, keepdims=True).clip(min=1)
+    confusions, n_classes = confusions_of(decided), len(manifest.classes)
+    few = n_classes <= MAX_CLASSES
+    shown = np.arange(n_classes) if few else most_confused_classes(confusions, n_classes)
+    matrix = confusions.square(shown)
+    shares = matrix / confusions.totals(n_classes)[shown, None].clip(min=1)
     names = [shorten(manifest.classes[index]) for index in shown]
     cell, size = (0.42, 10) if len(shown) <= MOST_CONFUSED else (0.2, 6)  # inches, points
     side = max(5.0, cell * len(shown) + 2.5)

@@ -78,7 +78,7 @@ class Board:
         page, narrow = layout == "page", layout == "narrow"
         columns: list[Column[BoardLine]] = []
         if page:
-            columns += [Column("key", lambda line: Fact("key", line.key))]
+            columns += [Column("key", lambda line: f"{line.key:>3}")]  # so that B is before AA
         columns += [Column("rank", lambda line: line.row.rank, "rank")]
         if page:
             columns += [Column("run", lambda line: _run_fact(line, link))]

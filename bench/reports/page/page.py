@@ -51,7 +51,7 @@ from bench.reports.sentences import probability_sentence
 from bench.reports.study.figures import StudyPart, find_studies
 from bench.reports.text import Table, with_subject
 from bench.running.command import recording_command
-from bench.stats.metrics import confusion, per_class, worst_confusions
+from bench.stats.metrics import confusions_of, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
@@ -162,10 +162,11 @@ def make_section(
     """Return a run's section; without its opening sentences if the run is `alone` on the page."""
     notes: list[str] = []
     decided, row, stated = run.decided, board_row(run), run.manifest.identity.calibrated
-    matrix = confusion(decided, len(run.classes))
-    shown = most_confused_classes(matrix) if len(matrix) > MOST_CONFUSED else np.arange(len(matrix))
+    confusions, n_classes = confusions_of(decided), len(run.classes)
+    few = n_classes <= MOST_CONFUSED
+    shown = np.arange(n_classes) if few else most_confused_classes(confusions, n_classes)
     names = [run.classes[index] for index in shown]
-    counts, totals = matrix[np.ix_(shown, shown)].tolist(), matrix[shown].sum(axis=1).tolist()
+    counts, totals = confusions.square(shown).tolist(), confusions.totals(n_classes)[shown].tolist()
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
     curves, probable = errors_by_timestep(run), probability_skill(decided, run.manifest, calibrated)
@@ -186,7 +187,7 @@ def make_section(
             prompts=_prompts(run),
             names=names,
             matrix=list(zip(names, counts, totals, strict=True)),
-            worst=worst_confusions(matrix, run.classes, most=10),
+            worst=worst_confusions(confusions, run.classes, most=10),
             risk=risk_sentence(stated, run.manifest.sweep, run.summary),
             risk_warning=risk_warning(run.audit, stated),
             probability=probability_sentence(probable) if probable else None,

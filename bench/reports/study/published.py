@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.discovery.loading import metric_specs
-from bench.reports.formats import NONE
+from bench.reports.facts import Column, Fact, metric_fact, metric_unit
 from bench.reports.study.methods import varied_axes
 from bench.reports.study.rows import StudyRow
-from bench.reports.text import Table
+from bench.reports.text import Table, make_table
 from bench.store.studies import Published
 
 
@@ -19,32 +19,55 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
         return []
     axes = [row.axes for row, _ in figures]
     varied = varied_axes(dict.fromkeys(name for own in axes for name in own), axes)
-    lines, sources, deviations = [], dict[str, None](), dict[str, None]()
+    sources, deviations = dict[str, None](), dict[str, None]()
     for row, figure in figures:
-        run = " ".join(row.axes[name] for name in varied if name in row.axes)
-        lines.append([run or study, *_values(row, figure)])
+        run = _run(row, varied)
         sources[f"Published: {figure.source}."] = None
         deviations |= {f"* {run}: {text}" if run else f"* {text}": None for text in figure.differs}
     below = [*sources, *["What differs from the publication:"] * bool(deviations), *deviations]
-    head = ["run", "metric", "published", "ours", "95 %", "difference", "verdict"]
-    shown = [n for n in range(len(head)) if any(line[n] != NONE for line in lines)]
-    head, lines = [head[n] for n in shown], [[line[n] for n in shown] for line in lines]
-    right, optional = frozenset({"difference"}), ("metric", "95 %", "run")
-    return [Table(f"{study}: published and ours", head, lines, right, optional, below)]
-
-
-def _values(row: StudyRow, figure: Published) -> list[str]:
-    metric, value, ours = metric_specs()[figure.metric], figure.value, row.metric(figure.metric)
-    ends = row.accuracy_ci95 if figure.metric == "accuracy" else None
-    verdict = "rehearsal: not comparable" if figure.rehearsal else NONE
-    if ends and value is not None and not figure.rehearsal:
-        where = "in" if ends[0] <= value <= ends[1] else "outside"
-        verdict = f"published is {where} our interval"
-    return [
-        metric.words,
-        "none at first hand" if value is None else metric.shown(value),
-        NONE if ours is None else metric.shown(ours),
-        "–".join(map(metric.shown, ends)) if ends else NONE,
-        NONE if figure.difference is None else metric.shown(figure.difference, "+"),
-        verdict,
+    columns: list[Column[tuple[StudyRow, Published]]] = [
+        Column("run", lambda pair: _run(pair[0], varied) or study),
+        Column("metric", lambda pair: metric_specs()[pair[1].metric].words),
+        Column("published", _published),
+        Column("ours", _ours),
+        Column("difference", _difference),
+        Column("verdict", lambda pair: _verdict(*pair)),
     ]
+    shown = [c for c in columns if any(c.fact(pair).value is not None for pair in figures)]
+    return [
+        make_table(
+            f"{study}: published and ours", shown, figures, optional=("metric", "run"), below=below
+        )
+    ]
+
+
+def _run(row: StudyRow, varied: Sequence[str]) -> str:
+    return " ".join(row.axes[name] for name in varied if name in row.axes)
+
+
+def _published(pair: tuple[StudyRow, Published]) -> Fact:
+    figure = pair[1]
+    if figure.value is None:
+        return Fact("", "none at first hand")
+    return metric_fact(metric_specs()[figure.metric], figure.value)
+
+
+def _ours(pair: tuple[StudyRow, Published]) -> Fact:
+    row, metric = pair[0], metric_specs()[pair[1].metric]
+    ends = row.accuracy_ci95 if metric.name == "accuracy" else None
+    return metric_fact(metric, row.metric(metric.name), ends)
+
+
+def _difference(pair: tuple[StudyRow, Published]) -> Fact:
+    unit = metric_unit(metric_specs()[pair[1].metric], difference=True)
+    return Fact("difference", pair[1].difference, unit)
+
+
+def _verdict(row: StudyRow, figure: Published) -> str | None:
+    ends, value = row.accuracy_ci95, figure.value
+    if figure.rehearsal:
+        return "rehearsal: not comparable"
+    if ends is None or value is None or figure.metric != "accuracy":
+        return None
+    where = "in" if ends[0] <= value <= ends[1] else "outside"
+    return f"published is {where} our interval"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -10,15 +10,16 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
-from bench.reports.formats import NONE, percent_text
+from bench.reports.facts import Column, Fact, Row, difference_fact, metric_fact, metric_unit
+from bench.reports.formats import NONE
 from bench.reports.study.corruption import CorruptionErrors
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import varied_axes
 from bench.reports.study.published import published_tables
 from bench.reports.study.rows import StudyRow
 from bench.reports.study.shifts import Change
-from bench.reports.text import Table
-from bench.stats.difference_tests import MethodDifference, rank_text
+from bench.reports.text import Table, make_table
+from bench.stats.difference_tests import MethodDifference
 from bench.stats.paired import ALPHA, Difference
 from bench.store.studies import BoardStanding, MethodStanding
 
@@ -77,70 +78,74 @@ def _methods(
     If the study has a stopping rule (`stopped`), ranks and intervals for a fixed number of images
     are left out, because they would be invalid.
     """
-    axes = list(dict.fromkeys(name for method in methods for name in method.axes))
-    varied = varied_axes(axes, [method.axes for method in methods]) or axes[:1]
-    lines = []
-    for method in methods:
-        s = method.shown
-        line = {name: method.axes.get(name, NONE) for name in varied}
-        line |= {
-            "rank": rank_text(method.rank),
-            "acc" if metric.name == "accuracy" else metric.words: metric.shown(s.value),
-            "templates": "–".join(map(metric.shown, s.range_of_templates or ())) or NONE,
-            "95 %": "–".join(map(metric.shown, s.interval)),
-            "±images": metric.shown(s.of_images),
-            "±seeds": NONE if s.of_seeds is None else metric.shown(s.of_seeds),
-            "cost": f"{method.cost:,.0f}",
-            "TFLOP": NONE if method.tflop is None else f"{method.tflop:.3g}",
-            "worst": percent_text(worst.accuracy, worst.accuracy_ci95)
-            if (worst := method.worst_group)
-            else NONE,
-            "runs": str(method.runs)
-            if method.runs == method.declared
-            else f"{method.runs}/{method.declared}",
-            "n": f"{s.images:,}",
-            "trained on": provenance(method.trained_on),
-        }
-        lines.append(line)
-    names = ("±seeds", "templates", "worst", "TFLOP")
-    empty = {name for name in names if all(line[name] == NONE for line in lines)}
-    if "backbone" not in varied:  # evaluations of one network are comparable
-        empty.add("TFLOP")
-    same = {n for n in ("n", "runs", "trained on") if len({line[n] for line in lines}) == 1}
-    without = {"rank", "95 %", "±images"} if stopped else set()
-    without |= set() if metric.sign else {"rank"}
-    head = [name for name in lines[0] if name not in empty | same | without]
-    facts = {"n": "images: {}", "runs": "runs of each: {}", "trained on": "{}"}
-    shared = [text.format(lines[0][name]) for name, text in facts.items() if name in same]
+    names = list(dict.fromkeys(name for method in methods for name in method.axes))
+    varied = varied_axes(names, [method.axes for method in methods]) or names[:1]
+    unit = metric_unit(metric)
+    columns = [_axis_column(name) for name in varied]
+    if metric.sign and not stopped:
+        columns += [Column("rank", lambda m: m.rank, "rank")]
+    columns += [
+        Column(
+            metric.words,
+            lambda m: metric_fact(metric, m.shown.value, None if stopped else m.shown.interval),
+            unit,
+        ),
+        Column("templates", lambda m: _range(metric, m.shown.range_of_templates)),
+    ]
+    if not stopped:
+        columns += [Column("±images", lambda m: Fact("", m.shown.of_images, unit), "number")]
+    columns += [
+        Column("±seeds", lambda m: Fact("", m.shown.of_seeds, unit), "number"),
+        Column("cost", lambda m: m.cost, "cost"),
+        Column("worst", _worst, "share"),
+    ]
+    if "backbone" in varied:  # evaluations of one network are comparable
+        columns.insert(-1, Column("TFLOP", lambda m: m.tflop, "ratio"))
+    empty = ("templates", "±seeds", "worst", "TFLOP")
+    columns = [c for c in columns if c.name not in empty or any(_known(c, methods))]
+    facts: dict[str, Callable[[StudyMethod], str]] = {
+        "images": lambda m: f"{m.shown.images:,}",
+        "runs of each": lambda m: f"{m.runs}" if m.runs == m.declared else f"{m.runs}/{m.declared}",
+        "": lambda m: provenance(m.trained_on),
+    }
+    shared = []
+    for name, text in facts.items():
+        if len({text(method) for method in methods}) == 1:
+            shared.append(f"{name}: {text(methods[0])}" if name else text(methods[0]))
+        else:
+            columns.append(Column(name.split()[0] if name else "trained on", text))
     title = f"{board} ({', '.join(shared)})" if shared else board
-    right = frozenset(
-        name for name in head if name not in (*varied, "templates", "95 %", "trained on")
-    )
-    optional = ("trained on", "runs", "n", "±images", "±seeds", "worst", "templates", "95 %")
-    return Table(
-        title,
-        head,
-        [[line[name].removeprefix(f"{name} ") for name in head] for line in lines],
-        right,
-        tuple(name for name in optional if name in head),
-    )
+    optional = ("trained on", "runs", "images", "±images", "±seeds", "worst, %", "templates")
+    return make_table(title, columns, methods, optional=optional)
+
+
+def _axis_column(name: str) -> Column[StudyMethod]:
+    return Column(name, lambda m: m.axes.get(name, NONE).removeprefix(f"{name} "))
+
+
+def _worst(method: StudyMethod) -> Fact:
+    if (worst := method.worst_group) is None:
+        return Fact("worst", None, "share")
+    return Fact("worst", worst.accuracy, "share", worst.accuracy_ci95)
+
+
+def _known(column: Column[StudyMethod], methods: Sequence[StudyMethod]) -> list[bool]:
+    return [column.fact(method).value is not None for method in methods]
+
+
+def _range(metric: MetricSpec, ends: tuple[float, float] | None) -> str | None:
+    return None if ends is None else "–".join(map(metric.shown, ends))
 
 
 def _standing(board: BoardStanding) -> Table:
-    head = ["method", "acc", "95 %", "images", "shown", "after"]
-    lines = [
-        [
-            method.method,
-            f"{100 * method.accuracy:.1f}",
-            "–".join(f"{100 * end:.1f}" for end in method.anytime_ci95),
-            f"{method.images:,}",
-            _shown(method),
-            NONE if method.shown_after is None else f"{method.shown_after:,}",
-        ]
-        for method in board.methods
+    columns: list[Column[MethodStanding]] = [
+        Column("method", lambda m: m.method),
+        Column("accuracy", lambda m: Fact("", m.accuracy, "share", m.anytime_ci95), "share"),
+        Column("images", lambda m: m.images, "count"),
+        Column("shown", _shown),
+        Column("after", lambda m: m.shown_after, "count"),
     ]
-    title = f"{board.board}: verdicts on images in random order"
-    return Table(title, head, lines, frozenset({"acc", "images", "after"}))
+    return make_table(f"{board.board}: verdicts on images in random order", columns, board.methods)
 
 
 def _shown(method: MethodStanding) -> str:
@@ -155,24 +160,31 @@ def _shown(method: MethodStanding) -> str:
 
 
 def _differences(title: str, pairs: Sequence[MethodDifference], metric: MetricSpec) -> Table:
-    points = "points" if metric.unit == "share" else "difference"
-    head = ["B", "less A", points, "95 %", "p", "p, Holm", "verdict"]
-    lines = [
-        [
-            pair.b,
-            pair.a,
-            *_with_sign(metric, pair.difference),
-            _p(pair.difference.p),
-            _p(pair.p_holm),
-            _verdict(pair, metric),
-        ]
-        for pair in sorted(pairs, key=lambda pair: (pair.p_holm or 0, pair.difference.p or 0))
+    columns: list[Column[MethodDifference]] = [
+        Column("B", lambda pair: pair.b),
+        Column("less A", lambda pair: pair.a),
+        _change_column("difference", lambda pair: pair.difference, metric),
+        Column("p", lambda pair: pair.difference.p, "p"),
+        Column("p, Holm", lambda pair: pair.p_holm, "p"),
+        Column("verdict", lambda pair: _verdict(pair, metric)),
     ]
-    return Table(title, head, lines, frozenset(head[2:6]), ("p", "95 %"))
+    first = sorted(pairs, key=lambda pair: (pair.p_holm or 0, pair.difference.p or 0))
+    return make_table(title, columns, first, optional=("p",))
 
 
-def _p(p: float | None) -> str:
-    return NONE if p is None else f"{p:.2g}"
+def _change_column(
+    name: str, of: Callable[[Row], Difference | None], metric: MetricSpec
+) -> Column[Row]:
+    """Return a column of differences with their intervals."""
+    unit = metric_unit(metric, difference=True)
+
+    def fact(row: Row) -> Fact:
+        difference = of(row)
+        if difference is None:
+            return Fact(name, None, unit)
+        return difference_fact(metric, difference, name)
+
+    return Column(name, fact, unit)
 
 
 def _verdict(pair: MethodDifference, metric: MetricSpec) -> str:
@@ -186,71 +198,68 @@ def _verdict(pair: MethodDifference, metric: MetricSpec) -> str:
 
 
 def _changes(changes: Sequence[Change], metric: MetricSpec) -> Table:
-    points = "points" if metric.unit == "share" else "difference"
-    head = ["method", "usual", "shifted", "before", "after", points, "95 %"]
+    def value(change: Change, number: float) -> Fact:
+        return Fact("", number, metric_unit(metric, difference=change.less is not None))
+
+    columns: list[Column[Change]] = [
+        Column("method", lambda c: c.method + (f" less {c.less}" if c.less else "")),
+        Column("usual", lambda c: c.usual),
+        Column("shifted", lambda c: c.shifted),
+        Column("before", lambda c: value(c, c.before), metric_unit(metric)),
+        Column("after", lambda c: value(c, c.after), metric_unit(metric)),
+        _change_column("change", lambda c: c.change, metric),
+    ]
     text = (
         "Each interval is for one change, over other images. Corrupted images are paired with the"
         " clean ones, and two methods with each other on the same images."
     )
-    if with_reference := any(change.robustness for change in changes):
-        head += ["expected", "effective", "effective, 95 %"]
+    if any(change.robustness for change in changes):
+        columns += [
+            Column("expected", lambda c: c.robustness and c.robustness.expected, "share"),
+            _change_column("effective", _effective, metric),
+        ]
         text += (
             " The expected accuracy is by a line through the reference models' accuracies before"
             " and after the shift, in logits (Taori et al. 2020). Effective robustness is the"
             " accuracy minus the expected one, with an interval for this line."
         )
-    lines = []
-    for change in changes:
-        less = "" if change.less is None else f" less {change.less}"
-        values = [
-            metric.shown(value, "+" if less else "") for value in (change.before, change.after)
-        ]
-        values += _with_sign(metric, change.change)
-        if (robustness := change.robustness) is not None:
-            effective = _with_sign(metric, robustness.effective)
-            values += [metric.shown(robustness.expected), *effective]
-        elif with_reference:
-            values += [NONE] * 3
-        lines.append([f"{change.method}{less}", change.usual, change.shifted, *values])
     title = f"Change in {metric.words} under a shift"
-    right = frozenset(head) - {"method", "usual", "shifted", "95 %", "effective, 95 %"}
-    return Table(title, head, lines, right, ("usual",), [text])
+    return make_table(title, columns, changes, optional=("usual",), below=[text])
 
 
-def _with_sign(metric: MetricSpec, difference: Difference) -> list[str]:
-    """Return a difference and its interval as two fields."""
-    ends = " to ".join(metric.shown(end, "+") for end in difference.interval)
-    return [metric.shown(difference.estimate, "+"), ends]
+def _effective(change: Change) -> Difference | None:
+    return None if change.robustness is None else change.robustness.effective
 
 
 def _corruption(
     board: str, methods: Sequence[CorruptionErrors], metric: MetricSpec
 ) -> Iterator[Table]:
-    severities = list(methods[0].severities)
-    head = ["method", "clean", *severities, "mean", "95 %"]
-    lines = [
-        [
-            m.method,
-            NONE if m.clean is None else metric.shown(m.clean),
-            *(metric.shown(m.severities[name]) for name in severities),
-            metric.shown(m.error),
-            "–".join(map(metric.shown, m.interval)),
-        ]
-        for m in methods
-    ]
+    unit = metric_unit(metric)
+
+    def severity(name: str) -> Column[CorruptionErrors]:
+        return Column(name, lambda m: Fact("", m.severities[name], unit), "number")
+
+    def method_column(index: int) -> Column[str]:
+        of = methods[index]
+        return Column(of.method, lambda name: Fact("", of.corruptions[name], unit), "number")
+
     text = (
         f"{error_words(metric)}, on {methods[0].images:,} images by severity: the mean over"
         f" {len(methods[0].corruptions)} corruptions. The last mean, over all severities, is the"
         " mean corruption error; it is not divided by another model's."
     )
-    title = f"{board}: errors under corruption"
-    yield Table(title, head, lines, frozenset(head[1:-1]), below=[text])
-    lines = [
-        [name, *(metric.shown(m.corruptions[name]) for m in methods)]
-        for name in methods[0].corruptions
+    columns: list[Column[CorruptionErrors]] = [
+        Column("method", lambda m: m.method),
+        Column("clean", lambda m: m.clean, unit),
+        *map(severity, methods[0].severities),
+        Column("mean", lambda m: Fact("", m.error, unit, m.interval), unit),
     ]
-    head = ["corruption", *(m.method for m in methods)]
-    yield Table(f"{board}: error by corruption, %", head, lines, frozenset(head[1:]))
+    yield make_table(f"{board}: errors under corruption", columns, methods, below=[text])
+    by_name: list[Column[str]] = [
+        Column("corruption", lambda name: name),
+        *map(method_column, range(len(methods))),
+    ]
+    yield make_table(f"{board}: error by corruption, %", by_name, methods[0].corruptions)
 
 
 def error_words(metric: MetricSpec) -> str:

@@ -18,7 +18,7 @@ from bench.reports.sentences import probability_sentence
 from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
 from bench.running.command import removed_from
 from bench.stats.measures import MeasuredMetric
-from bench.stats.metrics import Statistics, confusion, worst_confusions
+from bench.stats.metrics import Statistics, confusions_of, worst_confusions
 from bench.stats.probability import Probability
 from bench.store.folder import read_manifest, read_records
 from bench.store.summary import Ends
@@ -57,8 +57,7 @@ def print_run(run: RunView, resumed: bool = False) -> None:
     facts = [*run.scores[:1], *run.averages, *run.scores[1:]]
     print_rows(["metric", "value"], [[fact.label, fact.line] for fact in facts])
     terminal.print()
-    matrix = confusion(run.decided, len(manifest.classes))
-    if confusions := worst_confusions(matrix, manifest.classes):
+    if confusions := worst_confusions(confusions_of(run.decided), manifest.classes):
         print_rows(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(run)
     if (stated := manifest.identity.calibrated) is not None:

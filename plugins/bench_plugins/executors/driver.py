@@ -28,7 +28,6 @@ from bench_plugins.executors.messages import Answer, Ended, Job, Report, WorkerP
 from bench_plugins.executors.ray import Actors, Connection, connect, nodes, plan_workers
 
 logger = logging.getLogger("bench.workers")
-EXTRA = "pip install 'diffusion-classifier-bench[ray]'"
 IN_FLIGHT = 2  # blocks per worker, so that the next one is there before it is needed
 SPEEDS_EVERY = 10.0  # seconds between log entries about the workers' speed
 PATIENCE = 120.0  # seconds without a prepared worker before a warning
@@ -53,16 +52,12 @@ class RayExecutor(Executor[PreparedRun]):
         ray_address: str | None = None,
     ) -> None:
         if find_spec("ray") is None:
-            raise UserError(f"--executor ray needs the extra `ray`: {EXTRA}")
+            extra = "pip install 'diffusion-classifier-bench[ray]'"
+            raise UserError(f"--executor ray needs the extra `ray`: {extra}")
         if device is not None and ":" in device:
             raise UserError(
                 f"--device {device} names one device, but every Ray worker gets its own: use"
                 f" --device {device.partition(':')[0]}."
-            )
-        if ray_address is not None and "://" in ray_address:
-            raise UserError(
-                f"--ray-address {ray_address}: Ray's client is not supported. Run this command on a"
-                " machine of the cluster, with --ray-address auto or HOST:PORT."
             )
         self.device, self.workers, self.address = device, workers, ray_address
         self._connection: Connection | None = None
@@ -72,7 +67,7 @@ class RayExecutor(Executor[PreparedRun]):
         most = len(run.sample_ids)
         workers = min(self.workers, most) if isinstance(self.workers, int) else self.workers
         with stdout_to_stderr():  # Ray prints messages, but stdout is for results
-            self._connection = self._connection or connect(self.address, workers)
+            self._connection = self._connection or connect(self.address, self.workers)
             layout = plan_workers(nodes(), workers, self.device, own=self.address is None)
         return Driver(run, Actors(self._connection, layout, most))
 

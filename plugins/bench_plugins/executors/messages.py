@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.running.question import PreparedRun
 
 Texts = Mapping[str, NDArray[np.uint8]]  # encoded prompts: file name → content
-Fetch = Callable[[Iterable[str]], Texts]
+Fetch = Callable[[Collection[str]], Texts]
 """Waits until another worker has loaded the model, and returns its encoded prompts by file name."""
 Block = tuple[tuple[str, str], ...]  # images: id, and the driver's `Split.hash_sample`
 

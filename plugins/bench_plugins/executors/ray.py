@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -209,8 +209,8 @@ def connect(address: str | None, workers: int | str | None) -> Connection:
         )
     failure = f"--ray-address {address}: no Ray cluster answers there"
     if address != "auto":  # Ray itself would retry an unreachable address for long
-        host, colon, port = address.rpartition(":")
-        if not colon or not port.isdecimal():
+        host, _, port = address.rpartition(":")
+        if not host or "/" in host or not port.isdecimal():
             raise UserError(
                 f"--ray-address {address}: must be auto, or HOST:PORT of the cluster's head node."
             )
@@ -298,7 +298,7 @@ class Actors:
         self._stdout.close()
 
 
-def _texts(actor: Any, names: Iterable[str]) -> Texts:
+def _texts(actor: Any, names: Collection[str]) -> Texts:
     """Return an actor's encoded prompts; empty if the actor has ended."""
     import ray
 

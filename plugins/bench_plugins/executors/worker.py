@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
@@ -75,7 +75,7 @@ class Worker:
         """
         self._blocks.put(block)
 
-    def texts(self, names: Iterable[str]) -> Texts:
+    def texts(self, names: Collection[str]) -> Texts:
         """Return encoded prompts by file name, once the model is loaded.
 
         They are memory-mapped: they are read only when they are sent.

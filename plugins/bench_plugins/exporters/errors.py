@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +39,20 @@ Errors = NDArray[np.float32]
 class ErrorDataset(Exporter):
     """A recorded run as a dataset: a card, a Croissant description, documents and errors.
 
-    It has no image, and no absolute path of this machine. `licence` is that of the errors, as SPDX
-    id. With `bits`, errors are rounded to 2^-bits of their draw's standard deviation over the
-    prompts; None: they are exact.
+    It has no image, and no absolute path of this machine.
+
+    Args:
+        licence: licence of the errors, as SPDX id such as CC-BY-4.0.
+        bits: round errors to 2^-bits of their draw's standard deviation over the prompts, 4 to 16;
+            the folder has a run id of its own. By default they are exact.
     """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "errors",
+        "summary": "every recorded error as a dataset with a Croissant file, for others to replay",
+        "repository": "dataset",
+        "several": True,
+    }
 
     def __init__(self, licence: str | None = None, bits: int | None = None) -> None:
         if bits is not None and not 4 <= bits <= 16:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench import __version__
 from bench.contracts.exporters import Exporter
@@ -40,6 +40,14 @@ _UNUSUAL = re.compile(r"[^\w.+-]")  # characters to avoid in the name of a folde
 
 class EveryEvalEver(Exporter):
     """A document with one result per metric, and JSON Lines with one line per image."""
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "every-eval-ever",
+        "summary": "a document and a line per image for the database of that name"
+        " (arXiv 2606.14516)",
+        "several": True,
+        "adds": True,
+    }
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write both files at their paths in the database; UserError if the run is incomplete."""

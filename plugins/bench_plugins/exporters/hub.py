@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import provenance
@@ -24,6 +25,11 @@ class ModelIndex(Exporter):
     It states the dataset's version, split, fingerprint and number of images, the strategy with its
     parameters, and the cost.
     """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "model-index",
+        "summary": "the YAML of a model card on the Hugging Face Hub",
+    }
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write the header; UserError if the run is incomplete."""
@@ -83,9 +89,17 @@ class EvalResults(Exporter):
     """An entry of `.eval_results/`, whose value is the accuracy from 0 to 1.
 
     An entry holds a single value, so strategy, cost and interval are stated in its notes.
-    `hub_dataset` is the id of the benchmark on the Hub (None: the registered source of the run's
-    dataset), and `task` that of the task in the benchmark.
+
+    Args:
+        hub_dataset: the benchmark on the Hub, OWNER/NAME; by default the source of the dataset.
+        task: the id of the task in that benchmark.
     """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "eval-results",
+        "summary": "an entry for .eval_results/ in a model's repository on the Hub",
+        "repository": "model",
+    }
 
     def __init__(self, hub_dataset: str | None = None, task: str = "default") -> None:
         self._dataset, self._task = hub_dataset, task

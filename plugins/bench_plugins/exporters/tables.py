@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 from bench.contracts.exporters import Exporter
 from bench.reports.leaderboard.board import make_boards
@@ -16,6 +17,11 @@ from bench.reports.text import csv_text, to_latex
 class ImagesCsv(Exporter):
     """One row per image, safe to open in a spreadsheet."""
 
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "csv",
+        "summary": "one row per image: label, prediction, margin, cost, stability",
+    }
+
     def write(self, run: RunView, folder: Path) -> None:
         """Write the table; UserError if nothing is decided."""
         run.stored.require_decisions()
@@ -25,6 +31,8 @@ class ImagesCsv(Exporter):
 
 class ImagesParquet(Exporter):
     """One row per image, with the run's id in the metadata."""
+
+    spec: ClassVar[dict[str, Any]] = {"name": "parquet", "summary": "the same as csv, typed"}
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write the table; UserError if nothing is decided."""
@@ -41,6 +49,11 @@ class ImagesParquet(Exporter):
 
 class Latex(Exporter):
     """The metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "latex",
+        "summary": "metrics and cost as a table for a paper",
+    }
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write the table; UserError if the run is not complete."""

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from bench import load_run
@@ -46,6 +48,26 @@ def test_guesses_are_uniform_and_move_with_the_seed() -> None:
 
 def flat(*shades: int) -> list[Image.Image]:
     return [Image.new("L", (20, 30), shade) for shade in shades]
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from((1e-3, 1.0, 1e3)))
+def test_the_matrix_product_decides_as_the_distances_do(seed: int, n: int, offset: float) -> None:
+    """Far from the origin too, where a product is inexact, and among means that are equal."""
+    rng = np.random.default_rng(seed)
+    model = NearestMean(None, **MADE)
+    model.texts = [f"class {label:02}" for label in range(n)]
+    model.means = offset + rng.normal(size=(n, 12)).round(1)
+    model.means[n // 2] = model.means[0]
+    rows = np.float32(offset) + rng.normal(size=(7, 12)).astype(np.float32)
+    rows[0] = model.means[0]
+    model.features = lambda images: rows[: len(images)]
+    differences = model.means - rows.astype(np.float64)[:, None]
+    expected = -(differences**2).mean(axis=2).astype(np.float32)
+    for images in (1, 7):
+        scores = model.score([None] * images, model.texts)  # type: ignore[list-item]  # unread
+        assert (scores.argmax(axis=1) == expected[:images].argmax(axis=1)).all()
+        assert scores == pytest.approx(expected[:images], rel=1e-5, abs=1e-9 * offset**2)
 
 
 def test_the_nearest_mean_is_that_of_the_features() -> None:

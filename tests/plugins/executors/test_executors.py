@@ -24,8 +24,8 @@ class TestLocal(ExecutorContract):
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register the executor of docs/testing.md."""
-    text = (ROOT / "docs/testing.md").read_text("utf-8").partition("## An executor")[2]
-    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    text = (ROOT / "docs/testing.md").read_text("utf-8")
+    [code] = re.findall(r"## An executor\n.*?```python\n(.*?)```", text, re.DOTALL)
     made: dict[str, Any] = {"__name__": __name__}
     exec(code, made)
     monkeypatch.setattr(f"{__name__}.Threads", made["Threads"], raising=False)

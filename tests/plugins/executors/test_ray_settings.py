@@ -72,7 +72,6 @@ def test_a_worker_s_own_variables_give_way_to_the_user_s(monkeypatch: pytest.Mon
         (["--executor", "ray", "--workers", "many"], "--workers: "),
         (["--executor", "dask"], "dask"),
         (["--executor", "ray", "--device", "cuda:1"], "use --device cuda"),
-        (["--executor", "ray", "--ray-address", "ray://a:1"], "Ray's client is not supported"),
         (["--executor", "ray", "--slurm", "2"], "--slurm and --executor ray do not go together"),
     ],
 )
@@ -101,7 +100,9 @@ def test_objects_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed")
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:{free}", "127.0.0.1:99999"])
+@pytest.mark.parametrize(
+    "address", ["nowhere", "ray://a:1", ":6379", "127.0.0.1:{free}", "127.0.0.1:99999"]
+)
 def test_an_address_where_nobody_answers_is_refused(address: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused

@@ -179,8 +179,9 @@ def test_the_range_over_templates_is_beside_the_accuracy(tmp_path: Path) -> None
         write_study(writable, study.model_copy(update={"cells": cells, "axes": axes}))
     table = study_tables(study_report(folder))[0]
     place = table.head.index("templates")
-    assert table.head[place - 1] == "acc"
-    assert table.rows[0][place - 1 : place + 1] == ["75.0", "60.0–90.0"]
+    assert table.head[place - 1] == "accuracy, %"
+    accuracy, templates = table.texts[0][place - 1 : place + 1]
+    assert accuracy.startswith("75.0 (") and templates == "60.0–90.0"
     apart = study_tables(study_report(folder, over=["seed"]))[0]
     assert "templates" not in apart.head and len(apart.rows) == 3
 

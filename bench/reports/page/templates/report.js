@@ -8,7 +8,7 @@ function sortBy(head) {
   const numeric = head.classList.contains("number");
   const current = head.getAttribute("aria-sort");
   // Figures are read from the largest; ranks, like names, from the first.
-  const first = numeric && head.textContent.trim() !== "Rank" ? "descending" : "ascending";
+  const first = numeric && head.textContent.trim() !== "rank" ? "descending" : "ascending";
   const opposite = { ascending: "descending", descending: "ascending" };
   const order = opposite[current] ?? first;
   const sign = order === "ascending" ? 1 : -1;
