@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -181,8 +182,8 @@ def kills(arguments: argparse.Namespace) -> None:
                 made, _ = score(f"{folder}/ray", images, draws, 2, watch=killer.watch)
             killer.over.set()
             total += killer.kills
-            again = [str(one.message) for one in said if "scored again" in str(one.message)]
-            lost = sum(int(text.split(" image")[0].split()[-1]) for text in again)
+            texts = " ".join(str(one.message) for one in said)
+            lost = sum(map(int, re.findall(r"(\d+) of its images will be scored again", texts)))
             print(f"| {run} | {killer.kills} | {lost} | {compare(made, wanted)} |", flush=True)
     print(f"\n{total} workers were killed.")
 

@@ -290,7 +290,7 @@ def test_all_that_is_stored_is_read_on_a_read_only_disk(small_disk: Path, tmp_pa
     places |= {"FILE": file, "FILE.toml": study}
 
     def words(asked: tuple[object, ...]) -> list[object]:
-        more = () if "--results" in asked or asked[:1] == ("export",) else results
+        more = () if "--results" in asked or asked[0] == "export" else results
         return [places.get(str(word), word) for word in (*asked, *more)]
 
     repeated = (*digits, "--strategy", "uniform", "--set", "samples=2", *second, "--json")

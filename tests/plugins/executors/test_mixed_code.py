@@ -33,7 +33,7 @@ nodes.wait_for_nodes()
 run = prepare(make_config({**settings, "ray_address": nodes.address}))
 
 def opened(_):
-    driver = RayExecutor().open(run)
+    driver = RayExecutor("cpu", 2, nodes.address).open(run)
     driver.wait_for_all()
     return driver
 

@@ -78,7 +78,7 @@ def test_a_killed_worker_changes_no_answer(
     given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
     run = prepare(make_config({**settings, **given}))
 
-    executor = RayExecutor()
+    executor = RayExecutor("cpu", 2)
 
     def watched(_: object) -> Driver:
         killer.executor = executor.open(run)
@@ -267,7 +267,7 @@ nodes.wait_for_nodes()
 run = prepare(make_config({**settings, "ray_address": nodes.address}))
 
 def opened(_):
-    driver = RayExecutor().open(run)
+    driver = RayExecutor("cpu", 2, nodes.address).open(run)
     driver.wait_for_all()
     return driver
 
