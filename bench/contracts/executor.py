@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
 from bench.contracts.parameters import Spec
-from bench.contracts.strategy import Problem
+
+if TYPE_CHECKING:  # so that listings, which import this module, load no numpy
+    from bench.contracts.decision import Decided
+    from bench.contracts.levels import Levels
+    from bench.contracts.strategy import Problem
 
 
 @dataclass(frozen=True, kw_only=True)

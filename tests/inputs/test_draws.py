@@ -155,5 +155,5 @@ def test_a_bank_without_noise_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_noise_file_cannot_be_antithetic() -> None:
-    with pytest.raises(UserError, match=r"^--plan: antithetic.*--noise"):
+    with pytest.raises(UserError, match=r"^--noise and --plan antithetic exclude each other"):
         make_config({"dataset": "digits", "noise": "bank.safetensors", "plan": "antithetic"})

@@ -98,9 +98,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     save_file({"noise": torch.randn(10, 1, 8, 8)}, root / "noise.safetensors")
     pipe: Any = diffusers.DiffusionPipeline.from_pretrained(save_indexed(root / "whole"))
     save_lora(pipe, root / "lora")
-    stored = bench(
-        "run", root / "pictures", "--split", "test", "--seed", 1, "--results", root / "r", "--json"
-    )
+    chosen = ("--backbone", "tiny-digits", "--split", "test", "--seed", 1, "--results", root / "r")
+    stored = bench("run", root / "pictures", *chosen, "--json")
     assert stored.code == 0, stored.err
     return {"root": str(root), "stored": stored.json["run_id"]}
 

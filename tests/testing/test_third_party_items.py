@@ -148,4 +148,4 @@ def test_a_text_alone(tmp_path: Path) -> None:
         assert records[name]["top"][0][1] == min(lengths)
     refused = bench("run", "digits", "--control", "text-only", "--results", tmp_path)
     assert refused.code == 2 and "--control text-only needs prior()" in refused.err
-    assert "'tiny-digits' is not" in refused.err
+    assert "backbone 'tiny-digits' does not have" in refused.err
