@@ -135,12 +135,12 @@ def test_a_study_is_an_object(tmp_path: Path) -> None:
     assert command("study", file, "--results", results).code == 0
     study = bench.load_study(file, results)
     runs = study.to_pandas()
-    assert list(runs["backbone"]) == ["random", "majority"] and (runs["n"] == 20).all()
+    assert list(runs["backbone"]) == ["random", "majority"] and (runs["n_samples"] == 20).all()
     assert list(study.to_pandas("methods")["images"]) == [20, 20]
     assert list(study.to_pandas("differences")["board"]) == ["digits/test"]
     assert "majority" in study._repr_html_() and isinstance(study.forest_figure(), Figure)
     (figure,) = bench.tradeoff_figure(results=results)
-    assert figure.axes[0].get_ylabel() == "accuracy"
+    assert figure.axes[0].get_ylabel() == "accuracy, %"
     with RunFolder(tmp_path / "r" / "begun", a_manifest(["1"])):
         pass
     with pytest.warns(BenchWarning, match="begun has no decided image"):

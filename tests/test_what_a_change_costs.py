@@ -76,8 +76,8 @@ COMMANDS = {
     "board csv": ("leaderboard", "--format", "csv"),
     "board markdown": ("leaderboard", "--format", "markdown"),
     "board html": ("leaderboard", "--format", "html"),
-    "latex": ("results", "export", "runs/a", "--format", "latex"),
-    "model-index": ("results", "export", "runs/a", "--format", "model-index"),
+    "latex": ("export", "runs/a", "--format", "latex"),
+    "model-index": ("export", "runs/a", "--format", "model-index"),
     "report": ("report", "--out", "page.html", "--images", "0"),
     "compare": ("compare", "runs/a", "runs/b", "--metric", "f2_macro", "--json"),
 }

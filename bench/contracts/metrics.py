@@ -30,7 +30,7 @@ RESERVED = frozenset(
             "axes",
         ),
         *("backbone", "chance", "classes", "command", "cost", "cost_timed", "created", "dataset"),
-        *("differs", "n_asked", "note", "shard", "tags"),
+        *("adapters", "differs", "flop_per_image", "n_asked", "note", "shard", "tags"),
         *("draw_plan", "dtype", "error", "evaluation_equivalents_per_image"),
         *("evaluations_per_image", "failed_samples", "fingerprint", "group_chance", "group_score"),
         *("group_score_ci95", "image_chance", "image_score", "image_score_ci95", "images"),

@@ -108,9 +108,7 @@ def test_a_study(tmp_path: Path) -> None:
 
 def test_what_would_go_to_the_hub(tmp_path: Path) -> None:
     run = record(tmp_path)
-    replay, push = commands(
-        bench("results", "export", run, "--format", "errors", "--out", tmp_path / "e").out
-    )
+    replay, push = commands(bench("export", run, "--format", "errors", "--out", tmp_path / "e").out)
     assert replay[:2] == ["replay", str(tmp_path / "e")] and not unknown(replay)
     assert not unknown(push) and "--dry-run" in push
 

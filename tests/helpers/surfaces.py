@@ -267,7 +267,7 @@ RUN_READERS = (
     ("sweep", "first", "--strategies", "uniform", "--json"),
     ("learn", "first", "calibration", "--strategy", "uniform", "--json"),
     ("learn", "first", "order", "--json"),
-    ("results", "export", "first", "--format", "csv"),
+    ("export", "first", "--format", "csv"),
     ("power", "first", "second", "--json"),
     ("report", "first", "second", "--out", "PATH/page.html", "--json"),
     ("view", "/run?run=first"),
@@ -290,7 +290,7 @@ READERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("show", "first"),
         ("leaderboard",),
         ("runs", "--json"),
-        ("results", "export", "first", "--format", "latex"),
+        ("export", "first", "--format", "latex"),
         ("report", "first", "--out", "PATH/page.html", "--json"),
         ("view", "/run?run=first"),
     ),
@@ -373,7 +373,7 @@ def make_error_table(folder: Path) -> None:
     """Export the errors of a run, as they are passed on."""
     make_runs(folder)
     done = bench(
-        *("results", "export", "first", "--format", "errors"),
+        *("export", "first", "--format", "errors"),
         *("--out", folder / "table", "--results", folder),
     )
     assert done.code == 0, done.err

@@ -185,7 +185,7 @@ def test_reported_results_are_added_once(tmp_path: Path) -> None:
 
 
 def test_the_hub_reads_what_is_exported(run: Path) -> None:
-    done = bench("results", "export", run)
+    done = bench("export", run)
     assert done.code == 0, done.err
     data = ModelCard(f"---\n{done.out}\n---\n# A card\n").data
     assert isinstance(data, ModelCardData)  # not only the fields that every card has

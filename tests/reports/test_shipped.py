@@ -78,7 +78,7 @@ COMMANDS = (
     ("show", RUN),
     ("show", "03931baf"),
     ("report", RUN, "--images", "0"),
-    ("results", "export", RUN),
+    ("export", RUN),
     ("power", RUN, "digits-linear-probe-full-8cbd2842"),
 )
 

@@ -155,7 +155,7 @@ def test_a_damaged_run_is_named_and_left_out(results: Path, name: str, kind: str
     good = next(path for path in list_runs(results) if path != bad)
     shown = bench("show", bad)
     assert shown.code == (2 if without else 0) and str(bad / name) in shown.err
-    for arguments in (["results", "export", bad], ["results", "add", bad]):
+    for arguments in (["export", bad], ["results", "add", bad]):
         done = bench(*arguments, *(["--into", results.parent / "p"] * (arguments[1] == "add")))
         assert done.code == 2 and "Unexpected" not in done.err, arguments
     if name == "manifest.json":

@@ -63,7 +63,7 @@ def test_a_shared_recording_gives_the_same_results(
 ) -> None:
     (run,) = (path for path in results.iterdir() if path.is_dir())
     shared = tmp_path / "shared" / "one"
-    assert bench("results", "export", run, "--format", "errors", "--out", shared).code == 0
+    assert bench("export", run, "--format", "errors", "--out", shared).code == 0
     (recording,) = read_results(tmp_path / "shared").recordings
     ours, theirs = measured(page), json.loads(json.dumps(measure(recording)))
     assert theirs.pop("bytes") < ours.pop("bytes")

@@ -68,7 +68,7 @@ def stored_facts(path: Path) -> CallFacts | None:
     """Return the facts that `store_facts` wrote, or None if there are none."""
     if (content := read_cached(path)) is None:
         return None
-    stored = torch.load(BytesIO(content), weights_only=True)
+    stored = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     if (slots := stored.pop("slots")) is not None:
         calls = tuple(tuple(Slot(**slot) for slot in call) for call in slots["slots"])
         slots = Slots(slots["who"], slots["bare"], calls)

@@ -172,7 +172,7 @@ def test_errors_are_pushed_and_replayed_from_the_hub(
     absent = bench("replay", "hf:owner/nothing", *ask, HF_ENDPOINT=hub.address)
     assert absent.code == 2 and "hf:owner/nothing" in absent.err
     nameless = bench("replay", "hf:a/b/c", *ask, HF_ENDPOINT=hub.address)
-    assert nameless.code == 2 and "hf:owner/name" in nameless.err
+    assert nameless.code == 2 and "OWNER/NAME" in nameless.err
 
 
 def sweep_rows(path: Path) -> list[Any]:

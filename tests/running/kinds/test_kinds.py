@@ -81,5 +81,5 @@ def test_scoring_holds_only_what_differs_from_the_default() -> None:
 @pytest.mark.parametrize("scorer", ["denoiser", "classifier"])
 def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
     run = with_scorer(prepared(control="text-only"), scorer)
-    with pytest.raises(UserError, match="needs a likelihood"):
-        run.kind.check(run)
+    with pytest.raises(UserError, match=r"--control text-only needs prior\(\)"):
+        run.check()
