@@ -32,8 +32,10 @@ nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": other})
 nodes.wait_for_nodes()
 run = prepare(make_config({**settings, "ray_address": nodes.address}))
 
+executor = RayExecutor("cpu", 2, nodes.address)
+
 def opened(_):
-    driver = RayExecutor("cpu", 2, nodes.address).open(run)
+    driver = executor.open(run)
     driver.wait_for_all()
     return driver
 
@@ -44,6 +46,7 @@ try:
     texts = [str(warning.message) for warning in caught]
     print(json.dumps([finished.summary.dataset.n_samples, texts]))
 finally:
+    executor.close()
     nodes.shutdown()
 """
 

@@ -266,14 +266,17 @@ nodes.add_node(num_cpus=1, env_vars=caches[1])
 nodes.wait_for_nodes()
 run = prepare(make_config({**settings, "ray_address": nodes.address}))
 
+executor = RayExecutor("cpu", 2, nodes.address)
+
 def opened(_):
-    driver = RayExecutor("cpu", 2, nodes.address).open(run)
+    driver = executor.open(run)
     driver.wait_for_all()
     return driver
 
 try:
     print(execute(run, opened).folder)
 finally:
+    executor.close()
     nodes.shutdown()
 """
 
