@@ -195,6 +195,6 @@ def test_a_metric_with_its_column_is_one_declaration(
     assert "F2, macro" in done["model-index"].out
     assert done["report"].code == 0, done["report"].err
     page = (toolkit / "page.html").read_text("utf-8")
-    assert "Macro F2, %" in page and f">{100 * F2['b']:.1f}</td>" in page
+    assert "macro F2, %" in page and f">{100 * F2['b']:.1f}</td>" in page
     assert done["compare"].json["tested"]["a"] == pytest.approx(F2["a"])
     assert done["compare"].json["tested"]["b"] == pytest.approx(F2["b"])
