@@ -90,6 +90,9 @@ class Threads(Actors):
         return [(name, answer)] if self._alive.get(name) is worker else []
 
     def close(self) -> None:
+        # A library that still loads patches torch for all threads, also for what comes next.
+        for worker in self._alive.values():
+            worker._loaded.wait()
         self._alive.clear()
 
 
