@@ -78,9 +78,11 @@ def _without_network(weights: Weights) -> UserError | None:
 
 
 def _families(reader: type, weights: Weights) -> Iterator[BackboneSpec]:
-    """Yield the specs of other backbones that can load the folder."""
+    """Yield the specs of other backbones for pipelines that can load the folder."""
     for spec in load_plugins().backbones:
-        if not spec.takes_folders or "*" in spec.pipelines or load_target(spec) is reader:
+        if not spec.takes_folders or "*" in spec.pipelines or spec.scorer != "denoiser":
+            continue
+        if load_target(spec) is reader:
             continue
         parameters: dict[str, Any] = {"dtype": "float32", **spec.resolve_parameters({})}
         with suppress(UserError):

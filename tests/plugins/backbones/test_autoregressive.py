@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("transformers", "5.4")  # before it there are no processors without torchvision
+
 import torch
 from helpers.autoregressive import TEMPLATE, save_emu3, save_janus
 from PIL import Image
