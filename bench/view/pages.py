@@ -75,6 +75,7 @@ class Pages:
             "/compare": self.compare,
             "/study": self.study,
             "/picture": self.picture,
+            "/favicon.ico": lambda _: Response(b"", "image/x-icon"),  # browsers ask on their own
             "/view.css": lambda _: _read_files("report.css", "view.css", kind="text/css"),
             "/view.js": lambda _: _read_files("view.js", kind="text/javascript"),
         }
