@@ -18,6 +18,7 @@ import numpy as np
 from bench.contracts.decision import Decided
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
+from bench.discovery.targets import load_target
 from bench.errors import UserError, quoted
 from bench.inputs.split import Split
 from bench.machine.cache import is_cached, writing_cached
@@ -101,6 +102,7 @@ class Worker:
             self._loaded.set()
 
     def _score(self, run: PreparedRun, fetch: Fetch | None) -> None:
+        load_target(run.backbone)  # its imports take seconds, and need not wait for another worker
         if fetch is not None:
             _fetch_texts(run, fetch)
         opened = run.open()
@@ -148,8 +150,10 @@ def _fetch_texts(run: PreparedRun, fetch: Fetch) -> None:
     Encoded prompts are cache files. Each is named after a hash of everything that affects it, so
     its name is the same on every machine.
     """
-    fetch(())  # the other worker encodes them, maybe into a shared cache
-    lacking = [file for file in run.kind.text_files(run) if not is_cached(file)]
+    files = run.kind.text_files(run)
+    if not all(map(is_cached, files)):
+        fetch(())  # the other worker encodes them, maybe into a shared cache
+    lacking = [file for file in files if not is_cached(file)]
     texts = fetch([file.name for file in lacking]) if lacking else {}
     for file in lacking:
         if file.name in texts:
