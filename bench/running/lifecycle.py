@@ -139,8 +139,8 @@ def check_executor(config: RunConfig, in_memory: bool = False) -> None:
 
     `in_memory` is whether the caller has handed over its dataset or backbone.
     """
-    asked = [config.tracker] if isinstance(config.tracker, str) else config.tracker or []
-    for package in (tracker.partition(":")[0] for tracker in asked):
+    trackers = [config.tracker] if isinstance(config.tracker, str) else config.tracker or []
+    for package in (tracker.partition(":")[0] for tracker in trackers):
         if find_spec(package) is None:
             raise UserError(
                 f"--tracker {package}: it is not installed: pip install"
