@@ -1,4 +1,4 @@
-"""What the documents say is there."""
+"""Documents name files, links, commands and settings that exist."""
 
 from __future__ import annotations
 
