@@ -60,7 +60,7 @@ def doctor_command(quick: bool, speed: bool, **options: Any) -> int:
     for name in () if speed else options:
         if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UserError(f"{option(name)} needs --speed, which measures a backbone.")
-    config = config_from_options("-", **options) if speed else None
+    config = config_from_options(dataset="-", **options) if speed else None
 
     if not quick:
         say("Scoring a few images …", err=True)

@@ -25,7 +25,7 @@ from bench.cli.output import (
     wants_json,
 )
 from bench.cli.progress import Progress
-from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
+from bench.cli.settings import Sectioned, config_options, names_of, settings_from_options
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep
@@ -35,8 +35,9 @@ from bench.reports.terminal.plan import print_plan
 from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
 from bench.running.lifecycle import run, sweep_only, warm_up
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, make_config
 from bench.running.shards import check_slurm, submit, write_script
+from bench.running.study.grid import ONE_RUN, declare_grid, lists_in
 
 
 @click.command(cls=Sectioned)
@@ -85,6 +86,9 @@ def run_command(
     bench run digits                                   small bundled dataset
     bench run ./my-images --backbone sd15 --limit 100  one subfolder per class
     bench run ./my-images --backbone sd15 --dry-run    plan and estimated cost
+    bench run digits,ucmerced --backbone sd15,clip-b32 each with each, one table
+
+    Several names with commas, of datasets, backbones or strategies, make a study (`bench study`).
 
     The same command resumes an interrupted run, and shows the result of a complete one. Unless
     --json is set, it also draws the confusion matrix and example images into the run's folder.
@@ -95,10 +99,16 @@ def run_command(
     Exit code: 0 if the run is complete, 2 if the input is invalid or a dry run finds something
     missing, 3 if some images failed, 4 if the accuracy is below --min-accuracy.
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
-    _check_modes(slurm, submit, only_warm_up, only_sweep)
-    config = config_from_options(**options)
+    settings = settings_from_options(**options)
+    lists = lists_in(settings)
+    _check_modes(slurm, submit, only_warm_up, only_sweep, bool(lists))
     if verbose:
         print_log("bench.workers")
+    if lists:
+        from bench.cli.study import run_grid
+
+        return run_grid(declare_grid(settings, lists), dry_run)
+    config = make_config(settings)
     if dry_run:
         plan = make_plan(config)
         code = 2 if plan.missing else 0
@@ -144,15 +154,17 @@ def run_command(
     return 3 if summary.failed_samples else 0
 
 
-def _check_modes(slurm: int | None, submit: bool, only_warm_up: bool, only_sweep: bool) -> None:
+def _check_modes(slurm: int | None, submit: bool, warm_up: bool, sweep: bool, grid: bool) -> None:
     """Raise UserError if options are combined of which one would be ignored."""
     if submit and slurm is None:
         raise UserError("--submit needs --slurm N, the number of shards.")
-    modes = {"--slurm": slurm is not None, "--warm-up": only_warm_up, "--sweep-only": only_sweep}
+    modes = {"--slurm": slurm is not None, "--warm-up": warm_up, "--sweep-only": sweep}
     chosen = [option for option, is_set in modes.items() if is_set]
     if len(chosen) > 1:
         hint = " The Slurm script warms up, and sweeps if --risk needs it." * (slurm is not None)
         raise UserError(f"{' and '.join(chosen)} cannot be combined.{hint}")
+    if chosen and grid:
+        raise UserError(f"{chosen[0]} {ONE_RUN}")
 
 
 def _write_slurm_script(config: RunConfig, shards: int, then_submit: bool) -> None:
