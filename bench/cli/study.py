@@ -11,8 +11,15 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import figure_file, json_option, options_of_user, parse_names
-from bench.cli.output import end_with_json, next_steps, results_argument, say, step_after_plan
+from bench.cli.command import (
+    command,
+    end_with_json,
+    figure_file,
+    flag,
+    options_of_user,
+    parse_names,
+)
+from bench.cli.output import next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options, metric_options, names_of
 from bench.discovery.loading import load_plugins, metric_specs
@@ -35,15 +42,16 @@ from bench.store.studies import study_folder
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 
 
-@click.command()
+@command(
+    needs={
+        **{"--rows": "--columns", "--columns": "--rows", "--value": "--rows"},
+        "--reference": "--show",
+    }
+)
 @click.argument("study", shell_complete=names_of("studies"))
-@click.option(
-    "--dry-run", is_flag=True, help="Print every run and its estimated cost without running."
-)
-@click.option(
-    "--pilot", "pilot_only", is_flag=True, help="Score only the pilots, a few images of each run."
-)
-@click.option("--show", is_flag=True, help="Print the results so far without running.")
+@flag("--dry-run", "Print every run and its estimated cost without running.")
+@flag("--pilot", "Score only the pilots, a few images of each run.", "pilot_only")
+@flag("--show", "Print the results so far without running.")
 @click.option(
     "--format",
     "table_format",
@@ -84,7 +92,6 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @click.option("--shift-figure", help="Save a plot of the changes under shifts to this file.")
 @config_options(about("machine"))
 @config_options([name for name in CHANGES if name != "params"], variables=False)
-@json_option
 def study_command(
     study: str,
     dry_run: bool,
@@ -103,7 +110,7 @@ def study_command(
     corruption_figure: str | None,
     shift_figure: str | None,
     **options: object,
-) -> int:
+) -> None:
     """Run a grid of experiments and print the results, beside published figures if there are any.
 
     STUDY is a TOML file, or the name of a packaged study such as a published experiment
@@ -118,12 +125,6 @@ def study_command(
     invalid or a dry run finds something missing, and 0 with --show, whose STUDY may also be the
     name of a study that was started.
     """
-    if (rows is None) != (columns is None):
-        raise UserError("--rows and --columns must be given together, each with an axis.")
-    if rows is None and options_of_user({"value": value}):
-        raise UserError("--value needs --rows and --columns.")
-    if reference is not None and not show:
-        raise UserError("--reference needs --show.")
     check_pivoted(value)
     settings = options_of_user(options)
     changes = {name: settings.pop(name) for name in CHANGES if name in settings}
@@ -151,10 +152,10 @@ def study_command(
         if dry_run:
             plan = plan_study(declared)
             code = 2 if plan.problems() else 0
-            end_with_json(plan.plain(), code, table_format == "json")
+            end_with_json(plan.plain(), code, always=table_format == "json")
             print_study_plan(plan)
             next_steps(step_after_plan(plan.problems(), "run it"))
-            return code
+            return
         with StudyProgress(load_plugins().manager) as progress:
             state = run_study(declared, results, progress, pilot_only)
         folder, code = study_folder(results, declared.name), 3 if state.failed else 0
@@ -164,7 +165,7 @@ def study_command(
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)
-    end_with_json(report.plain(), code, table_format == "json")
+    end_with_json(report.plain(), code, always=table_format == "json")
     if rows is not None and columns is not None:
         tables = [pivot(report, rows, columns, value)]
     else:
@@ -173,9 +174,8 @@ def study_command(
         for table in tables:
             print_table(table)
         next_steps(*_next_steps(report, option, again))
-        return code
+        return
     click.echo(format_tables(tables, table_format, report.name), nl=False)
-    return code
 
 
 def _next_steps(report: StudyReport, option: str, again: str) -> list[tuple[str, str]]:
