@@ -54,7 +54,7 @@ def doctor_command(quick: bool, speed: bool, **options: Any) -> None:
     --speed compares a backbone with the device's fastest matrix product. `bench run` then uses the
     best batch size, and its --dry-run estimates the time from this speed.
     """
-    config = config_from_options("-", **options) if speed else None
+    config = config_from_options(dataset="-", **options) if speed else None
 
     if not quick:
         say("Scoring a few images …", err=True)

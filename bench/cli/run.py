@@ -22,9 +22,9 @@ from bench.cli.output import (
     steps_after_run,
 )
 from bench.cli.progress import Progress
-from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
+from bench.cli.settings import Sectioned, config_options, names_of, settings_from_options
 from bench.discovery.loading import load_plugins
-from bench.errors import GateError
+from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep
 from bench.reports.formats import percent_text
 from bench.reports.run_view import view_of
@@ -32,8 +32,9 @@ from bench.reports.terminal.plan import print_plan
 from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
 from bench.running.lifecycle import run, sweep_only, warm_up
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, make_config
 from bench.running.shards import check_slurm, submit, write_script
+from bench.running.study.grid import ONE_RUN, declare_grid, lists_in
 
 
 @command(
@@ -78,6 +79,9 @@ def run_command(
     bench run digits                                   small bundled dataset
     bench run ./my-images --backbone sd15 --limit 100  one subfolder per class
     bench run ./my-images --backbone sd15 --dry-run    plan and estimated cost
+    bench run digits,ucmerced --backbone sd15,clip-b32 each with each, one table
+
+    Several names with commas, of datasets, backbones or strategies, make a study (`bench study`).
 
     The same command resumes an interrupted run, and shows the result of a complete one. Unless
     --json is set, it also draws the confusion matrix and example images into the run's folder.
@@ -88,9 +92,20 @@ def run_command(
     Exit code: 0 if the run is complete, 2 if the input is invalid or a dry run finds something
     missing, 3 if some images failed, 4 if the accuracy is below --min-accuracy.
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
-    config = config_from_options(**options)
+    settings = settings_from_options(**options)
+    lists = lists_in(settings)
     if verbose:
         print_log("bench.workers")
+    if lists:
+        from bench.cli.study import run_grid
+
+        modes = {"--slurm": shards is not None, "--warm-up": only_warm_up}
+        for mode, is_set in {**modes, "--sweep-only": only_sweep}.items():
+            if is_set:
+                raise UserError(f"{mode} {ONE_RUN}")
+        run_grid(declare_grid(settings, lists), dry_run)
+        return
+    config = make_config(settings)
     if dry_run:
         plan = make_plan(config)
         end_with_json(plan.plain(), 2 if plan.missing else 0)

@@ -6,7 +6,7 @@ Group: Many runs, repeated and published, 1.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
@@ -32,12 +32,13 @@ from bench.reports.study.report import study_report
 from bench.reports.study.tables import check_pivoted, pivot, study_tables
 from bench.reports.terminal.plan import print_study_plan
 from bench.reports.terminal.tables import print_table
+from bench.reports.text import Table
 from bench.running.command import option_words
 from bench.running.settings import about
 from bench.running.study.course import run_study
-from bench.running.study.file import CHANGES, find_state, read_study_file
+from bench.running.study.file import CHANGES, DeclaredStudy, find_state, read_study_file
 from bench.running.study.plan import plan_study
-from bench.store.studies import study_folder
+from bench.store.studies import DECLARED, results_of, study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 
@@ -136,9 +137,8 @@ def study_command(
             f"--show prints stored results: leave out {' '.join(option_words(changes))}"
         )
     results = Path(settings.get("results") or "results")
-    option = results_argument(str(results))
     words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
-    again = f"bench study {shlex.join([study, *words])}{option}"
+    again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
     drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
         ("--figure", figure, forest_plot),
         ("--corruption-figure", corruption_figure, corruption_plot),
@@ -150,15 +150,9 @@ def study_command(
     else:
         declared = read_study_file(study, settings, changes)
         if dry_run:
-            plan = plan_study(declared)
-            code = 2 if plan.problems() else 0
-            end_with_json(plan.plain(), code, always=table_format == "json")
-            print_study_plan(plan)
-            next_steps(step_after_plan(plan.problems(), "run it"))
+            print_plan(declared, table_format == "json")
             return
-        with StudyProgress(load_plugins().manager) as progress:
-            state = run_study(declared, results, progress, pilot_only)
-        folder, code = study_folder(results, declared.name), 3 if state.failed else 0
+        folder, code = make_runs(declared, results, pilot_only)
 
     metric_params = {name: value for name, value in params.items() if name in of_metric}
     report = study_report(folder, parse_names(over), metric, margin, metric_params, reference)
@@ -171,18 +165,47 @@ def study_command(
     else:
         tables = study_tables(report)
     if table_format == "table":
-        for table in tables:
-            print_table(table)
-        next_steps(*_next_steps(report, option, again))
-        return
-    click.echo(format_tables(tables, table_format, report.name), nl=False)
+        print_report(report, tables, folder, again)
+    else:
+        click.echo(format_tables(tables, table_format, report.name), nl=False)
 
 
-def _next_steps(report: StudyReport, option: str, again: str) -> list[tuple[str, str]]:
+def print_plan(declared: DeclaredStudy, as_json: bool = False) -> None:
+    """Print what the runs of a study cost."""
+    plan = plan_study(declared)
+    end_with_json(plan.plain(), 2 if plan.problems() else 0, always=as_json)
+    print_study_plan(plan)
+    next_steps(step_after_plan(plan.problems(), "run it"))
+
+
+def make_runs(declared: DeclaredStudy, results: Path, pilot_only: bool = False) -> tuple[Path, int]:
+    """Make the runs of a study, and return its folder and the exit code."""
+    with StudyProgress(load_plugins().manager) as progress:
+        state = run_study(declared, results, progress, pilot_only)
+    return study_folder(results, declared.name), 3 if state.failed else 0
+
+
+def print_report(report: StudyReport, tables: Iterable[Table], folder: Path, again: str) -> None:
+    """Print tables of the study in `folder` and next steps; `again` is the command of its runs."""
+    for table in tables:
+        print_table(table)
+    say(f"\nStudy file: {folder / DECLARED}")
+    option = results_argument(str(results_of(folder)))
     latex = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
     steps = [("print the table for a paper", latex), ("look at the runs", f"bench view{option}")]
     if report.failed:
         steps.insert(0, ("retry the failed runs", again))
     elif report.done < report.cells:
         steps.insert(0, ("run the remaining ones", again))
-    return steps
+    next_steps(*steps)
+
+
+def run_grid(declared: DeclaredStudy, dry_run: bool) -> None:
+    """Plan or make the study that a `bench run` with lists means."""
+    if dry_run:
+        print_plan(declared)
+        return
+    folder, code = make_runs(declared, Path(declared.cells[0].config.results))
+    report = study_report(folder)
+    end_with_json(report.plain(), code)
+    print_report(report, study_tables(report), folder, "the same command")

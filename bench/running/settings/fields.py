@@ -26,11 +26,21 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
 Layout = Literal["auto", "contiguous", "channels-last"]
-Executors = Literal["local", "ray"]
+TRACKERS = ("trackio", "wandb")  # packages, and extras that install them
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
 
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
+
+
+def _is_tracker(value: str) -> str:
+    if value.partition(":")[0] not in TRACKERS:
+        names = " or ".join(TRACKERS)
+        raise ValueError(f"must be {names}, with a project if you like: wandb:birds")
+    return value
+
+
+Tracker = Annotated[Text, AfterValidator(_is_tracker)]
 _LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
 _of_errors = partial(setting, "score", scorers=DENOISERS)
 
@@ -291,6 +301,9 @@ class RunConfig(BaseModel):
     """A note that is shown with the run; it changes no results."""
     tag: Text | list[Text] | None = setting("record")
     """A tag to find runs by (`bench runs --tag`); repeat for more."""
+    tracker: Tracker | list[Tracker] | None = setting("machine", of_split=True)
+    """Log the run with trackio or wandb, as NAME or NAME:PROJECT (default project: bench); repeat
+    for both."""
     save_errors: bool = setting("record", default=False, commands="study")
     """Store the error of every evaluated cell (image, draw, prompt)."""
     again: int | None = setting(
