@@ -111,8 +111,9 @@ def commands() -> Iterator[tuple[list[str], Command]]:
     for name, own in own_commands().items():
         command: Any = getattr(import_module(own.module), own.function)
         if isinstance(command, click.Group):
-            below: dict[str, Any] = command.commands
-            yield from (([name, other], leaf) for other, leaf in below.items())
+            for other, leaf in command.commands.items():
+                assert isinstance(leaf, Command)
+                yield [name, other], leaf
         else:
             yield [name], command
 
