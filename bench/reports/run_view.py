@@ -37,7 +37,6 @@ from bench.store.summary import Again, Summary, read_again, read_swept
 
 if TYPE_CHECKING:
     from bench.recordings.recording import Recording
-    from bench.reports.sentences import Opening
     from bench.running.execute import Finished
 
 # Fields of an identity that are fields of a row, or that one of them implies.
@@ -151,13 +150,6 @@ class RunView:
         from bench.recordings.recording import open_recording
 
         return open_recording(self.path)
-
-    @cached_property
-    def opening(self) -> Opening:
-        """Sentences about the run for readers who do not know the toolkit's terms."""
-        from bench.reports.sentences import make_opening
-
-        return make_opening(self)
 
     @cached_property
     def scores(self) -> list[Fact]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.engine.asking import CheckedStrategy
 from bench.reports.formats import percent_text
+from bench.reports.run_view import RunView
 from bench.running.classify import Answer
 from bench.running.second import strategy_of
 from bench.stats.agreement import (
@@ -25,9 +25,6 @@ from bench.store.decisions import Decisions
 from bench.store.documents import Manifest, Sweep
 from bench.store.identity import CalibratedOn
 from bench.store.summary import Again, Summary
-
-if TYPE_CHECKING:
-    from bench.reports.run_view import RunView
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from bench.reports.page.page import write_report
 from bench.reports.run_view import read_decided_run
-from bench.reports.sentences import Opening
+from bench.reports.sentences import Opening, make_opening
 from bench.store.folder import list_runs
 from bench.store.runs import read_run
 
 
 def opened(path: Path) -> Opening:
-    return read_decided_run(read_run(path)).opening
+    return make_opening(read_decided_run(read_run(path)))
 
 
 def test_the_sentences_say_what_the_run_holds(stored: Path) -> None:

@@ -131,8 +131,6 @@ def draw_forest(
             len(panels), 1, sharex=True, squeeze=False, height_ratios=heights
         )[:, 0]
         for axes, (title, bars) in zip(all_axes, panels.items(), strict=True):
-            if guess is not None:
-                axes.axvline(scale * guess, color=colours.muted, linestyle=":", linewidth=1.2)
             for height, bar in zip(range(0, -len(bars), -1), bars, strict=True):
                 colour = colours.wrong if bar.trained else colours.right
                 ends = [scale * end for end in bar.interval or (bar.value, bar.value)]
@@ -140,7 +138,11 @@ def draw_forest(
                 (point,) = axes.plot(scale * bar.value, height, "o", color=colour, clip_on=False)
                 point.set_markerfacecolor("none" if bar.hollow else colour)
                 across = axes.get_yaxis_transform()  # from the left to the right edge
-                axes.hlines(height, 0, 1, color=colours.line, linewidth=1, transform=across)
+                axes.hlines(
+                    height, 0, 1, color=colours.line, linewidth=1, transform=across, zorder=1
+                )
+                if guess is not None:
+                    axes.vlines(scale * guess, height - 0.12, height + 0.12, color=colours.muted)
                 for place, text in ((0, shorten(bar.name, MOST_LABEL)), (1, bar.text)):
                     style = {"color": colours.ink, "ha": ("left", "right")[place]}
                     axes.text(place, height + 0.25, text, transform=across, **style)

@@ -20,6 +20,7 @@ from bench.reports.formats import percent_text
 from bench.reports.leaderboard.board import Board, BoardLine
 from bench.reports.leaderboard.rows import SUBSET, LeaderboardRow
 from bench.reports.run_view import RunView
+from bench.reports.sentences import Opening, make_opening
 from bench.reports.text import Table, make_table
 from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.difference_tests import holm
@@ -99,6 +100,11 @@ class BoardPart:
     def run(self) -> RunView:
         """The best run with its decisions."""
         return self.best.row.run
+
+    @cached_property
+    def opening(self) -> Opening:
+        """Sentences about the best run."""
+        return make_opening(self.run)
 
     @cached_property
     def pairs(self) -> dict[tuple[int, int], Pair]:

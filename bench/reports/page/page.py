@@ -38,7 +38,12 @@ from bench.reports.page.boards import (
     page_question,
 )
 from bench.reports.run_view import RunView, read_requested_run
-from bench.reports.sentences import probability_sentence, risk_sentence, risk_warning
+from bench.reports.sentences import (
+    make_opening,
+    probability_sentence,
+    risk_sentence,
+    risk_warning,
+)
 from bench.reports.study.figures import StudyPart, find_studies
 from bench.reports.text import with_subject
 from bench.running.command import recording_command
@@ -164,7 +169,7 @@ def make_section(
             run=run,
             summary=run.summary,
             anchor=anchor,
-            opening=None if alone else run.opening,
+            opening=None if alone else make_opening(run),
             marks=row_labels(row),
             again=row.command,
             recording=recording_command(run.manifest),
