@@ -17,6 +17,7 @@ import click
 
 from bench import __version__, interrupts
 from bench.cli.output import JSON_WRITER, prepare_streams, say
+from bench.cli.progress import Display
 from bench.discovery.commands import own_commands
 from bench.discovery.guard import guard, stdout_to_stderr
 from bench.discovery.loading import load_plugins
@@ -127,7 +128,8 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        code = cli.main(standalone_mode=False, prog_name="bench")
+        with Display():
+            code = cli.main(standalone_mode=False, prog_name="bench")
         interrupts.check()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:

@@ -24,7 +24,8 @@ from bench.cli.command import (
     set_option,
 )
 from bench.cli.output import next_steps, results_argument, run_name, say
-from bench.discovery.loading import non_default_params
+from bench.cli.progress import Progress
+from bench.discovery.loading import load_plugins, non_default_params
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import prepare_replay
@@ -83,9 +84,11 @@ def replay_command(
     """
     path = find_recording(run, results)
     folder = Path(results)
-    finished = execute(
-        prepare_replay(path, strategy, params, folder, limit, fresh, weighting, loss, space, risk)
-    )
+    with Progress(load_plugins().manager):
+        prepared = prepare_replay(
+            path, strategy, params, folder, limit, fresh, weighting, loss, space, risk
+        )
+        finished = execute(prepared)
     end_with_json(finished.plain())
     print_run(view_of(finished), finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)

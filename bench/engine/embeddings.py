@@ -23,6 +23,7 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import Tree, TreeError
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, is_cached, writing_cached
+from bench.machine.stages import stage
 
 # 1: unchecked, 2: one file per prompt, 3: no hash, 4: leaves named by family, 5: SD a tensor,
 # 6: a study could write the prompts of one backbone under the key of another, 7: whole weights
@@ -69,9 +70,11 @@ def conditioning_file(key: str, texts: Sequence[str], with_null: bool = False) -
 
 def _encoded(backbone: CheckedDenoiser, texts: Sequence[str], with_null: bool) -> Iterator[Tree]:
     at_once = backbone.prompts_at_once
-    for start in range(0, len(texts), at_once):
-        batch = list(texts[start : start + at_once])
-        yield trees.check_conditioning(backbone.encode_prompts(batch), batch)
+    with stage("Encoding prompts", len(texts), "prompts") as encoding:
+        for start in range(0, len(texts), at_once):
+            batch = list(texts[start : start + at_once])
+            yield trees.check_conditioning(backbone.encode_prompts(batch), batch)
+            encoding.done += len(batch)
     if with_null:
         yield trees.check_conditioning(backbone.encode_null(), ["the null"])
 

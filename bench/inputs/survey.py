@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,36 +17,13 @@ from typing import TYPE_CHECKING, Any
 from bench.contracts.dataset import StoredImage
 from bench.inputs.pixels import VERSION, is_ordinary, open_encoded
 from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.machine.stages import counted
 
 if TYPE_CHECKING:
     import datasets
 
 FORMAT = 3
 WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary (see `pixels`)
-PROGRESS_STEP = 1000  # images between updates of `reading`
-CHECKING = "Checking"
-
-
-@dataclass
-class Reading:
-    """Progress of a stage besides the scoring of a run; `total` is 0 if nothing is counted."""
-
-    done: int = 0  # number of images that are through
-    total: int = 0
-    stage: str = CHECKING
-
-    @contextmanager
-    def counting(self, stage: str, total: int) -> Iterator[None]:
-        """Show a stage of `total` images while the block runs; it sets `done`."""
-        before = self.stage
-        self.stage, self.done, self.total = stage, 0, total
-        try:
-            yield
-        finally:
-            self.stage, self.done, self.total = before, 0, 0
-
-
-reading = Reading()
 
 
 @dataclass(frozen=True)
@@ -93,11 +69,8 @@ def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
         if len(content) == len(images) * WIDTH and _is_current(content, images):
             return ImageSurvey(content)
     made = bytearray()
-    with reading.counting("Reading images for the first time", len(images)):
-        for image in stored_images(images):
-            made += bytes.fromhex(hash_image(image)) + bytes([is_ordinary(image)])
-            if len(made) % (PROGRESS_STEP * WIDTH) == 0:
-                reading.done += PROGRESS_STEP
+    for image in counted(stored_images(images), "Reading images for the first time", len(images)):
+        made += bytes.fromhex(hash_image(image)) + bytes([is_ordinary(image)])
     if memo is not None:
         write_cached(memo, bytes(made))
     return ImageSurvey(bytes(made))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from bench.errors import UserError
 from bench.inputs.estimand import Loss, Space, check_estimand, draw_weights, parse_weighting
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
+from bench.machine.stages import counted
 from bench.recordings.recording import Recording, Tables, open_recording
 from bench.running.command import recording_command
 from bench.running.decider import Decider, check_strategy, make_decider
@@ -62,7 +63,7 @@ Replay = tuple[Decider, list[Record]]  # a setting, and its decisions on some sa
 
 def replay_settings(
     recording: Recording,
-    samples: Iterable[Sample],
+    samples: Sequence[Sample],
     settings: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> tuple[Replay, list[Replay]]:
     """Replay the full sweep and some settings, pairs of a strategy's name and its parameters.
@@ -71,7 +72,7 @@ def replay_settings(
     """
     named = [(exhaustive_strategy(), {}), *settings]
     replays: list[Replay] = [(decider_for(recording, *setting), []) for setting in named]
-    for sample in samples:
+    for sample in counted(samples, f"Replaying {len(named)} settings", len(samples)):
         tables, problem = recording.tables(sample.sample_id), recording.questions.of(sample).problem
         for decider, records in replays:
             records.append(make_record(decide(sample, tables, decider.strategy, problem), 0.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
@@ -18,6 +18,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError, warn_user
 from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
+from bench.machine.stages import counted
 from bench.running.decider import make_decider
 from bench.running.manifest import make_manifest
 from bench.running.prepare import AtHand, ask
@@ -94,14 +95,12 @@ def classify(
     config: RunConfig,
     images: Sequence[Picture],
     classes: Sequence[str] | None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
     loaded: Any = None,
 ) -> Classified:
     """Classify images, which are paths or in memory (UserError before anything is scored).
 
-    Without `classes`, they are classified by the classes and prompts of the dataset. `progress` is
-    called with the number of decided images and their total, first with 0. `loaded` is the backbone
-    that `config` names, if the caller has loaded it.
+    Without `classes`, they are classified by the classes and prompts of the dataset. `loaded` is
+    the backbone that `config` names, if the caller has loaded it.
     """
     for name in changed(config):
         if not SETTINGS[name].in_classify:
@@ -127,10 +126,8 @@ def classify(
     engine = question.kind.open_engine(question)
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
-    progress(0, len(samples))
-    for decision in engine.score(samples, question.strategy):
+    for decision in counted(engine.score(samples, question.strategy), "Scoring", len(samples)):
         decided[int(decision.sample.sample_id)] = decision
-        progress(len(decided), len(samples))
     answers = [
         _answer(name_of(images[n], n), decided[n], question.classes, question.strategy)
         for n in sorted(decided)

@@ -38,9 +38,9 @@ from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Columns, Prompts, make_columns
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
-from bench.inputs.survey import CHECKING, reading
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
+from bench.machine.stages import stage
 from bench.running.decider import Decider
 from bench.running.executable import Executable
 from bench.running.finders import BackboneSource, ResolvedViews
@@ -311,12 +311,8 @@ class PreparedRun(RunQuestion, Executable):
 
     @override
     def open_engine(self) -> Engine:
-        reading.stage = f"Loading {self.backbone_name}"
-        try:
+        with stage(f"Loading {self.backbone_name}"):
             return self.kind.open_engine(self, self.lend(self))
-        finally:
-            # Not the previous stage, since runs may begin at the same time.
-            reading.stage = CHECKING
 
 
 class ScorerKind(ABC, Generic[B]):

@@ -19,7 +19,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError, warn_user
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
-from bench.inputs.survey import reading
+from bench.machine.stages import counted
 from bench.running.command import stored_settings
 from bench.running.decider import backbone_params, make_decider
 from bench.running.executable import Executable
@@ -67,10 +67,8 @@ def decided_again(
 
     Progress is shown under the name `stage`.
     """
-    with closing(open_run(run)) as opened, reading.counting(stage, len(sample_ids)):
-        for decision in timed(opened.score(sample_ids)):
-            reading.done += 1
-            yield decision
+    with closing(open_run(run)) as opened:
+        yield from counted(timed(opened.score(sample_ids)), stage, len(sample_ids))
 
 
 def decide_again(

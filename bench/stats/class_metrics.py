@@ -17,6 +17,7 @@ import numpy as np
 
 from bench.contracts.metrics import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
+from bench.machine.stages import stage
 
 PERMUTATIONS = 20_000  # per test
 AT_ONCE = 1 << 24  # numbers in memory at a time
@@ -124,11 +125,12 @@ def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
 
     A permutation takes `numbers` numbers in memory, which limits the size of a batch.
     """
-    rng, left = np.random.default_rng(0), PERMUTATIONS
-    while left:
-        size = min(left, max(1, AT_ONCE // numbers))
-        yield 2 * rng.binomial(counts, 0.5, size=(size, len(counts))) - counts
-        left -= size
+    rng = np.random.default_rng(0)
+    with stage("Permutation test", PERMUTATIONS, "permutations") as test:
+        while left := PERMUTATIONS - test.done:
+            size = min(left, max(1, AT_ONCE // numbers))
+            yield 2 * rng.binomial(counts, 0.5, size=(size, len(counts))) - counts
+            test.done += size
 
 
 def _units(labels: Ints, a: Ints, b: Ints, clusters: Ints | None) -> tuple[Ints, Ints]:

@@ -23,6 +23,7 @@ from bench.contracts.strategy import Floats
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import make, with_defaults
 from bench.errors import PluginError, UserError
+from bench.machine.stages import counted
 from bench.stats.checked import metric_parts, metric_value, resampled
 from bench.stats.class_metrics import class_average, class_counts, image_values
 from bench.stats.crossed import spread
@@ -152,7 +153,8 @@ def _bootstrap(
     Samples for which the metric is undefined are left out; a UserError if these are more than half.
     """
     estimates = []
-    for samples in islice(zip(*map(resampled, runs), strict=True), METRIC_RESAMPLES):
+    drawn = islice(zip(*map(resampled, runs), strict=True), METRIC_RESAMPLES)
+    for samples in counted(drawn, "Bootstrap", METRIC_RESAMPLES, "samples"):
         with suppress(UserError):
             values = [metric_value(spec, metric, sample) for sample in samples]
             estimates.append(values[-1] - (values[0] if len(values) > 1 else 0.0))

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from bench.errors import UserError, warn_user
 from bench.machine.files import read_bytes, regular_file
+from bench.machine.stages import counted
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Document, Name, RunId
@@ -80,7 +81,8 @@ def warn_left_out(path: Path, error: UserError) -> None:
 
 def read_runs(paths: Iterable[Path], left_out: LeftOut = warn_left_out) -> Iterator[StoredRun]:
     """Yield the runs in some folders; calls `left_out` for each that cannot be read."""
-    for path in paths:
+    paths = list(paths)
+    for path in counted(paths, "Reading runs", len(paths), "runs"):
         try:
             run = read_run(path)
         except UserError as error:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from importlib import import_module
-from itertools import count
 
 import pytest
 from click import Command
 from click.shell_completion import ShellComplete
 from helpers.command import bench
 from helpers.places import ROOT
-from rich.console import Console
 
 from bench.cli.main import cli
 from bench.cli.output import next_steps
-from bench.cli.progress import run_bar
 from bench.discovery.commands import GROUPS, own_commands
 
 
@@ -62,22 +58,6 @@ def test_nothing_is_wider_than_the_terminal(arguments: tuple[str, ...], width: i
 def test_no_help_is_wider_than_80_columns(command: str) -> None:
     done = bench(*command.split(), "--help", COLUMNS="80")
     assert done.code == 0 and max(map(len, done.out.splitlines())) <= 80
-
-
-@pytest.mark.parametrize("width", [60, 80])
-def test_progress_is_one_line_with_all_that_matters(width: int) -> None:
-    out = io.StringIO()
-    with run_bar(Console(file=out, width=width, force_terminal=True, color_system=None)) as bar:
-        seconds = count()
-        bar.get_time = lambda: float(next(seconds))
-        task = bar.add_task("Scoring", total=50_000, accuracy="")
-        for done in (6_000, 12_000, 12_345):  # a rate needs several times
-            bar.update(task, completed=done, accuracy="accuracy 0.987")
-    shown = out.getvalue().replace("\x1b[?25l", "").replace("\x1b[?25h", "")
-    lines = [line for line in shown.replace("\r", "\n").split("\n") if "Scoring" in line]
-    assert lines and all(len(line.replace("\x1b[2K", "")) <= width for line in lines)
-    assert "12345/50000" in lines[-1] and "accuracy 0.987" in lines[-1]
-    assert ("images/s" in lines[-1]) == (width == 80)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

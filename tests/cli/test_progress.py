@@ -1,18 +1,18 @@
-"""What a person sees while a run is under way, where there is no terminal."""
+"""Progress has one format: on a terminal and in a log, of a run and of every other command."""
 
 from __future__ import annotations
 
 import io
 import re
+import time
 from typing import Any
 
 import pluggy
 import pytest
-from rich.console import Console
 
 from bench.cli import progress
-from bench.cli.progress import Progress, count_images, stage_text
-from bench.inputs.survey import reading
+from bench.cli.progress import Display, Progress, stage_text
+from bench.machine import stages
 from bench.reports.terminal.tables import PlainConsole
 
 
@@ -31,6 +31,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
     said: list[str] = []
     display = Progress(pluggy.PluginManager("bench"))
     monkeypatch.setattr(display.console, "print", lambda text, **_: said.append(text))
+    monkeypatch.setattr(Display, "active", [display])
     monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
     return display, said
 
@@ -65,25 +66,39 @@ def test_a_counted_stage_is_shown_after_the_scoring(monkeypatch: pytest.MonkeyPa
     display.run_started({"run_id": "r"}, done=0, total=1, correct=0)
     display.sample_scored(record(1, 1))
     monkeypatch.setattr(display, "left", Waits(1))
-    with reading.counting("Auditing", 30):
+    with stages.stage("Auditing", 30):
         display._watch()
     assert re.fullmatch(r"Auditing: 0 of 30 images, \d\.\d s so far", said[-1])
-    assert (reading.stage, reading.total) == ("Checking", 0)
+    assert stages.current() is None
 
 
-def test_a_terminal_has_a_bar_for_each_counted_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    display = Progress(pluggy.PluginManager("bench"))
-    display.console = PlainConsole(file=io.StringIO(), width=100, force_terminal=True)
-    display.run_started({"run_id": "r"}, done=0, total=1, correct=0)
+@pytest.mark.parametrize("width", [40, 100])
+def test_a_terminal_has_one_line_that_leaves_room_for_its_echo(width: int) -> None:
+    """Ctrl-C is echoed as `^C` behind the line: on a full one it would begin another."""
+    out, display = io.StringIO(), Progress(pluggy.PluginManager("bench"))
+    console = PlainConsole(file=out, width=width, force_terminal=True, color_system=None)
+    display.__dict__["console"] = console
+    display.run_started({"run_id": "r"}, done=0, total=40, correct=0)
     display.sample_scored(record(1, 1))
-    with reading.counting("Auditing", 30):
-        reading.done = 7
-        monkeypatch.setattr(display, "left", Waits(1))
-        display._watch()
-    assert display.bar is not None
-    display.bar.stop()
-    tasks = [(task.description, task.completed, task.total) for task in display.bar.tasks]
-    assert tasks == [("Scoring", 1, 1), ("Auditing", 7, 30)]
+    text = display.text(time.perf_counter() + 1) or ""
+    assert re.fullmatch(r"Scoring: 1 of 40 images, .* images/s, .* left, accuracy 100.0 %", text)
+    display.show(text)
+    display.show(None)
+    lines = [line for line in re.split(r"[\r\n]", out.getvalue()) if "Scoring" in line]
+    plain = [re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", line) for line in lines]
+    assert plain and max(map(len, plain)) <= width - 3
+    assert ("accuracy" in plain[0]) == (width == 100) and ("…" in plain[0]) == (width == 40)
+
+
+def test_any_command_shows_a_stage_that_takes_long() -> None:
+    display = Display()
+    with stages.stage("Replaying", 8, "settings") as stage:
+        assert display.text(stage.started + 1) is None
+        assert list(stages.counted("ab", "Reading runs", 2, "runs")) == ["a", "b"]
+        stage.done = 2
+        shown = display.text(stage.started + 4)
+    assert shown == "Replaying: 2 of 8 settings, 0.5 settings/s, 12 s left"
+    assert display.text(time.perf_counter()) is None
 
 
 def test_images_of_the_sweep_for_a_risk_are_no_earlier_start(
@@ -100,18 +115,9 @@ def test_images_of_the_sweep_for_a_risk_are_no_earlier_start(
 def test_it_says_at_what_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
     display, said = shown(monkeypatch)
     monkeypatch.setattr(display, "left", Waits(1))
-    monkeypatch.setattr(reading, "stage", "Loading tiny-digits")
-    display._watch()
+    with stages.stage("Loading tiny-digits"):
+        display._watch()
     assert re.fullmatch(r"Loading tiny-digits: \d\.\d s so far", said[0])
-
-
-def test_a_bar_leaves_room_for_the_terminals_echo() -> None:
-    """Ctrl-C is echoed as `^C` behind the bar: on a full line it would begin another one."""
-    out = Console(file=io.StringIO(), width=60, force_terminal=True)
-    bar = progress.run_bar(out)
-    bar.add_task("Scoring", total=4, accuracy="accuracy 50.0 %")
-    lines = out.render_lines(bar.get_renderable(), pad=False)
-    assert len(lines) == 1 and sum(part.cell_length for part in lines[0]) <= 57
 
 
 def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,17 +127,6 @@ def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPa
     display.sample_scored(record(1, 1))
     assert said[0] == "Resuming: 2 of 4 images are decided."
     assert "accuracy 66.7 %" in said[1] and "accuracy 75.0 %" in said[2]
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_images_without_labels_are_counted_where_there_is_a_terminal(there: bool) -> None:
-    out = io.StringIO()
-    with count_images(Console(file=out, force_terminal=there)) as count:
-        for done in range(3):
-            count(done, 2)
-    assert ("2/2" in out.getvalue() and "Scoring" in out.getvalue()) == there
-    assert there or not out.getvalue()
-    assert "accuracy" not in out.getvalue()
 
 
 def test_a_question_is_shown_with_the_images_that_it_may_take(

@@ -14,6 +14,7 @@ from bench.contracts.backbone import Denoiser
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.targets import offers
 from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.machine.stages import stage
 from bench.running.question import PreparedRun
 from bench.running.settings import key_of
 from bench.store.identity import digest
@@ -57,7 +58,8 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     prompt = engine.evaluator.pool.part(slice(0, 1))
     size = engine.batch_size
     try:
-        fit = check_fit(engine.backbone, torch.stack(latents), prompt, size, scaled)
+        with stage("Checking the model"):
+            fit = check_fit(engine.backbone, torch.stack(latents), prompt, size, scaled)
     except torch.OutOfMemoryError:  # scoring shrinks its batches; a check is not worth that
         return None
     if fit is None:
