@@ -41,16 +41,20 @@ class _Assignment:
         seen = [member[:, turns == view].sum(axis=1) for view in range(n)]
         return cls(turns, member, np.stack(seen, axis=1))
 
-    def swap_if(self, accepts: Callable[[Ints], bool], block: Ints, draw: int, view: int) -> None:
+    def swap_if(
+        self, accepts: Callable[[Ints], bool] | None, block: Ints, draw: int, view: int
+    ) -> None:
         """Give a draw this view, and its own view to the block's draw with this one, if any.
 
-        `accepts` is told how much each set's sum of squared counts changes, int64 [sets].
+        `accepts` is told how much each set's sum of squared counts changes, int64 [sets]; None
+        accepts any change.
         """
         partner, mine = block[self.turns[block] == view], self.turns[draw]
         if mine == view:
             return
         moved = self.membership[:, draw] - self.membership[:, partner].sum(axis=1)
-        if accepts(2 * moved * (self.counts[:, view] - self.counts[:, mine] + moved)):
+        change = 2 * moved * (self.counts[:, view] - self.counts[:, mine] + moved)
+        if accepts is None or accepts(change):
             self.counts[:, mine] -= moved
             self.counts[:, view] += moved
             self.turns[partner], self.turns[draw] = mine, view
@@ -118,11 +122,15 @@ def _balance(deal: _Assignment, blocks: list[Ints], attempt: int) -> _Assignment
     for _ in range(min(SWEEPS, max(1, MAX_SWAPS // TRIES // len(blocks)))):
         # Raw numbers, because numpy's distributions may change between its versions.
         for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)).tolist(), strict=True):
-            draw, view, uphill = int(block[raw[0] % len(block)]), raw[1] % n, raw[2] < UPHILL
-            deal.swap_if(lambda change, up=uphill: up or change.sum() <= 0, block, draw, view)
+            draw, view = int(block[raw[0] % len(block)]), raw[1] % n
+            deal.swap_if(None if raw[2] < UPHILL else _is_no_worse, block, draw, view)
         if not deal.unbalanced:
             break
     return deal
+
+
+def _is_no_worse(change: Ints) -> bool:
+    return bool(change.sum() <= 0)
 
 
 def _improve_balance(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
@@ -131,8 +139,8 @@ def _improve_balance(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, 
     weights = _set_weights(close)
 
     def improves(change: Ints) -> bool:
-        no_worse = change[: len(exact)].sum() <= 0
-        return bool(no_worse and change[len(exact) :] @ weights < -MIN_GAIN)
+        others = change[len(exact) :] @ weights
+        return _is_no_worse(change[: len(exact)]) and bool(others < -MIN_GAIN)
 
     for block in blocks:
         for draw in map(int, block):
