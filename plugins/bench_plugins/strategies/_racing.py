@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil, log, pi, sqrt
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,22 @@ from bench_plugins.strategies._elimination import (
 )
 from bench_plugins.strategies.adaptive import Adaptive
 
-if TYPE_CHECKING:
-    from bench_plugins.strategies.race import Race
-
 TINY = np.finfo(np.float64).tiny
 POOLED_DOF = 8  # degrees of freedom that the mean variance of all rivals counts as
 LEARNED_DOF = 16  # degrees of freedom that a variance learned from other images counts as
 GROWTH = 8  # each round adds at least 1 / 8 of the draws seen, so that few looks are needed
+
+
+class RaceSettings(Protocol):
+    """The parameters of `Race` that a session reads."""
+
+    bound: str
+    delta: float
+    deviation: float
+    first: int
+    order: str
+    span: float
+    tie: float
 
 
 class RaceSession(Elimination):
@@ -51,7 +60,7 @@ class RaceSession(Elimination):
     `tied` if no rival of another class can be better than the leader by more than that.
     """
 
-    def __init__(self, settings: Race, problem: Problem, order: Ints | None = None) -> None:
+    def __init__(self, settings: RaceSettings, problem: Problem, order: Ints | None = None) -> None:
         if order is None and settings.bound == "t":
             order = order_by_bands(settings.order, problem.timesteps)
         elif order is None:
@@ -256,7 +265,7 @@ class PublishedSession(RaceSession):
     looks since then.
     """
 
-    def __init__(self, settings: Race, problem: Problem) -> None:
+    def __init__(self, settings: RaceSettings, problem: Problem) -> None:
         super().__init__(settings, problem, staged_order(settings.order, problem.timesteps))
         self.budget = published_cost(problem)
         self.first_stage_end = first_stage_size(len(self.order))
