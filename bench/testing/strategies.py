@@ -72,8 +72,8 @@ def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> T
     Requests and the outcome are validated as in a run. A linearisation is answered with the errors
     of all prompts. The arrays of `problem` are made read-only.
     """
-    *_, told = _turns(strategy, errors, problem)
-    return told
+    *_, decision = _turns(strategy, errors, problem)
+    return decision
 
 
 def _turns(strategy: object, errors: NDArray[np.float32], problem: Problem) -> Iterator[Told]:
@@ -82,16 +82,16 @@ def _turns(strategy: object, errors: NDArray[np.float32], problem: Problem) -> I
     for array in (problem.class_of_prompt, problem.timesteps, problem.weights):
         array.setflags(write=False)
     interview = Interview(Sample("made", 0, {}), checked, problem)
-    told = Told(interview.decided, np.zeros(errors.shape, np.int64))
-    yield told
+    decision = Told(interview.decided, np.zeros(errors.shape, np.int64))
+    yield decision
     while (request := interview.ask()) is not None:
         if isinstance(request, Evaluate):
             block = np.ix_(request.prompts, request.draws)
-            told.asked[block] += 1
+            decision.asked[block] += 1
             interview.tell(request, errors[block])
         else:
             interview.tell(request, errors[:, request.draws], problem.linearisation_cost)
-        yield told
+        yield decision
 
 
 class StrategyContract:
