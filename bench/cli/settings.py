@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from bench.cli.options import Option, options_of_user, set_option
+from bench.cli.command import Command, Decorator, options_of_user, set_option
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.running.settings import RunConfig, Values, chapters, make_config, read_config_file
@@ -27,7 +27,7 @@ class Lines(click.types.StringParamType):
     envvar_list_splitter = "\n"
 
 
-class Sectioned(click.Command):
+class Sectioned(Command):
     """Command with a short help; `--help-all` shows the settings of a run by chapter."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -91,7 +91,7 @@ def _completion(names: Callable[[], Iterable[str]]) -> Completion:
     return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
 
 
-def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Option:
+def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Decorator:
     """Return `--metric` with this help, and `--set` for its parameters.
 
     With `alone`, metrics that compare a run with a rater are rejected.
@@ -107,7 +107,7 @@ def metric_options(text: str, default: str | None = None, *, alone: bool = False
     return lambda function: metric(set_option()(function))
 
 
-def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Option:
+def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Decorator:
     """Return a decorator that adds options, and `BENCH_*` variables, for fields of `RunConfig`.
 
     `names` are the fields, all if None.
@@ -148,7 +148,7 @@ def settings_from_options(
     return settings
 
 
-def _option(name: str, field: FieldInfo, variables: bool) -> Option:
+def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     """Return the option of a field.
 
     pydantic checks its value later, as it checks values from a file or a variable.
