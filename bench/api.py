@@ -133,8 +133,8 @@ def run(
             memory. None: the dataset's.
         strategy: None: the backbone's.
         params: the strategy's parameters.
-        progress: True: a bar; a function: called with the images decided, their total and the
-            accuracy so far after each image. None: a bar in a notebook, nothing elsewhere.
+        progress: True: shown; a function: called with the images decided, their total and the
+            accuracy so far after each image. None: shown in a notebook, not elsewhere.
         settings: any other field of `bench.running.settings.RunConfig`.
 
     Returns:

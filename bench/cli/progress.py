@@ -1,4 +1,4 @@
-"""Progress in one format, on a terminal, in a log and in a notebook; all on stderr."""
+"""Progress of runs and studies, as listeners to a run's events like any plugin's."""
 
 from __future__ import annotations
 
@@ -6,113 +6,23 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
 from math import ceil, log
-from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pluggy
 from typing_extensions import override
 
+from bench.cli.display import Display, stage_text
 from bench.contracts.hooks import hookimpl
 from bench.machine import stages
-from bench.reports.formats import format_duration, percent_text
+from bench.reports.formats import percent_text
 from bench.reports.text import escape_hidden
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
-    from bench.reports.terminal.tables import PlainConsole
     from bench.running.study.course import Step
 
-PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
-PATIENCE = 2.0  # seconds that a stage of a command takes before it is shown
-MARGIN = 6  # columns left free for the spinner, and for the `^C` that a terminal echoes
 ANSWER_P = 0.05  # p-value at which a question is answered
 MAX_PREDICTABLE_P = 0.5  # above it, the number of images needed cannot be predicted
-
-
-def stage_text(
-    stage: str,
-    seconds: float,
-    done: int = 0,
-    total: int = 0,
-    new: int | None = None,
-    unit: str = "images",
-) -> str:
-    """Return the progress of a stage: its name, its count and an estimate of its end.
-
-    `new` is the number of images done in these `seconds`, if some of `done` were done before.
-    """
-    if not total:
-        return f"{stage}: {format_duration(seconds)} so far"
-    text = f"{stage}: {done:,} of {total:,} {unit}"
-    new = done if new is None else new
-    if not new or not seconds:
-        return f"{text}, {format_duration(seconds)} so far"
-    rate = new / seconds
-    return f"{text}, {rate:.1f} {unit}/s, {format_duration((total - done) / rate)} left"
-
-
-class Display:
-    """Shows the stage under way: a changing line on a terminal, elsewhere a line now and then."""
-
-    active: ClassVar[list[Display]] = []  # the innermost one is last, and is the one that shows
-
-    def __init__(self) -> None:
-        self.left = Event()
-        self.watch = Thread(target=self._watch, daemon=True)
-        self.printed: float | None = None  # time of the last line; None: none yet
-        self._status: Status | None = None
-
-    @cached_property
-    def console(self) -> PlainConsole:
-        """The console on stderr; importing it takes a moment."""
-        from bench.reports.terminal.tables import console
-
-        return console(stderr=True)
-
-    def __enter__(self) -> Self:
-        self.active.append(self)
-        self.watch.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.left.set()
-        self.watch.join()
-        self.active.remove(self)
-        self.show(None)
-
-    def text(self, now: float) -> str | None:
-        """Return what is under way; None if nothing is, or only for a moment."""
-        stage = stages.current()
-        if stage is None or now - stage.started < PATIENCE:
-            return None
-        return stage_text(stage.name, now - stage.started, stage.done, stage.total, unit=stage.unit)
-
-    def _watch(self) -> None:
-        while not self.left.wait(1.0):
-            if self.active[-1] is self:
-                self.show(self.text(time.perf_counter()))
-
-    def show(self, text: str | None, at_once: bool = False) -> None:
-        """Show a text, None for nothing; a line of a log is left out soon after another."""
-        if text is None:
-            if self._status is not None:
-                self._status.stop()
-                self._status = None
-        elif self.console.is_terminal:
-            line = self.console.render_str(text)
-            line.truncate(max(1, self.console.width - MARGIN), overflow="ellipsis")
-            if self._status is None:
-                self._status = self.console.status(line)
-                self._status.start()
-            self._status.update(line)
-        elif (
-            at_once or self.printed is None or time.perf_counter() - self.printed >= PLAIN_INTERVAL
-        ):
-            self.printed = time.perf_counter()
-            self.console.print(text)
 
 
 class Listener:

@@ -10,8 +10,9 @@ from typing import Any
 import pluggy
 import pytest
 
-from bench.cli import progress
-from bench.cli.progress import Display, Progress, stage_text
+from bench.cli import display as display_room
+from bench.cli.display import Display, stage_text
+from bench.cli.progress import Progress
 from bench.machine import stages
 from bench.reports.terminal.tables import PlainConsole
 
@@ -32,7 +33,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
     display = Progress(pluggy.PluginManager("bench"))
     monkeypatch.setattr(display.console, "print", lambda text, **_: said.append(text))
     monkeypatch.setattr(Display, "active", [display])
-    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
+    monkeypatch.setattr(display_room, "PLAIN_INTERVAL", 0.0)
     return display, said
 
 
