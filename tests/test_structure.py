@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from helpers.places import ROOT
 from helpers.sources import Nodes, modules
+
+TEST_FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 def module_name(path: str) -> str:
@@ -82,7 +85,6 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/machine/cache.py": "the cache",
     "bench/machine/files.py": "the functions that all others call",
     "bench/machine/hub.py": "the Hub's cache",
-    "bench/reports/figures/pictures.py": "a figure in memory",
     "bench/reports/figures/svg.py": "a figure that the user names",
     "bench/reports/leaderboard/adding.py": "a copy of a run, which is moved to its place",
     "bench/reports/leaderboard/exports.py": "exported files",
@@ -120,3 +122,9 @@ def test_the_folder_of_a_run_is_written_by_the_holder_of_its_lock() -> None:
     assert makers == {"bench/store/locking.py"}
     of_parts = {path for path, names in sources.items() if names & PARTS}
     assert of_parts <= {"bench/store/writing.py", "bench/store/merging.py", "bench/store/cells.py"}
+
+
+def test_the_first_line_of_each_test_file_says_what_it_proves() -> None:
+    first = {file: file.read_text("utf-8").partition("\n")[0] for file in TEST_FILES}
+    short = [file.name for file, line in first.items() if not re.match(r'"""[\w`].{29,}', line)]
+    assert short == []

@@ -8,9 +8,8 @@ from typing import Any
 from bench.errors import images_failed
 from bench.machine.environment import PEAK_UTILISATION
 from bench.reports.formats import assignments, format_duration
-from bench.reports.study.methods import varied_axes
-from bench.reports.study.published import published_tables
-from bench.reports.study.rows import StudyRow
+from bench.reports.study.methods import StudyRow, varied_axes
+from bench.reports.study.tables import published_tables
 from bench.reports.terminal.tables import (
     console,
     print_explained,
@@ -93,12 +92,9 @@ def print_study_plan(plan: StudyPlan) -> None:
     terminal.print(_total(plan))
     print_explained(*head)
     if (stop := plan.stop) is not None:
-        expected = (
-            "" if stop.expected is None else f"; about {stop.expected:,} to judge by those so far"
-        )
         terminal.print(
             "It stops when its question is answered: after at least"
-            f" {stop.least:,} and at most {stop.most:,} images of all runs together{expected}."
+            f" {stop.least:,} and at most {stop.most:,} images of all runs together."
         )
     for text, cells in plan.problems().items():
         shared = set.intersection(*(set(cell.axes.items()) for cell in cells))
