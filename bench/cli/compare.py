@@ -13,7 +13,7 @@ import shlex
 
 import click
 
-from bench.cli.options import results_and_json
+from bench.cli.options import metric_options, results_and_json
 from bench.cli.output import (
     end_with_json,
     next_steps,
@@ -23,7 +23,6 @@ from bench.cli.output import (
     say,
     wants_json,
 )
-from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline

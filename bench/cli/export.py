@@ -14,9 +14,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from bench.cli import list as listings
-from bench.cli.options import results_and_json, set_option
+from bench.cli.options import names_of, results_and_json, set_option
 from bench.cli.output import end_with_json, next_steps, results_argument, say
-from bench.cli.settings import names_of
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
 from bench.discovery.guard import guard

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from bench.discovery.loading import load_plugins, metric_of_runs
 from bench.errors import UserError
 
 _UNSET = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # not set by the user
@@ -39,6 +40,7 @@ limit_option = click.option(
 
 
 Option = Callable[[Any], Any]  # a decorator that adds an option
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def set_option(help: str = "A parameter; repeat for more.", envvar: str | None = None) -> Option:
@@ -108,3 +110,29 @@ def figure_file(option: str, value: str) -> Path:
 def parse_names(text: str | None) -> list[str]:
     """Return the names of a comma-separated list."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def names_of(kind: str) -> Completion:
+    """Return the shell completion of registered names; `kind`: such as `datasets`."""
+    return completion(lambda: [spec.name for spec in getattr(load_plugins(), kind)])
+
+
+def completion(names: Callable[[], Iterable[str]]) -> Completion:
+    """Return the shell completion of names that are only listed when it is asked for."""
+    return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
+
+
+def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Option:
+    """Return `--metric` with this help, and `--set` for its parameters.
+
+    With `alone`, metrics that compare a run with a rater are rejected.
+    """
+    metric = click.option(
+        "--metric",
+        metavar="METRIC",
+        default=default,
+        shell_complete=names_of("metrics"),
+        callback=lambda ctx, option, name: name and (metric_of_runs(name).name if alone else name),
+        help=text + (f"  [default: {default}]" if default else ""),
+    )
+    return lambda function: metric(set_option()(function))

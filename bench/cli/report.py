@@ -13,9 +13,14 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import output_file, results_and_json, results_option, tags_option
+from bench.cli.options import (
+    metric_options,
+    output_file,
+    results_and_json,
+    results_option,
+    tags_option,
+)
 from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
-from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.machine.offline import offline

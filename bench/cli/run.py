@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import json_option
+from bench.cli.options import json_option, names_of
 from bench.cli.output import (
     draw_pictures,
     end_with_json,
@@ -25,7 +25,7 @@ from bench.cli.output import (
     wants_json,
 )
 from bench.cli.progress import Progress
-from bench.cli.settings import Sectioned, config_options, names_of, settings_from_options
+from bench.cli.settings import Sectioned, config_options, settings_from_options
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep

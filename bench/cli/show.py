@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import results_and_json
+from bench.cli.options import metric_options, results_and_json
 from bench.cli.output import (
     end_with_json,
     next_steps,
@@ -20,10 +20,8 @@ from bench.cli.output import (
     steps_after_run,
     wants_json,
 )
-from bench.cli.settings import metric_options
 from bench.errors import UserError
 from bench.machine.offline import offline
-from bench.reports.figures.pictures import write_pictures
 from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
 from bench.reports.terminal.run import print_measured, print_run, print_statistics
@@ -86,6 +84,8 @@ def show_command(
         print_measured(rows, by)
         return
     if pictures:
+        from bench.reports.figures.pictures import write_pictures
+
         write_pictures(path)
     if more:
         view.stored.require_decisions()

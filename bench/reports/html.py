@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.reports.comparisons import comparison_facts, comparison_tables
 from bench.reports.text import Table, escape_hidden, escape_html, to_csv, to_latex, to_markdown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @cache
 def environment(*packages: str) -> Environment:
     """Return a Jinja environment: templates of these packages, then those of the report."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    from bench.reports.comparisons import comparison_facts, comparison_tables
+
     templates = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "bench.reports.page")]),
         autoescape=True,

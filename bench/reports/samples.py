@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.running.second import strategy_of
+from bench.running.decider import strategy_of
 from bench.store.documents import Manifest
 from bench.store.folder import requested_records
 

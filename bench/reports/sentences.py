@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.engine.asking import CheckedStrategy
 from bench.reports.formats import percent_text
-from bench.running.classify import Answer
-from bench.running.second import strategy_of
+from bench.running.decider import strategy_of
 from bench.stats.agreement import (
     FEWEST_DRAWS,
     Audit,
@@ -24,6 +24,9 @@ from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer
 from bench.store.summary import Again, Summary
+
+if TYPE_CHECKING:
+    from bench.running.classify import Answer
 
 
 @dataclass(frozen=True)
