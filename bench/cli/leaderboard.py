@@ -12,10 +12,15 @@ from typing import get_args
 
 import click
 
-from bench.cli.options import metric_options, options_of_user, results_and_json, tags_option
-from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
-from bench.errors import UserError
-from bench.machine.offline import offline
+from bench.cli.command import (
+    command,
+    end_with_json,
+    flag,
+    metric_options,
+    options_of_user,
+    tags_option,
+)
+from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.reports.formats import NONE
 from bench.reports.html import format_tables
 from bench.reports.leaderboard.board import board_tables
@@ -31,7 +36,7 @@ def _name(results: str, row: LeaderboardRow) -> str:
     return NONE if row.path is None else run_name(Path(row.path), results)
 
 
-@click.command()
+@command(results=True, local=True, needs={"--set": "--metric"})
 @click.argument("folders", nargs=-1)
 @click.option("--dataset", help="Only this dataset.")
 @tags_option
@@ -53,17 +58,12 @@ def _name(results: str, row: LeaderboardRow) -> str:
     help="What costs per image are counted in: evaluations of the model's own network, operations"
     " (FLOP), or seconds on the run's machine.  [default: evaluations]",
 )
-@click.option(
-    "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
-)
-@click.option(
+@flag("--wide", "Show every column and the run of each row; needs a wide terminal.")
+@flag(
     "--all",
+    "Also show replays, controls, corrupted runs, and boards of reported results alone.",
     "everything",
-    is_flag=True,
-    help="Also show replays, controls, corrupted runs, and boards of reported results alone.",
 )
-@results_and_json
-@offline()
 def leaderboard_command(
     folders: tuple[str, ...],
     results: str,
@@ -86,8 +86,6 @@ def leaderboard_command(
     of yours as if it alone were added. Subsets, controls, corrupted runs and reported results have
     no rank.
     """
-    if params and metric is None:
-        raise UserError("--set needs --metric.")
     places = [Path(results), *map(Path, folders)]
     if not options_of_user({"results": results}) and not tags:
         places.append(shipped_folder())

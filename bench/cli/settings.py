@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from bench.cli.options import Option, completion, names_of, options_of_user, set_option
+from bench.cli.command import Command, Decorator, completion, names_of, options_of_user, set_option
 from bench.errors import UserError
 from bench.running.settings import RunConfig, Values, chapters, make_config, read_config_file
 from bench.running.settings.declaration import help_of, option
@@ -26,7 +26,7 @@ class Lines(click.types.StringParamType):
     envvar_list_splitter = "\n"
 
 
-class Sectioned(click.Command):
+class Sectioned(Command):
     """Command with a short help; `--help-all` shows the settings of a run by chapter."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -72,7 +72,7 @@ def _show_whole_help(ctx: click.Context, parameter: click.Parameter, value: bool
         ctx.exit()
 
 
-def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Option:
+def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Decorator:
     """Return a decorator that adds options, and `BENCH_*` variables, for fields of `RunConfig`.
 
     `names` are the fields, all if None.
@@ -113,7 +113,7 @@ def settings_from_options(
     return settings
 
 
-def _option(name: str, field: FieldInfo, variables: bool) -> Option:
+def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     """Return the option of a field.
 
     pydantic checks its value later, as it checks values from a file or a variable.

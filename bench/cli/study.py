@@ -11,15 +11,17 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import (
+from bench.cli.command import (
+    command,
+    end_with_json,
     figure_file,
-    json_option,
+    flag,
     metric_options,
     names_of,
     options_of_user,
     parse_names,
 )
-from bench.cli.output import end_with_json, next_steps, results_argument, say, step_after_plan
+from bench.cli.output import next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options
 from bench.discovery.loading import load_plugins, metric_specs
@@ -43,15 +45,16 @@ from bench.store.studies import DECLARED, results_of, study_folder
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 
 
-@click.command()
+@command(
+    needs={
+        **{"--rows": "--columns", "--columns": "--rows", "--value": "--rows"},
+        "--reference": "--show",
+    }
+)
 @click.argument("study", shell_complete=names_of("studies"))
-@click.option(
-    "--dry-run", is_flag=True, help="Print every run and its estimated cost without running."
-)
-@click.option(
-    "--pilot", "pilot_only", is_flag=True, help="Score only the pilots, a few images of each run."
-)
-@click.option("--show", is_flag=True, help="Print the results so far without running.")
+@flag("--dry-run", "Print every run and its estimated cost without running.")
+@flag("--pilot", "Score only the pilots, a few images of each run.", "pilot_only")
+@flag("--show", "Print the results so far without running.")
 @click.option(
     "--format",
     "table_format",
@@ -92,7 +95,6 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @click.option("--shift-figure", help="Save a plot of the changes under shifts to this file.")
 @config_options(about("machine"))
 @config_options([name for name in CHANGES if name != "params"], variables=False)
-@json_option
 def study_command(
     study: str,
     dry_run: bool,
@@ -111,7 +113,7 @@ def study_command(
     corruption_figure: str | None,
     shift_figure: str | None,
     **options: object,
-) -> int:
+) -> None:
     """Run a grid of experiments and print the results, beside published figures if there are any.
 
     STUDY is a TOML file, or the name of a packaged study such as a published experiment
@@ -126,12 +128,6 @@ def study_command(
     invalid or a dry run finds something missing, and 0 with --show, whose STUDY may also be the
     name of a study that was started.
     """
-    if (rows is None) != (columns is None):
-        raise UserError("--rows and --columns must be given together, each with an axis.")
-    if rows is None and options_of_user({"value": value}):
-        raise UserError("--value needs --rows and --columns.")
-    if reference is not None and not show:
-        raise UserError("--reference needs --show.")
     check_pivoted(value)
     settings = options_of_user(options)
     changes = {name: settings.pop(name) for name in CHANGES if name in settings}
@@ -156,7 +152,8 @@ def study_command(
     else:
         declared = read_study_file(study, settings, changes)
         if dry_run:
-            return print_plan(declared, table_format == "json")
+            print_plan(declared, table_format == "json")
+            return
         folder, code = make_runs(declared, results, pilot_only)
 
     metric_params = {name: value for name, value in params.items() if name in of_metric}
@@ -164,7 +161,7 @@ def study_command(
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)
-    end_with_json(report.plain(), code, table_format == "json")
+    end_with_json(report.plain(), code, always=table_format == "json")
     if rows is not None and columns is not None:
         tables = [pivot(report, rows, columns, value)]
     else:
@@ -173,17 +170,14 @@ def study_command(
         print_report(report, tables, folder, again)
     else:
         click.echo(format_tables(tables, table_format, report.name), nl=False)
-    return code
 
 
-def print_plan(declared: DeclaredStudy, as_json: bool = False) -> int:
-    """Print what the runs of a study cost, and return the exit code."""
+def print_plan(declared: DeclaredStudy, as_json: bool = False) -> None:
+    """Print what the runs of a study cost."""
     plan = plan_study(declared)
-    code = 2 if plan.problems() else 0
-    end_with_json(plan.plain(), code, as_json)
+    end_with_json(plan.plain(), 2 if plan.problems() else 0, always=as_json)
     print_study_plan(plan)
     next_steps(step_after_plan(plan.problems(), "run it"))
-    return code
 
 
 def make_runs(declared: DeclaredStudy, results: Path, pilot_only: bool = False) -> tuple[Path, int]:
@@ -208,12 +202,12 @@ def print_report(report: StudyReport, tables: Iterable[Table], folder: Path, aga
     next_steps(*steps)
 
 
-def run_grid(declared: DeclaredStudy, dry_run: bool) -> int:
-    """Plan or make the study that a `bench run` with lists means, and return the exit code."""
+def run_grid(declared: DeclaredStudy, dry_run: bool) -> None:
+    """Plan or make the study that a `bench run` with lists means."""
     if dry_run:
-        return print_plan(declared)
+        print_plan(declared)
+        return
     folder, code = make_runs(declared, Path(declared.cells[0].config.results))
     report = study_report(folder)
     end_with_json(report.plain(), code)
     print_report(report, study_tables(report), folder, "the same command")
-    return code

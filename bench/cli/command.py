@@ -1,27 +1,114 @@
-"""Options that several commands share, and how their values are read."""
+"""Declare a command: its options, its answer as JSON, its exit code, and what it refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from typing_extensions import override
 
+from bench.cli.output import print_json
 from bench.discovery.loading import load_plugins, metric_of_runs
-from bench.errors import UserError
+from bench.errors import GateError, UserError
+from bench.machine.offline import offline
 
 _UNSET = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # not set by the user
+_AS_JSON, _END = "bench.as_json", "bench.end"  # keys in a command's context
 
-AS_JSON = "bench.as_json"  # key in a command's context: whether its answer is printed as JSON
-json_option = click.option(
-    *("--json", "as_json"),
-    is_flag=True,
-    expose_value=False,
-    callback=lambda ctx, option, value: ctx.meta.setdefault(AS_JSON, value),
-    help="Print JSON on stdout.",
-)
+
+class _AnsweredError(Exception):
+    """The answer of a command was printed as JSON, and nothing else is to be printed."""
+
+
+class Command(click.Command):
+    """A command of the toolkit, with `--json` unless `json` is False.
+
+    With `results` it has `--results`, and with `local` it uses no network. `needs` has options that
+    have no effect without another one, and `apart` those of which at most one can be set.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        json: bool = True,
+        results: bool = False,
+        local: bool = False,
+        needs: Mapping[str, str] | None = None,
+        apart: Sequence[str] = (),
+        **keywords: Any,
+    ) -> None:
+        super().__init__(*arguments, **keywords)
+        self.local, self.needs, self.apart = local, needs or {}, apart
+        if results:
+            results_option(self)
+        if json:
+            names, text = ("--json", "as_json"), "Print JSON on stdout."
+            self.params.append(
+                click.Option(names, is_flag=True, expose_value=False, callback=_note, help=text)
+            )
+
+    @override
+    def invoke(self, ctx: click.Context) -> int:
+        names = {
+            words: str(parameter.name) for parameter in self.params for words in parameter.opts
+        }
+
+        def is_set(words: str) -> bool:
+            value = ctx.params[names[words]]
+            return value is not None and value is not False
+
+        for words, needed in self.needs.items():
+            source = ctx.get_parameter_source(names[words])
+            if source is ParameterSource.COMMANDLINE and not is_set(needed):
+                raise UserError(f"{words} has no effect without {needed}.")
+        if len(chosen := list(filter(is_set, self.apart))) > 1:
+            raise UserError(f"{' and '.join(chosen)} cannot be combined.")
+        with offline() if self.local else nullcontext(), suppress(_AnsweredError):
+            super().invoke(ctx)
+        code, gate = ctx.meta.get(_END, (0, None))
+        if gate is not None:
+            raise gate
+        return int(code)
+
+
+command = partial(click.command, cls=Command)
+Decorator = Callable[[Any], Any]
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def _note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[_AS_JSON] = value
+
+
+def wants_json() -> bool:
+    """Return whether the command was called with `--json`."""
+    return bool(click.get_current_context().meta.get(_AS_JSON))
+
+
+def end_with_json(
+    value: Any, code: int = 0, gate: GateError | None = None, always: bool = False
+) -> None:
+    """State a command's answer and exit code; with `--json`, or `always`, print it and end.
+
+    A `gate` that failed is raised when the command ends.
+    """
+    context = click.get_current_context()
+    context.meta[_END] = code, gate
+    if always or wants_json():
+        print_json(value)
+        raise _AnsweredError
+
+
+def flag(name: str, help: str, into: str | None = None) -> Decorator:
+    """Return a decorator that adds an option without a value; `into` is its parameter."""
+    return click.option(name, *filter(None, [into]), is_flag=True, help=help)
+
+
 results_option = click.option(
     "--results", default="results", envvar="BENCH_RESULTS", help="Folder of the stored runs."
 )
@@ -39,11 +126,7 @@ limit_option = click.option(
 )
 
 
-Option = Callable[[Any], Any]  # a decorator that adds an option
-Completion = Callable[[click.Context, click.Parameter, str], list[str]]
-
-
-def set_option(help: str = "A parameter; repeat for more.", envvar: str | None = None) -> Option:
+def set_option(help: str = "A parameter; repeat for more.", envvar: str | None = None) -> Decorator:
     """Return `--set KEY=VALUE`, whose value is a dictionary."""
     return click.option(
         *("--set", "params"),
@@ -53,11 +136,6 @@ def set_option(help: str = "A parameter; repeat for more.", envvar: str | None =
         callback=_parse_assignments,
         help=help,
     )
-
-
-def results_and_json(function: Any) -> Any:
-    """Add `--results` and `--json`."""
-    return results_option(json_option(function))
 
 
 def options_of_user(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +200,7 @@ def completion(names: Callable[[], Iterable[str]]) -> Completion:
     return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
 
 
-def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Option:
+def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Decorator:
     """Return `--metric` with this help, and `--set` for its parameters.
 
     With `alone`, metrics that compare a run with a rater are rejected.
