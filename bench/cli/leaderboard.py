@@ -6,7 +6,6 @@ Group: Look at results, 6.
 from __future__ import annotations
 
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -29,11 +28,6 @@ from bench.reports.leaderboard.rows import LeaderboardRow, to_csv
 from bench.reports.rows import Currency
 from bench.reports.terminal.leaderboard import print_boards
 from bench.store.shipped import shipped_folder
-
-
-def _name(results: str, row: LeaderboardRow) -> str:
-    """Return how commands refer to the run of a row."""
-    return NONE if row.path is None else run_name(Path(row.path), results)
 
 
 @command(results=True, local=True, needs={"--set": "--metric"})
@@ -102,12 +96,15 @@ def leaderboard_command(
             ),
             nl=False,
         )
-    elif not rows and tags:
-        say(f"No complete run has the tag {' and '.join(tags)}.")
     elif not rows:
-        say("No complete runs yet. `bench run digits` makes the first.")
+        absent = "No complete runs yet. `bench run digits` makes the first."
+        say(f"No complete run has the tag {' and '.join(tags)}." if tags else absent)
     else:
-        print_boards(rows, partial(_name, results), wide, everything, metric, currency)
+
+        def name(row: LeaderboardRow) -> str:
+            return NONE if row.path is None else run_name(Path(row.path), results)
+
+        print_boards(rows, name, wide, everything, metric, currency)
         options = [("--dataset", dataset), *(("--tag", tag) for tag in tags), ("--metric", metric)]
         words = [word for option, value in options if value for word in (option, value)]
         again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])

@@ -14,18 +14,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from bench.contracts.dataset import Sample, StoredImage
 from bench.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    Rng = np.random.Generator
 
 CORRUPTED_SIDE = 224  # pixels of the shorter side
 CORRUPTED_ELONGATION = 16  # longer side in shorter sides; the memory of `fog` is quadratic in it
@@ -35,6 +31,7 @@ LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT
 ICE = (0.86, 0.93, 1.0)  # colour of ice
 
 Pixels = NDArray[np.float64]  # [H, W, 3] in [0, 1]
+Rng = np.random.Generator
 
 
 def _gaussian_noise(x: Pixels, rng: Rng, scale: float) -> Pixels:
@@ -210,8 +207,6 @@ def _elastic(x: Pixels, rng: Rng, constants: tuple[float, float, float]) -> Pixe
 
 
 def _pixelate(x: Pixels, rng: Rng, scale: float) -> Pixels:
-    from PIL import Image
-
     image = _to_image(x)
     size = int(image.width * scale), int(image.height * scale)
     small = image.resize(size, Image.Resampling.BOX)
@@ -219,16 +214,12 @@ def _pixelate(x: Pixels, rng: Rng, scale: float) -> Pixels:
 
 
 def _jpeg(x: Pixels, rng: Rng, quality: int) -> Pixels:
-    from PIL import Image
-
     file = BytesIO()
     _to_image(x).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file)) / 255
 
 
 def _to_image(x: Pixels) -> Image.Image:
-    from PIL import Image
-
     return Image.fromarray(np.round(x * 255).astype(np.uint8))
 
 
@@ -313,8 +304,6 @@ def corrupt(image: Image.Image, corruption: str, name: str) -> Image.Image:
     `corruption` is a valid `NAME:SEVERITY`, and `name` identifies the image, which should be at
     most `CORRUPTED_ELONGATION` times as long as wide.
     """
-    from PIL import Image
-
     scale = CORRUPTED_SIDE / min(image.size)
     width, height = (max(CORRUPTED_SIDE, round(side * scale)) for side in image.size)
     image = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
@@ -323,4 +312,4 @@ def corrupt(image: Image.Image, corruption: str, name: str) -> Image.Image:
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     function, constants = CORRUPTIONS[kind]
     pixels = function(np.asarray(image) / 255, rng, constants[int(severity) - 1])
-    return _to_image(np.clip(pixels, 0, 1))
+    return Image.fromarray(np.round(np.clip(pixels, 0, 1) * 255).astype(np.uint8))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bench.reports.text import Table, escape_hidden, escape_html, to_csv, to_latex, to_markdown
+from bench.reports.text import Table, escape_hidden, prose_html, to_csv, to_latex, to_markdown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,7 +29,7 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["prose"] = prose_html
+    templates.filters["prose"] = lambda text: Markup(prose_html(text))
     templates.globals |= {
         "comparison_facts": comparison_facts,
         "comparison_tables": comparison_tables,
@@ -52,23 +51,13 @@ def _escape_controls(value: object) -> object:
     return value if isinstance(value, Markup) else escape_hidden(value)
 
 
-def prose_html(text: object) -> Markup:
-    """Return a sentence as HTML, with what stands in backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape_html(text)))
-
-
 def make_plain_table(head: list[str], rows: Sequence[Sequence[str | int]], *right: str) -> Table:
     """Return a table without a title, for templates; the columns `right` are numbers."""
     return Table("", head, rows, frozenset(right))
 
 
-def html_part(*tables: Table) -> str:
-    """Return tables with their headings and paragraphs as an HTML fragment, without a page."""
-    return environment().get_template("tables.html").render(tables=tables, title=None)
-
-
-def to_html(tables: Iterable[Table], title: str) -> str:
-    """Return tables as a self-contained HTML page."""
+def to_html(tables: Iterable[Table], title: str | None = None) -> str:
+    """Return tables as a self-contained HTML page or, without a title, as a part of one."""
     return environment().get_template("tables.html").render(tables=list(tables), title=title)
 
 

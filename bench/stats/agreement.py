@@ -168,8 +168,8 @@ def prior_factor(lead: Floats) -> Floats:
         return np.ones(len(lead))
     lead = np.clip(lead, 0, GAPS[-1])
     bins, rows = np.unique(np.round(lead, 2), return_inverse=True)
-    right = _normal_density(bins[:, None] - GAPS)
-    wrong = _normal_density(bins[:, None] + GAPS) * (GAPS > 0)
+    right = np.exp(-((bins[:, None] - GAPS) ** 2) / 2)
+    wrong = np.exp(-((bins[:, None] + GAPS) ** 2) / 2) * (GAPS > 0)
     prior, counts = np.full(len(GAPS), 1 / len(GAPS)), np.bincount(rows)
     for _ in range(EM_STEPS):
         posterior = prior * (right + wrong)
@@ -177,10 +177,6 @@ def prior_factor(lead: Floats) -> Floats:
     differs = prior * (right * normal_cdf(-GAPS) + wrong * normal_cdf(GAPS))
     fitted = differs.sum(axis=1) / (prior * (right + wrong)).sum(axis=1)
     return np.asarray((fitted / normal_cdf(-bins / np.sqrt(2)))[rows])
-
-
-def _normal_density(x: Floats) -> Floats:
-    return np.asarray(np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))
 
 
 def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability | None:

@@ -296,8 +296,3 @@ def ranks(better: NDArray[np.bool_]) -> list[Rank | None]:
         return [None]
     lowest, highest = 1 + better.sum(axis=0), len(better) - better.sum(axis=1)
     return list(zip(lowest.tolist(), highest.tolist(), strict=True))
-
-
-def rank_text(rank: Rank | None) -> str:
-    """Return a rank as tables show it, such as `1–3`, or a dash."""
-    return "–" if rank is None else "–".join(map(str, dict.fromkeys(rank)))

@@ -53,10 +53,7 @@ class Population(NamedTuple):
 
 @cache
 def _bets() -> tuple[Floats, Floats]:
-    """Return fractions of the capital staked, float64 [64], and the logarithms of their prior.
-
-    The prior is uniform on [0, 1].
-    """
+    """Return fractions of the capital, and the logarithms of a uniform prior, float64 [64] each."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
     return (nodes + 1) / 2, np.log(weights / 2)
 

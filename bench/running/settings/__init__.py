@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from bench.contracts.specs import Scorer
 from bench.errors import UserError, did_you_mean, quoted
-from bench.inputs.estimand import Weighting
 from bench.machine.files import read_toml
 from bench.running.settings.declaration import (
     About,
@@ -40,11 +39,7 @@ SETTINGS: dict[str, DeclaredSetting] = {
 }
 Values = dict[str, Any]  # values of settings by name, not validated
 # Settings → their defaults, as stored runs have them.
-DEFAULTS: Values = {
-    name: str(field.default) if isinstance(field.default, Weighting) else field.default
-    for name, field in RunConfig.model_fields.items()
-    if not field.is_required()
-}
+DEFAULTS: Values = RunConfig(dataset="-").model_dump()
 
 # Setting → its value that only stored runs have; None: the setting itself was removed.
 REMOVED: dict[str, str | None] = {"guidance_null": None, "template_rule": "spread"}
