@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import erfc, log, sqrt
+from math import erfc, sqrt
 from typing import Any
 
 import numpy as np
@@ -209,8 +209,8 @@ def mcnemar(wins: Any, losses: Any) -> Any:
     ends = np.cumsum(np.bincount(place))
     p = np.empty(len(fewer))
     for n, pairs in zip(counts.tolist(), np.split(np.argsort(place), ends), strict=False):
-        k = np.arange(1, n // 2 + 1)
-        logarithms = np.cumsum(np.log(np.append(1.0, (n + 1 - k) / k))) - n * log(2)
+        k = np.arange(1, n // 2 + 1, dtype=np.longdouble)  # nearly exact on most machines
+        logarithms = np.cumsum(np.append(n * np.log(np.longdouble(0.5)), np.log((n + 1 - k) / k)))
         p[pairs] = np.minimum(1.0, 2 * np.cumsum(np.exp(logarithms))[fewer[pairs]])
     return p.reshape(shape)
 
