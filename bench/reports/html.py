@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bench.reports.text import Table, escape_hidden, prose_html, to_csv, to_latex, to_markdown
+from bench.reports.text import (
+    Table,
+    escape_hidden,
+    escape_html,
+    prose_html,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,7 +37,8 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["prose"] = lambda text: Markup(prose_html(text))
+    markup = {"prose": lambda text: Markup(prose_html(text)), "whole": keep_interval}
+    templates.filters |= markup
     templates.globals |= {
         "comparison_facts": comparison_facts,
         "comparison_tables": comparison_tables,
@@ -49,6 +58,12 @@ def read_template(name: str, *packages: str) -> str:
 def _escape_controls(value: object) -> object:
     """Escape control characters of a template's values; Jinja escapes HTML afterwards."""
     return value if isinstance(value, Markup) else escape_hidden(value)
+
+
+def keep_interval(text: str) -> Markup:
+    """Return a value as HTML whose interval, in parentheses, is not broken into lines."""
+    value, space, interval = escape_html(text).partition(" (")
+    return Markup(f'{value} <span class="whole">({interval}</span>' if space else value)
 
 
 def make_plain_table(head: list[str], rows: Sequence[Sequence[str | int]], *right: str) -> Table:

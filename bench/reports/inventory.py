@@ -52,7 +52,7 @@ class InventoryRow(RunRow):
         of = self.n_total if self.is_subset else total
         text = f"{n:,}" + f" of {of:,}" * (n != of) + " so far" * (self.status == INCOMPLETE)
         text += f", {self.failed_samples:,} failed" if self.failed_samples else ""
-        return Fact("images", text, progress=n / total if n < total else None)
+        return Fact("images", text, share=n / total if n < total else None)
 
 
 class RecordingRow(BaseModel):

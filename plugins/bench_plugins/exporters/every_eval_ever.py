@@ -26,7 +26,6 @@ from bench.errors import UserError
 from bench.machine.hub import SCHEME
 from bench.reports.formats import assignments, value_text
 from bench.reports.run_view import RunView
-from bench.reports.samples import sample_rows
 from bench.running.command import reproducing_command
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
@@ -200,7 +199,7 @@ def _settings(run: RunView) -> dict[str, object]:
 def _lines(run: RunView, shared: Mapping[str, Any]) -> Iterator[dict[str, object]]:
     manifest = run.manifest
     choices = manifest.classes if len(manifest.classes) <= MAX_CHOICES else None
-    for row in sample_rows(run.path, manifest):
+    for row in run.samples:
         answer, seconds = row["prediction"] or "", row["seconds"]
         question = f"Which class does the image {row['sample_id']} show?"
         reference = [row["label"]]
