@@ -52,7 +52,8 @@ class EveryEvalEver(Exporter):
         """Write both files at their paths in the database; UserError if the run is incomplete."""
         run.stored.require_summary()
         manifest, model = run.manifest, _model_id(run.manifest)
-        place = Path("data", *(_folder_name(name) for name in (manifest.dataset.name, *model)))
+        names = (_UNUSUAL.sub("-", name).strip(".-") for name in (manifest.dataset.name, *model))
+        place = Path("data", *(name or "unnamed" for name in names))
         name = uuid.UUID(bytes=hashlib.sha256(manifest.run_id.encode()).digest()[:16], version=4)
         now = f"{time.time():.0f}"
         evaluation = f"{manifest.dataset.name}/{'/'.join(model)}/{now}"
@@ -96,10 +97,6 @@ def _model_id(manifest: Manifest) -> tuple[str, str]:
         owner, _, name = weights.partition("/")
         return owner, name
     return OWNER, manifest.backbone.name.replace("/", "-")
-
-
-def _folder_name(name: str) -> str:
-    return _UNUSUAL.sub("-", name).strip(".-") or "unnamed"
 
 
 def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
