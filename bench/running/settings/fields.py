@@ -44,7 +44,7 @@ _LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
 _of_errors = partial(setting, "score", scorers=DENOISERS)
 
 
-def _corruption(text: str | None) -> str | None:
+def _corruption(text: str) -> str | None:
     from bench.inputs.corruptions import parse_corruption  # here: it imports PIL
 
     return parse_corruption(text)
