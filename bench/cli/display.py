@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from bench.machine import stages
 from bench.reports.formats import format_duration
+from bench.reports.text import shorten
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from bench.reports.terminal.tables import PlainConsole
 
 PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
-PATIENCE = 2.0  # seconds that a stage of a command takes before it is shown
+SHOWN_AFTER = 2.0  # seconds that a stage of a command takes before it is shown
 MARGIN = 6  # columns left free for the spinner, and for the `^C` that a terminal echoes
 
 
@@ -50,7 +51,7 @@ class Display:
     def __init__(self) -> None:
         self.left = Event()
         self.watch = Thread(target=self._watch, daemon=True)
-        self.printed: float | None = None  # time of the last line; None: none yet
+        self.due = 0.0  # time from which on a log gets its next line
         self._status: Status | None = None
 
     @cached_property
@@ -74,7 +75,7 @@ class Display:
     def text(self, now: float) -> str | None:
         """Return what is under way; None if nothing is, or only for a moment."""
         stage = stages.current()
-        if stage is None or now - stage.started < PATIENCE:
+        if stage is None or now - stage.started < SHOWN_AFTER:
             return None
         return stage_text(stage.name, now - stage.started, stage.done, stage.total, unit=stage.unit)
 
@@ -90,8 +91,7 @@ class Display:
                 self._status.stop()
                 self._status = None
         elif self.console.is_terminal:
-            line = self.console.render_str(text)
-            line.truncate(max(1, self.console.width - MARGIN), overflow="ellipsis")
+            line = self.console.render_str(shorten(text, self.console.width - MARGIN))
             if self._status is None:
                 self._status = self.console.status(line)
                 self._status.start()
@@ -99,5 +99,5 @@ class Display:
         elif (
             at_once or self.printed is None or time.perf_counter() - self.printed >= PLAIN_INTERVAL
         ):
-            self.printed = time.perf_counter()
+            self.due = time.perf_counter() + PLAIN_INTERVAL
             self.console.print(text)

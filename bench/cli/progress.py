@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pluggy
 from typing_extensions import override
 
-from bench.cli.display import Display, stage_text
+from bench.cli.display import PLAIN_INTERVAL, Display, stage_text
 from bench.contracts.hooks import hookimpl
 from bench.machine import stages
 from bench.reports.formats import percent_text
@@ -100,7 +100,7 @@ class Progress(Listener, Display):
     @override
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         super().run_started(manifest, done, total, correct)
-        self.printed = self.started
+        self.due = self.started + PLAIN_INTERVAL
         if self.console.is_terminal and not self.of_study:
             self.console.print(escape_hidden(manifest["run_id"]), style="bold")
         swept = manifest["identity"]["calibrated"]["images"] if manifest.get("sweep") else 0
@@ -140,7 +140,8 @@ class StudyProgress(Progress):
 
         style, plain = None if step.finished else "yellow", not self.console.is_terminal
         self.console.print(step_line(step), style=style, soft_wrap=plain)
-        self.started = self.printed = time.perf_counter()
+        self.started = time.perf_counter()
+        self.due = self.started + PLAIN_INTERVAL
 
 
 def show_progress(

@@ -11,6 +11,7 @@ import pluggy
 import pytest
 
 from bench.cli import display as display_room
+from bench.cli import progress as progress_room
 from bench.cli.display import Display, stage_text
 from bench.cli.progress import Progress
 from bench.machine import stages
@@ -33,7 +34,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
     display = Progress(pluggy.PluginManager("bench"))
     monkeypatch.setattr(display.console, "print", lambda text, **_: said.append(text))
     monkeypatch.setattr(Display, "active", [display])
-    monkeypatch.setattr(display_room, "PLAIN_INTERVAL", 0.0)
+    for room in (display_room, progress_room):
+        monkeypatch.setattr(room, "PLAIN_INTERVAL", 0.0)
     return display, said
 
 
