@@ -24,7 +24,7 @@ SETTINGS_OF_CELLS = (
     *("run_id", "dataset", "split", "backbone", "weights", "strategy"),
     *("template", "seed", "corrupt"),
 )
-PATHS = {"dataset": "data_dir", "backbone": "weights"}  # setting → that of a run with its path
+PATHS = {"dataset": "data_dir", "backbone": "weights"}  # runs that name a reader have a path here
 
 
 class Published(Document):
@@ -67,14 +67,13 @@ class StudyCell(Document):
     def differing_setting(self, manifest: Manifest) -> str | None:
         """Return the setting in which a run is not the one of this cell; None if it may be.
 
-        Settings are compared as the user gave them, folders by their last part. Of a folder or a
-        file, a run names its reader and, in another setting, its path. One that only the cell or
-        the run names may be a default.
+        Settings are compared as the user gave them, folders by their last part. One that only the
+        cell or the run names may be a default.
         """
         cell = {**self.config.plain(), "run_id": self.run_id}
         run = {**manifest.config.plain(), "run_id": manifest.run_id}
         for name in SETTINGS_OF_CELLS:
-            values = [run.get(key) for key in (name, PATHS.get(name)) if key]
+            values = [run.get(name), run.get(PATHS.get(name, name))]
             names = {Path(str(value)).name for value in values if value is not None}
             if names and cell.get(name) is not None and Path(str(cell[name])).name not in names:
                 return name
