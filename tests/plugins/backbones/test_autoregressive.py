@@ -182,8 +182,9 @@ def test_a_folder_is_run_by_the_class_it_names(
     backbone = Autoregressive(resolve(str(folders[name])), device="cpu", dtype="float32")
     split = toolkit.load_dataset("digits")
     names = split.features["label"].names
-    for (_, decision), sample in zip(run.samples.iterrows(), split, strict=False):
-        image = sample["image"]
+    images = dict(zip(split["sample_id"], split["image"], strict=True))
+    for _, decision in run.samples.iterrows():
+        image = images[decision.sample_id]
         errors = backbone.evaluate([image] * 10, toolkit.prompts("digits"), np.zeros(10, np.int64))
         assert decision.prediction == names[int(errors.argmin())]
 
