@@ -206,6 +206,8 @@ def test_a_pipeline_in_memory_has_the_numbers_of_its_folder(
     folder, memory, again, other = map(run, (str(folders[name]), pipe(), pipe(), pipe(True)))
     errors = [result.samples.margin.tolist() for result in (folder, memory)]
     assert errors[0] == errors[1]
+    operations = [result.summary.cost.flop_per_image for result in (folder, memory)]
+    assert operations[0] and operations[0] == operations[1]
     assert memory.folder == again.folder != other.folder
     assert memory.manifest.probe == again.manifest.probe
 
