@@ -22,6 +22,7 @@ ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
 
 UNDECLARED = "undeclared"  # `trained_on` of a spec that does not declare it
 
+FOLDER = "folder"  # in stored runs, the name of the dataset and of the backbone that a path selects
 FITTED = "fitted"  # `trained_on` of a backbone that learns from a split of each dataset
 
 
