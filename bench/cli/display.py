@@ -96,8 +96,6 @@ class Display:
                 self._status = self.console.status(line)
                 self._status.start()
             self._status.update(line)
-        elif (
-            at_once or self.printed is None or time.perf_counter() - self.printed >= PLAIN_INTERVAL
-        ):
+        elif at_once or time.perf_counter() >= self.due:
             self.due = time.perf_counter() + PLAIN_INTERVAL
             self.console.print(text)
