@@ -16,7 +16,7 @@ from typing import get_args
 
 import click
 
-from bench.cli.command import Command, command, end_with_json, flag, options_of_user, tags_option
+from bench.cli.command import Command, command, end_with_json, flag, is_set, tags_option
 from bench.cli.output import (
     draw_pictures,
     next_steps,
@@ -281,7 +281,7 @@ def leaderboard_command(
     no rank.
     """
     places = [Path(results), *map(Path, folders)]
-    if not options_of_user({"results": results}) and not tags:
+    if not is_set("results") and not tags:
         places.append(shipped_folder())
     rows = leaderboard(places, dataset, tags)
     if metric is not None:

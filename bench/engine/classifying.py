@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
+from pydantic import JsonValue
 
 from bench.contracts.backbone import Classifier
 from bench.contracts.dataset import Sample
@@ -43,7 +44,7 @@ class CheckedClassifier:
             logits = self._model.score(images, texts)
             return checked_floats(self.who, "score()", logits, shape, "image and text")
 
-    def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, object]:
+    def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, JsonValue]:
         """Fit a classifier that learns (UserError); return its facts, as JSON (PluginError)."""
         with guard(self.who, "fit()"):
             facts = self._model.fit(images, labels)

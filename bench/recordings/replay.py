@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
@@ -197,7 +198,7 @@ def prepare_replay(
     if weighting is not None:
         recording = _reweight(recording, weighting)
     decider = decider_for(recording, strategy, params)
-    settings: dict[str, object] = {"strategy": strategy, "params": {**params}, "limit": limit}
+    settings: dict[str, JsonValue] = {"strategy": strategy, "params": {**params}, "limit": limit}
     settings["results"] = str(results)
     manifest = _make_manifest(recording, decider, settings)
     if risk is not None:

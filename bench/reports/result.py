@@ -29,6 +29,7 @@ from bench.store.summary import Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
+    from pydantic import JsonValue
 
     from bench.inputs.split import Split
 
@@ -234,8 +235,8 @@ class StudyResult:
         return progress + html_part(*study_tables(self.report))
 
 
-def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:
-    flat: dict[str, object] = {}
+def _flat(row: Mapping[str, JsonValue], *names: str) -> dict[str, JsonValue]:
+    flat: dict[str, JsonValue] = {}
     for name in names:
         part = row[name]
         assert isinstance(part, dict)

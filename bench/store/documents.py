@@ -6,7 +6,7 @@ Fields that this version does not know, from a newer version or a user, are kept
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -216,7 +216,7 @@ class Manifest(Document):
 
     def with_unknowns_of(self, others: Sequence[Self]) -> Self:
         """Return a copy for the joined lines of several runs: what any of them lacks is unknown."""
-        unknown: dict[str, object] = {}
+        unknown: dict[str, Literal[False] | None] = {}
         if self.margin_errors_known and not all(run.margin_errors_known for run in others):
             unknown["pairs_averaged"] = False
         for name in ("linearisation_cost", "evaluation_flop"):

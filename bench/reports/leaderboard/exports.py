@@ -26,11 +26,11 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     lines = []
     for row in rows:
         line = row.plain()
-        low, high = line.pop("accuracy_ci95") or (None, None)
-        test = row.against_first
-        line |= {name: assignments(line[name]) for name in ("params", "parameters")}
+        del line["accuracy_ci95"]
+        (low, high), test = row.accuracy_ci95 or (None, None), row.against_first
+        line |= {"params": assignments(row.params), "parameters": assignments(row.parameters)}
         line |= {"rank": rank_text(row.rank) if row.rank else None}
-        line |= {"against_first": test and test.difference.estimate}
+        line |= {"against_first": None if test is None else test.difference.estimate}
         lines.append({**line, "accuracy_low": low, "accuracy_high": high})
     return csv_text(lines[0], (line.values() for line in lines))
 
