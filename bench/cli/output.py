@@ -21,6 +21,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+from typing_extensions import override
 
 from bench.errors import warn_user
 from bench.reports.text import escape_message
@@ -65,6 +66,7 @@ def print_log(name: str) -> None:
 
 
 class _PrintingHandler(logging.Handler):
+    @override
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage(), err=True)
 
@@ -142,6 +144,7 @@ class Descriptor(io.FileIO):
     failure: OSError | None = None
     """First error in writing; None if there was none or the reader of a pipe exited."""
 
+    @override
     def write(self, data: Buffer, /) -> int:
         """Write, and after a failure send everything to the null device."""
         try:

@@ -91,6 +91,7 @@ class _NarrowBar(Bar):
         self.terminal = terminal
         super().__init__(*columns, console=terminal, expand=True, transient=transient)
 
+    @override
     def get_renderable(self) -> RenderableType:
         """Return the bar, three columns narrower than the terminal."""
         return Constrain(super().get_renderable(), self.terminal.width - 3)
@@ -160,6 +161,7 @@ class Progress(Listener):
         self.left = Event()
         self.watch = Thread(target=self._watch, daemon=True)
 
+    @override
     def __enter__(self) -> Self:
         super().__enter__()
         if self.console.is_terminal:
@@ -202,6 +204,7 @@ class Progress(Listener):
     def _accuracy(self) -> str:
         return f"accuracy {percent_text(self.correct / self.done)} %"
 
+    @override
     def __exit__(self, *error: object) -> None:
         super().__exit__()
         self.left.set()

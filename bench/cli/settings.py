@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
+from typing_extensions import override
 
 from bench.cli.command import Command, Decorator, is_set, set_option
 from bench.discovery.loading import metric_of_runs
@@ -30,8 +31,8 @@ class Lines(click.types.StringParamType):
 class Sectioned(Command):
     """Command with a short help; `--help-all` shows the settings of a run by chapter."""
 
+    @override
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the options, `--help-all` included."""
         whole = click.Option(
             ["--help-all"],
             is_flag=True,
@@ -42,8 +43,8 @@ class Sectioned(Command):
         )
         return [*super().get_params(ctx), whole]
 
+    @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the most used settings, or every chapter (`--help-all`), and the other options."""
         options = {p.name: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
         (first, most_used), *rest = chapters()
         sections = [

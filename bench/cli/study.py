@@ -11,14 +11,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.command import (
-    command,
-    end_with_json,
-    figure_file,
-    flag,
-    is_set,
-    parse_names,
-)
+from bench.cli.command import command, end_with_json, figure_file, flag, is_set, parse_names
 from bench.cli.output import next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options, metric_options, names_of

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
+from typing_extensions import override
+
 from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
 from bench.contracts.typed import Bound, Positive
@@ -173,6 +175,7 @@ class DatasetSpec(Spec):
     unverified: bool = False
     items: bool = False
 
+    @override
     def __post_init__(self) -> None:
         if isinstance(self.classes, list):
             object.__setattr__(self, "classes", tuple(self.classes))
@@ -181,6 +184,7 @@ class DatasetSpec(Spec):
             object.__setattr__(self, "parameters", {**COLUMN_PARAMETERS, **self.parameters})
         super().__post_init__()
 
+    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         count = len(self.classes or ())
@@ -272,11 +276,13 @@ class BackboneSpec(Spec):
         """Whether it has no weights of its own, so that runs are named after a folder."""
         return self.weights is None and bool(self.pipelines)
 
+    @override
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.learns and self.trained_on == UNDECLARED:
             object.__setattr__(self, "trained_on", FITTED)
 
+    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.learns and self.scorer != "classifier":
@@ -310,6 +316,7 @@ class StrategySpec(Spec):
     recorder: str = ""
     unproven: Mapping[str, Any] = field(default_factory=dict)
 
+    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         names = {frozenset(setting) for setting in self.safest_first}
@@ -356,6 +363,7 @@ class CollectionSpec(Spec):
     target: str = "bench.running.finders:expand_datasets"
     datasets: tuple[str, ...] = ()
 
+    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if not self.datasets or len(set(self.datasets)) < len(self.datasets):
@@ -375,6 +383,7 @@ class StudySpec(Spec):
     target: str = "bench.running.study.course:run_study"
     file: Traversable
 
+    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.name.endswith(".toml"):

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
@@ -160,12 +161,12 @@ class PreparedReplay(Executable):
 
     recording: Recording
 
+    @override
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
-        """Yield the recorded samples with these ids, without their images."""
         return iter(self.recording.samples(sample_ids))
 
+    @override
     def open_engine(self) -> ReplayEngine:
-        """Return an engine that answers from the recording."""
         return ReplayEngine(self.recording)
 
 

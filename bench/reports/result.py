@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from bench.errors import UserError, images_failed
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
@@ -44,6 +46,7 @@ class Fields(dict[str, Any]):
             raise AttributeError(f"there is no {name!r}; there are: {', '.join(self)}") from None
         return Fields(value) if isinstance(value, Mapping) else value
 
+    @override
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
 
@@ -127,6 +130,7 @@ class RunResult(Fields):
     def _view(self) -> RunView:
         return view_of(self._finished)
 
+    @override
     def __repr__(self) -> str:
         run = self._view
         facts = run.scores[0], run.images
@@ -152,6 +156,7 @@ class ComparisonResult(Comparison):
         rows = [row.model_dump(mode="json", by_alias=True) for row in self.per_class]
         return pd.DataFrame([_flat(row, "difference") for row in rows])
 
+    @override
     def __repr__(self) -> str:
         facts = ", ".join(f"{fact.label}: {fact.line}" for fact in comparison_facts(self))
         return f"ComparisonResult({facts})"
@@ -224,6 +229,7 @@ class StudyResult:
         """Draw the accuracy of every method with its interval; UserError if nothing is decided."""
         return forest_plot(self.report).figure()
 
+    @override
     def __repr__(self) -> str:
         report = self.report
         return f"StudyResult({report.name!r}, {report.done} of {report.cells} runs)"

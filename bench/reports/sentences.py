@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from typing_extensions import override
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.engine.asking import CheckedStrategy
@@ -34,6 +35,7 @@ class Opening:
     accuracy: str  # with the answers to questions, if there are any
     certainty: str  # the interval, and what other noise or an audit shows
 
+    @override
     def __str__(self) -> str:
         return f"{self.question} {self.accuracy} {self.certainty}"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import Field
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample, StoredImage
 from bench.contracts.decision import Decided
@@ -69,6 +70,7 @@ class Answer(Document):
     ranking: list[RankedClass] = Field(default_factory=list, repr=False)  # classes, best first
     error: str | None = None  # reason why the image failed
 
+    @override
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield the fields that are not None, numbers with four digits, without the ranking."""
         for name, value in super().__repr_args__():

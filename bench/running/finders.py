@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts.parameters import Parameters, Spec
-from bench.contracts.specs import (
-    ANY_PIPELINE,
-    UNKNOWN,
-    BackboneSpec,
-    DatasetSpec,
-    ViewsSpec,
-)
+from bench.contracts.specs import ANY_PIPELINE, UNKNOWN, BackboneSpec, DatasetSpec, ViewsSpec
 from bench.contracts.strategy import Ints
 from bench.discovery.declared import load_spec
 from bench.discovery.guard import one_line

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bench.contracts.specs import DatasetSpec
+from bench.contracts.specs import DatasetSpec, Scorer
 from bench.discovery.backbones import can_linearise
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.discovery.loading import load_plugins
@@ -35,12 +35,7 @@ from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
-from bench.running.borrowed import (
-    find_candidates,
-    find_fit_split,
-    learn_weighting,
-    name_fit_split,
-)
+from bench.running.borrowed import find_candidates, find_fit_split, learn_weighting, name_fit_split
 from bench.running.command import same_options
 from bench.running.decider import Decider, backbone_params, check_strategy, find_strategy
 from bench.running.executable import Swept
@@ -54,9 +49,10 @@ from bench.running.finders import (
     resolve_dtype,
     resolve_views,
 )
-from bench.running.kinds import KINDS
+from bench.running.kinds.denoiser import DenoiserKind
+from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.manifest import make_manifest
-from bench.running.question import PreparedRun, Resolved, RunQuestion
+from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
 from bench.running.risk import StatedRisk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
 from bench.running.settings.declaration import option
@@ -67,6 +63,13 @@ from bench.store.identity import CalibratedOn
 
 if TYPE_CHECKING:
     import datasets
+
+
+KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
+    "denoiser": DenoiserKind(),
+    "classifier": ClassifierKind(),
+    "likelihood": LikelihoodKind(),
+}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from bench.contracts.parameters import Parameters
 from bench.store.fields import Amount, Count, Document, Int, Name, Positive, RunId, Share
@@ -65,6 +66,7 @@ class ShardPart(Document):
     asked: Positive  # number of images in all shards together
     places: list[Count]  # index of each sample in the split
 
+    @override
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 

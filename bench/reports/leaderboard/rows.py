@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from typing_extensions import override
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
@@ -137,6 +138,7 @@ class ReportedResult(MetricFields):
     source: Line = Field(min_length=10)  # author, publication and place in it
 
     @classmethod
+    @override
     def rejects_field(cls, name: str) -> bool:
         """Return whether a name is not that of a metric, so that misspelt fields are rejected."""
         return name not in metric_specs()

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.formats import percent_text
 from bench.reports.leaderboard.board import Board, BoardLine
@@ -35,6 +37,7 @@ class Rival:
     right: int  # number of these that it gets right
     p: float  # McNemar's exact test, corrected for all rivals by Holm
 
+    @override
     def __str__(self) -> str:
         counts = f"{self.best_right:,} against {self.right:,} of the {self.n:,} images of both"
         return f"{self.key} ({counts}, p = {self.p:.2g})"

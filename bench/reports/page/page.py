@@ -39,12 +39,7 @@ from bench.reports.leaderboard.board import Board, make_boards, row_labels
 from bench.reports.leaderboard.ranking import RANKED, rank_boards
 from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow, all_reported, board_row
 from bench.reports.page.answer import MOST_INTERVALS, answers, page_question
-from bench.reports.page.pairs import (
-    MOST_RUNS,
-    PairwiseComparisons,
-    blind_table,
-    compare_runs,
-)
+from bench.reports.page.pairs import MOST_RUNS, PairwiseComparisons, blind_table, compare_runs
 from bench.reports.risk import risk_sentence, risk_warning
 from bench.reports.run_view import RunView, read_requested_run
 from bench.reports.sentences import probability_sentence

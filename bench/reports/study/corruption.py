@@ -17,12 +17,7 @@ import numpy as np
 from bench.contracts.measuring import Metric
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
-from bench.reports.study.methods import (
-    MethodRuns,
-    image_clusters,
-    read_methods,
-    select_most_images,
-)
+from bench.reports.study.methods import MethodRuns, image_clusters, read_methods, select_most_images
 from bench.reports.study.rows import StudyRun
 from bench.reports.study.shifts import Change
 from bench.stats.crossed import spread

@@ -17,12 +17,7 @@ from bench.reports.study.corruption import (
     is_clean,
     read_corrupted,
 )
-from bench.reports.study.documents import (
-    BoardDifferences,
-    StudyMethod,
-    StudyReport,
-    report_notes,
-)
+from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, report_notes
 from bench.reports.study.methods import (
     MethodRuns,
     board_name,
