@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from math import ceil, log
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
@@ -110,22 +110,6 @@ def run_bar(console: Console, transient: bool = False) -> Bar:
         terminal=console,
         transient=transient,
     )
-
-
-@contextmanager
-def count_images(terminal: Console, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows a progress bar; it takes the decided images and their total.
-
-    Nothing is shown if `shown` is False or the console is not a terminal.
-    """
-    if not shown or not terminal.is_terminal:
-        yield lambda done, total: None
-        return
-    with run_bar(terminal) as bar:
-        task = bar.add_task(f"{reading.stage} …", total=None, accuracy="")
-        yield lambda done, total: bar.update(
-            task, description="Scoring", completed=done, total=total
-        )
 
 
 def stage_text(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
@@ -18,6 +18,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError, warn_user
 from bench.inputs.split import Split
+from bench.inputs.survey import reading
 from bench.machine.offline import offline_if_set
 from bench.running.decider import make_decider
 from bench.running.manifest import make_manifest
@@ -96,14 +97,12 @@ def classify(
     config: RunConfig,
     images: Sequence[Picture],
     classes: Sequence[str] | None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
     loaded: Any = None,
 ) -> Classified:
     """Classify images, which are paths or in memory (UserError before anything is scored).
 
-    Without `classes`, they are classified by the classes and prompts of the dataset. `progress` is
-    called with the number of decided images and their total, first with 0. `loaded` is the backbone
-    that `config` names, if the caller has loaded it.
+    Without `classes`, they are classified by the classes and prompts of the dataset. `loaded` is
+    the backbone that `config` names, if the caller has loaded it.
     """
     for name in changed(config):
         if not SETTINGS[name].in_classify:
@@ -129,10 +128,10 @@ def classify(
     engine = question.kind.open_engine(question)
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
-    progress(0, len(samples))
-    for decision in engine.score(samples, question.strategy):
-        decided[int(decision.sample.sample_id)] = decision
-        progress(len(decided), len(samples))
+    with reading.counting("Classifying", len(samples)):
+        for decision in engine.score(samples, question.strategy):
+            decided[int(decision.sample.sample_id)] = decision
+            reading.done += 1
     answers = [
         _answer(name_of(images[n], n), decided[n], question.classes, question.strategy)
         for n in sorted(decided)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -85,6 +86,8 @@ class AtHand:
 
 
 NOTHING = AtHand()
+# For questions about a backbone alone: its classes are texts to any model, labels to some.
+NO_DATASET = DatasetSpec(name="none", target="bench.running:none", classes=("0", "1"))
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
@@ -331,13 +334,22 @@ def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
         )
     if weights is None:
         return None
-    try:
+    with naming_licence(resolved):
         located = resolve_weights(weights, own or spec.revision)
         return add_files(located, resolved.source.loras, resolved.source.file)
+
+
+@contextmanager
+def naming_licence(resolved: Resolved) -> Iterator[None]:
+    """Say where the licence of a gated backbone is accepted, if its own weights are absent."""
+    spec = resolved.backbone
+    try:
+        yield
     except AbsentError as error:
-        if not spec.gated or resolved.source.weights:
+        page = advise_licence(str(spec.weights))
+        if not spec.gated or resolved.source.weights or page in str(error):
             raise
-        raise AbsentError(f"{error}\n{advise_licence(weights, spec.licence)}") from None
+        raise AbsentError(f"{error}\n{advise_licence(str(spec.weights), spec.licence)}") from None
 
 
 def item_texts(resolved: Resolved, split: Split) -> Prompts:
