@@ -163,7 +163,7 @@ class ComparisonResult(Comparison):
 
     def _repr_html_(self) -> str:
         rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
-        return html_part(Table("B less A", ["fact", "value"], rows, below=self.warnings))
+        return html_part(Table("B − A", ["fact", "value"], rows, below=self.warnings))
 
 
 class AnswerList(list[Answer]):

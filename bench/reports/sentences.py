@@ -144,12 +144,8 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
     strategy = strategy_of(manifest)
     level = None if strategy is None else strategy.level
     how = HOW if manifest.replayed_from is None else ""
-    if level is None:
-        return f"How many answers other random noise would change is not known{how}."
-    return (
-        f"Each answer was decided at level {level:g}; how many other random noise would change is"
-        f" not known{how}."
-    )
+    unknown = f"How many answers would change with other random noise is not known{how}."
+    return unknown if level is None else f"Each answer was decided at level {level:g}. {unknown}"
 
 
 def audit_sentence(audit: Audit) -> str:

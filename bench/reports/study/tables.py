@@ -45,7 +45,7 @@ def study_tables(report: StudyReport) -> list[Table]:
         tables.append(_methods(board, methods, metric, report.stop is not None))
     tables += published_tables(report.name, report.rows)
     tables += [_standing(board) for board in report.standings]
-    words = f"differences in {metric.words}"
+    words = f"differences in {metric.words}, B − A"
     tables += [
         _differences(f"{board.board}: {words}", board.differences, metric)
         for board in report.differences
@@ -162,7 +162,7 @@ def _shown(method: MethodStanding) -> str:
 def _differences(title: str, pairs: Sequence[MethodDifference], metric: MetricSpec) -> Table:
     columns: list[Column[MethodDifference]] = [
         Column("B", lambda pair: pair.b),
-        Column("less A", lambda pair: pair.a),
+        Column("A", lambda pair: pair.a),
         _change_column("difference", lambda pair: pair.difference, metric),
         Column("p", lambda pair: pair.difference.p, "p"),
         Column("p, Holm", lambda pair: pair.p_holm, "p"),

@@ -137,8 +137,8 @@ def _print_ends(ends: Ends) -> None:
         f"Decided by the bound: {ends.bound:,} images; by using all draws: {ends.exhausted:,}; by"
         + (f" the sweep: {ends.sweep:,}; by" if ends.sweep else "")
         + f" the ceiling: {ends.ceiling:,}"
+        + (" (nothing is promised about these)" if ends.ceiling else "")
         + (f"; as a tie: {ends.tie:,}" if ends.tie else "")
-        + (", of which nothing is promised" if ends.ceiling else "")
     )
     console().print(text)
     print_explained(text)
