@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+from typing_extensions import override
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class Janus(TokenModel):
         return wrapped
 
     @property
+    @override
     def network(self) -> Any:
-        """The Llama inside."""
         return self.model.model.language_model
 
     @property
@@ -115,13 +116,13 @@ class Janus(TokenModel):
         kept = (config.bos_token_id, config.generation_kwargs["boi_token_id"])
         return tuple(token if token in kept else config.pad_token_id for token in prompt)
 
+    @override
     def embed(self, image: ImageTokens) -> torch.Tensor:
-        """Return the generation embeddings of the codes, [L, D]."""
         embedded: torch.Tensor = self.model.prepare_embeddings_for_image_generation(image.ids)
         return embedded
 
+    @override
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the generation head, [n, V]."""
         logits: torch.Tensor = self.model.model.generation_head(states)
         return logits
 
@@ -141,8 +142,8 @@ class Emu3(TokenModel):
         return text
 
     @property
+    @override
     def network(self) -> Any:
-        """The language model inside."""
         return self.model.model.text_model
 
     @cached_property
@@ -178,12 +179,12 @@ class Emu3(TokenModel):
         """Return the tokens of the empty prompt."""
         return self.prompt("", image)
 
+    @override
     def embed(self, image: ImageTokens) -> torch.Tensor:
-        """Return the embeddings of the codes and of the ends of rows, [L, D]."""
         return self.embed_text(image.ids)
 
+    @override
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the codes, [n, V]."""
         return torch.nn.functional.linear(states, self.model.lm_head.weight[self._visual])
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from typing_extensions import override
 
 from bench.contracts.backbone import Likelihood
 from bench.errors import UserError
@@ -73,25 +74,25 @@ class Autoregressive(Likelihood):
         return kind(model, self._processor)
 
     @staticmethod
+    @override
     def check_weights(weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
-        """Validate the weights without reading tensors. Raises UserError if they are unusable."""
         empty = _empty(weights)
         check_headers(_named(weights), HERE, empty.model.to(getattr(torch, dtype)))
 
     @staticmethod
+    @override
     def memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
-        """Return the bytes of the model's parameters."""
         itemsize: int = getattr(torch, dtype).itemsize
         return itemsize * sum(int(part.numel()) for part in _empty(weights).model.parameters())
 
     @staticmethod
+    @override
     def token_counts(weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int] | None:
-        """Return the number of tokens of each text, wrapped, and how many fit before an image."""
         return _token_counts(_empty(weights), texts)
 
     @staticmethod
+    @override
     def evaluation_flops(weights: Weights | None, resolution: int | None = None) -> float | None:
-        """Return the operations of scoring an image for one prompt, without its encoding."""
         empty = _empty(weights)
         length, width = empty.least_tokens, empty.model.config.text_config.hidden_size
         positions = TEXT_TOKENS + length
@@ -194,8 +195,8 @@ class LiveAutoregressive(Autoregressive):
         self._processor, self._own = pipe.processor, kind(pipe.model, pipe.processor)
 
     @property
+    @override
     def tokens(self) -> TokenModel:
-        """The pipeline's model."""
         return self._own
 
     @property
@@ -240,8 +241,8 @@ class LiveAutoregressive(Autoregressive):
         """Return None: the model is in memory already."""
 
     @staticmethod
+    @override
     def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int]:
-        """Return the number of tokens of each text, wrapped, and how many fit before an image."""
         return _token_counts(weights.backbone.tokens, texts)
 
     @staticmethod
