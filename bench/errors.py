@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 
-from typing_extensions import override
-
 _OURS = ("bench", "bench_plugins")
 
 
@@ -45,7 +43,6 @@ class PluginError(BenchError):
         super().__init__(who, problem)
         self.who, self.problem = who, problem
 
-    @override
     def __str__(self) -> str:
         return f"{self.who}: {self.problem}"
 

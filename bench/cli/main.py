@@ -14,7 +14,6 @@ from itertools import groupby
 from typing import Any
 
 import click
-from typing_extensions import override
 
 from bench import __version__, interrupts
 from bench.cli.output import JSON_WRITER, prepare_streams, say
@@ -43,18 +42,17 @@ COMMAND_ELSEWHERE = {
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports one when it is called."""
 
-    @override
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the toolkit's commands, then those of plugins."""
         return [*own_commands(), *sorted(load_plugins().commands)]
 
-    @override
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return a command."""
         if own := own_commands().get(name):
             command: click.Command = getattr(import_module(own.module), own.function)
             return command
         return load_plugins().commands.get(name)
 
-    @override
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; an unexpected error in a plugin's command becomes a PluginError."""
         try:
@@ -68,8 +66,8 @@ class LazyGroup(click.Group):
             with guard(owner, f"its command {ctx.invoked_subcommand!r}"):
                 raise
 
-    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by group, without importing any."""
         for title, group in groupby(own_commands().values(), key=lambda command: command.group):
             with formatter.section(title):
                 formatter.write_dl([(command.name, command.help) for command in group], col_max=14)
@@ -78,10 +76,10 @@ class LazyGroup(click.Group):
                 rows = [(n, commands[n].get_short_help_str(80)) for n in sorted(commands)]
                 formatter.write_dl(rows, col_max=14)
 
-    @override
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, with close matches where there is none."""
         name = args[0]
         if self.get_command(ctx, name) is None:
             close = "" if name in COMMAND_ELSEWHERE else did_you_mean(name, self.list_commands(ctx))

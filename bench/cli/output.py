@@ -21,7 +21,6 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from typing_extensions import override
 
 from bench.errors import warn_user
 from bench.reports.text import escape_message
@@ -66,7 +65,6 @@ def print_log(name: str) -> None:
 
 
 class _PrintingHandler(logging.Handler):
-    @override
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage(), err=True)
 
@@ -144,7 +142,6 @@ class Descriptor(io.FileIO):
     failure: OSError | None = None
     """First error in writing; None if there was none or the reader of a pipe exited."""
 
-    @override
     def write(self, data: Buffer, /) -> int:
         """Write, and after a failure send everything to the null device."""
         try:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
-from typing_extensions import override
 
-from bench.cli.command import Command, Decorator, is_set, set_option
-from bench.discovery.loading import metric_of_runs
+from bench.cli.command import Command, Decorator, completion, is_set, names_of, set_option
 from bench.errors import UserError
 from bench.running.settings import RunConfig, Values, chapters, make_config, read_config_file
 from bench.running.settings.declaration import help_of, option
@@ -31,8 +29,8 @@ class Lines(click.types.StringParamType):
 class Sectioned(Command):
     """Command with a short help; `--help-all` shows the settings of a run by chapter."""
 
-    @override
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the options, `--help-all` included."""
         whole = click.Option(
             ["--help-all"],
             is_flag=True,
@@ -43,8 +41,8 @@ class Sectioned(Command):
         )
         return [*super().get_params(ctx), whole]
 
-    @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the most used settings, or every chapter (`--help-all`), and the other options."""
         options = {p.name: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
         (first, most_used), *rest = chapters()
         sections = [
@@ -72,40 +70,6 @@ def _show_whole_help(ctx: click.Context, parameter: click.Parameter, value: bool
         ctx.meta[WHOLE_HELP] = True
         click.echo(ctx.get_help())
         ctx.exit()
-
-
-Completion = Callable[[click.Context, click.Parameter, str], list[str]]
-
-
-def names_of(kind: str) -> Completion:
-    """Return the shell completion of registered names; `kind`: such as `datasets`."""
-
-    def names() -> list[str]:
-        from bench.discovery.loading import load_plugins
-
-        return [spec.name for spec in getattr(load_plugins(), kind)]
-
-    return _completion(names)
-
-
-def _completion(names: Callable[[], Iterable[str]]) -> Completion:
-    return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
-
-
-def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Decorator:
-    """Return `--metric` with this help, and `--set` for its parameters.
-
-    With `alone`, metrics that compare a run with a rater are rejected.
-    """
-    metric = click.option(
-        "--metric",
-        metavar="METRIC",
-        default=default,
-        shell_complete=names_of("metrics"),
-        callback=lambda ctx, option, name: name and (metric_of_runs(name).name if alone else name),
-        help=text + (f"  [default: {default}]" if default else ""),
-    )
-    return lambda function: metric(set_option()(function))
 
 
 def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Decorator:
@@ -176,7 +140,7 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
         multiple=repeated,
         type=kind if is_number else Lines() if repeated else None,
         metavar=metavar,
-        shell_complete=_completion(lambda: values) if values else named,
+        shell_complete=completion(lambda: values) if values else named,
         help=text,
         envvar=f"BENCH_{name.upper()}" if variables else None,
     )

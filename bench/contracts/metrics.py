@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
-from typing_extensions import override
-
 from bench.contracts.parameters import Spec
 
 Need = Literal["prediction", "top5", "candidates", "scores", "groups", "columns", "rater"]
@@ -111,7 +109,6 @@ class MetricSpec(Spec):
             return "they differ"
         return "B is better" if self.sign * difference > 0 else "B is worse"
 
-    @override
     def __post_init__(self) -> None:
         if self.ratio == RECALL and self.by_support:
             object.__setattr__(self, "mean_over_images", True)
@@ -119,7 +116,6 @@ class MetricSpec(Spec):
             object.__setattr__(self, "words", self.name.replace("_", " ").replace("-", " "))
         super().__post_init__()
 
-    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if (self.ratio is None) == (self.target == BY_CLASS):

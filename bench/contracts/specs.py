@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
-from typing_extensions import override
-
 from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
 from bench.contracts.typed import Bound, Positive
@@ -23,6 +21,7 @@ ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
 
 UNDECLARED = "undeclared"  # `trained_on` of a spec that does not declare it
 
+FOLDER = "folder"  # in stored runs, the name of the dataset and of the backbone that a path selects
 FITTED = "fitted"  # `trained_on` of a backbone that learns from a split of each dataset
 
 
@@ -175,7 +174,6 @@ class DatasetSpec(Spec):
     unverified: bool = False
     items: bool = False
 
-    @override
     def __post_init__(self) -> None:
         if isinstance(self.classes, list):
             object.__setattr__(self, "classes", tuple(self.classes))
@@ -184,7 +182,6 @@ class DatasetSpec(Spec):
             object.__setattr__(self, "parameters", {**COLUMN_PARAMETERS, **self.parameters})
         super().__post_init__()
 
-    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         count = len(self.classes or ())
@@ -276,13 +273,11 @@ class BackboneSpec(Spec):
         """Whether it has no weights of its own, so that runs are named after a folder."""
         return self.weights is None and bool(self.pipelines)
 
-    @override
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.learns and self.trained_on == UNDECLARED:
             object.__setattr__(self, "trained_on", FITTED)
 
-    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.learns and self.scorer != "classifier":
@@ -316,7 +311,6 @@ class StrategySpec(Spec):
     recorder: str = ""
     unproven: Mapping[str, Any] = field(default_factory=dict)
 
-    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         names = {frozenset(setting) for setting in self.safest_first}
@@ -363,7 +357,6 @@ class CollectionSpec(Spec):
     target: str = "bench.running.finders:expand_datasets"
     datasets: tuple[str, ...] = ()
 
-    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if not self.datasets or len(set(self.datasets)) < len(self.datasets):
@@ -383,7 +376,6 @@ class StudySpec(Spec):
     target: str = "bench.running.study.course:run_study"
     file: Traversable
 
-    @override
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
         if self.name.endswith(".toml"):

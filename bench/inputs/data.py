@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from bench.contracts.dataset import Listing
-from bench.contracts.specs import DatasetSpec
+from bench.contracts.specs import FOLDER, DatasetSpec
 from bench.discovery.answers import remember
 from bench.discovery.guard import guard
 from bench.discovery.loading import Registry, load_plugins
@@ -41,8 +41,6 @@ from bench.machine.offline import hub_silence, offline
 
 if TYPE_CHECKING:
     import datasets
-
-FOLDER = "folder"  # in stored runs, the name of the dataset and of the backbone that a path selects
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from typing_extensions import override
 from bench.errors import UserError, images_failed
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
-from bench.reports.html import html_part
-from bench.reports.run_view import RunView, view_of
-from bench.reports.samples import SAMPLE_COLUMNS, sample_rows
+from bench.reports.html import to_html
+from bench.reports.run_view import SAMPLE_COLUMNS, RunView, view_of
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.figures import forest_plot
-from bench.reports.study.rows import StudyRow
+from bench.reports.study.methods import StudyRow
 from bench.reports.study.tables import study_tables
 from bench.reports.text import Table, escape_html
 from bench.running.classify import Answer
@@ -73,9 +72,7 @@ class RunResult(Fields):
         """One row per image: sample_id, label, prediction (class names), correct, margin, …."""
         import pandas as pd
 
-        return pd.DataFrame(
-            list(sample_rows(self.folder, self._finished.manifest)), columns=list(SAMPLE_COLUMNS)
-        )
+        return pd.DataFrame(list(self._view.samples), columns=list(SAMPLE_COLUMNS))
 
     def to_pandas(self) -> DataFrame:
         """Return `samples`."""
@@ -114,17 +111,18 @@ class RunResult(Fields):
 
     def confusion_figure(self) -> Figure:
         """Draw the confusion matrix."""
-        from bench.reports.figures.pictures import confusion_figure
+        from bench.reports.figures.pictures import draw_confusion
 
         decided = read_decisions(self.folder, self.manifest)
-        return confusion_figure(decided, self.manifest, self.summary)
+        return draw_confusion(decided, self.manifest, self.summary).figure()
 
     def examples_figure(self) -> Figure:
         """Draw images with their classes; UserError if the data is not on this machine."""
-        from bench.reports.figures.pictures import examples_figure
+        from bench.reports.figures.pictures import draw_examples
 
         decided = read_decisions(self.folder, self.manifest, top=True)
-        return examples_figure(decided, self.manifest, self._data() if self._data else None)
+        split = self._data() if self._data else None
+        return draw_examples(decided, self.manifest, split).figure()
 
     @property
     def _view(self) -> RunView:
@@ -143,7 +141,7 @@ class RunResult(Fields):
         if failed:
             facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
         rows = [[fact.label, fact.line] for fact in facts]
-        return html_part(Table(self.summary.run_id, ["fact", "value"], rows))
+        return to_html([Table(self.summary.run_id, ["fact", "value"], rows)])
 
 
 class ComparisonResult(Comparison):
@@ -163,7 +161,7 @@ class ComparisonResult(Comparison):
 
     def _repr_html_(self) -> str:
         rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
-        return html_part(Table("B − A", ["fact", "value"], rows, below=self.warnings))
+        return to_html([Table("B − A", ["fact", "value"], rows, below=self.warnings)])
 
 
 class AnswerList(list[Answer]):
@@ -180,7 +178,7 @@ class AnswerList(list[Answer]):
         lines = [dict(answer.__repr_args__()) for answer in self]
         head = list(dict.fromkeys(str(name) for line in lines for name in line))
         rows = [[str(line.get(name, "–")) for name in head] for line in lines]
-        return html_part(Table("AnswerList", head, rows))
+        return to_html([Table("AnswerList", head, rows)])
 
 
 @dataclass(repr=False, eq=False)
@@ -238,7 +236,7 @@ class StudyResult:
         progress = (
             f"<p>{escape_html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"
         )
-        return progress + html_part(*study_tables(self.report))
+        return progress + to_html(study_tables(self.report))
 
 
 def _flat(row: Mapping[str, JsonValue], *names: str) -> dict[str, JsonValue]:

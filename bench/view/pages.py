@@ -20,7 +20,7 @@ from bench.reports.facts import Column, Fact
 from bench.reports.figures.gallery import Picture, make_pictures
 from bench.reports.formats import assignments
 from bench.reports.html import environment, read_template
-from bench.reports.inventory import InventoryRow, images_fact
+from bench.reports.inventory import InventoryRow
 from bench.reports.page.page import make_section
 from bench.reports.rows import accuracy_fact
 from bench.reports.run_view import RunView
@@ -40,10 +40,18 @@ from bench.view.queries import (
     select_runs,
     select_samples,
 )
-from bench.view.stored import LOADED, Stamp, Stored, read_stamp
+from bench.view.stored import LOADED, ListedStudy, Stamp, Stored, read_stamp
 
 HTML = "text/html; charset=utf-8"
 STATUSES = ("complete", "incomplete", "failed_samples", "unreadable")
+STUDIES: list[Column[ListedStudy]] = [
+    Column(
+        "study", lambda s: Fact("", s.folder.name, link=address("/study", {}, study=s.folder.name))
+    ),
+    Column("runs complete", lambda s: s.progress),
+    Column("failed", lambda s: s.study and s.study.failed, "count"),
+    Column("changed", lambda s: s.study and s.study.updated[:16].replace("T", " ")),
+]
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ class Pages:
             title="Runs",
             results=self.stored.results,
             all=len(lines),
-            studies=self.stored.studies(),
+            studies=make_table("Studies", STUDIES, self.stored.studies().values()),
             part=page,
             table=self._table_of_runs(page.rows, query),
             orders={name: next_order(name, query) for name in RUN_COLUMNS},
@@ -121,7 +129,7 @@ class Pages:
         columns: list[Column[InventoryRow]] = [
             Column("run", self._run_fact),
             Column("accuracy", accuracy_fact, "share"),
-            Column("images", images_fact),
+            Column("images", lambda row: row.images),
             Column("status", lambda row: Fact("", "", marks={str(row.status): row.state})),
             Column("dataset", lambda row: f"{row.dataset}/{row.split}" if row.dataset else None),
             Column("cost", lambda row: row.cost, "cost"),
@@ -153,7 +161,7 @@ class Pages:
         """Return the page of a run: its results and its images."""
         key = query.get("run", "")
         row = self.stored.line(key)
-        live = {"row": row, "accuracy": accuracy_fact(row).text, "images": images_fact(row)}
+        live = {"row": row, "accuracy": accuracy_fact(row).text, "images": row.images}
         if query.get("live"):
             return self._live("run", query, **live)
         if not row.n_samples:

@@ -1,4 +1,4 @@
-"""Write the leaderboard as CSV, and the published one into a page, with its picture."""
+"""Write the published leaderboard into a page, with its picture."""
 
 from __future__ import annotations
 
@@ -10,30 +10,11 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.reports.figures.cost import board_panel, draw_cost
-from bench.reports.formats import assignments
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
-from bench.reports.text import csv_text, to_markdown
-from bench.stats.difference_tests import rank_text
+from bench.reports.text import to_markdown
 from bench.store.shipped import is_packed, pack
-
-
-def to_csv(rows: Sequence[LeaderboardRow]) -> str:
-    """Return all boards as one CSV table, with a column per field and numbers not rounded."""
-    if not rows:
-        return ""
-    lines = []
-    for row in rows:
-        line = row.plain()
-        del line["accuracy_ci95"]
-        (low, high), test = row.accuracy_ci95 or (None, None), row.against_first
-        line |= {"params": assignments(row.params), "parameters": assignments(row.parameters)}
-        line |= {"rank": rank_text(row.rank) if row.rank else None}
-        line |= {"against_first": None if test is None else test.difference.estimate}
-        lines.append({**line, "accuracy_low": low, "accuracy_high": high})
-    return csv_text(lines[0], (line.values() for line in lines))
-
 
 # Lines around the table in a README.
 BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderboard -->"
@@ -50,12 +31,12 @@ def render(published: Path, readme: Path, archive: Path | None = None) -> list[P
     contents: dict[Path, str | bytes] = {readme: _with_table(readme, rows)}
     if archive and not is_packed(published, archive):
         contents[archive] = pack(published)
+    if rows:
+        contents[published / PICTURE] = draw(rows)
     with writing("The leaderboard"):
         for file, content in contents.items():
             write_atomically(file, content)
-        if rows:
-            draw(rows, published / PICTURE)
-    return [*contents, *([published / PICTURE] if rows else [])]
+    return list(contents)
 
 
 def find_stale(published: Path, readme: Path, archive: Path | None = None) -> list[str]:
@@ -110,11 +91,11 @@ def _read_digest(picture: Path) -> str | None:
         return image.info.get("Source")
 
 
-def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
-    """Plot accuracy with its interval against cost, a panel per board.
+def draw(rows: Sequence[LeaderboardRow]) -> bytes:
+    """Return a plot of accuracy with its interval against cost, a panel per board, as PNG.
 
     The digest of the rows is in the picture's metadata, so that `find_stale` can compare it.
     """
     panels = (board_panel(board, named=True) for board in make_boards(rows))
-    figure = draw_cost([panel for panel in panels if panel is not None]).figure()
-    figure.savefig(file, dpi=110, metadata={"Source": _compute_digest(rows)})
+    drawing = draw_cost([panel for panel in panels if panel is not None])
+    return drawing.png(Source=_compute_digest(rows))
