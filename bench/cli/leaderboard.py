@@ -11,14 +11,7 @@ from typing import get_args
 
 import click
 
-from bench.cli.command import (
-    command,
-    end_with_json,
-    flag,
-    is_set,
-    metric_options,
-    tags_option,
-)
+from bench.cli.command import command, end_with_json, flag, is_set, metric_options, tags_option
 from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.reports.formats import NONE
 from bench.reports.html import format_tables
