@@ -214,7 +214,7 @@ class FolderPipeline(PipelineDenoiser):
     @override
     def evaluation_flops(cls, weights: Weights, resolution: int | None = None) -> float | None:
         inspected = cls.inspected(weights, "float32", resolution=resolution)
-        return None if inspected is None else float(operations(inspected))
+        return None if inspected is None else operations(inspected)
 
     @classmethod
     @override
