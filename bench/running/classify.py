@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample, StoredImage
 from bench.contracts.decision import Decided
@@ -83,6 +84,7 @@ class Answer(Document):
         margin, stderr = np.array([self.margin]), np.array([self.margin_stderr])
         return float(flip_probability(margin, stderr, np.array([gaps]))[0])
 
+    @override
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield the fields that are not None, numbers with four digits, without the ranking."""
         for name, value in super().__repr_args__():
@@ -139,7 +141,7 @@ def classify(
     engine = question.kind.open_engine(question)
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
-    for decision in counted(engine.score(samples, question.strategy), "Scoring", len(samples)):
+    for decision in counted(engine.score(samples, question.strategy), "Classifying", len(samples)):
         decided[int(decision.sample.sample_id)] = decision
     answers = [
         _answer(name_of(images[n], n), decided[n], question.classes, question.strategy)
