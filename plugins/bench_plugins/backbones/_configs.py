@@ -44,7 +44,7 @@ def read_config(
     config = weights.read(name)
     check_class(weights, name, config, key, classes)
     check_not_quantised(weights, name, config)
-    for key, number in _numbers(config):
+    for key, number in numbers(config):
         most = next((most for word, most in MAX_BY_KEY.items() if word in key), MAX_NUMBER)
         if not abs(number) <= most:
             raise weights.error(
@@ -200,7 +200,7 @@ def check_class(
         )
 
 
-def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield every number in nested mappings and lists, with its innermost key."""
     stack: list[tuple[str, Any]] = list(config.items())
     while stack:

@@ -20,14 +20,9 @@ from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import HERE, check_headers, load_model
 from bench_plugins.backbones._components import build_on_meta
-from bench_plugins.backbones._configs import check_class, is_whole
+from bench_plugins.backbones._configs import check_class
 from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
-from bench_plugins.backbones._preprocessing import (
-    Patching,
-    Preprocessing,
-    read_patching,
-    read_preprocessing,
-)
+from bench_plugins.backbones._preprocessing import read_preprocessing
 from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 
 
@@ -35,12 +30,14 @@ from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 class Kind:
     """An encoder architecture, with how its texts are prepared.
 
-    `load_tokenizer` gets the weights and the text config; it is None if no texts are embedded.
-    `clean` prepares a text for the tokenizer.
+    `processor` begins the name of the class that prepares images. `load_tokenizer` gets the weights
+    and the text config; it is None if no texts are embedded. `clean` prepares a text for the
+    tokenizer.
     """
 
     model_type: str
     model: Any
+    processor: str
     load_tokenizer: Callable[[Weights, Any], Any] | None = None
     clean: Callable[[str], str] = str
 
@@ -59,13 +56,13 @@ def canonical(text: str) -> str:
     return re.sub(r"\s+", " ", words).strip().lower()
 
 
-CLIP = Kind("clip", CLIPModel, _load_clip_tokenizer)
-SIGLIP = Kind("siglip", SiglipModel, _load_siglip_tokenizer, canonical)
+CLIP = Kind("clip", CLIPModel, "CLIP", _load_clip_tokenizer)
+SIGLIP = Kind("siglip", SiglipModel, "Siglip", _load_siglip_tokenizer, canonical)
 # SigLIP 2 keeps punctuation (Tschannen et al., 2025).
-SIGLIP2 = Kind("siglip", SiglipModel, _load_siglip_tokenizer, str.lower)
+SIGLIP2 = Kind("siglip", SiglipModel, "Siglip", _load_siglip_tokenizer, str.lower)
 # SigLIP 2 for images of any aspect ratio and resolution has its own classes in transformers.
-NAFLEX = Kind("siglip2", Siglip2Model, _load_siglip_tokenizer, str.lower)
-DINOV2 = Kind("dinov2", Dinov2Model)
+NAFLEX = Kind("siglip2", Siglip2Model, "Siglip2", _load_siglip_tokenizer, str.lower)
+DINOV2 = Kind("dinov2", Dinov2Model, "Bit")
 ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
 
@@ -99,7 +96,12 @@ class Encoder:
         itemsize = self.dtype.itemsize
         self.size: int = sum(tensor.numel() * itemsize for tensor in empty.parameters())
         self.config: Any = empty.config
-        self.preprocessing = self._read_preprocessing()
+        shape: tuple[int, ...] = ()  # DINOv2 interpolates its position embeddings to any size
+        if kind is NAFLEX:
+            shape = (3 * self.config.vision_config.patch_size**2,)
+        elif kind is not DINOV2:
+            shape = (self.config.vision_config.image_size,) * 2
+        self.preprocessing = read_preprocessing(weights, kind.processor, shape)
         self.tokens = None
         if kind.load_tokenizer is not None:
             self.tokens = kind.load_tokenizer(weights, self.config.text_config)
@@ -108,14 +110,6 @@ class Encoder:
             f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}",
             self.width,
         )
-
-    def _read_preprocessing(self) -> Preprocessing | Patching:
-        if self.kind is NAFLEX:
-            return read_patching(self.weights, self.config.vision_config.patch_size)
-        if self.kind is DINOV2:  # accepts any size: it interpolates its position embeddings
-            return read_preprocessing(self.weights, None)
-        side = self.config.vision_config.image_size
-        return read_preprocessing(self.weights, side if is_whole(side) else None)
 
     @property
     def width(self) -> int:

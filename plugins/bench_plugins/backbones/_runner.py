@@ -42,12 +42,14 @@ class Runner:
     Attributes:
         call: the keywords of its `__call__`, without prompts.
         device_override: the device of its inputs; None for the pipeline's own.
+        dtype_override: the dtype of encoded prompts; None for that of their encoder.
         slots: describes the results of its `encode_prompt`; None if it takes class labels.
     """
 
     pipe: Any
     call: Mapping[str, Any]
     device_override: torch.device | None = None
+    dtype_override: torch.dtype | None = None
     slots: Slots | None = None
 
     @property
@@ -98,6 +100,7 @@ class Runner:
             encodings=encodings,
             stops=stops,
             device=self.device_override,
+            dtype=self.dtype_override,
             **options,
         )
 

@@ -21,6 +21,7 @@ from bench.errors import UserError
 from bench.inputs.weights import InMemory
 from bench_plugins.backbones._components import TORCH_DTYPES
 from bench_plugins.backbones._gate import check_unaltered, modules_of
+from bench_plugins.backbones._learning import facts_file
 from bench_plugins.backbones._runner import token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
@@ -86,6 +87,7 @@ class LivePipeline(PipelineDenoiser):
         }
         facts = {"class": type(self.pipe).__qualname__, "call": self.call}
         fingerprint = content_hash(used, facts, self.levels)
+        self.facts_path = facts_file(fingerprint, str(self.device), self._chosen)
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
     @staticmethod
