@@ -106,7 +106,7 @@ from PIL import Image
 from bench.engine.images import resize_and_crop, squash
 from bench.inputs.pixels import decode
 import transformers
-from bench_plugins.backbones._preprocessing import Preprocessing
+from bench_plugins.backbones._encoders import Preprocessing
 from bench_plugins.backbones.learned import pixels
 
 pil = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput as _Output
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 DRAW_FUNCTION = "randn_tensor"  # the function of diffusers that draws the first latents
 NO_PROGRESS_BAR = {"disable": True}
@@ -193,7 +193,7 @@ class Decoder(_StandIn):
 
 
 class CountedNetwork(_StandIn):
-    """Replaces a network and records the batch size and the tensors of each call.
+    """Replaces a network and records the batch size of each call.
 
     With `echoes`, it returns its input instead of calling the network, so the input may be in a
     precision that the network does not accept.
@@ -203,14 +203,11 @@ class CountedNetwork(_StandIn):
         super().__init__(network)
         self.echoes = echoes
         self.samples: list[int] = []
-        self.inputs: list[Tensor] = []
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Return what the network returns, or the first argument."""
         first = arguments[0] if arguments else next(iter(keywords.values()))
         self.samples.append(len(first))
-        leaves = tree_leaves((arguments, keywords))
-        self.inputs += [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         return _Output(first) if self.echoes else self._component(*arguments, **keywords)
 
 

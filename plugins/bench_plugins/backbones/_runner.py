@@ -184,7 +184,7 @@ class Runner:
         return decoder.decoded
 
     def counted(self, echoes: bool = False) -> dict[str, CountedNetwork]:
-        """Return the network, by its name, in a form that records its inputs.
+        """Return the network, by its name, in a form that records the batch sizes.
 
         With `echoes` it returns its input, for calls in which only the latents matter.
         """

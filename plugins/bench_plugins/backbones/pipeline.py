@@ -99,7 +99,7 @@ class PipelineDenoiser(Denoiser):
         `prompt` is the conditioning of one prompt. Raises UserError if a check fails.
         """
         if (learned := stored_facts(self.facts_path)) is not None:
-            self._follow(learned)
+            self.learned = learned
             return
         who, slots = self.runner.who, self.learned.slots
         prompt = {name: leaf.to(self.device) for name, leaf in prompt.items()}
@@ -108,7 +108,7 @@ class PipelineDenoiser(Denoiser):
                 labels = {name: leaf.expand(2) for name, leaf in prompt.items() if slots is None}
                 prompts = labels if slots is None else slots.varied(prompt)
                 for times in (self.learned.times, "one"):
-                    self._follow(replace(self.learned, times=times))
+                    self.learned = replace(self.learned, times=times)
                     if is_batchable(self, prompts, times):
                         break
                 else:

@@ -44,7 +44,6 @@ from bench_plugins.backbones._files import check_files, config_source, load_pipe
 from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._learning import (
-    CallFacts,
     facts_file,
     pixels_per_latent,
 )
@@ -111,6 +110,7 @@ class FolderPipeline(PipelineDenoiser):
         pipe = _replaced(copy.copy(empty.pipe), self._empty)
         options["device"] = torch.device(device)
         super().__init__(pipe, learned=inspected.learned, **options)
+        self.levels = self._with_own_time(self.levels)
         self.untried = inspected.runner.shortest
 
     # What is known without weights.
@@ -314,10 +314,6 @@ class FolderPipeline(PipelineDenoiser):
     def as_stored(self, tree: Tree) -> Tree:
         """Return a conditioning in the form that is cached."""
         return tree
-
-    def _follow(self, learned: CallFacts) -> None:
-        super()._follow(learned)
-        self.levels = self._with_own_time(self.levels)
 
     def _load(self, names: Iterable[str]) -> None:
         """Load components into the pipeline unless they are loaded already."""
