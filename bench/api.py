@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from bench.cli.progress import show_progress
 from bench.contracts.specs import DatasetSpec
@@ -25,6 +25,8 @@ from bench.running.in_memory import load_named, take_object, with_loaded
 from bench.running.lifecycle import run as run_config
 from bench.running.prepare import AtHand, ask
 from bench.running.settings import RunConfig, make_config
+from bench.running.study.course import run_study
+from bench.running.study.grid import declare_grid, lists_in
 from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs
 from bench.store.questions import ending_answer, read_questions
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
     from bench.reports.result import StudyResult
     from bench.running.classify import Picture
+
+    Data: TypeAlias = str | PathLike[str] | datasets.Dataset
+
+Display = bool | Callable[[int, int, float], None] | None
 
 
 def load_dataset(
@@ -95,15 +101,30 @@ def load_backbone(
     return take_object(name, **parameters)
 
 
+@overload
+def run(dataset: list[str], backbone: Any = None, **settings: Any) -> StudyResult: ...
+@overload
+def run(dataset: Data, backbone: list[str], **settings: Any) -> StudyResult: ...
+@overload
 def run(
-    dataset: str | PathLike[str] | datasets.Dataset,
+    dataset: Data,
     backbone: Any = None,
     strategy: str | None = None,
     params: Mapping[str, Any] | None = None,
-    progress: bool | Callable[[int, int, float], None] | None = None,
+    progress: Display = None,
     **settings: Any,
-) -> RunResult:
+) -> RunResult: ...
+def run(
+    dataset: Any,
+    backbone: Any = None,
+    strategy: Any = None,
+    params: Mapping[str, Any] | None = None,
+    progress: Display = None,
+    **settings: Any,
+) -> RunResult | StudyResult:
     """Make or resume a run, and return the object behind `bench run --json`.
+
+    Lists of datasets, backbones or strategies, by their names, are a study of all combinations.
 
     Args:
         dataset: a registered name, a folder, or a `datasets.Dataset` with the columns image and
@@ -119,11 +140,19 @@ def run(
     Returns:
         A mapping, `run["metrics"]["accuracy"]`, whose items are attributes too; its images as the
         table `run.samples`; its figures. With `until="…"`, what the images answered is in
-        `run["answer"]`.
+        `run["answer"]`. Lists give a `StudyResult`.
 
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
     """
+    names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
+    if any(isinstance(value, list) for value in names.values()):
+        chosen = {**names, "params": dict(params or {}), **settings}
+        declared = declare_grid(chosen, lists_in(chosen))
+        results = declared.cells[0].config.results
+        with show_progress(progress):
+            run_study(declared, Path(results))
+        return load_study(declared.name, results)
     spec, rows, loaded = None, None, None
     if not isinstance(dataset, str | PathLike):
         spec, rows = _in_memory(dataset), dataset
@@ -131,7 +160,7 @@ def run(
     if backbone is not None and not isinstance(backbone, str | PathLike):
         loaded, settings = with_loaded(backbone, settings)
         backbone = settings.pop("backbone")
-    names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
+    names |= {"dataset": dataset, "backbone": backbone}
     config = make_config({**names, "params": dict(params or {}), **settings})
     with show_progress(progress):
         finished = run_config(config, AtHand(spec, rows, loaded), calibrate_sweep)

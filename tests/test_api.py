@@ -98,7 +98,7 @@ def test_a_dataset_and_a_backbone_in_memory(run: Any, results: Path) -> None:
     with pytest.raises(UserError, match="dtype='float32'"):
         bench.run("digits", backbone, dtype="bfloat16", results=results)
     with pytest.raises(UserError, match=r"datasets\.Dataset"):
-        bench.run([1, 2], results=results)
+        bench.run(object(), results=results)
 
 
 def test_images_of_ones_own() -> None:

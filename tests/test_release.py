@@ -1,4 +1,4 @@
-"""What a release is made from."""
+"""A release's version, notes and citation agree."""
 
 from __future__ import annotations
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from helpers.places import ROOT
 from helpers.sources import Nodes, modules
+
+TEST_FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 def module_name(path: str) -> str:
@@ -120,3 +123,9 @@ def test_the_folder_of_a_run_is_written_by_the_holder_of_its_lock() -> None:
     assert makers == {"bench/store/locking.py"}
     of_parts = {path for path, names in sources.items() if names & PARTS}
     assert of_parts <= {"bench/store/writing.py", "bench/store/merging.py", "bench/store/cells.py"}
+
+
+def test_the_first_line_of_each_test_file_says_what_it_proves() -> None:
+    first = {file: file.read_text("utf-8").partition("\n")[0] for file in TEST_FILES}
+    short = [file.name for file, line in first.items() if not re.match(r'"""[\w`].{29,}', line)]
+    assert short == []

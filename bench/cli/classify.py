@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from bench.cli.options import json_option, parse_names
-from bench.cli.output import end_with_json, next_steps, say, wants_json
+from bench.cli.command import command, end_with_json, parse_names, wants_json
+from bench.cli.output import next_steps, say
 from bench.cli.progress import count_images
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
@@ -25,20 +25,19 @@ from bench.running.command import same_options
 from bench.running.settings import SETTINGS, about
 
 
-@click.command(cls=Sectioned)
+@command(cls=Sectioned)
 @click.argument("images", nargs=-1, required=True)
 @click.option("--classes", help='The classes, such as "beach,harbor,freeway".')
 @click.option("--dataset", help="Use the classes and prompts of this dataset instead of --classes.")
 @config_options([n for n in SETTINGS if SETTINGS[n].in_classify and n not in about("data")])
 @click.option("--top", default=5, show_default=True, help="Number of classes shown per image.")
-@json_option
 def classify_command(
     images: tuple[str, ...],
     classes: str | None,
     dataset: str | None,
     top: int,
     **options: Any,
-) -> int:
+) -> None:
     """Classify IMAGES of your own, which need no labels: print ranked classes and the margin.
 
     Scores are mean denoising errors: lower is better. The margin is the distance to the runner-up.
@@ -61,13 +60,12 @@ def classify_command(
     with count_images(console(stderr=True), shown=not wants_json()) as count:
         classified = classify(config, images, names, count)
     answers = classified.answers
-    code = 3 if any(image.error for image in answers) else 0
-    end_with_json([image.model_dump(mode="json", by_alias=True) for image in answers], code)
+    shown = [image.model_dump(mode="json", by_alias=True) for image in answers]
+    end_with_json(shown, 3 if any(image.error for image in answers) else 0)
     _print(answers, top, classified.strategy)
     _print_promises(classified)
-    command = same_options(config, dataset=dataset or "./FOLDER")
-    next_steps(("see how often it is right, on images of known class", command))
-    return code
+    measured = same_options(config, dataset=dataset or "./FOLDER")
+    next_steps(("see how often it is right, on images of known class", measured))
 
 
 def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> None:

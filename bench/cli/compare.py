@@ -13,20 +13,11 @@ import shlex
 
 import click
 
-from bench.cli.options import results_and_json
-from bench.cli.output import (
-    end_with_json,
-    next_steps,
-    print_json,
-    results_argument,
-    run_name,
-    say,
-    wants_json,
-)
+from bench.cli.command import command, end_with_json, flag
+from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
-from bench.machine.offline import offline
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables
 from bench.reports.facts import difference_fact
 from bench.reports.terminal.tables import print_rows, print_table
@@ -37,18 +28,15 @@ from bench.store.folder import find_run
 MOST_CLASSES = 10  # in the table, those whose accuracies differ most
 
 
-@click.command()
+@command(results=True, local=True)
 @click.argument("run_a")
 @click.argument("run_b")
 @metric_options("Metric whose difference is tested: see `bench list metrics`.", "accuracy")
-@click.option(
+@flag(
     "--sequential",
-    is_flag=True,
-    help="Test image by image in random order: p and interval hold at any stopping point.",
+    "Test image by image in random order: p and interval hold at any stopping point.",
 )
-@click.option("--gate", is_flag=True, help="Exit with code 4 if B is significantly worse than A.")
-@results_and_json
-@offline()
+@flag("--gate", "Exit with code 4 if B is significantly worse than A.")
 def compare_command(
     run_a: str,
     run_b: str,
@@ -68,24 +56,23 @@ def compare_command(
     """
     paths = find_run(run_a, results), find_run(run_b, results)
     comparison = compare(*paths, metric, sequential, params)
-    if wants_json():
-        print_json(comparison.plain())
-    else:
-        _print_comparison(comparison)
-        names = " ".join(run_name(path, results) for path in paths)
-        steps = [("see the images on which they differ", f"bench report {names}")]
-        if comparison.wins + comparison.losses:
-            stated = "" if comparison.difference.estimate else " --difference 0.02"
-            power = f"bench power {names}{stated}"
-            steps.append(("how many images such a difference needs", power))
-        next_steps(*steps)
+    failed = None
     if gate and comparison.regression:
         tested = (comparison.tested or comparison).difference
         fact = difference_fact(metric_specs()[metric], tested)
-        raise GateError(
+        failed = GateError(
             f"{comparison.run_b} is significantly worse than {comparison.run_a}: {fact.label}"
             f" {fact.text} (p = {tested.p:.2g})."
         )
+    end_with_json(comparison.plain(), gate=failed)
+    _print_comparison(comparison)
+    names = " ".join(run_name(path, results) for path in paths)
+    steps = [("see the images on which they differ", f"bench report {names}")]
+    if comparison.wins + comparison.losses:
+        stated = "" if comparison.difference.estimate else " --difference 0.02"
+        power = f"bench power {names}{stated}"
+        steps.append(("how many images such a difference needs", power))
+    next_steps(*steps)
 
 
 def _print_comparison(comparison: Comparison) -> None:
@@ -97,7 +84,7 @@ def _print_comparison(comparison: Comparison) -> None:
         say(f"Warning: {warning}", err=True)
 
 
-@click.command()
+@command(results=True)
 @click.argument("run_a", required=False)
 @click.argument("run_b", required=False)
 @click.option("--difference", type=float, help="The difference of the accuracies, such as 0.02.")
@@ -109,7 +96,6 @@ def _print_comparison(comparison: Comparison) -> None:
 @click.option(
     "--images", type=click.IntRange(1, 10_000_000), help="The number of available images."
 )
-@results_and_json
 def power_command(
     run_a: str | None,
     run_b: str | None,

@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
-from bench.cli.options import json_option
-from bench.cli.output import PROBLEMS_FOUND, end_with_json, next_steps, say
+from bench.cli.command import command, end_with_json
+from bench.cli.output import PROBLEMS_FOUND, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.inputs.checking import check_data
 from bench.reports.terminal.tables import print_rows
@@ -28,11 +28,10 @@ from bench.running.settings import about, options_of
 INTERVAL = 5.0  # seconds between lines of progress
 
 
-@click.command()
+@command()
 @click.argument("dataset")
 @config_options(about("data"))
-@json_option
-def check_data_command(**options: Any) -> int:
+def check_data_command(**options: Any) -> None:
     """Read every split of DATASET once and report problems.
 
     It checks the counts, and finds images that cannot be read, duplicates within and across splits,
@@ -50,15 +49,17 @@ def check_data_command(**options: Any) -> int:
             say(f"{split}: {done:,} of {total:,} images", err=True)
 
     check = check_data(data, config.split, progress)
-    code = PROBLEMS_FOUND if check.findings else 0
     counts = {"dataset": data.name, "splits": check.splits, "classes": check.classes}
-    end_with_json({**counts, "findings": [finding.plain() for finding in check.findings]}, code)
+    end_with_json(
+        {**counts, "findings": [finding.plain() for finding in check.findings]},
+        PROBLEMS_FOUND if check.findings else 0,
+    )
     read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
     say(f"{data.title}: {check.classes:,} classes; images: {read}.")
     if check.findings:
         rows = [[finding.kind, finding.split, finding.said] for finding in check.findings]
         print_rows(["what", "split", "is wrong"], rows)
-        return code
+        return
     say("Nothing is wrong.")
     if data.spec.backbone:
         next_steps(("score it", same_options(config)))
@@ -67,13 +68,11 @@ def check_data_command(**options: Any) -> int:
             ("choose a model (backbone) for it", "bench list backbones"),
             ("see what it costs", same_options(config, "--dry-run", backbone="NAME")),
         )
-    return code
 
 
-@click.command()
+@command()
 @click.argument("dataset")
 @config_options([*about("data"), *options_of("prompts")])
-@json_option
 def prompts_command(**options: Any) -> None:
     """Show the prompts of DATASET, with the number of tokens that the backbone counts.
 
@@ -100,5 +99,5 @@ def prompts_command(**options: Any) -> None:
     print_rows([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
     say(note)
     backbone = config.backbone or (None if question.dataset.backbone else "NAME")
-    command = same_options(config, "--dry-run", backbone=backbone)
-    next_steps(("see what scoring with them costs", command))
+    plan = same_options(config, "--dry-run", backbone=backbone)
+    next_steps(("see what scoring with them costs", plan))

@@ -16,13 +16,11 @@ from pathlib import Path
 from timeit import repeat
 from typing import TYPE_CHECKING, Any, Literal
 
-import click
-from click.core import ParameterSource
 from pydantic import BaseModel
 
 from bench import __version__
-from bench.cli.options import json_option
-from bench.cli.output import PROBLEMS_FOUND, end_with_json, next_steps, say
+from bench.cli.command import command, end_with_json, flag
+from bench.cli.output import PROBLEMS_FOUND, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.finding import OWN_DISTRIBUTION, Plugin
@@ -43,12 +41,11 @@ if TYPE_CHECKING:
     import torch
 
 
-@click.command()
-@click.option("--quick", is_flag=True, help="Skip the self-test, which takes about 10 seconds.")
-@click.option("--speed", is_flag=True, help="Also measure evaluations per second by batch size.")
+@command(needs={option(name): "--speed" for name in about("network")})
+@flag("--quick", "Skip the self-test, which takes about 10 seconds.")
+@flag("--speed", "Also measure evaluations per second by batch size.")
 @config_options(about("network"))
-@json_option
-def doctor_command(quick: bool, speed: bool, **options: Any) -> int:
+def doctor_command(quick: bool, speed: bool, **options: Any) -> None:
     """Check this installation, and print what a bug report needs.
 
     It prints versions, devices, sizes of caches and plugins, with those that failed, and scores a
@@ -57,20 +54,15 @@ def doctor_command(quick: bool, speed: bool, **options: Any) -> int:
     --speed compares a backbone with the device's fastest matrix product. `bench run` then uses the
     best batch size, and its --dry-run estimates the time from this speed.
     """
-    for name in () if speed else options:
-        if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UserError(f"{option(name)} needs --speed, which measures a backbone.")
-    config = config_from_options("-", **options) if speed else None
+    config = config_from_options(dataset="-", **options) if speed else None
 
     if not quick:
         say("Scoring a few images …", err=True)
     diagnosis = diagnose(load_plugins(), testing=not quick)
     if config is not None:
         diagnosis.speed = measure_speed(config)
-    code = 0 if diagnosis.well else PROBLEMS_FOUND
-    end_with_json(diagnosis.model_dump(mode="json"), code)
+    end_with_json(diagnosis.model_dump(mode="json"), 0 if diagnosis.well else PROBLEMS_FOUND)
     _print_diagnosis(diagnosis)
-    return code
 
 
 def _print_diagnosis(report: Diagnosis) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option
-from bench.cli.output import end_with_json, say
+from bench.cli.command import command, end_with_json
+from bench.cli.output import say
 from bench.errors import UserError, did_you_mean
 
 _ROW = re.compile(r"^\| (?!word \|)(.+?) \| (.+) \|$", re.MULTILINE)
@@ -19,9 +19,8 @@ _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 _ITALIC = re.compile(r"\*([^*]+)\*")
 
 
-@click.command()
+@command()
 @click.argument("word", nargs=-1, metavar="[WORD]…")
-@json_option
 def explain_command(word: tuple[str, ...]) -> None:
     """Explain each WORD as tables, help and documents use it; without WORD, list all words.
 

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from bench.cli import list as listings
-from bench.cli.options import results_and_json, set_option
-from bench.cli.output import end_with_json, next_steps, results_argument, say
+from bench.cli.command import command, end_with_json, flag, set_option
+from bench.cli.output import next_steps, results_argument, say
 from bench.cli.settings import names_of
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
@@ -31,7 +31,7 @@ from bench.store.folder import find_run
 REPLAYED = "errors"  # format whose folder can be replayed
 
 
-@click.command()
+@command(results=True, needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
 @click.argument("run", required=False)
 @click.option(
     "--format",
@@ -46,14 +46,9 @@ REPLAYED = "errors"  # format whose folder can be replayed
     "--out", help="File to write instead of stdout; for a format of several files, the folder."
 )
 @click.option("--push", metavar="OWNER/NAME", help="Send it to this repository on the Hub.")
-@click.option("--dry-run", is_flag=True, help="With --push: show what would be sent.")
-@click.option(
-    "--pull-request", is_flag=True, help="With --push: open a pull request instead of committing."
-)
-@click.option(
-    "--create", is_flag=True, help="With --push: create the repository, private, if it is missing."
-)
-@results_and_json
+@flag("--dry-run", "With --push: show what would be sent.")
+@flag("--pull-request", "With --push: open a pull request instead of committing.")
+@flag("--create", "With --push: create the repository, private, if it is missing.")
 def export_command(
     run: str | None,
     kind: str,
@@ -74,8 +69,6 @@ def export_command(
         click.get_current_context().invoke(listings.list_command.commands["exporters"], name=None)
         return
     spec = load_plugins().exporters.get(kind)
-    if push is None and (dry_run or pull_request or create):
-        raise UserError("--dry-run, --pull-request and --create need --push.")
     if push is not None and (push.count("/") != 1 or not all(push.split("/"))):
         raise UserError(f"--push {push}: expected the form owner/name.")
     if push is not None and spec.repository is None:

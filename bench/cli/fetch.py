@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import click
 
-from bench.cli.options import json_option
-from bench.cli.output import end_with_json, next_steps, print_log, say, wants_json
+from bench.cli.command import command, end_with_json, wants_json
+from bench.cli.output import next_steps, print_log, say
 from bench.contracts.backbone import Backbone
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.backbones import fact
@@ -32,7 +32,7 @@ from bench.running.study.file import read_study_file
 from bench.store.fields import Document
 
 
-@click.command()
+@command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 @click.option("--revision", help="The Hub revision of weights; only with a single NAME.")
 @click.option(
@@ -40,7 +40,6 @@ from bench.store.fields import Document
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Precision to download if the Hub has several [default: the backbone's].",
 )
-@json_option
 def fetch_command(names: tuple[str, ...], revision: str | None, dtype: str | None) -> None:
     """Download the weights or data of each NAME, and check them.
 

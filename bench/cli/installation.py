@@ -24,17 +24,16 @@ import click
 from click.shell_completion import get_completion_class
 
 from bench.authoring import PACKAGE_KINDS, Kind, write_package
-from bench.cli.options import json_option
-from bench.cli.output import end_with_json, next_steps, say
+from bench.cli.command import command, end_with_json
+from bench.cli.output import next_steps, say
 from bench.discovery.loading import load_plugins
 from bench.errors import some_of
 
 
-@click.command()
+@command()
 @click.argument("kind", type=click.Choice(PACKAGE_KINDS))
 @click.argument("name")
 @click.option("--into", default=".", help="Folder in which the package is created.")
-@json_option
 def new_command(kind: Kind, name: str, into: str) -> None:
     """Create a package with a dataset, backbone, strategy or metric, or all of them (plugin).
 
@@ -62,8 +61,7 @@ _AT_EVERY_START = {
 }
 
 
-@click.command()
-@json_option
+@command()
 def plugins_command() -> None:
     """List the installed plugins: what each registered, or why it failed."""
     rows = [
@@ -94,7 +92,7 @@ def _group_by_kind(registered: Sequence[str]) -> str:
     return "; ".join(f"{kind}: {some_of(names)}" for kind, names in kinds.items())
 
 
-@click.command()
+@command(json=False)
 @click.argument("shell", type=click.Choice(list(_AT_EVERY_START)))
 @click.pass_context
 def completion_command(ctx: click.Context, shell: str) -> None:

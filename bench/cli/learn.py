@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from bench.cli.options import results_and_json, set_option
-from bench.cli.output import end_with_json, next_steps, results_argument, say
+from bench.cli.command import command, end_with_json, set_option
+from bench.cli.output import next_steps, results_argument, say
 from bench.contracts.parameters import as_text
 from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
 from bench.reports.formats import assignments, percent_text
@@ -25,12 +25,11 @@ from bench.store.folder import find_run, read_manifest
 LOSES = ("costs more", "agrees less often")  # verdicts
 
 
-@click.command()
+@command(results=True)
 @click.argument("run")
 @click.argument("what", nargs=-1)
 @click.option("--strategy", help="The strategy that learns (default: the backbone's).")
 @set_option("A parameter of the strategy that is not learned; repeat for more.")
-@results_and_json
 def learn_command(
     run: str,
     what: tuple[str, ...],
@@ -121,8 +120,8 @@ def _step_of_settings(path: Path, learned: LearnedSettings) -> list[tuple[str, s
         return []
     params = {**learned.nothing_learned.params, **learned.recommended}
     params = {name: as_text(value) for name, value in params.items()}
-    command = other_images_command(read_manifest(path), params, strategy=learned.strategy)
-    return [("score other images with what was learned", command)]
+    other = other_images_command(read_manifest(path), params, strategy=learned.strategy)
+    return [("score other images with what was learned", other)]
 
 
 def _print_calibration(learned: Learned) -> None:
@@ -206,6 +205,6 @@ def _steps_of_calibration(path: Path, learned: Learned, results: str) -> list[tu
         shown = f"bench show THAT_RUN --statistics{option}"
         steps = [("then see how probable it is that they are right", shown)]
     if chosen or useful:
-        command = other_images_command(read_manifest(path), **chosen)
-        steps = [(what, f"{command}{option}"), *steps]
+        other = other_images_command(read_manifest(path), **chosen)
+        steps = [(what, f"{other}{option}"), *steps]
     return steps

@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 
-from bench.cli.options import json_option, results_and_json, tags_option
-from bench.cli.output import end_with_json, next_steps, run_name, say
+from bench.cli.command import Command, command, end_with_json, flag, tags_option
+from bench.cli.output import next_steps, run_name, say
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StudySpec, provenance
 from bench.discovery.loading import Registry, load_plugins
 from bench.errors import UserError
@@ -35,6 +35,7 @@ _BACKBONE_FACTS = (
     " template exposure telling requires pipelines plan strategy strategy_parameters"
 )
 _METRIC_FACTS = "words needs range direction unit mean_over_images in_summaries column"
+_EXPORTER_FACTS = "repository several"
 _STUDY_FACTS = "file datasets published source differs"
 _HEADS = {"resolution": "pixels", "trained_on": "trained on"}
 _NAME = click.argument("name", required=False)
@@ -45,11 +46,10 @@ def list_command() -> None:
     """List datasets, backbones, strategies, metrics, studies and more."""
 
 
-@click.command("runs")
+@command("runs", results=True)
 @click.option("--dataset", help="Only this dataset.")
 @tags_option
-@click.option("--wide", is_flag=True, help="One column per fact, for a wide terminal.")
-@results_and_json
+@flag("--wide", "One column per fact, for a wide terminal.")
 def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results: str) -> None:
     """List the stored runs, incomplete and unreadable ones too.
 
@@ -76,8 +76,7 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
         say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
 
 
-@list_command.command()
-@results_and_json
+@list_command.command(cls=Command, results=True)
 def recordings(results: str) -> None:
     """List recordings, runs that kept every error so that strategies can be replayed on them.
 
@@ -201,59 +200,22 @@ def _listed(registry: Registry[Any]) -> list[Any]:
     return sorted(distinct.values(), key=attrgetter("name"))
 
 
-# Kind → its help, the columns of its table, and a function that returns a spec for JSON.
-_LISTINGS: dict[str, tuple[str, Sequence[str], Callable[[Any], dict[str, object]]]] = {
-    "datasets": (
-        "List the datasets; with NAME, show one with its classes and parameters.",
-        ("name", "classes", "splits"),
-        _dataset_json,
-    ),
-    "backbones": (
-        "List the backbones; with NAME, show one with its parameters.",
-        ("name", "family", "size", "resolution", "licence", "trained_on"),
-        _backbone_json,
-    ),
-    "strategies": (
-        "List the strategies; with NAME, show one with its parameters, as --set takes them.",
-        ("name",),
-        _spec_json,
-    ),
-    "views": (
-        "List the views of an image, as --views takes them; with NAME, show one.",
-        ("name",),
-        _spec_json,
-    ),
-    "executors": (
-        "List the executors, as --executor takes them; with NAME, show one.",
-        ("name",),
-        _spec_json,
-    ),
-    "metrics": (
-        "List the metrics, as --metric takes them; with NAME, show one with its parameters.",
-        ("name", "needs"),
-        partial(_spec_json, facts=_METRIC_FACTS),
-    ),
-    "exporters": (
-        "List the formats of `bench export`; with NAME, show one with its parameters.",
-        ("name",),
-        partial(_spec_json, facts="repository several"),
-    ),
-    "studies": (
-        "List the packaged studies, as `bench study` takes them; with NAME, show one.",
-        ("name", "datasets", "published"),
-        _study_json,
-    ),
-    "collections": (
-        "List the collections of datasets; with NAME, show one.",
-        ("name", "datasets"),
-        partial(_spec_json, facts="datasets"),
-    ),
+# Kind → what takes a name of it, further columns of its table, and a function: spec → JSON.
+_LISTINGS: dict[str, tuple[str, str, Callable[..., dict[str, object]]]] = {
+    "datasets": ("", "classes splits", _dataset_json),
+    "backbones": ("", "family size resolution licence trained_on", _backbone_json),
+    "strategies": (", as --strategy takes them", "", _spec_json),
+    "views": (" of an image, as --views takes them", "", _spec_json),
+    "executors": (", as --executor takes them", "", _spec_json),
+    "metrics": (", as --metric takes them", "needs", partial(_spec_json, facts=_METRIC_FACTS)),
+    "exporters": (" of `bench export`", "", partial(_spec_json, facts=_EXPORTER_FACTS)),
+    "studies": (", as `bench study` takes them", "datasets published", _study_json),
+    "collections": (" of datasets", "datasets", partial(_spec_json, facts="datasets")),
 }
-for _kind, (_help, _columns, _of) in _LISTINGS.items():
-    _listing = click.Command(
-        _kind, callback=partial(_print_specs, _kind, _columns, _of), help=_help
-    )
-    list_command.add_command(json_option(_NAME(_listing)))
+for _kind, (_use, _columns, _json) in _LISTINGS.items():
+    _show = partial(_print_specs, _kind, ("name", *_columns.split()), _json)
+    _help = f"List the {_kind}{_use}; with NAME, show one with all that is known of it."
+    list_command.add_command(_NAME(Command(_kind, callback=_show, help=_help)))
 
 
 def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:

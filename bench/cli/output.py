@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from bench.cli.options import AS_JSON
 from bench.errors import warn_user
 from bench.reports.text import escape_message
 from bench.store.shipped import is_shipped
@@ -121,18 +120,6 @@ def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
         problem = f"No pictures: {type(error).__name__}: {error}"
     if problem:
         warn_user(problem)
-
-
-def wants_json() -> bool:
-    """Return whether the command was called with `--json`."""
-    return bool(click.get_current_context().meta.get(AS_JSON))
-
-
-def end_with_json(value: Any, code: int = 0, always: bool = False) -> None:
-    """With `--json`, or `always`, print JSON and end the command with this exit code."""
-    if always or wants_json():
-        print_json(value)
-        click.get_current_context().exit(code)
 
 
 def print_json(value: Any) -> None:

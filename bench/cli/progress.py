@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from bench.running.study.course import Step
 
 PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
-STUDY_INTERVAL = 30.0  # the same for one run of a study
 FIRST_INTERVAL = 1.0  # seconds until the first line
 FULL_WIDTH = 76  # terminal columns that the whole line needs
 ANSWER_P = 0.05  # p-value at which a question is answered
@@ -76,10 +75,6 @@ class Listener:
         self.correct += record["prediction"] == record["label"]
         self.call(self.done, self.total, self.correct / self.done)
 
-    def scoring_text(self, name: str, now: float) -> str:
-        """Return the progress of the run called `name`."""
-        return stage_text(name, now - self.started, self.done, self.total, self.decided)
-
 
 class _Rate(ProgressColumn):
     """Images per second, once they are known."""
@@ -92,16 +87,16 @@ class _Rate(ProgressColumn):
 class _NarrowBar(Bar):
     """A bar that leaves room for the `^C` that a terminal echoes, which would break the line."""
 
-    def __init__(self, *columns: ProgressColumn, terminal: Console) -> None:
+    def __init__(self, *columns: ProgressColumn, terminal: Console, transient: bool) -> None:
         self.terminal = terminal
-        super().__init__(*columns, console=terminal, expand=True)
+        super().__init__(*columns, console=terminal, expand=True, transient=transient)
 
     def get_renderable(self) -> RenderableType:
         """Return the bar, three columns narrower than the terminal."""
         return Constrain(super().get_renderable(), self.terminal.width - 3)
 
 
-def run_bar(console: Console) -> Bar:
+def run_bar(console: Console, transient: bool = False) -> Bar:
     """Return a bar on one line: on a narrow terminal without the rate."""
     rate = [_Rate()] if console.width >= FULL_WIDTH else []
     return _NarrowBar(
@@ -112,6 +107,7 @@ def run_bar(console: Console) -> Bar:
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[accuracy]}"),
         terminal=console,
+        transient=transient,
     )
 
 
@@ -150,6 +146,8 @@ def stage_text(
 
 class Progress(Listener):
     """Progress of one run: bars on a terminal, plain lines elsewhere."""
+
+    of_study = False  # whether a line about each run follows, so that its own are left out
 
     def __init__(self, manager: pluggy.PluginManager) -> None:
         super().__init__(manager)
@@ -197,7 +195,7 @@ class Progress(Listener):
         return self._scoring(now)
 
     def _scoring(self, now: float) -> str:
-        text = self.scoring_text("Scoring", now)
+        text = stage_text("Scoring", now - self.started, self.done, self.total, self.decided)
         facts = [text, self._accuracy() if self.decided else "", self.question]
         return ", ".join(filter(None, facts))
 
@@ -223,14 +221,15 @@ class Progress(Listener):
         swept = manifest["identity"]["calibrated"]["images"] if manifest.get("sweep") else 0
         if 0 < done <= swept:
             self.console.print(f"{done} of {total} images are decided by the sweep for --risk.")
-        elif done:
+        elif done and not self.of_study:
             self.console.print(f"Resuming: {done} of {total} images are decided.")
         if self.console.is_terminal:
             self.status.stop()
             if self.bar is not None:
                 self.bar.stop()
-            self.console.print(escape_hidden(manifest["run_id"]), style="bold")
-            self.bar = run_bar(self.console)
+            if not self.of_study:
+                self.console.print(escape_hidden(manifest["run_id"]), style="bold")
+            self.bar = run_bar(self.console, transient=self.of_study)
             self.task = self.bar.add_task("Scoring", total=total, completed=done, accuracy="")
             self.bar.start()
 
@@ -243,7 +242,7 @@ class Progress(Listener):
         now = time.perf_counter()
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, accuracy=self._accuracy())
-        elif now - self.printed > PLAIN_INTERVAL or self.done == self.total:
+        elif now - self.printed > PLAIN_INTERVAL or (self.done == self.total and not self.of_study):
             self.printed = now
             self.console.print(self._scoring(now))
 
@@ -259,60 +258,20 @@ class Progress(Listener):
             self.bar.update(self.task, description=self.question)
 
 
-class StudyProgress(Listener):
-    """Progress of a study: one line for each run that was made, and a bar of all of them."""
+class StudyProgress(Progress):
+    """Progress of a study: that of its current run, and a line for each run that was made."""
 
-    def __init__(self, manager: pluggy.PluginManager) -> None:
-        super().__init__(manager)
-        self.console = console(stderr=True)
-        self.bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=self.console,
-        )
-        self.runs = self.bar.add_task("runs", total=None, note="")
-        self.images = self.bar.add_task("images", total=None, note="")
-        self.name = ""
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.bar.start()
-        return super().__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        self.bar.stop()
+    of_study = True
 
     def __call__(self, step: Step) -> None:
         """Print the outcome of a run."""
         from bench.reports.terminal.plan import step_line
 
+        if self.bar is not None:
+            self.bar.stop()
         style, plain = None if step.finished else "yellow", not self.console.is_terminal
         self.console.print(step_line(step), style=style, soft_wrap=plain)
         self.printed = time.perf_counter()
-        left = "" if step.left is None else f"{format_duration(step.left)} left"
-        self.bar.update(
-            self.runs, description=step.stage, completed=step.number, total=step.of, note=left
-        )
-
-    @hookimpl
-    @override
-    def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
-        super().run_started(manifest, done, total, correct)
-        self.name = escape_hidden(manifest["run_id"])
-        self.bar.update(self.images, completed=done, total=total, note=self.name)
-
-    @hookimpl
-    @override
-    def sample_scored(self, record: Mapping[str, Any]) -> None:
-        super().sample_scored(record)
-        self.bar.update(self.images, completed=self.done)
-        now = time.perf_counter()
-        if not self.console.is_terminal and now - self.printed > STUDY_INTERVAL:
-            self.printed = now
-            self.console.print(self.scoring_text(self.name, now))
 
 
 def show_progress(

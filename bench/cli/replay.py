@@ -14,8 +14,16 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import figure_file, limit_option, parse_names, results_and_json, set_option
-from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
+from bench.cli.command import (
+    command,
+    end_with_json,
+    figure_file,
+    flag,
+    limit_option,
+    parse_names,
+    set_option,
+)
+from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.discovery.loading import non_default_params
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
@@ -41,7 +49,7 @@ from bench.store.folder import find_run
 from bench.store.journal import JOURNAL
 
 
-@click.command()
+@command(results=True)
 @click.argument("run")
 @click.option("--strategy", required=True, help="A registered strategy.")
 @set_option()
@@ -55,8 +63,7 @@ from bench.store.journal import JOURNAL
 @click.option("--loss", help="Refuse RUN unless its errors were measured with this loss.")
 @click.option("--space", help="Refuse RUN unless its errors were measured in this space.")
 @limit_option
-@click.option("--fresh", is_flag=True, help="Start over instead of showing a stored replay.")
-@results_and_json
+@flag("--fresh", "Start over instead of showing a stored replay.")
 def replay_command(
     run: str,
     strategy: str,
@@ -90,7 +97,7 @@ def replay_command(
         next_steps(("compare it with the run it replays", f"bench compare {names}"))
 
 
-@click.command()
+@command(results=True)
 @click.argument("run")
 @click.option(
     "--strategies",
@@ -109,7 +116,6 @@ def replay_command(
 )
 @limit_option
 @click.option("--plot", "plot_file", help="Save the plot to this file, such as pareto.png.")
-@results_and_json
 def sweep_command(
     run: str,
     strategies: str | None,
@@ -158,8 +164,8 @@ def sweep_command(
             "Runs given as points cost evaluations of their own network; a classifier costs one,"
             " since it encodes each image once."
         )
-    command = f"bench replay {run_name(path, results)} --strategy NAME{results_argument(results)}"
-    next_steps(("store one as a run", command))
+    replay = f"bench replay {run_name(path, results)} --strategy NAME{results_argument(results)}"
+    next_steps(("store one as a run", replay))
 
 
 def _recommendation(rows: Sequence[SweepRow]) -> str:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import output_file, results_and_json, results_option, tags_option
-from bench.cli.output import end_with_json, next_steps, results_argument, run_name, say
+from bench.cli.command import command, end_with_json, output_file, tags_option
+from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
-from bench.machine.offline import offline
 from bench.reports.page.page import write_report
 from bench.reports.text import with_subject
 from bench.stats.measures import make_metric
@@ -37,7 +36,7 @@ _DATA_DIRS = click.option(
 )
 
 
-@click.command()
+@command(results=True, local=True, needs={"--set": "--metric"})
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("--out", default="report.html", show_default=True, help="File to write.")
 @_DATA_DIRS
@@ -56,8 +55,6 @@ _DATA_DIRS = click.option(
     help="Only images with this further label, added by `bench results columns`.",
 )
 @tags_option
-@results_and_json
-@offline()
 def report_command(
     runs: tuple[str, ...],
     out: str,
@@ -80,8 +77,6 @@ def report_command(
     if metric is not None:
         chosen = metric, params
         make_metric(metric_of_runs(metric), params)  # rejects bad parameters early
-    elif params:
-        raise UserError("--set needs --metric.")
     column, equals, value = (only or "").partition("=")
     if only is not None and not (column and equals and value):
         raise UserError(f"--only {only}: expected COLUMN=VALUE, such as weather=fog.")
@@ -118,15 +113,13 @@ def report_command(
     next_steps(*steps)
 
 
-@click.command()
-@results_option
+@command(results=True, local=True, json=False)
 @_DATA_DIRS
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     help="Port on 127.0.0.1; 0: any free one (default: the first free one from 8421 on).",
 )
-@offline()
 def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> None:
     """Show the stored runs in a browser, on pages that update themselves.
 

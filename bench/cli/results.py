@@ -16,10 +16,9 @@ from typing import get_args
 
 import click
 
-from bench.cli.options import options_of_user, results_and_json, results_option, tags_option
+from bench.cli.command import Command, command, end_with_json, flag, options_of_user, tags_option
 from bench.cli.output import (
     draw_pictures,
-    end_with_json,
     next_steps,
     results_argument,
     run_name,
@@ -30,7 +29,6 @@ from bench.cli.progress import Progress
 from bench.cli.settings import config_options, metric_options
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
-from bench.machine.offline import offline
 from bench.reports.formats import NONE, percent_text
 from bench.reports.html import format_tables
 from bench.reports.leaderboard.adding import add_reported, publish_run
@@ -63,6 +61,9 @@ def results_command() -> None:
     """Submit, check, merge, audit and label results."""
 
 
+_command = partial(results_command.command, cls=Command)
+
+
 def _published_folder(published: str) -> Path:
     folder = Path(published)
     if not folder.is_dir():
@@ -73,20 +74,12 @@ def _published_folder(published: str) -> Path:
     return folder
 
 
-@results_command.command("add")
+@_command("add", results=True, local=True)
 @click.argument("source")
 @_INTO
-@results_option
-@click.option(
-    "--subset", is_flag=True, help="Accept a run on a part of the split; it is marked as a subset."
-)
-@click.option(
-    "--private",
-    is_flag=True,
-    help="Accept data that others cannot get; the run is marked as private.",
-)
-@click.option("--replace", is_flag=True, help="Replace the published run of the same id.")
-@offline()
+@flag("--subset", "Accept a run on a part of the split; it is marked as a subset.")
+@flag("--private", "Accept data that others cannot get; the run is marked as private.")
+@flag("--replace", "Replace the published run of the same id.")
 def add_results(
     source: str, published: str, results: str, subset: bool, private: bool, replace: bool
 ) -> None:
@@ -97,10 +90,13 @@ def add_results(
     """
     if Path(source).is_file():
         new = add_reported(Path(source), Path(published))
+        end_with_json({"added": [result.model_dump(mode="json") for result in new]})
         say(f"Added {len(new)} reported result{'s' * (len(new) != 1)} to {published}.")
     else:
         run = find_run(source, results)
-        say(f"Added {publish_run(run, Path(published), subset, private, replace)}")
+        added = publish_run(run, Path(published), subset, private, replace)
+        end_with_json({"added": str(added)})
+        say(f"Added {added}")
         say(TRUST)
     next_steps(("check it", f"bench results validate{_into_argument(published)}"))
 
@@ -109,7 +105,7 @@ def _into_argument(published: str) -> str:
     return "" if published == PUBLISHED else f" --into {shlex.quote(published)}"
 
 
-@results_command.command("columns")
+@_command("columns", results=True, local=True)
 @click.argument("run")
 @click.argument("file", required=False)
 @click.option(
@@ -119,8 +115,6 @@ def _into_argument(published: str) -> str:
     metavar="COLUMN",
     help="A column of the run's dataset; repeat for more.",
 )
-@results_and_json
-@offline()
 def columns(run: str, file: str | None, names: tuple[str, ...], results: str) -> None:
     """Add further labels to RUN, from FILE, a CSV file, or from columns of its dataset.
 
@@ -147,23 +141,18 @@ def columns(run: str, file: str | None, names: tuple[str, ...], results: str) ->
     next_steps(("the accuracy by value", shown))
 
 
-@results_command.command("merge")
+@_command("merge", results=True, local=True)
 @click.argument("runs", nargs=-1)
-@click.option(
-    "--partial", is_flag=True, help="Merge even if shards are missing; the run is then incomplete."
-)
-@results_and_json
-@offline()
-def merge_results(runs: tuple[str, ...], results: str, partial: bool) -> int:
+@flag("--partial", "Merge even if shards are missing; the run is then incomplete.", "incomplete")
+def merge_results(runs: tuple[str, ...], results: str, incomplete: bool) -> None:
     """Merge the shards of a run: RUNS is the run's id, or the folders of its shards.
 
     The run is written to --results, under its own id. The shards are not changed, and merging again
     changes nothing. The exit code is 3 if some images failed.
     """
-    finished = merge(runs, results, partial)
+    finished = merge(runs, results, incomplete)
     summary = finished.summary
-    code = 3 if summary.failed_samples else 0
-    end_with_json(finished.plain(), code)
+    end_with_json(finished.plain(), 3 if summary.failed_samples else 0)
     if summary.status != INCOMPLETE:
         draw_pictures(finished.folder)
     metrics, images = summary.metrics, f"{summary.dataset.n_samples:,} images"
@@ -177,14 +166,12 @@ def merge_results(runs: tuple[str, ...], results: str, partial: bool) -> int:
         next_steps(("when the other shards are done", again))
     else:
         next_steps(*steps_after_run(run_name(finished.folder, results)))
-    return code
 
 
-@results_command.command("audit")
+@_command("audit", results=True)
 @click.argument("run")
 @click.argument("count", metavar="N", type=click.IntRange(min=1))
 @config_options(["data_dir", "device"])
-@results_and_json
 def audit_results(
     run: str, count: int, data_dir: str | None, device: str | None, results: str
 ) -> None:
@@ -203,26 +190,26 @@ def audit_results(
         next_steps(("see the run", f"bench show {run_name(path, results)}"))
 
 
-@results_command.command("validate")
+@_command("validate", local=True)
 @_INTO
-@offline()
 def validate_results(published: str) -> None:
     """Check every published result: schema, names, metrics against records, files."""
     folder = _published_folder(published)
     if wrong := validate(folder):
         raise BenchError("\n".join(wrong))
-    say(f"{len(list_runs(folder))} published runs are valid.")
+    valid = len(list_runs(folder))
+    end_with_json({"valid": valid})
+    say(f"{valid} published runs are valid.")
     say(TRUST)
     next_steps(
         ("show them on the page of results", f"bench results render{_into_argument(published)}")
     )
 
 
-@results_command.command("render")
+@_command("render", local=True)
 @_INTO
 @click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
-@click.option("--check", is_flag=True, help="Change nothing; fail if a file is out of date.")
-@offline()
+@flag("--check", "Change nothing; fail if a file is out of date.")
 def render_results(published: str, readme: str, check: bool) -> None:
     """Write the leaderboard of the published results into a page, and draw its picture.
 
@@ -230,11 +217,12 @@ def render_results(published: str, readme: str, check: bool) -> None:
     """
     folder = _published_folder(published)
     shipped = SHIPPED_ARCHIVE if SHIPPED_ARCHIVE.parent.is_dir() else None
-    if not check:
-        for path in render(folder, Path(readme), shipped):
-            say(f"Wrote {path}")
-    elif outdated := find_stale(folder, Path(readme), shipped):
+    if check and (outdated := find_stale(folder, Path(readme), shipped)):
         raise BenchError("\n".join([*outdated, "`bench results render` updates them."]))
+    written = [] if check else render(folder, Path(readme), shipped)
+    end_with_json({"written": [str(path) for path in written]})
+    for path in written:
+        say(f"Wrote {path}")
 
 
 def _name(results: str, row: LeaderboardRow) -> str:
@@ -242,7 +230,7 @@ def _name(results: str, row: LeaderboardRow) -> str:
     return NONE if row.path is None else run_name(Path(row.path), results)
 
 
-@click.command()
+@command(results=True, local=True, needs={"--set": "--metric"})
 @click.argument("folders", nargs=-1)
 @click.option("--dataset", help="Only this dataset.")
 @tags_option
@@ -264,17 +252,12 @@ def _name(results: str, row: LeaderboardRow) -> str:
     help="What costs per image are counted in: evaluations of the model's own network, operations"
     " (FLOP), or seconds on the run's machine.  [default: evaluations]",
 )
-@click.option(
-    "--wide", is_flag=True, help="Show every column and the run of each row; needs a wide terminal."
-)
-@click.option(
+@flag("--wide", "Show every column and the run of each row; needs a wide terminal.")
+@flag(
     "--all",
+    "Also show replays, controls, corrupted runs, and boards of reported results alone.",
     "everything",
-    is_flag=True,
-    help="Also show replays, controls, corrupted runs, and boards of reported results alone.",
 )
-@results_and_json
-@offline()
 def leaderboard_command(
     folders: tuple[str, ...],
     results: str,
@@ -297,8 +280,6 @@ def leaderboard_command(
     of yours as if it alone were added. Subsets, controls, corrupted runs and reported results have
     no rank.
     """
-    if params and metric is None:
-        raise UserError("--set needs --metric.")
     places = [Path(results), *map(Path, folders)]
     if not options_of_user({"results": results}) and not tags:
         places.append(shipped_folder())

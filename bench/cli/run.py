@@ -9,23 +9,20 @@ from typing import Any
 
 import click
 
-from bench.cli.options import json_option
+from bench.cli.command import command, end_with_json, flag
 from bench.cli.output import (
     draw_pictures,
-    end_with_json,
     has_pictures,
     next_steps,
-    print_json,
     print_log,
     results_argument,
     run_name,
     say,
     step_after_plan,
     steps_after_run,
-    wants_json,
 )
 from bench.cli.progress import Progress
-from bench.cli.settings import Sectioned, config_from_options, config_options, names_of
+from bench.cli.settings import Sectioned, config_options, names_of, settings_from_options
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep
@@ -35,48 +32,45 @@ from bench.reports.terminal.plan import print_plan
 from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
 from bench.running.lifecycle import run, sweep_only, warm_up
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, make_config
 from bench.running.shards import check_slurm, submit, write_script
+from bench.running.study.grid import ONE_RUN, declare_grid, lists_in
 
 
-@click.command(cls=Sectioned)
+@command(
+    cls=Sectioned,
+    needs={"--submit": "--slurm"},
+    apart=("--slurm", "--warm-up", "--sweep-only"),
+)
 @click.argument(
     "dataset", required=False, envvar="BENCH_DATASET", shell_complete=names_of("datasets")
 )
 @config_options()
 @click.option("--config", "config_file", envvar="BENCH_CONFIG", help="A TOML file of settings.")
 @click.option(
-    "--slurm", type=int, metavar="N", help="Write a Slurm script of N shards; run nothing."
+    *("--slurm", "shards"),
+    type=int,
+    metavar="N",
+    help="Write a Slurm script that warms up, sweeps for --risk if needed, and scores N shards; run"
+    " nothing.",
 )
-@click.option("--submit", is_flag=True, help="With --slurm: also submit the script.")
+@flag("--submit", "With --slurm: also submit the script.", "then_submit")
 @click.option("-v", "--verbose", is_flag=True, help="Also report the state of each Ray worker.")
-@click.option(
-    "--warm-up",
-    "only_warm_up",
-    is_flag=True,
-    help="Download weights and encode prompts without scoring.",
-)
-@click.option(
-    "--sweep-only",
-    "only_sweep",
-    is_flag=True,
-    help="Run only the full sweep on which --risk is calibrated.",
-)
-@click.option(
+@flag("--warm-up", "Download weights and encode prompts without scoring.", "only_warm_up")
+@flag("--sweep-only", "Run only the full sweep on which --risk is calibrated.", "only_sweep")
+@flag(
     "--dry-run",
-    is_flag=True,
-    help="Validate the configuration and print the plan and estimated cost without running.",
+    "Validate the configuration and print the plan and estimated cost without running.",
 )
-@json_option
 def run_command(
-    slurm: int | None,
-    submit: bool,
+    shards: int | None,
+    then_submit: bool,
     verbose: bool,
     only_warm_up: bool,
     only_sweep: bool,
     dry_run: bool,
     **options: Any,
-) -> int:
+) -> None:
     """Score DATASET: a name from `bench list datasets`, or a path to a folder of images.
 
     A path is written with a slash, such as ./my-images.
@@ -85,6 +79,9 @@ def run_command(
     bench run digits                                   small bundled dataset
     bench run ./my-images --backbone sd15 --limit 100  one subfolder per class
     bench run ./my-images --backbone sd15 --dry-run    plan and estimated cost
+    bench run digits,ucmerced --backbone sd15,clip-b32 each with each, one table
+
+    Several names with commas, of datasets, backbones or strategies, make a study (`bench study`).
 
     The same command resumes an interrupted run, and shows the result of a complete one. Unless
     --json is set, it also draws the confusion matrix and example images into the run's folder.
@@ -95,64 +92,59 @@ def run_command(
     Exit code: 0 if the run is complete, 2 if the input is invalid or a dry run finds something
     missing, 3 if some images failed, 4 if the accuracy is below --min-accuracy.
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
-    _check_modes(slurm, submit, only_warm_up, only_sweep)
-    config = config_from_options(**options)
+    settings = settings_from_options(**options)
+    lists = lists_in(settings)
     if verbose:
         print_log("bench.workers")
+    if lists:
+        from bench.cli.study import run_grid
+
+        modes = {"--slurm": shards is not None, "--warm-up": only_warm_up}
+        for mode, is_set in {**modes, "--sweep-only": only_sweep}.items():
+            if is_set:
+                raise UserError(f"{mode} {ONE_RUN}")
+        run_grid(declare_grid(settings, lists), dry_run)
+        return
+    config = make_config(settings)
     if dry_run:
         plan = make_plan(config)
-        code = 2 if plan.missing else 0
-        end_with_json(plan.plain(), code)
+        end_with_json(plan.plain(), 2 if plan.missing else 0)
         print_plan(plan.plain())
         step = "score it" if plan.evaluations else "show its result"
         next_steps(step_after_plan(plan.missing, step))
-        return code
-    if slurm is not None:
-        _write_slurm_script(config, slurm, submit)
-        return 0
+        return
+    if shards is not None:
+        _write_slurm_script(config, shards, then_submit)
+        return
     if only_warm_up:
         run_id = warm_up(config)
         end_with_json({"run_id": run_id})
         say(f"The weights and encoded prompts of {run_id} are ready.")
         next_steps(("score it", "the same command without --warm-up"))
-        return 0
+        return
     with Progress(load_plugins().manager):
         score = sweep_only if only_sweep else run
         finished = score(config, test=calibrate_sweep, tell=lambda text: say(text, err=True))
-    summary = finished.summary
-    if wants_json():
-        print_json(finished.plain())
-    else:
-        print_run(view_of(finished), finished.resumed)
-        if config.shard:
-            merge = f"bench results merge {summary.run_id}{results_argument(config.results)}"
-            next_steps(("when all shards are done", merge))
-        else:
-            next_steps(*steps_after_run(run_name(finished.folder, config.results)))
-        # The pictures come last, because importing matplotlib takes a second. A complete run has
-        # none if it was made with --json or interrupted while they were drawn.
-        if not (finished.resumed and has_pictures(finished.folder)):
-            draw_pictures(finished.folder, finished.manifest)
-            for picture in sorted(finished.folder.glob("*.png")):
-                say(f"Picture: {picture}")
+    summary, gate = finished.summary, None
     accuracy = summary.metrics.accuracy
     if config.min_accuracy is not None and accuracy < config.min_accuracy:
-        raise GateError(
+        gate = GateError(
             f"The accuracy of {percent_text(accuracy)} % ({accuracy:.6g}) is below"
             f" --min-accuracy {config.min_accuracy}."
         )
-    return 3 if summary.failed_samples else 0
-
-
-def _check_modes(slurm: int | None, submit: bool, only_warm_up: bool, only_sweep: bool) -> None:
-    """Raise UserError if options are combined of which one would be ignored."""
-    if submit and slurm is None:
-        raise UserError("--submit needs --slurm N, the number of shards.")
-    modes = {"--slurm": slurm is not None, "--warm-up": only_warm_up, "--sweep-only": only_sweep}
-    chosen = [option for option, is_set in modes.items() if is_set]
-    if len(chosen) > 1:
-        hint = " The Slurm script warms up, and sweeps if --risk needs it." * (slurm is not None)
-        raise UserError(f"{' and '.join(chosen)} cannot be combined.{hint}")
+    end_with_json(finished.plain(), 3 if summary.failed_samples else 0, gate)
+    print_run(view_of(finished), finished.resumed)
+    if config.shard:
+        merge = f"bench results merge {summary.run_id}{results_argument(config.results)}"
+        next_steps(("when all shards are done", merge))
+    else:
+        next_steps(*steps_after_run(run_name(finished.folder, config.results)))
+    # The pictures come last, because importing matplotlib takes a second. A complete run has none
+    # if it was made with --json or interrupted while they were drawn.
+    if not (finished.resumed and has_pictures(finished.folder)):
+        draw_pictures(finished.folder, finished.manifest)
+        for picture in sorted(finished.folder.glob("*.png")):
+            say(f"Picture: {picture}")
 
 
 def _write_slurm_script(config: RunConfig, shards: int, then_submit: bool) -> None:

@@ -10,18 +10,15 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from bench.cli.options import Option, options_of_user, set_option
+from bench.cli.command import Command, Decorator, options_of_user, set_option
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
-from bench.running.settings import RunConfig, chapters, make_config, read_config_file
+from bench.running.settings import RunConfig, Values, chapters, make_config, read_config_file
 from bench.running.settings.declaration import help_of, option
 
 WHOLE_HELP = "bench.help_all"  # key in a command's context: show every option
 _REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}
-_NAMED = {
-    "backbone": "backbones",
-    "strategy": "strategies",
-}  # setting → registry that completes its value
+_NAMED = {"backbone": "backbones", "strategy": "strategies"}  # setting → registry of its values
 
 
 class Lines(click.types.StringParamType):
@@ -30,7 +27,7 @@ class Lines(click.types.StringParamType):
     envvar_list_splitter = "\n"
 
 
-class Sectioned(click.Command):
+class Sectioned(Command):
     """Command with a short help; `--help-all` shows the settings of a run by chapter."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -94,7 +91,7 @@ def _completion(names: Callable[[], Iterable[str]]) -> Completion:
     return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
 
 
-def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Option:
+def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Decorator:
     """Return `--metric` with this help, and `--set` for its parameters.
 
     With `alone`, metrics that compare a run with a rater are rejected.
@@ -110,7 +107,7 @@ def metric_options(text: str, default: str | None = None, *, alone: bool = False
     return lambda function: metric(set_option()(function))
 
 
-def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Option:
+def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Decorator:
     """Return a decorator that adds options, and `BENCH_*` variables, for fields of `RunConfig`.
 
     `names` are the fields, all if None.
@@ -125,12 +122,17 @@ def config_options(names: Sequence[str] | None = None, variables: bool = True) -
     return decorate
 
 
-def config_from_options(
+def config_from_options(**options: Any) -> RunConfig:
+    """Return the validated settings of options, as `settings_from_options`."""
+    return make_config(settings_from_options(**options))
+
+
+def settings_from_options(
     dataset: str | None = None, config_file: str | None = None, **options: Any
-) -> RunConfig:
+) -> Values:
     """Merge settings: options win over variables, then the config file, then the defaults.
 
-    UserError: a setting is invalid, or there is no dataset.
+    UserError: the config file is invalid, or there is no dataset.
     """
     settings = read_config_file(Path(config_file)) if config_file else {}
     for name, value in options_of_user(options).items():
@@ -143,10 +145,10 @@ def config_from_options(
         settings["dataset"] = dataset
     if settings.get("dataset") is None:
         raise UserError("Which dataset? For a start: `bench run digits`.")
-    return make_config(settings)
+    return settings
 
 
-def _option(name: str, field: FieldInfo, variables: bool) -> Option:
+def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     """Return the option of a field.
 
     pydantic checks its value later, as it checks values from a file or a variable.

@@ -10,19 +10,9 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import results_and_json
-from bench.cli.output import (
-    end_with_json,
-    next_steps,
-    results_argument,
-    run_name,
-    say,
-    steps_after_run,
-    wants_json,
-)
+from bench.cli.command import command, end_with_json, flag, wants_json
+from bench.cli.output import next_steps, results_argument, run_name, say, steps_after_run
 from bench.cli.settings import metric_options
-from bench.errors import UserError
-from bench.machine.offline import offline
 from bench.reports.figures.pictures import write_pictures
 from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
@@ -37,14 +27,13 @@ from bench.store.folder import find_run
 SECOND_RESULTS = "again"  # results folder that is suggested for making a run again
 
 
-@click.command()
+@command(results=True, local=True, needs={"--set": "--metric", "--with": "--metric"})
 @click.argument("run")
-@click.option("--pictures", is_flag=True, help="Draw confusion matrix and example images again.")
-@click.option(
+@flag("--pictures", "Draw confusion matrix and example images again.")
+@flag(
     "--statistics",
+    "Also show each class, the probability that answers are right, and other noise.",
     "more",
-    is_flag=True,
-    help="Also show each class, the probability that answers are right, and other noise.",
 )
 @metric_options("Show only this metric, with its interval: see `bench list metrics`.")
 @click.option(
@@ -57,8 +46,6 @@ SECOND_RESULTS = "again"  # results folder that is suggested for making a run ag
 @click.option(
     "--by", help="Show the metric [accuracy] of each value of this column, or of each `group`."
 )
-@results_and_json
-@offline()
 def show_command(
     run: str,
     pictures: bool,
@@ -74,8 +61,6 @@ def show_command(
     The metrics of an incomplete run are those of the images decided so far.
     """
     path = find_run(run, results)
-    if metric is None and (params or others):
-        raise UserError("--set and --with need --metric.")
     metric = metric or ("accuracy" if by else None)
     view = read_view(path)
     if metric is not None:

@@ -6,13 +6,20 @@ Group: Many runs, repeated and published, 1.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
-from bench.cli.options import figure_file, json_option, options_of_user, parse_names
-from bench.cli.output import end_with_json, next_steps, results_argument, say, step_after_plan
+from bench.cli.command import (
+    command,
+    end_with_json,
+    figure_file,
+    flag,
+    options_of_user,
+    parse_names,
+)
+from bench.cli.output import next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options, metric_options, names_of
 from bench.discovery.loading import load_plugins, metric_specs
@@ -25,25 +32,27 @@ from bench.reports.study.report import study_report
 from bench.reports.study.tables import check_pivoted, pivot, study_tables
 from bench.reports.terminal.plan import print_study_plan
 from bench.reports.terminal.tables import print_table
+from bench.reports.text import Table
 from bench.running.command import option_words
 from bench.running.settings import about
 from bench.running.study.course import run_study
-from bench.running.study.file import CHANGES, find_state, read_study_file
+from bench.running.study.file import CHANGES, DeclaredStudy, find_state, read_study_file
 from bench.running.study.plan import plan_study
-from bench.store.studies import study_folder
+from bench.store.studies import DECLARED, results_of, study_folder
 
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 
 
-@click.command()
+@command(
+    needs={
+        **{"--rows": "--columns", "--columns": "--rows", "--value": "--rows"},
+        "--reference": "--show",
+    }
+)
 @click.argument("study", shell_complete=names_of("studies"))
-@click.option(
-    "--dry-run", is_flag=True, help="Print every run and its estimated cost without running."
-)
-@click.option(
-    "--pilot", "pilot_only", is_flag=True, help="Score only the pilots, a few images of each run."
-)
-@click.option("--show", is_flag=True, help="Print the results so far without running.")
+@flag("--dry-run", "Print every run and its estimated cost without running.")
+@flag("--pilot", "Score only the pilots, a few images of each run.", "pilot_only")
+@flag("--show", "Print the results so far without running.")
 @click.option(
     "--format",
     "table_format",
@@ -84,7 +93,6 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @click.option("--shift-figure", help="Save a plot of the changes under shifts to this file.")
 @config_options(about("machine"))
 @config_options([name for name in CHANGES if name != "params"], variables=False)
-@json_option
 def study_command(
     study: str,
     dry_run: bool,
@@ -103,7 +111,7 @@ def study_command(
     corruption_figure: str | None,
     shift_figure: str | None,
     **options: object,
-) -> int:
+) -> None:
     """Run a grid of experiments and print the results, beside published figures if there are any.
 
     STUDY is a TOML file, or the name of a packaged study such as a published experiment
@@ -118,12 +126,6 @@ def study_command(
     invalid or a dry run finds something missing, and 0 with --show, whose STUDY may also be the
     name of a study that was started.
     """
-    if (rows is None) != (columns is None):
-        raise UserError("--rows and --columns must be given together, each with an axis.")
-    if rows is None and options_of_user({"value": value}):
-        raise UserError("--value needs --rows and --columns.")
-    if reference is not None and not show:
-        raise UserError("--reference needs --show.")
     check_pivoted(value)
     settings = options_of_user(options)
     changes = {name: settings.pop(name) for name in CHANGES if name in settings}
@@ -135,9 +137,8 @@ def study_command(
             f"--show prints stored results: leave out {' '.join(option_words(changes))}"
         )
     results = Path(settings.get("results") or "results")
-    option = results_argument(str(results))
     words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
-    again = f"bench study {shlex.join([study, *words])}{option}"
+    again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
     drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
         ("--figure", figure, forest_plot),
         ("--corruption-figure", corruption_figure, corruption_plot),
@@ -149,40 +150,62 @@ def study_command(
     else:
         declared = read_study_file(study, settings, changes)
         if dry_run:
-            plan = plan_study(declared)
-            code = 2 if plan.problems() else 0
-            end_with_json(plan.plain(), code, table_format == "json")
-            print_study_plan(plan)
-            next_steps(step_after_plan(plan.problems(), "run it"))
-            return code
-        with StudyProgress(load_plugins().manager) as progress:
-            state = run_study(declared, results, progress, pilot_only)
-        folder, code = study_folder(results, declared.name), 3 if state.failed else 0
+            print_plan(declared, table_format == "json")
+            return
+        folder, code = make_runs(declared, results, pilot_only)
 
     metric_params = {name: value for name, value in params.items() if name in of_metric}
     report = study_report(folder, parse_names(over), metric, margin, metric_params, reference)
     for path, plot in plots:
         save_figure(plot(report).figure(), path)
         say(f"Wrote {path}", err=True)
-    end_with_json(report.plain(), code, table_format == "json")
+    end_with_json(report.plain(), code, always=table_format == "json")
     if rows is not None and columns is not None:
         tables = [pivot(report, rows, columns, value)]
     else:
         tables = study_tables(report)
     if table_format == "table":
-        for table in tables:
-            print_table(table)
-        next_steps(*_next_steps(report, option, again))
-        return code
-    click.echo(format_tables(tables, table_format, report.name), nl=False)
-    return code
+        print_report(report, tables, folder, again)
+    else:
+        click.echo(format_tables(tables, table_format, report.name), nl=False)
 
 
-def _next_steps(report: StudyReport, option: str, again: str) -> list[tuple[str, str]]:
+def print_plan(declared: DeclaredStudy, as_json: bool = False) -> None:
+    """Print what the runs of a study cost."""
+    plan = plan_study(declared)
+    end_with_json(plan.plain(), 2 if plan.problems() else 0, always=as_json)
+    print_study_plan(plan)
+    next_steps(step_after_plan(plan.problems(), "run it"))
+
+
+def make_runs(declared: DeclaredStudy, results: Path, pilot_only: bool = False) -> tuple[Path, int]:
+    """Make the runs of a study, and return its folder and the exit code."""
+    with StudyProgress(load_plugins().manager) as progress:
+        state = run_study(declared, results, progress, pilot_only)
+    return study_folder(results, declared.name), 3 if state.failed else 0
+
+
+def print_report(report: StudyReport, tables: Iterable[Table], folder: Path, again: str) -> None:
+    """Print tables of the study in `folder` and next steps; `again` is the command of its runs."""
+    for table in tables:
+        print_table(table)
+    say(f"\nStudy file: {folder / DECLARED}")
+    option = results_argument(str(results_of(folder)))
     latex = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
     steps = [("print the table for a paper", latex), ("look at the runs", f"bench view{option}")]
     if report.failed:
         steps.insert(0, ("retry the failed runs", again))
     elif report.done < report.cells:
         steps.insert(0, ("run the remaining ones", again))
-    return steps
+    next_steps(*steps)
+
+
+def run_grid(declared: DeclaredStudy, dry_run: bool) -> None:
+    """Plan or make the study that a `bench run` with lists means."""
+    if dry_run:
+        print_plan(declared)
+        return
+    folder, code = make_runs(declared, Path(declared.cells[0].config.results))
+    report = study_report(folder)
+    end_with_json(report.plain(), code)
+    print_report(report, study_tables(report), folder, "the same command")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.problem import Floats, Ints
+from bench.contracts.strategy import Floats, Ints
 
 NO_ANSWER = -2  # answer of a rater that was not shown the image; -1 is a failed image
 

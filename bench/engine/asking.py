@@ -275,55 +275,38 @@ def _checked_outcome(outcome: Outcome, classes: int, who: str) -> Outcome:
 
     The score of a class without a draw is infinite; all others, the winner's included, are finite.
     """
-    ranking = _column(outcome.ranking, "iu", "ranking", classes, who)
-    if not np.array_equal(np.sort(ranking), np.arange(classes)):
-        raise PluginError(who, f"outcome(): its ranking is not an order of the {classes} classes")
-    scores = _column(outcome.scores, "f", "scores", classes, who).astype(np.float64)
-    draws = _column(outcome.draws, "iu", "draws", classes, who)
-    if (draws < 0).any():
-        raise PluginError(who, "outcome(): a number of draws is negative")
+
+    def check(holds: object, problem: str) -> None:
+        if not holds:
+            raise PluginError(who, f"outcome(): {problem}")
+
+    def column(name: str, kinds: str, wanted: str) -> NDArray[Any]:
+        values = np.array(getattr(outcome, name))
+        problem = f"{name} is {values.dtype} {list(values.shape)}; {wanted} [{classes}], one"
+        holds = values.shape == (classes,) and values.dtype.kind in kinds
+        check(holds, f"{problem} per class, are wanted")
+        return values
+
+    ranking = column("ranking", "iu", "integers").astype(np.int64)
+    in_order = np.array_equal(np.sort(ranking), np.arange(classes))
+    check(in_order, f"its ranking is not an order of the {classes} classes")
+    scores = column("scores", "f", "floats").astype(np.float64)
+    draws = column("draws", "iu", "integers").astype(np.int64)
+    check((draws >= 0).all(), "a number of draws is negative")
     scored = np.isfinite(scores)
-    if not (scored | ((scores == np.inf) & (draws == 0))).all() or not scored[ranking[0]]:
-        raise PluginError(
-            who, "outcome(): a score is not finite (infinity is for a class without a draw)"
-        )
-    margin, stderr, confidence = (
-        _number(value) for value in (outcome.margin, outcome.margin_stderr, outcome.confidence)
-    )
-    if margin is None or stderr is None or confidence is None:
-        raise PluginError(who, "outcome(): margin, margin_stderr or confidence is not a number")
-    if stderr < 0 or confidence < 0 or confidence > 1:  # nan: not known
-        raise PluginError(
-            who,
-            f"outcome(): margin_stderr {stderr:g} must be 0 or more, confidence {confidence:g}"
-            " between 0 and 1",
-        )
-    if outcome.decided_by is not None and outcome.decided_by not in DECIDED_BY:
-        raise PluginError(
-            who,
-            f"outcome(): decided_by is {one_line(outcome.decided_by)}; one of"
-            f" {', '.join(DECIDED_BY)}, or None, is wanted",
-        )
-    ranking, draws = ranking.astype(np.int64), draws.astype(np.int64)
-    return Outcome(ranking, scores, draws, margin, stderr, confidence, outcome.decided_by)
-
-
-def _column(returned: Any, kinds: str, name: str, classes: int, who: str) -> NDArray[Any]:
-    values = np.array(returned)
-    if values.shape != (classes,) or values.dtype.kind not in kinds:
-        wanted = "floats" if "f" in kinds else "integers"
-        raise PluginError(
-            who,
-            f"outcome(): {name} is {values.dtype} {list(values.shape)}; {wanted} [{classes}], one"
-            " per class, are wanted",
-        )
-    return values
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return None
-    return float(value)
+    finite = (scored | ((scores == np.inf) & (draws == 0))).all() and scored[ranking[0]]
+    check(finite, "a score is not finite (infinity is for a class without a draw)")
+    numbers: list[Any] = [outcome.margin, outcome.margin_stderr, outcome.confidence]
+    real = [isinstance(x, int | float | np.number) and not isinstance(x, bool) for x in numbers]
+    check(all(real), "margin, margin_stderr or confidence is not a number")
+    margin, stderr, confidence = map(float, numbers)
+    in_range = not (stderr < 0 or confidence < 0 or confidence > 1)  # nan: not known
+    of_stderr = f"margin_stderr {stderr:g} must be 0 or more"
+    check(in_range, f"{of_stderr}, confidence {confidence:g} between 0 and 1")
+    end = outcome.decided_by
+    wanted = f"one of {', '.join(DECIDED_BY)}, or None, is wanted"
+    check(end is None or end in DECIDED_BY, f"decided_by is {one_line(end)}; {wanted}")
+    return Outcome(ranking, scores, draws, margin, stderr, confidence, end)
 
 
 class Engine(Protocol):

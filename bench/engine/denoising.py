@@ -127,7 +127,7 @@ class DenoisingEngine(CellEngine):
         self.subtracts_null = subtracts_null
         self.with_nulls = subtracts_null or scoring.guidance is not None
         self.prompts = trees.count(conditioning) - self.with_nulls
-        self.threads = Threads() if backbone.device.type == "cpu" else None
+        self.threads = Threads(adapts=backbone.device.type == "cpu")
         self.linear = Lineariser(self.evaluator, batch_size, problem.linearisation_cost)
         # Cost so far, in evaluations, of linearised draws, and of cells but filling ones.
         self.evaluated = 0.0
@@ -199,7 +199,7 @@ class DenoisingEngine(CellEngine):
 
     def _evaluate(self, batch: Batch) -> torch.Tensor:
         """Return the batch's errors, float32 [B]."""
-        self._adapt_threads()
+        self.threads.adapt()
         cells = np.arange(len(batch))
         errors = self.in_batches(cells, lambda part: self.evaluator.errors(batch.part(part)))
         self.evaluated += len(batch)
@@ -207,7 +207,7 @@ class DenoisingEngine(CellEngine):
 
     def _linearise(self, batch: Batch) -> torch.Tensor:
         """Return first-order errors, float32 [B, P]."""
-        self._adapt_threads()
+        self.threads.adapt()
         mixtures = [block.mixture for block, *_ in batch.parts if block.mixture is not None]
         _, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
@@ -216,10 +216,6 @@ class DenoisingEngine(CellEngine):
         )
         self.evaluated += len(batch) * self.linear.cost
         return errors
-
-    def _adapt_threads(self) -> None:
-        if self.threads is not None:
-            self.threads.adapt()
 
 
 CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -238,9 +234,10 @@ class Threads:
     use does not count. The number is never changed if the user set it or the kernel reports none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, adapts: bool = True) -> None:
         self.most = torch.get_num_threads()
-        self._fixed = self.most == 1 or any(name in os.environ for name in CHOSEN_BY_USER)
+        by_user = any(name in os.environ for name in CHOSEN_BY_USER)
+        self._fixed = by_user or self.most == 1 or not adapts
         self._next = 0.0  # on the monotonic clock; the first measurement is since the thread began
         self._before = (0, 0)
 

@@ -18,19 +18,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from bench.engine import trees
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.trees import (
-    Tree,
-    TreeError,
-    check_alike,
-    check_conditioning,
-    count,
-    grown,
-    joined,
-    leaves,
-    mapped,
-    size,
-)
+from bench.engine.trees import Tree, TreeError
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, is_cached, writing_cached
 
@@ -56,17 +46,17 @@ def embed_prompts(
     """
     path, prompts = conditioning_file(key, texts, with_null), len(texts) + with_null
     tree = read_tree(path)
-    if tree is None or count(tree) != prompts:
+    if tree is None or trees.count(tree) != prompts:
         try:
             with suppress(OSError):  # a disk that does not take it must not stop a run
                 write_tree(path, _encoded(backbone, texts, with_null), prompts)
             tree = read_tree(path)
             if tree is None:
                 chunks = list(_encoded(backbone, texts, with_null))
-                tree = mapped(lambda leaf: leaf.cpu(), joined(chunks))
+                tree = trees.mapped(lambda leaf: leaf.cpu(), trees.joined(chunks))
         except TreeError as error:
             raise UserError(str(error)) from None
-    return mapped(torch.clone, tree) if size(tree) <= IN_MEMORY else tree
+    return trees.mapped(torch.clone, tree) if trees.size(tree) <= IN_MEMORY else tree
 
 
 def conditioning_file(key: str, texts: Sequence[str], with_null: bool = False) -> Path:
@@ -81,9 +71,9 @@ def _encoded(backbone: CheckedDenoiser, texts: Sequence[str], with_null: bool) -
     at_once = backbone.prompts_at_once
     for start in range(0, len(texts), at_once):
         batch = list(texts[start : start + at_once])
-        yield check_conditioning(backbone.encode_prompts(batch), batch)
+        yield trees.check_conditioning(backbone.encode_prompts(batch), batch)
     if with_null:
-        yield check_conditioning(backbone.encode_null(), ["the null"])
+        yield trees.check_conditioning(backbone.encode_null(), ["the null"])
 
 
 @cache
@@ -106,21 +96,18 @@ DTYPES = {
 
 
 def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
-    """Write the conditioning of so many prompts from its chunks, in order.
-
-    Raises OSError, or TreeError if the chunks have different leaves, dtypes or lengths.
-    """
+    """Write the conditioning of prompts from chunks (OSError, or TreeError if these differ)."""
     with writing_cached(path) as file:
         starts: dict[str, int] = {}
         first: dict[str, torch.Tensor] = {}
         done = 0
-        for chunk in map(leaves, chunks):
+        for chunk in map(trees.leaves, chunks):
             if not first:
                 # Rows of no prompt keep names, dtypes and lengths, and no memory.
                 first = {name: leaf[:0].cpu() for name, leaf in chunk.items()}
                 header, starts = _header(chunk, prompts)
                 file.write(header)
-            check_alike(first, chunk)
+            trees.check_alike(first, chunk)
             for name, leaf in chunk.items():
                 data = leaf.detach().contiguous().cpu()
                 file.seek(starts[name] + done * _row_bytes(leaf))
@@ -138,7 +125,7 @@ def read_tree(path: Path) -> Tree | None:
         tensors = load_file(path)
     except (OSError, SafetensorError):
         return None
-    return grown({"" if name == ROOT else name: tensors[name] for name in names})
+    return trees.grown({"" if name == ROOT else name: tensors[name] for name in names})
 
 
 def _row_bytes(leaf: torch.Tensor) -> int:

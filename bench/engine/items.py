@@ -102,10 +102,7 @@ class Joint:
 
 
 def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
-    """Combine the decisions of a sample's images into one.
-
-    Errors of different images are compared only if they share all draws, which `compare` says.
-    """
+    """Join the decisions of a sample's images; `compare` says that these share all draws."""
     sample = parts[0].sample
     if sample.item is None:
         return parts[0]

@@ -27,10 +27,7 @@ OPENED_IMAGES = 4  # images opened at a time
 
 
 class CheckedLikelihood:
-    """Wrapper that validates the reduction and errors of a plugin's likelihood, called `who`.
-
-    `blind` is whether only the text is scored, by the model's `prior`, without the image.
-    """
+    """Wrapper that validates a plugin's likelihood; if `blind`, its `prior` scores texts alone."""
 
     def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who

@@ -58,17 +58,13 @@ class ModelFit:
                 f" {self.guess:.2g} times its squared error): its prediction type, scaling factor,"
                 " weights or the images do not fit."
             )
-        if _neighbours_below(self.elsewhere):
+        below = np.asarray(self.elsewhere) < BEST_ELSEWHERE
+        if (below[:-1] & below[1:]).any():  # of two neighbouring levels
             return (
                 "The noise schedule does not look like the one that the network was trained with:"
                 f" told of another noise level, it errs {min(self.elsewhere):.2g} times as much."
             )
         return None
-
-
-def _neighbours_below(ratios: tuple[float, ...]) -> bool:
-    below = np.asarray(ratios) < BEST_ELSEWHERE
-    return bool((below[:-1] & below[1:]).any())
 
 
 @torch.inference_mode()

@@ -303,10 +303,7 @@ def _read_texts(values: Sequence[object], declared: Sequence[str] | None, where:
 
 
 def _find_positions(names: Iterable[str], spelt: Sequence[tuple[int, str]]) -> dict[str, int]:
-    """Return the position of each name among those `spelt`, or `OTHER`.
-
-    They are equal, or differ only in case and punctuation.
-    """
+    """Return each name's position in `spelt`, exactly or by letters and digits; or `OTHER`."""
     position_of: dict[str, int] = {}
     for key in (str, keep_alphanumeric):
         for position, name in spelt:

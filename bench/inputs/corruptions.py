@@ -228,10 +228,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Pixels, Rng, Any], Pixels], tuple[Any, ..
     "shot-noise": (_shot_noise, (60, 25, 12, 5, 3)),
     "impulse-noise": (_impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),
     "defocus-blur": (_defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))),
-    "glass-blur": (
-        _glass_blur,
-        ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
-    ),
+    "glass-blur": (_glass_blur, ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))),
     "motion-blur": (_motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))),
     "zoom-blur": (
         _zoom_blur,
@@ -261,10 +258,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Pixels, Rng, Any], Pixels], tuple[Any, ..
 
 
 def parse_corruption(text: str) -> str | None:
-    """Validate and return `NAME:SEVERITY`, or return None for `none`.
-
-    Raises UserError if the name or the severity is unknown, or the text is a collection.
-    """
+    """Return a valid `NAME:SEVERITY`, or None for `none` (UserError, also for a collection)."""
     if text == "none":
         return None
     name, _, severity = text.partition(":")
@@ -284,10 +278,7 @@ def parse_corruption(text: str) -> str | None:
 
 
 def expand_corruptions(text: str) -> list[str]:
-    """Return every corruption that `@corruptions` or `@corruptions:SEVERITY` stands for.
-
-    Any other text is returned unchanged, as the only element. Severities are not validated.
-    """
+    """Return the corruptions of `@corruptions[:SEVERITY]`, not validated, or another text alone."""
     collection, _, severity = text.partition(":")
     if collection != COLLECTION:
         return [text]

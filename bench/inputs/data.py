@@ -202,9 +202,7 @@ def _read_split(
 
 
 def explain_missing_data(
-    source: DataSource,
-    split: str | None = None,
-    why: str | None = None,
+    source: DataSource, split: str | None = None, why: str | None = None
 ) -> str | None:
     """Return why a run could not load the data, or None if it could or this is not known.
 
@@ -226,10 +224,7 @@ def explain_missing_data(
 
 
 def load_classes(source: DataSource) -> ClassNames:
-    """Return a dataset's classes, reading the data only if the spec does not declare them.
-
-    Raises UserError if the dataset has no classes, or they cannot be read.
-    """
+    """Return a dataset's classes (UserError if it has none), read only if its spec lacks them."""
     spec = source.spec
     if spec.items:
         raise UserError(f"{source.label} has no classes: every item has texts of its own.")
@@ -332,10 +327,7 @@ def make_declared(spec: DatasetSpec, **parameters: Any) -> Any:
 
 
 def find_source(source: str) -> tuple[DatasetSpec, str]:
-    """Return the dataset that reads a source, and the source without its scheme.
-
-    For `hf:x` they are the dataset `hf` and `x`.
-    """
+    """Return the dataset that reads a source, and the source without its scheme: `x` for `hf:x`."""
     if (spec := find_scheme(source, load_plugins().datasets)) is not None:
         return spec, source.partition(":")[2]
     return find_path_reader(), source

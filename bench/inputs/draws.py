@@ -49,10 +49,7 @@ class DrawPlan:
         return self.end is not None or self.level_list is not None
 
     def find_levels(self, n_levels: int) -> Ints:
-        """Return the indices of the levels that draws may have, ascending, int64 [M].
-
-        Raises UserError if a level is beyond the model's.
-        """
+        """Return the ascending level indices of draws, int64 [M] (UserError beyond the model's)."""
         end = n_levels if self.end is None else self.end
         last = end - 1 if self.level_list is None else self.level_list[-1]
         if last >= n_levels:
@@ -76,10 +73,7 @@ class DrawPlan:
     def make_noise(
         self, seed: int, n_draws: int, shape: tuple[int, ...], sample_id: str | None = None
     ) -> NDArray[np.float32]:
-        """Return the noise of all draws, float32 [N, *shape].
-
-        Raises UserError if it would take more than `MAX_NOISE_BYTES` bytes.
-        """
+        """Return the noise of all draws, float32 [N, *shape] (UserError over `MAX_NOISE_BYTES`)."""
         size = 4 * n_draws * math.prod(shape)
         if size > MAX_NOISE_BYTES:
             raise UserError(

@@ -71,10 +71,8 @@ def parse_weighting(text: str) -> Weighting:
     if name in ("exp", "min-snr") and colon:
         number = _parse_number(rest)
         if not isfinite(number) or (name == "min-snr" and number <= 0):
-            example = "a finite number, as in exp:-7"
-            if name == "min-snr":
-                example = "a finite number above 0, as in min-snr:5"
-            raise ValueError(f"{text}: expected {example}")
+            wanted = " above 0, as in min-snr:5" if name == "min-snr" else ", as in exp:-7"
+            raise ValueError(f"{text}: expected a finite number{wanted}")
         return Weighting(name, number)
     if name == "learned" and rest:
         return Weighting(name, source=rest)
@@ -100,7 +98,12 @@ def read_weights(path: Path) -> dict[int, float]:
             raise UserError(f"{where}: the level must be an index from 0, got {level!r}.")
         if int(level) in weights:
             raise UserError(f"{where}: the level {int(level)} occurs twice.")
-        weights[int(level)] = _parse_weight(row["weight"], where)
+        weight = weights[int(level)] = _parse_number(row["weight"])
+        if not (isfinite(weight) and weight > 0):
+            raise UserError(
+                f"{where}: the weight must be a finite number above 0, got {row['weight']!r}. To"
+                " leave out a level, use --levels."
+            )
     if not weights:
         raise UserError(f"--weighting: {path} holds no weights.")
     return weights
@@ -114,22 +117,8 @@ def _parse_number(text: str) -> float:
         return nan
 
 
-def _parse_weight(text: str, where: str) -> float:
-    weight = _parse_number(text)
-    if not (isfinite(weight) and weight > 0):
-        raise UserError(
-            f"{where}: the weight must be a finite number above 0, got {text!r}. To leave out a"
-            " level, use --levels."
-        )
-    return weight
-
-
 def check_estimand(loss: str, space: str, weighting: Weighting) -> None:
-    """Check that a weighting can be used with this loss and space.
-
-    Raises ValueError if the weighting is a formula, the loss is not `l2` and the space is not
-    `sample`.
-    """
+    """Raise ValueError if a formula is used without the loss `l2` or the space `sample`."""
     if weighting.name in FORMULAS and loss != "l2" and space != "sample":
         raise ValueError(
             f"{weighting} weights the x_0 error, which has no equivalent in other spaces for --loss"

@@ -11,7 +11,7 @@ import numpy as np
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
-from bench.inputs.split import Split, compute_survey
+from bench.inputs.split import Split
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -105,6 +105,6 @@ def _drop_scored(split: Split, scored: Split) -> FitSplit:
         sample_ids=tuple(split.sample_ids[n] for n in remaining),
         labels=tuple(split.labels[n] for n in remaining),
         read=lambda: split.rows.select(remaining),
-        survey=compute_survey,
+        survey=None,
     )
     return FitSplit(without, left_out)

@@ -191,10 +191,7 @@ def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
 
 
 def make_item_ids(rows: Any, where: str) -> tuple[str, ...]:
-    """Return a unique id for each row: its own, or a hash of its texts and encoded images.
-
-    Raises UserError if an id is invalid or repeated.
-    """
+    """Return a unique id for each row: its own (UserError if invalid), or a hash of its content."""
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)
 

@@ -89,10 +89,7 @@ def read_cell(row: Mapping[str, Any], column: str, at: str, required: bool = Fal
 
 
 def strip_text(text: str, what: str, at: str, allowed: str = "") -> str:
-    """Strip surrounding white space.
-
-    Raises UserError if the text has control characters other than those `allowed`.
-    """
+    """Strip white space (UserError if the text has control characters other than `allowed`)."""
     if has_control(text.strip(f" {LINES}"), allowed):
         raise UserError(f"{at}: the {what} {quoted(text)} has control characters.")
     return text.strip()
@@ -172,10 +169,7 @@ def join_names(names: Iterable[str]) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse a JSON text.
-
-    Raises ValueError if it is no JSON, is nested too deeply, repeats a key, or has NaN or Infinity.
-    """
+    """Parse JSON (ValueError if invalid, nested too deeply, or with a repeated key or NaN)."""
     try:
         return json.loads(
             text, object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant
@@ -198,20 +192,14 @@ def _reject_constant(constant: str) -> NoReturn:
 
 
 def convert_to_name(value: Any, what: str, at: str) -> str:
-    """Convert a text or a whole number, such as a label or an id, to text.
-
-    Raises UserError if it has another type, or is not valid Unicode.
-    """
+    """Convert a text or a whole number to text (UserError for other types and lone surrogates)."""
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise UserError(f"{at} the {what} is {quoted(value)}; expected a text or a whole number.")
     return convert_to_text(value, what, at)
 
 
 def convert_to_text(value: Any, what: str, at: str) -> str:
-    """Convert a value to text: None to an empty one, anything but text to JSON.
-
-    Raises UserError if it contains lone surrogates.
-    """
+    """Convert a value to text, JSON if it is none, "" for None (UserError for lone surrogates)."""
     text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
     if not is_utf8(text):
         raise UserError(f"{at} the {what} {quoted(text)} is not Unicode text.")

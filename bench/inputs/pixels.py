@@ -238,10 +238,7 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
 
 
 def open_encoded(image: Mapping[str, Any] | None) -> BytesIO | BufferedReader:
-    """Open the bytes of a stored image, or its file.
-
-    Raises OSError if it has neither, or the file is not regular.
-    """
+    """Open the bytes of a stored image, or its regular file (OSError if it has neither)."""
     if image is None or (image.get("bytes") is None and image.get("path") is None):
         raise FileNotFoundError("the dataset holds no image here")
     if image.get("bytes") is not None:

@@ -9,9 +9,10 @@ A strategy sees columns: one per prompt with `best`, one per class with `mean`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def from_template(
     phrases = phrases or {}
     insert = fill_as_written if as_written else fill
     texts = [insert(template, phrases.get(name, name)) for name in classes]
-    return _check_distinct(Prompts(tuple(texts), tuple(range(len(classes))), tuple(classes)))
+    return _distinct(zip(texts, range(len(classes)), classes, strict=True))
 
 
 def check_template(template: str, name: str = "The template") -> None:
@@ -100,15 +101,17 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
     Raises UserError if a label occurs twice or has control characters.
     """
-    pairs = [(text, number) for number, texts in enumerate(labels) for text in texts.split()]
-    texts, numbers = zip(*pairs, strict=True)
-    return _check_distinct(Prompts(texts, numbers, tuple(classes[number] for number in numbers)))
+    pairs = zip(labels, range(len(classes)), classes, strict=True)
+    return _distinct((text, n, name) for texts, n, name in pairs for text in texts.split())
 
 
-def _check_distinct(prompts: Prompts) -> Prompts:
-    """Raise UserError if prompts have control characters or differ only in case and spaces."""
-    first: dict[str, str] = {}
-    for source, text in zip(prompts.sources, prompts.texts, strict=True):
+def _distinct(prompts: Iterable[tuple[str, int, str]]) -> Prompts:
+    """Return prompts: texts, classes and sources.
+
+    Raises UserError if texts have control characters or differ only in case and spaces.
+    """
+    rows, first = list(prompts), dict[str, str]()
+    for text, _, source in rows:
         if has_control(text, LINES):
             raise UserError(f"{source}: the prompt {quoted(text)} has control characters.")
         other = first.setdefault(normalise_text(text), source)
@@ -117,7 +120,7 @@ def _check_distinct(prompts: Prompts) -> Prompts:
                 f"{source}: the prompt {quoted(text)} is also that of {other}; prompts must differ"
                 " in more than case and spaces."
             )
-    return prompts
+    return Prompts(*zip(*rows, strict=True))
 
 
 def from_file(path: Path, classes: Sequence[str]) -> Prompts:
@@ -127,23 +130,19 @@ def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     UserError, with the line, if a value is invalid or a column or prompt is missing.
     """
     index = {keep_alphanumeric(name): number for number, name in enumerate(classes)}
-    texts: list[str] = []
-    class_of_prompt: list[int] = []
-    sources: list[str] = []
+    rows: list[tuple[str, int, str]] = []
     for line, row in read_csv_file(path, PROMPT_COLUMNS)[1]:
         where = f"{path}:{line}"
         if not (text := strip_text(row["prompt"], "prompt", where, LINES)):
             raise UserError(f"{where}: the prompt is empty.")
-        texts.append(text)
-        class_of_prompt.append(_parse_class(row, classes, index, where))
-        sources.append(where)
-    without = [name for number, name in enumerate(classes) if number not in set(class_of_prompt)]
-    if without:
+        rows.append((text, _parse_class(row, classes, index, where), where))
+    with_prompt = {number for _, number, _ in rows}
+    if without := [name for n, name in enumerate(classes) if n not in with_prompt]:
         raise UserError(
             f"{path}: no prompt for {len(without)} of {len(classes)} classes:"
             f" {some_of(map(repr, without), 5)}."
         )
-    return _check_distinct(Prompts(tuple(texts), tuple(class_of_prompt), tuple(sources)))
+    return _distinct(rows)
 
 
 def _parse_class(
@@ -198,10 +197,7 @@ def _has_vowel_sound(phrase: str) -> bool:
 
 
 def read_templates(values: Sequence[str]) -> tuple[str, ...]:
-    """Return the templates of `--template`: texts with `{class}`, or files of them, one per line.
-
-    Skips empty lines. Raises UserError if a template is invalid or repeated or a file unreadable.
-    """
+    """Return templates: texts with `{class}`, or files of them (UserError if invalid or twice)."""
     where_of: dict[str, str] = {}
     for value in values:
         for template, where in _read_value(value):
@@ -227,11 +223,8 @@ def from_templates(
 ) -> Prompts:
     """Return one prompt per template and class, in the order of the templates."""
     made = [from_template(template, classes, phrases, as_written=True) for template in templates]
-    return Prompts(
-        tuple(text for prompts in made for text in prompts.texts),
-        tuple(index for prompts in made for index in prompts.class_of_prompt),
-        tuple(source for prompts in made for source in prompts.sources),
-    )
+    columns = zip(*((p.texts, p.class_of_prompt, p.sources) for p in made), strict=True)
+    return Prompts(*(tuple(chain.from_iterable(column)) for column in columns))
 
 
 @dataclass(frozen=True)

@@ -145,10 +145,7 @@ def crop_to_boxes(
 
 
 def crop_image(image: StoredImage, box: Any, where: str) -> StoredImage:
-    """Crop a stored image to its box; one that cannot be decoded is returned unchanged.
-
-    Raises UserError if the box is invalid or does not overlap the image.
-    """
+    """Crop an image, if it can be decoded, to its box (UserError if that is invalid or outside)."""
     try:
         picture = decode(image, whole=True)
     except PixelsError:  # the image is counted as failed when it is scored

@@ -23,10 +23,7 @@ UNLABELLED = -1  # how `datasets` encodes a missing label
 def drop_unlabelled(
     rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
 ) -> tuple[datasets.Dataset, list[int]]:
-    """Drop rows without a label; return the others with their labels. Warns about dropped rows.
-
-    Raises UserError if a label is missing and `skip` is False, or all are missing.
-    """
+    """Drop rows without a label, with a warning (UserError unless `skip`, or if all lack one)."""
     chosen = [row for row, index in enumerate(indices) if index is not None]
     missing = len(indices) - len(chosen)
     if missing and not skip:
@@ -219,10 +216,7 @@ def make_list_feature(feature: Any) -> Any:
 
 
 def disable_decoding(rows: Any, where: str) -> tuple[Any, str]:
-    """Return rows with undecoded images, and the column of the images, `images` or `image`.
-
-    Raises UserError if there is no such column, or it has no images.
-    """
+    """Return rows with undecoded images, and their column, `images` or `image` (UserError)."""
     import datasets
 
     column = "images" if "images" in rows.column_names else "image"
@@ -296,10 +290,7 @@ def _resolve_path(path: str, root: Path | None, where: str) -> Path:
 
 
 def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
-    """Validate sample ids and return them.
-
-    Raises UserError if an id is not UTF-8 text of 1 to 4,096 characters, or occurs twice.
-    """
+    """Return sample ids (UserError unless they are unique UTF-8 texts of 1 to 4,096 characters)."""
     for row, sample_id in enumerate(ids):
         if not isinstance(sample_id, str):
             raise UserError(

@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 Survey = tuple[str, bool]  # fingerprint of a split, and whether all its images are ordinary
 
 
-def compute_survey(compute: Callable[[], Survey]) -> Survey:
-    """Return the survey that is not remembered."""
-    return compute()
-
-
 @dataclass(frozen=True)
 class Split:
     """One split of one dataset, ready to be scored; its images are read when they are needed."""
@@ -43,7 +38,7 @@ class Split:
     read: Callable[[], datasets.Dataset]  # returns `rows`
     items: ItemTable | None = None  # shapes and texts, if the rows are items
     border: int = 0  # number of pixels to cut from each side of an image
-    survey: Callable[[Callable[[], Survey]], Survey] = compute_survey
+    survey: Callable[[Callable[[], Survey]], Survey] | None = None
     """Returns the survey of all images: a remembered one, or else the result of its argument."""
 
     @cached_property
@@ -58,10 +53,7 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids, labels, encoded images and border, and of texts and groups of items.
-
-        It does not depend on the order of the rows.
-        """
+        """Hash of ids, labels, images and border, and of items' texts and groups, in any order."""
         return self._surveyed[0]
 
     @property
@@ -71,7 +63,7 @@ class Split:
 
     @cached_property
     def _surveyed(self) -> Survey:
-        return self.survey(self._survey)
+        return self.survey(self._survey) if self.survey else self._survey()
 
     def _survey(self) -> Survey:
         """Return the fingerprint, and whether all images are ordinary (see `pixels`)."""

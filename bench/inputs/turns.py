@@ -82,10 +82,7 @@ def assign_evenly(n_draws: int, n_views: int) -> Ints:
 
 
 def _list_sets(n_draws: int) -> tuple[Ints, Ints]:
-    """Return which draws are in each set, 0 or 1, [sets, N], for two groups of sets.
-
-    They are the sub-grids whose size divides N, and other sub-grids with ranges of levels.
-    """
+    """Return membership, 0 or 1, [sets, N], in sub-grids of divisors of N, and in all others."""
     exact = [size for size in range(2, n_draws + 1) if n_draws % size == 0]
     close = [size for size in range(2, min(MAX_CLOSE_SIZE, n_draws) + 1) if n_draws % size]
     members = []
@@ -105,10 +102,7 @@ def _set_weights(member: Ints) -> NDArray[np.float64]:
 
 
 def _assign_greedily(blocks: list[Ints], member: Ints, n: int) -> Ints:
-    """Assign views greedily, in the order of the draws.
-
-    Each draw gets, of the views left in its block, the one that is rarest in its sets.
-    """
+    """Give each draw, in order, the view left in its block that is rarest in the draw's sets."""
     turns = np.zeros(sum(map(len, blocks)), np.int64)
     seen, weights = np.zeros((len(member), n)), _set_weights(member)
     for block in blocks:

@@ -130,10 +130,7 @@ def hash_file(path: Path, real: Path) -> str:
 
 
 def read_object(path: Path, name: str) -> dict[str, Any]:
-    """Read a JSON object from a file, called `name` in messages.
-
-    Raises UserError if it cannot be read or holds something else.
-    """
+    """Read a JSON object from a file, called `name` in messages (UserError for anything else)."""
     try:
         content = json.loads(read_text(path, MAX_CONFIG_BYTES))
     except OSError as error:
@@ -197,18 +194,12 @@ class Weights:
             raise absent(f"{self.describe(name)} is", error, self.location, "model") from error
 
     def prefetch(self, names: Iterable[str]) -> None:
-        """Download files together, which `find` would download one by one, if the Hub has them.
-
-        Raises UserError if the disk has no room for them.
-        """
+        """Download files of the Hub together, not one by one (UserError if there is no room)."""
         if self.listing is not None:
             self._commit.prefetch(name for name in names if name in (self.listing or ()))
 
     def model_files(self, part: str, half: bool) -> list[str]:
-        """Return the names of the files of tensors that the Hub has for a part of a pipeline.
-
-        Of two precisions, that of the variant `fp16` is preferred if `half` is set.
-        """
+        """Return a part's files of tensors on the Hub; `half` prefers the variant `fp16`."""
         inside = (name for name in self.listing or () if name.startswith(f"{part}/"))
         names = [name for name in inside if MODEL_FILE.fullmatch(name, len(part))]
         preferred = [name for name in names if (".fp16" in name) == half] or names
@@ -250,10 +241,7 @@ class Weights:
         return Commit(self.location, str(self.revision), "model", self.listing)
 
     def read(self, name: str) -> dict[str, Any]:
-        """Read the JSON object in the file `name`.
-
-        Raises UserError if it does not exist or holds something else.
-        """
+        """Read the JSON object in the file `name` (UserError if it is missing or another value)."""
         path = self.find(name)
         if path is None:
             raise self.error(name, "is not there. The folder must hold the whole model")
@@ -269,10 +257,7 @@ class Weights:
 
 
 def locate(weights: str) -> str:
-    """Return the absolute folder of a path or `package:folder`, or a Hub id unchanged.
-
-    Raises UserError if the package is not installed, or this is not the name of a folder.
-    """
+    """Return the folder of a path or `package:folder`, or a Hub id unchanged (UserError)."""
     package, colon, folder = weights.partition(":")
     try:
         if colon and package.isidentifier():
@@ -307,10 +292,7 @@ def _find_package_folder(package: str, folder: str) -> Path:
 
 
 def resolve(weights: str, revision: str | None = None) -> Weights:
-    """Find weights and compute their fingerprint.
-
-    Raises UserError if there are none, and AbsentError if the Hub is needed but does not answer.
-    """
+    """Find weights and their fingerprint (UserError; AbsentError if the Hub does not answer)."""
     location = locate(weights)
     if not Path(location).is_absolute():
         commit = _find_commit(location, revision)
@@ -350,10 +332,7 @@ class InMemory(Weights):
 
 
 def parse_lora(text: str) -> Lora:
-    """Parse `PATH` or `PATH:SCALE`, where a folder stands for the only safetensors file in it.
-
-    Raises UserError if that is not exactly one existing safetensors file.
-    """
+    """Parse `PATH[:SCALE]` of a safetensors file, or of a folder with only one (UserError)."""
     name, _, scale = text.rpartition(":")
     try:
         path, factor = Path(name), float(scale)

@@ -29,10 +29,7 @@ NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXI
 
 
 def cache_dir(*parts: str) -> Path:
-    """Return a folder in `BENCH_CACHE_DIR` or `~/.cache/bench`, created if necessary.
-
-    If it cannot be created, the folder is a temporary one of this process.
-    """
+    """Return a folder in `BENCH_CACHE_DIR` or `~/.cache/bench`, or else a temporary one."""
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("BENCH_CACHE_DIR") or user / "bench", *parts)
     try:
@@ -125,10 +122,7 @@ def file_digest(path: Path, kind: str = "sha256") -> str:
 
 
 def stamp(path: Path) -> str:
-    """Return size, modification time, change time and inode of a file, as text.
-
-    Programs can set back the modification time, but not the change time.
-    """
+    """Return size, times and inode of a file as text; only the change time cannot be set back."""
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 

@@ -92,10 +92,7 @@ def peak_memory() -> int | None:
 
 
 def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> dict[str, object]:
-    """Return the record of the environment for a manifest: versions, git state and platform.
-
-    `plugins` maps distributions to versions, and `code` maps them to hashes of their sources.
-    """
+    """Return a manifest's environment, with versions (`plugins`) and hashes (`code`) of plugins."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -119,10 +116,7 @@ def installed_packages() -> dict[str, str]:
 
 @cache
 def installed_distributions() -> list[str]:
-    """Return the installed distributions with their versions, which every upgrade changes.
-
-    They are names of folders such as `torch-2.6.0.dist-info`, in the order of the search path.
-    """
+    """Return the names of installed distributions, `torch-2.6.0.dist-info`, in the path's order."""
     names: list[str] = []
     for folder in filter(Path.is_dir, map(Path, sys.path)):
         suffixes = (".dist-info", ".egg-info")
@@ -130,12 +124,9 @@ def installed_distributions() -> list[str]:
     return names
 
 
-@cache
+@cache  # because the code that a process has imported does not change
 def _git_state() -> str | None:
-    """Return the toolkit's commit, with `+dirty` if files are modified; None outside a checkout.
-
-    The result is cached, because the code that a process has imported does not change.
-    """
+    """Return the toolkit's commit, `+dirty` if files are modified; None outside a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

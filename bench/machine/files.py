@@ -235,10 +235,7 @@ def read_toml(file: Traversable, option: str = "") -> dict[str, object]:
 
 
 def _check_values(table: dict[str, object]) -> None:
-    """Check that a TOML table has no values that could not be printed, hashed or stored.
-
-    Raises ValueError for integers over 64 bits, RecursionError for nesting over `MAX_DEPTH`.
-    """
+    """Raise ValueError for integers over 64 bits, RecursionError for nesting over `MAX_DEPTH`."""
     level: list[Any] = [table]
     for _ in range(MAX_DEPTH):
         nested: list[Any] = []

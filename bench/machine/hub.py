@@ -107,10 +107,7 @@ class Commit:
             )
 
     def expect_room(self, names: Collection[str]) -> None:
-        """Log the size of files that will be downloaded.
-
-        Raises UserError if the disk has no room for them, and SilentHubError.
-        """
+        """Log the size of files to download (UserError if there is no room, or SilentHubError)."""
         answered = any(key[0] == endpoint() and _is_recent(key) for key in _answers)
         if (reason := why_not_asked()) is None and not answered:
             reason = hub_silence()
@@ -169,11 +166,7 @@ def absent(what: str, error: Exception, repository: str, kind: str, offline: str
 
     `offline` says what to do without a network. It is an AbsentError if the Hub may give it later.
     """
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
 
     reason = f"{what} not on this machine, and {refusal(error, repository, kind)}."
     refused = _refused(error)

@@ -113,10 +113,7 @@ class Recording:
 
     @cached_property
     def linearisation_cost(self) -> float:
-        """Evaluations per linearised draw.
-
-        Old manifests lack it, so it is derived from the records: 0 if they have no linearisation.
-        """
+        """Evaluations per linearised draw, derived from the records if an old manifest lacks it."""
         if self.manifest.linearisation_cost is not None:
             return self.manifest.linearisation_cost
         draws = sum(record.get("linearisations", 0) for record in self.records)
@@ -230,10 +227,7 @@ def open_draws(path: Path, strategy: str | None = None) -> Recording:
 
 
 def find_recording(name: str, results: str) -> Path:
-    """Return the folder of a run; an error table on the Hub is downloaded unless it is cached.
-
-    `name` is an id, a folder or `hf:owner/name@revision`; UserError if it does not exist.
-    """
+    """Return the folder of a run, or of `hf:owner/name@revision`, downloaded (UserError)."""
     return (
         _download(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)
     )

@@ -23,7 +23,7 @@ from bench.running.manifest import make_manifest
 from bench.running.prepare import AtHand, ask
 from bench.running.question import RunQuestion
 from bench.running.risk import choose_setting
-from bench.running.settings import SETTINGS, RunConfig, changed
+from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.settings.declaration import option
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
@@ -108,11 +108,7 @@ def classify(
             raise UserError(f"{option(name)} has no effect on images that are not of a split.")
     pictures = None
     if classes is not None:
-        if config.risk is not None:
-            raise UserError(
-                f"--risk {config.risk:g}: a risk is calibrated on other images of a dataset, but"
-                " --classes names no dataset. Use --dataset instead."
-            )
+        check_mode(config, "classes", "--classes")
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
     question = ask(config, AtHand(pictures, loaded=loaded))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.contracts.parameters import Parameters, Spec
 from bench.contracts.specs import (
@@ -46,9 +46,6 @@ from bench.machine.offline import offline_if_set
 from bench.running.settings import SETTINGS, RunConfig
 from bench.running.settings.declaration import option
 from bench.running.settings.fields import AUTO
-
-if TYPE_CHECKING:
-    pass
 
 
 def passed_to(spec: Spec, settings: RunConfig) -> Parameters:

@@ -21,7 +21,7 @@ from bench.machine.environment import pick_device
 from bench.running.finders import find_backbone, resolve_dtype
 from bench.running.kinds.denoiser import encode_texts
 from bench.running.question import PreparedRun
-from bench.running.settings import SETTINGS, RunConfig, Values, about
+from bench.running.settings import SETTINGS, RunConfig, Values, about, check_mode
 from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest
 
@@ -99,11 +99,7 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 
     Raises UserError if they differ from the stored run's probe, or the run is a shard.
     """
-    if prepared.config.shard is not None:
-        raise UserError(
-            "shard= needs a backbone that other processes can load, but this one is in memory. Save"
-            " the pipeline with pipe.save_pretrained(FOLDER) and name the folder."
-        )
+    check_mode(prepared.config, "memory", "A backbone in memory")
     prepared.check()
     folder, fresh = prepared.folder, prepared.config.fresh
     resumes = not fresh and missing_samples(folder, prepared.manifest, False) is not None

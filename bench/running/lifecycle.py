@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -134,10 +135,17 @@ def run_prepared(
 
 
 def check_executor(config: RunConfig, in_memory: bool = False) -> None:
-    """Raise UserError if a run's executor is unknown, or something does not fit it.
+    """Raise UserError if a run's executor is unknown or does not fit, or a tracker is missing.
 
     `in_memory` is whether the caller has handed over its dataset or backbone.
     """
+    trackers = [config.tracker] if isinstance(config.tracker, str) else config.tracker or []
+    for package in (tracker.partition(":")[0] for tracker in trackers):
+        if find_spec(package) is None:
+            raise UserError(
+                f"--tracker {package}: it is not installed: pip install"
+                f" 'diffusion-classifier-bench[{package}]'"
+            )
     spec = load_plugins().executors.get(config.executor)
     if in_memory and not spec.in_process:
         raise UserError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 from typing_extensions import override
 
-from bench.contracts.backbone import Backbone
+from bench.contracts.backbone import Backbone, Denoiser
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN
 from bench.contracts.executor import OpenRun
@@ -45,7 +45,14 @@ from bench.running.decider import Decider
 from bench.running.executable import Executable
 from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
-from bench.running.settings import SETTINGS, RunConfig, Values, changed, loading_settings
+from bench.running.settings import (
+    SETTINGS,
+    RunConfig,
+    Values,
+    changed,
+    check_mode,
+    loading_settings,
+)
 from bench.running.settings.declaration import option
 from bench.store.identity import Candidates, ScoringIdentity
 
@@ -198,6 +205,9 @@ class RunQuestion(Resolved):
         prompts, spec = self.prompts, self.backbone
         parameters = self.backbone_parameters
         fact(spec, Backbone.check_weights, self.weights, dtype=self.dtype, **parameters)
+        if self.views is not None and self.views.views.of_latents:
+            check_mode(self.config, "latents", words := f"--views {self.config.views}")
+            self.check_offers(words, Denoiser.posterior)
         for name, value in changed(self.config).items():
             methods = SETTINGS[name].methods
             if (method := methods.get("") or methods.get(str(value))) is not None:

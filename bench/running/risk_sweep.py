@@ -24,7 +24,7 @@ from bench.running.risk import (
     has_calibration,
     risk_choices,
 )
-from bench.running.settings.declaration import option
+from bench.running.settings import check_mode
 from bench.stats.risk import choose_sweep
 from bench.store.calibrations import Calibration, calibrations_of
 from bench.store.documents import Sweep
@@ -212,12 +212,7 @@ def plan_sweep(question: RunQuestion, stated: StatedRisk, n: int) -> SweepPlan:
     excludes a sweep, or no race can be cheaper than the full sweep.
     """
     config, decider = question.config, stated.decider
-    for name, why in (
-        ("candidates_from", "a sweep records all classes"),
-        ("until", "the swept images are not the first in its random order"),
-    ):
-        if getattr(config, name):
-            raise UserError(f"{stated.option} and {option(name)} exclude each other: {why}.")
+    check_mode(config, "sweep", stated.option)
     problem, images = question.problems()[-1]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
     full = _on_same_draws(exhaustive_strategy(), stated).strategy.at_most(problem) * images

@@ -21,7 +21,7 @@ from bench.running.command import run_command
 from bench.running.execute import Finished
 from bench.running.prepare import prepare
 from bench.running.risk_sweep import first_run
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, check_mode
 from bench.running.settings.fields import AUTO
 from bench.stats.comparison import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
@@ -45,14 +45,7 @@ TEMPLATE = Path(__file__).with_name("slurm.sh")
 @offline_if_set
 def write_script(config: RunConfig, shards: int) -> Path:
     """Write the Slurm script of a sharded run into its folder, and return the path (UserError)."""
-    if config.shard is not None or config.fresh:
-        option = "--fresh" if config.fresh else "--shard"
-        raise UserError(f"--slurm and {option} do not go together: --slurm sets the shards itself.")
-    if config.executor != "local":
-        raise UserError(
-            f"--slurm and --executor {config.executor} do not go together: --slurm makes shards,"
-            " each of one process. docs/machines.md says how Ray is started under Slurm."
-        )
+    check_mode(config, "slurm", "--slurm")
     run = first_run(prepare(config))
     manifest, sweeps = run.manifest, run.config.risk != config.risk
     run.check()

@@ -117,11 +117,7 @@ class Repeatability(Document):
     unknown: Count = 0  # number of decisions whose margin has no standard error
 
 
-def flip_probability(
-    margins: Floats,
-    margin_stderr: Floats,
-    gaps: Floats | None = None,
-) -> Floats:
+def flip_probability(margins: Floats, margin_stderr: Floats, gaps: Floats | None = None) -> Floats:
     """Return the probability that a run with independent noise decides otherwise, float64 [n].
 
     Valid for strategies that evaluate every prompt on the same draws, but not for those that stop

@@ -42,11 +42,7 @@ class MetricParts(NamedTuple):
 
 
 def metric_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
-    """Return the value of a metric for decided images.
-
-    Raises UserError if it is undefined for these images, and PluginError if the metric failed or
-    its value is not a number in its declared range.
-    """
+    """Return a metric's value (UserError if undefined; PluginError if failed or out of range)."""
     if spec.mean_over_images:
         _weighted(spec, metric, data)  # `value` uses them, and would hide what is wrong
     (low, high), returned = spec.range, _called(spec, metric, "value", data)

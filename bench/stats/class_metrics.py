@@ -132,10 +132,7 @@ def random_signs(counts: Ints, numbers: int) -> Iterator[Ints]:
 
 
 def _units(labels: Ints, a: Ints, b: Ints, clusters: Ints | None) -> tuple[Ints, Ints]:
-    """Return the unit of each image, int64 [n], and the size of each unit, int64 [units].
-
-    A unit is a cluster or, without clusters, all images with the same label and predictions.
-    """
+    """Return the unit of each image, a cluster or equal images, and units' sizes, int64."""
     if clusters is not None:
         _, units, counts = np.unique(clusters, return_inverse=True, return_counts=True)
         return units, counts

@@ -234,22 +234,15 @@ def compare_all(
     over: Over = "images",
 ) -> list[MethodDifference]:
     """Return the `difference_test` of each pair of methods, not yet `corrected`."""
-    largest, differences = metric.range[1] - metric.range[0], []
-    for a, b in combinations(methods, 2):
+    largest = metric.range[1] - metric.range[0]
+
+    def compare(a: Answers, b: Answers) -> MethodDifference:
         tested = difference_test(metric, labels, a, b, margin, clusters, over)
-        low, high = tested.interval
-        within = max(-largest, low), min(largest, high)
-        tested = tested.model_copy(update={"interval": within})
-        differences.append(
-            MethodDifference(
-                a=a.name,
-                b=b.name,
-                runs=(a.runs, b.runs),
-                difference=tested,
-                margin=margin,
-            )
-        )
-    return differences
+        within = tuple(np.clip(tested.interval, -largest, largest).tolist())
+        clipped, runs = tested.model_copy(update={"interval": within}), (a.runs, b.runs)
+        return MethodDifference(a=a.name, b=b.name, runs=runs, difference=clipped, margin=margin)
+
+    return [compare(a, b) for a, b in combinations(methods, 2)]
 
 
 def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]:

@@ -127,10 +127,7 @@ def measure(
 def measured_difference(
     spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput
 ) -> MetricDifference:
-    """Test the difference of two runs in a metric, B minus A, on the same images in the same order.
-
-    The test is `difference_test`, or a paired bootstrap if the metric has no image values.
-    """
+    """Test B minus A on the same images: `difference_test`, or a bootstrap without image values."""
     parts = [metric_parts(spec, metric, data) for data in (a, b)]
     answers = [
         Answers("", data.predictions[None, None], values[None, None], method)

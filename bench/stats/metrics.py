@@ -164,6 +164,7 @@ def cost(
     n, evaluations = len(decided), int(decided.evaluations.sum())
     seconds, equivalents = float(decided.seconds.sum()), float(decided.equivalents.sum())
     linearisations, timed = int(decided.linearisations.sum()), manifest.replayed_from is None
+    flop = manifest.evaluation_flop
     return Cost(
         evaluations=evaluations,
         evaluations_per_image=evaluations / n,
@@ -176,18 +177,13 @@ def cost(
         peak_memory_bytes=peak_memory,
         **without_none(
             linearisation_cost=manifest.linearisation_cost if linearisations else None,
-            flop_per_image=None
-            if (flop := manifest.evaluation_flop) is None
-            else flop * (1 if manifest.classifier else equivalents / n),
+            flop_per_image=flop and flop * (1 if manifest.classifier else equivalents / n),
         ),
     )
 
 
 def summarize(
-    manifest: Manifest,
-    decided: Decisions,
-    total_seconds: float | None,
-    peak_memory: int | None,
+    manifest: Manifest, decided: Decisions, total_seconds: float | None, peak_memory: int | None
 ) -> Summary:
     """Return a run's summary; the wall-clock time and peak memory are None if unknown."""
     failed, reasons = int(decided.failed.sum()), decided.decided_by
@@ -208,10 +204,7 @@ def summarize(
 
 
 def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decisions) -> Summary:
-    """Return the stored summary of a finished run, otherwise one of the images decided so far.
-
-    `decided` must be read with `top`.
-    """
+    """Return a finished run's summary, or one of the images so far. `decided` must have `top`."""
     if stored is not None and stored.dataset.n_samples == len(manifest.samples):
         return stored
     partial = summarize(manifest, decided, None, None)

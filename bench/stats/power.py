@@ -76,10 +76,7 @@ def check_shares(difference: float, discordance: float) -> None:
 
 
 def exact_power(n: int, difference: float, discordance: float) -> float:
-    """Return the probability that McNemar's exact test on n images detects the difference.
-
-    A significant difference in the wrong direction does not count.
-    """
+    """Return the power of McNemar's exact test on n images; the wrong direction does not count."""
     from scipy.stats import binom
 
     spread = COUNT_TAIL * sqrt(n * discordance * (1 - discordance)) + 1

@@ -110,10 +110,7 @@ def log_loss(probability: Floats, right: Bools) -> float:
 
 
 def equal_mass(probability: Floats) -> list[Ints]:
-    """Return the indices of the images in each bin of equal mass, bins in ascending order.
-
-    Equal probabilities are in the same bin, so sizes may differ and bins may be fewer.
-    """
+    """Return the images of each bin of equal mass, ascending; equal values share a bin."""
     order = np.argsort(probability, kind="stable")
     count = max(1, min(MAX_MASS_BINS, len(order) // MIN_PER_BIN))
     cuts = np.linspace(0, len(order), count + 1).round().astype(int)[1:-1]
@@ -124,10 +121,7 @@ def equal_mass(probability: Floats) -> list[Ints]:
 
 
 def binned_error(probability: Floats, right: Bools, groups: list[Ints]) -> float:
-    """Return the expected calibration error over bins: the mean of |mean probability - accuracy|.
-
-    `groups` are those of `equal_mass`, weighted by their number of images.
-    """
+    """Return the expected calibration error: mean |probability - accuracy| of `equal_mass` bins."""
     gaps = (abs(float((probability[g] - right[g]).sum())) for g in groups)
     return min(sum(gaps) / len(right), 1.0)
 

@@ -107,11 +107,7 @@ def upper_limit(disagreements: int, n: int, level: float = LEVEL) -> float:
 
 
 def passing(
-    disagreements: Sequence[int],
-    n: int,
-    risk: float,
-    level: float = LEVEL,
-    of: int | None = None,
+    disagreements: Sequence[int], n: int, risk: float, level: float = LEVEL, of: int | None = None
 ) -> list[int]:
     """Return the indices of the settings that keep a risk, in a sequence fixed beforehand.
 

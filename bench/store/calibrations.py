@@ -175,11 +175,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
-    """Read a run's calibration.
-
-    Raises UserError if it is absent, damaged, of another run, of other records, or of a newer
-    format.
-    """
+    """Read a run's calibration (UserError if absent, damaged, newer, or of another run)."""
     manifest = read_manifest(path)
     calibration = _sidecar(path, name).require(path, digest(manifest.identity))
     return Calibrated(path, manifest, calibration)

@@ -81,15 +81,10 @@ def write_cells(
     `cells` are requests with their errors, float32 [prompts, draws] of the request. `timesteps` and
     `times` [N] are the level of each draw and the time passed to the model.
     """
-    empty = np.zeros(0, np.int64)
-    blocks = [(empty, empty, np.zeros(0, np.float32))]
-    for request, values in cells:
-        prompts, draws = np.meshgrid(request.prompts, request.draws, indexing="ij")
-        blocks.append((prompts.ravel(), draws.ravel(), values.ravel()))
-    prompt, draw, error = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    columns = {"prompt": prompt, "draw": draw, "timestep": timesteps[draw], "error": error}
+    blocks = [(request.prompts, request.draws, values) for request, values in cells]
+    columns = _columns_of(blocks, timesteps)
     if times is not None:
-        columns["time"] = times[draw]
+        columns["time"] = times[columns["draw"]]
     _write_part(folder, sample_id, columns)
 
 
@@ -102,22 +97,25 @@ def write_first_order(
     index into a list of mixtures (a weight per prompt), stored as JSON in the file's metadata.
     `linearised` has at least one request, with its errors as float32 [P, draws of the request].
     """
-    mixtures: dict[tuple[float, ...], int] = {}
-    blocks = []
-    for request, values in linearised:
-        number = mixtures.setdefault(tuple(map(float, request.mixture)), len(mixtures))
-        prompt, column = np.indices(values.shape).reshape(2, -1)
-        draws = np.asarray(request.draws)[column]
-        blocks.append((np.full(values.size, number), prompt, draws, values.ravel()))
-    mixture, prompt, draw, error = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    columns = {
-        "mixture": mixture,
-        "prompt": prompt,
-        "draw": draw,
-        "timestep": timesteps[draw],
-        "error": error,
-    }
-    _write_part(folder, sample_id, columns, {"mixtures": json.dumps(list(mixtures))})
+    blocks = [(np.arange(len(values)), request.draws, values) for request, values in linearised]
+    mixtures = [tuple(map(float, request.mixture)) for request, _ in linearised]
+    distinct = list(dict.fromkeys(mixtures))
+    numbers = [distinct.index(mixture) for mixture in mixtures]
+    mixture = np.repeat(numbers, [values.size for _, values in linearised])
+    columns = {"mixture": mixture, **_columns_of(blocks, timesteps)}
+    _write_part(folder, sample_id, columns, {"mixtures": json.dumps(distinct)})
+
+
+def _columns_of(
+    blocks: Sequence[tuple[Any, Any, NDArray[np.float32]]], timesteps: Ints
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of blocks of cells: prompts, draws and errors [prompts, draws]."""
+    prompt, draw, error = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if blocks:
+        grids = [np.meshgrid(prompts, draws, indexing="ij") for prompts, draws, _ in blocks]
+        prompt, draw = (np.concatenate([g[axis].ravel() for g in grids]) for axis in (0, 1))
+        error = np.concatenate([values.ravel() for *_, values in blocks])
+    return {"prompt": prompt, "draw": draw, "timestep": timesteps[draw], "error": error}
 
 
 def _write_part(
@@ -141,20 +139,14 @@ def _write_part(
 
 
 def link_part(source: Path, target: Path, sample_id: str) -> None:
-    """Hard-link or copy an image's part into another folder, if `source` has a complete file of it.
-
-    Links are safe, because the file of a part is only ever replaced and never changed.
-    """
+    """Link or copy an image's part if it is complete; parts are replaced, and never changed."""
     if has_part_file(source, sample_id):
         target.mkdir(exist_ok=True)
         link_or_copy(part_path(source, sample_id), part_path(target, sample_id))
 
 
 def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return one image's errors as float32 [P, N], NaN if a cell was not evaluated.
-
-    Raises FileNotFoundError if none are stored, UserError if they are damaged or exceed `shape`.
-    """
+    """Return errors, float32 [P, N], NaN if missing (FileNotFoundError; UserError if damaged)."""
     part = read_part(folder, sample_id, ("prompt", "draw", "error"))
     errors = np.full(shape, np.nan, dtype=np.float32)
     errors[_indices(part, "prompt", shape[0]), _indices(part, "draw", shape[1])] = part["error"]
@@ -202,10 +194,7 @@ class ImagePart:
 
 
 def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart:
-    """Return columns of one image's part, converted to `COLUMN_TYPES` and without nulls.
-
-    Raises FileNotFoundError if there is no part of this image, UserError if it is damaged.
-    """
+    """Return columns of an image as `COLUMN_TYPES` (FileNotFoundError; UserError if damaged)."""
     import pyarrow as pa
 
     path = part_path(folder, sample_id)

@@ -158,10 +158,7 @@ def _top_columns(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
 
 
 def _top_entries(table: Any) -> tuple[Ints, Floats]:
-    """Return the number of entries in `top` of each image, [n], and the entries of all images.
-
-    An entry is a row (class, score, draws), float64 [number of all entries, 3].
-    """
+    """Return the entries per image, [n], and all entries (class, score, draws), float64 [·, 3]."""
     entries = table["top"].combine_chunks()
     sizes = values(entries.value_lengths(), 0)
     return sizes, values(entries.flatten().flatten(), np.nan).reshape(-1, 3)

@@ -192,10 +192,7 @@ class Manifest(Document):
 
     @property
     def class_of_column(self) -> list[int]:
-        """Class of each column of errors.
-
-        A column is a prompt, or a class if its prompts are joined by a rule other than `best`.
-        """
+        """Class of each column of errors: a prompt or, with a rule other than `best`, a class."""
         if self.items is not None:
             return list(range(self.items.texts))
         if self.identity.template_rule in (None, "best"):
@@ -218,11 +215,7 @@ class Manifest(Document):
         return self.model_copy(update={"samples": [name for name in self.samples if name in kept]})
 
     def with_unknowns_of(self, others: Sequence[Self]) -> Self:
-        """Return a copy for the joined lines of this run and others.
-
-        Margin errors, the cost of a linearised draw, and operations are unknown if any of the runs
-        lacks them.
-        """
+        """Return a copy for the joined lines of several runs: what any of them lacks is unknown."""
         unknown: dict[str, object] = {}
         if self.margin_errors_known and not all(run.margin_errors_known for run in others):
             unknown["pairs_averaged"] = False

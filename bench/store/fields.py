@@ -73,10 +73,7 @@ class FullDocument(Document):
 
 
 class MetricFields(BaseModel):
-    """A document with a field for each registered metric, in addition to its declared fields.
-
-    Fields of metrics come after the field `accuracy_ci95`.
-    """
+    """A document with a field for each registered metric, which follows `accuracy_ci95`."""
 
     every_run: ClassVar[bool] = False  # whether metrics required of every run must have a value
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -155,10 +152,7 @@ def _adapter(type_: Any) -> TypeAdapter[Any]:
 
 
 def validated(value: Any, type_: Any, what: str) -> Any:
-    """Return a value as an instance of a type, such as a TypedDict.
-
-    Raises ValueError, "is not `what`", with the first problem.
-    """
+    """Return a value as an instance of a type (ValueError "is not `what`", and why)."""
     try:
         return _adapter(type_).validate_python(value)
     except ValidationError as error:

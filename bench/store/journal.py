@@ -81,10 +81,7 @@ def complete_length(file: BinaryIO) -> int:
 
 
 def covered(path: Path, length: int | None = None) -> tuple[int, str]:
-    """Return the length of a run's first lines in bytes, and their hash.
-
-    `length` None stands for all complete lines. Without a journal, the length is 0.
-    """
+    """Return the length in bytes and the hash of a run's first lines; None: all complete ones."""
     file = regular_file(path, JOURNAL)
     if file is None:
         return 0, sha256().hexdigest()
@@ -120,10 +117,7 @@ class Journal:
             self._file.truncate(complete)
 
     def append(self, record: Any) -> None:
-        """Write one line, completely or not at all; raise OSError if the disk is full or gone.
-
-        If even the written part cannot be removed, the next process that opens the journal does so.
-        """
+        """Write one line, completely or not at all (OSError if the disk is full or gone)."""
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         before = self._file.seek(0, os.SEEK_END)
         try:

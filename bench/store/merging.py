@@ -100,10 +100,7 @@ class Merge:
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
-    """Return the folders of runs and of their shards, without duplicates.
-
-    `runs` are ids or folders. Raises UserError if one of them is not a run, or there are none.
-    """
+    """Return the folders of runs, by id or folder, and of their shards, each once (UserError)."""
     folders: dict[str, Path] = {}
     for run in runs:
         for folder in (Path(run), Path(results, run)):
@@ -128,10 +125,7 @@ def _whole_size(manifest: Manifest) -> int:
 
 
 def plan_merge(sources: Sequence[MergeSource]) -> Merge:
-    """Find the line of each image. A line with a prediction is preferred to one of a failed image.
-
-    Raises UserError if two sources have different predictions for an image.
-    """
+    """Find the line of each image, if possible with a prediction (UserError if two differ)."""
     # The first line of an image is used. Sources with errors come first, to keep its errors too.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())
     samples = _ordered_samples([source.manifest for source in sources])

@@ -14,7 +14,6 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from bench.contracts.decision import Decided
-from bench.contracts.strategy import Outcome
 from bench.store.fields import Amount, Count, Number, Share, is_valid
 
 MAX_EVALUATIONS = 2**40  # per image; the sum over millions of images fits into int64
@@ -86,10 +85,13 @@ def make_record(decided: Decided, seconds: float) -> Record:
         evaluations=decided.evaluations,
         linearisations=decided.linearisations,
         equivalents=round(decided.equivalents, 2),
-        top=_top(outcome) if outcome else [],
+        top=[],
         seconds=round(seconds, 4),
         error=decided.error,
     )
+    if outcome is not None:
+        scores, draws, best = outcome.scores, outcome.draws, outcome.ranking[:TOP_CLASSES]
+        record["top"] = [(int(c), finite(scores[c]), int(draws[c])) for c in best]
     if outcome is not None and outcome.decided_by is not None:
         record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]  # the engine checks that it is in DECIDED_BY
     sample = decided.sample
@@ -104,13 +106,6 @@ def make_record(decided: Decided, seconds: float) -> Record:
         record["image_right"] = bool(decided.image_right)
         record["group_right"] = bool(decided.group_right)
     return record
-
-
-def _top(outcome: Outcome) -> list[TopClass]:
-    return [
-        (int(c), finite(outcome.scores[c]), int(outcome.draws[c]))
-        for c in outcome.ranking[:TOP_CLASSES]
-    ]
 
 
 def finite(value: float) -> float | None:

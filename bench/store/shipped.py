@@ -29,10 +29,7 @@ def is_shipped(run: Path) -> bool:
 
 
 def shipped_folder() -> Path:
-    """Return the folder of the published runs that come with the package.
-
-    They are unpacked into the cache. A file that is missing or changed there is written again.
-    """
+    """Return the folder of the shipped runs, unpacked into the cache, changed files restored."""
     content = files("bench.store").joinpath(SHIPPED_ARCHIVE.name).read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:16]
     folder = cache_dir("shipped", digest, PUBLISHED_FOLDER)

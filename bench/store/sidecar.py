@@ -61,10 +61,7 @@ class Sidecar(Generic[Content]):
     """Whether content of an earlier format, without a seal, is about these settings."""
 
     def read(self, path: Path, settings: str) -> Content | None:
-        """Return the document of the folder `path`; None if it has none, or a false one.
-
-        A warning names a false one.
-        """
+        """Return the document of `path`; None if there is none, or a false one, with a warning."""
         try:
             return self.require(path, settings) if os.path.lexists(path / self.name) else None
         except UserError as error:

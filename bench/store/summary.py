@@ -185,19 +185,13 @@ def read_summary(path: Path, manifest: Manifest) -> Summary | None:
 
 
 def read_again(path: Path, manifest: Manifest, decided: Decisions) -> Again | None:
-    """Return a run's `again.json`; None if it has none, or a false one, with a warning.
-
-    Also None if the run had another number of decided images when it was written.
-    """
+    """Return a run's `again.json`; None if absent, false (with a warning), or of other images."""
     again = AGAIN.read(path, digest(manifest.identity))
     return again if again and again.of == int((~decided.failed).sum()) else None
 
 
 def write_again(path: Path, manifest: Manifest, again: Again, decided: Decisions) -> Again:
-    """Write `again.json`, unless one of as many images was written meanwhile, and return it.
-
-    Raises as `locked`.
-    """
+    """Write `again.json`, unless one of as many images exists; return it. Raises as `locked`."""
     with locked(path) as folder:
         stored = read_again(path, manifest, decided)
         if stored is None or stored.images < again.images:
@@ -234,10 +228,7 @@ def read_swept(path: Path, manifest: Manifest) -> dict[str, Swept]:
 
 
 def permuted(sample_ids: Iterable[str], identity: str) -> list[str]:
-    """Return the ids in a pseudo-random order that is determined by the digest `identity`.
-
-    A shard has its ids in the same order as the whole run.
-    """
+    """Return the ids in a random order fixed by the digest `identity`, in a shard as in the run."""
     return sorted(
         sample_ids, key=lambda name: hashlib.sha256(f"{identity} {name}".encode()).digest()
     )

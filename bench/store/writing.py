@@ -220,13 +220,10 @@ class RunFolder:
 
 
 def update_labels(path: Path, config: StoredConfig) -> None:
-    """Replace the note and the tags of a stored run by those of `config`, unless these are empty.
-
-    Scoring writes the manifest too, so the lock is its one. Raises as `locked`.
-    """
+    """Replace a stored run's note and tags by those of `config`, if any. Raises as `locked`."""
     stored = read_manifest(path)
     if stored.config.labelled_as(config) != stored.config:
-        with locked(path, LOCK) as folder:
+        with locked(path, LOCK) as folder:  # scoring writes the manifest, too
             stored = read_manifest(path)
             update = {"config": stored.config.labelled_as(config)}
             folder.write(MANIFEST, stored.model_copy(update=update))

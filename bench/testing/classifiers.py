@@ -71,10 +71,7 @@ T = TypeVar("T")
 
 
 def once(owner: type, make: Callable[[], T]) -> T:
-    """Return the result of `make`, which is called only once per test class.
-
-    pytest creates a new instance for each test, and a model takes seconds to load.
-    """
+    """Return the result of `make`, called once per test class: loading a model takes seconds."""
     if "_made" not in vars(owner):
         owner._made = make()  # type: ignore[attr-defined]
     made: T = vars(owner)["_made"]

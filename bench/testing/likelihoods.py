@@ -51,10 +51,7 @@ class LikelihoodContract(BackboneContract):
             assert (errors[:, other] != errors[:, 0]).any()
 
     def cells(self) -> tuple[list[Image.Image], list[str], NDArray[np.int64]]:
-        """Return images, texts and draws of the cells: all images, two draws each, and all texts.
-
-        The texts of an image and a draw are adjacent.
-        """
+        """Return images, texts and draws: all images, two draws each, all texts of each."""
         cells = list(product(pictures(), draw_numbers(1, 2), self.texts))
         images, draws, texts = zip(*cells, strict=True)
         return list(images), list(texts), np.array(draws)

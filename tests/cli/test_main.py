@@ -1,4 +1,4 @@
-"""The command as a whole."""
+"""Mistyped commands, words of other programs and impossible names are answered in a line."""
 
 from __future__ import annotations
 

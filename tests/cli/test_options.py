@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 from helpers.command import bench
+
+from bench.cli.command import Command
+from bench.discovery.commands import own_commands
 
 HELP_LINES = [("run", "bench run digits  ")]
 
@@ -97,3 +104,40 @@ def test_a_mistake_gets_one_clear_message(case: str, tmp_path: Path) -> None:
     assert done.code == 2, done.err
     assert hint in done.err and "Traceback" not in done.err
     assert not list(tmp_path.rglob("samples.jsonl")) or case in ("noise", "device", "normalize")
+
+
+def commands() -> Iterator[tuple[list[str], Command]]:
+    """Yield the toolkit's commands, those of a group by two words."""
+    for name, own in own_commands().items():
+        command: Any = getattr(import_module(own.module), own.function)
+        if isinstance(command, click.Group):
+            for other, leaf in command.commands.items():
+                assert isinstance(leaf, Command)
+                yield [name, other], leaf
+        else:
+            yield [name], command
+
+
+def test_an_option_has_no_effect_without_the_one_that_it_needs() -> None:
+    refused = 0
+    for words, command in commands():
+        options = {name: parameter for parameter in command.params for name in parameter.opts}
+        assert {*command.needs, *command.needs.values(), *command.apart} <= options.keys()
+        required = [p for p in command.params if isinstance(p, click.Argument) and p.required]
+        for option, needed in command.needs.items():
+            value = [] if getattr(options[option], "is_flag", False) else ["1"]
+            value = ["a=1"] if option == "--set" else value
+            done = bench(*words, *["x"] * len(required), option, *value)
+            assert done.err == f"Error: {option} has no effect without {needed}.\n"
+            assert done.code == 2
+            refused += 1
+    assert refused > 20
+
+
+def test_commands_print_json_but_one_that_serves_and_one_that_prints_a_script() -> None:
+    silent = {
+        " ".join(words)
+        for words, command in commands()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert silent == {"view", "completion"}

@@ -77,4 +77,4 @@ def test_a_backbone_without_batches_has_no_speed() -> None:
 
 def test_settings_of_the_speed_need_it() -> None:
     done = bench("doctor", "--device", "cpu")
-    assert done.code == 2 and "--device needs --speed" in done.err
+    assert done.code == 2 and "--device has no effect without --speed" in done.err

@@ -172,7 +172,7 @@ def test_a_command_must_be_one_and_leaves_the_toolkits_alone(plugins: Plugins) -
 
 EVENTS: dict[str, dict[str, Any]] = {
     "run_started": {
-        "manifest": {"run_id": "x", "samples": ["a", "b"]},
+        "manifest": {"run_id": "x", "config": {}, "samples": ["a", "b"]},
         "done": 0,
         "total": 2,
         "correct": 0,

@@ -1,4 +1,4 @@
-"""What the documents say is there."""
+"""Documents name files, links, commands and settings that exist."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.docs import PAGE, with_table
 from helpers.places import ROOT
 
 PAGES = sorted(
@@ -21,10 +20,6 @@ PAGES = sorted(
         *ROOT.glob(".github/*.md"),
     ]
 )
-
-
-def test_the_page_of_settings_is_made_from_the_settings() -> None:
-    assert PAGE.read_text("utf-8") == with_table(PAGE.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,3 +1,5 @@
+"""Corruptions follow their published definitions and depend on the image, not on its order."""
+
 from __future__ import annotations
 
 from io import BytesIO

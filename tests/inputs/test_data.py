@@ -1,4 +1,4 @@
-"""Datasets: digits, folders, subsets."""
+"""Splits of digits, folders and tables are fixed, and a limit takes a stratified, nested part."""
 
 from __future__ import annotations
 

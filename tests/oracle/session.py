@@ -90,7 +90,8 @@ class Session:
         settings = self.settings(case, results=str(self.place(case, results)), **changes)
         if not all(isinstance(settings[name], str | Path) for name in ("dataset", "backbone")):
             with self.caching(case, cache), _told():
-                return toolkit.run(progress=False, **settings).folder
+                folder: Path = toolkit.run(progress=False, **settings).folder
+                return folder
         done = self.bench(case, "run", *words(settings), "--json", cache=cache)
         return Path(done.json["results_dir"])
 

@@ -1,4 +1,4 @@
-"""Many strategies on one recording."""
+"""A sweep compares strategies on one recording and recommends only what is shown to agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the leaderboard in words."""
+"""A row of the leaderboard says in words how its run differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in three sentences."""
+"""A report opens with what was asked, answered and left open, in three sentences."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("captions")
         (("--views", "flip:3"), "the views 'flip' take no value"),
         (("--views", "crop:0"), "at least one view is needed"),
         (("--views", "posterior"), "needs posterior()"),
+        (("--views", "posterior", "--latent", "sample"), "exclude each other: these views are"),
         (("--template", "a {class}"), "every item of dataset 'captions' has texts of its own"),
     ],
 )

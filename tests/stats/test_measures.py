@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from bench.contracts.levels import diffusion_levels
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
-from bench.contracts.problem import Floats
+from bench.contracts.strategy import Floats
 from bench.discovery.loading import metric_specs
 from bench.errors import PluginError, UserError
 from bench.reports.comparisons import compare

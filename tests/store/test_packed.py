@@ -1,4 +1,4 @@
-"""Parts of many images in one file."""
+"""Parts of many images in one file are read as the files of each image."""
 
 from __future__ import annotations
 

@@ -129,9 +129,13 @@ def test_strategies_views_and_refusals(tmp_path: Path) -> None:
         errors = [[model.error(pictures[chosen[k]], t, k) for k in range(20)] for t in row["texts"]]
         for text, score, _ in records[name]["top"]:
             assert score == pytest.approx(np.mean(errors[text]), rel=1e-5)
-    for options in (("--loss", "l1"), ("--levels", "0-5"), ("--views", "posterior")):
+    for options, why in (
+        (("--loss", "l1"), "is a likelihood"),
+        (("--levels", "0-5"), "is a likelihood"),
+        (("--views", "posterior"), "needs posterior()"),
+    ):
         refused = run(tmp_path, "full", *options)
-        assert refused.code == 2 and "is a likelihood" in refused.err
+        assert refused.code == 2 and why in refused.err
     plan = bench("run", "halves", "--strategy", "full", "--dry-run", "--json").json
     assert (plan["draws"], plan["evaluations_per_image"]) == (20, 40)
 

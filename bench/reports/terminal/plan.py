@@ -93,12 +93,9 @@ def print_study_plan(plan: StudyPlan) -> None:
     terminal.print(_total(plan))
     print_explained(*head)
     if (stop := plan.stop) is not None:
-        expected = (
-            "" if stop.expected is None else f"; about {stop.expected:,} to judge by those so far"
-        )
         terminal.print(
             "It stops when its question is answered: after at least"
-            f" {stop.least:,} and at most {stop.most:,} images of all runs together{expected}."
+            f" {stop.least:,} and at most {stop.most:,} images of all runs together."
         )
     for text, cells in plan.problems().items():
         shared = set.intersection(*(set(cell.axes.items()) for cell in cells))

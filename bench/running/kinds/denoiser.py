@@ -69,13 +69,6 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
                 "--subtract-null needs items with several images: it changes no decision among the"
                 " texts of one image."
             )
-        of_latents = question.views is not None and question.views.views.of_latents
-        if of_latents and config.latent == "sample":
-            raise UserError(
-                f"--views {config.views} are samples of the latent; leave --latent out."
-            )
-        if of_latents:
-            question.check_offers(f"--views {config.views}", Denoiser.posterior)
         if (levels := level_table(question)) is not None:
             weights_of_draws(question, levels)
 

@@ -79,11 +79,6 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
         name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
-        if views is not None and views.views.of_latents:
-            raise UserError(
-                f"--views {question.config.views} are samples of a latent, but backbone {name!r} is"
-                " a likelihood, which scores images."
-            )
         most = 1 if views is None else views.views.count
         if question.n_draws > most and has_flag(question.backbone, "draws_are_equal"):
             raise UserError(

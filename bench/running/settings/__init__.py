@@ -7,6 +7,7 @@ are all derived from `RunConfig`. Precedence: option > variable > file > default
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bench.running.settings.declaration import (
     About,
     DeclaredSetting,
     IdentityRole,
+    Mode,
     option,
     setting_of,
 )
@@ -155,7 +157,7 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
 
 
 def _check_together(config: RunConfig) -> None:
-    """Raise UserError if a setting excludes another one, or has no effect without another one."""
+    """Raise UserError if a setting does not fit another one, or has no effect without another."""
     chosen, texts = changed(config), config.model_dump()
     for name in chosen:
         declared = SETTINGS[name]
@@ -166,6 +168,20 @@ def _check_together(config: RunConfig) -> None:
             if other in chosen and value in ("", str(texts[other]).partition(":")[0]):
                 words = f"{option(other)} {value}".strip()
                 raise UserError(f"{option(name)} and {words} exclude each other: {why}.")
+        if declared.fits is not None:
+            try:
+                declared.fits(
+                    *(getattr(config, other) for other in signature(declared.fits).parameters)
+                )
+            except ValueError as error:
+                raise UserError(f"{option(name)}: {error}.") from None
+
+
+def check_mode(config: RunConfig, mode: Mode, words: str) -> None:
+    """Raise UserError if a changed setting excludes a mode, which the message calls `words`."""
+    for name in changed(config):
+        if (why := SETTINGS[name].excludes.get(mode)) is not None:
+            raise UserError(f"{words} and {option(name)} exclude each other: {why}.")
 
 
 def data_config(stored: StoredConfig) -> RunConfig:

@@ -59,6 +59,16 @@ IdentityRole = Literal["scoring", "run", "precision", "half", "resolved", "conte
     content    a hash of what it refers to, not its name
 """
 
+Mode = Literal["sweep", "slurm", "memory", "classes", "latents"]
+"""What a setting can exclude besides other settings.
+
+    sweep    the sweep that tests a stated risk
+    slurm    a script that makes the shards of a run
+    memory   a backbone that is an object of this process
+    classes  names of classes instead of a dataset, in `bench classify`
+    latents  views that are samples of the latent
+"""
+
 
 @dataclass(frozen=True)
 class DeclaredSetting:
@@ -78,8 +88,10 @@ class DeclaredSetting:
     learns: bool | None = None
     """Whether it has an effect only on backbones that learn (True), or only on others (False)."""
     excludes: Mapping[str, str] = field(default_factory=dict)
-    """Settings that it cannot be combined with → the reason; also `setting=value`, which stands for
-    `value:…` too, such as `plan=antithetic`."""
+    """Settings and modes that it cannot be combined with → the reason; also `setting=value`, which
+    stands for `value:…` too, such as `plan=antithetic`."""
+    fits: Callable[..., None] | None = None
+    """Raises ValueError if it does not fit the settings that are the names of its parameters."""
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Its value, or "" for any, → the optional method of a backbone's class that it needs."""
     chapter: str | None = None  # title of the help chapter that begins with it

@@ -7,7 +7,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from bench.contracts.backbone import Denoiser, Likelihood
 from bench.contracts.parameters import Parameters
@@ -26,11 +26,21 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
 Layout = Literal["auto", "contiguous", "channels-last"]
-Executors = Literal["local", "ray"]
+TRACKERS = ("trackio", "wandb")  # packages, and extras that install them
 Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
 
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
+
+
+def _is_tracker(value: str) -> str:
+    if value.partition(":")[0] not in TRACKERS:
+        names = " or ".join(TRACKERS)
+        raise ValueError(f"must be {names}, with a project if you like: wandb:birds")
+    return value
+
+
+Tracker = Annotated[Text, AfterValidator(_is_tracker)]
 _LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
 _of_errors = partial(setting, "score", scorers=DENOISERS)
 
@@ -68,7 +78,14 @@ class RunConfig(BaseModel):
     order."""
     skip_unlabelled: bool = setting("data", default=False, of_classes=True)
     """Skip images without a label instead of rejecting the dataset."""
-    shard: Annotated[Shard, Parsed(parse_shard)] | None = setting("one run")
+    shard: Annotated[Shard, Parsed(parse_shard)] | None = setting(
+        "one run",
+        excludes={
+            "slurm": "the script sets the shards itself",
+            "memory": "other processes cannot load it. Save a pipeline with"
+            " pipe.save_pretrained(FOLDER) and name the folder",
+        },
+    )
     """Score only part I of N, such as 3/16, into a separate folder; `bench results merge` joins the
     parts into one run."""
     fit: Fit = setting("images", default="crop", scorers=DENOISERS, identity="scoring")
@@ -129,7 +146,12 @@ class RunConfig(BaseModel):
     )
     """A tree of the classes, for strategies that descend one: CSV with the columns
     node,parent,words, or TOML."""
-    candidates_from: Text | None = setting("score", identity="content", of_split=True)
+    candidates_from: Text | None = setting(
+        "score",
+        identity="content",
+        of_split=True,
+        excludes={"sweep": "a sweep records all classes"},
+    )
     """A stored run on the same images; only its --top best classes per image are scored."""
     top: int = setting(
         "score", default=5, identity="content", needs="candidates_from", of_split=True, gt=1
@@ -165,7 +187,7 @@ class RunConfig(BaseModel):
     space: Space = _of_errors(default="prediction", identity="resolved")
     """The space in which the error is measured; prediction: that of the model's output."""
     weighting: Annotated[Weighting, Parsed(parse_weighting)] = _of_errors(
-        default=Weighting(), identity="resolved"
+        default=Weighting(), identity="resolved", fits=check_estimand
     )
     """The weight of each noise level: uniform, snr, exp:-7 or min-snr:5 (weights of the x_0 error),
     learned:RUN, or a CSV file level,weight."""
@@ -185,7 +207,10 @@ class RunConfig(BaseModel):
     """Subtract the error of the empty prompt. This affects comparisons across images only, never
     the choice among the texts of one image."""
     latent: Latent = _of_errors(
-        default="mean", identity="scoring", methods={"sample": Denoiser.posterior}
+        default="mean",
+        identity="scoring",
+        methods={"sample": Denoiser.posterior},
+        excludes={"latents": "these views are samples of the latent already"},
     )
     """The latent of an image: the mean of the autoencoder's posterior, or a sample."""
     levels: Annotated[DrawPlan, _LEVELS] | None = _of_errors(identity="resolved")
@@ -217,7 +242,13 @@ class RunConfig(BaseModel):
         "strategy", default={}, identity="resolved", commands="study", most_used=True
     )
     """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
-    risk: float | None = setting("strategy", identity="content", gt=0, lt=1)
+    risk: float | None = setting(
+        "strategy",
+        identity="content",
+        excludes={"classes": "a risk is calibrated on other images of a dataset; use --dataset"},
+        gt=0,
+        lt=1,
+    )
     """The largest share of decisions that may differ from the full sweep's, such as 0.02. The
     strategy's parameters are chosen by a calibration on other images (`bench learn`) or,
     without one, by sweeping some of the run's own images."""
@@ -232,7 +263,15 @@ class RunConfig(BaseModel):
         "machine", default="auto"
     )
     """Cells (image, draw, prompt) per batch; auto: measured once, then cached."""
-    executor: Text = setting("machine", default="local", of_split=True)
+    executor: Text = setting(
+        "machine",
+        default="local",
+        of_split=True,
+        excludes={
+            "slurm": "the script makes shards of one process each; docs/machines.md says how Ray"
+            " is started under Slurm"
+        },
+    )
     """Where images are scored: a registered executor, such as local (in this process) or ray."""
     workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
         "machine", needs="executor", of_split=True, passed_to="executor"
@@ -262,6 +301,9 @@ class RunConfig(BaseModel):
     """A note that is shown with the run; it changes no results."""
     tag: Text | list[Text] | None = setting("record")
     """A tag to find runs by (`bench runs --tag`); repeat for more."""
+    tracker: Tracker | list[Tracker] | None = setting("machine", of_split=True)
+    """Log the run with trackio or wandb, as NAME or NAME:PROJECT (default project: bench); repeat
+    for both."""
     save_errors: bool = setting("record", default=False, commands="study")
     """Store the error of every evaluated cell (image, draw, prompt)."""
     again: int | None = setting(
@@ -281,21 +323,17 @@ class RunConfig(BaseModel):
         excludes={
             "shard": "a shard does not see the results of the others",
             "limit": "the question ends the run, not a number of images",
+            "sweep": "the swept images are not the first in its random order",
         },
     )
     """Score images in random order until a question is answered: "differs from RUN", "better than
     RUN by 0.02", "within 0.02 of RUN" or "width 0.05"."""
-    fresh: bool = setting("one run", default=False)
+    fresh: bool = setting(
+        "one run", default=False, excludes={"slurm": "each task of the script would start over"}
+    )
     """Start over instead of resuming a stored run."""
     min_accuracy: float | None = setting("one run", ge=0, le=1)
     """Exit with code 4 if the accuracy is lower."""
-
-    @field_validator("weighting")
-    @classmethod
-    def _fits_the_error(cls, value: Weighting, info: ValidationInfo) -> Weighting:
-        loss, space = info.data.get("loss", "l2"), info.data.get("space", "prediction")
-        check_estimand(loss, space, value)
-        return value
 
     @field_validator("guidance")
     @classmethod

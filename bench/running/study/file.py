@@ -109,7 +109,7 @@ def read_study_file(
         file, default = spec.file, spec.name
     table: Table = read_toml(file)
     try:
-        return _declared(table, default, machine, changes, file=name, text=read_text(file))
+        return declare(table, default, machine, changes, file=name, text=read_text(file))
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 
@@ -125,9 +125,10 @@ def find_state(study: str, results: Path) -> Path:
     return find_study(study, str(results))
 
 
-def _declared(
+def declare(
     study: Table, name: str, machine: Table, changes: Table, *, file: str, text: str
 ) -> DeclaredStudy:
+    """Return the study that the content of a file declares, as `read_study_file`."""
     combinations, labels, deviations = _combinations(study, machine, changes)
     excluded = [
         matched_labels(table, labels, "[[exclude]]") for table in tables_of(study, "exclude")

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
-from pathlib import Path
 
-import numpy as np
 from pydantic import Field
 
-from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.machine.environment import PEAKS
 from bench.running.borrowed import name_fit_split
@@ -22,9 +18,7 @@ from bench.running.prepare import check_effect, resolve
 from bench.running.question import Resolved
 from bench.running.settings import SCORER_TEXT, RunConfig, without_unread
 from bench.running.study.file import DeclaredCell, DeclaredStudy
-from bench.running.study.rounds import Methods, boards_of, decisions_of, expected_images
 from bench.store.fields import Count, Document
-from bench.store.folder import MANIFEST
 from bench.store.studies import Published
 
 
@@ -122,8 +116,6 @@ class PlannedStop(Document):
 
     least: Count  # if it stops after the first round
     most: Count  # if it stops only after the last image
-    expected: Count | None = None
-    """Mean of studies simulated from the images so far; None if no image is scored yet."""
 
 
 class StudyPlan(Document):
@@ -206,40 +198,5 @@ def _stop(declared: DeclaredStudy, cells: Sequence[PlannedCell]) -> PlannedStop 
     totals = [cell.images for cell in cells]
     if declared.stop is None or None in totals:
         return None
-    least = most = 0
-    expected: float | None = 0.0
-    for methods in boards_of(declared).values():
-        runs = sum(map(len, methods.values()))
-        total = totals[next(iter(methods.values()))[0]] or 0
-        least, most = least + min(declared.first_round, total) * runs, most + total * runs
-        results = _shared_results(declared, methods, cells)
-        if expected is None or results is None:
-            expected = None
-        else:
-            per_method = runs / len(methods)
-            expected += per_method * expected_images(results, total, declared)
-    return PlannedStop(
-        least=least, most=most, expected=None if expected is None else round(expected)
-    )
-
-
-def _shared_results(
-    declared: DeclaredStudy, methods: Methods, cells: Sequence[PlannedCell]
-) -> dict[str, Floats] | None:
-    """Return whether each method is right, float64 [n], on the images that all runs have decided.
-
-    A method's value is the mean over its runs. None if no image is decided by all.
-    """
-    right: dict[int, dict[str, bool]] = {}
-    for place in chain.from_iterable(methods.values()):
-        folder = Path(declared.cells[place].config.results, cells[place].run_id or "")
-        if not (folder / MANIFEST).exists():
-            return None
-        right[place] = decisions_of(folder).right_by_id()
-    shared = sorted(set.intersection(*(set(run) for run in right.values())))
-    if not shared:
-        return None
-    return {
-        method: np.mean([[right[p][i] for i in shared] for p in places], axis=0)
-        for method, places in methods.items()
-    }
+    least = sum(min(declared.first_round, total or 0) for total in totals)
+    return PlannedStop(least=least, most=sum(total or 0 for total in totals))

@@ -11,13 +11,12 @@ from bench.contracts.strategy import Floats
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
 from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings
-from bench.store.decisions import Decisions, read_decisions
+from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.studies import BoardStanding, MethodStanding
 
 DATA = ("dataset", "split", "corrupt")  # axes that select the images
 OVER = ("seed", "template")  # axes whose runs are pooled into one method
-N_SIMULATIONS = 20
 Methods = Mapping[str, Sequence[int]]  # method → indices of its cells
 
 
@@ -54,29 +53,6 @@ def next_round(n: int, growth: float, total: int) -> int:
     return min(total, max(n + 1, round(n * growth)))
 
 
-def expected_images(results: Mapping[str, Floats], total: int, entries: Entries) -> float:
-    """Return the expected number of images until the study stops, summed over all methods.
-
-    The expectation is over simulated studies whose `total` images are drawn with replacement from
-    `results`, which say whether each method is right, float64 [n], on the same images so far.
-    """
-    assert entries.stop is not None
-    rng, n_scored = np.random.default_rng(0), 0
-    n_images = len(next(iter(results.values())))
-    for _ in range(N_SIMULATIONS):
-        drawn = rng.integers(0, n_images, total)
-        lengths, n = dict.fromkeys(results, 0), min(entries.first_round, total)
-        open_methods = list(results)
-        while open_methods:
-            lengths.update(dict.fromkeys(open_methods, n))
-            so_far = {m: results[m][drawn[:length]] for m, length in lengths.items()}
-            shown = standings(so_far, entries.stop, entries.margin, entries.strict)
-            open_methods = [m for m in shown.open if n < total]
-            n = next_round(n, entries.growth, total)
-        n_scored += sum(lengths.values())
-    return n_scored / N_SIMULATIONS
-
-
 def board_standing(
     board: str,
     methods: Methods,
@@ -93,7 +69,8 @@ def board_standing(
     assert entries.stop is not None
     results: dict[str, Floats] = {}
     for method, places in methods.items():
-        columns = [decisions_of(folders[place]).right_in(order[:n]) for place in places]
+        runs = [read_decisions(folders[p], read_manifest(folders[p])) for p in places]
+        columns = [run.right_in(order[:n]) for run in runs]
         shortest = min(map(len, columns))
         results[method] = np.mean([column[:shortest] for column in columns], axis=0)
     if len(results) == 1:
@@ -130,8 +107,3 @@ def _verdict(method: str, shown: Standings, stop: Stop) -> str:
     if stop == "ranked":
         return "ranked"
     return "best" if method == shown.leader else "left"
-
-
-def decisions_of(folder: Path) -> Decisions:
-    """Return the decisions of the run in a folder."""
-    return read_decisions(folder, read_manifest(folder))

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.resources import files
 
 from bench import hookimpl, register_toml
 from bench.contracts.specs import COLUMN_PARAMETERS, Parameter
 from bench.discovery import declared
+from bench.machine.files import read_toml
 
 _SOURCE = Parameter("", "what follows the colon")
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-# UC Merced's classes in label order, which is alphabetical by folder name, and the phrase that
-# replaces {class} in a prompt, with its article.
-UCMERCED_PHRASES = {
-    "agricultural": "agricultural land",
-    "airplane": "an airplane",
-    "baseball diamond": "a baseball diamond",
-    "beach": "a beach",
-    "buildings": "buildings",
-    "chaparral": "chaparral",
-    "dense residential": "a dense residential area",
-    "forest": "a forest",
-    "freeway": "a freeway",
-    "golf course": "a golf course",
-    "harbor": "a harbor",
-    "intersection": "an intersection",
-    "medium residential": "a medium residential area",
-    "mobile home park": "a mobile home park",
-    "overpass": "an overpass",
-    "parking lot": "a parking lot",
-    "river": "a river",
-    "runway": "a runway",
-    "sparse residential": "a sparse residential area",
-    "storage tanks": "storage tanks",
-    "tennis court": "a tennis court",
-}
+_PHRASES = read_toml(files(__package__) / "ucmerced_phrases.toml")
+UCMERCED_PHRASES = {name: str(phrase) for name, phrase in _PHRASES.items()}
 
 
 @hookimpl

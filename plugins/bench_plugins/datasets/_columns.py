@@ -117,10 +117,7 @@ def choose_column(
 
 
 def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the features that `datasets` stored in a schema, and the problems, by column.
-
-    Each column is parsed on its own, so an unreadable one does not affect the others.
-    """
+    """Return the features in a schema, and problems, by column, each of which is parsed alone."""
     stated = (schema.metadata or {}).get(b"huggingface")
     if stated is None:
         return {}, {}

@@ -46,10 +46,7 @@ class Declared:
         self.parameters = {**declared, **named}
 
     def load(self, split: str | None, data_dir: str | None) -> Any:
-        """Return a split of the source, or of a local copy.
-
-        Raises UserError if the data is missing.
-        """
+        """Return a split of the source, or of a local copy (UserError if the data is missing)."""
         spec, layout = self.spec, self.spec.layout
         if data_dir is None and spec.source == DOWNLOAD:
             raise UserError(
@@ -119,10 +116,7 @@ def _has_file(folder: Path, name: str) -> bool:
 
 
 def compile_line(line: str) -> re.Pattern[str]:
-    """Return the regular expression of a line format such as `{file} {label} {_}`.
-
-    Raises UserError if the format does not have `{file}` and `{label}` exactly once each.
-    """
+    """Return the pattern of a line such as `{file} {label} {_}` (UserError if one is missing)."""
     parts = re.split(r"\{(\w+)\}", line)
     fields = [part for part in parts[1::2] if part != "_"]
     if sorted(fields) != ["file", "label"]:

@@ -76,10 +76,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
 
 
 def _names_of_numbers(root: Path, first: Path) -> list[str] | None:
-    """Return the names of classes that are numbers, from `classnames.txt` if there is one.
-
-    The file may lie in `root` or next to the `first` tar. Warns if it lies above `root`.
-    """
+    """Return the names in `classnames.txt` in `root` or next to `first`; warn if it is above."""
     for place in dict.fromkeys((root / CLASS_NAMES, first.parent / CLASS_NAMES)):
         file = regular_file(root, str(place.relative_to(root)))
         if file is not None:

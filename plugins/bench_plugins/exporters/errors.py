@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import provenance
 from bench.errors import UserError
+from bench.inputs.parsing import parse_json
 from bench.reports.formats import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
@@ -169,50 +171,29 @@ def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> 
             ]
         ),
     )
-    name, trained = (
-        escape_markdown(manifest.run_id),
-        escape_markdown(provenance(backbone.trained_on)),
+    facts = {
+        "title": _title(manifest),
+        "run": manifest.run_id,
+        "images": f"{len(recording.records):,} of {data.n_total:,}",
+        "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
+        "strategy": f"{strategy.name} {assignments(strategy.params)}",
+        "scoring": assignments(scoring),
+        "recorded": manifest.created,
+        "licence": licence or "not stated",
+    }
+    return (
+        (files(__package__) / "card.md")
+        .read_text("utf-8")
+        .format(
+            header=header.to_yaml(),
+            classes=len(manifest.classes),
+            prompts=len(manifest.prompts),
+            draws=recording.n_draws,
+            seed=manifest.identity.seed,
+            precision=_precision(manifest.identity.scoring.error_bits),
+            **{name: escape_markdown(fact) for name, fact in facts.items()},
+        )
     )
-    return f"""---
-{header.to_yaml()}
----
-
-# {escape_markdown(_title(manifest))}
-
-Every error that the run {name} measured: one for each image, noise draw and prompt. With these
-errors, strategies of diffusion classification can be compared without the model and without a GPU:
-
-```sh
-pip install diffusion-classifier-bench
-bench replay hf:OWNER/NAME --strategy race     # or the path of a local copy
-bench sweep hf:OWNER/NAME                      # every strategy: cost against agreement
-```
-
-| fact | value |
-|---|---|
-| images | {len(recording.records):,} of {data.n_total:,} |
-| classes | {len(manifest.classes):,} |
-| prompts | {len(manifest.prompts):,} |
-| draws | {recording.n_draws:,} |
-| backbone | {escape_markdown(backbone.name)}, {trained}, {escape_markdown(backbone.dtype)} |
-| strategy | {escape_markdown(strategy.name)} {escape_markdown(assignments(strategy.params))} |
-| scoring | {escape_markdown(assignments(scoring))} |
-| seed | {manifest.identity.seed} |
-| recorded | {escape_markdown(manifest.created)} |
-| errors | {_precision(manifest.identity.scoring.error_bits)} |
-| licence of the errors | {escape_markdown(licence or "not stated")} |
-
-| file | content |
-|---|---|
-| `errors/packed-*.parquet` | `sample_id`, `prompt` (index), `draw`, `timestep`, `error` (float32) |
-| `first_order/packed-*.parquet` | the same columns for first-order errors, if the run linearised |
-| `draws.parquet` | level, time and weight of each draw |
-| `samples.jsonl` | the run's decision on each image; `label` is the index of its class |
-| `manifest.json` | settings, identity, classes, prompts, versions |
-| `croissant.json` | the columns, for tools that read [Croissant](https://mlcommons.org/croissant) |
-
-No image is included. The images belong to the dataset, and its licence applies to them.
-"""
 
 
 def _precision(bits: int | None) -> str:
@@ -228,23 +209,6 @@ _TYPES = {
     "int32": "sc:Integer",
     "int64": "sc:Integer",
 }  # type in parquet → type in schema.org
-_CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "sc": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "dct": "http://purl.org/dc/terms/",
-    "conformsTo": "dct:conformsTo",
-    "recordSet": "cr:recordSet",
-    "field": "cr:field",
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "source": "cr:source",
-    "extract": "cr:extract",
-    "column": "cr:column",
-    "fileSet": "cr:fileSet",
-    "fileObject": "cr:fileObject",
-    "includes": "cr:includes",
-}
 
 
 def croissant(
@@ -254,34 +218,16 @@ def croissant(
 
     `errors` maps columns of `errors/*.parquet` to their types; `created` is in ISO 8601.
     """
-    files = {"@id": "errors-files"}
-    fields = [
+    content: dict[str, Any] = parse_json((files(__package__) / "croissant.json").read_bytes())
+    content |= {"name": name, "description": description, "datePublished": created}
+    content["recordSet"][0]["field"] = [
         {
             "@type": "cr:Field",
             "@id": f"errors/{column}",
             "name": column,
             "dataType": _TYPES[kind],
-            "source": {"fileSet": files, "extract": {"column": column}},
+            "source": {"fileSet": {"@id": "errors-files"}, "extract": {"column": column}},
         }
         for column, kind in errors.items()
     ]
-    content: dict[str, object] = {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": name,
-        "description": description,
-        "datePublished": created,
-        "distribution": [
-            {
-                "@type": "cr:FileSet",
-                **files,
-                "encodingFormat": "application/vnd.apache.parquet",
-                "includes": "errors/*.parquet",
-            }
-        ],
-        "recordSet": [
-            {"@type": "cr:RecordSet", "@id": "errors", "name": "errors", "field": fields}
-        ],
-    }
     return content | ({"license": f"https://spdx.org/licenses/{licence}"} if licence else {})

@@ -105,11 +105,7 @@ class EvalResults(Exporter):
         self._dataset, self._task = hub_dataset, task
 
     def write(self, run: RunView, folder: Path) -> None:
-        """Write the entry.
-
-        UserError if the run is incomplete, its dataset is not known to be on the Hub, or
-        huggingface_hub is too old.
-        """
+        """Write it (UserError: run incomplete, dataset not on the Hub, huggingface_hub too old)."""
         try:
             from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
         except ImportError:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.measuring import Metric, MetricInput
-from bench.contracts.problem import Floats
+from bench.contracts.strategy import Floats
 
 
 class _OneAgainstRest(Metric):
@@ -51,10 +51,7 @@ class _OneAgainstRest(Metric):
         """
 
     def influence(self, data: MetricInput) -> Floats:
-        """Return the mean of the classes' influence values.
-
-        Classes without images, or without images of other classes, are left out.
-        """
+        """Return the mean influence values of the classes that have some images but not all."""
         assert data.scores is not None
         masks = data.labels == np.arange(data.scores.shape[1])[:, None]
         columns = zip(masks, self.relative(data.scores).T, strict=True)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.contracts.measuring import Metric, MetricInput
-from bench.contracts.problem import Floats
+from bench.contracts.strategy import Floats
 
 CLASS_SEPARATOR = "|"  # between the true classes of one image
 

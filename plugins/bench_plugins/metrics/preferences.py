@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.measuring import Metric, MetricInput
-from bench.contracts.problem import Floats
+from bench.contracts.strategy import Floats
 
 
 class _Preference(Metric):

@@ -244,10 +244,7 @@ def first_stage_size(n_draws: int) -> int:
 
 
 def staged_order(bands: str, timesteps: Ints) -> Ints:
-    """Return int64 [N]: the draws of the schedule's first stage, then the others.
-
-    Within each stage, `bands` come first; see `order_by_bands`. `timesteps` [N] are ascending.
-    """
+    """Return int64 [N]: the schedule's first stage, then the others, each in `order_by_bands`."""
     first = sub_grid(first_stage_size(len(timesteps)), len(timesteps))
     others = np.setdiff1d(np.arange(len(timesteps)), first)
     parts = [part[order_by_bands(bands, timesteps[part])] for part in (first, others) if len(part)]

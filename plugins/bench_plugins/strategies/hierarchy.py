@@ -178,10 +178,7 @@ class Descent:
         return prompts, replace(self.problem, class_of_prompt=node_of_prompt, parents=None)
 
     def _drive(self, session: Session, prompts: Ints, max_draws: float = inf) -> Iterator[Evaluate]:
-        """Yield requests that drive another strategy's session until it ends or has `max_draws`.
-
-        The session's prompts are indices into `prompts`.
-        """
+        """Yield the requests of a session about `prompts`, until it ends or has `max_draws`."""
         seen = 0
         while isinstance(request := session.ask(), Evaluate) and seen < max_draws:
             seen += len(request.draws)

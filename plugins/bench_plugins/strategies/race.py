@@ -284,10 +284,7 @@ def deviation_of(statistics: Sequence[ImageStatistics], draw: int) -> float:
 
 
 def _subtract_winner(errors: Floats, problem: Problem) -> Floats:
-    """Return the differences of the rivals, float64 [C - 1, N], of weighted errors [P, N].
-
-    Each class is represented by its prompt with the lowest mean over all draws.
-    """
+    """Return the best prompt of each rival minus the winner, [C - 1, N], of errors [P, N]."""
     order = np.argsort(errors.mean(axis=1), kind="stable")
     _, first = np.unique(problem.class_of_prompt[order], return_index=True)
     best = errors[order[np.sort(first)]]

@@ -1,3 +1,5 @@
+"""`adaptive` equals the published algorithm, its costs and its rule for ties."""
+
 from __future__ import annotations
 
 import numpy as np

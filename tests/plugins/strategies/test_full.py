@@ -1,3 +1,5 @@
+"""`full-linearised` decides as `full` does."""
+
 from __future__ import annotations
 
 from dataclasses import replace

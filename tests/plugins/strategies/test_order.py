@@ -1,3 +1,5 @@
+"""Orders of draws are permutations whose beginnings are spread evenly."""
+
 from __future__ import annotations
 
 import numpy as np

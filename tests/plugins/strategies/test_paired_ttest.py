@@ -1,3 +1,5 @@
+"""`paired-ttest` equals the published algorithm with scipy's test."""
+
 from __future__ import annotations
 
 import numpy as np

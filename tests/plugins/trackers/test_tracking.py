@@ -11,33 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from helpers.command import bench
 
-from bench.discovery.loading import load_plugins
-from bench.errors import UserError
-from bench_plugins.trackers import _tracking
+from bench_plugins import trackers
 
 RUN = ("run", "digits", "--backbone", "majority", "--limit", "20")
-
-
-def test_nothing_listens_unless_it_is_asked_for() -> None:
-    code = "import bench_plugins.trackers as t; print(hasattr(t, 'run_started'))"
-    for variable, project, said in (
-        ("BENCH_TRACKIO", "", "False"),
-        ("BENCH_TRACKIO", "tests", "True"),
-        ("BENCH_WANDB", "tests", "True"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, variable: project},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.strip() == said
 
 
 def test_a_run_is_logged_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,12 +33,7 @@ def test_a_run_is_logged_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    manager = load_plugins().manager
-    manager.register(_tracking, name="the tracker")
-    try:
-        done = bench(*RUN, "--results", tmp_path / "r", "--json", BENCH_TRACKIO="my tests")
-    finally:
-        manager.unregister(_tracking)
+    done = bench(*RUN, "--results", tmp_path / "r", "--json", "--tracker", "trackio:my tests")
     assert done.code == 0 and "Warning" not in done.err, done.err
     (file,) = (tmp_path / "trackio").glob("*.db")
     with sqlite3.connect(file) as database:
@@ -73,22 +49,13 @@ def test_a_run_is_logged_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_interrupted_run_gets_no_images_of_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next one cannot be logged: trackio is not there any more."""
+    class Interrupted:
+        def score(self, record: object) -> None:
+            raise AssertionError("an image of another run")
 
-    class Tracked:
-        logged: ClassVar[list[object]] = []
-
-        def log(self, *values: object, **_: object) -> None:
-            self.logged.append(values)
-
-    monkeypatch.setattr(_tracking.TRACKERS[0], "tracked", Tracked())  # of a run that did not finish
-    monkeypatch.setitem(sys.modules, "trackio", None)
-    monkeypatch.setenv("BENCH_TRACKIO", "tests")
-    with pytest.raises(UserError, match="trackio is not installed"):
-        _tracking.run_started({}, 0, 1, 0)
-    _tracking.sample_scored({"prediction": 1, "label": 1, "evaluations": 9})
-    _tracking.run_finished({"metrics": {"accuracy": 1.0}, "cost": {}})
-    assert not Tracked.logged
+    monkeypatch.setattr(trackers, "LOGS", [Interrupted()])
+    trackers.run_started({"config": {}}, 0, 1, 0)
+    trackers.sample_scored({"prediction": 1, "label": 1, "evaluations": 9})
 
 
 def piped(file: Path) -> None:
@@ -128,7 +95,7 @@ def wandb_records(file: Path) -> Iterator[Any]:
 def test_a_run_is_logged_by_wandb_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     command = [sys.executable, "-m", "bench", *RUN, "--results", str(tmp_path / "r"), "--json"]
-    environment = {**os.environ, "BENCH_WANDB": "tests", "WANDB_DIR": str(tmp_path)}
+    environment = {**os.environ, "BENCH_TRACKER": "wandb:tests", "WANDB_DIR": str(tmp_path)}
     environment["https_proxy"] = "http://127.0.0.1:9"  # where nobody answers
     environment.pop("BENCH_LOAD_PLUGINS", None)  # tests leave the plugins of others out
     done = subprocess.run(
@@ -162,28 +129,25 @@ def test_a_damaged_project_costs_no_run(
 
     for module in (sqlite_storage, utils):
         monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio")
-    manager = load_plugins().manager
-    manager.register(_tracking, name="the tracker")
-    run = (*RUN, "--results", tmp_path / "r", "--fresh", "--json")
-    try:
-        whole = bench(*run, BENCH_TRACKIO="tests")
-        (file,) = (tmp_path / "trackio").glob("*.db")
-        DAMAGE[damage](file)
-        done = bench(*run, BENCH_TRACKIO="tests")
-    finally:
-        manager.unregister(_tracking)
+    run = (*RUN, "--results", tmp_path / "r", "--fresh", "--json", "--tracker", "trackio")
+    whole = bench(*run)
+    (file,) = (tmp_path / "trackio").glob("*.db")
+    DAMAGE[damage](file)
+    done = bench(*run)
     assert done.code == 0 and "Unexpected" not in done.err, done.err
     assert done.json["metrics"] == whole.json["metrics"]
 
 
-def test_the_extra_is_named_where_it_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("tracker", "said"),
+    [("trackio", "bench[trackio]"), ("wand", "--tracker: must be trackio or wandb")],
+)
+def test_a_tracker_that_cannot_log_is_refused_before_scoring(
+    tracker: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "trackio", None)
-    manager = load_plugins().manager
-    manager.register(_tracking, name="the tracker")
-    try:
-        done = bench(*RUN, "--results", tmp_path / "r", BENCH_TRACKIO="tests")
-    finally:
-        manager.unregister(_tracking)
-    assert done.code == 0 and "bench[trackio]" in done.err  # the run is made all the same
+    done = bench(*RUN, "--results", tmp_path / "r", "--tracker", tracker)
+    assert done.code == 2 and said in done.err and not (tmp_path / "r").exists()
+    study = tmp_path / "s.toml"
+    study.write_text('datasets = ["digits"]\nbackbones = ["majority"]')
+    assert bench("study", study, "--results", tmp_path / "r", "--tracker", tracker).code == 2

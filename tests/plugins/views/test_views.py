@@ -1,4 +1,4 @@
-"""The toolkit's own views."""
+"""The toolkit's views are a square's symmetries, and crops that lie inside the image."""
 
 from __future__ import annotations
 

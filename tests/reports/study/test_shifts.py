@@ -121,4 +121,4 @@ def test_a_reference_needs_shifts_and_accuracies(tmp_path: Path) -> None:
     none = bench("study", plain, "--show", "--reference", file)
     assert none.code == 2 and "its file must have `shifts`" in none.err
     early = bench("study", "any.toml", "--reference", file)
-    assert early.code == 2 and "--reference needs --show" in early.err
+    assert early.code == 2 and "--reference has no effect without --show" in early.err

@@ -51,7 +51,7 @@ def test_the_table_in_every_format_and_pivoted(tmp_path: Path) -> None:
     assert drawn.code == 0 and f"Wrote {tmp_path / 'f.svg'}" in drawn.err
     assert "digits/test" in (tmp_path / "f.svg").read_text()
     flat = bench("study", study, *results, "--show", "--value", "n")
-    assert flat.code == 2 and "--value needs --rows and --columns" in flat.err
+    assert flat.code == 2 and "--value has no effect without --rows" in flat.err
     wrong = bench("study", study, *results, "--show", "--rows", "sed", "--columns", "backbone")
     assert wrong.code == 2 and "'seed'" in wrong.err
 

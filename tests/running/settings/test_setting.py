@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import get_args
+
 import pytest
 from helpers.setting_values import PAIRS
 
@@ -12,16 +15,26 @@ from bench.running.settings import (
     RunConfig,
     changed,
     chapters,
+    check_mode,
     identity_settings,
     make_config,
 )
-from bench.running.settings.declaration import ALL, DeclaredSetting, help_of, option, setting_of
+from bench.running.settings.declaration import (
+    ALL,
+    DeclaredSetting,
+    Mode,
+    help_of,
+    option,
+    setting_of,
+)
 
 
 def test_declarations_name_settings_and_abilities_that_exist() -> None:
     for declared in SETTINGS.values():
         excluded = {name.partition("=")[0] for name in declared.excludes}
-        assert {*excluded, *filter(None, [declared.needs])} <= SETTINGS.keys()
+        fitting = inspect.signature(declared.fits).parameters if declared.fits else ()
+        named = {*excluded, *filter(None, [declared.needs]), *fitting}
+        assert named <= {*SETTINGS, *get_args(Mode)}
         assert declared.ability is None or hasattr(Strategy, declared.ability)
 
 
@@ -51,7 +64,9 @@ def test_a_guidance_of_one_is_the_prediction_itself() -> None:
     assert make_config({"dataset": "x", "guidance": 1.0}).guidance is None
 
 
-EXCLUSIONS = [(name, other) for name in SETTINGS for other in SETTINGS[name].excludes]
+DECLARED = [(name, other) for name in SETTINGS for other in SETTINGS[name].excludes]
+MODES = [(name, other) for name, other in DECLARED if other in get_args(Mode)]
+EXCLUSIONS = sorted({*DECLARED} - {*MODES})
 
 
 @pytest.mark.parametrize(("name", "other"), EXCLUSIONS)
@@ -61,3 +76,18 @@ def test_settings_that_exclude_each_other_are_refused(name: str, other: str) -> 
     for chosen in [value, f"{value}:4"] if value else [values[excluded]]:
         with pytest.raises(UserError, match=f"--{option(excluded)[2:]}.* exclude each other"):
             make_config({**values, excluded: chosen})
+
+
+@pytest.mark.parametrize(("name", "mode"), MODES)
+def test_a_mode_is_refused_with_the_settings_that_exclude_it(name: str, mode: Mode) -> None:
+    with pytest.raises(UserError, match=f"--a-mode and {option(name)} exclude each other"):
+        check_mode(make_config({"dataset": "x", name: PAIRS[name][1]}), mode, "--a-mode")
+    check_mode(make_config({"dataset": "x"}), mode, "--a-mode")
+
+
+@pytest.mark.parametrize("loss", ["l1", "huber", "norm"])
+def test_a_weighting_of_another_error_is_refused(loss: str) -> None:
+    settings = {"dataset": "x", "weighting": "snr", "loss": loss}
+    with pytest.raises(UserError, match=f"^--weighting: snr weights the x_0 error.*--loss {loss}"):
+        make_config(settings)
+    make_config({**settings, "space": "sample"})

@@ -117,5 +117,5 @@ def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> Non
     assert [cell.status for cell in state.cells] == ["complete"] * 3 + ["failed"] * 2
     shown = bench("study", study, "--results", tmp_path / "r", "--show", COLUMNS="80")
     assert shown.code == 0 and "Runs that failed" in shown.out
-    table, _, _ = shown.out.partition("\nNext:")  # a command is as long as its folder's name
+    table, _, _ = shown.out.partition("\nStudy file:")  # as long as the folder's name
     assert max(map(len, table.splitlines())) <= 80

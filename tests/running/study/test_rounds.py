@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.unsealed import write_unsealed
@@ -13,8 +12,7 @@ from helpers.unsealed import write_unsealed
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
-from bench.running.study.rounds import expected_images, next_round
-from bench.running.study.values import Entries
+from bench.running.study.rounds import next_round
 from bench.store.folder import read_manifest
 
 STOPPING = """
@@ -132,16 +130,12 @@ def test_seeds_are_one_method_and_a_failed_method_is_left_out(
     assert len(board["methods"]) == 3 and board["decided"]
 
 
-def test_the_first_round_is_the_pilot_and_the_plan_learns_from_it(
-    stopping: Path, tmp_path: Path
-) -> None:
+def test_the_first_round_is_the_pilot(stopping: Path, tmp_path: Path) -> None:
     results = ("--results", tmp_path / "r")
     plan = bench("study", stopping, *results, "--dry-run", "--json").json
-    assert plan["stop"] == {"least": 60, "most": 1080, "expected": None}
+    assert plan["stop"] == {"least": 60, "most": 1080}
     report = bench("study", stopping, *results, "--pilot", "--json").json
     assert report["standings"][0]["images"] == 20
-    plan = bench("study", stopping, *results, "--dry-run", "--json").json
-    assert 60 <= plan["stop"]["expected"] < 1080
     shown = bench("study", stopping, *results, "--dry-run").out
     assert "It stops when its question is answered" in shown
 
@@ -175,14 +169,6 @@ def test_a_growth_without_a_stop_is_refused(stopping: Path, tmp_path: Path) -> N
 
 def test_rounds_and_prefixes() -> None:
     assert [next_round(n, 1.5, 100) for n in (1, 20, 90)] == [2, 30, 100]
-
-
-def test_expected_images_lie_between_the_least_and_the_most() -> None:
-    rng = np.random.default_rng(0)
-    entries = Entries(name="x", stop="best", first_round=20, growth=2.0)
-    good, bad = (rng.random(60) < 0.9).astype(float), (rng.random(60) < 0.2).astype(float)
-    assert 40 <= expected_images({"good": good, "bad": bad}, 500, entries) < 100
-    assert expected_images({"good": good, "same": good}, 500, entries) == 1000
 
 
 def test_the_state_of_a_study_without_a_stop_is_as_before(stopping: Path, tmp_path: Path) -> None:

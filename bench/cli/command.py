@@ -1,0 +1,188 @@
+"""Declare a command: its options, its answer as JSON, its exit code, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from typing_extensions import override
+
+from bench.cli.output import print_json
+from bench.errors import GateError, UserError
+from bench.machine.offline import offline
+
+_UNSET = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # not set by the user
+_AS_JSON, _END = "bench.as_json", "bench.end"  # keys in a command's context
+
+
+class _AnsweredError(Exception):
+    """The answer of a command was printed as JSON, and nothing else is to be printed."""
+
+
+class Command(click.Command):
+    """A command of the toolkit, with `--json` unless `json` is False.
+
+    With `results` it has `--results`, and with `local` it uses no network. `needs` has options that
+    have no effect without another one, and `apart` those of which at most one can be set.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        json: bool = True,
+        results: bool = False,
+        local: bool = False,
+        needs: Mapping[str, str] | None = None,
+        apart: Sequence[str] = (),
+        **keywords: Any,
+    ) -> None:
+        super().__init__(*arguments, **keywords)
+        self.local, self.needs, self.apart = local, needs or {}, apart
+        if results:
+            results_option(self)
+        if json:
+            names, text = ("--json", "as_json"), "Print JSON on stdout."
+            self.params.append(
+                click.Option(names, is_flag=True, expose_value=False, callback=_note, help=text)
+            )
+
+    @override
+    def invoke(self, ctx: click.Context) -> int:
+        names = {
+            words: str(parameter.name) for parameter in self.params for words in parameter.opts
+        }
+
+        def is_set(words: str) -> bool:
+            value = ctx.params[names[words]]
+            return value is not None and value is not False
+
+        for words, needed in self.needs.items():
+            source = ctx.get_parameter_source(names[words])
+            if source is ParameterSource.COMMANDLINE and not is_set(needed):
+                raise UserError(f"{words} has no effect without {needed}.")
+        if len(chosen := list(filter(is_set, self.apart))) > 1:
+            raise UserError(f"{' and '.join(chosen)} cannot be combined.")
+        with offline() if self.local else nullcontext(), suppress(_AnsweredError):
+            super().invoke(ctx)
+        code, gate = ctx.meta.get(_END, (0, None))
+        if gate is not None:
+            raise gate
+        return int(code)
+
+
+command = partial(click.command, cls=Command)
+Decorator = Callable[[Any], Any]
+
+
+def _note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[_AS_JSON] = value
+
+
+def wants_json() -> bool:
+    """Return whether the command was called with `--json`."""
+    return bool(click.get_current_context().meta.get(_AS_JSON))
+
+
+def end_with_json(
+    value: Any, code: int = 0, gate: GateError | None = None, always: bool = False
+) -> None:
+    """State a command's answer and exit code; with `--json`, or `always`, print it and end.
+
+    A `gate` that failed is raised when the command ends.
+    """
+    context = click.get_current_context()
+    context.meta[_END] = code, gate
+    if always or wants_json():
+        print_json(value)
+        raise _AnsweredError
+
+
+def flag(name: str, help: str, into: str | None = None) -> Decorator:
+    """Return a decorator that adds an option without a value; `into` is its parameter."""
+    return click.option(name, *filter(None, [into]), is_flag=True, help=help)
+
+
+results_option = click.option(
+    "--results", default="results", envvar="BENCH_RESULTS", help="Folder of the stored runs."
+)
+tags_option = click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="Only runs with this tag; may be repeated: all must match.",
+)
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Only N recorded images: a stratified sample, the same every time.",
+)
+
+
+def set_option(help: str = "A parameter; repeat for more.", envvar: str | None = None) -> Decorator:
+    """Return `--set KEY=VALUE`, whose value is a dictionary."""
+    return click.option(
+        *("--set", "params"),
+        multiple=True,
+        metavar="KEY=VALUE",
+        envvar=envvar,
+        callback=_parse_assignments,
+        help=help,
+    )
+
+
+def options_of_user(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the user set, on the command line or in an environment variable."""
+    source = click.get_current_context().get_parameter_source
+    return {name: value for name, value in options.items() if source(name) not in _UNSET}
+
+
+def _parse_assignments(
+    ctx: click.Context, option: click.Parameter, assignments: Sequence[str]
+) -> dict[str, str]:
+    values = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {assignment!r}: expected KEY=VALUE, such as draws=100.")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def output_file(option: str, value: str, example: str) -> Path:
+    """Return the file that an option names, checked before any work is done.
+
+    UserError if it is a folder or a device, or its folder does not exist; `example` is a file name.
+    """
+    path = Path(value)
+    if path.is_dir():
+        message = f"expected a file, got a folder. For example: {path / example}"
+        raise UserError(f"{option} {value}: {message}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{option} {value}: expected a regular file, got a device or a pipe.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{option} {value}: there is no folder {path.absolute().parent}.")
+    return path
+
+
+def figure_file(option: str, value: str) -> Path:
+    """Return the file of an option such as `--plot`; UserError also if its format is unknown."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path = output_file(option, value, "plot.png")
+    suffixes = [f".{suffix}" for suffix in sorted(FigureCanvasBase.get_supported_filetypes())]
+    if path.suffix.lower() not in suffixes:
+        raise UserError(
+            f"{option} {value}: the name must end with the format: {', '.join(suffixes)}."
+        )
+    return path
+
+
+def parse_names(text: str | None) -> list[str]:
+    """Return the names of a comma-separated list."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -1,0 +1,72 @@
+"""The study that `bench run` means if it lists several datasets, backbones or strategies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.inputs.data import slugify
+from bench.machine.files import path_exists
+from bench.running.settings import Values, about, changed, make_config
+from bench.running.settings.declaration import option
+from bench.running.study.file import TABLE_AXES, DeclaredStudy, declare
+from bench.store.identity import digest
+from bench.store.studies import DECLARED, study_folder
+
+ONE_RUN = "is for one run: name one dataset, one backbone and one strategy."
+
+
+def lists_in(settings: Mapping[str, object]) -> dict[str, list[str]]:
+    """Return the datasets, backbones and strategies of which settings have a list.
+
+    A text is a list if it has a comma and is not the path of a file or folder.
+    """
+    lists = {}
+    for name in TABLE_AXES:
+        value = settings.get(name)
+        if isinstance(value, str) and "," in value and not path_exists(value):
+            value = [part for part in map(str.strip, value.split(",")) if part]
+        if isinstance(value, list):
+            if wrong := [part for part in value if not isinstance(part, str | os.PathLike)]:
+                kind = type(wrong[0]).__name__
+                raise UserError(f"{name}=[…]: expected names and paths, got {kind}(…).")
+            lists[name] = list(map(os.fspath, value))
+    return lists
+
+
+def declare_grid(settings: Values, lists: Mapping[str, list[str]]) -> DeclaredStudy:
+    """Return the study of all combinations of `lists`, with the text of its file.
+
+    The same settings are the same study, because its name ends with a digest of the file. Raises
+    UserError if a setting is invalid, or for one run only.
+    """
+    if empty := [name for name, values in lists.items() if not values]:
+        raise UserError(f"{empty[0]} is an empty list.")
+    config = make_config({**settings, **{name: values[0] for name, values in lists.items()}})
+    chosen = config.model_dump(mode="json", include={*changed(config)})
+    if alone := [name for name in about("one run") if name in chosen]:
+        raise UserError(f"{option(alone[0])} {ONE_RUN}")
+    machine = {name: chosen.pop(name) for name in about("machine") if name in chosen}
+    axes = {name: lists.get(name, [chosen[name]]) for name in TABLE_AXES if name in chosen}
+    # In a study's file, a list is an axis, and a list inside it is one value.
+    shared = {n: [v] if isinstance(v, list) else v for n, v in chosen.items() if n not in axes}
+    words = "-".join(slugify(value) for values in axes.values() for value in values)
+    words = re.sub("[^a-z0-9]+", "-", words)[:80].strip("-")
+    name = "-".join(filter(None, [words, digest({**axes, **shared})[:8]]))
+    entries = {"name": name, **axes, **shared}
+    text = "".join(f"{key} = {_in_toml(value)}\n" for key, value in entries.items())
+    file = study_folder(Path(config.results), name) / DECLARED
+    return declare(tomllib.loads(text), name, machine, {}, file=str(file), text=text)
+
+
+def _in_toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_in_toml(k)} = {_in_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_in_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,99 @@
+"""`bench run` with lists: the study file that it means, and what only one run can have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.command import bench
+
+import bench as toolkit
+from bench.errors import UserError
+from bench.running.settings import about, make_config
+from bench.running.settings.declaration import option
+from bench.running.study.file import read_study_file
+from bench.running.study.grid import declare_grid, lists_in
+from bench.store.studies import DECLARED, study_folder
+
+ONE_RUN = {
+    "shard": "1/2",
+    "again": "2",
+    "audit": "2",
+    "until": "width 0.05",
+    "fresh": None,
+    "min_accuracy": "0.5",
+}
+MODES = {"--slurm": "2", "--warm-up": None, "--sweep-only": None}
+ALONE = {**{option(name): value for name, value in ONE_RUN.items()}, **MODES}
+SETTINGS = {
+    "limit": 5,
+    "template": ["a {class}", 'a "quoted" {class} \\ ö\x7f'],
+    "note": "two\nlines",
+    "tag": ["a", "b"],
+    "seed": 3,
+    "weighting": "snr",
+    "levels": "100-700",
+    "guidance": 2.5,
+    "save_errors": True,
+    "offline": True,
+    "params": {"draws": "8", "first": 2},
+}
+
+
+def test_the_file_says_what_the_command_says(tmp_path: Path) -> None:
+    lists = {"dataset": ["digits"], "backbone": ["tiny-digits", "tiny-landuse"]}
+    declared = declare_grid({**SETTINGS, "results": str(tmp_path)}, lists)
+    alone = [
+        make_config({**SETTINGS, "results": str(tmp_path), "dataset": "digits", "backbone": name})
+        for name in lists["backbone"]
+    ]
+    assert [cell.config for cell in declared.cells] == alone
+    file = study_folder(tmp_path, declared.name) / DECLARED
+    assert declared.file == str(file)
+    file.parent.mkdir(parents=True)
+    file.write_text(declared.text, "utf-8")
+    again = read_study_file(file, {"results": str(tmp_path), "offline": True})
+    assert (again.name, again.cells) == (declared.name, declared.cells)
+    others = declare_grid({**SETTINGS, "seed": 4, "results": str(tmp_path)}, lists)
+    assert others.name != declared.name
+
+
+def test_lists_make_the_runs_of_a_study(tmp_path: Path) -> None:
+    grid = ("run", "digits", "--backbone", "random,majority", "--limit", 6, "--results", tmp_path)
+    planned = bench(*grid, "--dry-run", "--json")
+    assert planned.json["runs"] == 2 and not list(tmp_path.iterdir())
+    done = bench(*grid)
+    (file,) = tmp_path.glob(f"studies/digits-random-majority-*/{DECLARED}")
+    assert done.code == 0 and f"Study file: {file}" in done.out, done.err
+    assert "majority" in done.out and "random" in done.out
+    shown = bench("study", file, "--results", tmp_path, "--json").json
+    assert (shown["done"], shown["cells"]) == (2, 2)
+    study = toolkit.run(["digits"], ["random", "majority"], limit=6, results=tmp_path)
+    assert study.name == shown["name"] and len(study.runs) == 2
+    alone = bench(*grid[:2], "--backbone", "random", *grid[4:], "--json")
+    assert alone.json["resumed"] == "complete"
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_only_one_run_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    assert set(ONE_RUN) == set(about("one run"))
+    words = [word for word in (name, ALONE[name]) if word is not None]
+    done = bench("run", "digits,ucmerced", *words, "--results", tmp_path / "r")
+    assert done.code == 2 and f"{name} is for one run: name one dataset" in done.err, done.err
+    assert len(done.err.strip().splitlines()) == 1 and not (tmp_path / "r").exists()
+
+
+def test_a_path_with_a_comma_is_one_dataset(tmp_path: Path) -> None:
+    (tmp_path / "a,b").mkdir()
+    assert lists_in({"dataset": str(tmp_path / "a,b"), "backbone": "random"}) == {}
+    assert lists_in({"dataset": "a, b,", "strategy": "full,"}) == {
+        "dataset": ["a", "b"],
+        "strategy": ["full"],
+    }
+
+
+@pytest.mark.parametrize("backbone", [[], [object()]])
+def test_lists_in_python_have_names(backbone: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="backbone"):
+        toolkit.run("digits", backbone, results=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
