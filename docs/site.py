@@ -37,6 +37,7 @@ BROKEN = (
 )
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 TABLE_ROW = re.compile(r"^\|.*$", re.MULTILINE)
+OPTION = re.compile(r"(<pre.*?</pre>|<[^>]*>)|--[a-z][a-z-]*", re.DOTALL)  # tags are skipped
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]+)(#[^)]*)?\)")
 
 
@@ -63,6 +64,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for mark, made in MADE.items():
         text = text.replace(mark, made()) if mark in text else text
     return text
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keep options such as `--batch-size` on one line: browsers break a line at hyphens."""
+    return OPTION.sub(lambda match: match[1] or f'<span class="option">{match[0]}</span>', html)
 
 
 def relink(text: str, source: str, page: str, known: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,23 @@ if _missing := _declared - {plugin.name for plugin in find_plugins()}:
 # fewer cores than `os.cpu_count` says, and threads without a core wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options by which some cases of the matrices are drawn (`helpers.matrix`)."""
+    parser.addoption("--draw", type=int, help="run so many of the selected tests")
+    parser.addoption("--draw-seed", type=int, default=0, help="the seed by which they are drawn")
+
+
+@pytest.hookimpl(trylast=True)  # after `-m` and `-k` have selected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Draw the tests; every process of pytest-xdist draws the same ones."""
+    count = config.getoption("--draw")
+    if count is not None and count < len(items):
+        seeded = random.Random(config.getoption("--draw-seed"))
+        chosen = set(seeded.sample(range(len(items)), count))
+        config.hook.pytest_deselected(items=[t for n, t in enumerate(items) if n not in chosen])
+        items[:] = [test for number, test in enumerate(items) if number in chosen]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -85,7 +85,6 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/machine/cache.py": "the cache",
     "bench/machine/files.py": "the functions that all others call",
     "bench/machine/hub.py": "the Hub's cache",
-    "bench/reports/figures/pictures.py": "a figure in memory",
     "bench/reports/figures/svg.py": "a figure that the user names",
     "bench/reports/leaderboard/adding.py": "a copy of a run, which is moved to its place",
     "bench/reports/leaderboard/exports.py": "exported files",

@@ -17,8 +17,7 @@ from bench.cli.progress import count_images
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.reports.risk import risk_sentence
-from bench.reports.sentences import change_probability
+from bench.reports.sentences import change_probability, risk_sentence
 from bench.reports.terminal.tables import console, print_explained, print_rows
 from bench.running.classify import Answer, Classified, RankedClass, classify
 from bench.running.command import same_options

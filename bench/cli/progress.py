@@ -271,7 +271,7 @@ class StudyProgress(Progress):
             self.bar.stop()
         style, plain = None if step.finished else "yellow", not self.console.is_terminal
         self.console.print(step_line(step), style=style, soft_wrap=plain)
-        self.printed = time.perf_counter()
+        self.entered = self.printed = time.perf_counter()
 
 
 def show_progress(

@@ -35,7 +35,6 @@ from bench.recordings.sweep import (
     sweep,
 )
 from bench.reports.figures.cost import draw_cost, sweep_panels
-from bench.reports.figures.svg import save_figure
 from bench.reports.formats import assignments, percent_text
 from bench.reports.run_view import view_of
 from bench.reports.sentences import probability_sentence
@@ -146,7 +145,7 @@ def sweep_command(
         settings += [(name, {}) for name in names if name in others]
     rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
     if plot_path is not None:
-        save_figure(draw_cost(sweep_panels(rows)).figure(), plot_path)
+        draw_cost(sweep_panels(rows)).write(plot_path)
         say(f"Wrote {plot_path}", err=True)
     end_with_json([row.plain() for row in rows])
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]

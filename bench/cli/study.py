@@ -24,7 +24,7 @@ from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options, metric_options, names_of
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
-from bench.reports.figures.svg import Drawing, save_figure
+from bench.reports.figures.svg import Drawing
 from bench.reports.html import format_tables
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.figures import change_plot, corruption_plot, forest_plot
@@ -157,7 +157,7 @@ def study_command(
     metric_params = {name: value for name, value in params.items() if name in of_metric}
     report = study_report(folder, parse_names(over), metric, margin, metric_params, reference)
     for path, plot in plots:
-        save_figure(plot(report).figure(), path)
+        plot(report).write(path)
         say(f"Wrote {path}", err=True)
     end_with_json(report.plain(), code, always=table_format == "json")
     if rows is not None and columns is not None:

@@ -101,17 +101,11 @@ def check_alike(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Te
 
 
 def check_conditioning(tree: Tree, texts: Sequence[str]) -> Tree:
-    """Return a conditioning; a TreeError unless it is a tree with a finite row for each text."""
+    """Return a conditioning with a row for each text; a TreeError unless all rows are finite."""
     for path, leaf in leaves(tree).items():
-        where = f"The conditioning{f' {path!r}' if path else ''}"
-        if leaf.ndim == 0 or len(leaf) != len(texts):
-            raise TreeError(
-                f"{where} has shape {tuple(leaf.shape)}; its first axis must be the"
-                f" {len(texts)} prompts."
-            )
         if leaf.is_floating_point():
             finite = torch.isfinite(leaf).view(len(leaf), -1).all(dim=1)
             if not finite.all():
-                text = texts[int((~finite).nonzero()[0])]
-                raise TreeError(f"{where} of the prompt {text[:200]!r} is not finite.")
+                text, at = texts[int((~finite).nonzero()[0])], f" {path!r}" if path else ""
+                raise TreeError(f"The conditioning{at} of the prompt {text[:200]!r} is not finite.")
     return tree

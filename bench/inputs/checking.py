@@ -162,17 +162,14 @@ def _check_images(
 def _check_files(source: DataSource, report: DataReport) -> None:
     checksums = {} if source.data_dir is None else source.spec.checksums
     for name, checksum in checksums.items():
+        kind, _, declared = checksum.partition(":")
         try:
             file = regular_file(Path(str(source.data_dir)), name)
+            if file is not None and (digits := file_digest(file, kind)) != declared:
+                problem = f"{name} has the {kind} {digits}, but {declared} is declared"
+                report.add("checksum", None, problem)
         except UserError as error:
             report.add("checksum", None, str(error))
-            continue
-        if file is None:
-            continue
-        kind, _, declared = checksum.partition(":")
-        if (digits := file_digest(file, kind)) != declared:
-            problem = f"{name} has the {kind} {digits}, but {declared} is declared"
-            report.add("checksum", None, problem)
 
 
 def _join_some(names: Sequence[str]) -> str:

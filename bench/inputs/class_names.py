@@ -75,15 +75,13 @@ def name_classes(
     the data are WordNet ids or bare numbers. Raises UserError if the names are invalid (see
     `check_names`) or the file is (see `read_class_names`).
     """
+    names = tuple(spellings) if declared else convert_to_words(spellings)
     if file is not None:
-        names, remedy = read_class_names(file, spellings), ""
-    elif declared:
-        names, remedy = tuple(spellings), ""
+        names = read_class_names(file, spellings)
+    if file is not None or declared:
+        check_names(names, where, spellings)
     else:
-        names = convert_to_words(spellings)
-        remedy = ", or name both with --class-names FILE"
-    check_names(names, where, spellings, remedy)
-    if file is None and not declared:
+        check_names(names, where, spellings, ", or name both with --class-names FILE")
         _warn_of_codes(names, where)
     return ClassNames(names, tuple(spellings))
 

@@ -73,12 +73,10 @@ def find_source_files(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
     """
     if table is not rows.data.table:
         return ()  # the table has rows of it in another order
-    named = tuple(rows.info.download_checksums or ())
-    if named:
+    if named := tuple(rows.info.download_checksums or ()):
         return named
-    if type(rows.data).__name__ != "MemoryMappedTable":
-        return ()
-    return tuple(file["filename"] for file in rows.cache_files)
+    is_mapped = type(rows.data).__name__ == "MemoryMappedTable"
+    return tuple(file["filename"] for file in rows.cache_files) if is_mapped else ()
 
 
 def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:

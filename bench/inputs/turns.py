@@ -11,6 +11,7 @@ of levels, are only nearly balanced, because they overlap in too many ways.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,23 +41,23 @@ class _Assignment:
         seen = [member[:, turns == view].sum(axis=1) for view in range(n)]
         return cls(turns, member, np.stack(seen, axis=1))
 
-    def partner(self, block: Ints, view: int) -> Ints:
-        """Return the block's draw with this view, if any; the last block may lack it."""
-        return np.asarray(block[self.turns[block] == view])
+    def swap_if(
+        self, accepts: Callable[[Ints], bool] | None, block: Ints, draw: int, view: int
+    ) -> None:
+        """Give a draw this view, and its own view to the block's draw with this one, if any.
 
-    def change(self, draw: int, partner: Ints, view: int) -> Ints:
-        """Return by how much a swap changes each set's sum of squared counts, int64 [sets]."""
+        `accepts` is told how much each set's sum of squared counts changes, int64 [sets]; None
+        accepts any change.
+        """
+        partner, mine = block[self.turns[block] == view], self.turns[draw]
+        if mine == view:
+            return
         moved = self.membership[:, draw] - self.membership[:, partner].sum(axis=1)
-        mine = self.counts[:, self.turns[draw]]
-        return np.asarray(2 * moved * (self.counts[:, view] - mine + moved))
-
-    def swap(self, draw: int, partner: Ints, view: int) -> None:
-        """Exchange the views of `draw` and `partner`; the draw gets `view`."""
-        moved = self.membership[:, draw] - self.membership[:, partner].sum(axis=1)
-        mine = self.turns[draw]
-        self.counts[:, mine] -= moved
-        self.counts[:, view] += moved
-        self.turns[partner], self.turns[draw] = mine, view
+        change = 2 * moved * (self.counts[:, view] - self.counts[:, mine] + moved)
+        if accepts is None or accepts(change):
+            self.counts[:, mine] -= moved
+            self.counts[:, view] += moved
+            self.turns[partner], self.turns[draw] = mine, view
 
     @property
     def unbalanced(self) -> int:
@@ -122,29 +123,29 @@ def _balance(deal: _Assignment, blocks: list[Ints], attempt: int) -> _Assignment
         # Raw numbers, because numpy's distributions may change between its versions.
         for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)).tolist(), strict=True):
             draw, view = int(block[raw[0] % len(block)]), raw[1] % n
-            partner = deal.partner(block, view)
-            if draw in partner:
-                continue
-            if raw[2] < UPHILL or deal.change(draw, partner, view).sum() <= 0:
-                deal.swap(draw, partner, view)
+            deal.swap_if(None if raw[2] < UPHILL else _is_no_worse, block, draw, view)
         if not deal.unbalanced:
             break
     return deal
+
+
+def _is_no_worse(change: Ints) -> bool:
+    return bool(change.sum() <= 0)
 
 
 def _improve_balance(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
     """Make swaps that bring the other sets closer to balance without unbalancing the exact ones."""
     deal, steps = _Assignment.of(turns, np.concatenate([exact, close]), n), 0
     weights = _set_weights(close)
+
+    def improves(change: Ints) -> bool:
+        others = change[len(exact) :] @ weights
+        return _is_no_worse(change[: len(exact)]) and bool(others < -MIN_GAIN)
+
     for block in blocks:
         for draw in map(int, block):
             for view in range(n):
                 if (steps := steps + 1) > MAX_SWAPS:
                     return turns
-                partner = deal.partner(block, view)
-                if draw in partner:
-                    continue
-                change = deal.change(draw, partner, view)
-                if change[: len(exact)].sum() <= 0 and change[len(exact) :] @ weights < -MIN_GAIN:
-                    deal.swap(draw, partner, view)
+                deal.swap_if(improves, block, draw, view)
     return turns

@@ -1,12 +1,19 @@
-"""The table of a run's classes."""
+"""The tables of a run's classes: precision and recall, and which are taken for which."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from bench.reports.facts import Column, Fact
+import numpy as np
+
+from bench.contracts.strategy import Floats, Ints
+from bench.reports.facts import Column, Fact, Unit
 from bench.reports.text import Table, make_table
-from bench.stats.metrics import ClassFigures
+from bench.stats.metrics import ClassFigures, Confusions, confusions_of
+from bench.store.decisions import Decisions
+
+MOST_CONFUSED = 40  # classes that are shown where there are more than fit
 
 
 def class_table(classes: Sequence[ClassFigures], bars: bool = False) -> Table:
@@ -22,3 +29,54 @@ def class_table(classes: Sequence[ClassFigures], bars: bool = False) -> Table:
     if bars:
         columns.insert(5, Column("", lambda c: Fact("", c.recall, "bar", c.recall_ci95), "bar"))
     return make_table("Classes", columns, classes, optional=("predicted", "F1, %"))
+
+
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """The confusion matrix of some classes; rows are true classes, columns predicted ones."""
+
+    names: list[str]
+    counts: Ints  # number of images, int64 [C, C]
+    shares: Floats  # the same as shares of all images of the true class, float64 [C, C]
+
+    @property
+    def table(self) -> Table:
+        """The matrix as a table; cells without images are empty."""
+
+        def cell(row: int, column: int) -> Fact:
+            unit: Unit = "hit" if row == column else "miss"
+            share = float(self.shares[row, column])
+            return Fact("", int(self.counts[row, column]), unit, share=share)
+
+        rows = [
+            [name, *(cell(row, column) if n else "" for column, n in enumerate(counts))]
+            for row, (name, counts) in enumerate(zip(self.names, self.counts.tolist(), strict=True))
+        ]
+        return Table("Confusion matrix", ["", *self.names], rows, frozenset(self.names))
+
+
+def confusion_matrix(
+    decided: Decisions, classes: Sequence[str], most: int = MOST_CONFUSED
+) -> ConfusionMatrix:
+    """Return the matrix of all classes; of more than `most`, that of the most confused ones."""
+    confusions, n = confusions_of(decided), len(classes)
+    shown = np.arange(n) if n <= most else most_confused_classes(confusions, n)
+    counts = confusions.square(shown)
+    totals = confusions.totals(n)[shown, None].clip(min=1)
+    return ConfusionMatrix([classes[index] for index in shown], counts, counts / totals)
+
+
+def most_confused_classes(
+    confusions: Confusions, n_classes: int, most: int = MOST_CONFUSED
+) -> Ints:
+    """Return the labels of the most confused classes, sorted, int64 [≤ most].
+
+    Confusions are taken in order of decreasing frequency until `most` classes are collected. If
+    there are too few mistakes, the first classes of the dataset fill up.
+    """
+    wrong = np.flatnonzero(confusions.true != confusions.predicted)
+    # Each adds a class or two.
+    worst = wrong[np.argsort(-confusions.counts[wrong], kind="stable")[:most]]
+    classes = np.stack([confusions.true[worst], confusions.predicted[worst]], axis=1).ravel()
+    chosen = dict.fromkeys([*classes.tolist(), *range(n_classes)])
+    return np.sort(np.fromiter(chosen, np.int64)[:most])

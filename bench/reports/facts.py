@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # so that listings, which import this module, load neither nu
 # fmt: off
 Unit = Literal[
     "text", "share", "points", "number", "difference", "count", "cost", "passes", "ratio", "rank",
-    "p", "bar",
+    "p", "bar", "hit", "miss",
 ]
 # fmt: on
 Interval = tuple[float, float]
@@ -43,6 +43,8 @@ FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
     "rank": lambda value, _: "–".join(map(str, dict.fromkeys(value))),
     "p": lambda value, _: f"{value:.2g}",
     "bar": lambda value, _: "",  # drawn on pages alone
+    "hit": lambda value, _: str(value),  # cells of a confusion matrix
+    "miss": lambda value, _: str(value),
 }
 IN_LABEL: dict[Unit, str] = {"share": ", %", "points": ", points"}  # units that labels name
 
@@ -58,7 +60,8 @@ class Fact:
     note: str = ""  # what else is to be said of the value
     link: str = ""  # address to which a page links the value
     marks: Mapping[str, str] = field(default_factory=dict)  # kind → text of marks on a page
-    progress: float | None = None  # share that is done, which a page draws; None: all
+    share: float | None = None  # share that a page draws: what is done, or a colour; None: none
+    strong: bool = False  # emphasized on a page
     command: str = ""  # command that a page shows on request
 
     @property

@@ -24,7 +24,7 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["prose"] = prose_html
+    templates.filters |= {"prose": prose_html, "whole": keep_interval}
     templates.globals |= {
         "comparison_facts": comparison_facts,
         "comparison_tables": comparison_tables,
@@ -49,6 +49,12 @@ def _escape_controls(value: object) -> object:
 def prose_html(text: object) -> Markup:
     """Return a sentence as HTML, with what stands in backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape_html(text)))
+
+
+def keep_interval(text: str) -> Markup:
+    """Return a value as HTML whose interval, in parentheses, is not broken into lines."""
+    value, space, interval = escape_html(text).partition(" (")
+    return Markup(f'{value} <span class="whole">({interval}</span>' if space else value)
 
 
 def make_plain_table(head: list[str], rows: Sequence[Sequence[str | int]], *right: str) -> Table:

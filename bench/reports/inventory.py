@@ -52,7 +52,7 @@ def images_fact(row: InventoryRow) -> Fact:
     of = row.n_total if row.is_subset else total
     text = f"{n:,}" + f" of {of:,}" * (n != of) + " so far" * (row.status == INCOMPLETE)
     text += f", {row.failed_samples:,} failed" if row.failed_samples else ""
-    return Fact("images", text, progress=n / total if n < total else None)
+    return Fact("images", text, share=n / total if n < total else None)
 
 
 class RecordingRow(BaseModel):

@@ -11,11 +11,10 @@ from bench.errors import UserError, images_failed
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
 from bench.reports.html import html_part
-from bench.reports.run_view import RunView, view_of
-from bench.reports.samples import SAMPLE_COLUMNS, sample_rows
+from bench.reports.run_view import SAMPLE_COLUMNS, RunView, view_of
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.figures import forest_plot
-from bench.reports.study.rows import StudyRow
+from bench.reports.study.methods import StudyRow
 from bench.reports.study.tables import study_tables
 from bench.reports.text import Table, escape_html
 from bench.running.classify import Answer
@@ -69,9 +68,7 @@ class RunResult(Fields):
         """One row per image: sample_id, label, prediction (class names), correct, margin, …."""
         import pandas as pd
 
-        return pd.DataFrame(
-            list(sample_rows(self.folder, self._finished.manifest)), columns=list(SAMPLE_COLUMNS)
-        )
+        return pd.DataFrame(list(self._view.samples), columns=list(SAMPLE_COLUMNS))
 
     def to_pandas(self) -> DataFrame:
         """Return `samples`."""
@@ -110,17 +107,18 @@ class RunResult(Fields):
 
     def confusion_figure(self) -> Figure:
         """Draw the confusion matrix."""
-        from bench.reports.figures.pictures import confusion_figure
+        from bench.reports.figures.pictures import draw_confusion
 
         decided = read_decisions(self.folder, self.manifest)
-        return confusion_figure(decided, self.manifest, self.summary)
+        return draw_confusion(decided, self.manifest, self.summary).figure()
 
     def examples_figure(self) -> Figure:
         """Draw images with their classes; UserError if the data is not on this machine."""
-        from bench.reports.figures.pictures import examples_figure
+        from bench.reports.figures.pictures import draw_examples
 
         decided = read_decisions(self.folder, self.manifest, top=True)
-        return examples_figure(decided, self.manifest, self._data() if self._data else None)
+        split = self._data() if self._data else None
+        return draw_examples(decided, self.manifest, split).figure()
 
     @property
     def _view(self) -> RunView:
@@ -157,7 +155,7 @@ class ComparisonResult(Comparison):
 
     def _repr_html_(self) -> str:
         rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
-        return html_part(Table("B less A", ["fact", "value"], rows, below=self.warnings))
+        return html_part(Table("B − A", ["fact", "value"], rows, below=self.warnings))
 
 
 class AnswerList(list[Answer]):

@@ -30,13 +30,13 @@ from bench.store.columns import (
 )
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
+from bench.store.folder import requested_records
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_out
 from bench.store.summary import Again, Summary, read_again, read_swept
 
 if TYPE_CHECKING:
     from bench.recordings.recording import Recording
-    from bench.reports.sentences import Opening
     from bench.running.execute import Finished
 
 # Fields of an identity that are fields of a row, or that one of them implies.
@@ -48,6 +48,26 @@ IN_FIELDS = {
         *("learned_from", "candidates", "replayed", "calibrated"),
     ),
 }
+
+SampleRow = dict[str, Any]
+"""One decided image, by column. If it failed, `prediction` is None and `error` is its message."""
+
+SAMPLE_COLUMNS = {
+    "sample_id": "string",
+    "label": "string",
+    "prediction": "string",
+    "correct": "bool",
+    "score": "double",
+    "margin": "double",
+    "margin_stderr": "double",
+    # The `confidence` of the record. It is None for strategies that choose when to stop: they stop
+    # when the margin is large, which biases it.
+    "stability": "double",
+    "evaluations": "int64",
+    "seconds": "double",
+    "error": "string",
+}
+"""Column of `RunView.samples` → its Arrow type."""
 
 
 @dataclass(frozen=True)
@@ -130,14 +150,6 @@ class RunView:
         from bench.recordings.recording import open_recording
 
         return open_recording(self.path)
-
-    @cached_property
-    def opening(self) -> Opening:
-        """Sentences about the run for readers who do not know the toolkit's terms."""
-        from bench.reports.sentences import make_opening
-
-        stored = (self.manifest, self.summary, self.decided)
-        return make_opening(*stored, self.again, self.audit, self.questions)
 
     @cached_property
     def scores(self) -> list[Fact]:
@@ -248,6 +260,26 @@ class RunView:
         if settings.get("noise") == f"seed {identity.seed}":  # shown as `seed`
             del settings["noise"]
         return {**settings, **dict([self.label] if self.label else [])}
+
+    @property
+    def samples(self) -> Iterator[SampleRow]:
+        """The rows of the decided images, in the order of the manifest's samples."""
+        from bench.running.second import strategy_of
+
+        manifest, strategy = self.manifest, strategy_of(self.manifest)
+        classes, has_errors = manifest.classes, manifest.margin_errors_known
+        unbiased = has_errors and strategy is not None and strategy.same_draws
+        for record in requested_records(self.path, manifest):
+            prediction = record["prediction"]
+            row = {
+                **record,
+                "label": classes[record["label"]],
+                "prediction": None if prediction is None else classes[prediction],
+                "correct": prediction == record["label"],
+                "margin_stderr": record["margin_stderr"] if has_errors else None,
+                "stability": record["confidence"] if unbiased else None,
+            }
+            yield {name: row[name] for name in SAMPLE_COLUMNS}
 
     def measure(
         self,

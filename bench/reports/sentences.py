@@ -1,8 +1,7 @@
-"""Describe a run in sentences: its question, accuracy, and repeatability with other noise."""
+"""Describe a run in sentences: its question, accuracy, repeatability, audit and stated risk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.engine.asking import CheckedStrategy
 from bench.reports.formats import percent_text
+from bench.reports.run_view import RunView
 from bench.running.classify import Answer
 from bench.running.second import strategy_of
 from bench.stats.agreement import (
@@ -20,9 +20,10 @@ from bench.stats.agreement import (
     repeatability,
 )
 from bench.stats.probability import Probability
+from bench.stats.risk import keeps, most_differing
 from bench.store.decisions import Decisions
-from bench.store.documents import Manifest
-from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer
+from bench.store.documents import Manifest, Sweep
+from bench.store.identity import CalibratedOn
 from bench.store.summary import Again, Summary
 
 
@@ -38,40 +39,29 @@ class Opening:
         return f"{self.question} {self.accuracy} {self.certainty}"
 
 
-def make_opening(
-    manifest: Manifest,
-    summary: Summary,
-    decided: Decisions,
-    again: Again | None = None,
-    audit: Audit | None = None,
-    questions: Sequence[AskedQuestion] = (),
-) -> Opening:
-    """Return the sentences about a run so far; answers to `questions` follow the accuracy."""
-    answers = [question.answer for question in questions if question.answer]
+def make_opening(run: RunView) -> Opening:
+    """Return the sentences about a run so far; answers to its questions follow the accuracy."""
+    answers = [question.answer.sentence for question in run.questions if question.answer]
     parts = (
-        _interval(manifest, summary, ending_answer(questions, len(decided))),
-        noise_sentence(manifest, decided, again),
-        audit and audit_sentence(audit),
+        _interval(run),
+        noise_sentence(run.manifest, run.decided, run.again),
+        run.audit and audit_sentence(run.audit),
     )
     certainty = " ".join(part for part in parts if part)
-    accuracy = " ".join([_accuracy(summary, decided), *(answer.sentence for answer in answers)])
-    return Opening(_question(manifest, len(decided)), accuracy, certainty)
+    return Opening(_question(run.manifest, run.n), " ".join([_accuracy(run), *answers]), certainty)
 
 
 def _question(manifest: Manifest, n: int) -> str:
-    dataset, control = manifest.dataset, manifest.identity.control
-    if manifest.items is None:
-        question = f"Which of {len(manifest.classes):,} classes does each image show?"
-        things = "image" if n == 1 else "images"
-    else:
-        question = "Which of its texts fits each image?"
-        things = "item" if n == 1 else "items"
-    blind = f", with the images destroyed ({control})" if control else ""
-    corrupt = manifest.identity.corrupt
-    blind += f", with the images corrupted ({corrupt})" if corrupt else ""
+    dataset, identity = manifest.dataset, manifest.identity
+    question, image = f"Which of {len(manifest.classes):,} classes does each image show?", "image"
+    if manifest.items is not None:
+        question, image = "Which of its texts fits each image?", "item"
+    counted, were = f"{n:,} {image}{'s' * (n != 1)}", "was" if n == 1 else "were"
+    blind = f", with the images destroyed ({identity.control})" if identity.control else ""
+    blind += f", with the images corrupted ({identity.corrupt})" if identity.corrupt else ""
     return (
-        f"{question} {n:,} {things} of {dataset.name}/{dataset.split} {'was' if n == 1 else 'were'}"
-        f" put to {manifest.backbone.name}, {_trained(manifest.backbone.trained_on)}{blind}."
+        f"{question} {counted} of {dataset.name}/{dataset.split} {were} put to"
+        f" {manifest.backbone.name}, {_trained(manifest.backbone.trained_on)}{blind}."
     )
 
 
@@ -85,18 +75,17 @@ def _trained(trained_on: str | None) -> str:
     return f"a model that was trained on {trained_on}"
 
 
-def _accuracy(summary: Summary, decided: Decisions) -> str:
-    right, n = int(decided.correct.sum()), len(decided)
-    chance = summary.metrics.chance
+def _accuracy(run: RunView) -> str:
+    right, chance = int(run.decided.correct.sum()), run.summary.metrics.chance
     guessing = "" if chance is None else f"; guessing would be right for {percent_text(chance)} %"
-    return f"It was right for {right:,} of {n:,} ({percent_text(right / n)} %){guessing}."
+    return f"It was right for {right:,} of {run.n:,} ({percent_text(right / run.n)} %){guessing}."
 
 
-def _interval(manifest: Manifest, summary: Summary, stopped: QuestionAnswer | None) -> str:
+def _interval(run: RunView) -> str:
     """Return the sentence with the interval, anytime-valid if a question ended the run."""
-    low, high = stopped.interval if stopped else summary.metrics.accuracy_ci95
-    valid = ", valid although the result ended the run" if stopped else ""
-    held = "this noise and these prompts" if manifest.on_draws else "these prompts"
+    low, high = run.stop.interval if run.stop else run.summary.metrics.accuracy_ci95
+    valid = ", valid although the result ended the run" if run.stop else ""
+    held = "this noise and these prompts" if run.manifest.on_draws else "these prompts"
     return (
         f"Of all images of this kind, with {held}, it would be right for {percent_text(low)} to"
         f" {percent_text(high)} % (95 % interval{valid})."
@@ -142,12 +131,8 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
     strategy = strategy_of(manifest)
     level = None if strategy is None else strategy.level
     how = HOW if manifest.replayed_from is None else ""
-    if level is None:
-        return f"How many answers other random noise would change is not known{how}."
-    return (
-        f"Each answer was decided at level {level:g}; how many other random noise would change is"
-        f" not known{how}."
-    )
+    unknown = f"How many answers would change with other random noise is not known{how}."
+    return unknown if level is None else f"Each answer was decided at level {level:g}. {unknown}"
 
 
 def audit_sentence(audit: Audit) -> str:
@@ -220,3 +205,80 @@ def probability_sentence(skill: Probability) -> str:
         f" {low:.3f}–{high:.3f}; exact probabilities would show {skill.ece_if_calibrated:.3f} on"
         f" {skill.n:,} images)."
     )
+
+
+def risk_warning(audit: Audit | None, stated: CalibratedOn | None) -> str | None:
+    """Return a warning if an audit contradicts or does not confirm the stated risk, else None."""
+    if audit is None or stated is None or stated.risk >= 1 - audit.agreement_ci95[0]:
+        return None
+    low, high = (f"{100 * (1 - end):.1f}" for end in audit.agreement_ci95[::-1])
+    risk = f"the stated risk of {100 * stated.risk:g} %"
+    if audit.contradicts(stated.risk):
+        return f"The audit contradicts {risk}: {low} to {high} % of the decisions differ."
+    return f"The audit does not show {risk} yet: up to {high} % of the decisions may differ."
+
+
+def risk_sentence(
+    stated: CalibratedOn | None, sweep: Sweep | None = None, summary: Summary | None = None
+) -> str:
+    """Return the promise of a run with a stated risk, or "" if none was stated.
+
+    The `sweep` is of images of the run itself, if such were swept for the calibration. The
+    `summary` is that of the run, for the cost of the images that were not swept.
+    """
+    if stated is None:
+        return ""
+    if sweep is not None and stated.of is not None:
+        return _risk_of_split(stated, stated.of, sweep, summary)
+    return (
+        f"Stated risk: at most {100 * stated.risk:g} % of the decisions differ from those of the"
+        f" full sweep. The parameters were chosen on {stated.images:,} other images"
+        f" ({stated.split}, {stated.run_id}), where {stated.disagreements} differed. With"
+        f" probability {100 * stated.level:g} % over the choice of these images, the risk is kept"
+        " on average over images drawn as they were. It is no promise for a single image or class."
+    )
+
+
+def _risk_of_split(stated: CalibratedOn, n: int, sweep: Sweep, summary: Summary | None) -> str:
+    share, swept = f"{100 * stated.risk:g} %", stated.images
+    differ = f"{stated.disagreements:,} of them"
+    passed = keeps(stated.disagreements, swept, stated.risk, stated.level, n)
+    drawn = (
+        f"Stated risk {share}: {swept:,} of the split's {n:,} images, drawn uniformly, were swept"
+        f" ({sweep.evaluation_equivalents_per_image * swept:,.0f} evaluation equivalents,"
+        f" {stated.run_id})"
+    )
+    if passed:
+        text = (
+            f"{drawn}; these parameters decide {differ} otherwise. So, with probability"
+            f" {100 * stated.level:g} % over the draw, at most {most_differing(stated.risk, n):,}"
+            f" of the {n:,} decisions differ from those of the full sweep on the same draws. It is"
+            " no promise for a single image or class."
+        )
+    else:
+        text = (
+            f"{drawn}; even the safest parameters decide {differ} otherwise. So no race keeps the"
+            " risk, and the strategy that was chosen beforehand (--risk-else) decided the others."
+        )
+    if summary is not None:
+        by_sweep = summary.decided_by.sweep if summary.decided_by else 0
+        images = summary.dataset.n_samples
+        cost = summary.cost.equivalents_per_image * images
+        cost -= sweep.evaluation_equivalents_per_image * by_sweep
+        if others := images - by_sweep:
+            text += f" The other {others:,} images took {cost / others:,.1f} each."
+    return f"{text} {_other_risks(stated, sweep)}"
+
+
+def _other_risks(stated: CalibratedOn, sweep: Sweep) -> str:
+    others = []
+    for choice in sweep.choices:
+        cost = choice.evaluation_equivalents_per_image
+        if choice.risk == stated.risk:
+            continue
+        if choice.params is None or cost is None:
+            others.append(f"{choice.risk:g} needs {choice.images_needed or 0:,} swept images")
+        else:
+            params = " ".join(f"{name}={value:g}" for name, value in choice.params.items())
+            others.append(f"{choice.risk:g} allows {params}, at {cost:,.1f} per image")
+    return f"On the same images a risk of {'; '.join(others)}."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import takewhile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,11 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
         return (exact + low) / total, (exact + high) / total
 
     same = sum(answers[name] == swept[name]["prediction"] for name in counted)
-    audit = Audit(
+    tie, tied = manifest.strategy.params.get("tie"), dict[str, Any]()
+    if isinstance(tie, int | float) and tie:
+        close = sum(line["regret"] is not None and line["regret"] <= tie for line in lines)
+        tied = {"tie": tie, "same_or_tied": close, "same_or_tied_ci95": shares(close)}
+    return Audit(
         of=total,
         exact=exact,
         images=n,
@@ -75,13 +80,8 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
         evaluations=sum(line["evaluations"] for line in lines),
         evaluation_equivalents=round(sum(line["equivalents"] for line in lines), 2),
         seconds=round(sum(line["seconds"] for line in lines), 4),
+        **tied,
     )
-    tie = manifest.strategy.params.get("tie")
-    if not isinstance(tie, int | float) or not tie:
-        return audit
-    close = sum(line["regret"] is not None and line["regret"] <= tie for line in lines)
-    update = {"tie": tie, "same_or_tied": close, "same_or_tied_ci95": shares(close)}
-    return audit.model_copy(update=update)
 
 
 def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> NDArray[np.bool_]:

@@ -126,12 +126,10 @@ def paired_test(right_a: Bools, right_b: Bools) -> Paired:
 
 def _paired_tests(groups: Ints, right_a: Bools, right_b: Bools) -> list[Paired]:
     """Return `paired_test` of each group that has samples; `groups` is int64 [n], from 0 on."""
-    n, hits_a, hits_b, wins, losses = (
-        np.bincount(groups, weights=chosen)
-        for chosen in (None, right_a, right_b, right_b & ~right_a, right_a & ~right_b)
-    )
-    columns = (n, hits_a, hits_b, wins, losses)
-    n, hits_a, hits_b, wins, losses = (x[n > 0].astype(np.int64) for x in columns)
+    chosen = (None, right_a, right_b, right_b & ~right_a, right_a & ~right_b)
+    columns = np.stack([np.bincount(groups, weights=images) for images in chosen])
+    counts = columns[:, columns[0] > 0].astype(np.int64)
+    n, _, _, wins, losses = counts
     ends = np.stack(difference_interval(wins, losses, n), axis=1).tolist()
     return [
         Paired(
@@ -144,10 +142,8 @@ def _paired_tests(groups: Ints, right_a: Bools, right_b: Bools) -> list[Paired]:
             losses=lost,
             ties=size - won - lost,
         )
-        for interval, size, of_a, of_b, won, lost, p in zip(
-            ends,
-            *(x.tolist() for x in (n, hits_a, hits_b, wins, losses, mcnemar(wins, losses))),
-            strict=True,
+        for interval, p, (size, of_a, of_b, won, lost) in zip(
+            ends, mcnemar(wins, losses).tolist(), counts.T.tolist(), strict=True
         )
     ]
 

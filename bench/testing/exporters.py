@@ -21,11 +21,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 class ExporterContract:
-    """Tests of an exporter; subclass it and define `make`.
-
-    Attributes:
-        several: `several` of the exporter's spec.
-    """
+    """Tests of an exporter; subclass it and define `make`. `several` is as in its spec."""
 
     several = False
 

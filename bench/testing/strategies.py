@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, zip_longest
 from typing import Any
 
 import numpy as np
@@ -71,19 +72,26 @@ def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> T
     Requests and the outcome are validated as in a run. A linearisation is answered with the errors
     of all prompts. The arrays of `problem` are made read-only.
     """
+    *_, decision = _turns(strategy, errors, problem)
+    return decision
+
+
+def _turns(strategy: object, errors: NDArray[np.float32], problem: Problem) -> Iterator[Told]:
+    """Yield the same object before the first request and after each reply; see `decide`."""
     checked = CheckedStrategy(strategy, "the strategy")
     for array in (problem.class_of_prompt, problem.timesteps, problem.weights):
         array.setflags(write=False)
     interview = Interview(Sample("made", 0, {}), checked, problem)
-    requests = np.zeros(errors.shape, np.int64)
+    decision = Told(interview.decided, np.zeros(errors.shape, np.int64))
+    yield decision
     while (request := interview.ask()) is not None:
         if isinstance(request, Evaluate):
             block = np.ix_(request.prompts, request.draws)
-            requests[block] += 1
+            decision.asked[block] += 1
             interview.tell(request, errors[block])
         else:
             interview.tell(request, errors[:, request.draws], problem.linearisation_cost)
-    return Told(interview.decided, requests)
+        yield decision
 
 
 class StrategyContract:
@@ -147,22 +155,12 @@ class StrategyContract:
         assert np.array_equal(first.asked, again.asked)
         assert np.array_equal(first.outcome.ranking, again.outcome.ranking)
         np.testing.assert_array_equal(first.outcome.scores, again.outcome.scores)
-        sessions = [
-            Interview(Sample(str(i), 0, {}), CheckedStrategy(strategy, "s"), made_problem(e))
-            for i, e in enumerate(errors)
-        ]
-        waiting = True
-        while waiting:
-            waiting = False
-            for interview, table in zip(sessions, errors, strict=True):
-                if (request := interview.ask()) is not None:
-                    waiting = True
-                    assert isinstance(request, Evaluate)
-                    interview.tell(request, table[np.ix_(request.prompts, request.draws)])
-        for interview, alone in zip(sessions, (first, other), strict=True):
-            outcome = interview.decided.outcome
-            assert outcome is not None, interview.decided.error
-            np.testing.assert_array_equal(outcome.ranking, alone.outcome.ranking)
+        sessions = [_turns(strategy, e, made_problem(e)) for e in errors]
+        together = [next(session) for session in sessions]
+        for _ in zip_longest(*sessions):  # a request of each in turn
+            pass
+        for decision, alone in zip(together, (first, other), strict=True):
+            np.testing.assert_array_equal(decision.outcome.ranking, alone.outcome.ranking)
 
     @pytest.mark.parametrize("per_class", [1, 2])
     def test_ties_are_decided(self, per_class: int) -> None:

@@ -40,10 +40,18 @@ from bench.view.queries import (
     select_runs,
     select_samples,
 )
-from bench.view.stored import LOADED, Stamp, Stored, read_stamp
+from bench.view.stored import LOADED, ListedStudy, Stamp, Stored, read_stamp
 
 HTML = "text/html; charset=utf-8"
 STATUSES = ("complete", "incomplete", "failed_samples", "unreadable")
+STUDIES: list[Column[ListedStudy]] = [
+    Column(
+        "study", lambda s: Fact("", s.folder.name, link=address("/study", {}, study=s.folder.name))
+    ),
+    Column("runs complete", lambda s: s.progress),
+    Column("failed", lambda s: s.study and s.study.failed, "count"),
+    Column("changed", lambda s: s.study and s.study.updated[:16].replace("T", " ")),
+]
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ class Pages:
             title="Runs",
             results=self.stored.results,
             all=len(lines),
-            studies=self.stored.studies(),
+            studies=make_table("Studies", STUDIES, self.stored.studies().values()),
             part=page,
             table=self._table_of_runs(page.rows, query),
             orders={name: next_order(name, query) for name in RUN_COLUMNS},

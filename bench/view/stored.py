@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from bench.errors import UserError
 from bench.reports.comparisons import compare
+from bench.reports.facts import Fact
 from bench.reports.figures.images import Images
 from bench.reports.inventory import (
     InventoryRow,
@@ -43,6 +44,19 @@ class ListedStudy:
     study: Study | None
     changed: int = 0  # modification time of its file, in nanoseconds
     error: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.folder.name
+
+    @property
+    def progress(self) -> Fact:
+        """How many runs are complete, or the error."""
+        if self.study is None:
+            return Fact("", self.error)
+        done, cells = self.study.done, len(self.study.cells)
+        return Fact("", f"{done} of {cells}", share=done / max(1, cells))
 
 
 @dataclass

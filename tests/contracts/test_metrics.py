@@ -10,7 +10,7 @@ from bench.contracts.metrics import F1, RECALL, RESERVED, MetricSpec
 from bench.reports.inventory import InventoryRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
 from bench.reports.rows import RunRow
-from bench.reports.study.rows import StudyRow
+from bench.reports.study.methods import StudyRow
 from bench.store.fields import MetricFields
 from bench.store.summary import Metrics
 

@@ -15,12 +15,13 @@ from bench.engine import sanity
 from bench.engine.denoiser import CheckedDenoiser
 
 ARGUMENTS = ("--limit", 20, "--strategy", "full", "--set", "draws=40", "--results")
+FEWER = ("--limit", 10, "--strategy", "full", "--set", "draws=20", "--results")
 
 
 def test_the_warning_is_shown_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
     folder = altered(tmp_path / "m", "scheduler", {"prediction_type": "sample"})
-    command = ("run", "digits", "--backbone", folder, *ARGUMENTS, tmp_path / "r")
+    command = ("run", "digits", "--backbone", folder, *FEWER, tmp_path / "r")
     first = bench(*command, "--json")
     assert first.code == 0 and "no better than a linear guess" in first.err
     (warning,) = first.json["warnings"]
@@ -37,13 +38,7 @@ def test_the_warning_is_shown_and_kept(tmp_path: Path, monkeypatch: pytest.Monke
     assert bench(*command, "--fresh", "--json").json["warnings"] == [warning]
 
 
-def test_a_model_that_fits_gives_no_warning(tmp_path: Path) -> None:
-    done = bench("run", "digits", *ARGUMENTS, tmp_path, "--json")
-    assert done.code == 0 and "warnings" not in done.json
-    assert "linear guess" not in done.err and "noise schedule" not in done.err
-
-
-def test_the_check_takes_at_most_two_per_cent_of_the_run(
+def test_a_model_that_fits_gives_no_warning_and_the_check_takes_two_per_cent_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
@@ -64,3 +59,5 @@ def test_the_check_takes_at_most_two_per_cent_of_the_run(
     monkeypatch.setattr(sanity, "check_fit", counted)
     done = bench("run", "digits", *ARGUMENTS, tmp_path / "r", "--json")
     assert 0 < rows[0] <= 0.02 * done.json["cost"]["evaluations"]
+    assert done.code == 0 and "warnings" not in done.json
+    assert "linear guess" not in done.err and "noise schedule" not in done.err

@@ -11,6 +11,7 @@ from queue import Empty, Queue
 from typing import Any
 
 import pytest
+from helpers.command import PATIENCE
 
 from bench.engine import embeddings
 from bench.engine.denoiser import CheckedDenoiser
@@ -47,6 +48,7 @@ class Threads(Actors):
         self.calls: list[tuple[str, str]] = []
         self.started: Counter[str] = Counter()
         self._alive: dict[str, Worker] = {}
+        self._all: list[Worker] = []
         self._said: Queue[tuple[str, Worker, Answer]] = Queue()
 
     def start(self, name: str, job: Job, first: str | None) -> None:
@@ -69,6 +71,7 @@ class Threads(Actors):
 
         self.started[name] += 1
         worker = self._alive[name] = There(job, fetch if asked else None)
+        self._all.append(worker)
         threading.Thread(target=listen, daemon=True).start()
 
     def score(self, name: str, block: Block) -> None:
@@ -90,9 +93,10 @@ class Threads(Actors):
         return [(name, answer)] if self._alive.get(name) is worker else []
 
     def close(self) -> None:
-        # A library that still loads patches torch for all threads, also for what comes next.
-        for worker in self._alive.values():
-            worker._loaded.wait()
+        # A library that still loads patches torch for all threads, also for what comes next: in a
+        # worker that was given up as well.
+        for worker in self._all:
+            worker._loaded.wait(PATIENCE)
         self._alive.clear()
 
 

@@ -114,7 +114,7 @@ clip = Preprocessing(pil())
 taken = next(line for line in open("/proc/self/status") if line.startswith("VmData"))
 limit = int(taken.split()[1]) * 1024 + 500_000_000  # fog takes most of it
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-for size in ((1, 3000), (3000, 1), (1, 400_000), (400_000, 1)):
+for size in ((1, 3000), (400_000, 1)):
     file = BytesIO()
     Image.new("RGB", size, (200, 100, 30)).save(file, "PNG")
     stored = {"bytes": file.getvalue(), "path": None}

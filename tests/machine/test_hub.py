@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from helpers.given import picture, write_parquet
 from helpers.hub import Fault, Hub, a_hub, point_datasets
+from helpers.matrix import matrix
 from huggingface_hub import constants
 
 from bench.contracts.specs import DatasetSpec
@@ -138,12 +139,18 @@ def leave(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point_datasets(replace(hub, address=NOWHERE), tmp_path / "cache", monkeypatch)
 
 
-@each_way
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize(
+    ("name", "revision"),
+    matrix(
+        product(WAYS, REVISIONS),
+        [*product(WAYS, [None, "commit"]), *product(["model", "dataset"], REVISIONS)],
+    ),
+)
 def test_what_was_fetched_needs_no_network(
-    way: Way, revision: str | None, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, revision: str | None, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without --offline, with it, and with HF_HUB_OFFLINE; nothing is written into the cache."""
+    way = WAYS[name]
     if revision == "commit":
         revision = hub.commit(way.repository)
     fetched = way.read(revision)

@@ -14,7 +14,7 @@ from helpers.runs import store
 from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import rank_boards
 from bench.reports.leaderboard.rows import board_row
-from bench.reports.page.answer import BoardAnswer, answers, page_question
+from bench.reports.page.boards import BoardPart, page_question
 from bench.reports.page.page import write_report
 from bench.reports.run_view import RunView, read_decided_run
 from bench.store.runs import read_run
@@ -35,8 +35,8 @@ def make(tmp_path: Path) -> Make:
     return run
 
 
-def answered(runs: list[RunView]) -> list[BoardAnswer]:
-    return answers(make_boards(rank_boards(map(board_row, runs))))
+def answered(runs: list[RunView]) -> list[BoardPart]:
+    return [BoardPart(board, {}) for board in make_boards(rank_boards(map(board_row, runs)))]
 
 
 def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -
     (answer,) = answered([*runs, make("poor", 40)])
     assert answer.best.row.backbone == "few"
     (rival,) = answer.rivals
-    assert str(rival) == "B (20 against 20 of the 20 images of both, p = 1)"
+    assert rival == "B (20 against 20 of the 20 images of both, p = 1)"
     page = tmp_path / "page.html"
     write_report([few, most], page, most_images=0)
     assert f"not told apart from {rival}." in page.read_text()
@@ -60,14 +60,14 @@ def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -
 def test_runs_that_are_worse_are_no_rivals(make: Make) -> None:
     (answer,) = answered([make("best", 0), make("close", 2), make("poor", 40)])
     assert answer.best.row.backbone == "best"
-    assert [rival.key for rival in answer.rivals] == ["B"]
+    assert [rival[:2] for rival in answer.rivals] == ["B "]
 
 
 def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> None:
     (answer,) = answered([make("best", 0)])
     few = answer.best.row.model_copy(update={"n_samples": 20})
     lines = [replace(answer.best, row=few), answer.best]
-    (chosen,) = answers([replace(answer.board, lines=lines)])
+    chosen = replace(answer, board=replace(answer.board, lines=lines))
     assert chosen.best is lines[1]
 
 

@@ -10,8 +10,8 @@ from helpers.runs import a_manifest, a_record
 from PIL import Image
 
 from bench.contracts.strategy import Ints
-from bench.reports.figures.curves import most_confused_classes
-from bench.reports.figures.pictures import as_png, confusion_figure
+from bench.reports.classes import most_confused_classes
+from bench.reports.figures.pictures import draw_confusion
 from bench.reports.text import shorten
 from bench.stats.metrics import Confusions, confusions_of
 from bench.store.decisions import as_decisions
@@ -72,8 +72,8 @@ def test_the_picture_has_an_end(classes: int) -> None:
     name = "a name that is long " * 5
     described = a_manifest(["1", "2"], n_classes=classes, backbone=name)
     records = [a_record("1", 0, classes - 1), a_record("2", classes - 1, classes - 1)]
-    figure = confusion_figure(as_decisions(records), described, None)
-    with Image.open(BytesIO(as_png(figure))) as image:
+    drawing = draw_confusion(as_decisions(records), described, None)
+    with Image.open(BytesIO(drawing.png())) as image:
         assert max(image.size) < 3000
 
 

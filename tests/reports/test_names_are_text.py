@@ -17,7 +17,7 @@ from helpers.unsealed import write_unsealed
 from bench.cli.output import print_json, say
 from bench.reports import text
 from bench.reports.figures.images import Images
-from bench.reports.figures.pictures import as_png, confusion_figure
+from bench.reports.figures.pictures import draw_confusion
 from bench.reports.html import to_html
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.exports import BEGIN, END, render, to_csv
@@ -172,8 +172,8 @@ def test_a_picture_is_drawn(name: str) -> None:
     described = a_manifest(["1", "2"])
     backbone = described.backbone.model_copy(update={"name": name})
     described = described.model_copy(update={"backbone": backbone, "classes": names})
-    figure = confusion_figure(as_decisions(records), described, None)
-    assert len(as_png(figure)) > 1000
+    drawing = draw_confusion(as_decisions(records), described, None)
+    assert len(drawing.png()) > 1000
 
 
 def test_long_messages_have_an_end() -> None:

@@ -13,8 +13,7 @@ from bench.store.runs import read_run
 
 
 def opened(path: Path) -> Opening:
-    run = read_decided_run(read_run(path))
-    return make_opening(run.manifest, run.summary, run.decided)
+    return make_opening(read_decided_run(read_run(path)))
 
 
 def test_the_sentences_say_what_the_run_holds(stored: Path) -> None:

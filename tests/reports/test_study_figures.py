@@ -8,7 +8,6 @@ from pathlib import Path
 from helpers.runs import store
 from helpers.studies import store_study
 
-from bench.reports.figures.svg import save_figure
 from bench.reports.study.figures import forest_plot
 from bench.reports.study.report import study_report
 
@@ -17,9 +16,9 @@ def test_every_colour_has_another_one_on_a_dark_page(tmp_path: Path) -> None:
     results, trained = tmp_path / "results", "d/train"
     runs = [store(results, [0, 1, 2] * 8, [0, 1, 0] * 8, backbone="open")]
     runs.append(store(results, [0, 1, 2] * 8, [0, 1, 2] * 8, backbone="own", trained_on=trained))
-    figure = forest_plot(study_report(store_study(results, runs))).figure()
+    drawing = forest_plot(study_report(store_study(results, runs)))
     for name in ("one.svg", "two.svg"):
-        save_figure(figure, tmp_path / name)
+        drawing.write(tmp_path / name)
     text = (tmp_path / "one.svg").read_text()
     style, body = text.split("</style>", 1)
     assert "@media (prefers-color-scheme: dark)" in style

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers.command import bench
 
-from bench.reports.risk import risk_warning
+from bench.reports.sentences import risk_warning
 from bench.stats.agreement import Audit
 from bench.store.identity import CalibratedOn
 

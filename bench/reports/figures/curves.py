@@ -1,4 +1,4 @@
-"""Compute the data of figures: errors by timestep, confidence sequences, confused classes."""
+"""Compute the data of figures: errors by timestep, confidence sequences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset, shuffle_samples
 from bench.reports.run_view import RunView
-from bench.stats.metrics import Confusions
 from bench.stats.questions import Results, parse_question
 from bench.stats.sequential import interval_course
 from bench.store.cells import read_cells, read_timesteps
@@ -148,23 +147,3 @@ def find_course(run: RunView) -> Course | None:
     ends = np.array(interval_course(2 * values - 1, population=population))
     ends[:, 1:] = (ends[:, 1:] + 1) / 2
     return Course("accuracy", answer, ends, ())
-
-
-MAX_CLASSES = 100  # up to so many, a picture has all classes
-MOST_CONFUSED = 40  # classes that are drawn where there are more
-
-
-def most_confused_classes(
-    confusions: Confusions, n_classes: int, most: int = MOST_CONFUSED
-) -> Ints:
-    """Return the labels of the most confused classes, sorted, int64 [≤ most].
-
-    Confusions are taken in order of decreasing frequency until `most` classes are collected. If
-    there are too few mistakes, the first classes of the dataset fill up.
-    """
-    wrong = np.flatnonzero(confusions.true != confusions.predicted)
-    # Each adds a class or two.
-    worst = wrong[np.argsort(-confusions.counts[wrong], kind="stable")[:most]]
-    classes = np.stack([confusions.true[worst], confusions.predicted[worst]], axis=1).ravel()
-    chosen = dict.fromkeys([*classes.tolist(), *range(n_classes)])
-    return np.sort(np.fromiter(chosen, np.int64)[:most])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
 from bench.errors import UserError
@@ -19,15 +17,15 @@ from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.reports.figures.curves import MAX_CLASSES, MOST_CONFUSED, most_confused_classes
+from bench.reports.classes import MOST_CONFUSED, confusion_matrix
 from bench.reports.figures.gallery import choose_images
 from bench.reports.figures.images import Images
 from bench.reports.figures.sample_process import join_images
+from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.formats import percent_text
 from bench.reports.text import escape_hidden, shorten
 from bench.running.finders import find_dataset
 from bench.running.settings import data_config
-from bench.stats.metrics import confusions_of
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
@@ -38,9 +36,9 @@ from bench.store.summary import Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MAX_CLASSES = 100  # up to so many, a picture has all classes
 EXAMPLES = 12
 EXAMPLE_SIDE = 264  # pixels: 2.4 inches of 110
-DPI = 110
 
 
 def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path]:
@@ -52,57 +50,47 @@ def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path
     """
     stored = read_run(run)
     decided = stored.require_decisions()
-    pictures = {"confusion.png": confusion_figure(decided, stored.manifest, stored.summary)}
+    pictures = {"confusion.png": draw_confusion(decided, stored.manifest, stored.summary)}
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
         split = _load_split(own_manifest) if own_manifest else None
-        pictures["examples.png"] = examples_figure(decided, stored.manifest, split)
-    contents = {name: as_png(figure) for name, figure in pictures.items()}
+        pictures["examples.png"] = draw_examples(decided, stored.manifest, split)
+    contents = {name: drawing.png() for name, drawing in pictures.items()}
     with locked(run) as folder:
         for name, content in contents.items():
             folder.write(name, content, durable=False)
     return [run / name for name in contents]
 
 
-def as_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file."""
-    content = BytesIO()
-    with _draw_literally():
-        figure.savefig(content, dpi=DPI)
-    return content.getvalue()
-
-
-def confusion_figure(decided: Decisions, manifest: Manifest, summary: Summary | None) -> Figure:
+def draw_confusion(decided: Decisions, manifest: Manifest, summary: Summary | None) -> Drawing:
     """Draw the confusion matrix, rows are true classes; of many classes the most confused ones."""
-    from matplotlib.figure import Figure
+    few = len(manifest.classes) <= MAX_CLASSES
+    matrix = confusion_matrix(decided, manifest.classes, MAX_CLASSES if few else MOST_CONFUSED)
+    shown, names = len(matrix.names), list(map(shorten, matrix.names))
+    cell, size = (0.42, 10) if shown <= MOST_CONFUSED else (0.2, 6)  # inches, points
+    side = max(5.0, cell * shown + 2.5)
 
-    confusions, n_classes = confusions_of(decided), len(manifest.classes)
-    few = n_classes <= MAX_CLASSES
-    shown = np.arange(n_classes) if few else most_confused_classes(confusions, n_classes)
-    matrix = confusions.square(shown)
-    shares = matrix / confusions.totals(n_classes)[shown, None].clip(min=1)
-    names = [shorten(manifest.classes[index]) for index in shown]
-    cell, size = (0.42, 10) if len(shown) <= MOST_CONFUSED else (0.2, 6)  # inches, points
-    side = max(5.0, cell * len(shown) + 2.5)
-    with _draw_literally():
-        figure = Figure(figsize=(side, side), layout="constrained")
+    def plot(figure: Figure, colours: Palette) -> None:
         axes = figure.add_subplot()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in zip(*matrix.nonzero(), strict=True):
+        axes.grid(visible=False)
+        axes.imshow(matrix.shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in zip(*matrix.counts.nonzero(), strict=True):
+            dark = matrix.shares[row, column] > 0.5
             axes.text(
                 column,
                 row,
-                str(matrix[row, column]),
+                str(matrix.counts[row, column]),
                 ha="center",
                 va="center",
                 fontsize=size,
-                color="white" if shares[row, column] > 0.5 else "black",
+                color="white" if dark else "black",
             )
-        axes.set_xticks(range(len(shown)), names, rotation=60, ha="right", fontsize=size)
-        axes.set_yticks(range(len(shown)), names, fontsize=size)
+        axes.set_xticks(range(shown), names, rotation=60, ha="right", fontsize=size)
+        axes.set_yticks(range(shown), names, fontsize=size)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
-        axes.set_title(_title(len(decided), len(shown), manifest, summary, round(8 * side)))
-    return figure
+        axes.set_title(_title(len(decided), shown, manifest, summary, round(8 * side)))
+
+    return Drawing(plot, (side, side), "The confusion matrix.")
 
 
 def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, width: int) -> str:
@@ -117,24 +105,12 @@ def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, widt
     return "\n".join(line for part in lines for line in part)
 
 
-@contextmanager
-def _draw_literally() -> Iterator[None]:
-    """Draw names literally ("$100$" is no formula), without warnings of missing glyphs."""
-    import matplotlib
-
-    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        yield
-
-
-def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None = None) -> Figure:
+def draw_examples(decided: Decisions, manifest: Manifest, split: Split | None = None) -> Drawing:
     """Draw the most informative images with their true and predicted classes.
 
     `decided` must have been read with `top`. Without a split, a separate process with limits opens
     the data that the run's settings name; UserError if that fails.
     """
-    from matplotlib.figure import Figure
-
     chosen = choose_images(decided, EXAMPLES, failed=False)
     ids = decided.sample_ids.take(indices(chosen)).to_pylist()
     if split is None:
@@ -144,8 +120,8 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
         images = [join_images([decode(image) for image in sample.images]) for sample in samples]
     columns = 4
     rows = max(1, -(-len(ids) // columns))
-    with _draw_literally():
-        figure = Figure(figsize=(2.4 * columns, 2.9 * rows), layout="constrained")
+
+    def plot(figure: Figure, colours: Palette) -> None:
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in cells:
             axes.set_axis_off()
@@ -155,10 +131,11 @@ def examples_figure(decided: Decisions, manifest: Manifest, split: Split | None 
             axes.set_title(
                 f"{shorten(manifest.classes[true])}\n→ {shorten(manifest.classes[predicted])}",
                 fontsize=9,
-                color="tab:green" if true == predicted else "tab:red",
+                color=colours.right if true == predicted else colours.wrong,
             )
         figure.suptitle("true → predicted", fontsize=10)
-    return figure
+
+    return Drawing(plot, (2.4 * columns, 2.9 * rows), "Images with their classes.")
 
 
 def _load_images(manifest: Manifest, sample_ids: Sequence[str]) -> list[Image.Image]:

@@ -1,13 +1,17 @@
-"""Figures of a run: errors by timestep, reliability, and confidence sequences."""
+"""Figures of runs: errors by timestep, reliability, confidence sequences, values with intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.reports.facts import Interval
 from bench.reports.figures.curves import Course, Curves
 from bench.reports.figures.svg import Drawing, Palette
+from bench.reports.text import shorten
 from bench.stats.probability import Probability
 
 if TYPE_CHECKING:
@@ -91,3 +95,67 @@ def draw_course(course: Course) -> Drawing:
         axes.set_ylabel(course.what)
 
     return Drawing(plot, (4.6, 2.8), f"The 95 % interval of the {course.what} by images.")
+
+
+MOST_LABEL = 38  # characters of a name in a forest plot
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A line of a forest plot."""
+
+    name: str
+    value: float
+    interval: Interval | None = None  # 95 %
+    text: str = ""  # the value in words
+    trained: bool = False  # has the colour of trained models
+    hollow: bool = False  # has an empty marker
+
+
+def draw_forest(
+    panels: Mapping[str, Sequence[Bar]],
+    axis: str,
+    scale: float = 1,
+    limits: Interval | None = None,
+    guess: float | None = None,
+) -> Drawing:
+    """Draw values with their intervals, one panel per title; names are above their lines.
+
+    `axis` names the horizontal axis, whose values are multiplied by `scale`; `guess` is the value
+    of guessing.
+    """
+
+    def plot(figure: Figure, colours: Palette) -> None:
+        heights = [len(bars) + 0.6 for bars in panels.values()]
+        all_axes = figure.subplots(
+            len(panels), 1, sharex=True, squeeze=False, height_ratios=heights
+        )[:, 0]
+        for axes, (title, bars) in zip(all_axes, panels.items(), strict=True):
+            for height, bar in zip(range(0, -len(bars), -1), bars, strict=True):
+                colour = colours.wrong if bar.trained else colours.right
+                ends = [scale * end for end in bar.interval or (bar.value, bar.value)]
+                axes.plot(ends, [height, height], color=colour, linewidth=2)
+                (point,) = axes.plot(scale * bar.value, height, "o", color=colour, clip_on=False)
+                point.set_markerfacecolor("none" if bar.hollow else colour)
+                across = axes.get_yaxis_transform()  # from the left to the right edge
+                axes.hlines(
+                    height, 0, 1, color=colours.line, linewidth=1, transform=across, zorder=1
+                )
+                if guess is not None:
+                    axes.vlines(scale * guess, height - 0.12, height + 0.12, color=colours.muted)
+                for place, text in ((0, shorten(bar.name, MOST_LABEL)), (1, bar.text)):
+                    style = {"color": colours.ink, "ha": ("left", "right")[place]}
+                    axes.text(place, height + 0.25, text, transform=across, **style)
+            axes.set_yticks([])
+            axes.set_ylim(0.5 - len(bars), 0.8)
+            axes.set_title(title, loc="left", fontsize=10.5)
+            axes.grid(visible=False)
+            axes.spines["left"].set_visible(False)
+        if limits is not None:
+            all_axes[-1].set_xlim(*limits)
+        all_axes[-1].set_xlabel(axis)
+
+    lines = sum(map(len, panels.values()))
+    titles = sum(map(bool, panels))
+    label = "Values with their 95 % intervals; the values are in the table."
+    return Drawing(plot, (4.6, 0.6 + 0.48 * lines + 0.4 * titles), label)

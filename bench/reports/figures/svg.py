@@ -61,21 +61,50 @@ class Drawing:
 
     def inline(self, name: str) -> Markup:
         """Return the figure as an SVG element for HTML; every id inside begins with `name`."""
-        import matplotlib
-
-        out = BytesIO()
-        with matplotlib.rc_context(_style(PAGE)), warnings.catch_warnings():
-            # Text stays text, which the reader's fonts draw; missing glyphs here do not matter.
-            warnings.filterwarnings("ignore", "Glyph .* missing")
-            self.figure(PAGE).savefig(out, format="svg")
         # Drop the style, which would apply to the whole page. Only tags are changed, since a class
         # may be called "#000001".
-        svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", out.getvalue().decode(), flags=re.S)
+        content = self._saved(PAGE, format="svg").decode()
+        svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", content, flags=re.S)
         svg = re.sub(r"<[^>]+>", lambda tag: _adapt_tag(tag[0], name), svg[svg.index("<svg") :])
         box = re.search(r'viewBox="[^"]+"', svg)
         assert box is not None
         head = f'<svg {box[0]} role="img" aria-label="{escape(self.label)}">'
         return Markup(head + svg.partition(">")[2])
+
+    def png(self, dpi: int = 110, **metadata: str) -> bytes:
+        """Return the figure as a PNG file."""
+        return self._saved(PAPER, format="png", dpi=dpi, metadata=metadata)
+
+    def _saved(self, colours: Palette, **options: Any) -> bytes:
+        import matplotlib
+
+        out = BytesIO()
+        with matplotlib.rc_context(_style(colours)), warnings.catch_warnings():
+            # In an SVG, text stays text, which the reader's fonts draw.
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            self.figure(colours).savefig(out, **options)
+        return out.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Write the figure in the format of the file's suffix; UserError if it cannot be written.
+
+        An SVG has a second set of colours for dark mode.
+        """
+        kind = path.suffix.lower().removeprefix(".")
+        if kind != "svg":
+            content = self._saved(PAPER, format=kind, dpi=160)
+        else:
+            light, dark = (asdict(palette).values() for palette in (PAPER, DARK))
+            rules = "".join(
+                f'[style*="{what}: {before}"] {{{what}: {after} !important}}'
+                for before, after in [*zip(light, dark, strict=True), ("#ffffff", "none")]
+                for what in ("fill", "stroke")
+            )
+            rules = f"@media (prefers-color-scheme: dark) {{{rules}}}</style>"
+            content = self._saved(PAPER, format=kind, metadata={"Date": None})
+            content = content.replace(b"</style>", rules.encode(), 1)
+        with writing(f"The figure {path}"):
+            path.write_bytes(content)
 
 
 def _adapt_tag(tag: str, name: str) -> str:
@@ -105,6 +134,7 @@ def _style(colours: Palette) -> dict[Any, Any]:
         "legend.fontsize": 10,
         "legend.frameon": False,
         "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
+        "svg.hashsalt": "bench",  # ids depend on the figure alone
         "text.color": colours.ink,
         "text.parse_math": False,  # a class may be called "$100$"
         "xtick.color": colours.line,
@@ -112,27 +142,3 @@ def _style(colours: Palette) -> dict[Any, Any]:
         "ytick.color": colours.line,
         "ytick.labelcolor": colours.muted,
     }
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the file's suffix; UserError if it cannot be written.
-
-    An SVG has a second set of colours for dark mode.
-    """
-    import matplotlib
-
-    with writing(f"The figure {path}"):
-        if path.suffix.lower() != ".svg":
-            figure.savefig(path, dpi=160)
-            return
-        out = BytesIO()
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
-            figure.savefig(out, format="svg", metadata={"Date": None})
-        light, dark = (asdict(palette).values() for palette in (PAPER, DARK))
-        rules = "".join(
-            f'[style*="{what}: {before}"] {{{what}: {after} !important}}'
-            for before, after in [*zip(light, dark, strict=True), ("#ffffff", "none")]
-            for what in ("fill", "stroke")
-        )
-        rules = f"@media (prefers-color-scheme: dark) {{{rules}}}</style>"
-        path.write_bytes(out.getvalue().replace(b"</style>", rules.encode(), 1))

@@ -50,12 +50,12 @@ def render(published: Path, readme: Path, archive: Path | None = None) -> list[P
     contents: dict[Path, str | bytes] = {readme: _with_table(readme, rows)}
     if archive and not is_packed(published, archive):
         contents[archive] = pack(published)
+    if rows:
+        contents[published / PICTURE] = draw(rows)
     with writing("The leaderboard"):
         for file, content in contents.items():
             write_atomically(file, content)
-        if rows:
-            draw(rows, published / PICTURE)
-    return [*contents, *([published / PICTURE] if rows else [])]
+    return list(contents)
 
 
 def find_stale(published: Path, readme: Path, archive: Path | None = None) -> list[str]:
@@ -110,11 +110,11 @@ def _read_digest(picture: Path) -> str | None:
         return image.info.get("Source")
 
 
-def draw(rows: Sequence[LeaderboardRow], file: Path) -> None:
-    """Plot accuracy with its interval against cost, a panel per board.
+def draw(rows: Sequence[LeaderboardRow]) -> bytes:
+    """Return a plot of accuracy with its interval against cost, a panel per board, as PNG.
 
     The digest of the rows is in the picture's metadata, so that `find_stale` can compare it.
     """
     panels = (board_panel(board, named=True) for board in make_boards(rows))
-    figure = draw_cost([panel for panel in panels if panel is not None]).figure()
-    figure.savefig(file, dpi=110, metadata={"Source": _compute_digest(rows)})
+    drawing = draw_cost([panel for panel in panels if panel is not None])
+    return drawing.png(Source=_compute_digest(rows))

@@ -15,41 +15,37 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from bench import __version__
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
-from bench.reports.classes import class_table
+from bench.reports.classes import class_table, confusion_matrix
 from bench.reports.figures import plots
-from bench.reports.figures.cost import board_panel, draw_cost
-from bench.reports.figures.curves import (
-    MOST_CONFUSED,
-    errors_by_timestep,
-    find_course,
-    most_confused_classes,
-)
+from bench.reports.figures.curves import errors_by_timestep, find_course
 from bench.reports.figures.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
 from bench.reports.figures.images import Images
-from bench.reports.figures.svg import Drawing
 from bench.reports.html import environment, read_template
 from bench.reports.leaderboard.board import Board, make_boards, row_labels
 from bench.reports.leaderboard.ranking import RANKED, rank_boards
-from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow, all_reported, board_row
-from bench.reports.page.answer import MOST_INTERVALS, answers, page_question
-from bench.reports.page.pairs import (
+from bench.reports.leaderboard.rows import REPORTED, all_reported, board_row
+from bench.reports.page.boards import (
+    MOST_INTERVALS,
     MOST_RUNS,
-    PairwiseComparisons,
+    BoardPart,
     blind_table,
-    compare_runs,
+    page_question,
 )
-from bench.reports.risk import risk_sentence, risk_warning
 from bench.reports.run_view import RunView, read_requested_run
-from bench.reports.sentences import probability_sentence
+from bench.reports.sentences import (
+    make_opening,
+    probability_sentence,
+    risk_sentence,
+    risk_warning,
+)
 from bench.reports.study.figures import StudyPart, find_studies
-from bench.reports.text import Table, with_subject
+from bench.reports.text import with_subject
 from bench.running.command import recording_command
 from bench.stats.metrics import confusions_of, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
@@ -129,7 +125,7 @@ def write_report(
     boards = [b for b in boards if any(line.row.kind != REPORTED for line in b.lines)]
     ids = [run.manifest.run_id for run in runs.values()]
     studies = find_studies(results, set(ids), left_out) if results else []
-    page = render(boards, sections, reasons, compare_runs(boards), studies)
+    page = render(boards, sections, reasons, studies)
     with writing(f"--out {out}"):
         write_atomically(Path(os.path.realpath(out)), page)  # a link stays, its file is replaced
     return WrittenReport(len(page.encode()), ids, reasons)
@@ -162,11 +158,6 @@ def make_section(
     """Return a run's section; without its opening sentences if the run is `alone` on the page."""
     notes: list[str] = []
     decided, row, stated = run.decided, board_row(run), run.manifest.identity.calibrated
-    confusions, n_classes = confusions_of(decided), len(run.classes)
-    few = n_classes <= MOST_CONFUSED
-    shown = np.arange(n_classes) if few else most_confused_classes(confusions, n_classes)
-    names = [run.classes[index] for index in shown]
-    counts, totals = confusions.square(shown).tolist(), confusions.totals(n_classes)[shown].tolist()
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
     curves, probable = errors_by_timestep(run), probability_skill(decided, run.manifest, calibrated)
@@ -178,16 +169,15 @@ def make_section(
             run=run,
             summary=run.summary,
             anchor=anchor,
-            opening=None if alone else run.opening,
+            opening=None if alone else make_opening(run),
             marks=row_labels(row),
             again=row.command,
             recording=recording_command(run.manifest),
             most_prompts=MAX_PROMPTS,
             classes=class_table(classes, bars=True),
             prompts=_prompts(run),
-            names=names,
-            matrix=list(zip(names, counts, totals, strict=True)),
-            worst=worst_confusions(confusions, run.classes, most=10),
+            matrix=confusion_matrix(decided, run.classes),
+            worst=worst_confusions(confusions_of(decided), run.classes, most=10),
             risk=risk_sentence(stated, run.manifest.sweep, run.summary),
             risk_warning=risk_warning(run.audit, stated),
             probability=probability_sentence(probable) if probable else None,
@@ -223,7 +213,6 @@ def render(
     boards: Sequence[Board],
     sections: Sequence[Section],
     notes: Sequence[tuple[str, str]],
-    compared: Sequence[PairwiseComparisons] = (),
     studies: Sequence[StudyPart] = (),
 ) -> str:
     """Return the page."""
@@ -236,15 +225,13 @@ def render(
         .get_template("page.html")
         .render(
             ranked=RANKED,
-            boards=[_board_parts(board, anchors) for board in boards],
+            parts=[BoardPart(board, anchors) for board in boards],
             anchors=anchors,
             sections=sections,
             open_sections=sections[:MAX_OPEN],
             packed=packed,
             question=page_question([section.run for section in sections]),
-            answers=answers(boards),
             most_intervals=MOST_INTERVALS,
-            against=compared,
             most_runs=MOST_RUNS,
             studies=studies,
             blind=blind_table(section.run for section in sections),
@@ -259,14 +246,3 @@ def render(
         )
     )
     return page
-
-
-def _board_parts(board: Board, anchors: Mapping[str, str]) -> tuple[Table, Drawing | None]:
-    """Return a board's table, and its figure if there is something to compare."""
-
-    def link(row: LeaderboardRow) -> str:
-        anchor = anchors.get(row.path or "")
-        return f"#{anchor}" if anchor else ""
-
-    panel = board_panel(board.in_comparable_cost)
-    return board.table("page", link=link), draw_cost([panel]) if panel else None

@@ -9,9 +9,8 @@ from pydantic import Field
 
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import metric_specs
-from bench.reports.study.corruption import CorruptionErrors
-from bench.reports.study.rows import StudyRow
-from bench.reports.study.shifts import Change
+from bench.reports.study.methods import StudyRow
+from bench.reports.study.shifts import Change, CorruptionErrors
 from bench.stats.crossed import MIN_SEEDS, Over, Spread
 from bench.stats.difference_tests import MethodDifference, Rank, ranking
 from bench.store.fields import Count, Document, FullDocument, Positive

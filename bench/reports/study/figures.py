@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
+from bench.reports.facts import Fact, metric_unit
+from bench.reports.figures.plots import MOST_LABEL, Bar, draw_forest
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
@@ -56,68 +58,39 @@ def find_studies(
     return parts
 
 
-MOST_LABEL = 44  # characters of a method's name that are shown
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A line of a forest plot."""
-
-    name: str
-    value: float
-    interval: tuple[float, float]  # 95 %
-    colour: Literal["right", "wrong"] = "right"  # field of the palette
-
-
 def forest_plot(report: StudyReport) -> Drawing:
     """Draw the metric of every method, one panel per dataset; UserError if nothing is decided."""
     if not report.methods:
         raise UserError(f"The study {report.name} has no decided image yet; nothing to draw.")
+    unit = metric_unit(metric_specs()[report.metric])
     panels: dict[str, list[Bar]] = {}
     for method in report.methods:
-        value, trained = method.shown, method.trained_on is not None
-        bar = Bar(method.method, value.value, value.interval, "wrong" if trained else "right")
-        panels.setdefault(method.board, []).append(bar)
+        value, ends = method.shown.value, method.shown.interval
+        text, trained = Fact("", value, unit, ends).text, method.trained_on is not None
+        panels.setdefault(method.board, []).append(Bar(method.method, value, ends, text, trained))
     over = "other images and seeds" if report.tests_over == "seeds" else "other images"
-    return _forest(report, panels, f"with its 95 % interval\nover {over}")
+    return draw_forest(panels, *_axis(report, f"with its 95 % interval\nover {over}"))
 
 
 def change_plot(report: StudyReport) -> Drawing:
     """Draw the changes of methods, and their differences, by shift; UserError if there are none."""
     if not report.changes:
         raise UserError(f"The study {report.name} has no changes under a shift; nothing to draw.")
+    unit = metric_unit(metric_specs()[report.metric], difference=True)
     panels: dict[str, list[Bar]] = {}
     for change in report.changes:
-        less = f"{change.method} less {change.less}" if change.less else change.method
-        bar = Bar(less, change.change.estimate, change.change.interval)
+        name = f"{change.method} less {change.less}" if change.less else change.method
+        value, ends = change.change.estimate, change.change.interval
+        bar = Bar(name, value, ends, Fact("", value, unit, ends).text)
         panels.setdefault(f"{change.usual} → {change.shifted}", []).append(bar)
-    return _forest(report, panels, "change under the shift, with its 95 % interval")
+    return draw_forest(panels, *_axis(report, "change under the shift, with its 95 % interval"))
 
 
-def _forest(report: StudyReport, panels: Mapping[str, Sequence[Bar]], axis: str) -> Drawing:
+def _axis(report: StudyReport, words: str) -> tuple[str, float]:
+    """Return the title of an axis of the tested metric, and the factor of its values."""
     metric = metric_specs()[report.metric]
     scale, unit = (100, ", %") if metric.unit == "share" else (1, "")
-
-    def plot(figure: Figure, colours: Palette) -> None:
-        heights = [len(bars) + 0.6 for bars in panels.values()]
-        all_axes = figure.subplots(
-            len(panels), 1, sharex=True, squeeze=False, height_ratios=heights
-        )[:, 0]
-        for axes, (title, bars) in zip(all_axes, panels.items(), strict=True):
-            for place, bar in enumerate(reversed(bars)):
-                ends, colour = [scale * end for end in bar.interval], getattr(colours, bar.colour)
-                axes.plot(ends, [place, place], color=colour, linewidth=1.6)
-                axes.plot([scale * bar.value], [place], "o", color=colour, markersize=5)
-            names = [shorten(bar.name, MOST_LABEL) for bar in reversed(bars)]
-            axes.set_yticks(range(len(bars)), names)
-            axes.set_ylim(-0.6, len(bars) - 0.4)
-            axes.set_title(title, loc="left", fontsize=10.5)
-            axes.grid(axis="y", visible=False)
-        all_axes[-1].set_xlabel(f"{metric.words}{unit}, {axis}")
-
-    label = "Values with their intervals; the values are in the table."
-    lines = sum(map(len, panels.values()))
-    return Drawing(plot, (7, 1.0 + 0.3 * lines + 0.5 * len(panels)), label)
+    return f"{metric.words}{unit}, {words}", scale
 
 
 def corruption_plot(report: StudyReport) -> Drawing:
@@ -128,8 +101,7 @@ def corruption_plot(report: StudyReport) -> Drawing:
         )
     boards = list(dict.fromkeys(errors.board for errors in report.corruption))
     styles = ("-", "--", ":", "-.")
-    metric = metric_specs()[report.metric]
-    scale = 100 if metric.unit == "share" else 1
+    metric, (_, scale) = metric_specs()[report.metric], _axis(report, "")
 
     def plot(figure: Figure, colours: Palette) -> None:
         all_axes = figure.subplots(1, len(boards), sharey=True, squeeze=False)[0]

@@ -11,12 +11,6 @@ import numpy as np
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
-from bench.reports.study.corruption import (
-    corruption_changes,
-    corruption_errors,
-    is_clean,
-    read_corrupted,
-)
 from bench.reports.study.documents import (
     BoardDifferences,
     StudyMethod,
@@ -30,9 +24,16 @@ from bench.reports.study.methods import (
     read_methods,
     select_most_images,
     select_same_seeds,
+    study_run,
 )
-from bench.reports.study.rows import study_run
-from bench.reports.study.shifts import Change, dataset_changes
+from bench.reports.study.shifts import (
+    Change,
+    corruption_changes,
+    corruption_errors,
+    dataset_changes,
+    is_clean,
+    read_corrupted,
+)
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
 from bench.stats.difference_tests import Rank, compare_all, corrected, ranks

@@ -12,16 +12,13 @@ from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
 from bench.reports.facts import Column, Fact, Row, difference_fact, metric_fact, metric_unit
 from bench.reports.formats import NONE
-from bench.reports.study.corruption import CorruptionErrors
 from bench.reports.study.documents import StudyMethod, StudyReport
-from bench.reports.study.methods import varied_axes
-from bench.reports.study.published import published_tables
-from bench.reports.study.rows import StudyRow
-from bench.reports.study.shifts import Change
+from bench.reports.study.methods import StudyRow, varied_axes
+from bench.reports.study.shifts import Change, CorruptionErrors
 from bench.reports.text import Table, make_table
 from bench.stats.difference_tests import MethodDifference
 from bench.stats.paired import ALPHA, Difference
-from bench.store.studies import BoardStanding, MethodStanding
+from bench.store.studies import BoardStanding, MethodStanding, Published
 
 
 def check_pivoted(value: str) -> None:
@@ -45,7 +42,7 @@ def study_tables(report: StudyReport) -> list[Table]:
         tables.append(_methods(board, methods, metric, report.stop is not None))
     tables += published_tables(report.name, report.rows)
     tables += [_standing(board) for board in report.standings]
-    words = f"differences in {metric.words}"
+    words = f"differences in {metric.words}, B − A"
     tables += [
         _differences(f"{board.board}: {words}", board.differences, metric)
         for board in report.differences
@@ -162,7 +159,7 @@ def _shown(method: MethodStanding) -> str:
 def _differences(title: str, pairs: Sequence[MethodDifference], metric: MetricSpec) -> Table:
     columns: list[Column[MethodDifference]] = [
         Column("B", lambda pair: pair.b),
-        Column("less A", lambda pair: pair.a),
+        Column("A", lambda pair: pair.a),
         _change_column("difference", lambda pair: pair.difference, metric),
         Column("p", lambda pair: pair.difference.p, "p"),
         Column("p, Holm", lambda pair: pair.p_holm, "p"),
@@ -313,3 +310,64 @@ def _pivot_cell(rows: Sequence[StudyRow], value: str) -> str:
         return f"{mean:,.0f}" if mean >= 10 else f"{mean:.2f}"
     shown = f"{100 * mean:.1f}"
     return f"{shown} ±{100 * stdev(values):.1f}" if len(values) > 1 else shown
+
+
+def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
+    """Return a table of published figures with ours beside them; [] without figures.
+
+    Their sources, and what differs from the publications, are below.
+    """
+    figures = [(row, row.published) for row in rows if row.published is not None]
+    if not figures:
+        return []
+    axes = [row.axes for row, _ in figures]
+    varied = varied_axes(dict.fromkeys(name for own in axes for name in own), axes)
+
+    def run(row: StudyRow) -> str:
+        return " ".join(row.axes[name] for name in varied if name in row.axes)
+
+    sources, deviations = dict[str, None](), dict[str, None]()
+    for row, figure in figures:
+        sources[f"Published: {figure.source}."] = None
+        place = f"{run(row)}: " if run(row) else ""
+        deviations |= {f"* {place}{text}": None for text in figure.differs}
+    below = [*sources, *["What differs from the publication:"] * bool(deviations), *deviations]
+    columns: list[Column[tuple[StudyRow, Published]]] = [
+        Column("run", lambda pair: run(pair[0]) or study),
+        Column("metric", lambda pair: metric_specs()[pair[1].metric].words),
+        Column("published", _published),
+        Column("ours", _ours),
+        Column("difference", _published_difference),
+        Column("verdict", lambda pair: _published_verdict(*pair)),
+    ]
+    shown = [c for c in columns if any(c.fact(pair).value is not None for pair in figures)]
+    title, optional = f"{study}: published and ours", ("metric", "run")
+    return [make_table(title, shown, figures, optional=optional, below=below)]
+
+
+def _published(pair: tuple[StudyRow, Published]) -> Fact:
+    figure = pair[1]
+    if figure.value is None:
+        return Fact("", "none at first hand")
+    return metric_fact(metric_specs()[figure.metric], figure.value)
+
+
+def _ours(pair: tuple[StudyRow, Published]) -> Fact:
+    row, metric = pair[0], metric_specs()[pair[1].metric]
+    ends = row.accuracy_ci95 if metric.name == "accuracy" else None
+    return metric_fact(metric, row.metric(metric.name), ends)
+
+
+def _published_difference(pair: tuple[StudyRow, Published]) -> Fact:
+    unit = metric_unit(metric_specs()[pair[1].metric], difference=True)
+    return Fact("difference", pair[1].difference, unit)
+
+
+def _published_verdict(row: StudyRow, figure: Published) -> str | None:
+    ends, value = row.accuracy_ci95, figure.value
+    if figure.rehearsal:
+        return "rehearsal: not comparable"
+    if ends is None or value is None or figure.metric != "accuracy":
+        return None
+    where = "in" if ends[0] <= value <= ends[1] else "outside"
+    return f"published is {where} our interval"

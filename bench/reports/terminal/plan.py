@@ -8,9 +8,8 @@ from typing import Any
 from bench.errors import images_failed
 from bench.machine.environment import PEAK_UTILISATION
 from bench.reports.formats import assignments, format_duration
-from bench.reports.study.methods import varied_axes
-from bench.reports.study.published import published_tables
-from bench.reports.study.rows import StudyRow
+from bench.reports.study.methods import StudyRow, varied_axes
+from bench.reports.study.tables import published_tables
 from bench.reports.terminal.tables import (
     console,
     print_explained,

@@ -12,9 +12,13 @@ from bench.errors import images_failed
 from bench.reports.classes import class_table
 from bench.reports.facts import Fact, metric_fact
 from bench.reports.formats import assignments, percent_text
-from bench.reports.risk import risk_sentence, risk_warning
 from bench.reports.run_view import RunView
-from bench.reports.sentences import probability_sentence
+from bench.reports.sentences import (
+    make_opening,
+    probability_sentence,
+    risk_sentence,
+    risk_warning,
+)
 from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
 from bench.running.command import removed_from
 from bench.stats.measures import MeasuredMetric
@@ -34,7 +38,7 @@ def print_run(run: RunView, resumed: bool = False) -> None:
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     if summary is not None:
-        for sentence in astuple(run.opening):
+        for sentence in astuple(make_opening(run)):
             terminal.print(sentence)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
@@ -137,8 +141,8 @@ def _print_ends(ends: Ends) -> None:
         f"Decided by the bound: {ends.bound:,} images; by using all draws: {ends.exhausted:,}; by"
         + (f" the sweep: {ends.sweep:,}; by" if ends.sweep else "")
         + f" the ceiling: {ends.ceiling:,}"
+        + (" (nothing is promised about these)" if ends.ceiling else "")
         + (f"; as a tie: {ends.tie:,}" if ends.tie else "")
-        + (", of which nothing is promised" if ends.ceiling else "")
     )
     console().print(text)
     print_explained(text)

@@ -15,6 +15,7 @@ from bench.machine.files import path_exists
 from bench.running.settings import Values, about, changed, make_config
 from bench.running.settings.declaration import option
 from bench.running.study.file import TABLE_AXES, DeclaredStudy, declare
+from bench.running.study.values import PLURALS
 from bench.store.identity import digest
 from bench.store.studies import DECLARED, study_folder
 
@@ -58,7 +59,8 @@ def declare_grid(settings: Values, lists: Mapping[str, list[str]]) -> DeclaredSt
     words = "-".join(slugify(value) for values in axes.values() for value in values)
     words = re.sub("[^a-z0-9]+", "-", words)[:80].strip("-")
     name = "-".join(filter(None, [words, digest({**axes, **shared})[:8]]))
-    entries = {"name": name, **axes, **shared}
+    plurals = {singular: plural for plural, singular in PLURALS.items()}
+    entries = {"name": name, **{plurals[axis]: names for axis, names in axes.items()}, **shared}
     text = "".join(f"{key} = {_in_toml(value)}\n" for key, value in entries.items())
     file = study_folder(Path(config.results), name) / DECLARED
     return declare(tomllib.loads(text), name, machine, {}, file=str(file), text=text)

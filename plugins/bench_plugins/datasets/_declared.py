@@ -15,16 +15,10 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
 from bench.errors import UserError, did_you_mean, quoted
+from bench.inputs import parsing
 from bench.inputs.class_names import match_classes
 from bench.inputs.data import call_reader, find_path_reader, find_source
-from bench.inputs.parsing import (
-    check_column,
-    convert_to_name,
-    join_names,
-    parse_json,
-    read_csv,
-    strip_text,
-)
+from bench.inputs.parsing import convert_to_name
 from bench.inputs.replaced import crop_to_boxes
 from bench.inputs.rows import LABEL_DIGITS, as_dataset, format_group
 from bench.machine.files import path_exists, read_bytes, resolve_inside
@@ -151,7 +145,7 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> Listing:
         if len(line) > MAX_LINE_LENGTH:
             raise UserError(f"{table}:{number}: more than {MAX_LINE_LENGTH:,} characters.")
         at = f"{table}:{number}"
-        fields = pattern.fullmatch(strip_text(line, "line", at))
+        fields = pattern.fullmatch(parsing.strip_text(line, "line", at))
         if fields is None:
             raise UserError(f"{at}: {quoted(line)} is not of the form {form!r}.")
         name = images.replace("{file}", fields["file"]).replace("{label}", fields["label"])
@@ -170,10 +164,10 @@ def read_table(folder: Path, split: str, spec: DatasetSpec) -> Listing:
     """
     layout = spec.layout
     table = resolve_inside(folder, layout["table"])
-    head, lines = read_csv(_read_lossy(table), str(table))
+    head, lines = parsing.read_csv(_read_lossy(table), str(table))
     columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
     for column in columns:
-        check_column(column, head, str(table))
+        parsing.check_column(column, head, str(table))
     rows: list[Row] = []
     for line, row in lines:
         if row[layout["split_column"]] != layout["split_values"].get(split):
@@ -254,7 +248,7 @@ def _read_records(folder: Path, fields: Record) -> Iterator[tuple[str, str | Non
     for part, name in files.items():
         path = resolve_inside(folder, name)
         try:
-            content = parse_json(read_bytes(path))
+            content = parsing.parse_json(read_bytes(path))
             if not isinstance(content, dict | list):
                 raise ValueError("expected a list or an object of records")
         except (OSError, ValueError) as error:
@@ -300,6 +294,6 @@ def _get_field(record: Record, name: str, at: str) -> Any:
     if name not in record:
         raise UserError(
             f"{at}: there is no {name!r}.{did_you_mean(name, record)} It has:"
-            f" {join_names(map(str, record))}."
+            f" {parsing.join_names(map(str, record))}."
         )
     return record[name]

@@ -6,7 +6,7 @@ Only images and `cls`, `json` and `txt` files are read; other files are skipped.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -17,15 +17,9 @@ import pyarrow as pa
 
 from bench.contracts.dataset import Listing, Row, StoredImage
 from bench.errors import UserError, quoted, warn_user
+from bench.inputs import parsing
 from bench.inputs.class_names import check_names
-from bench.inputs.parsing import (
-    convert_to_name,
-    convert_to_text,
-    expand_pattern,
-    parse_json,
-    read_lines,
-    strip_text,
-)
+from bench.inputs.parsing import convert_to_name
 from bench.inputs.rows import tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
 from bench_plugins.datasets._arrow import converted
@@ -49,7 +43,9 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
     the named column), or its `txt` file. Its id is its name in the tar, or the named json key.
     """
     pattern = "{" in source.name and not source.exists()
-    by_split = {"all": expand_pattern(str(source))} if pattern else splits_of(source, ".tar")
+    by_split = (
+        {"all": parsing.expand_pattern(str(source))} if pattern else splits_of(source, ".tar")
+    )
     chosen = chosen_split(split, by_split, str(source))
     root = source if source.is_dir() else source.parent
     files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
@@ -70,7 +66,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
         yield tabulate(rows).cast(schema) if rows else schema.empty_table()
 
     arrow = str(converted("tars", files, repr(named), schema, tables))
-    table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table, files)
+    table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table)
     names = partial(_names_of_numbers, root, by_split[chosen][0])
     return Listing(table, chosen, str(source), names, numbered=True, files=(arrow,))
 
@@ -80,7 +76,7 @@ def _names_of_numbers(root: Path, first: Path) -> list[str] | None:
     for place in dict.fromkeys((root / CLASS_NAMES, first.parent / CLASS_NAMES)):
         file = regular_file(root, str(place.relative_to(root)))
         if file is not None:
-            names = [name for _, name in read_lines(file, "class")]
+            names = [name for _, name in parsing.read_lines(file, "class")]
             check_names(names, str(place))
             return names
     above = root.absolute().parent / CLASS_NAMES
@@ -91,7 +87,7 @@ def _names_of_numbers(root: Path, first: Path) -> list[str] | None:
     return None
 
 
-def _with_unique_ids(table: pa.Table, files: Sequence[Path]) -> pa.Table:
+def _with_unique_ids(table: pa.Table) -> pa.Table:
     """Remove the tar's name from the ids, unless two tars use the same id."""
     ids = table[SAMPLE_ID].to_pylist()
     short = [full_id.partition(":")[2] for full_id in ids]
@@ -111,7 +107,8 @@ def _rows(path: Path, named: NamedColumns) -> Iterator[tuple[Row, int]]:
         if named.id_column is not None:
             own_id = convert_to_name(_fact(facts, named.id_column, path, key), named.id_column, at)
         kept = {
-            name: convert_to_text(_fact(facts, name, path, key), name, at) for name in named.keep
+            name: parsing.convert_to_text(_fact(facts, name, path, key), name, at)
+            for name in named.keep
         }
         image: StoredImage = {"bytes": sample[images[0]], "path": None}
         label = _label(path, key, sample, facts, named)
@@ -122,7 +119,7 @@ def _facts(path: Path, key: str, sample: Sample) -> dict[str, Any]:
     if "json" not in sample:
         return {}
     try:
-        facts = parse_json(sample["json"])
+        facts = parsing.parse_json(sample["json"])
     except ValueError as error:
         raise UserError(f"{path}: {key}.json is not JSON: {str(error)[:200]}.") from None
     return facts if isinstance(facts, dict) else {"label": facts}
@@ -145,7 +142,7 @@ def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], named: N
         label = "" if value is None else convert_to_name(value, name, f"{path}: in {key}.json")
     else:
         label = _decoded(sample.get("txt", b""), f"{path}: {key}.txt")
-    label = strip_text(label, "label", f"{path}: {key}")
+    label = parsing.strip_text(label, "label", f"{path}: {key}")
     if not label:
         raise UserError(
             f"{path}: the image {quoted(key)} has no label: expected {key}.cls, or {key}.json with"

@@ -77,7 +77,12 @@ class Hub:
             own = Path(data_dir, place.config or "")
             return Folder(**self.columns).load(split, str(own if own.is_dir() else data_dir))
         rows, name = self.read(split)
-        return as_rows(rows, name, NamedColumns(**self.columns), f"hf:{place.repository}")
+        rows = rows.flatten_indices() if rows._indices is not None else rows
+        files = [file["filename"] for file in rows.cache_files]
+        named, where = NamedColumns(**self.columns), f"hf:{place.repository}"
+        # Paths in the rows are files in the library's own cache.
+        root = Path(datasets.config.HF_DATASETS_CACHE).parent
+        return standard_rows(rows.data.table, where, named, root, name, files)
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split of items with all its columns and undecoded images (UserError)."""
@@ -188,18 +193,6 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
                 tables.append(pq.read_table(file))
         table = pa.concat_tables(tables)
         return make_dataset(table, datasets.Features.from_arrow_schema(table.schema))
-
-
-def as_rows(
-    rows: datasets.Dataset, split: str, named: NamedColumns, where: str
-) -> datasets.Dataset:
-    """Return a dataset with its columns renamed to image, label and, if it has ids, sample_id."""
-    if rows._indices is not None:
-        rows = rows.flatten_indices()
-    files = [file["filename"] for file in rows.cache_files]
-    # Paths in the rows are files in the library's own cache.
-    root = Path(datasets.config.HF_DATASETS_CACHE).parent
-    return standard_rows(rows.data.table, where, named, root, split, files)
 
 
 def _one_of(

@@ -158,7 +158,8 @@ def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> 
     from huggingface_hub import DatasetCardData
 
     data, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
-    scoring = manifest.identity.scoring.plain()
+    scoring, bits = manifest.identity.scoring.plain(), manifest.identity.scoring.error_bits
+    spread = "a draw's standard deviation over the prompts"
     header = DatasetCardData(
         pretty_name=_title(manifest),
         license=licence and licence.lower(),
@@ -190,16 +191,10 @@ def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> 
             prompts=len(manifest.prompts),
             draws=recording.n_draws,
             seed=manifest.identity.seed,
-            precision=_precision(manifest.identity.scoring.error_bits),
+            precision="exact" if bits is None else f"rounded to about 1/{2**bits:,} of {spread}",
             **{name: escape_markdown(fact) for name, fact in facts.items()},
         )
     )
-
-
-def _precision(bits: int | None) -> str:
-    if bits is None:
-        return "exact"
-    return f"rounded to about 1/{2**bits:,} of a draw's standard deviation over the prompts"
 
 
 _TYPES = {

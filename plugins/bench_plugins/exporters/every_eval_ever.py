@@ -26,7 +26,6 @@ from bench.errors import UserError
 from bench.machine.hub import SCHEME
 from bench.reports.formats import assignments, value_text
 from bench.reports.run_view import RunView
-from bench.reports.samples import sample_rows
 from bench.running.command import reproducing_command
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
@@ -53,7 +52,8 @@ class EveryEvalEver(Exporter):
         """Write both files at their paths in the database; UserError if the run is incomplete."""
         run.stored.require_summary()
         manifest, model = run.manifest, _model_id(run.manifest)
-        place = Path("data", *(_folder_name(name) for name in (manifest.dataset.name, *model)))
+        names = (_UNUSUAL.sub("-", name).strip(".-") for name in (manifest.dataset.name, *model))
+        place = Path("data", *(name or "unnamed" for name in names))
         name = uuid.UUID(bytes=hashlib.sha256(manifest.run_id.encode()).digest()[:16], version=4)
         now = f"{time.time():.0f}"
         evaluation = f"{manifest.dataset.name}/{'/'.join(model)}/{now}"
@@ -97,10 +97,6 @@ def _model_id(manifest: Manifest) -> tuple[str, str]:
         owner, _, name = weights.partition("/")
         return owner, name
     return OWNER, manifest.backbone.name.replace("/", "-")
-
-
-def _folder_name(name: str) -> str:
-    return _UNUSUAL.sub("-", name).strip(".-") or "unnamed"
 
 
 def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
@@ -200,7 +196,7 @@ def _settings(run: RunView) -> dict[str, object]:
 def _lines(run: RunView, shared: Mapping[str, Any]) -> Iterator[dict[str, object]]:
     manifest = run.manifest
     choices = manifest.classes if len(manifest.classes) <= MAX_CHOICES else None
-    for row in sample_rows(run.path, manifest):
+    for row in run.samples:
         answer, seconds = row["prediction"] or "", row["seconds"]
         question = f"Which class does the image {row['sample_id']} show?"
         reference = [row["label"]]

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from bench.contracts.exporters import Exporter
 from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.rows import board_row
-from bench.reports.run_view import RunView
-from bench.reports.samples import SAMPLE_COLUMNS, sample_rows
+from bench.reports.run_view import SAMPLE_COLUMNS, RunView
 from bench.reports.text import csv_text, to_latex
 
 
@@ -25,7 +24,7 @@ class ImagesCsv(Exporter):
     def write(self, run: RunView, folder: Path) -> None:
         """Write the table; UserError if nothing is decided."""
         run.stored.require_decisions()
-        rows = (row.values() for row in sample_rows(run.path, run.manifest))
+        rows = (row.values() for row in run.samples)
         (folder / "images.csv").write_text(csv_text(SAMPLE_COLUMNS, rows), "utf-8")
 
 
@@ -42,7 +41,7 @@ class ImagesParquet(Exporter):
         run.stored.require_decisions()
         fields = [(name, pa.type_for_alias(kind)) for name, kind in SAMPLE_COLUMNS.items()]
         schema = pa.schema(fields, metadata={"run_id": run.manifest.run_id})
-        rows = list(sample_rows(run.path, run.manifest))
+        rows = list(run.samples)
         table = pa.Table.from_pylist(rows, schema=schema)
         pq.write_table(table, folder / "images.parquet", compression="zstd")
 

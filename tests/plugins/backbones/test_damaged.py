@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from helpers.damage import (
 )
 from helpers.hub import Hub, a_hub, point_clients
 from helpers.loras import save_lora
+from helpers.matrix import matrix
 from helpers.pipelines import save_indexed
 from helpers.places import ROOT
 from helpers.released import RELEASED, made
@@ -80,15 +82,10 @@ def damage(part: str, kind: str, file: str, prefix: str = "") -> Damage:
     return truncates(file) if kind == "cut" else tensors(file, CHANGES[kind](prefix))
 
 
-def each_damage(*quick: str) -> pytest.MarkDecorator:
-    """Parametrise a test by parts and kinds of damage. All but the `quick` kinds are slow tests."""
+def each_damage(parts: Iterable[str], kinds: Iterable[str]) -> pytest.MarkDecorator:
+    """Parametrise a test by parts and kinds of damage; always tried are `kinds` of `parts`."""
     return pytest.mark.parametrize(
-        ("part", "kind"),
-        [
-            pytest.param(part, kind, marks=() if kind in quick else pytest.mark.slow)
-            for part in FILES
-            for kind in KINDS
-        ],
+        ("part", "kind"), matrix(product(FILES, KINDS), [*product(parts, kinds)])
     )
 
 
@@ -146,7 +143,7 @@ def test_whole_ones_are_accepted(whole: Path, lora: Lora, single: Path, hub: Hub
     load_pipeline(resolve(str(whole)), torch.float32)
 
 
-@each_damage(*KINDS)
+@each_damage(FILES, KINDS)
 def test_a_pipeline_that_is_loaded_as_a_whole(
     part: str, kind: str, whole: Path, tmp_path: Path
 ) -> None:
@@ -162,7 +159,8 @@ def test_what_no_prediction_needs_is_not_read(whole: Path, tmp_path: Path) -> No
     assert load_pipeline(resolve(str(folder)), torch.float32).image_encoder is None
 
 
-@each_damage("missing", "not a number")
+# A folder with a LoRA, a repository and a folder are loaded by the same functions.
+@each_damage(["unet"], ["missing", "not a number"])
 def test_a_folder_with_a_lora(
     part: str, kind: str, whole: Path, lora: Lora, tmp_path: Path
 ) -> None:
@@ -171,7 +169,7 @@ def test_a_folder_with_a_lora(
         loads(add_files(resolve(str(folder)), [lora], None))
 
 
-@each_damage("missing", "not a number")
+@each_damage(["text_encoder"], ["missing", "not a number"])
 def test_a_repository_of_the_hub(
     part: str, kind: str, whole: Path, hub: Hub, tmp_path: Path
 ) -> None:
@@ -180,7 +178,7 @@ def test_a_repository_of_the_hub(
         loads(resolve("some/one"))
 
 
-@each_damage(*CHANGES, *CONFIGS)
+@each_damage(["unet"], [*CHANGES, *CONFIGS])
 def test_a_single_file(part: str, kind: str, whole: Path, single: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(whole, folder)
@@ -254,7 +252,10 @@ def layered(part: str, more: int) -> Damage:
     return apply
 
 
-@pytest.mark.parametrize("kind", RELEASED)
+OFTEN = {"WanPipeline", "QwenImagePipeline", "KolorsPipeline"}  # UMT5, Qwen 2.5 VL and ChatGLM
+
+
+@pytest.mark.parametrize("kind", matrix(RELEASED, OFTEN & {*RELEASED}))
 def test_parts_that_their_library_reads(kind: str, tmp_path: Path) -> None:
     """Among them the text encoders of Wan (UMT5), Qwen-Image, Z-Image, CogView 4 and Kolors."""
     modules: dict[str, Any] = made(kind).components

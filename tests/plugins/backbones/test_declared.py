@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import transformers
+from helpers.matrix import matrix
 from helpers.published import NETWORKS, empty_encoder, save_published
 
 import bench_plugins.backbones
@@ -23,14 +24,13 @@ SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in load_plugins().bac
 FAMILIES = {spec.family for spec in SPECS.values() if spec.takes_folders}
 
 
-# Of networks of one kind the smallest; the others are slow to count.
+# Of networks of one kind the smallest; the others are slow to count. One UNet and one transformer
+# are always counted: `test_promises.py` has the counts of small ones of each kind.
 COUNTED = ("sd15", "sdxl", "sana-600m", "pixart", "dit-256")
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if name not in COUNTED]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name in COUNTED else pytest.mark.slow) for name in NETWORKS],
-)
+@pytest.mark.parametrize("name", [*matrix(COUNTED, ["sd15", "dit-256"]), *OTHERS])
 def test_operations_and_sizes(name: str, tmp_path: Path) -> None:
     spec: Any = SPECS[name]
     weights = resolve(str(save_published(name, tmp_path, tensors=False)))

@@ -18,6 +18,7 @@ import torch
 from helpers.command import bench
 from helpers.damage import says
 from helpers.families import save
+from helpers.matrix import matrix
 from helpers.pipelines import UNETS, save_pipeline
 from helpers.runs import store
 from PIL import Image
@@ -87,7 +88,10 @@ def backbone_of(folder: Path, **settings: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("pipeline", "told"),
-    [("StableDiffusionPipeline", 7.5), (LCM, 8.5), ("StableDiffusionXLPipeline", 5.0)],
+    matrix(
+        [("StableDiffusionPipeline", 7.5), (LCM, 8.5), ("StableDiffusionXLPipeline", 5.0)],
+        [("StableDiffusionPipeline", 7.5), (LCM, 8.5)],
+    ),
 )
 def test_a_distilled_unet_is_told_the_guidance_of_its_pipeline(
     pipeline: str, told: float, tmp_path: Path

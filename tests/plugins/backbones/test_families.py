@@ -9,6 +9,7 @@ import copy
 import shutil
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from helpers.command import bench
 from helpers.families import KINDS, save
+from helpers.matrix import matrix
 from oracle.question import Question
 from oracle.reference import errors, noise
 from PIL import Image
@@ -81,6 +83,7 @@ def registry() -> Any:
 
 # `schnell` and `sigma` differ from these in numbers alone.
 FAMILIES = [kind for kind in KINDS if kind not in ("schnell", "sigma")]
+FAMILIES_OF_TEXTS = [kind for kind in FAMILIES if kind != "dit"]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -92,7 +95,7 @@ class TestEveryFamily(DenoiserContract):
         return backbones(kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", matrix(KINDS, FAMILIES))
 def test_errors_are_those_of_the_reference(
     kind: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser], tmp_path: Path
 ) -> None:
@@ -116,7 +119,7 @@ def test_errors_are_those_of_the_reference(
     assert np.ptp(made, axis=0).max() > 1e-3 * made.max(), "the prompts do not count"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", matrix(KINDS, FAMILIES))
 def test_a_sampling_step_is_the_pipeline_s(
     kind: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser]
 ) -> None:
@@ -187,7 +190,7 @@ def asked(kind: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "dit"])
+@pytest.mark.parametrize("kind", matrix(FAMILIES_OF_TEXTS, ["sdxl", "sd3"]))
 def test_text_encoders_are_freed_before_the_network_is_loaded(kind: str, saved: Saved) -> None:
     folder = str(saved(kind)[0])
     spec = registry().get(family_of(folder, None) or "")
@@ -272,7 +275,11 @@ def test_levels_of_a_solver_s_flow_are_the_solver_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [*((kind, "bfloat16") for kind in FAMILIES), ("sd3", "float16")]
+    ("kind", "dtype"),
+    matrix(
+        [*product(FAMILIES, ["bfloat16"]), ("sd3", "float16")],
+        [("sdxl", "bfloat16"), ("flux", "bfloat16"), ("sd3", "float16")],
+    ),
 )
 def test_half_precision_is_close_to_float32(
     kind: str, dtype: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.families import KINDS, save
+from helpers.matrix import matrix
 from helpers.places import ROOT
 
 from bench.discovery.loading import load_plugins
@@ -35,7 +36,7 @@ COSTS = {
 }
 
 
-@pytest.mark.parametrize("kind", COSTS)
+@pytest.mark.parametrize("kind", matrix(COSTS, ["tiny-digits", "sdxl", "sd3", "flux"]))
 def test_costs(kind: str, tmp_path: Path) -> None:
     if kind in INCLUDED:
         spec: Any = REGISTRY.get(kind)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import diffusers
 import pytest
 import torch
+from helpers.matrix import matrix
 from helpers.released import MAKERS, RELEASED, SIDES, made, sampled, unpacked
 
 from bench.engine.denoiser import CheckedDenoiser
@@ -35,8 +37,19 @@ def driven() -> Driven:
     return of
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", RELEASED)
+# The networks of these are that of Stable Diffusion.
+UNETS = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "KolorsPipeline")
+ARCHITECTURES = [kind for kind in RELEASED if kind not in UNETS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    matrix(
+        product(RELEASED, (torch.float32, HALF)),
+        [*product(RELEASED, [torch.float32]), ("Lumina2Pipeline", HALF)],
+    ),
+    ids=lambda value: str(value).removeprefix("torch."),
+)
 def test_predictions_are_those_of_its_own_sampling(kind: str, dtype: torch.dtype) -> None:
     """Of three steps, alone and in a batch with another prompt at another level."""
     backbone = PipelineDenoiser(made(kind, dtype), resolution=SIDES.get(kind, 16))
@@ -60,7 +73,7 @@ def close(actual: torch.Tensor, wanted: torch.Tensor, relative: float) -> None:
     assert largest > 1e-2
 
 
-@pytest.mark.parametrize("kind", RELEASED)
+@pytest.mark.parametrize("kind", matrix(RELEASED, ARCHITECTURES))
 class TestEveryRelease(DenoiserContract):
     texts = ("fir tree", "cat", "dog")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
+from helpers.matrix import matrix
 from PIL import Image
 
 from bench.discovery.loading import load_plugins
@@ -156,8 +158,16 @@ LABELS: dict[str, pa.Array] = {
 }
 
 
-@pytest.mark.parametrize("label", LABELS)
-@pytest.mark.parametrize("kind", ["struct", "bytes only", "binary", "large binary"])
+KINDS = ("struct", "bytes only", "binary", "large binary")
+
+
+@pytest.mark.parametrize(
+    ("kind", "label"),
+    matrix(
+        product(KINDS, LABELS),
+        [*product(KINDS, ["text"]), *product(["struct"], ["large text", "categories"])],
+    ),
+)
 def test_one_parquet_file_without_metadata(kind: str, label: str, tmp_path: Path) -> None:
     file = write_parquet(tmp_path / "mine.parquet", {"image": raw(kind), "label": LABELS[label]})
     split = load(file)

@@ -12,6 +12,7 @@ import pytest
 from helpers.captions import Captions, one_image, two_images
 from helpers.command import Finished, bench
 from helpers.engines import assert_same
+from helpers.matrix import matrix
 from helpers.workers import Threads, own_caches
 
 from bench.contracts.decision import Decided
@@ -141,7 +142,10 @@ def wanted() -> dict[str, Decided]:
     return alone(a_run(save_errors=True))
 
 
-@pytest.mark.parametrize("rubbish", RUBBISH)
+OFTEN = ("nothing", "texts", "a class that is not there", "an unknown image", "no decision")
+
+
+@pytest.mark.parametrize("rubbish", matrix(RUBBISH, OFTEN))
 def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
     rubbish: str, wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
 ) -> None:

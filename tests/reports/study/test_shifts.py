@@ -83,7 +83,7 @@ def test_a_figure_has_a_bar_for_each_change(tmp_path: Path) -> None:
     [axes] = change_plot(report).figure().axes
     lines = [line.get_xdata() for line in axes.lines]
     bars, points = lines[::2], lines[1::2]
-    for change, bar, point in zip(reversed(report.changes), bars, points, strict=True):
+    for change, bar, point in zip(report.changes, bars, points, strict=True):
         assert bar == pytest.approx([100 * end for end in change.change.interval])
         assert point == pytest.approx([100 * change.change.estimate])
     assert axes.get_title(loc="left") == "usual → shifted"

@@ -1,0 +1,225 @@
+"""The boards of a page: the answer that each gives, and comparisons of its runs in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+
+from bench.errors import UserError
+from bench.reports.facts import Column, Fact
+from bench.reports.figures.cost import board_panel, draw_cost
+from bench.reports.figures.gallery import Picture, make_pictures
+from bench.reports.figures.plots import Bar, draw_forest
+from bench.reports.figures.svg import Drawing
+from bench.reports.formats import percent_text
+from bench.reports.leaderboard.board import Board, BoardLine
+from bench.reports.leaderboard.rows import SUBSET, LeaderboardRow
+from bench.reports.run_view import RunView
+from bench.reports.sentences import Opening, make_opening
+from bench.reports.text import Table, make_table
+from bench.stats.comparison import Comparison, compare_decided
+from bench.stats.difference_tests import holm
+from bench.stats.metrics import INCOMPLETE
+from bench.stats.paired import ALPHA, changed_samples
+
+MOST_INTERVALS = 12  # per figure, best first
+MOST_RUNS = 8  # runs of a dataset that are compared in pairs
+MOST_PAIRS = 4  # pairs with the best run whose details are shown
+MAX_CHANGED = 20  # images listed per pair
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The comparison of run B with run A, the better one."""
+
+    a: BoardLine
+    b: BoardLine
+    comparison: Comparison
+
+    @cached_property
+    def changed(self) -> tuple[list[tuple[Picture, Picture]], int]:
+        """Decisions of A and B on images that they decide otherwise, and the number of these.
+
+        Images that one run alone gets right come before those that both get wrong; the pictures
+        themselves are left out.
+        """
+        run_a, run_b = self.a.row.run, self.b.row.run
+        rows_a, rows_b = changed_samples(run_a.decided, run_b.decided)
+        both_wrong = ~(run_a.decided.correct[rows_a] | run_b.decided.correct[rows_b])
+        order = np.argsort(both_wrong, kind="stable")[:MAX_CHANGED]
+        of_a, of_b = (
+            make_pictures(run, rows[order], lambda _: (None, False))
+            for run, rows in ((run_a, rows_a), (run_b, rows_b))
+        )
+        return list(zip(of_a, of_b, strict=True)), len(rows_a)
+
+    @property
+    def table(self) -> Table:
+        """The images that are decided otherwise."""
+        columns: list[Column[tuple[Picture, Picture]]] = [
+            Column("image", lambda pair: pair[0].sample_id),
+            Column("true", lambda pair: pair[0].true),
+            Column(f"A: {self.a.key}", lambda pair: pair[0].answer),
+            Column(f"B: {self.b.key}", lambda pair: pair[1].answer),
+        ]
+        return make_table("", columns, self.changed[0])
+
+    def rival(self, p: float) -> str:
+        """Return B with the counts of right decisions on the images of both and a p-value."""
+        c, n = self.comparison, self.comparison.difference.n or 0
+        right = (round(share * n) for share in (c.accuracy_a, c.accuracy_b))
+        counts = " against ".join(f"{count:,}" for count in right)
+        return f"{self.b.key} ({counts} of the {n:,} images of both, p = {p:.2g})"
+
+
+@dataclass(frozen=True)
+class BoardPart:
+    """A board on a page."""
+
+    board: Board
+    anchors: Mapping[str, str]  # folder of a run → id of its section
+
+    @cached_property
+    def lines(self) -> list[BoardLine]:
+        """The best runs, without reported results; of equal ones, those of more images first."""
+        runs = [line for line in self.board.lines if line.row.path is not None]
+        runs.sort(key=lambda line: (-line.row.accuracy, -(line.row.n_samples or 0)))
+        return runs[:MOST_RUNS]
+
+    @property
+    def best(self) -> BoardLine:
+        """The run with the highest accuracy on its own images."""
+        return self.lines[0]
+
+    @property
+    def run(self) -> RunView:
+        """The best run with its decisions."""
+        return self.best.row.run
+
+    @cached_property
+    def opening(self) -> Opening:
+        """Sentences about the best run."""
+        return make_opening(self.run)
+
+    @cached_property
+    def pairs(self) -> dict[tuple[int, int], Pair]:
+        """The pairs of the best runs by their places, the better one first, if comparable."""
+        pairs = {}
+        for a, b in combinations(range(len(self.lines)), 2):
+            runs = [self.lines[place].row.run for place in (a, b)]
+            with suppress(UserError):  # different classes, or no image in common
+                compared = compare_decided(
+                    (runs[0].manifest, runs[1].manifest), (runs[0].decided, runs[1].decided)
+                )
+                pairs[a, b] = Pair(self.lines[a], self.lines[b], compared)
+        return pairs
+
+    @property
+    def shown_pairs(self) -> list[Pair]:
+        """The best run against each of the next ones."""
+        return [pair for (a, b), pair in self.pairs.items() if a == 0 and b <= MOST_PAIRS]
+
+    @property
+    def rivals(self) -> list[str]:
+        """The runs that are not significantly worse than the best one on the images of both.
+
+        The p-values of McNemar's exact tests are corrected for all of them by Holm's method.
+        """
+        pairs = [pair for (a, _), pair in self.pairs.items() if a == 0]
+        corrected = holm([pair.comparison.difference.p or 0.0 for pair in pairs]).tolist()
+        tested = zip(pairs, corrected, strict=True)
+        return [pair.rival(p) for pair, p in tested if p > ALPHA]
+
+    def link(self, row: LeaderboardRow) -> str:
+        """Return the address of a run's section on the page; "" if it has none."""
+        anchor = self.anchors.get(row.path or "")
+        return f"#{anchor}" if anchor else ""
+
+    @property
+    def table(self) -> Table:
+        """The board as a table."""
+        return self.board.table("page", link=self.link)
+
+    @property
+    def matrix(self) -> Table:
+        """The differences of all pairs in points."""
+
+        def run(line: BoardLine) -> Fact:
+            row = line.row
+            text = f"{line.key}  {row.backbone} · {row.strategy}"
+            return Fact("", text, link=self.link(row))
+
+        def column(place: int) -> Column[int]:
+            return Column(self.lines[place].key, lambda row: self._difference(row, place), "points")
+
+        places = range(len(self.lines))
+        columns = [Column[int]("", lambda row: run(self.lines[row])), *map(column, places)]
+        return make_table(self.board.title, columns, places)
+
+    def _difference(self, row: int, column: int) -> Fact | None:
+        pair = self.pairs.get((min(row, column), max(row, column)))
+        if pair is None:
+            return None
+        tested = pair.comparison.difference
+        value = tested.estimate if row > column else -tested.estimate
+        note = f"p {tested.p or 0.0:.2g}"
+        return Fact("", value, "points", note=note, strong=tested.significant)
+
+    @property
+    def intervals(self) -> Drawing:
+        """The accuracies with their 95 % intervals, and the accuracy of guessing."""
+        bars = [
+            Bar(
+                (f"{line.key}  " if len(self.board.lines) > 1 else "")
+                + f"{line.row.backbone} · {line.row.strategy}",
+                line.row.accuracy,
+                line.row.shown_ci95,
+                percent_text(line.row.accuracy, line.row.shown_ci95),
+                trained=line.row.trained_on is not None,
+                hollow=line.row.kind in (SUBSET, INCOMPLETE),
+            )
+            for line in self.board.lines[:MOST_INTERVALS]
+        ]
+        chance = self.run.summary.metrics.chance
+        return draw_forest({"": bars}, "accuracy, %", 100, (0, 100), chance)
+
+    @property
+    def costs(self) -> Drawing | None:
+        """Accuracy against cost; None if there is nothing to compare."""
+        panel = board_panel(self.board.in_comparable_cost)
+        return draw_cost([panel]) if panel else None
+
+
+def page_question(runs: Sequence[RunView]) -> str:
+    """Return the question that a page about some runs answers."""
+    datasets = list(dict.fromkeys(run.summary.dataset.name for run in runs))
+    names = ", ".join(datasets)
+    if len(runs) == 1:
+        return f"How well does {runs[0].summary.backbone.name} classify {names}?"
+    if len(datasets) == 1:
+        return f"Which of {len(runs)} runs classifies {names} best?"
+    return f"How well do {len(runs)} runs classify {names}?"
+
+
+def blind_table(runs: Iterable[RunView]) -> Table | None:
+    """Return the runs whose blind control is among them, beside it; None if there are none."""
+    identities = [(run, run.manifest.identity.plain()) for run in runs]
+    pairs = [
+        (seen, blind, str(identity["control"]))
+        for blind, identity in identities
+        if identity.get("control") is not None
+        for seen, other in identities
+        if other == {name: value for name, value in identity.items() if name != "control"}
+    ]
+    columns: list[Column[tuple[RunView, RunView, str]]] = [
+        Column("run", lambda pair: pair[0].manifest.run_id),
+        Column("accuracy", lambda pair: pair[0].summary.metrics.accuracy, "share"),
+        Column("control", lambda pair: pair[2]),
+        Column("accuracy of the control", lambda pair: pair[1].summary.metrics.accuracy, "share"),
+    ]
+    return make_table("Blind controls", columns, pairs) if pairs else None
