@@ -17,7 +17,7 @@ from bench.cli.progress import count_images
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
-from bench.reports.sentences import change_probability, risk_sentence
+from bench.reports.sentences import risk_sentence
 from bench.reports.terminal.tables import console, print_explained, print_rows
 from bench.running.classify import Answer, Classified, RankedClass, classify
 from bench.running.command import same_options
@@ -110,7 +110,7 @@ def _margin_text(answer: Answer, strategy: CheckedStrategy) -> str:
         text += f", margin {answer.margin:.5f}"
         if answer.margin_stderr:
             text += f" ± {answer.margin_stderr:.5f}"
-        if (change := change_probability(answer, strategy)) is not None:
+        if (change := answer.change_probability(strategy)) is not None:
             text += f", other random noise would change it with probability {change:.3f}"
     if answer.probability is not None:
         text += f", probability {answer.probability:.3f}"

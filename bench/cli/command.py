@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from typing_extensions import override
 
 from bench.cli.output import print_json
+from bench.discovery.loading import load_plugins, metric_of_runs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
 
@@ -77,6 +78,7 @@ class Command(click.Command):
 
 command = partial(click.command, cls=Command)
 Decorator = Callable[[Any], Any]
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def _note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -186,3 +188,29 @@ def figure_file(option: str, value: str) -> Path:
 def parse_names(text: str | None) -> list[str]:
     """Return the names of a comma-separated list."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def names_of(kind: str) -> Completion:
+    """Return the shell completion of registered names; `kind`: such as `datasets`."""
+    return completion(lambda: [spec.name for spec in getattr(load_plugins(), kind)])
+
+
+def completion(names: Callable[[], Iterable[str]]) -> Completion:
+    """Return the shell completion of names that are only listed when it is asked for."""
+    return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
+
+
+def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Decorator:
+    """Return `--metric` with this help, and `--set` for its parameters.
+
+    With `alone`, metrics that compare a run with a rater are rejected.
+    """
+    metric = click.option(
+        "--metric",
+        metavar="METRIC",
+        default=default,
+        shell_complete=names_of("metrics"),
+        callback=lambda ctx, option, name: name and (metric_of_runs(name).name if alone else name),
+        help=text + (f"  [default: {default}]" if default else ""),
+    )
+    return lambda function: metric(set_option()(function))

@@ -13,9 +13,8 @@ import shlex
 
 import click
 
-from bench.cli.command import command, end_with_json, flag
+from bench.cli.command import command, end_with_json, flag, metric_options
 from bench.cli.output import next_steps, results_argument, run_name, say
-from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables

@@ -14,9 +14,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from bench.cli import list as listings
-from bench.cli.command import command, end_with_json, flag, set_option
+from bench.cli.command import command, end_with_json, flag, names_of, set_option
 from bench.cli.output import next_steps, results_argument, say
-from bench.cli.settings import names_of
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
 from bench.discovery.guard import guard

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.command import command, end_with_json, output_file, tags_option
+from bench.cli.command import command, end_with_json, metric_options, output_file, tags_option
 from bench.cli.output import next_steps, results_argument, run_name, say
-from bench.cli.settings import metric_options
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
 from bench.reports.page.page import write_report

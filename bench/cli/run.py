@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bench.cli.command import command, end_with_json, flag
+from bench.cli.command import command, end_with_json, flag, names_of
 from bench.cli.output import (
     draw_pictures,
     has_pictures,
@@ -22,7 +22,7 @@ from bench.cli.output import (
     steps_after_run,
 )
 from bench.cli.progress import Progress
-from bench.cli.settings import Sectioned, config_options, names_of, settings_from_options
+from bench.cli.settings import Sectioned, config_options, settings_from_options
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
 
-from bench.cli.command import Command, Decorator, options_of_user, set_option
-from bench.discovery.loading import metric_of_runs
+from bench.cli.command import Command, Decorator, completion, names_of, options_of_user, set_option
 from bench.errors import UserError
 from bench.running.settings import RunConfig, Values, chapters, make_config, read_config_file
 from bench.running.settings.declaration import help_of, option
@@ -71,40 +70,6 @@ def _show_whole_help(ctx: click.Context, parameter: click.Parameter, value: bool
         ctx.meta[WHOLE_HELP] = True
         click.echo(ctx.get_help())
         ctx.exit()
-
-
-Completion = Callable[[click.Context, click.Parameter, str], list[str]]
-
-
-def names_of(kind: str) -> Completion:
-    """Return the shell completion of registered names; `kind`: such as `datasets`."""
-
-    def names() -> list[str]:
-        from bench.discovery.loading import load_plugins
-
-        return [spec.name for spec in getattr(load_plugins(), kind)]
-
-    return _completion(names)
-
-
-def _completion(names: Callable[[], Iterable[str]]) -> Completion:
-    return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
-
-
-def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Decorator:
-    """Return `--metric` with this help, and `--set` for its parameters.
-
-    With `alone`, metrics that compare a run with a rater are rejected.
-    """
-    metric = click.option(
-        "--metric",
-        metavar="METRIC",
-        default=default,
-        shell_complete=names_of("metrics"),
-        callback=lambda ctx, option, name: name and (metric_of_runs(name).name if alone else name),
-        help=text + (f"  [default: {default}]" if default else ""),
-    )
-    return lambda function: metric(set_option()(function))
 
 
 def config_options(names: Sequence[str] | None = None, variables: bool = True) -> Decorator:
@@ -171,7 +136,7 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     values = get_args(kind) if get_origin(kind) is Literal else ()
     if values:
         keywords["metavar"] = f"[{'|'.join(values)}]"
-        keywords["shell_complete"] = _completion(lambda: values)
+        keywords["shell_complete"] = completion(lambda: values)
     elif kind in (int, float):
         keywords["type"] = kind
     else:

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.command import command, end_with_json, flag, wants_json
+from bench.cli.command import command, end_with_json, flag, metric_options, wants_json
 from bench.cli.output import next_steps, results_argument, run_name, say, steps_after_run
-from bench.cli.settings import metric_options
-from bench.reports.figures.pictures import write_pictures
 from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
 from bench.reports.terminal.run import print_measured, print_run, print_statistics
@@ -71,6 +69,8 @@ def show_command(
         print_measured(rows, by)
         return
     if pictures:
+        from bench.reports.figures.pictures import write_pictures
+
         write_pictures(path)
     if more:
         view.stored.require_decisions()

@@ -16,12 +16,14 @@ from bench.cli.command import (
     end_with_json,
     figure_file,
     flag,
+    metric_options,
+    names_of,
     options_of_user,
     parse_names,
 )
 from bench.cli.output import next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
-from bench.cli.settings import config_options, metric_options, names_of
+from bench.cli.settings import config_options
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.reports.figures.svg import Drawing

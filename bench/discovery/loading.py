@@ -82,6 +82,13 @@ class Registry(Generic[SpecT]):
         """Return the spec to use if the user names none; None if no spec is the default."""
         return next((spec for spec in self if self.is_default(spec)), None)
 
+    def require_default(self) -> SpecT:
+        """Return the spec to use if the user names none; raise UserError if there is none."""
+        if (spec := self.default()) is not None:
+            return spec
+        kind = self.spec_class.kind
+        raise UserError(f"No plugin registers a default {kind}; choose one with --{kind}.")
+
     @staticmethod
     def is_default(spec: Spec) -> bool:
         """Return whether the spec is declared as the default of its kind."""

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.reports.comparisons import comparison_facts, comparison_tables
-from bench.reports.text import Table, escape_hidden, escape_html, to_csv, to_latex, to_markdown
+from bench.reports.text import (
+    Table,
+    escape_hidden,
+    escape_html,
+    prose_html,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @cache
 def environment(*packages: str) -> Environment:
     """Return a Jinja environment: templates of these packages, then those of the report."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    from bench.reports.comparisons import comparison_facts, comparison_tables
+
     templates = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "bench.reports.page")]),
         autoescape=True,
@@ -24,7 +37,8 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"prose": prose_html, "whole": keep_interval}
+    markup = {"prose": lambda text: Markup(prose_html(text)), "whole": keep_interval}
+    templates.filters |= markup
     templates.globals |= {
         "comparison_facts": comparison_facts,
         "comparison_tables": comparison_tables,
@@ -46,11 +60,6 @@ def _escape_controls(value: object) -> object:
     return value if isinstance(value, Markup) else escape_hidden(value)
 
 
-def prose_html(text: object) -> Markup:
-    """Return a sentence as HTML, with what stands in backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape_html(text)))
-
-
 def keep_interval(text: str) -> Markup:
     """Return a value as HTML whose interval, in parentheses, is not broken into lines."""
     value, space, interval = escape_html(text).partition(" (")
@@ -62,13 +71,8 @@ def make_plain_table(head: list[str], rows: Sequence[Sequence[str | int]], *righ
     return Table("", head, rows, frozenset(right))
 
 
-def html_part(*tables: Table) -> str:
-    """Return tables with their headings and paragraphs as an HTML fragment, without a page."""
-    return environment().get_template("tables.html").render(tables=tables, title=None)
-
-
-def to_html(tables: Iterable[Table], title: str) -> str:
-    """Return tables as a self-contained HTML page."""
+def to_html(tables: Iterable[Table], title: str | None = None) -> str:
+    """Return tables as a self-contained HTML page or, without a title, as a part of one."""
     return environment().get_template("tables.html").render(tables=list(tables), title=title)
 
 

@@ -43,16 +43,16 @@ class InventoryRow(RunRow):
         """Tags and note of the run, as one text."""
         return self.run.manifest.config.labels if self.error is None else ""
 
-
-def images_fact(row: InventoryRow) -> Fact:
-    """Return how many images are decided, of how many and how many failed, in words."""
-    n, total = row.n_samples, row.n_asked
-    if n is None or total is None:
-        return Fact("images", row.status)
-    of = row.n_total if row.is_subset else total
-    text = f"{n:,}" + f" of {of:,}" * (n != of) + " so far" * (row.status == INCOMPLETE)
-    text += f", {row.failed_samples:,} failed" if row.failed_samples else ""
-    return Fact("images", text, share=n / total if n < total else None)
+    @property
+    def images(self) -> Fact:
+        """How many images are decided, of how many and how many failed, in words."""
+        n, total = self.n_samples, self.n_asked
+        if n is None or total is None:
+            return Fact("images", self.status)
+        of = self.n_total if self.is_subset else total
+        text = f"{n:,}" + f" of {of:,}" * (n != of) + " so far" * (self.status == INCOMPLETE)
+        text += f", {self.failed_samples:,} failed" if self.failed_samples else ""
+        return Fact("images", text, share=n / total if n < total else None)
 
 
 class RecordingRow(BaseModel):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.errors import UserError, images_failed
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
-from bench.reports.html import html_part
+from bench.reports.html import to_html
 from bench.reports.run_view import SAMPLE_COLUMNS, RunView, view_of
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.figures import forest_plot
@@ -136,7 +136,7 @@ class RunResult(Fields):
         if failed:
             facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
         rows = [[fact.label, fact.line] for fact in facts]
-        return html_part(Table(self.summary.run_id, ["fact", "value"], rows))
+        return to_html([Table(self.summary.run_id, ["fact", "value"], rows)])
 
 
 class ComparisonResult(Comparison):
@@ -155,7 +155,7 @@ class ComparisonResult(Comparison):
 
     def _repr_html_(self) -> str:
         rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
-        return html_part(Table("B − A", ["fact", "value"], rows, below=self.warnings))
+        return to_html([Table("B − A", ["fact", "value"], rows, below=self.warnings)])
 
 
 class AnswerList(list[Answer]):
@@ -172,7 +172,7 @@ class AnswerList(list[Answer]):
         lines = [dict(answer.__repr_args__()) for answer in self]
         head = list(dict.fromkeys(str(name) for line in lines for name in line))
         rows = [[str(line.get(name, "–")) for name in head] for line in lines]
-        return html_part(Table("AnswerList", head, rows))
+        return to_html([Table("AnswerList", head, rows)])
 
 
 @dataclass(repr=False, eq=False)
@@ -229,7 +229,7 @@ class StudyResult:
         progress = (
             f"<p>{escape_html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"
         )
-        return progress + html_part(*study_tables(self.report))
+        return progress + to_html(study_tables(self.report))
 
 
 def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
-from bench.engine.asking import CheckedStrategy
 from bench.reports.formats import percent_text
 from bench.reports.run_view import RunView
-from bench.running.classify import Answer
-from bench.running.second import strategy_of
-from bench.stats.agreement import (
-    FEWEST_DRAWS,
-    Audit,
-    Repeatability,
-    flip_probability,
-    repeatability,
-)
+from bench.running.decider import strategy_of
+from bench.stats.agreement import Audit, Repeatability, repeatability
 from bench.stats.probability import Probability
 from bench.stats.risk import keeps, most_differing
 from bench.store.decisions import Decisions
@@ -166,20 +156,6 @@ def noise_details(manifest: Manifest, decided: Decisions) -> str | None:
         f"Other random noise: {estimate.doubtful:,} of {estimate.n:,} answers would change with a"
         f" probability above 5 %. The standard deviation of the accuracy over seeds {stderr}."
     )
-
-
-def change_probability(answer: Answer, strategy: CheckedStrategy) -> float | None:
-    """Return the probability that other noise would change an answer; None if unknown."""
-    if not strategy.same_draws or answer.margin is None or not answer.margin_stderr:
-        return None
-    if answer.ranking[0].draws < FEWEST_DRAWS:
-        return None
-    first, *others = [place.score for place in answer.ranking]
-    gaps = [np.inf if first is None or score is None else score - first for score in others]
-    flips = flip_probability(
-        np.array([answer.margin]), np.array([answer.margin_stderr]), np.array([gaps])
-    )
-    return float(flips[0])
 
 
 def _count(value: float) -> str:

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
 from pydantic import Field
 
 from bench.contracts.dataset import Sample, StoredImage
@@ -25,6 +26,7 @@ from bench.running.question import RunQuestion
 from bench.running.risk import choose_setting
 from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.settings.declaration import option
+from bench.stats.agreement import FEWEST_DRAWS, flip_probability
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import as_decisions
@@ -68,6 +70,17 @@ class Answer(Document):
     evaluations: Count  # number of forward passes of the network
     ranking: list[RankedClass] = Field(default_factory=list, repr=False)  # classes, best first
     error: str | None = None  # reason why the image failed
+
+    def change_probability(self, strategy: CheckedStrategy) -> float | None:
+        """Return the probability that other noise would change the answer; None if unknown."""
+        if not strategy.same_draws or self.margin is None or not self.margin_stderr:
+            return None
+        if self.ranking[0].draws < FEWEST_DRAWS:
+            return None
+        first, *others = [place.score for place in self.ranking]
+        gaps = [np.inf if first is None or score is None else score - first for score in others]
+        margin, stderr = np.array([self.margin]), np.array([self.margin_stderr])
+        return float(flip_probability(margin, stderr, np.array([gaps]))[0])
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield the fields that are not None, numbers with four digits, without the ranking."""

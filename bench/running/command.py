@@ -7,8 +7,8 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 from bench.contracts.parameters import Parameters, as_text
+from bench.contracts.specs import FOLDER
 from bench.discovery.loading import exhaustive_strategy, load_plugins, non_default_params
-from bench.inputs.data import FOLDER
 from bench.running.decider import make_decider
 from bench.running.settings import (
     DEFAULTS,

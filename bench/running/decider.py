@@ -14,10 +14,10 @@ from bench.discovery.guard import one_line
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy
-from bench.errors import UserError
+from bench.errors import BenchError, UserError
 from bench.inputs.draws import MAX_DRAWS
-from bench.running.finders import default_of
 from bench.running.settings import RunConfig
+from bench.store.documents import Manifest
 from bench.store.identity import StrategyIdentity
 
 
@@ -52,7 +52,7 @@ def usual_strategy(
         return strategies.get(backbone.strategy), dict(backbone.strategy_parameters)
     if backbone is not None and backbone.draws == 1:  # no evaluation can be saved
         return strategies.get(exhaustive_strategy()), {}
-    spec = default_of(strategies)
+    spec = strategies.require_default()
     return spec, {} if risk else dict(spec.unproven)
 
 
@@ -142,3 +142,12 @@ def check_strategy(
     ):
         if refused:
             raise UserError(f"Strategy {decider.spec.name!r} cannot be used here: it {reason}.")
+
+
+def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
+    """Return the strategy of a stored run, or None if it or its parameters no longer exist."""
+    try:
+        spec = load_plugins().strategies.get(manifest.strategy.name)
+        return make_decider(spec, manifest.strategy.params).strategy
+    except BenchError:
+        return None

@@ -10,6 +10,7 @@ from typing import Any
 from bench.contracts.parameters import Parameters, Spec
 from bench.contracts.specs import (
     ANY_PIPELINE,
+    FOLDER,
     UNKNOWN,
     BackboneSpec,
     DatasetSpec,
@@ -23,7 +24,6 @@ from bench.discovery.targets import load_target, make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import AbsentError, PluginError, UserError
 from bench.inputs.data import (
-    FOLDER,
     DataSource,
     check_data_dir,
     find_path_reader,
@@ -79,14 +79,6 @@ def registered(registry: Registry[SpecT], name: str) -> SpecT:
                 f"{error}\nTo use the folder or file of that name, write ./{name}"
             ) from None
         raise
-
-
-def default_of(registry: Registry[SpecT]) -> SpecT:
-    """Return the registry's default spec."""
-    if (spec := registry.default()) is not None:
-        return spec
-    kind = registry.spec_class.kind
-    raise UserError(f"No plugin registers a default {kind}; choose one with --{kind}.")
 
 
 DECLARATION = ".toml"
@@ -191,7 +183,7 @@ def find_backbone(settings: RunConfig, dataset: DatasetSpec | None = None) -> Ba
     """Return the backbone that the user named, else the dataset's, else the default one."""
     name, weights, file = settings.backbone, settings.weights, None
     backbones = load_plugins().backbones
-    name = name or (dataset.backbone if dataset else None) or default_of(backbones).name
+    name = name or (dataset.backbone if dataset else None) or backbones.require_default().name
     if name.endswith(SINGLE_FILE):
         if weights:
             raise UserError(

@@ -15,13 +15,12 @@ import numpy as np
 from bench.contracts.decision import Decided
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import exhaustive_strategy, load_plugins
-from bench.engine.asking import CheckedStrategy
-from bench.errors import BenchError, UserError, warn_user
+from bench.errors import UserError, warn_user
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.survey import reading
 from bench.running.command import stored_settings
-from bench.running.decider import backbone_params, make_decider
+from bench.running.decider import backbone_params
 from bench.running.executable import Executable
 from bench.running.execute import timed
 from bench.running.prepare import prepare, prepare_again
@@ -112,15 +111,6 @@ def decide_again(
         seconds=round(sum(seconds for _, seconds in images), 4),
     )
     return write_again(path, manifest, again, decided)
-
-
-def strategy_of(manifest: Manifest) -> CheckedStrategy | None:
-    """Return the strategy of a stored run, or None if it or its parameters no longer exist."""
-    try:
-        spec = load_plugins().strategies.get(manifest.strategy.name)
-        return make_decider(spec, manifest.strategy.params).strategy
-    except BenchError:
-        return None
 
 
 MAY_DIFFER = ("strategy", "calibrated", "replayed")  # parts of the identity, from run to its sweep

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
+from bench.stats.paired import normal_cdf
 from bench.stats.sequential import count_interval
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
@@ -135,11 +136,9 @@ def flip_probability(margins: Floats, margin_stderr: Floats, gaps: Floats | None
     standard errors gives NaN. `gaps` are the g_c, each other class's score minus the winner's,
     float64 [n, C], infinite without a score; None if only the runner-up is known.
     """
-    from scipy.special import log_ndtr, ndtr
-
     with np.errstate(divide="ignore", invalid="ignore"):
         lead = margins / margin_stderr
-        flips = ndtr(-lead / np.sqrt(2))
+        flips = normal_cdf(-lead / np.sqrt(2))
     rows = np.flatnonzero((margin_stderr > 0) & (lead < SURE))
     if gaps is not None and len(rows):
         nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
@@ -147,7 +146,7 @@ def flip_probability(margins: Floats, margin_stderr: Floats, gaps: Floats | None
         with np.errstate(over="ignore"):
             leads = gaps[rows] / margin_stderr[rows, None]
         for z, weight in zip(nodes, weights / weights.sum(), strict=True):
-            stays += weight * np.exp(log_ndtr(leads + z).sum(axis=1))
+            stays += weight * normal_cdf(leads + z).prod(axis=1)
         flips[rows] = np.maximum(flips[rows], np.clip(1 - stays, 0, 1))
     return np.where(
         np.isfinite(margins) & (margin_stderr == 0), np.where(margins > 0, 0, 0.5), flips
@@ -165,25 +164,19 @@ def prior_factor(lead: Floats) -> Floats:
     divided by the same probability under the flat prior; it is 1 with fewer than FEWEST_IMAGES
     images.
     """
-    from scipy.special import ndtr  # importing scipy.stats takes a second
-
     if len(lead) < FEWEST_IMAGES:
         return np.ones(len(lead))
     lead = np.clip(lead, 0, GAPS[-1])
     bins, rows = np.unique(np.round(lead, 2), return_inverse=True)
-    right = _normal_density(bins[:, None] - GAPS)
-    wrong = _normal_density(bins[:, None] + GAPS) * (GAPS > 0)
+    right = np.exp(-((bins[:, None] - GAPS) ** 2) / 2)
+    wrong = np.exp(-((bins[:, None] + GAPS) ** 2) / 2) * (GAPS > 0)
     prior, counts = np.full(len(GAPS), 1 / len(GAPS)), np.bincount(rows)
     for _ in range(EM_STEPS):
         posterior = prior * (right + wrong)
         prior = counts @ (posterior / posterior.sum(axis=1, keepdims=True)) / len(lead)
-    differs = prior * (right * ndtr(-GAPS) + wrong * ndtr(GAPS))
+    differs = prior * (right * normal_cdf(-GAPS) + wrong * normal_cdf(GAPS))
     fitted = differs.sum(axis=1) / (prior * (right + wrong)).sum(axis=1)
-    return np.asarray((fitted / ndtr(-bins / np.sqrt(2)))[rows])
-
-
-def _normal_density(x: Floats) -> Floats:
-    return np.asarray(np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))
+    return np.asarray((fitted / normal_cdf(-bins / np.sqrt(2)))[rows])
 
 
 def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability | None:

@@ -24,6 +24,7 @@ from bench.stats.paired import (
     Z95,
     Difference,
     equality_p,
+    normal_cdf,
     paired_test,
     tested_difference,
     with_zero,
@@ -71,8 +72,6 @@ def difference_test(
     reject, but may also include 0 if it rejects narrowly. For influence values, it is a z test with
     their paired standard error; otherwise, `compare_over_images`.
     """
-    from scipy.special import ndtr
-
     change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
     update: dict[str, object] = {}
     if over == "seeds":
@@ -83,7 +82,7 @@ def difference_test(
         update["interval"] = with_zero(tested.interval, p)
     elif "influence" in (a.method, b.method):
         mean, error = float(change.mean()), image_error(change[None, None], clusters)
-        p = 2 * float(ndtr(-abs(mean) / error)) if error else float(mean == 0)
+        p = 2 * float(normal_cdf(-abs(mean) / error)) if error else float(mean == 0)
         counts = np.bincount(labels)
         fewest = len(labels) if metric.mean_over_images else counts[counts > 0].min()
         method = "influence" if fewest >= MIN_RELIABLE else "approximate"
@@ -181,10 +180,8 @@ def _normal(
     method: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
 ) -> Difference:
     """Return the result of a test with a normal interval and z tests of equality."""
-    from scipy.special import ndtr
-
     mean, error = float(change.mean()), _image_error(change, clusters)
-    equal = _equality(mean, margin, lambda distance: float(ndtr(-distance / error)))
+    equal = _equality(mean, margin, lambda distance: float(normal_cdf(-distance / error)))
     interval = mean - Z95 * error, mean + Z95 * error
     tested = tested_difference(method, len(change), mean, interval, p)
     return tested.model_copy(update=without_none(p_equal=equal))
@@ -299,8 +296,3 @@ def ranks(better: NDArray[np.bool_]) -> list[Rank | None]:
         return [None]
     lowest, highest = 1 + better.sum(axis=0), len(better) - better.sum(axis=1)
     return list(zip(lowest.tolist(), highest.tolist(), strict=True))
-
-
-def rank_text(rank: Rank | None) -> str:
-    """Return a rank as tables show it, such as `1–3`, or a dash."""
-    return "–" if rank is None else "–".join(map(str, dict.fromkeys(rank)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import erfc, sqrt
 from typing import Any
 
 import numpy as np
@@ -177,13 +178,11 @@ def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
 
     The null hypothesis is a difference of at least `margin` in absolute value. `n` includes ties.
     """
-    from scipy.special import ndtr
-
     low, high = (
         (wins - losses - n * d) / max(_standard_error(wins, losses, n, d), 1e-12)
         for d in (-margin, margin)
     )
-    return float(max(ndtr(-low), ndtr(high)))
+    return float(normal_cdf(np.array([-low, high])).max())
 
 
 def _standard_error(wins: Counts, losses: Counts, n: Counts, d: Any) -> Any:
@@ -200,14 +199,24 @@ def mcnemar(wins: Any, losses: Any) -> Any:
 
     It is twice the lower tail of Binomial(wins + losses, 1/2) at the smaller count, at most 1.
     """
-    from scipy.special import bdtr
+    shape, fewer = np.shape(wins), np.ravel(np.minimum(wins, losses))
+    # The tails of each binomial are computed once: a million pairs of runs have a few thousand.
+    counts, place = np.unique(np.add(wins, losses).ravel(), return_inverse=True)
+    ends = np.cumsum(np.bincount(place))
+    p = np.empty(len(fewer))
+    for n, pairs in zip(counts.tolist(), np.split(np.argsort(place), ends), strict=False):
+        k = np.arange(1, n // 2 + 1, dtype=np.longdouble)  # nearly exact on most machines
+        logarithms = np.cumsum(np.append(n * np.log(np.longdouble(0.5)), np.log((n + 1 - k) / k)))
+        p[pairs] = np.minimum(1.0, 2 * np.cumsum(np.exp(logarithms))[fewer[pairs]])
+    return p.reshape(shape)
 
-    fewer, discordant = np.minimum(wins, losses), np.add(wins, losses)
-    # Each combination of counts is tested once: a million pairs of runs have a few thousand.
-    step = np.max(discordant, initial=0) + 1
-    cases, place = np.unique(fewer * step + discordant, return_inverse=True)
-    p = np.minimum(1.0, 2 * bdtr(cases // step, cases % step, 0.5))
-    return p[place].reshape(np.shape(fewer))
+
+def normal_cdf(x: Any) -> Floats:
+    """Return the distribution function of the standard normal distribution, float64 as `x`.
+
+    It is `scipy.special.ndtr`, whose import takes longer than the rest of a command.
+    """
+    return np.asarray(np.vectorize(erfc, otypes=[np.float64])(-np.asarray(x) / sqrt(2)) / 2)
 
 
 def class_differences(
@@ -218,7 +227,9 @@ def class_differences(
     adjusted = _adjusted(np.array([pair.difference.p for pair in pairs], dtype=float)).tolist()
     return [
         ClassDifference(**dict(pair), name=classes[label], p_adjusted=p)
-        for label, pair, p in zip(np.unique(labels).tolist(), pairs, adjusted, strict=True)
+        for label, pair, p in zip(
+            np.flatnonzero(np.bincount(labels)).tolist(), pairs, adjusted, strict=True
+        )
     ]
 
 

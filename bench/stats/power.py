@@ -89,12 +89,11 @@ def exact_power(n: int, difference: float, discordance: float) -> float:
 
 def max_significant_losses(discordant: Ints) -> Ints:
     """Return the largest significant number of losses, or -1, by number of `discordant` images."""
-    from scipy.special import bdtr
     from scipy.stats import binom
 
     trials = np.maximum(discordant, 1)
     losses = np.asarray(binom.ppf(ALPHA / 2, trials, 0.5)).astype(np.int64)
-    return np.where(2 * bdtr(losses, trials, 0.5) < ALPHA, losses, losses - 1)
+    return np.where(2 * binom.cdf(losses, trials, 0.5) < ALPHA, losses, losses - 1)
 
 
 def images_needed(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from itertools import combinations
 from math import exp, inf, log
 from typing import Literal, NamedTuple
@@ -28,9 +29,6 @@ from bench.stats.paired import ALPHA
 
 END_LEVEL = log(2 / ALPHA)  # log capital that rejects a mean: each end is tested at 2.5 %
 END_ERROR = 1e-11  # of an end of an interval
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
-BETS = (_NODES + 1) / 2  # fractions of the capital staked: uniform prior on [0, 1] in 64 points
-LOG_PRIOR = np.log(_WEIGHTS / 2)
 # Beta prior of the share of an audit that agrees: mean 0.984, worth 30 images. With 30 of 30
 # agreeing, it shows at least 90 % of 360 images to agree; a uniform prior shows 82 %. With 28 of
 # 30, both show the same. Coverage does not depend on the prior.
@@ -53,6 +51,13 @@ class Population(NamedTuple):
         return np.asarray(least > float(self.size * mean) + ROUNDING)
 
 
+@cache
+def _bets() -> tuple[Floats, Floats]:
+    """Return fractions of the capital, and the logarithms of a uniform prior, float64 [64] each."""
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    return (nodes + 1) / 2, np.log(weights / 2)
+
+
 def log_capital(
     values: Floats, mean: float | Decimal, population: Population | None = None, since: int = 0
 ) -> Floats:
@@ -70,7 +75,7 @@ def log_capital(
     else:
         factors = _log_growth(values, _expected(values, mean, population))
         before, growth = factors[:since].sum(axis=0), factors[since:]
-    capital = _log_sum(np.cumsum(growth, axis=0) + before + LOG_PRIOR)
+    capital = _log_sum(np.cumsum(growth, axis=0) + before + _bets()[1])
     if population is not None:
         capital[population.excludes(values, mean)[since:]] = inf
     return capital
@@ -87,7 +92,7 @@ def _log_growth(values: Floats, expected: Floats) -> Floats:
     """Return the log of each value's factor on the capital of each bet, float64 [n, bets]."""
     expected = np.clip(expected, -1 + 1e-12, 1.0)
     returns = (values - expected) / (1 + expected)
-    return np.log1p(np.multiply.outer(returns, BETS))
+    return np.log1p(np.multiply.outer(returns, _bets()[0]))
 
 
 def _log_sum(logs: Floats) -> Floats:

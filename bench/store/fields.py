@@ -57,7 +57,7 @@ RunId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_fold
 class Document(BaseModel):
     """An immutable document, or a part of one. Unknown fields are kept."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, defer_build=True)
 
     def plain(self) -> dict[str, Any]:
         """Return the content for JSON: only the fields that were set."""

@@ -12,8 +12,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bench.errors import StoreError, UserError
 from bench.machine.files import regular_file, write_atomically
 from bench.store.fields import Document, to_json
@@ -70,6 +68,8 @@ def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterat
             f"{path.name} came with the package and is not changed. Copy its folder, {path}, or"
             " make the run again: `bench show` prints the command."
         )
+    from filelock import FileLock, Timeout  # here: readers need no lock
+
     regular_file(path, name)
     try:
         with FileLock(path / name).acquire(timeout=wait, poll_interval=0.01):

@@ -20,7 +20,7 @@ from bench.reports.facts import Column, Fact
 from bench.reports.figures.gallery import Picture, make_pictures
 from bench.reports.formats import assignments
 from bench.reports.html import environment, read_template
-from bench.reports.inventory import InventoryRow, images_fact
+from bench.reports.inventory import InventoryRow
 from bench.reports.page.page import make_section
 from bench.reports.rows import accuracy_fact
 from bench.reports.run_view import RunView
@@ -129,7 +129,7 @@ class Pages:
         columns: list[Column[InventoryRow]] = [
             Column("run", self._run_fact),
             Column("accuracy", accuracy_fact, "share"),
-            Column("images", images_fact),
+            Column("images", lambda row: row.images),
             Column("status", lambda row: Fact("", "", marks={str(row.status): row.state})),
             Column("dataset", lambda row: f"{row.dataset}/{row.split}" if row.dataset else None),
             Column("cost", lambda row: row.cost, "cost"),
@@ -161,7 +161,7 @@ class Pages:
         """Return the page of a run: its results and its images."""
         key = query.get("run", "")
         row = self.stored.line(key)
-        live = {"row": row, "accuracy": accuracy_fact(row).text, "images": images_fact(row)}
+        live = {"row": row, "accuracy": accuracy_fact(row).text, "images": row.images}
         if query.get("live"):
             return self._live("run", query, **live)
         if not row.n_samples:

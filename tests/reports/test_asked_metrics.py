@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 from bench.errors import BenchWarning, UserError
 from bench.reports.html import format_tables
 from bench.reports.leaderboard.board import board_tables
-from bench.reports.leaderboard.exports import to_csv
 from bench.reports.leaderboard.ranking import leaderboard, with_metric
+from bench.reports.leaderboard.rows import to_csv
 from bench.reports.page.page import write_report
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest

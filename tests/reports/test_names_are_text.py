@@ -20,9 +20,9 @@ from bench.reports.figures.images import Images
 from bench.reports.figures.pictures import draw_confusion
 from bench.reports.html import to_html
 from bench.reports.leaderboard.board import board_tables, make_boards
-from bench.reports.leaderboard.exports import BEGIN, END, render, to_csv
+from bench.reports.leaderboard.exports import BEGIN, END, render
 from bench.reports.leaderboard.ranking import leaderboard, rank_boards
-from bench.reports.leaderboard.rows import REPORTED_FILE, LeaderboardRow, board_row
+from bench.reports.leaderboard.rows import REPORTED_FILE, LeaderboardRow, board_row, to_csv
 from bench.reports.page.page import make_section
 from bench.reports.page.page import render as render_page
 from bench.reports.run_view import read_decided_run, read_view

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from bench.stats.paired import (
     Z95,
     difference_interval,
     mcnemar,
+    normal_cdf,
     paired_test,
     paired_wins,
 )
@@ -81,6 +84,27 @@ def test_mcnemar_rejects_no_more_often_than_it_says() -> None:
     wins = rng.binomial(40, 0.5, 4000)
     assert np.mean([mcnemar(int(w), 40 - int(w)) < 0.05 for w in wins]) <= 0.05
     assert mcnemar(0, 0) == 1
+
+
+def test_mcnemar_is_exact() -> None:
+    def exact(wins: int, losses: int) -> Fraction:
+        n, tail = wins + losses, sum(comb(wins + losses, k) for k in range(min(wins, losses) + 1))
+        return min(Fraction(1), Fraction(2 * tail, 2**n))
+
+    small = [[wins, losses] for wins in range(0, 61, 4) for losses in range(0, 61, 3)]
+    pairs = np.array([*small, [700, 801], [3000, 3300]])
+    wanted = [float(exact(*map(int, pair))) for pair in pairs]
+    assert mcnemar(*pairs.T) == pytest.approx(wanted, rel=1e-13, abs=0)
+    assert mcnemar(30_000, 31_000) == pytest.approx(5.234e-05, rel=1e-3), "no underflow"
+    assert mcnemar(np.zeros((0, 0), int), np.zeros((0, 0), int)).shape == (0, 0)
+
+
+def test_the_normal_distribution_equals_scipy_s() -> None:
+    from scipy.special import ndtr
+
+    x = np.append(np.linspace(-30, 30, 301), [np.nan, np.inf, -np.inf]).reshape(-1, 8)
+    assert normal_cdf(x) == pytest.approx(ndtr(x), rel=1e-12, abs=0, nan_ok=True)
+    assert normal_cdf(0.3) == pytest.approx(ndtr(0.3))
 
 
 def test_mcnemar_equals_scipy_s_sign_test() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench.contracts.specs import FOLDER
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import FOLDER
 from bench.machine.files import write_atomically, writing
 from bench.reports.leaderboard.published import Totals, find_problems
 from bench.reports.leaderboard.rows import REPORTED_FILE, ReportedResult, read_reported

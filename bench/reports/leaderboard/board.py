@@ -96,7 +96,8 @@ class Board:
         if not narrow and not self.images:
             columns += [Column("n", lambda line: line.row.n_samples, "count")]
         if layout == "wide":
-            names = dict.fromkeys(n for line in self._own_first() for n in line.settings)
+            own_first = sorted(self.lines, key=lambda line: line.row.kind == REPORTED)
+            names = dict.fromkeys(n for line in own_first for n in line.settings)
             columns += [_setting_column(setting) for setting in names]
         if not page:
             details = DETAILS if narrow else frozenset()
@@ -124,9 +125,6 @@ class Board:
         if several and all(row.flop_per_image is not None for row in rows):
             return replace(self, currency="flop")
         return self
-
-    def _own_first(self) -> list[BoardLine]:
-        return sorted(self.lines, key=lambda line: line.row.kind == REPORTED)
 
 
 def _run_fact(line: BoardLine, link: Callable[[LeaderboardRow], str] | None) -> Fact:

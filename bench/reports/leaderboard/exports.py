@@ -1,4 +1,4 @@
-"""Write the leaderboard as CSV, and the published one into a page, with its picture."""
+"""Write the published leaderboard into a page, with its picture."""
 
 from __future__ import annotations
 
@@ -10,30 +10,11 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.reports.figures.cost import board_panel, draw_cost
-from bench.reports.formats import assignments
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
-from bench.reports.text import csv_text, to_markdown
-from bench.stats.difference_tests import rank_text
+from bench.reports.text import to_markdown
 from bench.store.shipped import is_packed, pack
-
-
-def to_csv(rows: Sequence[LeaderboardRow]) -> str:
-    """Return all boards as one CSV table, with a column per field and numbers not rounded."""
-    if not rows:
-        return ""
-    lines = []
-    for row in rows:
-        line = row.plain()
-        low, high = line.pop("accuracy_ci95") or (None, None)
-        test = row.against_first
-        line |= {name: assignments(line[name]) for name in ("params", "parameters")}
-        line |= {"rank": rank_text(row.rank) if row.rank else None}
-        line |= {"against_first": test and test.difference.estimate}
-        lines.append({**line, "accuracy_low": low, "accuracy_high": high})
-    return csv_text(lines[0], (line.values() for line in lines))
-
 
 # Lines around the table in a README.
 BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderboard -->"

@@ -1,4 +1,4 @@
-"""Leaderboard rows, made from stored runs or from results that others reported."""
+"""Leaderboard rows, made from stored runs or from results that others reported, and as CSV."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.machine.files import has_control
+from bench.reports.facts import Fact
+from bench.reports.formats import assignments
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
+from bench.reports.text import csv_text
 from bench.stats.difference_tests import Rank
 from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import Paired
@@ -61,6 +64,22 @@ class LeaderboardRow(RunRow):
 
 
 Rows = Sequence[LeaderboardRow]
+
+
+def to_csv(rows: Sequence[LeaderboardRow]) -> str:
+    """Return all boards as one CSV table, with a column per field and numbers not rounded."""
+    if not rows:
+        return ""
+    lines = []
+    for row in rows:
+        line = row.plain()
+        low, high = line.pop("accuracy_ci95") or (None, None)
+        test = row.against_first
+        line |= {name: assignments(line[name]) for name in ("params", "parameters")}
+        line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
+        line |= {"against_first": test and test.difference.estimate}
+        lines.append({**line, "accuracy_low": low, "accuracy_high": high})
+    return csv_text(lines[0], (line.values() for line in lines))
 
 
 def board_row(run: RunView) -> LeaderboardRow:

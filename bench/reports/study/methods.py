@@ -27,9 +27,8 @@ from bench.running.study.rounds import DATA, OVER
 from bench.stats.checked import metric_parts
 from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
-from bench.store.arrow import values
 from bench.store.columns import metric_input
-from bench.store.decisions import Decisions
+from bench.store.decisions import Decisions, shared_rows
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, Published, Study, StudyCell
 
@@ -256,13 +255,9 @@ def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
 def _rows_of(first: Decisions, other: Decisions) -> Ints | None:
     """Return the rows of the images of `first` in `other`; None if an image or a label differs."""
-    import pyarrow.compute as pc
-
-    matches = pc.index_in(first.sample_ids, value_set=other.sample_ids)
-    if matches.null_count:
-        return None
-    rows = values(matches)
-    return rows if np.array_equal(other.labels[rows], first.labels) else None
+    own, rows = shared_rows(first, other)
+    same = len(own) == len(first) and np.array_equal(other.labels[rows], first.labels)
+    return rows if same else None
 
 
 def select_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:

@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.reports.facts import Column
 from bench.reports.formats import assignments
-from bench.reports.inventory import InventoryRow, images_fact
 from bench.reports.leaderboard.board import CURRENCIES, make_boards
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
 from bench.reports.terminal.tables import console, print_explained, print_table
 from bench.reports.text import make_table
+
+if TYPE_CHECKING:
+    from bench.reports.inventory import InventoryRow
 
 FOOT = "Cost: evaluation equivalents per image; a classifier looks once at each."
 
@@ -57,10 +60,10 @@ def print_boards(
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
     """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
     now = datetime.now(UTC)
-    shard = Column[InventoryRow](
+    shard: Column[InventoryRow] = Column(
         "run", lambda row: str(row.run_id) + (f" shard {row.shard}" if row.shard else "")
     )
-    images = Column("images", images_fact)
+    images: Column[InventoryRow] = Column("images", lambda row: row.images)
     differs = Column("what differs", _note)
     if wide:
         columns: list[Column[InventoryRow]] = [

@@ -60,7 +60,7 @@ def print_rows(
     right = {*right, *_numeric_columns(columns, rows)}
     for left_out in range(len(optional) + 1):
         places = [p for p, column in enumerate(columns) if column not in optional[:left_out]]
-        heads, shown = [columns[p] for p in places], _select_columns(cells, places)
+        heads, shown = [columns[p] for p in places], [[row[p] for p in places] for row in cells]
         widths = _widths(terminal.width, heads, shown, right, cut)
         if widths is not None:
             terminal.print(_grid(heads, shown, widths, right, cut))
@@ -93,10 +93,6 @@ def print_explained(*texts: str) -> None:
     if words := [word for word in EXPLAINED if word in shown]:
         text = f"`bench explain WORD` says what is meant by {', '.join(words)}."
         console().print(text, style="dim")
-
-
-def _select_columns(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:
-    return [[row[place] for place in places] for row in cells]
 
 
 def _numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from bench.contracts.backbone import Denoiser, Likelihood
 from bench.contracts.parameters import Parameters
-from bench.inputs.corruptions import parse_corruption
 from bench.inputs.draws import DrawPlan, parse_levels, parse_plan
 from bench.inputs.estimand import Loss, Space, Weighting, check_estimand, parse_weighting
 from bench.inputs.subsets import Shard, parse_shard
@@ -35,14 +34,19 @@ LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GP
 
 def _is_tracker(value: str) -> str:
     if value.partition(":")[0] not in TRACKERS:
-        names = " or ".join(TRACKERS)
-        raise ValueError(f"must be {names}, with a project if you like: wandb:birds")
+        raise ValueError(f"must be {' or '.join(TRACKERS)}, or with a project: wandb:birds")
     return value
 
 
 Tracker = Annotated[Text, AfterValidator(_is_tracker)]
 _LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
 _of_errors = partial(setting, "score", scorers=DENOISERS)
+
+
+def _corruption(text: str) -> str | None:
+    from bench.inputs.corruptions import parse_corruption  # here: it imports PIL
+
+    return parse_corruption(text)
 
 
 class RunConfig(BaseModel):
@@ -105,7 +109,7 @@ class RunConfig(BaseModel):
     )
     """A blind control: replace every image with grey, noise or another sample's image
     (shuffled-images), or score the texts without an image (text-only), if the backbone can."""
-    corrupt: Annotated[Text, AfterValidator(parse_corruption)] | None = setting(
+    corrupt: Annotated[Text, AfterValidator(_corruption)] | None = setting(
         "images", identity="run", of_split=True
     )
     """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as

@@ -20,99 +20,11 @@ from bench_plugins.backbones._checkpoint import is_adapter, is_lora
 from bench_plugins.backbones._components import EMBEDDINGS, NETWORKS, PIPELINE_INDEX
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
+CONFIG = "config.json"
 T5_TOKENS = 256  # in Stable Diffusion 3
 
 
-class StableDiffusion(FolderPipeline):
-    """Stable Diffusion 1 and 2, their fine-tunes, and smaller models with the same components.
-
-    The text encoder is small and stays in memory. A guidance-distilled UNet takes the guidance
-    scale as an input: `strength`, or its pipeline's default.
-    """
-
-    pipelines = declared_pipelines("sd")
-    keeps_encoders = True
-    prompts_at_once = 64
-
-    @classmethod
-    def check_weights(cls, weights: Weights, **settings: Any) -> None:
-        """Validate the weights without reading tensors.
-
-        If a folder without an index is not Stable Diffusion, the UserError says what it is.
-        """
-        try:
-            super().check_weights(weights, **settings)
-        except UserError as error:
-            if weights.find(PIPELINE_INDEX) is not None:
-                raise
-            raise _without_index(cls, weights, error) from None
-
-
-class StableDiffusionXL(FolderPipeline):
-    """SDXL's base model and its fine-tunes.
-
-    The network is conditioned on the original size of the image, its crop and its present size. The
-    original size is `original_size` or else the resolution, and the crop starts at (0, 0).
-    """
-
-    pipelines = declared_pipelines("sdxl")
-
-
-class StableDiffusion3(FolderPipeline):
-    """SD 3 medium, SD 3.5 medium and large, and their fine-tunes.
-
-    With `text=clip`, T5 is not loaded, and its 256 token embeddings are zeros. The pipeline does
-    the same if its folder has no T5.
-    """
-
-    pipelines = declared_pipelines("sd3")
-    t5_components = frozenset({"text_encoder_3", "tokenizer_3"})
-
-    def as_stored(self, tree: Tree) -> Tree:
-        """Return a conditioning in the form that is cached.
-
-        Without T5, older diffusers return fewer than its 256 zero embeddings; the rest is added.
-        """
-        stored: Any = super().as_stored(tree)
-        spare = self.pipe.tokenizer_max_length + T5_TOKENS - stored[EMBEDDINGS].shape[1]
-        return {**stored, EMBEDDINGS: F.pad(stored[EMBEDDINGS], (0, 0, 0, spare))}
-
-
-class Flux(FolderPipeline):
-    """FLUX.1 schnell and dev.
-
-    Dev is guidance-distilled and takes the scale as an input: `strength`, 3.5 in its pipeline. The
-    times of the level table are sigma, as in the network; those of the scheduler are 1000 sigma.
-    """
-
-    pipelines = declared_pipelines("flux")
-    time_is_sigma = True
-
-
-class PixArt(FolderPipeline):
-    """PixArt-alpha and PixArt-Sigma. Texts are lowercased, and not cleaned otherwise."""
-
-    pipelines = declared_pipelines("pixart")
-    needs_index = True  # it could be either model
-
-
-class Sana(FolderPipeline):
-    """Sana 0.6B and 1.6B. The pipeline puts its instruction before every prompt."""
-
-    pipelines = declared_pipelines("sana")
-
-
-class DiT(FolderPipeline):
-    """DiT-XL/2 and similar models. A prompt is a class's name, number or WordNet id."""
-
-    can_linearise = False  # labels cannot be interpolated
-    pipelines = declared_pipelines("dit")
-
-
-CONFIG = "config.json"
-
-
-def _without_index(reader: type, weights: Weights, error: UserError) -> UserError:
+def without_index(reader: type, weights: Weights, error: UserError) -> UserError:
     """Return an error that says what a folder contains, or else `error`, which `reader` raised."""
     if weights.find(CONFIG):
         config = weights.read(CONFIG)
@@ -182,3 +94,89 @@ def _families(reader: type, weights: Weights) -> Iterator[BackboneSpec]:
         with suppress(UserError):
             load_target(spec).check_weights(weights, **parameters)
             yield spec
+
+
+class StableDiffusion(FolderPipeline):
+    """Stable Diffusion 1 and 2, their fine-tunes, and smaller models with the same components.
+
+    The text encoder is small and stays in memory. A guidance-distilled UNet takes the guidance
+    scale as an input: `strength`, or its pipeline's default.
+    """
+
+    pipelines = declared_pipelines("sd")
+    keeps_encoders = True
+    prompts_at_once = 64
+
+    @classmethod
+    def check_weights(cls, weights: Weights, **settings: Any) -> None:
+        """Validate the weights without reading tensors.
+
+        If a folder without an index is not Stable Diffusion, the UserError says what it is.
+        """
+        try:
+            super().check_weights(weights, **settings)
+        except UserError as error:
+            if weights.find(PIPELINE_INDEX) is not None:
+                raise
+            raise without_index(cls, weights, error) from None
+
+
+class StableDiffusionXL(FolderPipeline):
+    """SDXL's base model and its fine-tunes.
+
+    The network is conditioned on the original size of the image, its crop and its present size. The
+    original size is `original_size` or else the resolution, and the crop starts at (0, 0).
+    """
+
+    pipelines = declared_pipelines("sdxl")
+
+
+class StableDiffusion3(FolderPipeline):
+    """SD 3 medium, SD 3.5 medium and large, and their fine-tunes.
+
+    With `text=clip`, T5 is not loaded, and its 256 token embeddings are zeros. The pipeline does
+    the same if its folder has no T5.
+    """
+
+    pipelines = declared_pipelines("sd3")
+    t5_components = frozenset({"text_encoder_3", "tokenizer_3"})
+
+    def as_stored(self, tree: Tree) -> Tree:
+        """Return a conditioning in the form that is cached.
+
+        Without T5, older diffusers return fewer than its 256 zero embeddings; the rest is added.
+        """
+        stored: Any = super().as_stored(tree)
+        spare = self.pipe.tokenizer_max_length + T5_TOKENS - stored[EMBEDDINGS].shape[1]
+        return {**stored, EMBEDDINGS: F.pad(stored[EMBEDDINGS], (0, 0, 0, spare))}
+
+
+class Flux(FolderPipeline):
+    """FLUX.1 schnell and dev.
+
+    Dev is guidance-distilled and takes the scale as an input: `strength`, 3.5 in its pipeline. The
+    times of the level table are sigma, as in the network; those of the scheduler are 1000 sigma.
+    """
+
+    pipelines = declared_pipelines("flux")
+    time_is_sigma = True
+
+
+class PixArt(FolderPipeline):
+    """PixArt-alpha and PixArt-Sigma. Texts are lowercased, and not cleaned otherwise."""
+
+    pipelines = declared_pipelines("pixart")
+    needs_index = True  # it could be either model
+
+
+class Sana(FolderPipeline):
+    """Sana 0.6B and 1.6B. The pipeline puts its instruction before every prompt."""
+
+    pipelines = declared_pipelines("sana")
+
+
+class DiT(FolderPipeline):
+    """DiT-XL/2 and similar models. A prompt is a class's name, number or WordNet id."""
+
+    can_linearise = False  # labels cannot be interpolated
+    pipelines = declared_pipelines("dit")

@@ -8,7 +8,7 @@ import pytest
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.finders import default_of, is_path, registered
+from bench.running.finders import is_path, registered
 
 
 def test_a_slash_makes_a_path() -> None:
@@ -26,4 +26,4 @@ def test_a_file_of_that_name_is_pointed_at(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_one_spec_of_a_kind_is_the_default() -> None:
-    assert default_of(load_plugins().strategies).name == "race"
+    assert load_plugins().strategies.require_default().name == "race"
