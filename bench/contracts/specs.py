@@ -6,6 +6,7 @@ its `target`, is imported on first use.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
@@ -128,7 +129,9 @@ class DatasetSpec(Spec):
         layout: layout of a copy of the original download, for `--data-dir`.
         item: for a declared dataset of items, the fields that hold images, texts and answers.
         templates: name → a set of templates, selected by `--template @NAME`.
-        groups: columns whose values divide the images into groups, such as backgrounds.
+        groups: columns whose values divide the images into groups, such as backgrounds, or elements
+            of lists in a column, such as `npy[0]`.
+        group_names: column of `groups` → value → its name; with an empty one, there is no group.
         box: column of the box that an image is cropped to: x, y, width, height.
         border: number of pixels to cut from each side of every image.
         leave_out_others: whether images of undeclared classes are dropped; else they are an error.
@@ -164,6 +167,7 @@ class DatasetSpec(Spec):
     item: ItemFields = field(default_factory=ItemFields)
     templates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
+    group_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     box: str | None = None
     border: Annotated[int, Bound("at least", 0)] = 0
     leave_out_others: bool = False
@@ -194,6 +198,9 @@ class DatasetSpec(Spec):
             yield "a dataset of items must not have border or leave_out_others"
         if self.items and (self.classes is not None or self.phrases):
             yield "a dataset of items must not have classes or phrases"
+        for name in self.groups:
+            if not re.fullmatch(r"[^\[]+(\[\d{1,3}\])?", name):
+                yield f"groups must be columns, or elements of lists such as npy[0], got {name!r}"
         if self.splits and self.split not in (None, *self.splits):
             yield f"split must be one of {', '.join(self.splits)}, got {self.split!r}"
 

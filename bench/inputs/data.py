@@ -256,12 +256,20 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[datasets.Da
     columns: dict[str, tuple[Sequence[Any], Any]] = {
         "label": (labels, datasets.ClassLabel(names=list(classes.names)))
     }
-    names = [name for name in spec.groups if name in rows.column_names]
-    if names and "group" not in rows.column_names:
-        values = zip(*(read_column(rows, name) for name in names), strict=True)
-        groups = [format_group(names, row) for row in values]
+    if spec.groups and "group" not in rows.column_names:
+        values = zip(*(_group_values(rows, name) for name in spec.groups), strict=True)
+        groups = [format_group(spec, row) for row in values]
         columns["group"] = (groups, datasets.Value("string"))
     return check_rows(rows, "image", where, source.root, columns, split), classes
+
+
+def _group_values(rows: datasets.Dataset, name: str) -> list[Any]:
+    """Return a column of groups; `npy[0]` is the first element of the lists in `npy`."""
+    column, _, place = name.removesuffix("]").partition("[")
+    if column not in rows.column_names:
+        return [None] * len(rows)
+    values = read_column(rows, column)
+    return [next(iter(value[int(place) :]), None) for value in values] if place else values
 
 
 def _read_items(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dataset, ItemTable]:

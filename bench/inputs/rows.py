@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.contracts.dataset import Listing, Row
+from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.files import is_utf8, resolve_inside
@@ -180,10 +181,17 @@ def parse_numbers(labels: Sequence[str], at: Sequence[str]) -> list[int] | None:
     return [int(label or UNLABELLED) for label in labels]
 
 
-def format_group(columns: Sequence[str], values: Sequence[Any]) -> str | None:
-    """Return the name of a group, such as `place water, sex f`, or None if it has no values."""
-    pairs = zip(columns, values, strict=True)
-    return ", ".join(f"{name} {value}" for name, value in pairs if value is not None) or None
+def format_group(spec: DatasetSpec, values: Sequence[Any]) -> str | None:
+    """Return the name of a group, such as `place water, sex f`, or None if it has no values.
+
+    `values` are those of the columns that the dataset declares, in their order.
+    """
+    texts = [
+        spec.group_names.get(name, {}).get(str(value), f"{name} {value}")
+        for name, value in zip(spec.groups, values, strict=True)
+        if value is not None
+    ]
+    return ", ".join(filter(None, texts)) or None
 
 
 def read_column(rows: datasets.Dataset, name: str) -> list[Any]:

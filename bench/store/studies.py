@@ -24,6 +24,7 @@ SETTINGS_OF_CELLS = (
     *("run_id", "dataset", "split", "backbone", "weights", "strategy"),
     *("template", "seed", "corrupt"),
 )
+PATHS = {"dataset": "data_dir", "backbone": "weights"}  # runs that name a reader have a path here
 
 
 class Published(Document):
@@ -72,8 +73,9 @@ class StudyCell(Document):
         cell = {**self.config.plain(), "run_id": self.run_id}
         run = {**manifest.config.plain(), "run_id": manifest.run_id}
         for name in SETTINGS_OF_CELLS:
-            values = cell.get(name), run.get(name)
-            if None not in values and len({Path(str(value)).name for value in values}) > 1:
+            values = [run.get(name), run.get(PATHS.get(name, name))]
+            names = {Path(str(value)).name for value in values if value is not None}
+            if names and cell.get(name) is not None and Path(str(cell[name])).name not in names:
                 return name
         return None
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from helpers.command import bench, imported_by
+from helpers.command import bench, imported_by, python
 
 COMMAND = "from bench.cli.main import main; main()"
 HELP_OF_ALL = """
@@ -16,7 +18,20 @@ context = click.Context(cli)
 for name in cli.list_commands(context):
     cli.get_command(context, name).get_help(context)
 """
-BARE = {"click", "pluggy"}
+MARK = "imported: "
+IN_TURN = f"""
+import json, sys
+from bench.cli.main import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["bench", *arguments]
+    try:
+        code = main()
+    except SystemExit as stopped:
+        code = stopped.code
+    names = sorted({{name.partition(".")[0] for name in sys.modules}})
+    print("\\n{MARK}" + json.dumps([code, names]), file=sys.stderr, flush=True)
+"""
+BARE = {"click", "pluggy", "typing_extensions"}  # all of them small
 MODELS = {"torch", "diffusers", "transformers"}
 SLOW = {*MODELS, "datasets", "pandas", "matplotlib", "sklearn"}
 SCORING = {"PIL", "jinja2", "filelock"}  # what reading stored runs does not need
@@ -65,14 +80,32 @@ def test_what_scores_nothing_loads_no_model_and_no_data(
     }
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
 
-    def imported(arguments: tuple[object, ...]) -> set[str]:
-        code = 2 if {"nosuch", "better than nosuch"} & set(arguments) else 0
-        packages = imported_by(COMMAND, *arguments, ends_with=code)
-        return packages & (SLOW | {"scipy"} | refused[arguments])
-
+    strict, readers = (
+        [c for c in refused if refused[c] == packages and c != prompts_of_folder]
+        for packages in (set(), SCORING)
+    )
     with ThreadPoolExecutor(2) as pool:
-        new = dict(zip(refused, pool.map(imported, refused), strict=True))
-        loaded = {arguments for arguments, packages in new.items() if packages & MODELS}
+        news = dict(chain(*pool.map(imported_in_turn, [[prompts_of_folder], strict, readers])))
+        loaded = {arguments for arguments, packages in news.items() if packages & MODELS}
         assert loaded == {prompts_of_folder}, "answers about other texts come with the weights"
-        again = {arguments for arguments, packages in new.items() if packages}
-        assert not set().union(*pool.map(imported, again)), "what was read is remembered"
+        again = chain(*pool.map(imported_in_turn, [[prompts_of_folder, *strict], readers]))
+        for arguments, packages in again:
+            seen = packages & (SLOW | {"scipy"} | refused[arguments])
+            assert not seen, f"{arguments}: what was read is remembered"
+
+
+def imported_in_turn(
+    commands: list[tuple[object, ...]],
+) -> list[tuple[tuple[object, ...], set[str]]]:
+    """Run commands in one process; return which packages are there at the end of each.
+
+    What one imports, the next ones have: a command that imports too much shows in all that follow.
+    """
+    done = python(IN_TURN, json.dumps([[str(word) for word in command] for command in commands]))
+    ends = [
+        json.loads(line[len(MARK) :]) for line in done.err.splitlines() if line.startswith(MARK)
+    ]
+    for command, (code, _) in zip(commands, ends, strict=True):
+        expected = 2 if {"nosuch", "better than nosuch"} & set(command) else 0
+        assert code == expected, (command, done.err)
+    return [(command, {*names}) for command, (_, names) in zip(commands, ends, strict=True)]

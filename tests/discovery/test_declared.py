@@ -67,6 +67,8 @@ def test_a_declaration_is_a_spec(tmp_path: Path) -> None:
         ("a photo of a {class}, a bird", "a bird", r"template 'a bird' has no \{class\}"),
         ('["n1", "n2"]', '["n1"]', "found must have a name for each of 2 classes, got 1"),
         ('["n1", "n2"]', "[1, 2]", "found must be a list of texts"),
+        ("unverified = true", 'groups = ["a[x]"]', r"groups must be columns, or .* got 'a\[x\]'"),
+        ("[columns]", "[group_names]\na = 3\n[columns]", r"group_names\.a must be a table, got 3"),
         ('"templates.txt"', '"none.txt"', "templates.clip = 'none.txt' cannot be read"),
         ("unverified = true", 'unverified = "yes"', "unverified must be true or false, got 'yes'"),
         ("test = 4", "test = 0", r"splits.test must be a number of images .* got 0"),

@@ -20,7 +20,12 @@ from transformers import (
 )
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
-WORDS = ("a", "photo", "of", "cat", "dog", "drawing", "an", "owl", "in", "tree", "red", "square")
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+WORDS = (
+    *("a", "photo", "of", "cat", "dog", "drawing", "an", "owl", "in", "tree", "red", "square"),
+    *("the", "my", "small", "old", "at", "night", "fir", "kitten"),
+    *("handwritten", "digit", *DIGITS),
+)
 HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 TEXT = {
     "hidden_size": 24,
@@ -36,6 +41,15 @@ TEMPLATE = "{% for message in messages %}User: {{ message['content'][0]['text'] 
 
 def save_janus(folder: Path, template: str | None = TEMPLATE) -> Path:
     """Save a Janus with images of 4 × 4 tokens."""
+    return save(*janus(template=template), folder)
+
+
+def janus(side: int = 4, template: str | None = TEMPLATE, **sizes: int) -> tuple[Any, Any]:
+    """Return a Janus of `side` × `side` tokens, 4 or 8, and its processor.
+
+    `sizes` are those of its language model, where they are not the smallest.
+    """
+    text_sizes = {**TEXT, **sizes}
     tokenizer = _tokenizer(
         ["<pad>", "<s>", "</s>", "<unk>", "<image>", "<boi>", "<eoi>"],
         {"image_token": "<image>", "boi_token": "<boi>", "eoi_token": "<eoi>"},
@@ -44,22 +58,22 @@ def save_janus(folder: Path, template: str | None = TEMPLATE) -> Path:
     vision = {
         **TEXT,
         "image_size": 16,
-        "patch_size": 4,
-        "projection_dim": 24,
-        "num_image_tokens": 16,
+        "patch_size": 16 // side,
+        "projection_dim": text_sizes["hidden_size"],
+        "num_image_tokens": side**2,
     }
     codebook = {
         "embed_dim": 8,
         "num_embeddings": CODES,
         "latent_channels": 32,
         "base_channels": 32,
-        "channel_multiplier": [1, 1, 1],
+        "channel_multiplier": [1, 1, 1] if side == 4 else [1, 1],
         "num_res_blocks": 1,
-        "projection_dim": 24,
-        "image_token_embed_dim": 24,
+        "projection_dim": text_sizes["hidden_size"],
+        "image_token_embed_dim": text_sizes["hidden_size"],
     }
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in _SPECIAL.items()}
-    text = {**TEXT, "vocab_size": len(tokenizer), **ids}
+    text = {**text_sizes, "vocab_size": len(tokenizer), **ids}
     config = JanusConfig(
         text_config={"model_type": "llama", **text},
         vision_config=vision,
@@ -74,13 +88,21 @@ def save_janus(folder: Path, template: str | None = TEMPLATE) -> Path:
         JanusImageProcessorPil(size={"height": 16, "width": 16}, min_size=4, **HALF),
         tokenizer,
         chat_template=template,
-        num_image_tokens=16,
+        num_image_tokens=side**2,
     )
-    return _save(model, processor, folder)
+    return model, processor
 
 
 def save_emu3(folder: Path) -> Path:
-    """Save an Emu3 whose codebook is a part of its vocabulary."""
+    """Save an Emu3 with square images of 4 × 4 tokens or more."""
+    return save(*emu3(), folder)
+
+
+def emu3(side: int = 4, **sizes: int) -> tuple[Any, Any]:
+    """Return an Emu3, whose codebook is a part of its vocabulary, and its processor.
+
+    Square images have `side` × `side` tokens or more; `sizes` as for `janus`.
+    """
     visual = [f"<|visual token {code:06d}|>" for code in range(CODES)]
     named = {
         "image_token": "<image>",
@@ -107,7 +129,7 @@ def save_emu3(folder: Path) -> Path:
             "temporal_downsample_factor": 1,
         },
         text_config={
-            **TEXT,
+            **{**TEXT, **sizes},
             "vocab_size": len(tokenizer),
             "pad_token_id": 0,
             "bos_token_id": 1,
@@ -117,8 +139,9 @@ def save_emu3(folder: Path) -> Path:
     )
     torch.manual_seed(0)
     model = Emu3ForConditionalGeneration(config)
-    images = Emu3ImageProcessor(min_pixels=1024, max_pixels=4096, spatial_factor=8, **HALF)
-    return _save(model, Emu3Processor(images, tokenizer), folder)
+    pixels = {"min_pixels": (8 * side) ** 2, "max_pixels": 4096}
+    images = Emu3ImageProcessor(**pixels, spatial_factor=8, **HALF)
+    return model, Emu3Processor(images, tokenizer)
 
 
 _SPECIAL = {"bos_token_id": "<s>", "pad_token_id": "<pad>", "eos_token_id": "</s>"}
@@ -147,11 +170,11 @@ def _tokenizer(
     )
 
 
-def _save(model: Any, processor: Any, folder: Path) -> Path:
-    """Save a model whose every tensor is random: a fresh one has zeros in many places."""
+def save(model: Any, processor: Any, folder: Path, noise: float = 0.1) -> Path:
+    """Save a model, by default with every tensor random: a fresh one has zeros in many places."""
     with torch.no_grad():
         for tensor in model.parameters():
-            tensor.add_(torch.randn_like(tensor) * 0.1)
+            tensor.add_(torch.randn_like(tensor) * noise)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -102,6 +102,7 @@ def store(
     record: dict[str, Any] | None = None,
     sample_ids: Sequence[str] | None = None,
     complete: bool = True,
+    groups: Sequence[str | None] | None = None,
     **manifest: Any,
 ) -> Path:
     """Store a run; returns its folder. `record` changes fields of every record."""
@@ -109,8 +110,11 @@ def store(
     described = a_manifest(ids, **manifest)
     path = results / described.run_id
     with RunFolder(path, described) as folder:
-        for sample_id, label, prediction in zip(ids, labels, predictions, strict=True):
-            line = a_record(sample_id, label, prediction, **(record or {}))
+        of_group = [{"group": group} for group in groups] if groups else [{}] * len(ids)
+        for sample_id, label, prediction, own in zip(
+            ids, labels, predictions, of_group, strict=True
+        ):
+            line = a_record(sample_id, label, prediction, **{**(record or {}), **own})
             folder.append(line, None, np.zeros(0, np.int64))
         if complete:
             decided = read_decisions(path, folder.manifest, top=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from oracle.models import BY_HAND, SIDES, STABLE
+from oracle.models import BY_HAND, SIDES, STABLE, TOKENS
 from oracle.pictures import CLASSES, PATH_FORMS
 
 Values = Mapping[str, Any]
@@ -46,6 +46,8 @@ INPUTS: dict[str, dict[str, Sequence[Any]]] = {
     "sigma": {"tokens": (None, 64)},
     "sdxl": {"original_size": (None, 40)},
 }
+OF_TOKENS: dict[str, Sequence[Any]] = {"guidance": (None, 0.5, 3.0), "relative": (None, True)}
+TOKEN_SETTINGS = ("template", "template_rule", "corrupt", "seed", "batch_size", "views")
 WITH_LORA = (*STABLE, "sdxl")
 WITH_MODELS = tuple({**INPUTS, **dict.fromkeys(WITH_LORA)})  # that differ in a LoRA or parameter
 LORAS = (None, (0, 1.0), (1, 1.0), (1, 0.5))  # seed and scale
@@ -129,6 +131,10 @@ def draw(seed: int, route: str, terms: Terms) -> Case:
     )
     if terms.named and (models := _models(case)) and rng.random() < 2 * RARELY:
         case = rng.choice(models)
+    if kind in TOKENS:
+        chosen = {name: rng.choice(values) for name, values in OF_TOKENS.items()}
+        views = rng.choice(({}, {"views": "flip"}))
+        case = _with_params(case.changed(**views), draws=1 + len(views), **chosen)
     return _valid(case)
 
 
@@ -179,6 +185,9 @@ def reworded(case: Case) -> Case:
 def _valid(case: Case) -> Case:
     """Return the case without what the toolkit refuses."""
     settings, by_hand = dict(case.settings), case.kind in BY_HAND
+    if case.kind in TOKENS:
+        kept = {name: value for name, value in settings.items() if name in TOKEN_SETTINGS}
+        settings = {**kept, "strategy": "full"}
     noise_file = case.noise_file and by_hand
     prompts_file = case.prompts_file and case.kind != "dit"
     if "weighting" in settings and "loss" in settings:
@@ -188,6 +197,6 @@ def _valid(case: Case) -> Case:
     if prompts_file:  # its classes have different numbers of prompts
         settings.pop("template_rule", None)
         settings.pop("template", None)
-    if not by_hand:  # some have no negative prompt
+    if not by_hand:  # some have no negative prompt, or it is a parameter
         settings.pop("guidance", None)
     return replace(case, settings=settings, noise_file=noise_file, prompts_file=prompts_file)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from oracle.cases import BY_SCORE, UNIFORM, Case
-from oracle.models import BY_HAND
+from oracle.models import BY_HAND, TOKENS
 from oracle.question import Array, Decision, Question
 from oracle.reference import decide, errors, interval
 from oracle.session import FailedError, RefusedError, Session
+from oracle.tokens import token_errors
 
 from bench.store.cells import has_part, read_cells
 from bench.store.folder import read_manifest, read_records
@@ -24,6 +25,7 @@ from bench.store.summary import read_summary
 
 TOLERANCE = 5e-6  # of an error or a score; relative above 1
 UNSTABLE = {"sana": 4.0}  # times as much: its attention divides by sums that are nearly zero
+OF_DIFFERENCES = 100.0  # times as much, of differences of two sums that are as much larger
 SHOWN = 2  # differences of a run from the reference, or from another run
 ROUNDED = ("prediction", "score", "margin", "margin_stderr", "confidence", "top")
 Record = Mapping[str, Any]
@@ -82,16 +84,19 @@ class Comparison:
             return
         if len(decided) < len(labels) and not run.part:
             yield f"it decided {len(decided)} of {len(labels)} pictures"
-        if case.kind in BY_HAND:
+        if case.kind in (*BY_HAND, *TOKENS):
             yield from islice(self._against_reference(run, records), SHOWN)
         yield from _of_accuracy(run.folder, records)
         if run.like is not None:
             # A measured batch size may be another one the next time, which changes the rounding.
             exactly = run.exactly and case.settings["batch_size"] != "auto"
-            yield from _unlike(records, read_records(run.like), exactly, str(run.like.name))
+            yield from _unlike(
+                records, read_records(run.like), exactly, str(run.like.name), _patience(case)
+            )
         identity = digest(read_manifest(run.folder).identity)
         first, known = self.seen.setdefault(identity, (case, {}))
-        yield from _unlike(records, known, False, f"the run of the same identity in [{first}]")
+        same = f"the run of the same identity in [{first}]"
+        yield from _unlike(records, known, False, same, _patience(case))
         known.update((name, record) for name, record in records.items() if name not in known)
 
     def _against_reference(self, run: Run, records: Records) -> Iterator[str]:
@@ -106,7 +111,7 @@ class Comparison:
         cells = _recorded(run.folder, list(records), q)
         wanted, classes = in_columns(table, q)
         if cells is not None:
-            yield from _differences(cells, wanted, UNSTABLE.get(case.kind, 1.0))
+            yield from _differences(cells, wanted, _patience(case))
             wanted[np.isnan(cells)] = np.nan
         elif case.settings["strategy"] not in BY_SCORE:
             return  # a replay records no errors, so which cells it used is not known
@@ -114,20 +119,25 @@ class Comparison:
             sub_grid = [(2 * k + 1) * q.draws // (2 * UNIFORM) for k in range(UNIFORM)]
             wanted[..., np.setdiff1d(range(q.draws), sub_grid)] = np.nan
         for (name, record), rows in zip(records.items(), wanted, strict=True):
-            found = list(_of_scores(record, rows, classes, weights))
+            found = list(_of_scores(record, rows, classes, weights, _patience(case)))
             if not found and case.settings["strategy"] in BY_SCORE:
                 (used,) = np.nonzero(~np.isnan(rows[0]))
                 pair = used // 2 if q.plan == "antithetic" else used
-                found += _of_decision(record, decide(rows[:, used], classes, weights[used], pair))
-                if record["evaluations"] != (wanted_cost := len(used) * _per_draw(q)):
+                decision = decide(rows[:, used], classes, weights[used], pair)
+                found += _of_decision(record, decision, _patience(case))
+                if record["evaluations"] != (wanted_cost := len(used) * _per_draw(case, q)):
                     found.append(f"it took {record['evaluations']} evaluations, not {wanted_cost}")
             yield from (f"{name}: {problem}" for problem in found)
 
     def _table(self, case: Case, q: Question) -> tuple[Array, Array]:
         key = (case.kind, case.lora, case.which, case.count, case.form == "tar", q)
         if key not in self._tables:
-            pipe = self.session.models.pipe(case.kind, case.lora)
-            self._tables[key] = errors(pipe, self.session.pictures(case).files, q)
+            files, models = self.session.pictures(case).files, self.session.models
+            if case.kind in TOKENS:
+                made = token_errors(models.folder(case.kind), case.kind, files, q)
+            else:
+                made = errors(models.pipe(case.kind, case.lora), files, q)
+            self._tables[key] = made
         return self._tables[key]
 
 
@@ -159,28 +169,37 @@ def _differences(cells: Array, wanted: Array, patience: float) -> Iterator[str]:
         )
 
 
-def _per_draw(q: Question) -> int:
-    """Return the evaluations of one draw for all prompts of an image, which share the null."""
-    return len(q.prompts) + (q.guidance is not None)
+def _per_draw(case: Case, q: Question) -> int:
+    """Return the evaluations of one draw for all prompts of an image, which share the null.
+
+    Those of a likelihood are its cells.
+    """
+    return len(q.prompts) + (q.guidance is not None and case.kind not in TOKENS)
 
 
-def _of_scores(record: Record, rows: Array, classes: Array, weights: Array) -> Iterator[str]:
+def _of_scores(
+    record: Record, rows: Array, classes: Array, weights: Array, patience: float
+) -> Iterator[str]:
     """Compare the score of each class with those of its prompts on as many draws."""
     for number, score, draws in record["top"]:
         prompts = [row for row in rows[classes == number] if np.sum(~np.isnan(row)) == draws]
         means = [np.average(r[~np.isnan(r)], weights=weights[~np.isnan(r)]) for r in prompts]
-        if not any(_close(score, mean) for mean in means):
+        if not any(_close(score, mean, patience) for mean in means):
             yield f"the score of class {number} is {score:.6f} of {draws} draws, not {means}"
 
 
-def _of_decision(record: Record, decision: Decision) -> Iterator[str]:
+def _of_decision(record: Record, decision: Decision, patience: float) -> Iterator[str]:
     """Compare the decision of a strategy whose best class has the lowest score."""
     scores, best = decision.scores, min(decision.scores.values())
-    if not _close(scores[record["prediction"]], best) or not _close(record["score"], best):
+    shown = scores[record["prediction"]], record["score"]
+    if not all(_close(score, best, patience) for score in shown):
         yield f"the prediction is {record['prediction']}, with {record['score']:.6f}: {decision}"
     if [number for number, *_ in record["top"]] == [*scores]:
-        margins = (record["margin"], decision.margin), (record["margin_stderr"], decision.stderr)
-        if not all(_close(a, b, best) for a, b in margins):
+        margins = (
+            (record["margin"], decision.margin),
+            (record["margin_stderr"] or 0, decision.stderr),
+        )
+        if not all(_close(a, b, patience, best) for a, b in margins):
             yield f"margin and standard error are wrong: {margins}"
 
 
@@ -196,7 +215,9 @@ def _of_accuracy(folder: Path, records: Records) -> Iterator[str]:
         yield f"accuracy and interval are {found}, with {right} of {n} right"
 
 
-def _unlike(records: Records, others: Records, exactly: bool, who: str) -> Iterator[str]:
+def _unlike(
+    records: Records, others: Records, exactly: bool, who: str, patience: float
+) -> Iterator[str]:
     """Compare the records of images that two runs have."""
     wrong = []
     for name in sorted(records.keys() & others.keys()):
@@ -204,12 +225,18 @@ def _unlike(records: Records, others: Records, exactly: bool, who: str) -> Itera
         fields = {field for field in (*one, *other) if one.get(field) != other.get(field)}
         fields -= {"seconds"} if exactly else {"seconds", *ROUNDED}
         scores, wanted = ({c: score for c, score, _ in r["top"]} for r in (one, other))
-        close = all(_close(score, wanted.get(c, np.inf)) for c, score in scores.items())
+        close = all(_close(score, wanted.get(c, np.inf), patience) for c, score in scores.items())
         if fields or not close:
             wrong.append(f"{name}: {sorted(fields)}, scores {scores} and {wanted}")
     if wrong:
         yield f"{len(wrong)} images differ from {who}: {'; '.join(wrong[:SHOWN])}"
 
 
-def _close(value: float, other: float, scale: float | None = None) -> bool:
-    return abs(value - other) <= TOLERANCE * max(1.0, abs(other if scale is None else scale))
+def _patience(case: Case) -> float:
+    relative = case.params.get("relative", False)
+    return OF_DIFFERENCES if relative else UNSTABLE.get(case.kind, 1.0)
+
+
+def _close(value: float, other: float, patience: float = 1.0, scale: float | None = None) -> bool:
+    scale = max(1.0, abs(other if scale is None else scale))
+    return abs(value - other) <= TOLERANCE * patience * scale

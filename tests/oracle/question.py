@@ -16,7 +16,7 @@ class Question:
     """The settings that decide a run's numbers; a default is that of `bench run`."""
 
     prompts: tuple[tuple[str, int], ...]  # text and class index of each
-    resolution: int  # pixels of the square pictures that the model is shown
+    resolution: int  # pixels of the square pictures that the model is shown; 0: its own
     draws: int
     template_rule: str = "best"
     loss: str = "l2"
@@ -36,6 +36,8 @@ class Question:
     tokens: int | None = None  # of T5 in FLUX and PixArt
     strength: float | None = None  # a guidance scale that a distilled network is given
     original_size: int | None = None  # of SDXL: a side in pixels that its network is given
+    relative: bool = False  # of tokens: whether the likelihood under the null is subtracted
+    views: str | None = None  # flip: of two draws, the first sees the mirrored picture
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -26,8 +26,8 @@ CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)  # of ImageNet-C, by severity
 LATENT = 2**64 - 1  # number of the draw whose noise samples the latent
 
 
-def picture(file: Path, q: Question) -> Image.Image:
-    """Decode upright and on white, corrupt, and crop or squash to the model's side."""
+def upright(file: Path, q: Question) -> Image.Image:
+    """Decode upright and on white, and corrupt."""
     image, bicubic = ImageOps.exif_transpose(Image.open(file)), Image.Resampling.BICUBIC
     if "A" in image.getbands():
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -37,6 +37,12 @@ def picture(file: Path, q: Question) -> Image.Image:
         x = np.asarray(image.resize((width, height), bicubic)) / 255
         x = x.mean((0, 1)) + CONTRAST[int(q.corrupt[-1]) - 1] * (x - x.mean((0, 1)))
         image = Image.fromarray((x.clip(0, 1) * 255).round().astype(np.uint8))
+    return image
+
+
+def picture(file: Path, q: Question) -> Image.Image:
+    """Decode, corrupt, and crop or squash to the model's side."""
+    image, bicubic = upright(file, q), Image.Resampling.BICUBIC
     if q.fit == "squash":
         return image.resize((q.resolution, q.resolution), bicubic)
     width, height = (q.resolution * side // min(image.size) for side in image.size)
@@ -137,7 +143,7 @@ def decide(cells: Array, classes: Array, weights: Array, pair: Array) -> Decisio
     lead, (_, member) = cells[second] - cells[first], np.unique(pair, return_inverse=True)
     size = np.bincount(member)  # draws with opposite noise are one value
     step = np.diff(np.bincount(member, lead * weights) / size)
-    stderr = math.sqrt((size**2).sum() * (step**2).sum() / (2 * len(step))) / weights.sum()
+    stderr = math.sqrt((size**2).sum() * (step**2).sum() / (2 * max(1, len(step)))) / weights.sum()
     margin = scores[second] - scores[first]
     return Decision({c: scores[row] for c, row in best.items()}, margin, stderr)
 

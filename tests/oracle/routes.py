@@ -20,7 +20,7 @@ from helpers.workers import Threads
 from oracle import refusals
 from oracle.cases import WITH_LORA, WITH_MODELS, Case, Terms, neighbour, reworded
 from oracle.comparison import Run
-from oracle.models import BY_HAND, OTHERS, STABLE
+from oracle.models import BY_HAND, OTHERS, STABLE, TOKENS
 from oracle.pictures import FORMS
 from oracle.session import Session, words
 
@@ -222,6 +222,9 @@ ROUTES: dict[str, Route] = {
     "damaged, any class": Route(partial(refusals.damaged, way="folder"), Terms(kinds=OTHERS)),
     "damaged, with LoRA": Route(partial(refusals.damaged, way="LoRA"), Terms(kinds=WITH_LORA)),
     "damaged file": Route(partial(refusals.damaged, way="file"), Terms(kinds=STABLE)),
+    "tokens": Route(single, Terms(kinds=TOKENS, forms=tuple(FORMS))),
+    "tokens, from a hub": Route(hub, Terms(kinds=TOKENS)),
+    "tokens, damaged": Route(partial(refusals.damaged, way="folder"), Terms(kinds=TOKENS)),
     "unsupported model": Route(refusals.unsupported, Terms(kinds=("WanPipeline",), named=False)),
 }
 SLOW_ROUTES = {"ray": Route(ray)}

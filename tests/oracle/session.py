@@ -49,7 +49,7 @@ class Session:
 
     def question(self, case: Case) -> Question:
         """Return what a case asks, for the reference."""
-        values = {**case.settings, **case.params, "noise": self._noise(case)}
+        values = {"resolution": 0, **case.settings, **case.params, "noise": self._noise(case)}
         names = {field.name for field in fields(Question)}
         chosen = {name: value for name, value in values.items() if name in names}
         return Question(prompts=case.prompts, **chosen)

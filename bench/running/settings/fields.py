@@ -34,8 +34,7 @@ LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GP
 
 def _is_tracker(value: str) -> str:
     if value.partition(":")[0] not in TRACKERS:
-        names = " or ".join(TRACKERS)
-        raise ValueError(f"must be {names}, with a project if you like: wandb:birds")
+        raise ValueError(f"must be {' or '.join(TRACKERS)}, or with a project: wandb:birds")
     return value
 
 

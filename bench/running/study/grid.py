@@ -34,8 +34,7 @@ def lists_in(settings: Mapping[str, object]) -> dict[str, list[str]]:
             value = [part for part in map(str.strip, value.split(",")) if part]
         if isinstance(value, list):
             if wrong := [part for part in value if not isinstance(part, str | os.PathLike)]:
-                kind = type(wrong[0]).__name__
-                raise UserError(f"{name}=[…]: expected names and paths, got {kind}(…).")
+                raise UserError(f"{name}=[…]: expected names, got {type(wrong[0]).__name__}(…).")
             lists[name] = list(map(os.fspath, value))
     return lists
 

@@ -50,6 +50,16 @@ def _silence_libraries() -> None:
 _silence_libraries()
 
 
+def named_weights(weights: Weights | None) -> Weights:
+    """Return weights, or raise UserError if none are named: the backbone has none of its own."""
+    if weights is None:
+        raise UserError(
+            "This backbone has no weights of its own. Name them with --weights: a folder or a Hub"
+            " id."
+        )
+    return weights
+
+
 def from_library(weights: Weights, name: str, component_cls: Any, **options: Any) -> Any:
     """Return a component loaded with `from_pretrained`. Raises UserError if that fails."""
     folder = weights.folder(name)

@@ -22,17 +22,26 @@ if TYPE_CHECKING:
     from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 
-def operations(denoiser: PipelineDenoiser, gradient: bool = False) -> int:
+def operations(denoiser: PipelineDenoiser, gradient: bool = False) -> float:
     """Return the floating-point operations of one evaluation, or of one with its gradient."""
-    # The counter does not know all fused attention kernels, such as the CPU's.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+
+    def work() -> None:
         predict_cell(denoiser, gradient)
         if gradient:
             network: Any = denoiser.network
             outputs = tree_leaves(network.meta_output)
             # The counter ignores `torch.autograd.grad`.
             torch.autograd.backward(sum(output.square().sum() for output in outputs))
-    return int(counter.get_total_flops())
+
+    return counted_operations(work)
+
+
+def counted_operations(work: Callable[[], object]) -> float:
+    """Return the floating-point operations of `work`, with attention that is not fused."""
+    # The counter does not know all fused attention kernels, such as the CPU's.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
 
 
 def peak_of_cell(denoiser: PipelineDenoiser) -> int:

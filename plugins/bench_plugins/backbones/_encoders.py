@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 
 from bench.inputs.weights import Weights
 from bench_plugins.backbones._checkpoint import HERE, check_headers, load_model
 from bench_plugins.backbones._components import build_on_meta
 from bench_plugins.backbones._configs import check_class, is_whole
+from bench_plugins.backbones._counting import counted_operations, size
 from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
 from bench_plugins.backbones._preprocessing import (
     Patching,
@@ -35,22 +34,15 @@ from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 class Kind:
     """An encoder architecture, with how its texts are prepared.
 
-    `load_tokenizer` gets the weights and the text config; it is None if no texts are embedded.
+    `load_tokenizer` gets the weights, the maximum length and the number of token embeddings; it is
+    None if no texts are embedded.
     `clean` prepares a text for the tokenizer.
     """
 
     model_type: str
     model: Any
-    load_tokenizer: Callable[[Weights, Any], Any] | None = None
+    load_tokenizer: Callable[[Weights, int, int], Any] | None = None
     clean: Callable[[str], str] = str
-
-
-def _load_clip_tokenizer(weights: Weights, text: Any) -> Any:
-    return clip_tokenizer(weights, HERE, text.max_position_embeddings, text.vocab_size)
-
-
-def _load_siglip_tokenizer(weights: Weights, text: Any) -> Any:
-    return siglip_tokenizer(weights, text.max_position_embeddings, text.vocab_size)
 
 
 def canonical(text: str) -> str:
@@ -59,12 +51,12 @@ def canonical(text: str) -> str:
     return re.sub(r"\s+", " ", words).strip().lower()
 
 
-CLIP = Kind("clip", CLIPModel, _load_clip_tokenizer)
-SIGLIP = Kind("siglip", SiglipModel, _load_siglip_tokenizer, canonical)
+CLIP = Kind("clip", CLIPModel, lambda weights, *sizes: clip_tokenizer(weights, HERE, *sizes))
+SIGLIP = Kind("siglip", SiglipModel, siglip_tokenizer, canonical)
 # SigLIP 2 keeps punctuation (Tschannen et al., 2025).
-SIGLIP2 = Kind("siglip", SiglipModel, _load_siglip_tokenizer, str.lower)
+SIGLIP2 = Kind("siglip", SiglipModel, siglip_tokenizer, str.lower)
 # SigLIP 2 for images of any aspect ratio and resolution has its own classes in transformers.
-NAFLEX = Kind("siglip2", Siglip2Model, _load_siglip_tokenizer, str.lower)
+NAFLEX = Kind("siglip2", Siglip2Model, siglip_tokenizer, str.lower)
 DINOV2 = Kind("dinov2", Dinov2Model)
 ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
@@ -96,13 +88,13 @@ class Encoder:
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         empty: Any = build_on_meta(weights, HERE, kind.model)
         check_headers(weights, HERE, empty.to(self.dtype))
-        itemsize = self.dtype.itemsize
-        self.size: int = sum(tensor.numel() * itemsize for tensor in empty.parameters())
+        self.size = size(empty)
         self.config: Any = empty.config
         self.preprocessing = self._read_preprocessing()
         self.tokens = None
         if kind.load_tokenizer is not None:
-            self.tokens = kind.load_tokenizer(weights, self.config.text_config)
+            vocabulary: int = self.config.text_config.vocab_size
+            self.tokens = kind.load_tokenizer(weights, self.limit, vocabulary)
         clean = getattr(kind.clean, "__name__", "")
         self.cache = EmbeddingCache(
             f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}",
@@ -144,9 +136,8 @@ class Encoder:
             return None
         empty: Any = build_on_meta(self.weights, HERE, self.kind.model)
         (pixels,) = self.preprocessing.inputs([Image.new("RGB", (64, 64))])
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            empty.vision_model(torch.from_numpy(pixels).to("meta"))
-        return float(counter.get_total_flops())
+        inputs = torch.from_numpy(pixels).to("meta")
+        return counted_operations(lambda: empty.vision_model(inputs))
 
     @cached_property
     def network(self) -> Any:

@@ -8,33 +8,198 @@ order of the tokens are those with which the model's own code generates images. 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.contracts.backbone import Likelihood
 from bench.errors import UserError
 from bench.inputs.pixels import MAX_ELONGATION, cut_to_middle
 from bench.inputs.weights import InMemory, Weights
-from bench_plugins.backbones._checkpoint import HERE, check_headers, from_library, load_model
+from bench_plugins.backbones._checkpoint import (
+    HERE,
+    check_headers,
+    from_library,
+    load_model,
+    named_weights,
+)
 from bench_plugins.backbones._components import build_on_meta
-from bench_plugins.backbones._gate import check_unaltered
-from bench_plugins.backbones._image_tokens import TOKEN_MODELS, ImageTokens, TokenModel
-from bench_plugins.backbones.pipeline_live import check_evaluating, content_hash
+from bench_plugins.backbones._counting import counted_operations, size
+from bench_plugins.backbones.pipeline_live import LiveObject, check_live, content_hash
 
 POSITIONS_AT_ONCE = 1024  # whose logits are in memory at a time
 TEXT_TOKENS = 32  # of the prompt whose operations are counted
 
-Row = tuple[int, tuple[int, ...]]  # an image, by `id`, and the tokens of a prompt
+
+@dataclass(frozen=True, eq=False)
+class ImageTokens:
+    """The tokens of an image."""
+
+    ids: torch.Tensor  # int64 [L], as the network reads them after the prompt
+    scored: torch.Tensor  # int64 [n], positions in `ids` of those that the network chooses
+    codes: torch.Tensor  # int64 [n], which of the possible tokens each of them is
+    grid: tuple[int, int]  # rows and columns
+
+
+class TokenModel(ABC):
+    """How one architecture reads prompts and images, and predicts the tokens of images."""
+
+    architecture: ClassVar[str]  # class of the model in transformers
+    processor_cls: ClassVar[str]  # class of its processor
+    network_name: ClassVar[str]  # of the language model inside, which has no head
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor = model, processor
+        self.network = getattr(model.model, self.network_name)
+
+    @staticmethod
+    def wrapped(processor: Any, text: str) -> str:
+        """Return a prompt as the processor gets it to generate an image: by default as it is."""
+        return text
+
+    @property
+    @abstractmethod
+    def least_tokens(self) -> int:
+        """The fewest tokens of an image."""
+
+    @abstractmethod
+    def encode(self, inputs: Any) -> ImageTokens:
+        """Return the tokens of one image, given what the model's image processor returned."""
+
+    @abstractmethod
+    def prompt(self, text: str, image: ImageTokens) -> tuple[int, ...]:
+        """Return the tokens up to the image's first."""
+
+    @abstractmethod
+    def null(self, prompt: tuple[int, ...], image: ImageTokens) -> tuple[int, ...]:
+        """Return the tokens that stand for a prompt without content."""
+
+    @abstractmethod
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits of all tokens that an image can have, [n, V], of states [n, D]."""
+
+    def embed(self, image: ImageTokens) -> torch.Tensor:
+        """Return the embeddings of an image's tokens, [L, D]."""
+        return self.embed_text(image.ids)
+
+    def embed_text(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of tokens of the vocabulary, [L, D]."""
+        embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
+
+
+class Janus(TokenModel):
+    """Janus and Janus-Pro, which have a head and embeddings of their own for image tokens."""
+
+    architecture, processor_cls = "JanusForConditionalGeneration", "JanusProcessor"
+    network_name = "language_model"
+
+    @staticmethod
+    def wrapped(processor: Any, text: str) -> str:
+        """Return the prompt in the model's chat template, if it has one."""
+        if not processor.chat_template:
+            return text
+        content = [{"type": "text", "text": text}]
+        messages = [{"role": "user", "content": content}]
+        wrapped: str = processor.apply_chat_template(messages, add_generation_prompt=True)
+        return wrapped
+
+    @property
+    def least_tokens(self) -> int:
+        """The number of tokens of every image."""
+        return int(self.model.config.vq_config.num_patches) ** 2
+
+    def encode(self, inputs: Any) -> ImageTokens:
+        """Return the codes of the quantised image, row by row."""
+        codes = self.model.model.vqmodel.encode(inputs.pixel_values, return_dict=True).image_tokens
+        codes = codes.flatten()
+        side = round(len(codes) ** 0.5)
+        return ImageTokens(
+            codes, torch.arange(len(codes), device=self.model.device), codes, (side, side)
+        )
+
+    def prompt(self, text: str, image: ImageTokens) -> tuple[int, ...]:
+        """Return the tokens of the prompt, which end with the start of an image."""
+        wrapped = self.wrapped(self.processor, text)
+        return tuple(self.processor(text=[wrapped], generation_mode="image").input_ids[0])
+
+    def null(self, prompt: tuple[int, ...], image: ImageTokens) -> tuple[int, ...]:
+        """Return the prompt with padding in place of all but its first tokens' special ones."""
+        config = self.model.generation_config
+        kept = (config.bos_token_id, config.generation_kwargs["boi_token_id"])
+        return tuple(token if token in kept else config.pad_token_id for token in prompt)
+
+    def embed(self, image: ImageTokens) -> torch.Tensor:
+        """Return the generation embeddings of the codes, [L, D]."""
+        embedded: torch.Tensor = self.model.prepare_embeddings_for_image_generation(image.ids)
+        return embedded
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the generation head, [n, V]."""
+        logits: torch.Tensor = self.model.model.generation_head(states)
+        return logits
+
+
+class Emu3(TokenModel):
+    """Emu3, whose vocabulary includes the codes of images.
+
+    A row of codes ends with a token that the grid determines, so it is read and not scored, and the
+    probabilities of codes are among codes alone, as when the model generates. It has no
+    template for generating images.
+    """
+
+    architecture, processor_cls = "Emu3ForConditionalGeneration", "Emu3Processor"
+    network_name = "text_model"
+
+    @cached_property
+    def _visual(self) -> torch.Tensor:
+        """The id of each code, int64 [V]."""
+        ids: torch.Tensor = self.model.model.vocabulary_mapping.img2bpe_mapping_tensor
+        return ids.to(self.model.device, torch.int64)
+
+    @property
+    def least_tokens(self) -> int:
+        """The number of codes of the smallest image that the processor makes."""
+        return int(self.processor.image_processor.min_pixels // self.processor.downsample_ratio**2)
+
+    def encode(self, inputs: Any) -> ImageTokens:
+        """Return the codes of the quantised image, row by row, each row with its end."""
+        sizes = inputs.image_sizes
+        (codes,) = self.model.model.vqmodel.encode(
+            inputs.pixel_values, sizes, return_dict=True
+        ).image_tokens
+        ids = self.model.model.vocabulary_mapping.convert_img2bpe(codes).long()
+        places = torch.arange(ids.numel(), device=self.model.device).reshape(ids.shape)[:, :-1]
+        return ImageTokens(
+            ids.flatten(), places.flatten(), codes.flatten().long(), tuple(codes.shape)
+        )
+
+    def prompt(self, text: str, image: ImageTokens) -> tuple[int, ...]:
+        """Return the tokens of the prompt, followed by the size of the image."""
+        processor, (rows, columns) = self.processor, image.grid
+        start = f"{processor.image_start_token}{rows}*{columns}{processor.fake_token_around_image}"
+        return tuple(processor(text=[f"{text}{start}"]).input_ids[0])
+
+    def null(self, prompt: tuple[int, ...], image: ImageTokens) -> tuple[int, ...]:
+        """Return the tokens of the empty prompt."""
+        return self.prompt("", image)
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the codes, [n, V]."""
+        return torch.nn.functional.linear(states, self.model.lm_head.weight[self._visual])
+
+
+TOKEN_MODELS: Mapping[str, type[TokenModel]] = {kind.architecture: kind for kind in (Janus, Emu3)}
+
+Row = tuple[ImageTokens, tuple[int, ...]]  # an image, and the tokens of a prompt
 
 
 class Autoregressive(Likelihood):
@@ -60,37 +225,45 @@ class Autoregressive(Likelihood):
         guidance: float = 1.0,
         relative: bool = False,
     ) -> None:
-        self.weights, self.device, self.dtype = weights, device, getattr(torch, dtype)
+        self.weights, self.device, self.dtype = (
+            named_weights(weights),
+            device,
+            getattr(torch, dtype),
+        )
         self.guidance, self.relative = guidance, relative
-        self._processor = _processor(weights)
+        self._kind, self._processor = _kind(self.weights), _processor(self.weights)
 
     @cached_property
     def tokens(self) -> TokenModel:
         """The model. Reading it loads it."""
-        kind = _kind(self.weights)
-        model_cls = getattr(transformers, kind.architecture)
-        model = load_model(_named(self.weights), HERE, model_cls, self.dtype, self.device)
-        return kind(model, self._processor)
+        model_cls = getattr(transformers, self._kind.architecture)
+        model = load_model(self.weights, HERE, model_cls, self.dtype, self.device)
+        return self._kind(model, self._processor)
 
     @staticmethod
     def check_weights(weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
         """Validate the weights without reading tensors. Raises UserError if they are unusable."""
-        empty = _empty(weights)
-        check_headers(_named(weights), HERE, empty.model.to(getattr(torch, dtype)))
+        named = named_weights(weights)
+        check_headers(named, HERE, _empty(named).model.to(getattr(torch, dtype)))
 
     @staticmethod
     def memory(weights: Any, dtype: str, **parameters: Any) -> int | None:
-        """Return the bytes of the model's parameters."""
-        itemsize: int = getattr(torch, dtype).itemsize
-        return itemsize * sum(int(part.numel()) for part in _empty(weights).model.parameters())
+        """Return the bytes of the model's parameters; None if they are in memory already."""
+        if isinstance(weights, InMemory):
+            return None
+        return size(_empty(weights).model.to(getattr(torch, dtype)))
 
     @staticmethod
-    def token_counts(weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int] | None:
+    def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the number of tokens of each text, wrapped, and how many fit before an image."""
-        return _token_counts(_empty(weights), texts)
+        empty = _empty(weights)
+        wrapped = [empty.wrapped(empty.processor, text) for text in texts]
+        counts = [len(empty.processor.tokenizer(text).input_ids) for text in wrapped]
+        positions: int = empty.model.config.text_config.max_position_embeddings
+        return counts, positions - empty.least_tokens
 
     @staticmethod
-    def evaluation_flops(weights: Weights | None, resolution: int | None = None) -> float | None:
+    def evaluation_flops(weights: Any, resolution: int | None = None) -> float | None:
         """Return the operations of scoring an image for one prompt, without its encoding."""
         empty = _empty(weights)
         length, width = empty.least_tokens, empty.model.config.text_config.hidden_size
@@ -98,12 +271,12 @@ class Autoregressive(Likelihood):
         inputs = torch.empty(1, positions, width, device="meta")
         # Without a mask of its own, the network looks at values, which a meta tensor has not.
         mask = torch.empty(1, 1, positions, positions, dtype=torch.bool, device="meta")
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            states = empty.network(
-                inputs_embeds=inputs, attention_mask=mask, use_cache=False
-            ).last_hidden_state
-            empty.logits(states[0, :length])
-        return float(counter.get_total_flops())
+
+        def score() -> None:
+            states = empty.network(inputs_embeds=inputs, attention_mask=mask, use_cache=False)
+            empty.logits(states.last_hidden_state[0, :length])
+
+        return counted_operations(score)
 
     @torch.inference_mode()
     def evaluate(
@@ -112,17 +285,16 @@ class Autoregressive(Likelihood):
         """Return negative log-likelihoods in nats, float32 [B]; the draws are not read."""
         by_id = {id(image): image for image in images}  # all cells of an image have one object
         encoded = {key: self._encode(image) for key, image in by_id.items()}
-        prompts: list[Row] = []
-        nulls: list[Row] = []
-        for image, text in zip(map(id, images), texts, strict=True):
-            prompt = self.tokens.prompt(text, encoded[image])
-            prompts.append((image, prompt))
-            nulls.append((image, self.tokens.null(prompt, encoded[image])))
+        prompts = [
+            (tokens := encoded[id(image)], self.tokens.prompt(text, tokens))
+            for image, text in zip(images, texts, strict=True)
+        ]
+        nulls = [(image, self.tokens.null(prompt, image)) for image, prompt in prompts]
         with_null = self.relative or self.guidance != 1
         rows = list(dict.fromkeys(prompts + nulls if with_null else prompts))
-        states = dict(zip(rows, self._states(rows, encoded), strict=True))
+        states = dict(zip(rows, self._states(rows), strict=True))
         errors = [
-            self._error(states[prompt], states[null] if with_null else None, encoded[prompt[0]])
+            self._error(states[prompt], states[null] if with_null else None, prompt[0])
             for prompt, null in zip(prompts, nulls, strict=True)
         ]
         return np.array(errors, np.float32)
@@ -135,26 +307,20 @@ class Autoregressive(Likelihood):
         )
         return self.tokens.encode(inputs.to(self.device, self.dtype))
 
-    def _states(
-        self, rows: Sequence[Row], encoded: Mapping[int, ImageTokens]
-    ) -> list[torch.Tensor]:
+    def _states(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """Return the states that predict the scored tokens of each row, [n, D] each.
 
         Rows are padded on the right, which no earlier position attends to.
         """
+        tokens, device = self.tokens, self.device
         embedded = [
-            torch.cat(
-                [
-                    self.tokens.embed_text(torch.tensor(prompt, device=self.device)),
-                    self.tokens.embed(encoded[image]),
-                ]
-            )
+            torch.cat([tokens.embed_text(torch.tensor(prompt, device=device)), tokens.embed(image)])
             for image, prompt in rows
         ]
         padded = torch.nn.utils.rnn.pad_sequence(embedded, batch_first=True)
-        states = self.tokens.network(inputs_embeds=padded, use_cache=False).last_hidden_state
+        states = tokens.network(inputs_embeds=padded, use_cache=False).last_hidden_state
         return [
-            row[len(prompt) - 1 + encoded[image].scored]
+            row[len(prompt) - 1 + image.scored]
             for row, (image, prompt) in zip(states, rows, strict=True)
         ]
 
@@ -173,36 +339,23 @@ class Autoregressive(Likelihood):
         return error
 
 
-class LiveAutoregressive(Autoregressive):
+class LiveAutoregressive(LiveObject, Autoregressive):
     """A pipeline object of transformers with such a model and its processor, as it is.
 
     Raises UserError if the model is in training mode, altered by a hook, or of another kind.
     """
 
     def __init__(self, pipe: Any, *, guidance: float = 1.0, relative: bool = False) -> None:
-        self.modules = {"model": pipe.model}
-        kind = {kind.architecture: kind for kind in TOKEN_MODELS}.get(type(pipe.model).__name__)
-        if kind is None:
+        self.named, self._processor = pipe.model, pipe.processor
+        if (kind := TOKEN_MODELS.get(type(pipe.model).__name__)) is None:
             raise UserError(
                 f"The pipeline's {type(pipe.model).__name__} does not generate images token by"
-                f" token. Supported are {', '.join(kind.architecture for kind in TOKEN_MODELS)}."
+                f" token. Supported are {', '.join(TOKEN_MODELS)}."
             )
-        check_evaluating(self.modules, "pipe")
-        check_unaltered(self.modules, f"The pipeline {type(pipe).__name__}")
+        check_live(pipe, {"model": pipe.model})
         self.guidance, self.relative = guidance, relative
         self.device, self.dtype = str(pipe.model.device), pipe.model.dtype
-        self._processor, self._own = pipe.processor, kind(pipe.model, pipe.processor)
-
-    @property
-    def tokens(self) -> TokenModel:
-        """The pipeline's model."""
-        return self._own
-
-    @property
-    def label(self) -> str:
-        """Name of the model in runs: that of its source or, if unknown, of its class."""
-        source = getattr(self._own.model, "name_or_path", None)
-        return Path(source).name if source else self._own.architecture
+        self.tokens = kind(pipe.model, pipe.processor)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -213,80 +366,47 @@ class LiveAutoregressive(Autoregressive):
         """Describe and hash the model and its processor. Every tensor is read."""
         chosen = {"guidance": self.guidance, "relative": self.relative}
         images = self._processor.image_processor
-        facts = {**chosen, "prompt": self._own.wrapped(self._processor, "{}")}
+        facts = {**chosen, "prompt": self.tokens.wrapped(self._processor, "{}")}
         fingerprint = content_hash(
-            {**self.modules, "tokenizer": self._processor.tokenizer},
+            {"model": self.named, "tokenizer": self._processor.tokenizer},
             {**facts, "images": images.to_dict(), "class": type(images).__name__},
         )
-        described = {"class": self._own.architecture, **facts}
+        described = {"class": self.tokens.architecture, **facts}
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
-
-    @staticmethod
-    def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
-        """Raise UserError if the weights are a name, and not a pipeline object."""
-        if not isinstance(weights, InMemory):
-            raise UserError(
-                "Backbone 'tokens' is for a pipeline object, which only Python can pass:"
-                " bench.run(DATASET, backbone=pipe). For a folder use --backbone FOLDER"
-            )
 
     @staticmethod
     def weight_parameters(weights: InMemory, **parameters: Any) -> Mapping[str, Any]:
         """Return the model's class and how the pipeline is used."""
         return dict(weights.description)
 
-    @staticmethod
-    def memory(weights: Any, dtype: str, **parameters: Any) -> None:
-        """Return None: the model is in memory already."""
 
-    @staticmethod
-    def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int]:
-        """Return the number of tokens of each text, wrapped, and how many fit before an image."""
-        return _token_counts(weights.backbone.tokens, texts)
-
-    @staticmethod
-    def evaluation_flops(weights: Any, resolution: int | None = None) -> None:
-        """Return None: operations are counted on folders."""
-
-
-def _named(weights: Weights | None) -> Weights:
-    if weights is None:
-        raise UserError(
-            "This backbone has no weights of its own. Name them with --weights: a folder or a Hub"
-            " id."
-        )
-    return weights
-
-
-def _kind(weights: Weights | None) -> type[TokenModel]:
+def _kind(weights: Weights) -> type[TokenModel]:
     """Return how the model in a folder works. Raises UserError if it is of another kind."""
-    names = _named(weights).read("config.json").get("architectures")
-    kinds = {kind.architecture: kind for kind in TOKEN_MODELS}
-    if not isinstance(names, list) or names[:1] not in [[name] for name in kinds]:
-        raise _named(weights).error(
-            "config.json", f"has architectures {names!r:.100}; expected one of {', '.join(kinds)}"
+    names = weights.read("config.json").get("architectures")
+    if not isinstance(names, list) or names[:1] not in [[name] for name in TOKEN_MODELS]:
+        raise weights.error(
+            "config.json",
+            f"has architectures {names!r:.100}; expected one of {', '.join(TOKEN_MODELS)}",
         )
-    return kinds[names[0]]
+    return TOKEN_MODELS[names[0]]
 
 
-def _processor(weights: Weights | None) -> Any:
+def _processor(weights: Weights) -> Any:
     processor_cls = getattr(transformers, _kind(weights).processor_cls)
     # Never by torchvision, whose resizing differs: equal ids must mean equal numbers.
-    return from_library(_named(weights), "", processor_cls, backend="pil")
+    return from_library(weights, "", processor_cls, backend="pil")
 
 
-def _empty(weights: Weights | None) -> TokenModel:
-    """Return the model of a folder without its tensors. Raises UserError if that is impossible."""
-    kind = _kind(weights)
-    model = build_on_meta(_named(weights), HERE, getattr(transformers, kind.architecture))
-    return kind(model, _processor(weights))
-
-
-def _token_counts(model: TokenModel, texts: Sequence[str]) -> tuple[list[int], int]:
-    wrapped = [model.wrapped(model.processor, text) for text in texts]
-    counts = [len(model.processor.tokenizer(text).input_ids) for text in wrapped]
-    positions: int = model.model.config.text_config.max_position_embeddings
-    return counts, positions - model.least_tokens
+def _empty(weights: Weights | InMemory | None) -> TokenModel:
+    """Return a model without its tensors. Raises UserError if a folder does not describe one."""
+    if isinstance(weights, InMemory):
+        own: TokenModel = weights.backbone.tokens
+        with torch.device("meta"):
+            return type(own)(type(own.model)(own.model.config), own.processor)
+    named = named_weights(weights)
+    kind = _kind(named)
+    model = build_on_meta(named, HERE, getattr(transformers, kind.architecture))
+    return kind(model, _processor(named))
 
 
 def _log_likelihood(logits: torch.Tensor, codes: torch.Tensor) -> float:

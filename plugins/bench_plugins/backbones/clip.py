@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from bench.contracts.backbone import Classifier
-from bench.errors import UserError
 from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import named_weights
 from bench_plugins.backbones._encoders import (
     CLIP,
     NAFLEX,
@@ -38,12 +38,8 @@ class Clip(Classifier):
 
     @classmethod
     def _read(cls, weights: Weights | None, device: str, dtype: str) -> Encoder:
-        if weights is None:
-            raise UserError(
-                "This backbone has no weights of its own. Name them with --weights: a folder or a"
-                " Hub id."
-            )
-        return Encoder(weights, kind_of(weights, cls.KINDS), device, dtype)
+        named = named_weights(weights)
+        return Encoder(named, kind_of(named, cls.KINDS), device, dtype)
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:

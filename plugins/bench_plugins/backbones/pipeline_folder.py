@@ -213,7 +213,7 @@ class FolderPipeline(PipelineDenoiser):
     def evaluation_flops(cls, weights: Weights, resolution: int | None = None) -> float | None:
         """Return the floating-point operations of one evaluation, or None if unknown."""
         inspected = cls.inspected(weights, "float32", resolution=resolution)
-        return None if inspected is None else float(operations(inspected))
+        return None if inspected is None else operations(inspected)
 
     @classmethod
     def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float | None:

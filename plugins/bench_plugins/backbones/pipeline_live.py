@@ -34,7 +34,28 @@ LOADING_KEYS = ("_name_or_path", "_commit_hash", "torch_dtype", "dtype", "archit
 VERSION_SUFFIX = "_version"  # key with the version of diffusers or transformers; not hashed
 
 
-class LivePipeline(PipelineDenoiser):
+class LiveObject:
+    """The user's own object, used as it is."""
+
+    named: Any  # what runs are named after: the pipeline or its model
+
+    @property
+    def label(self) -> str:
+        """Name of the object in runs: that of its source or, if unknown, of its class."""
+        source = getattr(self.named, "name_or_path", None)
+        return Path(source).name if source else type(self.named).__name__
+
+    @staticmethod
+    def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
+        """Raise UserError if the weights are a name, and not an object."""
+        if not isinstance(weights, InMemory):
+            raise UserError(
+                "This backbone is for a pipeline object, which only Python can pass:"
+                " bench.run(DATASET, backbone=pipe). For a folder use --backbone FOLDER"
+            )
+
+
+class LivePipeline(LiveObject, PipelineDenoiser):
     """A denoiser backbone made from the user's own pipeline object.
 
     The pipeline is not changed: its network keeps its memory layout and is not compiled, and no
@@ -52,18 +73,12 @@ class LivePipeline(PipelineDenoiser):
         normalize: str = "half",
         call: Mapping[str, Any] | None = None,
     ) -> None:
-        check_evaluating(modules_of(pipe), "pipe")
-        check_unaltered(modules_of(pipe), f"The pipeline {type(pipe).__name__}")
+        self.named = pipe
+        check_live(pipe, modules_of(pipe))
         super().__init__(pipe, resolution=resolution, normalize=normalize, call=call)
         chosen: dict[str, Any] = {"resolution": resolution, "call": call and dict(call)}
         chosen["normalize"] = None if normalize == "half" else normalize
         self._chosen = {name: value for name, value in chosen.items() if value}
-
-    @property
-    def label(self) -> str:
-        """Name of the pipeline in runs: that of its source or, if unknown, of its class."""
-        source = getattr(self.pipe, "name_or_path", None)
-        return Path(source).name if source else type(self.pipe).__name__
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -89,15 +104,6 @@ class LivePipeline(PipelineDenoiser):
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
     @staticmethod
-    def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
-        """Raise UserError if the weights are a name, and not a pipeline object."""
-        if not isinstance(weights, InMemory):
-            raise UserError(
-                "Backbone 'pipeline' is for a pipeline object, which only Python can pass:"
-                " bench.run(DATASET, backbone=pipe). For a folder use --backbone FOLDER"
-            )
-
-    @staticmethod
     def weight_parameters(weights: InMemory, **parameters: Any) -> Mapping[str, Any]:
         """Return the pipeline's class, the keywords of its call, and the scales of its adapters."""
         described = weights.description
@@ -121,14 +127,15 @@ class LivePipeline(PipelineDenoiser):
         return False
 
 
-def check_evaluating(modules: Mapping[str, nn.Module], who: str) -> None:
-    """Raise UserError if one of the modules of `who` is in training mode."""
+def check_live(pipe: Any, modules: Mapping[str, nn.Module]) -> None:
+    """Raise UserError if one of a pipeline's modules is in training mode or altered by a hook."""
     for name, module in sorted(modules.items()):
         if module.training and name not in UNUSED_COMPONENTS:
             raise UserError(
                 f"The pipeline's {name} is in training mode, which makes dropout random: call"
-                f" {who}.{name}.eval() first."
+                f" pipe.{name}.eval() first."
             )
+    check_unaltered(modules, f"The pipeline {type(pipe).__name__}")
 
 
 def content_hash(

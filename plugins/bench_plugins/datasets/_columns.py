@@ -60,6 +60,7 @@ def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED)
     images = [name for name in types if _may_be_image(types[name])]
     image = choose_column(named.image_column, ("image",), schema.names, where, "image", images)
     others = [name for name in types if name not in (image, SAMPLE_ID, *named.others)]
+    others = [name for name in others if not name.startswith("__")]  # of `datasets`, for tars
     labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
     labels = labels or [n for n in others if _may_be_label(types[n])]
     label = choose_column(named.label_column, ("label",), schema.names, where, "label", labels)

@@ -99,7 +99,8 @@ class Declared:
 
     def _parameters_for(self, reader: DatasetSpec) -> Parameters:
         box = [self.spec.box] if self.spec.box else []
-        columns = dict.fromkeys((*self.parameters.get("keep", ()), *self.spec.groups, *box))
+        groups = [name.partition("[")[0] for name in self.spec.groups]
+        columns = dict.fromkeys((*self.parameters.get("keep", ()), *groups, *box))
         parameters = {**self.parameters, "keep": tuple(columns)}
         return {name: value for name, value in parameters.items() if name in reader.parameters}
 
@@ -173,7 +174,7 @@ def read_table(folder: Path, split: str, spec: DatasetSpec) -> Listing:
         if row[layout["split_column"]] != layout["split_values"].get(split):
             continue
         name, at = row[layout["file_column"]], f"{table}:{line}"
-        group = format_group(spec.groups, [row[group] for group in spec.groups])
+        group = format_group(spec, [row[group] for group in spec.groups])
         label = _find_class(row[layout["label_column"]], 0, spec, at)
         rows.append(_row(folder, name, label, at, group))
     if not rows:

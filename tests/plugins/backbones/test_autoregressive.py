@@ -182,8 +182,9 @@ def test_a_folder_is_run_by_the_class_it_names(
     backbone = Autoregressive(resolve(str(folders[name])), device="cpu", dtype="float32")
     split = toolkit.load_dataset("digits")
     names = split.features["label"].names
-    for (_, decision), sample in zip(run.samples.iterrows(), split, strict=False):
-        image = sample["image"]
+    images = dict(zip(split["sample_id"], split["image"], strict=True))
+    for _, decision in run.samples.iterrows():
+        image = images[decision.sample_id]
         errors = backbone.evaluate([image] * 10, toolkit.prompts("digits"), np.zeros(10, np.int64))
         assert decision.prediction == names[int(errors.argmin())]
 
@@ -205,6 +206,8 @@ def test_a_pipeline_in_memory_has_the_numbers_of_its_folder(
     folder, memory, again, other = map(run, (str(folders[name]), pipe(), pipe(), pipe(True)))
     errors = [result.samples.margin.tolist() for result in (folder, memory)]
     assert errors[0] == errors[1]
+    operations = [result.summary.cost.flop_per_image for result in (folder, memory)]
+    assert operations[0] and operations[0] == operations[1]
     assert memory.folder == again.folder != other.folder
     assert memory.manifest.probe == again.manifest.probe
 

@@ -22,6 +22,7 @@ from bench.inputs.class_names import check_names, find_indices
 from bench.inputs.data import DataSource, find_source, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import from_template, from_templates
+from bench_plugins.datasets._columns import choose_columns
 from bench_plugins.datasets._declared import compile_line
 from bench_plugins.datasets.hub import parse_source
 
@@ -265,6 +266,29 @@ def test_a_truth_value_of_celeba_is_a_class_and_a_group(tmp_path: Path) -> None:
     assert split.labels == (1, 0)
     groups = [sample.group for sample in split.samples(split.sample_ids)]
     assert groups == ["Blond_Hair True, Male False", "Blond_Hair False, Male False"]
+
+
+def test_groups_of_fmow_are_regions_in_the_data_of_wilds(tmp_path: Path) -> None:
+    rows: dict[str, list[Any]] = {
+        "__key__": ["s0000003", "s0000004", "s0000005", "s0000006"],
+        "__url__": ["0.tar"] * 4,
+        "cls": [40, 0, 10, 61],
+        "npy": [[3, 14, 40, 0], [5, 15, 0, 0], [1, 14, 10, 0], []],
+        "png": [picture(1), picture(2), picture(3), picture(4)],
+    }
+    write_parquet(tmp_path / "test.parquet", rows)
+    split = load_split(DataSource(load_plugins().datasets.get("fmow"), str(tmp_path)))
+    assert split.sample_ids == tuple(rows["__key__"])
+    assert [split.classes[n] for n in split.labels][:2] == ["race track", "airport"]
+    groups = [sample.group for sample in split.samples(split.sample_ids)]
+    assert groups == ["Americas", None, "Europe", None]  # WILDS leaves out the region "Other"
+
+
+def test_tars_that_the_library_reads_have_one_column_of_labels() -> None:
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"__key__": pa.string(), "__url__": pa.string(), "cls": pa.int64(), "webp": image}
+    chosen = choose_columns(pa.schema(columns.items()), "tars")
+    assert dict(chosen.sources) == {"image": "webp", "label": "cls"}
 
 
 @pytest.mark.skipif(not CALTECH101.is_dir(), reason=f"no {CALTECH101}")

@@ -54,6 +54,24 @@ def test_changes_and_their_difference(tmp_path: Path) -> None:
     assert low < difference.change.estimate < high and low * high > 0
 
 
+def test_the_worst_group_has_its_accuracy_with_an_interval(tmp_path: Path) -> None:
+    groups, runs = ["land", "water", None, "land"] * 10, []
+    for wrong in (4, 9):
+        answers: list[int | None] = [*LABELS]
+        answers[:wrong] = [(label + 1) % 3 for label in LABELS[:wrong]]
+        runs.append(store(tmp_path, LABELS, answers, groups=groups, backbone=f"b{wrong}"))
+    folder = store_study(tmp_path, runs)
+    for method in study_report(folder).methods:
+        wrong = int(method.method.removeprefix("b"))
+        right = [n >= wrong for n, group in enumerate(groups) if group == "land"]
+        worst = method.worst_group  # land has half of the images, and water a quarter
+        assert worst is not None and (worst.group, worst.n) == ("land", len(right))
+        assert worst.accuracy == pytest.approx(sum(right) / len(right))
+        assert worst.accuracy_ci95 == pytest.approx(accuracy_interval(sum(right), len(right)))
+    shown = bench("study", folder, "--show").out
+    assert "worst, %" in shown and "90.0 (69.9–97.2)" in shown
+
+
 def reference(path: Path, models: int, columns: str = "model,usual,shifted") -> Path:
     """Write the accuracies of models that lose a tenth of their accuracy."""
     shares = np.linspace(0.3, 0.95, models)

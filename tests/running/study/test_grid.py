@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.runs import a_manifest
 
 import bench as toolkit
 from bench.errors import UserError
@@ -13,7 +14,8 @@ from bench.running.settings import about, make_config
 from bench.running.settings.declaration import option
 from bench.running.study.file import read_study_file
 from bench.running.study.grid import declare_grid, lists_in
-from bench.store.studies import DECLARED, study_folder
+from bench.store.documents import StoredConfig
+from bench.store.studies import DECLARED, StudyCell, study_folder
 
 ONE_RUN = {
     "shard": "1/2",
@@ -58,20 +60,38 @@ def test_the_file_says_what_the_command_says(tmp_path: Path) -> None:
     assert others.name != declared.name
 
 
-def test_lists_make_the_runs_of_a_study(tmp_path: Path) -> None:
-    grid = ("run", "digits", "--backbone", "random,majority", "--limit", 6, "--results", tmp_path)
+def test_lists_make_the_runs_of_a_study(image_folder: Path, tmp_path: Path) -> None:
+    results, names = tmp_path / "r", f"digits,{image_folder}"
+    grid = ("run", names, "--backbone", "random", "--limit", 6, "--results", results)
     planned = bench(*grid, "--dry-run", "--json")
-    assert planned.json["runs"] == 2 and not list(tmp_path.iterdir())
+    assert planned.json["runs"] == 2 and not results.exists()
     done = bench(*grid)
-    (file,) = tmp_path.glob(f"studies/digits-random-majority-*/{DECLARED}")
+    (file,) = results.glob(f"studies/digits-pictures-random-*/{DECLARED}")
     assert done.code == 0 and f"Study file: {file}" in done.out, done.err
-    assert "majority" in done.out and "random" in done.out
-    shown = bench("study", file, "--results", tmp_path, "--json").json
-    assert (shown["done"], shown["cells"]) == (2, 2)
-    study = toolkit.run(["digits"], ["random", "majority"], limit=6, results=tmp_path)
+    assert "Left out" not in done.err
+    shown = bench("study", file, "--results", results, "--json").json
+    assert (shown["done"], len(shown["methods"])) == (2, 2)
+    study = toolkit.run(["digits", str(image_folder)], "random", limit=6, results=results)
     assert study.name == shown["name"] and len(study.runs) == 2
-    alone = bench(*grid[:2], "--backbone", "random", *grid[4:], "--json")
-    assert alone.json["resumed"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("cell", "differs"),
+    [
+        ({"dataset": "./photos", "backbone": "./my-sdxl"}, None),
+        ({"dataset": "photos/../photos", "backbone": "x/model.safetensors"}, "backbone"),
+        ({"dataset": "./other", "backbone": "./my-sdxl"}, "dataset"),
+    ],
+)
+def test_a_run_of_folders_is_that_of_its_cell(
+    cell: dict[str, str], differs: str | None, tmp_path: Path
+) -> None:
+    run = a_manifest(["a"])
+    config = {"dataset": "folder", "data_dir": "/x/photos"}
+    config |= {"backbone": "folder-sdxl", "weights": "/y/my-sdxl"}
+    run = run.model_copy(update={"config": StoredConfig.model_validate(config)})
+    of_study = StudyCell(axes={}, config=StoredConfig.model_validate(cell), run_id=run.run_id)
+    assert of_study.differing_setting(run) == differs
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -1,0 +1,94 @@
+"""The curve of learned weights over the number of labelled images, on made-up recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from curve import SHOTS, Recorded, curve, draw, learned, read_rows, read_run, table
+from helpers.places import ROOT
+from helpers.recorded import N_DRAWS, N_IMAGES, record
+
+from bench.contracts.levels import diffusion_levels
+from bench.inputs.draws import timestep_grid
+from bench.running.borrowed import _bucketed_errors
+from bench.stats.level_weights import BUCKETS
+from bench.store.cells import draw_table, read_draws, write_draws
+from bench.store.folder import read_manifest
+
+SEEDS = 5
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("recorded")
+    where = (20, 60)  # draws on which the classes differ
+    made = record(root, informative=where), record(root, informative=where, first=N_IMAGES)
+    levels = diffusion_levels(np.linspace(0.99, 0.01, 1000), "epsilon")
+    for run in made:
+        rows = timestep_grid(N_DRAWS, len(levels))
+        write_draws(run, draw_table(levels, rows, np.ones(N_DRAWS)))
+    return made
+
+
+def test_a_recording_is_read_as_the_toolkit_reads_it_for_learned_weights(
+    runs: tuple[Path, Path],
+) -> None:
+    recorded, manifest = read_run(runs[0]), read_manifest(runs[0])
+    draws = read_draws(runs[0], manifest.draws or 0)
+    assert draws is not None
+    errors, labels, _ = _bucketed_errors(runs[0], manifest, draws)
+    np.testing.assert_array_equal(recorded.errors, errors)
+    np.testing.assert_array_equal(recorded.labels, labels)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_images_are_drawn_by_class_and_more_shots_include_them(seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(7), 9))
+    fewer: set[int] = set()
+    for shots in SHOTS:
+        rows = draw(labels, shots, seed)
+        assert np.bincount(labels[rows]).tolist() == [shots] * 7
+        assert fewer < {*rows.tolist()}
+        fewer = {*rows.tolist()}
+
+
+def test_a_row_is_the_mean_over_drawings_on_other_images(runs: tuple[Path, Path]) -> None:
+    learn, test = map(read_run, runs)
+    rows = list(curve("toy", {"clean": learn}, test, "clean", SEEDS))
+    fits = [shots for shots in SHOTS if shots <= np.bincount(learn.labels).min()]
+    assert fits
+    assert [row.shots for row in rows] == [0, *fits]
+    equal = np.mean(test.errors.sum(axis=2).argmin(axis=1) == test.labels)
+    assert rows[0].accuracy == pytest.approx(equal) and rows[0].images == N_IMAGES
+    for row in rows[1:]:
+        accuracies = []
+        for weights in learned(learn, row.shots, SEEDS):
+            assert weights.shape == (BUCKETS,) and weights.max() == 1
+            scores = (test.errors * weights).sum(axis=2)
+            accuracies.append(np.mean(scores.argmin(axis=1) == test.labels))
+        assert row.accuracy == pytest.approx(np.mean(accuracies))
+        assert row.gain == pytest.approx(np.mean(accuracies) - equal)
+        assert row.interval[0] <= row.accuracy <= row.interval[1]
+        assert row.gain_interval[0] <= row.gain <= row.gain_interval[1]
+
+
+def test_weights_of_another_domain_that_misleads_lose() -> None:
+    rng = np.random.default_rng(0)
+
+    def made(sign: float) -> Recorded:
+        errors = rng.normal(0.5, 0.05, (60, 3, BUCKETS))
+        labels = np.repeat(np.arange(3), 20)
+        errors[np.arange(60), labels, :4] -= 0.1
+        errors[np.arange(60), labels, 4:8] -= 0.1 * sign
+        return Recorded(errors, labels)
+
+    rows = list(curve("toy", {"same": made(-0.9), "other": made(9.0)}, made(-0.9), "same", SEEDS))
+    last = {row.learned_on: row for row in rows}
+    assert last["same"].gain_interval[0] > 0 and last["same"].accuracy > last["other"].accuracy
+
+
+def test_the_published_table_is_that_of_the_stored_rows() -> None:
+    folder = ROOT / "studies" / "few-shot-weights"
+    assert table(read_rows(folder / "rows.json")) in (folder / "README.md").read_text()
