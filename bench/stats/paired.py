@@ -101,8 +101,9 @@ def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
     """
     ids: dict[str, int] = {}  # sample → its column, in the order of their first occurrence
     answers = []  # for each run, the columns of its samples and whether they are right
+    last: Any = None
     for run in decided:
-        if not answers or not run.sample_ids.equals(last):  # most runs have the same samples
+        if last is None or not run.sample_ids.equals(last):  # most have the same samples
             last = run.sample_ids
             place = np.array([ids.setdefault(name, len(ids)) for name in last.to_pylist()], int)
         answers.append((place, run.correct))
@@ -202,8 +203,7 @@ def mcnemar(wins: Any, losses: Any) -> Any:
     shape, fewer = np.shape(wins), np.ravel(np.minimum(wins, losses))
     # The tails of each binomial are computed once: a million pairs of runs have a few thousand.
     counts, place = np.unique(np.add(wins, losses).ravel(), return_inverse=True)
-    ends = np.cumsum(np.bincount(place))
-    p = np.empty(len(fewer))
+    p, ends = np.empty(len(fewer)), np.cumsum(np.bincount(place))
     for n, pairs in zip(counts.tolist(), np.split(np.argsort(place), ends), strict=False):
         k = np.arange(1, n // 2 + 1, dtype=np.longdouble)  # nearly exact on most machines
         logarithms = np.cumsum(np.append(n * np.log(np.longdouble(0.5)), np.log((n + 1 - k) / k)))
