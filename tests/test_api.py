@@ -118,7 +118,8 @@ def test_images_of_ones_own() -> None:
 def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
     other = bench.run("digits", limit=12, results=results, loss="l1", **FULL)
     compared = bench.compare(run, other)
-    assert compared.plain()["difference"]["estimate"] == compared.difference.estimate
+    plain: Any = compared.plain()
+    assert plain["difference"]["estimate"] == compared.difference.estimate
     for shown in (repr(compared), compared._repr_html_()):
         assert f"{100 * compared.difference.estimate:+.1f} (" in shown and run.run_id in shown
     assert len(compared.to_pandas()) == len(compared.per_class)

@@ -11,14 +11,15 @@ from typing import Any
 
 import click
 
-from bench.cli.command import command, end_with_json, parse_names, wants_json
+from bench.cli.command import command, end_with_json, parse_names
 from bench.cli.output import next_steps, say
-from bench.cli.progress import count_images
+from bench.cli.progress import Progress
 from bench.cli.settings import Sectioned, config_from_options, config_options
+from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.reports.sentences import risk_sentence
-from bench.reports.terminal.tables import console, print_explained, print_rows
+from bench.reports.terminal.tables import print_explained, print_rows
 from bench.running.classify import Answer, Classified, RankedClass, classify
 from bench.running.command import same_options
 from bench.running.settings import SETTINGS, about
@@ -56,8 +57,8 @@ def classify_command(
         inside = f" It is a folder; its files: {missing[0]}/*" if Path(missing[0]).is_dir() else ""
         raise UserError(f"There is no image {missing[0]}.{inside}")
     config = config_from_options(dataset=dataset or "pictures", **options)
-    with count_images(console(stderr=True), shown=not wants_json()) as count:
-        classified = classify(config, images, names, count)
+    with Progress(load_plugins().manager):
+        classified = classify(config, images, names)
     answers = classified.answers
     shown = [image.model_dump(mode="json", by_alias=True) for image in answers]
     end_with_json(shown, 3 if any(image.error for image in answers) else 0)

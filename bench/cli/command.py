@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from typing_extensions import override
 
 from bench.cli.output import print_json
 from bench.discovery.loading import load_plugins, metric_of_runs
@@ -52,21 +51,21 @@ class Command(click.Command):
                 click.Option(names, is_flag=True, expose_value=False, callback=_note, help=text)
             )
 
-    @override
     def invoke(self, ctx: click.Context) -> int:
+        """Refuse options that have no effect, call the command, and return its exit code."""
         names = {
             words: str(parameter.name) for parameter in self.params for words in parameter.opts
         }
 
-        def is_set(words: str) -> bool:
+        def has_value(words: str) -> bool:
             value = ctx.params[names[words]]
             return value is not None and value is not False
 
         for words, needed in self.needs.items():
             source = ctx.get_parameter_source(names[words])
-            if source is ParameterSource.COMMANDLINE and not is_set(needed):
+            if source is ParameterSource.COMMANDLINE and not has_value(needed):
                 raise UserError(f"{words} has no effect without {needed}.")
-        if len(chosen := list(filter(is_set, self.apart))) > 1:
+        if len(chosen := list(filter(has_value, self.apart))) > 1:
             raise UserError(f"{' and '.join(chosen)} cannot be combined.")
         with offline() if self.local else nullcontext(), suppress(_AnsweredError):
             super().invoke(ctx)
@@ -138,10 +137,9 @@ def set_option(help: str = "A parameter; repeat for more.", envvar: str | None =
     )
 
 
-def options_of_user(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that the user set, on the command line or in an environment variable."""
-    source = click.get_current_context().get_parameter_source
-    return {name: value for name, value in options.items() if source(name) not in _UNSET}
+def is_set(name: str) -> bool:
+    """Return whether the user set an option, on the command line or in an environment variable."""
+    return click.get_current_context().get_parameter_source(name) not in _UNSET
 
 
 def _parse_assignments(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -51,7 +52,7 @@ def check_data_command(**options: Any) -> None:
     check = check_data(data, config.split, progress)
     counts = {"dataset": data.name, "splits": check.splits, "classes": check.classes}
     end_with_json(
-        {**counts, "findings": [finding.plain() for finding in check.findings]},
+        {**counts, "findings": [asdict(finding) for finding in check.findings]},
         PROBLEMS_FOUND if check.findings else 0,
     )
     read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"

@@ -22,7 +22,6 @@ from bench import __version__
 from bench.cli.command import command, end_with_json, flag
 from bench.cli.output import PROBLEMS_FOUND, next_steps, say
 from bench.cli.settings import config_from_options, config_options
-from bench.contracts.specs import DatasetSpec
 from bench.discovery.finding import OWN_DISTRIBUTION, Plugin
 from bench.discovery.loading import Plugins, load_plugins
 from bench.errors import BenchError, UserError
@@ -32,7 +31,7 @@ from bench.machine.offline import offline_if_set
 from bench.reports.terminal.tables import print_rows
 from bench.running.kinds.denoiser import speed_key
 from bench.running.manifest import evaluation_flops
-from bench.running.prepare import AtHand, ask
+from bench.running.prepare import NO_DATASET, AtHand, ask
 from bench.running.settings import RunConfig, about
 from bench.running.settings.declaration import option
 from bench.store.fields import Count, Document
@@ -243,9 +242,6 @@ def _short(text: str) -> str:
     return text.replace(home, "~") if len(home) > 1 else text
 
 
-CLASSES = ("0", "1")  # texts to any model, and labels to a class-conditional one
-
-
 class Speed(Document):
     """The speed of one backbone on this machine."""
 
@@ -269,8 +265,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
     from bench.engine.denoising import DenoisingEngine
 
-    made_up = DatasetSpec(name="none", target="bench.running:none", classes=CLASSES)
-    question = ask(config.model_copy(update={"batch_size": 1}), AtHand(made_up))
+    question = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
     name, dtype = question.backbone_name, question.dtype
     if not question.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")

@@ -8,26 +8,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from bench.cli.command import command, end_with_json, wants_json
 from bench.cli.output import next_steps, print_log, say
 from bench.contracts.backbone import Backbone
-from bench.contracts.specs import BackboneSpec
 from bench.discovery.backbones import fact
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
-from bench.errors import AbsentError, UserError
+from bench.errors import UserError
 from bench.inputs.data import DataSource, find_scheme, load_split
-from bench.inputs.weights import HASHED_SUFFIXES, Weights, resolve
+from bench.inputs.weights import HASHED_SUFFIXES
 from bench.machine.files import read_toml
-from bench.machine.hub import advise_licence
-from bench.running.finders import DECLARATION, expand_datasets, find_backbone, find_dataset
-from bench.running.prepare import find_weights
-from bench.running.prepare import resolve as resolve_run
-from bench.running.settings import RunConfig
+from bench.running.finders import DECLARATION, expand_datasets, find_dataset
+from bench.running.prepare import NO_DATASET, find_weights, naming_licence, resolve
+from bench.running.question import Resolved
+from bench.running.settings import RunConfig, make_config
 from bench.running.study.file import read_study_file
 from bench.store.fields import Document
 
@@ -110,14 +108,15 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> I
         for dataset in expand_datasets([name]):
             yield _fetch_data(find_dataset(RunConfig(dataset=dataset)))
     else:
-        yield _fetch_backbone(name, revision, dtype)
+        settings = {"dataset": "-", "backbone": name, "revision": revision, "dtype": dtype}
+        yield _fetch_weights(resolve(make_config(settings), NO_DATASET), name)
 
 
 def _fetch_study(name: str) -> Iterator[Fetched]:
     """Fetch the data and weights of a study's runs, each only once."""
     done: set[object] = set()
     for cell in read_study_file(name, {}).cells:
-        run, config = resolve_run(cell.config), cell.config
+        run, config = resolve(cell.config), cell.config
         fitted = [config.fit_split or "train"] if run.backbone.learns else []
         for split in (config.split, *fitted):
             data = repr((run.data, split))
@@ -125,9 +124,7 @@ def _fetch_study(name: str) -> Iterator[Fetched]:
                 yield _fetch_data(run.data, split)
             done.add(data)
         if run.backbone_key not in done:
-            weights = find_weights(run)
-            _read(run.backbone, weights, run.dtype, **run.backbone_parameters)
-            yield _fetched(run.backbone_name, run.backbone, weights)
+            yield _fetch_weights(run, run.backbone_name)
         done.add(run.backbone_key)
 
 
@@ -138,38 +135,20 @@ def _fetch_data(data: DataSource, split: str | None = None) -> Fetched:
     return Fetched(name=name, kind="dataset", licence=licence, images=images)
 
 
-def _fetch_backbone(name: str, revision: str | None, dtype: str | None) -> Fetched:
-    backbone = find_backbone(RunConfig(dataset="-", backbone=name, revision=revision))
-    spec, source = backbone.spec, backbone.weights or backbone.spec.weights
-    weights = None
-    try:
-        if source is not None:
-            weights = resolve(source, revision or spec.revision)
-        _read(spec, weights, dtype or spec.dtype, **spec.resolve_parameters({}))
-    except AbsentError as error:
-        if spec.gated and not backbone.weights and advise_licence(str(source)) not in str(error):
-            advice = advise_licence(str(source), spec.licence)
-            raise AbsentError(f"{error}\n{advice}") from None
-        raise
-    return _fetched(name, spec, weights)
-
-
-def _read(spec: BackboneSpec, weights: Weights | None, dtype: str, **parameters: Any) -> None:
-    """Check weights, for which those that are read are downloaded."""
-    if weights is None:
-        return
-    if offers(load_target(spec), Backbone.check_weights):
-        fact(spec, Backbone.check_weights, weights, dtype=dtype, **parameters)
-        return
-    files = [name for name in weights.listing or () if name.endswith(tuple(HASHED_SUFFIXES))]
-    weights.prefetch(files)
-    for file in files:
-        weights.find(file)
-
-
-def _fetched(name: str, spec: BackboneSpec, weights: Weights | None) -> Fetched:
+def _fetch_weights(run: Resolved, name: str) -> Fetched:
+    """Fetch and check the weights that a run reads of its backbone, called `name`."""
+    spec, weights = run.backbone, find_weights(run)
     if weights is None:
         return Fetched(name=name, kind="backbone", licence=spec.licence)
+    with naming_licence(run):
+        if offers(load_target(spec), Backbone.check_weights):  # which downloads what is read
+            parameters = run.backbone_parameters
+            fact(spec, Backbone.check_weights, weights, dtype=run.dtype, **parameters)
+        else:
+            files = [n for n in weights.listing or () if n.endswith(tuple(HASHED_SUFFIXES))]
+            weights.prefetch(files)
+            for file in files:
+                weights.find(file)
     return Fetched(
         name=name,
         kind="backbone",

@@ -11,14 +11,7 @@ from typing import get_args
 
 import click
 
-from bench.cli.command import (
-    command,
-    end_with_json,
-    flag,
-    metric_options,
-    options_of_user,
-    tags_option,
-)
+from bench.cli.command import command, end_with_json, flag, is_set, metric_options, tags_option
 from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.reports.formats import NONE
 from bench.reports.html import format_tables
@@ -81,7 +74,7 @@ def leaderboard_command(
     no rank.
     """
     places = [Path(results), *map(Path, folders)]
-    if not options_of_user({"results": results}) and not tags:
+    if not is_set("results") and not tags:
         places.append(shipped_folder())
     rows = leaderboard(places, dataset, tags)
     if metric is not None:

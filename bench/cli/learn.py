@@ -193,18 +193,19 @@ def _steps_of_calibration(path: Path, learned: Learned, results: str) -> list[tu
     calibration = learned.calibration
     assert calibration is not None
     option, what = results_argument(results), "score other images"
-    chosen: dict[str, Any] = {}
+    risk = None
     for choice in learned.risks:
         cost = choice.evaluation_equivalents_per_image
         if cost is not None and cost < calibration.others[0].cost:
-            chosen = {"strategy": learned.strategy, "risk": f"{choice.risk:g}"}
+            risk = f"{choice.risk:g}"
             what = f"score other images at a risk of {choice.risk:g}"
     fitted = [s for s in (*calibration.settings, *calibration.others) if s.fit is not None]
     steps = []
     if useful := fitted and (fitted[-1].held_out_skill or 0) > 0:
         shown = f"bench show THAT_RUN --statistics{option}"
         steps = [("then see how probable it is that they are right", shown)]
-    if chosen or useful:
-        other = other_images_command(read_manifest(path), **chosen)
+    if risk or useful:
+        strategy = risk and learned.strategy
+        other = other_images_command(read_manifest(path), strategy=strategy, risk=risk)
         steps = [(what, f"{other}{option}"), *steps]
     return steps

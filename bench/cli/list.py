@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from bench.discovery.loading import Registry, load_plugins
 from bench.errors import UserError
 from bench.inputs.weights import locate
 from bench.reports.formats import assignments, value_text
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 _DATASET_FACTS = (
     "classes splits evaluated items template backbone homepage source unverified templates groups"
@@ -106,7 +109,7 @@ def recordings(results: str) -> None:
     next_steps(("replay every strategy on one", f"bench sweep {lines[0][0]}"))
 
 
-def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, object]:
+def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, JsonValue]:
     """Return a spec as a JSON-ready dictionary, with the fields `facts`; `values` replace some."""
     content = {name: values.get(name, getattr(spec, name, None)) for name in facts.split()}
     return {
@@ -119,7 +122,7 @@ def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, object]:
     }
 
 
-def _dataset_json(spec: DatasetSpec) -> dict[str, object]:
+def _dataset_json(spec: DatasetSpec) -> dict[str, JsonValue]:
     return _spec_json(
         spec,
         _DATASET_FACTS,
@@ -130,12 +133,12 @@ def _dataset_json(spec: DatasetSpec) -> dict[str, object]:
     )
 
 
-def _backbone_json(spec: BackboneSpec) -> dict[str, object]:
+def _backbone_json(spec: BackboneSpec) -> dict[str, JsonValue]:
     weights = locate(spec.weights) if spec.weights else None
     return _spec_json(spec, _BACKBONE_FACTS, kind=spec.scorer, weights=weights)
 
 
-def _study_json(spec: StudySpec) -> dict[str, object]:
+def _study_json(spec: StudySpec) -> dict[str, JsonValue]:
     from bench.running.study.file import read_study_file
 
     facts = partial(_spec_json, spec, _STUDY_FACTS, file=str(spec.file))
@@ -156,7 +159,7 @@ def _study_json(spec: StudySpec) -> dict[str, object]:
 def _print_specs(
     kind: str,
     columns: Sequence[str],
-    row: Callable[[Any], dict[str, object]],
+    row: Callable[[Any], dict[str, JsonValue]],
     name: str | None,
 ) -> None:
     """List the specs of a registry, or show the one of this name in full.
@@ -201,7 +204,7 @@ def _listed(registry: Registry[Any]) -> list[Any]:
 
 
 # Kind → what takes a name of it, further columns of its table, and a function: spec → JSON.
-_LISTINGS: dict[str, tuple[str, str, Callable[..., dict[str, object]]]] = {
+_LISTINGS: dict[str, tuple[str, str, Callable[..., dict[str, JsonValue]]]] = {
     "datasets": ("", "classes splits", _dataset_json),
     "backbones": ("", "family size resolution licence trained_on", _backbone_json),
     "strategies": (", as --strategy takes them", "", _spec_json),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from math import ceil, log
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
@@ -91,6 +91,7 @@ class _NarrowBar(Bar):
         self.terminal = terminal
         super().__init__(*columns, console=terminal, expand=True, transient=transient)
 
+    @override
     def get_renderable(self) -> RenderableType:
         """Return the bar, three columns narrower than the terminal."""
         return Constrain(super().get_renderable(), self.terminal.width - 3)
@@ -109,22 +110,6 @@ def run_bar(console: Console, transient: bool = False) -> Bar:
         terminal=console,
         transient=transient,
     )
-
-
-@contextmanager
-def count_images(terminal: Console, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows a progress bar; it takes the decided images and their total.
-
-    Nothing is shown if `shown` is False or the console is not a terminal.
-    """
-    if not shown or not terminal.is_terminal:
-        yield lambda done, total: None
-        return
-    with run_bar(terminal) as bar:
-        task = bar.add_task(f"{reading.stage} …", total=None, accuracy="")
-        yield lambda done, total: bar.update(
-            task, description="Scoring", completed=done, total=total
-        )
 
 
 def stage_text(
@@ -160,6 +145,7 @@ class Progress(Listener):
         self.left = Event()
         self.watch = Thread(target=self._watch, daemon=True)
 
+    @override
     def __enter__(self) -> Self:
         super().__enter__()
         if self.console.is_terminal:
@@ -202,6 +188,7 @@ class Progress(Listener):
     def _accuracy(self) -> str:
         return f"accuracy {percent_text(self.correct / self.done)} %"
 
+    @override
     def __exit__(self, *error: object) -> None:
         super().__exit__()
         self.left.set()

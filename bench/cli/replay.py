@@ -28,12 +28,7 @@ from bench.discovery.loading import non_default_params
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import prepare_replay
-from bench.recordings.sweep import (
-    SHOWN_AGREEMENT,
-    SweepRow,
-    default_grid,
-    sweep,
-)
+from bench.recordings.sweep import SHOWN_AGREEMENT, SweepRow, default_grid, sweep
 from bench.reports.figures.cost import draw_cost, sweep_panels
 from bench.reports.formats import assignments, percent_text
 from bench.reports.run_view import view_of

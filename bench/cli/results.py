@@ -11,11 +11,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.command import (
-    Command,
-    end_with_json,
-    flag,
-)
+from bench.cli.command import Command, end_with_json, flag
 from bench.cli.output import (
     draw_pictures,
     next_steps,

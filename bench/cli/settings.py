@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from bench.cli.command import Command, Decorator, completion, names_of, options_of_user, set_option
+from bench.cli.command import Command, Decorator, completion, is_set, names_of, set_option
 from bench.errors import UserError
 from bench.running.settings import RunConfig, Values, chapters, make_config, read_config_file
 from bench.running.settings.declaration import help_of, option
@@ -100,7 +100,9 @@ def settings_from_options(
     UserError: the config file is invalid, or there is no dataset.
     """
     settings = read_config_file(Path(config_file)) if config_file else {}
-    for name, value in options_of_user(options).items():
+    for name, value in options.items():
+        if not is_set(name):
+            continue
         if name == "params":
             value = {**settings.get("params", {}), **value}
         if name in _REPEATED:
@@ -123,26 +125,22 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     kind = field.annotation
     if get_origin(kind) in (Union, types.UnionType):  # takes X from `X | None`
         kind = next(part for part in get_args(kind) if part is not type(None))
-    flag = option(name)
-    keywords: dict[str, Any] = {
-        "help": help_of(field),
-        "envvar": f"BENCH_{name.upper()}" if variables else None,
-        "default": None,
-    }
-    if kind is bool:
-        return click.option(flag, name, is_flag=True, **{**keywords, "default": False})
-    if name in _REPEATED:
-        return click.option(flag, name, multiple=True, type=Lines(), metavar="TEXT", **keywords)
     values = get_args(kind) if get_origin(kind) is Literal else ()
-    if values:
-        keywords["metavar"] = f"[{'|'.join(values)}]"
-        keywords["shell_complete"] = completion(lambda: values)
-    elif kind in (int, float):
-        keywords["type"] = kind
-    else:
-        keywords["metavar"] = "TEXT" if name == "device" else name.upper()
-    if (values or "type" in keywords) and field.default is not None:
-        keywords["help"] = f"{keywords['help']} [default: {field.default}]"
-    if name in _NAMED:
-        keywords["shell_complete"] = names_of(_NAMED[name])
-    return click.option(flag, name, **keywords)
+    is_number, repeated, text = kind in (int, float), name in _REPEATED, help_of(field)
+    if (values or is_number) and field.default is not None:
+        text = f"{text} [default: {field.default}]"
+    metavar: str | None = "TEXT" if repeated or name == "device" else name.upper()
+    if values or is_number or kind is bool:
+        metavar = f"[{'|'.join(values)}]" if values else None
+    named = names_of(_NAMED[name]) if name in _NAMED else None
+    return click.option(
+        *(option(name), name),
+        is_flag=kind is bool or None,
+        default=False if kind is bool else None,
+        multiple=repeated,
+        type=kind if is_number else Lines() if repeated else None,
+        metavar=metavar,
+        shell_complete=completion(lambda: values) if values else named,
+        help=text,
+        envvar=f"BENCH_{name.upper()}" if variables else None,
+    )

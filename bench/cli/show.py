@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import click
+from pydantic import JsonValue
 
 from bench.cli.command import command, end_with_json, flag, metric_options, wants_json
 from bench.cli.output import next_steps, results_argument, run_name, say, steps_after_run
@@ -100,7 +101,7 @@ def show_command(
     next_steps(*steps)
 
 
-def _summary_json(run: RunView, more: bool, results: str) -> dict[str, object]:
+def _summary_json(run: RunView, more: bool, results: str) -> dict[str, JsonValue]:
     if run.so_far is None:
         return {"run_id": run.manifest.run_id, "status": INCOMPLETE}
     documents = without_none(

@@ -16,9 +16,9 @@ from bench.cli.command import (
     end_with_json,
     figure_file,
     flag,
+    is_set,
     metric_options,
     names_of,
-    options_of_user,
     parse_names,
 )
 from bench.cli.output import next_steps, results_argument, say, step_after_plan
@@ -129,7 +129,7 @@ def study_command(
     name of a study that was started.
     """
     check_pivoted(value)
-    settings = options_of_user(options)
+    settings = {name: value for name, value in options.items() if is_set(name)}
     changes = {name: settings.pop(name) for name in CHANGES if name in settings}
     of_metric = params if show else metric_specs()[metric].parameters
     if of_runs := {name: value for name, value in params.items() if name not in of_metric}:
@@ -138,7 +138,7 @@ def study_command(
         raise UserError(
             f"--show prints stored results: leave out {' '.join(option_words(changes))}"
         )
-    results = Path(settings.get("results") or "results")
+    results = Path(str(settings.get("results") or "results"))
     words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
     again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
     drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [

@@ -53,13 +53,14 @@ class MetricInput:
 
     def take(self, rows: Ints) -> MetricInput:
         """Return the decisions on the images with these indices, int64; indices may repeat."""
-        parts: dict[str, Any] = {}
-        for name, values in vars(self).items():
-            if isinstance(values, np.ndarray):
-                parts[name] = values[rows]
-            elif isinstance(values, Mapping):
-                parts[name] = {key: of_images[rows] for key, of_images in values.items()}
-        return replace(self, **parts)
+        taken = {name: _take(values, rows) for name, values in vars(self).items()}
+        return replace(self, **taken)
+
+
+def _take(values: Any, rows: Ints) -> Any:
+    if isinstance(values, Mapping):
+        return {name: of_images[rows] for name, of_images in values.items()}
+    return values[rows] if isinstance(values, np.ndarray) else values
 
 
 def _read_only(values: Any) -> Any:

@@ -18,29 +18,17 @@ IN_EVERY_RECORD = frozenset({"prediction", "top5", "candidates"})
 BY_CLASS = "bench.stats.class_metrics:class_average"  # target of a metric with a ratio
 
 # Names of fields beside the metrics in summaries, tables and boards.
-RESERVED = frozenset(
-    {
-        *(
-            "accuracy_ci95",
-            "against_first",
-            "agreement_ci95",
-            "anytime_ci95",
-            "audited",
-            "audited_same",
-            "axes",
-        ),
-        *("backbone", "chance", "classes", "command", "cost", "cost_timed", "created", "dataset"),
-        *("adapters", "differs", "flop_per_image", "n_asked", "note", "shard", "tags"),
-        *("draw_plan", "dtype", "error", "evaluation_equivalents_per_image"),
-        *("evaluations_per_image", "failed_samples", "fingerprint", "group_chance", "group_score"),
-        *("group_score_ci95", "image_chance", "image_score", "image_score_ci95", "images"),
-        *("in_memory", "kind", "loss", "n", "n_samples", "n_total", "parameters", "params"),
-        *("path", "private_data", "prompt", "published", "rank", "replayed_from", "run_id"),
-        *("seconds", "seed", "source", "space", "split", "status", "stopped", "strategy"),
-        *("template", "text_score"),
-        *("trained_on", "version", "weights", "worst_group"),
-    }
+_RESERVED = (
+    "accuracy_ci95 adapters against_first agreement_ci95 anytime_ci95 audited audited_same axes "
+    "backbone chance classes command cost cost_timed created dataset differs draw_plan dtype "
+    "error evaluation_equivalents_per_image evaluations_per_image failed_samples fingerprint "
+    "flop_per_image group_chance group_score group_score_ci95 image_chance image_score "
+    "image_score_ci95 images in_memory kind loss n n_asked n_samples n_total note parameters "
+    "params path private_data prompt published rank replayed_from run_id seconds seed shard "
+    "source space split status stopped strategy tags template text_score trained_on version "
+    "weights worst_group"
 )
+RESERVED = frozenset(_RESERVED.split())
 
 
 @dataclass(frozen=True)

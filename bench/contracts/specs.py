@@ -198,9 +198,8 @@ class DatasetSpec(Spec):
             yield "a dataset of items must not have border or leave_out_others"
         if self.items and (self.classes is not None or self.phrases):
             yield "a dataset of items must not have classes or phrases"
-        for name in self.groups:
-            if not re.fullmatch(r"[^\[]+(\[\d{1,3}\])?", name):
-                yield f"groups must be columns, or elements of lists such as npy[0], got {name!r}"
+        if wrong := [n for n in self.groups if not re.fullmatch(r"[^\[]+(\[\d{1,3}\])?", n)]:
+            yield f"groups must be columns, or elements of lists such as npy[0], got {wrong[0]!r}"
         if self.splits and self.split not in (None, *self.splits):
             yield f"split must be one of {', '.join(self.splits)}, got {self.split!r}"
 

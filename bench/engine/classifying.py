@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
+from pydantic import JsonValue
+from typing_extensions import override
 
 from bench.contracts.backbone import Classifier
 from bench.contracts.dataset import Sample
@@ -43,7 +45,7 @@ class CheckedClassifier:
             logits = self._model.score(images, texts)
             return checked_floats(self.who, "score()", logits, shape, "image and text")
 
-    def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, object]:
+    def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, JsonValue]:
         """Fit a classifier that learns (UserError); return its facts, as JSON (PluginError)."""
         with guard(self.who, "fit()"):
             facts = self._model.fit(images, labels)
@@ -65,8 +67,8 @@ class CheckedEnsemble(CheckedClassifier):
         for number, members in enumerate(columns.members):
             self.set_of_text[members] = number
 
+    @override
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return logits, float32 [images, texts], of all the texts."""
         shape = len(images), len(self.sets)
         with guard(self.who, "score_sets()"):
             logits = self._model.score_sets(images, self.sets)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
+from typing_extensions import override
 
 from bench.contracts.backbone import Likelihood
 from bench.contracts.dataset import Sample
@@ -66,18 +67,19 @@ class LikelihoodEngine(CellEngine):
         self.backbone, self.texts, self.views = backbone, tuple(texts), views
         self.numbers = draw_numbers(problem.seed, len(problem.timesteps))
 
+    @override
     def queues(self) -> list[Queue]:
-        """Return the queue of evaluations."""
         return [Queue(self, self._evaluate, self.view_of_draw)]
 
+    @override
     def filled(self, count: int) -> int:
         """Return `count`: batches are not padded."""
         return count
 
+    @override
     def arriving(
         self, samples: Iterable[Sample]
     ) -> Iterator[tuple[Sample, list[list[Image]] | str]]:
-        """Yield samples with the views of each image, or with why one cannot be read."""
         yield from chain.from_iterable(open_images(samples, OPENED_IMAGES, self._views))
 
     def _views(self, image: Image, name: str) -> list[Image]:

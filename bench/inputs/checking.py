@@ -43,10 +43,6 @@ class Finding:
     said: str  # description in a sentence
     images: int = 0  # number of images with this problem
 
-    def plain(self) -> dict[str, object]:
-        """Return the fields for JSON."""
-        return dict(self.__dict__)
-
 
 @dataclass
 class DataReport:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from bench.contracts.dataset import Listing
 from bench.contracts.specs import FOLDER, DatasetSpec
@@ -107,7 +107,7 @@ def load_split(
     question = f"{spec} {places} {options} {source.skip_unlabelled} {split} {state}"
     fresh: list[Split] = []
 
-    def read() -> dict[str, Any]:
+    def read() -> _Outline:
         fresh.append(_read_split(source, split))
         return _outline(fresh[-1])
 
@@ -142,8 +142,17 @@ def _state(source: DataSource) -> str | None:
     return hash_state([place, *files, *([str(source.class_names)] if source.class_names else [])])
 
 
-def _outline(split: Split) -> dict[str, Any]:
-    """Return what is remembered of a split of images, as JSON values."""
+class _Outline(TypedDict):
+    """What is remembered of a split of images, as JSON values."""
+
+    split: str
+    names: list[str]
+    spellings: list[str]
+    sample_ids: list[str]
+    labels: list[int]
+
+
+def _outline(split: Split) -> _Outline:
     return {
         "split": split.split,
         "names": list(split.class_names.names),
@@ -154,7 +163,7 @@ def _outline(split: Split) -> dict[str, Any]:
 
 
 def _from_outline(
-    source: DataSource, outline: Mapping[str, Any], read: Callable[[], datasets.Dataset]
+    source: DataSource, outline: _Outline, read: Callable[[], datasets.Dataset]
 ) -> Split:
     return Split(
         name=source.title,

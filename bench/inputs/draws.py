@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from bench.errors import UserError
 
@@ -38,6 +39,7 @@ class DrawPlan:
     end: int | None = None
     level_list: tuple[int, ...] | None = None  # level indices instead of a range, ascending
 
+    @override
     def __str__(self) -> str:
         if self.level_list is not None:
             return f"{self.name}:{','.join(map(str, self.level_list))}"

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
@@ -51,6 +52,7 @@ class Weighting:
     """Level index → weight, from a file or learned; None for a formula, or until it is learned."""
     source: str = ""  # the file, or the run
 
+    @override
     def __str__(self) -> str:
         if self.name in ("exp", "min-snr"):
             return f"{self.name}:{self.number:g}"

@@ -12,10 +12,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.files import LINES, has_control, is_utf8, path_exists, read_text
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
@@ -44,7 +47,7 @@ def read_lines(file: Path, what: str) -> list[tuple[str, str]]:
     return [(at, strip_text(line, what, at)) for at, line in places]
 
 
-def read_table(file: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
+def read_table(file: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, JsonValue]]]]:
     """Return the columns of a CSV or JSON lines file, and lazily the number and row of each line.
 
     Raises UserError if it is neither (see `read_csv`), or has more than 1,000 columns.
@@ -63,7 +66,7 @@ def read_table(file: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any
     return list(head), _parse_objects(file, text)
 
 
-def _parse_objects(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parse_objects(file: Path, text: str) -> Iterator[tuple[int, dict[str, JsonValue]]]:
     for line, content in enumerate(text.split("\n"), 1):
         if not content.strip():
             continue
@@ -178,7 +181,7 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, object]:
+def _reject_duplicates(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     table = dict(pairs)
     if len(table) < len(pairs):
         keys = [key for key, _ in pairs]

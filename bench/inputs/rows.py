@@ -93,7 +93,7 @@ def make_dataset(
     import datasets
     from datasets.fingerprint import generate_random_fingerprint
 
-    behind: dict[str, object] = {str(file): {} for file in files}
+    behind: dict[str, dict[str, str]] = {str(file): {} for file in files}
     return datasets.Dataset(
         table.replace_schema_metadata(features.arrow_schema.metadata),
         info=datasets.DatasetInfo(features=features, download_checksums=behind or None),

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -15,6 +17,7 @@ class Shard:
     index: int
     count: int
 
+    @override
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 

@@ -11,6 +11,8 @@ from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
@@ -159,12 +161,12 @@ class PreparedReplay(Executable):
 
     recording: Recording
 
+    @override
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
-        """Yield the recorded samples with these ids, without their images."""
         return iter(self.recording.samples(sample_ids))
 
+    @override
     def open_engine(self) -> ReplayEngine:
-        """Return an engine that answers from the recording."""
         return ReplayEngine(self.recording)
 
 
@@ -197,7 +199,7 @@ def prepare_replay(
     if weighting is not None:
         recording = _reweight(recording, weighting)
     decider = decider_for(recording, strategy, params)
-    settings: dict[str, object] = {"strategy": strategy, "params": {**params}, "limit": limit}
+    settings: dict[str, JsonValue] = {"strategy": strategy, "params": {**params}, "limit": limit}
     settings["results"] = str(results)
     manifest = _make_manifest(recording, decider, settings)
     if risk is not None:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+from typing_extensions import override
+
 from bench.contracts import strategy as strategy_contract
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Ints
@@ -53,11 +56,12 @@ class SweepRow(Document):
         better = self.cost <= other.cost and self.agreement >= other.agreement
         return better and (self.cost, self.agreement) != (other.cost, other.agreement)
 
-    def plain(self) -> dict[str, Any]:
+    @override
+    def plain(self) -> dict[str, JsonValue]:
         """Return the JSON. A replay is not stored, so its id and folder are null."""
-        own = super().plain()
         stored = {} if self.point else {"run_id": None, "results_dir": None}
-        return {**own.pop("summary"), **stored, **own}
+        own = {name: value for name, value in super().plain().items() if name != "summary"}
+        return {**self.summary.plain(), **stored, **own}
 
 
 def default_grid(

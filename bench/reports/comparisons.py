@@ -18,12 +18,13 @@ from bench.reports.text import Table
 from bench.stats.checked import metric_parts
 from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.difference_tests import MIN_TESTED
-from bench.stats.measures import make_metric, measured_difference
+from bench.stats.measures import MetricDifference, make_metric, measured_difference
 from bench.stats.paired import ClassDifference, Difference
 from bench.stats.questions import Results, StopQuestion, answer
 from bench.store.arrow import indices
 from bench.store.columns import metric_input
 from bench.store.decisions import shared_rows
+from bench.store.questions import QuestionAnswer
 from bench.store.runs import read_run
 
 TESTS = {
@@ -58,7 +59,7 @@ def compare(
         metric_input(run.path, run.manifest, decisions, spec, implementation).take(shared)
         for run, decisions, shared in zip((a, b), decided, rows, strict=True)
     ]
-    update: dict[str, object] = {}
+    update: dict[str, MetricDifference | QuestionAnswer | bool] = {}
     if metric != "accuracy":
         tested = measured_difference(spec, implementation, *inputs)
         shown, change = tested.difference.significant, spec.sign * tested.difference.estimate

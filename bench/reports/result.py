@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from bench.errors import UserError, images_failed
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
@@ -28,6 +30,7 @@ from bench.store.summary import Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
+    from pydantic import JsonValue
 
     from bench.inputs.split import Split
 
@@ -42,6 +45,7 @@ class Fields(dict[str, Any]):
             raise AttributeError(f"there is no {name!r}; there are: {', '.join(self)}") from None
         return Fields(value) if isinstance(value, Mapping) else value
 
+    @override
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
 
@@ -124,6 +128,7 @@ class RunResult(Fields):
     def _view(self) -> RunView:
         return view_of(self._finished)
 
+    @override
     def __repr__(self) -> str:
         run = self._view
         facts = run.scores[0], run.images
@@ -149,6 +154,7 @@ class ComparisonResult(Comparison):
         rows = [row.model_dump(mode="json", by_alias=True) for row in self.per_class]
         return pd.DataFrame([_flat(row, "difference") for row in rows])
 
+    @override
     def __repr__(self) -> str:
         facts = ", ".join(f"{fact.label}: {fact.line}" for fact in comparison_facts(self))
         return f"ComparisonResult({facts})"
@@ -221,6 +227,7 @@ class StudyResult:
         """Draw the accuracy of every method with its interval; UserError if nothing is decided."""
         return forest_plot(self.report).figure()
 
+    @override
     def __repr__(self) -> str:
         report = self.report
         return f"StudyResult({report.name!r}, {report.done} of {report.cells} runs)"
@@ -232,8 +239,8 @@ class StudyResult:
         return progress + to_html(study_tables(self.report))
 
 
-def _flat(row: Mapping[str, object], *names: str) -> dict[str, object]:
-    flat: dict[str, object] = {}
+def _flat(row: Mapping[str, JsonValue], *names: str) -> dict[str, JsonValue]:
+    flat: dict[str, JsonValue] = {}
     for name in names:
         part = row[name]
         assert isinstance(part, dict)

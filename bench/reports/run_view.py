@@ -252,7 +252,9 @@ class RunView:
                 if isinstance(value, str) and value.startswith("sha256 "):  # show the file's name
                     value = config.get(name) or value[:15]
                 if name not in IN_FIELDS[part]:
-                    settings[name] = value[:8] if name == "hierarchy" else value  # a hash
+                    if isinstance(value, str) and name == "hierarchy":
+                        value = value[:8]  # of a hash
+                    settings[name] = value
         if (source := identity.candidates) is not None:
             settings |= {"candidates_from": source.run_id, "top": source.top}
         if (stated := identity.calibrated) is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.reports.formats import percent_text
 from bench.reports.run_view import RunView
@@ -25,6 +27,7 @@ class Opening:
     accuracy: str  # with the answers to questions, if there are any
     certainty: str  # the interval, and what other noise or an audit shows
 
+    @override
     def __str__(self) -> str:
         return f"{self.question} {self.accuracy} {self.certainty}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample, StoredImage
 from bench.contracts.decision import Decided
@@ -18,6 +19,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError, warn_user
 from bench.inputs.split import Split
+from bench.inputs.survey import reading
 from bench.machine.offline import offline_if_set
 from bench.running.decider import make_decider
 from bench.running.manifest import make_manifest
@@ -82,6 +84,7 @@ class Answer(Document):
         margin, stderr = np.array([self.margin]), np.array([self.margin_stderr])
         return float(flip_probability(margin, stderr, np.array([gaps]))[0])
 
+    @override
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield the fields that are not None, numbers with four digits, without the ranking."""
         for name, value in super().__repr_args__():
@@ -107,14 +110,12 @@ def classify(
     config: RunConfig,
     images: Sequence[Picture],
     classes: Sequence[str] | None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
     loaded: Any = None,
 ) -> Classified:
     """Classify images, which are paths or in memory (UserError before anything is scored).
 
-    Without `classes`, they are classified by the classes and prompts of the dataset. `progress` is
-    called with the number of decided images and their total, first with 0. `loaded` is the backbone
-    that `config` names, if the caller has loaded it.
+    Without `classes`, they are classified by the classes and prompts of the dataset. `loaded` is
+    the backbone that `config` names, if the caller has loaded it.
     """
     for name in changed(config):
         if not SETTINGS[name].in_classify:
@@ -140,10 +141,10 @@ def classify(
     engine = question.kind.open_engine(question)
     samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
-    progress(0, len(samples))
-    for decision in engine.score(samples, question.strategy):
-        decided[int(decision.sample.sample_id)] = decision
-        progress(len(decided), len(samples))
+    with reading.counting("Classifying", len(samples)):
+        for decision in engine.score(samples, question.strategy):
+            decided[int(decision.sample.sample_id)] = decision
+            reading.done += 1
     answers = [
         _answer(name_of(images[n], n), decided[n], question.classes, question.strategy)
         for n in sorted(decided)

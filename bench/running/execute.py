@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from pydantic import JsonValue
 
 from bench.contracts.decision import Decided
 from bench.contracts.executor import OpenRun
@@ -50,7 +51,7 @@ class Finished:
     `audit` (full sweep)."""
     answer: QuestionAnswer | None = None  # answer to the question of `--until`, if there is one
 
-    def plain(self) -> dict[str, object]:
+    def plain(self) -> dict[str, JsonValue]:
         """Return the object that `--json` prints."""
         risk, sweep = self.manifest.identity.calibrated, self.manifest.sweep
         return {

@@ -23,13 +23,7 @@ from bench.discovery.loading import Registry, SpecT, load_plugins
 from bench.discovery.targets import load_target, make
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import AbsentError, PluginError, UserError
-from bench.inputs.data import (
-    DataSource,
-    check_data_dir,
-    find_path_reader,
-    find_scheme,
-    slugify,
-)
+from bench.inputs.data import DataSource, check_data_dir, find_path_reader, find_scheme, slugify
 from bench.inputs.draws import DrawPlan, combine_plan, parse_plan
 from bench.inputs.weights import (
     SINGLE_FILE,

@@ -11,9 +11,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
 from bench.inputs.items import ItemTable
-from bench.inputs.prompts import (
-    Prompts,
-)
+from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
@@ -34,13 +32,7 @@ from bench.store.documents import (
     Sweep,
 )
 from bench.store.fields import without_none
-from bench.store.identity import (
-    BackboneIdentity,
-    CalibratedOn,
-    DataIdentity,
-    Identity,
-    LearnedFrom,
-)
+from bench.store.identity import BackboneIdentity, CalibratedOn, DataIdentity, Identity, LearnedFrom
 
 
 def make_manifest(

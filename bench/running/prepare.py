@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bench.contracts.specs import DatasetSpec
+from bench.contracts.specs import DatasetSpec, Scorer
 from bench.discovery.backbones import can_linearise
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.discovery.loading import load_plugins
@@ -35,12 +36,7 @@ from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
-from bench.running.borrowed import (
-    find_candidates,
-    find_fit_split,
-    learn_weighting,
-    name_fit_split,
-)
+from bench.running.borrowed import find_candidates, find_fit_split, learn_weighting, name_fit_split
 from bench.running.command import same_options
 from bench.running.decider import Decider, backbone_params, check_strategy, find_strategy
 from bench.running.executable import Swept
@@ -54,9 +50,10 @@ from bench.running.finders import (
     resolve_dtype,
     resolve_views,
 )
-from bench.running.kinds import KINDS
+from bench.running.kinds.denoiser import DenoiserKind
+from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.manifest import make_manifest
-from bench.running.question import PreparedRun, Resolved, RunQuestion
+from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
 from bench.running.risk import StatedRisk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
 from bench.running.settings.declaration import option
@@ -67,6 +64,13 @@ from bench.store.identity import CalibratedOn
 
 if TYPE_CHECKING:
     import datasets
+
+
+KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
+    "denoiser": DenoiserKind(),
+    "classifier": ClassifierKind(),
+    "likelihood": LikelihoodKind(),
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class AtHand:
 
 
 NOTHING = AtHand()
+# For questions about a backbone alone: its classes are texts to any model, labels to some.
+NO_DATASET = DatasetSpec(name="none", target="bench.running:none", classes=("0", "1"))
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Resolved:
@@ -328,13 +334,22 @@ def find_weights(resolved: Resolved, loaded: Any = None) -> Weights | None:
         )
     if weights is None:
         return None
-    try:
+    with naming_licence(resolved):
         located = resolve_weights(weights, own or spec.revision)
         return add_files(located, resolved.source.loras, resolved.source.file)
+
+
+@contextmanager
+def naming_licence(resolved: Resolved) -> Iterator[None]:
+    """Say where the licence of a gated backbone is accepted, if its own weights are absent."""
+    spec = resolved.backbone
+    try:
+        yield
     except AbsentError as error:
-        if not spec.gated or resolved.source.weights:
+        page = advise_licence(str(spec.weights))
+        if not spec.gated or resolved.source.weights or page in str(error):
             raise
-        raise AbsentError(f"{error}\n{advise_licence(weights, spec.licence)}") from None
+        raise AbsentError(f"{error}\n{advise_licence(str(spec.weights), spec.licence)}") from None
 
 
 def item_texts(resolved: Resolved, split: Split) -> Prompts:

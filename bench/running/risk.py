@@ -13,12 +13,7 @@ from bench.errors import UserError
 from bench.running.command import other_images_command
 from bench.running.decider import Decider
 from bench.stats.risk import RISKS, images_needed, passing
-from bench.store.calibrations import (
-    Calibrated,
-    CalibratedSetting,
-    Calibration,
-    find_calibrations,
-)
+from bench.store.calibrations import Calibrated, CalibratedSetting, Calibration, find_calibrations
 from bench.store.documents import Manifest, RiskChoice
 from bench.store.fields import without_none
 from bench.store.identity import CalibratedOn

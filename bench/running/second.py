@@ -34,14 +34,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
-from bench.store.summary import (
-    Again,
-    Swept,
-    permuted,
-    read_again,
-    read_swept,
-    write_again,
-)
+from bench.store.summary import Again, Swept, permuted, read_again, read_swept, write_again
 from bench.store.writing import RunFolder
 
 

@@ -73,7 +73,7 @@ def difference_test(
     their paired standard error; otherwise, `compare_over_images`.
     """
     change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
-    update: dict[str, object] = {}
+    update: dict[str, tuple[float, float] | None] = {}
     if over == "seeds":
         tested = compare_over_seeds(a.values, b.values, margin, clusters)
     elif metric.ratio is not None and not metric.mean_over_images:

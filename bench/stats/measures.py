@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
@@ -63,13 +64,13 @@ class ByClass(Metric):
     def __init__(self, spec: MetricSpec) -> None:
         self._spec = spec
 
+    @override
     def value(self, data: MetricInput) -> float:
-        """Return the average over classes."""
         counts = class_counts(data.labels, data.predictions, len(data.classes))
         return class_average(self._spec, *counts)
 
+    @override
     def influence(self, data: MetricInput) -> Floats:
-        """Return the value of each image, float64 [n], whose mean is the metric."""
         return image_values(self._spec, data.labels, data.predictions)
 
     image_values = influence

@@ -145,7 +145,8 @@ def _setup_digest(manifest: Manifest) -> str:
     setup = manifest.identity.plain()
     for name in ("strategy", "calibrated", "replayed"):
         setup.pop(name, None)
-    setup["dataset"] = {name: setup["dataset"][name] for name in ("name", "version")}
+    data = manifest.identity.dataset
+    setup["dataset"] = {"name": data.name, "version": data.version}
     return digest({**setup, "draws": manifest.draws, "classes": manifest.classes})
 
 

@@ -276,7 +276,7 @@ def write_draws(folder: Path, draws: DrawTable) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, object] = {
+    columns: dict[str, pa.Array] = {
         "draw": pa.array(np.arange(len(draws.levels)), pa.int32()),
         "level": pa.array(draws.levels, pa.int32()),
         "weight": pa.array(draws.weights, pa.float64()),

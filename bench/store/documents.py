@@ -6,9 +6,10 @@ Fields that this version does not know, from a newer version or a user, are kept
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from bench.contracts.parameters import Parameters
 from bench.store.fields import Amount, Count, Document, Int, Name, Positive, RunId, Share
@@ -65,6 +66,7 @@ class ShardPart(Document):
     asked: Positive  # number of images in all shards together
     places: list[Count]  # index of each sample in the split
 
+    @override
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
@@ -216,7 +218,7 @@ class Manifest(Document):
 
     def with_unknowns_of(self, others: Sequence[Self]) -> Self:
         """Return a copy for the joined lines of several runs: what any of them lacks is unknown."""
-        unknown: dict[str, object] = {}
+        unknown: dict[str, Literal[False] | None] = {}
         if self.margin_errors_known and not all(run.margin_errors_known for run in others):
             unknown["pairs_averaged"] = False
         for name in ("linearisation_cost", "evaluation_flop"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError, from_json
+from typing_extensions import override
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
@@ -59,7 +60,7 @@ class Document(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, defer_build=True)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, JsonValue]:
         """Return the content for JSON: only the fields that were set."""
         return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
@@ -67,8 +68,8 @@ class Document(BaseModel):
 class FullDocument(Document):
     """A document whose JSON holds every field, defaults included."""
 
-    def plain(self) -> dict[str, Any]:
-        """Return the content for JSON: every field."""
+    @override
+    def plain(self) -> dict[str, JsonValue]:
         return self.model_dump(mode="json")
 
 
@@ -108,8 +109,8 @@ class MetricFields(BaseModel):
         return False
 
     @model_serializer(mode="wrap")
-    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        content: dict[str, object] = handler(self)
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        content: dict[str, JsonValue] = handler(self)
         full = isinstance(self, FullDocument)
         metrics = {
             name: content.pop(name, None)
@@ -117,23 +118,15 @@ class MetricFields(BaseModel):
             if name not in type(self).model_fields
             and (name in content or (full and metric.in_summaries))
         }
-        return insert_after(content, "accuracy_ci95", metrics)
+        if "accuracy_ci95" not in content:
+            return content | metrics
+        first = [*content].index("accuracy_ci95") + 1
+        pairs = [*content.items()]
+        return dict([*pairs[:first], *metrics.items(), *pairs[first:]])
 
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
-def insert_after(
-    content: Mapping[str, Any], name: str, added: Mapping[str, Any]
-) -> dict[str, object]:
-    """Return the content with fields added after the field `name`, or at the end without it."""
-    ordered: dict[str, object] = {}
-    for field, value in content.items():
-        ordered[field] = value
-        if field == name:
-            ordered |= added
-    return {**ordered, **added}
 
 
 def without_none(**fields: Any) -> dict[str, Any]:

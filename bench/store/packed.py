@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from bench.errors import UserError
 from bench.machine.files import regular_file
@@ -30,7 +30,7 @@ def packed_name(number: int) -> str:
     return f"packed-{number:05d}.parquet"
 
 
-def compact_options(schema: Any) -> dict[str, object]:
+def compact_options(schema: Any) -> dict[str, JsonValue]:
     """Return options of a parquet writer with which tables of cells are small and lossless.
 
     Floats are split into streams of their bytes, because neighbouring errors share the first ones.
@@ -38,7 +38,7 @@ def compact_options(schema: Any) -> dict[str, object]:
     """
     import pyarrow.types as kinds
 
-    encodings = {
+    encodings: dict[str, JsonValue] = {
         field.name: "DELTA_BINARY_PACKED" if kinds.is_integer(field.type) else "BYTE_STREAM_SPLIT"
         for field in schema
         if kinds.is_integer(field.type) or kinds.is_floating(field.type)

@@ -42,7 +42,7 @@ class Published(Document):
 
     def compared(self, images: int | None, ours: float | None = None) -> Published:
         """Return a copy that says how a run on `images` images, with the value `ours`, differs."""
-        update: dict[str, object] = {}
+        update: dict[str, list[str] | float] = {}
         if self.images is not None and images not in (None, self.images):
             update["differs"] = [*self.differs, f"images: {images:,} instead of {self.images:,}"]
         if self.value is not None and ours is not None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typing_extensions import override
 
 from bench.contracts.backbone import Denoiser
 from bench.discovery.targets import offers, with_defaults
@@ -33,8 +34,8 @@ class DenoiserContract(BackboneContract):
     tolerance = 1e-5  # allowed change of a number with its batch, relative to the largest number
     slope_tolerance = 0.05  # allowed relative deviation of a gradient from a finite difference
 
+    @override
     def make_checked(self) -> CheckedDenoiser:
-        """Return the denoiser with its shapes and dtypes validated as in a run."""
         return CheckedDenoiser(self.make(), "the denoiser")
 
     @pytest.fixture

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from typing_extensions import override
 
 from bench.contracts.decision import REDUCTIONS
 from bench.engine.likelihoods import CheckedLikelihood, draw_numbers
@@ -16,8 +17,8 @@ from bench.testing.classifiers import BackboneContract, pictures
 class LikelihoodContract(BackboneContract):
     """Tests of a likelihood; subclass it and define `make`."""
 
+    @override
     def make_checked(self) -> CheckedLikelihood:
-        """Return the likelihood with its output validated as in a run."""
         return CheckedLikelihood(self.make(), "the likelihood")
 
     def test_its_class_says_how_draws_are_put_together(self, backbone: CheckedLikelihood) -> None:

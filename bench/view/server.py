@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from typing_extensions import override
+
 from bench.errors import UserError
 from bench.view.pages import Pages, Response
 from bench.view.queries import ODD_BYTES
@@ -67,6 +69,7 @@ class Server(ThreadingHTTPServer):
             f"{which} not free ({failure.strerror}). Name another one with --port, or 0 for any."
         )
 
+    @override
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection; if there are too many, close the one that was idle longest."""
         with self._changes:
@@ -87,12 +90,13 @@ class Server(ThreadingHTTPServer):
             if request in self._waiting:
                 self._waiting.move_to_end(request)
 
+    @override
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
         with self._changes:
             self._waiting.pop(request, None)
         super().shutdown_request(request)
 
+    @override
     def handle_error(self, request: object, client_address: object) -> None:
         """Report an error, unless the browser closed the connection."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
@@ -163,6 +167,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
+    @override
     def log_message(self, format: str, *arguments: object) -> None:
         """Log nothing: live pages send a request every two seconds."""
 

@@ -14,12 +14,7 @@ from bench.errors import UserError
 from bench.reports.comparisons import compare
 from bench.reports.facts import Fact
 from bench.reports.figures.images import Images
-from bench.reports.inventory import (
-    InventoryRow,
-    read_row,
-    run_folders,
-    with_differing,
-)
+from bench.reports.inventory import InventoryRow, read_row, run_folders, with_differing
 from bench.reports.run_view import RunView, read_decided_run
 from bench.reports.study.figures import StudyPart, study_part
 from bench.stats.comparison import Comparison

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench.cli import progress
-from bench.cli.progress import Progress, count_images, stage_text
+from bench.cli.progress import Progress, stage_text
 from bench.inputs.survey import reading
 from bench.reports.terminal.tables import PlainConsole
 
@@ -121,17 +121,6 @@ def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPa
     display.sample_scored(record(1, 1))
     assert said[0] == "Resuming: 2 of 4 images are decided."
     assert "accuracy 66.7 %" in said[1] and "accuracy 75.0 %" in said[2]
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_images_without_labels_are_counted_where_there_is_a_terminal(there: bool) -> None:
-    out = io.StringIO()
-    with count_images(Console(file=out, force_terminal=there)) as count:
-        for done in range(3):
-            count(done, 2)
-    assert ("2/2" in out.getvalue() and "Scoring" in out.getvalue()) == there
-    assert there or not out.getvalue()
-    assert "accuracy" not in out.getvalue()
 
 
 def test_a_question_is_shown_with_the_images_that_it_may_take(

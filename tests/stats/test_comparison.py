@@ -28,7 +28,7 @@ def test_by_hand(tmp_path: Path) -> None:
     scoring = {"loss": "l2"}
     a = store(tmp_path, LABELS, wrong(*range(10)), scoring=scoring)
     b = store(tmp_path, LABELS, wrong(8, 9, 10), seed=1, scoring=scoring)
-    found = compare(a, b).plain()
+    found: Any = compare(a, b).plain()
     assert (found["wins"], found["losses"], found["ties"]) == (8, 1, 51)
     difference = found["difference"]
     assert difference["n"] == 60 and difference["estimate"] == pytest.approx(7 / 60)
@@ -110,7 +110,7 @@ def test_other_labels_are_refused(tmp_path: Path) -> None:
 def test_what_compares_with_care_is_warned_of(tmp_path: Path) -> None:
     a = store(tmp_path, LABELS[:40], LABELS[:40], n_total=60, trained_on="d/train")
     b = store(tmp_path, LABELS, [None, *LABELS[1:]], seed=1, fingerprint="0" * 64)
-    found = compare(a, b).plain()
+    found: Any = compare(a, b).plain()
     said = " ".join(found["warnings"])
     assert found["difference"]["n"] == 40
     for words in (
@@ -147,7 +147,7 @@ def test_what_differs_is_said_in_words(tmp_path: Path) -> None:
 
 def test_whatever_enters_an_identity_is_among_the_settings() -> None:
     """Weights of one place with another content, or a part that this version does not know."""
-    plain = a_manifest(["a"]).plain()
+    plain: Any = a_manifest(["a"]).plain()
     changes: list[dict[str, Any]] = [
         {"backbone": {**plain["identity"]["backbone"], "weights": "1" * 64}},
         {"backbone": {**plain["identity"]["backbone"], "weights": "2" * 64}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.runs import a_manifest, a_record, store
@@ -112,6 +113,6 @@ def test_joined_manifests_ask_for_the_images_of_both() -> None:
 
 def test_the_manifest_of_a_whole_run_says_nothing_of_a_shard() -> None:
     shard = a_manifest(["a", "c"], config={"dataset": "d", "limit": None, "shard": "1/2"})
-    content = whole_manifest(shard, samples=["a", "b", "c", "d"]).plain()
+    content: Any = whole_manifest(shard, samples=["a", "b", "c", "d"]).plain()
     assert content["samples"] == ["a", "b", "c", "d"] and content["config"]["shard"] is None
     assert not content.keys() & {"part", "asked"}

@@ -15,13 +15,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs, non_default_params
 from bench.reports.facts import Column, Fact, metric_fact
-from bench.reports.formats import (
-    assignments,
-    percent_text,
-    points_text,
-    template_text,
-    value_text,
-)
+from bench.reports.formats import assignments, percent_text, points_text, template_text, value_text
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact

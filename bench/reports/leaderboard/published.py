@@ -20,12 +20,7 @@ from bench.reports.leaderboard.rows import REPORTED_FILE, read_reported
 from bench.stats.agreement import audit_of
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
-from bench.store.folder import (
-    MANIFEST,
-    folders_with,
-    list_runs,
-    read_manifest,
-)
+from bench.store.folder import MANIFEST, folders_with, list_runs, read_manifest
 from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
 from bench.store.locking import LOCK, SHORT_LOCK

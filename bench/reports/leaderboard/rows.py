@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from typing_extensions import override
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
@@ -73,11 +74,11 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     lines = []
     for row in rows:
         line = row.plain()
-        low, high = line.pop("accuracy_ci95") or (None, None)
-        test = row.against_first
-        line |= {name: assignments(line[name]) for name in ("params", "parameters")}
+        del line["accuracy_ci95"]
+        (low, high), test = row.accuracy_ci95 or (None, None), row.against_first
+        line |= {"params": assignments(row.params), "parameters": assignments(row.parameters)}
         line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
-        line |= {"against_first": test and test.difference.estimate}
+        line |= {"against_first": None if test is None else test.difference.estimate}
         lines.append({**line, "accuracy_low": low, "accuracy_high": high})
     return csv_text(lines[0], (line.values() for line in lines))
 
@@ -156,6 +157,7 @@ class ReportedResult(MetricFields):
     source: Line = Field(min_length=10)  # author, publication and place in it
 
     @classmethod
+    @override
     def rejects_field(cls, name: str) -> bool:
         """Return whether a name is not that of a metric, so that misspelt fields are rejected."""
         return name not in metric_specs()

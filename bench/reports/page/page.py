@@ -38,12 +38,7 @@ from bench.reports.page.boards import (
     page_question,
 )
 from bench.reports.run_view import RunView, read_requested_run
-from bench.reports.sentences import (
-    make_opening,
-    probability_sentence,
-    risk_sentence,
-    risk_warning,
-)
+from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
 from bench.reports.study.figures import StudyPart, find_studies
 from bench.reports.text import with_subject
 from bench.running.command import recording_command

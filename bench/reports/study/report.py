@@ -11,12 +11,7 @@ import numpy as np
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
-from bench.reports.study.documents import (
-    BoardDifferences,
-    StudyMethod,
-    StudyReport,
-    report_notes,
-)
+from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, report_notes
 from bench.reports.study.methods import (
     MethodRuns,
     board_name,

@@ -13,12 +13,7 @@ from bench.reports.classes import class_table
 from bench.reports.facts import Fact, metric_fact
 from bench.reports.formats import assignments, percent_text
 from bench.reports.run_view import RunView
-from bench.reports.sentences import (
-    make_opening,
-    probability_sentence,
-    risk_sentence,
-    risk_warning,
-)
+from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
 from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
 from bench.running.command import removed_from
 from bench.stats.measures import MeasuredMetric

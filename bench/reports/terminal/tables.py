@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
+from typing_extensions import override
 
 from bench.reports.formats import NONE
 from bench.reports.text import Table, cell_text, escape_message
@@ -26,6 +27,7 @@ class PlainConsole(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
+    @override
     def render_str(self, text: str, **options: Any) -> Text:
         """Escape control characters; rich calls this for every string that it prints."""
         return super().render_str(escape_message(text), **options)

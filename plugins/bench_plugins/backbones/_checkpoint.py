@@ -54,8 +54,7 @@ def named_weights(weights: Weights | None) -> Weights:
     """Return weights, or raise UserError if none are named: the backbone has none of its own."""
     if weights is None:
         raise UserError(
-            "This backbone has no weights of its own. Name them with --weights: a folder or a Hub"
-            " id."
+            "This backbone has no weights of its own: name a folder or a Hub id with --weights."
         )
     return weights
 

@@ -35,8 +35,7 @@ class Kind:
     """An encoder architecture, with how its texts are prepared.
 
     `load_tokenizer` gets the weights, the maximum length and the number of token embeddings; it is
-    None if no texts are embedded.
-    `clean` prepares a text for the tokenizer.
+    None if no texts are embedded. `clean` prepares a text for the tokenizer.
     """
 
     model_type: str

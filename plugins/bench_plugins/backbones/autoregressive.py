@@ -122,9 +122,8 @@ class Janus(TokenModel):
         codes = self.model.model.vqmodel.encode(inputs.pixel_values, return_dict=True).image_tokens
         codes = codes.flatten()
         side = round(len(codes) ** 0.5)
-        return ImageTokens(
-            codes, torch.arange(len(codes), device=self.model.device), codes, (side, side)
-        )
+        places = torch.arange(len(codes), device=codes.device)
+        return ImageTokens(codes, places, codes, (side, side))
 
     def prompt(self, text: str, image: ImageTokens) -> tuple[int, ...]:
         """Return the tokens of the prompt, which end with the start of an image."""
@@ -172,9 +171,8 @@ class Emu3(TokenModel):
 
     def encode(self, inputs: Any) -> ImageTokens:
         """Return the codes of the quantised image, row by row, each row with its end."""
-        sizes = inputs.image_sizes
         (codes,) = self.model.model.vqmodel.encode(
-            inputs.pixel_values, sizes, return_dict=True
+            inputs.pixel_values, inputs.image_sizes, return_dict=True
         ).image_tokens
         ids = self.model.model.vocabulary_mapping.convert_img2bpe(codes).long()
         places = torch.arange(ids.numel(), device=self.model.device).reshape(ids.shape)[:, :-1]
@@ -257,7 +255,7 @@ class Autoregressive(Likelihood):
     def token_counts(weights: Any, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the number of tokens of each text, wrapped, and how many fit before an image."""
         empty = _empty(weights)
-        wrapped = [empty.wrapped(empty.processor, text) for text in texts]
+        wrapped = (empty.wrapped(empty.processor, text) for text in texts)
         counts = [len(empty.processor.tokenizer(text).input_ids) for text in wrapped]
         positions: int = empty.model.config.text_config.max_position_embeddings
         return counts, positions - empty.least_tokens
@@ -364,9 +362,8 @@ class LiveAutoregressive(LiveObject, Autoregressive):
 
     def content(self) -> InMemory:
         """Describe and hash the model and its processor. Every tensor is read."""
-        chosen = {"guidance": self.guidance, "relative": self.relative}
-        images = self._processor.image_processor
-        facts = {**chosen, "prompt": self.tokens.wrapped(self._processor, "{}")}
+        images, prompt = self._processor.image_processor, self.tokens.wrapped(self._processor, "{}")
+        facts = {"guidance": self.guidance, "relative": self.relative, "prompt": prompt}
         fingerprint = content_hash(
             {"model": self.named, "tokenizer": self._processor.tokenizer},
             {**facts, "images": images.to_dict(), "class": type(images).__name__},

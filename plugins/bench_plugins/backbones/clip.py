@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
+from typing_extensions import override
 
 from bench.contracts.backbone import Classifier
 from bench.inputs.weights import Weights
@@ -42,13 +43,13 @@ class Clip(Classifier):
         return Encoder(named, kind_of(named, cls.KINDS), device, dtype)
 
     @classmethod
+    @override
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
-        """Validate the weights without reading tensors. Raises UserError if they are unusable."""
         cls._read(weights, "cpu", dtype)
 
     @classmethod
+    @override
     def memory(cls, weights: Weights, dtype: str, **parameters: Any) -> int:
-        """Return the bytes of the model's parameters, for images and texts."""
         return cls._read(weights, "cpu", dtype).size
 
     @classmethod
@@ -59,8 +60,8 @@ class Clip(Classifier):
         return cls._read(weights, "cpu", "float32").operations()
 
     @classmethod
+    @override
     def token_counts(cls, weights: Weights | None, texts: Sequence[str]) -> tuple[list[int], int]:
-        """Return the number of tokens of each text and the maximum allowed."""
         encoder = cls._read(weights, "cpu", "float32")
         return encoder.counts(texts), encoder.limit
 

@@ -86,9 +86,8 @@ def _without_network(weights: Weights) -> UserError | None:
 def _families(reader: type, weights: Weights) -> Iterator[BackboneSpec]:
     """Yield the specs of other backbones for pipelines that can load the folder."""
     for spec in load_plugins().backbones:
-        if not spec.takes_folders or "*" in spec.pipelines or spec.scorer != "denoiser":
-            continue
-        if load_target(spec) is reader:
+        is_family = spec.takes_folders and spec.scorer == "denoiser" and "*" not in spec.pipelines
+        if not is_family or load_target(spec) is reader:
             continue
         parameters: dict[str, Any] = {"dtype": "float32", **spec.resolve_parameters({})}
         with suppress(UserError):

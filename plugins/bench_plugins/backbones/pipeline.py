@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
@@ -109,8 +110,8 @@ class PipelineDenoiser(Denoiser):
         return next(p.dtype for p in self.network.parameters() if p.is_floating_point())
 
     @torch.inference_mode()
+    @override
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return float32 [n, C, H, W]: the posterior's mean, normalised by the pipeline."""
         return self.posterior(images)[0]
 
     @torch.inference_mode()
@@ -175,8 +176,8 @@ class PipelineDenoiser(Denoiser):
 
         return _grouped(keys, predict)
 
+    @override
     def save_memory(self) -> bool | None:
-        """Recompute activations in the backward pass instead of keeping them."""
         network: Any = self.network
         network.enable_gradient_checkpointing()
         return None

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 import transformers
 from torch import Tensor
+from typing_extensions import override
 
 from bench.contracts.levels import Levels
 from bench.engine.images import NORMALIZATIONS
@@ -182,8 +183,8 @@ class FolderPipeline(PipelineDenoiser):
         return {"strength": float(parameters_of(empty.pipe)["guidance_scale"].default)}
 
     @classmethod
+    @override
     def level_table(cls, weights: Weights, **settings: Any) -> Levels | None:
-        """Return the noise levels described by the scheduler's config, or None if unknown."""
         inspected = cls.inspected(weights, "float32", **settings)
         return None if inspected is None else cls._with_own_time(inspected.levels)
 
@@ -200,8 +201,8 @@ class FolderPipeline(PipelineDenoiser):
         return super().encoder_key(weights, **parameters)
 
     @classmethod
+    @override
     def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int] | None:
-        """Return the number of tokens of each text and the maximum allowed, or None if unknown."""
         empty = cls.empty(weights, "float32")
         if not empty.runs:
             return None
@@ -210,14 +211,14 @@ class FolderPipeline(PipelineDenoiser):
         return token_counts(empty.pipe, default_call(empty.pipe), texts)
 
     @classmethod
+    @override
     def evaluation_flops(cls, weights: Weights, resolution: int | None = None) -> float | None:
-        """Return the floating-point operations of one evaluation, or None if unknown."""
         inspected = cls.inspected(weights, "float32", resolution=resolution)
         return None if inspected is None else operations(inspected)
 
     @classmethod
+    @override
     def linearisation_cost(cls, weights: Weights, resolution: int | None = None) -> float | None:
-        """Return the cost of a forward pass with its gradient in evaluations; None if unknown."""
         inspected = cls.inspected(weights, "float32", resolution=resolution)
         if inspected is None or not cls.can_linearise:
             return None
@@ -277,8 +278,8 @@ class FolderPipeline(PipelineDenoiser):
     # Methods of a backbone.
 
     @property
+    @override
     def dtype(self) -> torch.dtype:
-        """The dtype of the network."""
         return self._dtype
 
     @property
@@ -293,8 +294,8 @@ class FolderPipeline(PipelineDenoiser):
         self._load([AUTOENCODER])
         return super().vae
 
+    @override
     def labels(self, texts: Sequence[str]) -> list[int]:
-        """Return the class label of each text. Raises UserError if it has none."""
         return labels_of(self.weights, texts)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
@@ -307,8 +308,8 @@ class FolderPipeline(PipelineDenoiser):
         with self._text_encoders():
             return self.as_stored(super().encode_null())
 
+    @override
     def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        """Return the model output that the pipeline passes to its scheduler, [B, C, H, W]."""
         _ = self.network  # loads it
         return super().denoise(x_t, 1000 * t if self.time_is_sigma else t, conditioning)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from bench.contracts.levels import Levels
 from bench.errors import UserError
@@ -112,13 +113,13 @@ class LivePipeline(LiveObject, PipelineDenoiser):
         }
 
     @staticmethod
+    @override
     def token_counts(weights: InMemory, texts: Sequence[str]) -> tuple[list[int], int] | None:
-        """Return the number of tokens of each text and the maximum allowed, or None if unknown."""
         return token_counts(weights.backbone.pipe, weights.backbone.call, texts)
 
     @staticmethod
+    @override
     def level_table(weights: InMemory, **parameters: Any) -> Levels:
-        """Return the noise levels of the pipeline's scheduler."""
         levels: Levels = weights.backbone.levels
         return levels
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.strategy import Floats
@@ -53,8 +54,8 @@ class ShapeBias(_Preference):
             raise ValueError(f"shape and texture must be different columns, got {shape!r} twice")
         self.columns = (shape, texture)
 
+    @override
     def preferred(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return masks of the decisions for the shape and for the texture."""
         names = np.array([*data.classes, ""])[data.predictions]
         shape, texture = (data.columns[name] for name in self.columns)
         counted = (names != "") & (shape != texture)
@@ -86,8 +87,8 @@ class AssociationRate(_Preference):
             raise ValueError(f"first and second must not overlap, got {both[0]!r} in both sets")
         self.first, self.second = first, second
 
+    @override
     def preferred(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return masks of the decisions for the first and for the second set of classes."""
         if not self.first:
             raise ValueError("name the classes of the first set: --set first=NAME,NAME")
         if unknown := [n for n in (*self.first, *self.second) if n not in data.classes]:

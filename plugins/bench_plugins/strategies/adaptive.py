@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from bench.contracts.strategy import Ints, Problem, Strategy
 from bench.inputs.draws import sub_grid
@@ -100,8 +101,8 @@ class Adaptive(Strategy):
         settings = [{"samples": (n_draws // 10, n_draws), "keep": (5, 1)}] if n_draws >= 10 else []
         return [*settings, {"samples": (5, 50), "keep": (3, 1)}] if n_draws >= 50 else settings
 
+    @override
     def start(self, problem: Problem) -> AdaptiveSession:
-        """Start one image."""
         return AdaptiveSession(self, problem)
 
     def at_most(self, problem: Problem) -> float:
@@ -131,8 +132,8 @@ class AdaptiveSession(Elimination):
         super().__init__(problem, np.concatenate([draws for draws, _ in stages]))
         self.stages = [(len(draws), keep) for draws, keep in stages]
 
+    @override
     def round_size(self) -> int:
-        """Return the number of new draws of the stage."""
         return self.stages[0][0]
 
     def has_one_class(self) -> bool:

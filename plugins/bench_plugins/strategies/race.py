@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
@@ -192,8 +193,8 @@ class Race(Strategy):
             settings += [{"delta": delta, "order": order} for delta in deltas]
         return [*settings, {"bound": "betting", "delta": 0.05}]
 
+    @override
     def start(self, problem: Problem) -> RaceSession:
-        """Start one image."""
         return (PublishedSession if self.ceiling else RaceSession)(self, problem)
 
     def at_least(self, problem: Problem) -> float:
@@ -215,10 +216,10 @@ class Race(Strategy):
             settings["bound"] = "t"
         return Replaced("adaptive", published_cost(problem), settings)
 
+    @override
     def statistics(
         self, problem: Problem, errors: Floats, first_order: Floats | None
     ) -> ImageStatistics:
-        """Return what `learn` needs to know of one image."""
         differences = _subtract_winner(errors * problem.weights, problem)
         n_draws, bands = len(problem.timesteps), bands_of(problem.timesteps)
         costs = [_estimate_race_cost(differences[:, band], n_draws) for band in bands]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from typing_extensions import override
 
 from bench.contracts.views import Views
 
@@ -20,8 +21,8 @@ class _Symmetries(Views):
     def __init__(self) -> None:
         self.count = 1 + len(self.ways)
 
+    @override
     def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
-        """Return the image and its transpositions; nothing is random."""
         return [image, *(image.transpose(way) for way in self.ways)]
 
 
@@ -67,6 +68,6 @@ class Posterior(Views):
             raise ValueError(f"count={count}: at least one view is needed")
         self.count = count
 
+    @override
     def of(self, image: Image.Image, seed: int) -> Sequence[Image.Image]:
-        """Return the image; the latents differ."""
         return [image] * self.count

@@ -11,8 +11,7 @@ import pytest
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.specs import Scorer
 from bench.errors import UserError
-from bench.running.kinds import KINDS
-from bench.running.prepare import prepare
+from bench.running.prepare import KINDS, prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 
