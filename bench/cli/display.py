@@ -7,7 +7,7 @@ from functools import cached_property
 from threading import Event, Thread
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from bench.machine import stages
+from bench.machine.stages import Stage, current
 from bench.reports.formats import format_duration
 from bench.reports.text import shorten
 
@@ -21,26 +21,17 @@ SHOWN_AFTER = 2.0  # seconds that a stage of a command takes before it is shown
 MARGIN = 6  # columns left free for the spinner, and for the `^C` that a terminal echoes
 
 
-def stage_text(
-    stage: str,
-    seconds: float,
-    done: int = 0,
-    total: int = 0,
-    new: int | None = None,
-    unit: str = "images",
-) -> str:
+def stage_text(stage: Stage, now: float, new: int | None = None) -> str:
     """Return the progress of a stage: its name, its count and an estimate of its end.
 
-    `new` is the number of images done in these `seconds`, if some of `done` were done before.
+    `new` is the number of images done since it started, if some were done before.
     """
-    if not total:
-        return f"{stage}: {format_duration(seconds)} so far"
-    text = f"{stage}: {done:,} of {total:,} {unit}"
-    new = done if new is None else new
-    if not new or not seconds:
-        return f"{text}, {format_duration(seconds)} so far"
-    rate = new / seconds
-    return f"{text}, {rate:.1f} {unit}/s, {format_duration((total - done) / rate)} left"
+    seconds, new = now - stage.started, stage.done if new is None else new
+    text = f"{stage.name}: {stage.done:,} of {stage.total:,} {stage.unit}, "
+    if not stage.total or not new or not seconds:
+        return f"{text if stage.total else f'{stage.name}: '}{format_duration(seconds)} so far"
+    left = format_duration((stage.total - stage.done) * seconds / new)
+    return f"{text}{new / seconds:.1f} {stage.unit}/s, {left} left"
 
 
 class Display:
@@ -74,10 +65,9 @@ class Display:
 
     def text(self, now: float) -> str | None:
         """Return what is under way; None if nothing is, or only for a moment."""
-        stage = stages.current()
-        if stage is None or now - stage.started < SHOWN_AFTER:
-            return None
-        return stage_text(stage.name, now - stage.started, stage.done, stage.total, unit=stage.unit)
+        stage = current()
+        due = stage is not None and now - stage.started >= SHOWN_AFTER
+        return stage_text(stage, now) if stage and due else None
 
     def _watch(self) -> None:
         while not self.left.wait(1.0):

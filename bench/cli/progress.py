@@ -15,6 +15,7 @@ from typing_extensions import override
 from bench.cli.display import PLAIN_INTERVAL, Display, stage_text
 from bench.contracts.hooks import hookimpl
 from bench.machine import stages
+from bench.machine.stages import Stage
 from bench.reports.formats import percent_text
 from bench.reports.text import escape_hidden
 
@@ -83,16 +84,14 @@ class Progress(Listener, Display):
     @override
     def text(self, now: float) -> str | None:
         """Return the progress of the stage under way, which is the scoring if there is no other."""
-        stage = stages.current()
-        if stage is not None and (stage.total or not self.total or self.done == self.total):
-            seconds = now - stage.started
-            return stage_text(stage.name, seconds, stage.done, stage.total, unit=stage.unit)
-        if self.done == self.total:  # nothing is scored yet, or everything
-            return stage_text("Checking", now - self.started)
-        return self._scoring(now)
+        stage, idle = stages.current(), self.done == self.total  # nothing scored yet, or all
+        if stage is not None and (stage.total or idle):
+            return stage_text(stage, now)
+        return stage_text(Stage("Checking", started=self.started), now) if idle else self._scoring()
 
-    def _scoring(self, now: float) -> str:
-        text = stage_text("Scoring", now - self.started, self.done, self.total, self.decided)
+    def _scoring(self) -> str:
+        stage = Stage("Scoring", self.total, done=self.done, started=self.started)
+        text = stage_text(stage, time.perf_counter(), self.decided)
         accuracy = f"accuracy {percent_text(self.correct / self.done)} %" if self.decided else ""
         return ", ".join(filter(None, [text, accuracy, self.question]))
 
@@ -117,7 +116,7 @@ class Progress(Listener, Display):
             self.console.print(f"{record['sample_id']}: {record['error']}", style="yellow")
         if not self.console.is_terminal:
             last = self.done == self.total and not self.of_study
-            self.show(self._scoring(time.perf_counter()), at_once=last)
+            self.show(self._scoring(), at_once=last)
 
     @hookimpl
     def question_checked(self, question: str, images: int, p: float | None) -> None:

@@ -42,7 +42,7 @@ def environment(*packages: str) -> Environment:
     templates.globals |= {
         "comparison_facts": comparison_facts,
         "comparison_tables": comparison_tables,
-        "make_table": make_plain_table,
+        "Table": Table,
         "zip": zip,
     }
     return templates
@@ -64,11 +64,6 @@ def keep_interval(text: str) -> Markup:
     """Return a value as HTML whose interval, in parentheses, is not broken into lines."""
     value, space, interval = escape_html(text).partition(" (")
     return Markup(f'{value} <span class="whole">({interval}</span>' if space else value)
-
-
-def make_plain_table(head: list[str], rows: Sequence[Sequence[str | int]], *right: str) -> Table:
-    """Return a table without a title, for templates; the columns `right` are numbers."""
-    return Table("", head, rows, frozenset(right))
 
 
 def to_html(tables: Iterable[Table], title: str | None = None) -> str:

@@ -55,12 +55,15 @@ def test_it_says_so_while_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_stage_has_one_format() -> None:
-    assert stage_text("Checking", 12.0) == "Checking: 12 s so far"
-    assert stage_text("Auditing", 20.0, 0, 30) == "Auditing: 0 of 30 images, 20 s so far"
-    assert (
-        stage_text("Auditing", 20.0, 10, 30) == "Auditing: 10 of 30 images, 0.5 images/s, 40 s left"
-    )
-    resumed = stage_text("Scoring", 20.0, 1010, 2010, new=10)
+    def text(
+        stage: str, seconds: float, done: int = 0, total: int = 0, new: int | None = None
+    ) -> str:
+        return stage_text(stages.Stage(stage, total, done=done, started=0.0), seconds, new)
+
+    assert text("Checking", 12.0) == "Checking: 12 s so far"
+    assert text("Auditing", 20.0, 0, 30) == "Auditing: 0 of 30 images, 20 s so far"
+    assert text("Auditing", 20.0, 10, 30) == "Auditing: 10 of 30 images, 0.5 images/s, 40 s left"
+    resumed = text("Scoring", 20.0, 1010, 2010, new=10)
     assert resumed == "Scoring: 1,010 of 2,010 images, 0.5 images/s, 33 min left"
 
 
