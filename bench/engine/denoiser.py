@@ -38,8 +38,11 @@ class CheckedDenoiser:
         self._model: Denoiser = with_defaults(backbone, Denoiser)
         self.pinned_kernel: SDPBackend | None = None
         with self.guard("reading its latent_shape and resolution"):
-            self.latent_shape = self._latent_shape(backbone.latent_shape)
+            shape = tuple(int(side) for side in backbone.latent_shape)
             self.resolution = int(backbone.resolution)
+        if len(shape) != 3 or min(shape) < 1:
+            raise self._refuse(f"its latent_shape is {one_line(shape)}; expected (C, H, W)")
+        self.latent_shape = shape
         with self.guard("reading its device"):
             device: Any = backbone.device
         if not isinstance(device, torch.device):
@@ -115,12 +118,6 @@ class CheckedDenoiser:
     def guard(self, doing: str, *passing: type[BaseException]) -> AbstractContextManager[None]:
         """Return the guard around a call into the plugin's code."""
         return guard(self.who, doing, (UserError, *passing))
-
-    def _latent_shape(self, declared: Any) -> tuple[int, int, int]:
-        shape = tuple(int(side) for side in declared)
-        if len(shape) != 3 or min(shape) < 1:
-            raise self._refuse(f"its latent_shape is {one_line(declared)}; expected (C, H, W)")
-        return shape
 
     def _rows(self, doing: str, count: int, method: Callable[..., Tree], *arguments: Any) -> Tree:
         """Return the tree that a method of the plugin makes, with `count` rows in every leaf."""

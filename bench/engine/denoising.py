@@ -81,9 +81,8 @@ class Latents(ShrinkingBatches):
         if self.views is not None and self.views.of_latents:
             encoded = encoded.expand(self.views.count, *encoded.shape[1:])
         names = [f"{name}\0view {view}" if view else name for view in range(len(encoded))]
-        return torch.stack(
-            [sampled(p, self.seed, view) for p, view in zip(encoded, names, strict=True)]
-        )
+        views = zip(encoded, names, strict=True)
+        return torch.stack([sampled(posterior, self.seed, view) for posterior, view in views])
 
     def _encoded(self, images: list[Image]) -> torch.Tensor:
         """Return one row per image."""
@@ -211,9 +210,8 @@ class DenoisingEngine(CellEngine):
         mixtures = [block.mixture for block, *_ in batch.parts if block.mixture is not None]
         _, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
-        errors = self.linear.first_order(
-            draw, batch.contents[image], eps, mixtures, image // self.views
-        )
+        of_mixture, latents = image // self.views, batch.contents[image]
+        errors = self.linear.first_order(draw, latents, eps, mixtures, of_mixture)
         self.evaluated += len(batch) * self.linear.cost
         return errors
 

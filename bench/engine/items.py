@@ -25,6 +25,8 @@ from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem
 from bench.engine.asking import CheckedStrategy, Interview
 from bench.inputs.prompts import Columns, make_columns
 
+WEAKEST_FIRST = ("ceiling", "tie", "bound", "exhausted")  # reasons why scoring ended
+
 
 @dataclass(frozen=True)
 class Question:
@@ -65,9 +67,8 @@ class Questions:
             return self.shared
         texts = len(sample.item.texts)
         if texts not in self._own:
-            problem = replace(
-                self.shared.problem, class_of_prompt=np.arange(texts), can_linearise=False
-            )
+            own, shared = np.arange(texts), self.shared.problem
+            problem = replace(shared, class_of_prompt=own, can_linearise=False)
             self._own[texts] = plain_question(problem)
         return replace(self._own[texts], texts=np.array(sample.item.texts, dtype=np.int64))
 
@@ -179,6 +180,8 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
     scores = np.sum([o.scores[answers[:, i]] for i, o in enumerate(outcomes)], axis=0)
     draws = np.min([o.draws[answers[:, i]] for i, o in enumerate(outcomes)], axis=0)
     closest = min(outcomes, key=lambda outcome: outcome.margin)
+    ends = [outcome.decided_by for outcome in outcomes]
+    reported = [end for end in WEAKEST_FIRST if end in ends and None not in ends]
     return Outcome(
         ranking=np.lexsort((scores, behind)),
         scores=scores,
@@ -186,16 +189,8 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
         margin=closest.margin,
         margin_stderr=closest.margin_stderr,
         confidence=prod(outcome.confidence for outcome in outcomes),
-        decided_by=_weakest([outcome.decided_by for outcome in outcomes]),
+        decided_by=next(iter(reported), None),
     )
-
-
-def _weakest(ends: Sequence[str | None]) -> str | None:
-    """Return the weakest reason why an item's images ended; None if one has no reason."""
-    for end in ("ceiling", "tie", "bound", "exhausted"):
-        if end in ends and None not in ends:
-            return end
-    return None
 
 
 def narrowed(question: Question, candidates: tuple[int, ...]) -> Question:

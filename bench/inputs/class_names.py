@@ -181,10 +181,16 @@ def parse_class_names(file: Path, spellings: Collection[str]) -> Mapping[str, st
     """
     if file.suffix.lower() == ".json":
         try:
-            return _check_strings(parse_json(read_text_file(file)), file)
+            content: Any = parse_json(read_text_file(file))
         except ValueError as error:
             reason = str(error)[:200]
             raise UserError(f"--class-names: {file} cannot be read: {reason}.") from None
+        texts = content.values() if isinstance(content, dict) else content
+        if not isinstance(content, dict | list) or not all(isinstance(t, str) for t in texts):
+            raise UserError(
+                f'{file}: expected an object {{"name": "words", …}} or a list ["words", …].'
+            )
+        return content
     if file.suffix.lower() == ".csv":
         table = read_csv_rows(read_text_file(file), str(file))
         return _parse_pairs([(f"{file}:{line}", row) for line, row in table])
@@ -208,15 +214,6 @@ def _parse_pairs(rows: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
             raise UserError(f"{at}: the class {quoted(name)} occurs twice.")
         words[name] = strip_text(row[1], "words", at)
     return words
-
-
-def _check_strings(content: Any, file: Path) -> Mapping[str, str] | list[str]:
-    values = content.values() if isinstance(content, dict) else content
-    if not isinstance(content, dict | list) or not all(isinstance(v, str) for v in values):
-        raise UserError(
-            f'{file}: expected an object {{"name": "words", …}} or a list ["words", …].'
-        )
-    return content
 
 
 OTHER = -2  # index of an undeclared class

@@ -273,12 +273,11 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[datasets.Da
 
 
 def _group_values(rows: datasets.Dataset, name: str) -> list[Any]:
-    """Return a column of groups; `npy[0]` is the first element of the lists in `npy`."""
+    """Return a column of groups, None if missing; `npy[0]` is the first element of its lists."""
     column, _, place = name.removesuffix("]").partition("[")
-    if column not in rows.column_names:
-        return [None] * len(rows)
-    values = read_column(rows, column)
-    return [next(iter(value[int(place) :]), None) for value in values] if place else values
+    values = read_column(rows, column) if column in rows.column_names else [None] * len(rows)
+    lists = (value if isinstance(value, list) else [] for value in values)
+    return [next(iter(items[int(place) :]), None) for items in lists] if place else values
 
 
 def _read_items(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dataset, ItemTable]:

@@ -41,9 +41,7 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     words: dict[str, str] = {}
     names = {normalise_text(name): name for name in classes}
     for where, row in _read_rows(path):
-        node, parent, text = (
-            " ".join(read_cell(row, name, where).split()) for name in TREE_COLUMNS
-        )
+        node, parent, text = (" ".join(read_cell(row, key, where).split()) for key in TREE_COLUMNS)
         if not node:
             raise UserError(f"{where}: the node has no name.")
         node, parent = (names.get(normalise_text(name), name) for name in (node, parent))

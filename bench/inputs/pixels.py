@@ -106,11 +106,10 @@ def decode(image: Mapping[str, Any] | None, whole: bool = False) -> Image.Image:
     try:
         picture = _decode(image)
         if image and (border := image.get("border")):
-            if min(picture.size) <= 2 * border:
-                raise PixelsError(f"its {picture.width} × {picture.height} pixels are all border")
-            picture = picture.crop(
-                (border, border, picture.width - border, picture.height - border)
-            )
+            width, height = picture.size
+            if min(width, height) <= 2 * border:
+                raise PixelsError(f"its {width} × {height} pixels are all border")
+            picture = picture.crop((border, border, width - border, height - border))
         if not whole:
             picture = cut_to_middle(picture, CORRUPTED_ELONGATION if corruption else MAX_ELONGATION)
         if corruption:

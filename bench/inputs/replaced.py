@@ -126,14 +126,11 @@ def crop_to_boxes(
     def write_batches() -> Iterator[Any]:
         for start in range(0, len(plain), BATCH):
             part = plain[start : start + BATCH]["image"]
-            images = [
-                crop_image(image, boxes[row], at[row]) for row, image in enumerate(part, start)
-            ]
+            images = [crop_image(image, boxes[n], at[n]) for n, image in enumerate(part, start)]
             yield pa.table({"image": pa.array(images, kind)}, schema=schema)
 
-    file = cached_arrow(
-        cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow", schema, write_batches
-    )
+    target = cache_dir("boxes") / f"{state.hexdigest()[:32]}.arrow"
+    file = cached_arrow(target, schema, write_batches)
     images = datasets.Dataset.from_file(str(file)).data.table.column("image")
     # The other columns are small, so they are copied for the selected rows.
     table = table.drop_columns(["image"])

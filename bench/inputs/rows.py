@@ -125,11 +125,9 @@ def as_dataset(listing: Listing) -> datasets.Dataset:
         if classes is not None and numbers is None:
             number_of = {name: number for number, name in enumerate(classes)}
             numbers = [number_of.get(label) for label in labels]
-            for number, label, place in zip(numbers, labels, places, strict=True):
+            for number, label, at in zip(numbers, labels, places, strict=True):
                 if number is None and label is not None and label.strip():
-                    raise UserError(
-                        f"{place}: the label {quoted(label)} is not one of its classes."
-                    )
+                    raise UserError(f"{at}: the label {quoted(label)} is not one of its classes.")
         if numbers is not None:
             named = datasets.ClassLabel(names=[*classes]) if classes else datasets.Value("int64")
             features["label"] = named

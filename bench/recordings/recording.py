@@ -228,9 +228,8 @@ def open_draws(path: Path, strategy: str | None = None) -> Recording:
 
 def find_recording(name: str, results: str) -> Path:
     """Return the folder of a run, or of `hf:owner/name@revision`, downloaded (UserError)."""
-    return (
-        _download(name.removeprefix(SCHEME)) if name.startswith(SCHEME) else find_run(name, results)
-    )
+    on_hub = name.startswith(SCHEME)
+    return _download(name.removeprefix(SCHEME)) if on_hub else find_run(name, results)
 
 
 def _download(repository: str) -> Path:

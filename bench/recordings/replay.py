@@ -287,11 +287,10 @@ def _make_manifest(
     identity = source.identity.model_copy(update=changed)
     sample_ids = [record["sample_id"] for record in recording.records]
     labels = [record["label"] for record in recording.records]
+    names = source.dataset.name, source.backbone.name, strategy.name
     return source.model_copy(
         update={
-            "run_id": ids.run_id(
-                source.dataset.name, source.backbone.name, strategy.name, identity
-            ),
+            "run_id": ids.run_id(*names, identity),
             "identity": identity,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": source.config.model_copy(update={**settings, "save_errors": False}),

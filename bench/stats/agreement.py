@@ -148,9 +148,8 @@ def flip_probability(margins: Floats, margin_stderr: Floats, gaps: Floats | None
         for z, weight in zip(nodes, weights / weights.sum(), strict=True):
             stays += weight * normal_cdf(leads + z).prod(axis=1)
         flips[rows] = np.maximum(flips[rows], np.clip(1 - stays, 0, 1))
-    return np.where(
-        np.isfinite(margins) & (margin_stderr == 0), np.where(margins > 0, 0, 0.5), flips
-    )
+    exact = np.isfinite(margins) & (margin_stderr == 0)
+    return np.where(exact, np.where(margins > 0, 0, 0.5), flips)
 
 
 def prior_factor(lead: Floats) -> Floats:

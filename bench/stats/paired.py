@@ -103,9 +103,12 @@ def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
     """
     ids: dict[str, int] = {}  # sample → its column, in the order of their first occurrence
     answers = []  # for each run, the columns of its samples and whether they are right
+    last: Any = None
     for run in decided:
-        columns = [ids.setdefault(name, len(ids)) for name in run.sample_ids.to_pylist()]
-        answers.append((np.array(columns, dtype=np.int64), run.correct))
+        if last is None or not run.sample_ids.equals(last):  # most have the same samples
+            last = run.sample_ids
+            place = np.array([ids.setdefault(name, len(ids)) for name in last.to_pylist()], int)
+        answers.append((place, run.correct))
     has, right = (np.zeros((len(answers), len(ids)), dtype=bool) for _ in range(2))
     for row, (place, correct) in enumerate(answers):
         has[row, place], right[row, place] = True, correct
@@ -163,16 +166,14 @@ def difference_interval(wins: Counts, losses: Counts, n: Counts) -> tuple[Floats
     reject (Tango, Statistics in Medicine 17, 1998), found by bisection. If no pair differs, its
     ends are ± z² / (n + z²). `n` includes ties.
     """
-    ends = []
-    for side in (-1.0, 1.0):
-        inside, outside = np.divide(np.subtract(wins, losses), n), np.full(np.shape(n), side)
-        for _ in range(BISECTIONS):
-            d = (inside + outside) / 2
-            distance = side * (n * d - np.subtract(wins, losses))
-            rejected = distance > Z95 * _standard_error(wins, losses, n, d)
-            inside, outside = np.where(rejected, inside, d), np.where(rejected, d, outside)
-        ends.append(inside)
-    return ends[0], ends[1]
+    change = np.subtract(wins, losses)
+    side = np.array([-1.0, 1.0]).reshape(2, *np.ones(np.ndim(change), dtype=int))
+    inside, outside = np.broadcast_to(change / n, (2, *change.shape)), side
+    for _ in range(BISECTIONS):
+        d = (inside + outside) / 2
+        rejected = side * (n * d - change) > Z95 * _standard_error(wins, losses, n, d)
+        inside, outside = np.where(rejected, inside, d), np.where(rejected, d, outside)
+    return inside[0], inside[1]
 
 
 def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
@@ -204,8 +205,7 @@ def mcnemar(wins: Any, losses: Any) -> Any:
     shape, fewer = np.shape(wins), np.ravel(np.minimum(wins, losses))
     # The tails of each binomial are computed once: a million pairs of runs have a few thousand.
     counts, place = np.unique(np.add(wins, losses).ravel(), return_inverse=True)
-    ends = np.cumsum(np.bincount(place))
-    p = np.empty(len(fewer))
+    p, ends = np.empty(len(fewer)), np.cumsum(np.bincount(place))
     for n, pairs in zip(counts.tolist(), np.split(np.argsort(place), ends), strict=False):
         k = np.arange(1, n // 2 + 1, dtype=np.longdouble)  # nearly exact on most machines
         logarithms = np.cumsum(np.append(n * np.log(np.longdouble(0.5)), np.log((n + 1 - k) / k)))

@@ -310,9 +310,8 @@ def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
             table: Any = file.read()
         if any(column.null_count for column in table.columns):
             raise ValueError("a value is missing")
-        columns = {
-            name: table[name].to_numpy() for name in LEVEL_COLUMNS if name in table.column_names
-        }
+        names = [name for name in LEVEL_COLUMNS if name in table.column_names]
+        columns = {name: table[name].to_numpy() for name in names}
         levels, weights = table["level"].to_numpy().astype(np.int64), table["weight"].to_numpy()
         n_levels = int(table.schema.metadata[b"levels"])
         if not (levels.min() >= 0 and levels.max() < n_levels):

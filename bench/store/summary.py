@@ -229,6 +229,4 @@ def read_swept(path: Path, manifest: Manifest) -> dict[str, Swept]:
 
 def permuted(sample_ids: Iterable[str], identity: str) -> list[str]:
     """Return the ids in a random order fixed by the digest `identity`, in a shard as in the run."""
-    return sorted(
-        sample_ids, key=lambda name: hashlib.sha256(f"{identity} {name}".encode()).digest()
-    )
+    return sorted(sample_ids, key=lambda i: hashlib.sha256(f"{identity} {i}".encode()).digest())

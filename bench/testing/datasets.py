@@ -37,9 +37,7 @@ class SplitsContract:
         """Every split, loaded and validated as in a run."""
 
         def load() -> dict[str | None, Split]:
-            return {
-                split: load_split(DataSource(spec, self.data_dir), split) for split in self.splits
-            }
+            return {name: load_split(DataSource(spec, self.data_dir), name) for name in self.splits}
 
         return once(type(self), load)
 

@@ -105,11 +105,12 @@ import scipy.ndimage, scipy.signal
 from PIL import Image
 from bench.engine.images import resize_and_crop, squash
 from bench.inputs.pixels import decode
-from bench_plugins.backbones._preprocessing import PixelValues, Preprocessing
+import transformers
+from bench_plugins.backbones._encoders import Preprocessing
 from bench_plugins.backbones.learned import pixels
 
-half = (0.5, 0.5, 0.5)
-clip = Preprocessing(224, (224, 224), PixelValues(Image.Resampling.BICUBIC, 1 / 255, half, half))
+pil = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+clip = Preprocessing(pil())
 taken = next(line for line in open("/proc/self/status") if line.startswith("VmData"))
 limit = int(taken.split()[1]) * 1024 + 500_000_000  # fog takes most of it
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput as _Output
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_map_only
 
 DRAW_FUNCTION = "randn_tensor"  # the function of diffusers that draws the first latents
 NO_PROGRESS_BAR = {"disable": True}
@@ -48,6 +48,7 @@ class Call:
             `texts`, `encode_prompt` has returned; `draw`, latents are about to be drawn;
             `schedule`, the timesteps are set; and `step`, the scheduler gets a prediction.
         components: components to use in place of the pipeline's.
+        device, dtype: those of its inputs and of the encoded prompts; None for the pipeline's own.
 
     Attributes:
         returned: the result of each call of the pipeline's own `encode_prompt`.
@@ -67,8 +68,9 @@ class Call:
         stops: Callable[[Call, str], bool],
         components: Mapping[str, Any] | None = None,
         device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        self.times, self.latents = times, latents
+        self.times, self.latents, self.dtype = times, latents, dtype
         self.encodings = None if encodings is None else list(encodings)
         self.stops = stops
         self.returned: list[Any] = []
@@ -101,11 +103,14 @@ class Call:
         def encode_prompt(*arguments: Any, **keywords: Any) -> Any:
             if self.encodings is not None:
                 return self.encodings.pop(0)
-            self.returned.append(encode(*arguments, **keywords))
+            self.returned.append(tree_map_only(Tensor, self._cast, encode(*arguments, **keywords)))
             self.stop_at("texts")
             return self.returned[-1]
 
         return encode_prompt
+
+    def _cast(self, encoded: Tensor) -> Tensor:
+        return encoded.to(self.dtype) if encoded.is_floating_point() else encoded
 
     def _draw(self, shape: Any, *arguments: Any, **keywords: Any) -> Tensor:
         self.shapes.append(tuple(shape))
@@ -188,7 +193,7 @@ class Decoder(_StandIn):
 
 
 class CountedNetwork(_StandIn):
-    """Replaces a network and records the batch size and the tensors of each call.
+    """Replaces a network and records the batch size of each call.
 
     With `echoes`, it returns its input instead of calling the network, so the input may be in a
     precision that the network does not accept.
@@ -198,14 +203,11 @@ class CountedNetwork(_StandIn):
         super().__init__(network)
         self.echoes = echoes
         self.samples: list[int] = []
-        self.inputs: list[Tensor] = []
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Return what the network returns, or the first argument."""
         first = arguments[0] if arguments else next(iter(keywords.values()))
         self.samples.append(len(first))
-        leaves = tree_leaves((arguments, keywords))
-        self.inputs += [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         return _Output(first) if self.echoes else self._component(*arguments, **keywords)
 
 

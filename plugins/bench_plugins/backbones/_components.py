@@ -70,6 +70,17 @@ def components_of(
     return components
 
 
+def dtype_of(name: str, component_cls: Any, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of a component of a pipeline that runs in `dtype`.
+
+    Language models such as T5 and Gemma overflow in float16. Some autoencoders do too, and run once
+    per image.
+    """
+    overflows = not issubclass(component_cls, transformers.CLIPPreTrainedModel)
+    overflows &= name not in NETWORKS and dtype == torch.float16
+    return torch.float32 if overflows or name == AUTOENCODER else dtype
+
+
 def make_pipeline(weights: Weights, pipeline_cls: Any, components: Mapping[str, Any]) -> Any:
     """Return a pipeline. Raises UserError if the components do not fit each other."""
     try:

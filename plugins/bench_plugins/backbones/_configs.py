@@ -43,8 +43,9 @@ def read_config(
     name = f"{folder}/config.json"
     config = weights.read(name)
     check_class(weights, name, config, key, classes)
-    check_not_quantised(weights, name, config)
-    for key, number in _numbers(config):
+    if config.get("quantization_config"):
+        raise weights.error(name, f"has a quantization_config: the model is quantised; {HAND_OVER}")
+    for key, number in numbers(config):
         most = next((most for word, most in MAX_BY_KEY.items() if word in key), MAX_NUMBER)
         if not abs(number) <= most:
             raise weights.error(
@@ -55,12 +56,6 @@ def read_config(
                 name, f"has {key[:100]} = {number!r:.40}; expected more than 0 and less than 0.1"
             )
     return config
-
-
-def check_not_quantised(weights: Weights, name: str, config: Mapping[str, Any]) -> None:
-    """Raise UserError if a config, `name`, is that of a quantised model."""
-    if config.get("quantization_config"):
-        raise weights.error(name, f"has a quantization_config: the model is quantised; {HAND_OVER}")
 
 
 def read_diffusion(weights: Weights) -> Levels:
@@ -200,7 +195,7 @@ def check_class(
         )
 
 
-def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield every number in nested mappings and lists, with its innermost key."""
     stack: list[tuple[str, Any]] = list(config.items())
     while stack:

@@ -1,4 +1,8 @@
-"""Embed images and texts with CLIP, SigLIP and DINOv2, and cache the embeddings on disk."""
+"""Embed images and texts with CLIP, SigLIP and DINOv2, and cache the embeddings on disk.
+
+Images are prepared by an image processor of transformers, as the folder describes. Of its classes
+the one that resizes with PIL is used, so that equal ids mean equal numbers.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,17 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import HERE, check_headers, load_model
+from bench_plugins.backbones._checkpoint import HERE, check_headers, first_line, load_model
 from bench_plugins.backbones._components import build_on_meta
-from bench_plugins.backbones._configs import check_class, is_whole
+from bench_plugins.backbones._configs import check_class, numbers
 from bench_plugins.backbones._counting import counted_operations, size
 from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
-from bench_plugins.backbones._preprocessing import (
-    Patching,
-    Preprocessing,
-    read_patching,
-    read_preprocessing,
-)
 from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 
 
@@ -34,12 +33,14 @@ from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
 class Kind:
     """An encoder architecture, with how its texts are prepared.
 
-    `load_tokenizer` gets the weights, the maximum length and the number of token embeddings; it is
-    None if no texts are embedded. `clean` prepares a text for the tokenizer.
+    `processor` begins the name of the class that prepares images. `load_tokenizer` gets the
+    weights, the maximum length and the number of token embeddings; it is None if no texts are
+    embedded. `clean` prepares a text for the tokenizer.
     """
 
     model_type: str
     model: Any
+    processor: str
     load_tokenizer: Callable[[Weights, int, int], Any] | None = None
     clean: Callable[[str], str] = str
 
@@ -50,13 +51,15 @@ def canonical(text: str) -> str:
     return re.sub(r"\s+", " ", words).strip().lower()
 
 
-CLIP = Kind("clip", CLIPModel, lambda weights, *sizes: clip_tokenizer(weights, HERE, *sizes))
-SIGLIP = Kind("siglip", SiglipModel, siglip_tokenizer, canonical)
+CLIP = Kind(
+    "clip", CLIPModel, "CLIP", lambda weights, *sizes: clip_tokenizer(weights, HERE, *sizes)
+)
+SIGLIP = Kind("siglip", SiglipModel, "Siglip", siglip_tokenizer, canonical)
 # SigLIP 2 keeps punctuation (Tschannen et al., 2025).
-SIGLIP2 = Kind("siglip", SiglipModel, siglip_tokenizer, str.lower)
+SIGLIP2 = Kind("siglip", SiglipModel, "Siglip", siglip_tokenizer, str.lower)
 # SigLIP 2 for images of any aspect ratio and resolution has its own classes in transformers.
-NAFLEX = Kind("siglip2", Siglip2Model, siglip_tokenizer, str.lower)
-DINOV2 = Kind("dinov2", Dinov2Model)
+NAFLEX = Kind("siglip2", Siglip2Model, "Siglip2", siglip_tokenizer, str.lower)
+DINOV2 = Kind("dinov2", Dinov2Model, "Bit")
 ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
 
@@ -89,7 +92,12 @@ class Encoder:
         check_headers(weights, HERE, empty.to(self.dtype))
         self.size = size(empty)
         self.config: Any = empty.config
-        self.preprocessing = self._read_preprocessing()
+        shape: tuple[int, ...] = ()  # DINOv2 interpolates its position embeddings to any size
+        if kind is NAFLEX:
+            shape = (3 * self.config.vision_config.patch_size**2,)
+        elif kind is not DINOV2:
+            shape = (self.config.vision_config.image_size,) * 2
+        self.preprocessing = _preprocessing(weights, kind.processor, shape)
         self.tokens = None
         if kind.load_tokenizer is not None:
             vocabulary: int = self.config.text_config.vocab_size
@@ -99,14 +107,6 @@ class Encoder:
             f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}",
             self.width,
         )
-
-    def _read_preprocessing(self) -> Preprocessing | Patching:
-        if self.kind is NAFLEX:
-            return read_patching(self.weights, self.config.vision_config.patch_size)
-        if self.kind is DINOV2:  # accepts any size: it interpolates its position embeddings
-            return read_preprocessing(self.weights, None)
-        side = self.config.vision_config.image_size
-        return read_preprocessing(self.weights, side if is_whole(side) else None)
 
     @property
     def width(self) -> int:
@@ -209,3 +209,74 @@ def _unit(rows: torch.Tensor) -> Rows:
     """Return rows normalised to length 1, float32 [n, D]."""
     values = rows.float()
     return np.asarray((values / values.norm(dim=-1, keepdim=True)).cpu().numpy(), np.float32)
+
+
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # newer transformers write all preprocessing to this file
+PROCESSOR_KEY = "image_processor"  # its key for images
+STEPS = ("do_resize", "do_rescale", "do_normalize")
+SIZES = ("size", "crop_size", "patch_size", "max_num_patches")
+MAX_SIZE = 4096  # pixels or patches
+ARGUMENTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes")  # of the vision network
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Preprocessing by an image processor of transformers."""
+
+    processor: Any
+
+    def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
+        """Return the arguments of the vision network: pixel values, float32 [n, 3, H, W].
+
+        Those of NaFlex, which keeps the aspect ratio, are patches, float32 [n, L, D], a mask with 0
+        for padding, [n, L], and the numbers of patches down and across, [n, 2].
+        """
+        rgb = [image.convert("RGB") for image in images]
+        # The layout of an image of one pixel would be guessed.
+        prepared = self.processor(rgb, input_data_format="channels_last")
+        return tuple(np.stack(prepared[name]) for name in ARGUMENTS if name in prepared)
+
+
+def _preprocessing(weights: Weights, kind: str, shape: tuple[int, ...]) -> Preprocessing:
+    """Return the preprocessing described by a folder, by an image processor of class `kind`.
+
+    `shape` is what the network requires of the last axes of its first argument. Raises UserError if
+    the preprocessing is incomplete, fails for an image, or does not fit.
+    """
+    name, config = _read(weights)
+    if missing := [step for step in STEPS if config.get(step) is not True]:
+        raise weights.error(name, f"has no {missing[0]}: true, which is required")
+    sizes = {key: config[key] for key in SIZES if config.get(key) is not None}
+    if wrong := [number for _, number in numbers(sizes) if not 1 <= number <= MAX_SIZE]:
+        raise weights.error(name, f"has a size of {wrong[0]!r:.40}; expected 1 to {MAX_SIZE:,}")
+    processor_cls = getattr(transformers, f"{kind}ImageProcessorPil", None)
+    processor_cls = processor_cls or getattr(transformers, f"{kind}ImageProcessor")
+    try:
+        preprocessing = Preprocessing(processor_cls.from_dict(dict(config)))
+        plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "black")]
+        with np.errstate(all="ignore"):  # values are checked below
+            values, *_ = preprocessing.inputs(plain)
+    except Exception as error:  # whatever the library raises for missing or invalid values
+        raise weights.error(name, f"cannot be used: {first_line(error)}") from error
+    if values.shape[values.ndim - len(shape) :] != shape:
+        raise weights.error(
+            name, f"prepares images as {values.shape[1:]}; the network requires {shape}"
+        )
+    white, black = values[:, 0] if len(shape) == 1 else values  # later patches may be padding
+    if not (np.isfinite(values).all() and (white > black).all()):
+        raise weights.error(
+            name,
+            "does not keep white lighter than black: the image is padded, because crop_size is"
+            " larger than size, or a rescale_factor, image_mean or image_std is out of range",
+        )
+    return preprocessing
+
+
+def _read(weights: Weights) -> tuple[str, Mapping[str, Any]]:
+    if weights.find(PREPROCESSOR) or not weights.find(PROCESSOR):
+        return PREPROCESSOR, weights.read(PREPROCESSOR)
+    config = weights.read(PROCESSOR).get(PROCESSOR_KEY)
+    if not isinstance(config, Mapping):
+        raise weights.error(PROCESSOR, f"has no {PROCESSOR_KEY}, and there is no {PREPROCESSOR}")
+    return PROCESSOR, config

@@ -33,6 +33,7 @@ from bench_plugins.backbones._components import (
     NETWORKS,
     PIPELINE_INDEX,
     components_of,
+    dtype_of,
     make_pipeline,
 )
 from bench_plugins.backbones._facts import facts_of
@@ -105,7 +106,7 @@ def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
 
 
 def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
-    """Load a folder's or a file's pipeline on the CPU, with its LoRAs. The VAE is in float32.
+    """Load a folder's or a file's pipeline on the CPU, with its LoRAs.
 
     Raises UserError if a component lacks a tensor, or has another one or one that is not finite, or
     if diffusers cannot load the pipeline.
@@ -113,26 +114,28 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
     index = weights.read(PIPELINE_INDEX)
     pipeline_cls = pipeline_class(weights, index)
     shapes = {} if weights.file is None else _shapes(Path(weights.file))
-    in_file: list[str] = []
+    in_file: dict[str, torch.dtype] = {}
 
     def model_of(name: str, component_cls: Any) -> nn.Module | None:
-        own_dtype = torch.float32 if name == AUTOENCODER else dtype
-        if _is_in_file(component_cls, shapes):
-            in_file.append(name)
-            if name != AUTOENCODER:  # the pipeline's own loader reads it
-                return None
-            autoencoder: nn.Module = _from_file(weights, name, component_cls, torch_dtype=own_dtype)
-            return autoencoder
-        module: nn.Module = load_model(weights, name, component_cls, own_dtype, "cpu")
+        own = dtype_of(name, component_cls, dtype)
+        if not _is_in_file(component_cls, shapes):
+            module: nn.Module = load_model(weights, name, component_cls, own, "cpu")
+            return module
+        in_file[name] = own
+        if issubclass(component_cls, transformers.PreTrainedModel):
+            return None  # the pipeline's own loader reads it
+        module = _from_file(weights, name, component_cls, torch_dtype=own)
         return module
 
     components = components_of(weights, pipeline_cls, index, (), model_of)
     if weights.file is None:
         pipe = make_pipeline(weights, pipeline_cls, components)
     else:
-        pipe = _from_file(weights, "", pipeline_cls, torch_dtype=dtype, **components)
-        for name in in_file:
-            getattr(pipe, name).eval().requires_grad_(False)
+        encoders = {own for name, own in in_file.items() if name != AUTOENCODER}
+        widest = torch.float32 if torch.float32 in encoders else dtype
+        pipe = _from_file(weights, "", pipeline_cls, torch_dtype=widest, **components)
+        for name, own in in_file.items():
+            getattr(pipe, name).to(own).eval().requires_grad_(False)
         modules = {name: getattr(pipe, name) for name in in_file}
         _check_file(replace(weights, location=weights.file, revision=None), modules)
     add_loras(pipe, weights)

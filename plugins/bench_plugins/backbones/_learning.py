@@ -20,12 +20,15 @@ from torch import Tensor
 
 from bench.contracts.levels import Levels, diffusion_levels, flow_levels
 from bench.errors import UserError
-from bench.machine.cache import read_cached, write_cached
+from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.machine.environment import installed_distributions
+from bench.store.identity import digest
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import supported
 from bench_plugins.backbones._runner import Runner, at_step
 from bench_plugins.backbones._slots import SHORT, Slot, Slots
 
+FACTS_VERSION = 2  # of what trial calls teach; increase it if other facts would be found
 DIGIT = 256  # all integers up to here are exact in every floating-point dtype
 MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one element
 
@@ -64,9 +67,15 @@ class CallFacts:
         return shape[0], shape[1], shape[2]
 
 
-def stored_facts(path: Path) -> CallFacts | None:
+def facts_file(*state: object) -> Path:
+    """Return the file for what trial calls teach of a pipeline in a state, such as its hash."""
+    key = digest({"state": [FACTS_VERSION, *state, installed_distributions()]})
+    return cache_dir("calls") / f"{key}.pt"
+
+
+def stored_facts(path: Path | None) -> CallFacts | None:
     """Return the facts that `store_facts` wrote, or None if there are none."""
-    if (content := read_cached(path)) is None:
+    if path is None or (content := read_cached(path)) is None:
         return None
     stored = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     if (slots := stored.pop("slots")) is not None:
@@ -77,8 +86,10 @@ def stored_facts(path: Path) -> CallFacts | None:
     return CallFacts(**stored, slots=slots, levels=levels, normalisation=normalisation)
 
 
-def store_facts(path: Path, facts: CallFacts) -> None:
+def store_facts(path: Path | None, facts: CallFacts) -> None:
     """Write facts to a file of the cache, unless a pipeline's own object is among them."""
+    if path is None:
+        return
     columns = {name: torch.from_numpy(c) for name, c in facts.levels.columns().items()}
     content = BytesIO()
     torch.save({**asdict(facts), "levels": columns}, content)

@@ -28,6 +28,7 @@ from bench_plugins.backbones._components import (
     NETWORKS,
     build_on_meta,
     components_of,
+    dtype_of,
     make_pipeline,
 )
 from bench_plugins.backbones._configs import check_flow, read_diffusion
@@ -99,9 +100,9 @@ def build(
 ) -> EmptyPipeline:
     """Return a folder's pipeline with its modules on the meta device; see `read_index`.
 
-    Modules are in `dtype`, except the autoencoder, which is in float32; `omitted` ones are not
-    built. The tensor files are not checked. Raises UserError if a component is missing, damaged, of
-    an unexpected class, or quantised.
+    Modules are in the dtypes of `dtype_of`; `omitted` ones are not built. The tensor files are not
+    checked. Raises UserError if a component is missing, damaged, of an unexpected class, or
+    quantised.
     """
     index = read_index(weights, pipelines)
     pipeline_cls = pipeline_class(weights, index)
@@ -116,7 +117,7 @@ def build(
     def model_of(name: str, component_cls: Any) -> nn.Module:
         classes[name] = component_cls
         module = build_on_meta(weights, name, component_cls)
-        module.to(torch.float32 if name == AUTOENCODER else dtype)
+        module.to(dtype_of(name, component_cls, dtype))
         return _with_meta_forward(module)
 
     components = components_of(weights, pipeline_cls, index, omitted, model_of)

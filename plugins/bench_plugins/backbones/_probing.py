@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -21,56 +20,40 @@ from torch import Tensor
 from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
+from bench.engine.scoring import times as times_of
 from bench.errors import UserError
-from bench_plugins.backbones._runner import Runner, at_step
+from bench_plugins.backbones._runner import Runner
 
 PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
 LEVEL_TOLERANCE = 0.01  # of alpha, sigma and shifts, because solvers round times to integers
 MAX_LOST_VARIANCE = 0.5  # fraction of an image's variance that encoding and decoding may lose
+MAX_BATCH_ERROR = (0.05, 0.005)  # relative to the prediction, in half precision and in float32
 PROBED_POSITIONS = (0.05, 0.3, 0.6, 0.9)  # positions in the level table, from little to much noise
 
 
-def times_of(denoiser: Denoiser, shortest: Mapping[str, Tensor]) -> str:
-    """Return the value of `CallFacts.times`, `each` or `one`. `shortest` is that of its runner."""
-    levels = denoiser.levels
-    rows = np.array([len(levels) // 4, 3 * len(levels) // 4])
-    time = torch.from_numpy(levels.time[rows])
-    x_t = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
-    x_t, time = x_t.to(denoiser.device), time.to(denoiser.device)
-    prompts = {n: leaf.expand(2, *leaf.shape[1:]) for n, leaf in shortest.items()}
-    first = {n: leaf[:1] for n, leaf in prompts.items()}
-    alone = [denoiser.denoise(x_t[n : n + 1], time[n : n + 1], first) for n in (0, 1)]
-    try:
-        together = denoiser.denoise(x_t, time, prompts)
-    except Exception:  # whatever the pipeline raises for a vector of times
-        return "one"
-    expected = torch.cat(alone).float()
-    # Batches may round differently.
-    difference = float((together.float() - expected).abs().max())
-    return "each" if difference < 0.02 * float(expected.abs().max()) else "one"
+def is_batchable(denoiser: Denoiser, prompts: Mapping[str, Tensor], times: str) -> bool:
+    """Return whether two samples are predicted together as they are alone.
 
-
-def check_times(runner: Runner, levels: Levels) -> None:
-    """Raise UserError unless the network gets each sample's own time in a batch of several.
-
-    Its inputs that depend on the time are compared with those of samples on their own. The network
-    is not called.
+    They have the two `prompts` and, with the times `each`, different noise levels.
     """
-    times = torch.as_tensor(levels.time[[len(levels) // 4, 3 * len(levels) // 4]])
-    recorded = []
-    for batch in (times[:1], times[1:], times[None]):
-        prompts, components = runner.short_prompts(batch.shape[-1]), runner.counted(echoes=True)
-        with suppress(Exception):  # whatever the pipeline raises for several times, or for an echo
-            runner.run(*prompts, batch, at_step, components=components)
-        recorded.append([leaf for network in components.values() for leaf in network.inputs])
-    first, second, both = recorded
-    pairs = [pair for pair in zip(first, second, strict=True) if not torch.equal(*pair)]
-    expected = [torch.cat([leaf.flatten() for leaf in pair]) for pair in pairs]
-    if not all(any(torch.equal(x.flatten(), wanted) for x in both) for wanted in expected):
-        raise UserError(
-            f"{runner.who} cannot be used: in a batch of several noise levels, its network does not"
-            " get the time of each sample, but other values, as with expand_timesteps."
-        )
+    levels = denoiser.levels
+    rows = np.array([1, 3 if times == "each" else 1]) * len(levels) // 4
+    x_t = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
+    x_t, time = x_t.to(denoiser.device), times_of(levels, rows).to(denoiser.device)
+
+    def predict(samples: slice) -> Tensor:
+        tree = {name: leaf[samples] for name, leaf in prompts.items()}
+        return denoiser.denoise(x_t[samples], time[samples], tree)
+
+    alone = torch.cat([predict(slice(0, 1)), predict(slice(1, 2))])
+    try:
+        together = predict(slice(0, 2))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever the pipeline raises for a vector of times
+        return False
+    tolerance = MAX_BATCH_ERROR[alone.dtype == torch.float32]  # batches may round differently
+    return bool((together - alone).float().norm() <= tolerance * alone.float().norm())
 
 
 def check_assumptions(denoiser: Denoiser, runner: Runner, normalize: str) -> None:
@@ -179,8 +162,7 @@ def check_image(denoiser: Denoiser, runner: Runner, normalize: str) -> None:
             float(getattr(levels, name)[row]) for name in ("alpha", "sigma", "p", "q")
         )
         x_t = alpha * latent + sigma * eps
-        time = torch.as_tensor(levels.time[row : row + 1]).to(latent.device)
-        time = time.float() if time.is_floating_point() else time
+        time = times_of(levels, np.array([row])).to(latent.device)
         output = denoiser.denoise(x_t, time, runner.shortest).float()
         clean = (sigma * output - q * x_t) / (p * sigma - q * alpha)
         errors.append(float((clean - latent).square().mean()))

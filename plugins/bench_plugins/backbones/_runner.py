@@ -42,12 +42,14 @@ class Runner:
     Attributes:
         call: the keywords of its `__call__`, without prompts.
         device_override: the device of its inputs; None for the pipeline's own.
+        dtype_override: the dtype of encoded prompts; None for that of their encoder.
         slots: describes the results of its `encode_prompt`; None if it takes class labels.
     """
 
     pipe: Any
     call: Mapping[str, Any]
     device_override: torch.device | None = None
+    dtype_override: torch.dtype | None = None
     slots: Slots | None = None
 
     @property
@@ -98,6 +100,7 @@ class Runner:
             encodings=encodings,
             stops=stops,
             device=self.device_override,
+            dtype=self.dtype_override,
             **options,
         )
 
@@ -181,7 +184,7 @@ class Runner:
         return decoder.decoded
 
     def counted(self, echoes: bool = False) -> dict[str, CountedNetwork]:
-        """Return the network, by its name, in a form that records its inputs.
+        """Return the network, by its name, in a form that records the batch sizes.
 
         With `echoes` it returns its input, for calls in which only the latents matter.
         """

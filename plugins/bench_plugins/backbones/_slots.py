@@ -21,6 +21,7 @@ from bench.errors import UserError
 SHORT = "a"
 TEXTS_PER_CALL = 16
 LONG = "a word " * 1024  # longer than the limit of any pipeline
+EMBEDDING_SCALE = 0.1  # of random embeddings; that of T5's, so that no network overflows
 Encode = Callable[[list[str]], list[Any]]  # texts → the result of each call of `encode_prompt`
 
 
@@ -154,6 +155,22 @@ class Slots:
             rows.setdefault(_length_name(slot), []).append(length)
             row = F.pad(row, (0, 0) * (row.ndim - 1) + (0, spare))
         rows.setdefault(slot.name, []).append(row)
+
+    def varied(self, tree: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return two rows of different lengths with random embeddings, for a tree of one row."""
+        generator, rows = torch.Generator().manual_seed(0), dict(tree)
+        for slot in self._all():
+            if slot.limit is not None:
+                length = tree[_length_name(slot)]
+                rows[_length_name(slot)] = torch.cat([length, torch.full_like(length, slot.limit)])
+            if (leaf := tree.get(slot.name)) is not None:
+                values = leaf.expand(2, *leaf.shape[1:])
+                if slot.kind != "shared":  # positions, which are the same for all texts
+                    values = torch.ones(values.shape)
+                    if leaf.is_floating_point():  # not a mask
+                        values = EMBEDDING_SCALE * torch.randn(values.shape, generator=generator)
+                rows[slot.name] = values.to(leaf)
+        return rows
 
     def lengths(self, tree: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
         """Return the lengths of each text. This synchronises with the device if lengths vary."""

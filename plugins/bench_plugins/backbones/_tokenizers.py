@@ -6,25 +6,25 @@ Files that are incomplete, contradict each other or do not fit the text encoder 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
-import torch
 import transformers
-from transformers import BatchEncoding, CLIPTokenizerFast, PreTrainedTokenizerFast
+from transformers import CLIPTokenizerFast, PreTrainedTokenizerFast, T5TokenizerFast
 
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench.machine.files import read_bytes
-from bench_plugins.backbones._checkpoint import first_line, from_library
+from bench_plugins.backbones._checkpoint import HERE, first_line, from_library
 from bench_plugins.backbones._configs import check_class, is_whole
 
 MAX_UNUSED_EMBEDDINGS = 127  # of a text encoder, which rounds their number up to a multiple of 128
 TOKENIZER = "tokenizer.json"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 SENTENCEPIECE_FILE = "spiece.model"
+END = "</s>"  # token of T5 and SigLIP
 CLIP_TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 CLIP_FILES = (
     "vocab.json",
@@ -134,74 +134,21 @@ def _pair(merge: Any) -> list[str]:
     return merge.split(" ") if isinstance(merge, str) else merge
 
 
-class SentencePieceTokenizer:
-    """A tokenizer of T5 or SigLIP, made from a SentencePiece model alone.
-
-    A text becomes the ids of its SentencePiece tokens, followed by the end token. The maximum
-    `length` includes it. `extra` is the number of T5's sentinel tokens, which the model lacks.
-    """
-
-    def __init__(self, processor: Any, end: int, pad: int, length: int, extra: int) -> None:
-        self.processor, self.end, self.pad_token_id = processor, end, pad
-        self.model_max_length, self.extra = length, extra
-
-    def __len__(self) -> int:
-        return int(self.processor.vocab_size()) + self.extra
-
-    def __call__(
-        self,
-        texts: str | Sequence[str],
-        padding: str | None = None,
-        max_length: int | None = None,
-        truncation: bool = False,
-        padding_side: str = "right",
-        return_tensors: str | None = None,
-        **others: Any,
-    ) -> BatchEncoding:
-        """Return token ids and their attention mask, as transformers' tokenizers do."""
-        batch = [texts] if isinstance(texts, str) else list(texts)
-        limit = max_length or self.model_max_length
-        rows = [self.processor.encode(text) for text in batch]
-        ids = [[*(row[: limit - 1] if truncation else row), self.end] for row in rows]
-        length = limit if padding == "max_length" else max(map(len, ids)) if padding else 0
-        pads = [max(0, length - len(row)) for row in ids]
-        columns = {
-            "input_ids": [row + [self.pad_token_id] * n for row, n in zip(ids, pads, strict=True)],
-            "attention_mask": [[1] * len(row) + [0] * n for row, n in zip(ids, pads, strict=True)],
-        }
-        if isinstance(texts, str) and return_tensors is None:
-            columns = {name: rows[0] for name, rows in columns.items()}
-        return BatchEncoding(columns, tensor_type=return_tensors)
-
-    def batch_decode(self, ids: Any) -> list[str]:
-        """Return the texts of token ids, [n, L]."""
-        return [str(self.processor.decode(row)) for row in torch.as_tensor(ids).tolist()]
-
-
-def load_pieces(
-    weights: Weights, name: str, path: Path, pad: Any, length: int, extra: int = 0
-) -> SentencePieceTokenizer:
-    """Return the tokenizer in a SentencePiece file, which messages call `name`.
-
-    `length` includes the end token; `extra` is the number of sentinel tokens. Raises UserError if
-    sentencepiece is not installed, or the file is not a model with an end token and `pad`.
-    """
+def _check_vocabulary(weights: Weights, folder: str) -> None:
+    """Raise UserError if a tokenizer has no vocabulary that the installed packages can read."""
+    if weights.find(f"{folder}/{TOKENIZER}"):
+        return
+    if weights.find(f"{folder}/{SENTENCEPIECE_FILE}") is None:
+        raise weights.error(f"{folder}/", f"has neither {TOKENIZER} nor {SENTENCEPIECE_FILE}")
     try:
-        from sentencepiece import SentencePieceProcessor
+        for package in ("sentencepiece", "google.protobuf"):
+            import_module(package)
     except ImportError:
         raise weights.error(
-            name,
-            "is the only file of the tokenizer (there is no tokenizer.json). Reading it needs: pip"
-            " install sentencepiece",
+            f"{folder}/{SENTENCEPIECE_FILE}",
+            f"is the only file of the tokenizer (there is no {TOKENIZER}). Reading it needs: pip"
+            " install sentencepiece protobuf",
         ) from None
-    try:
-        processor = SentencePieceProcessor(model_file=str(path))
-    except Exception as error:  # whatever the library raises for an invalid file
-        raise weights.error(name, f"is not a SentencePiece model: {first_line(error)}") from error
-    padding = processor.piece_to_id(pad) if isinstance(pad, str) else -1
-    if processor.eos_id() < 0 or padding < 0 or processor.id_to_piece(padding) != pad:
-        raise weights.error(name, f"has no end token, or lacks the padding token {pad!r:.40}")
-    return SentencePieceTokenizer(processor, processor.eos_id(), padding, length, extra)
 
 
 @lru_cache(maxsize=4)
@@ -213,41 +160,25 @@ def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
     config, path = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
     classes = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
     check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", classes)
-    pad = _text_of(config.get("pad_token"))
-    if path is None:
-        if (pieces := weights.find(SENTENCEPIECE_FILE)) is None:
-            raise weights.error(TOKENIZER, f"does not exist, nor does {SENTENCEPIECE_FILE}")
-        loaded = load_pieces(weights, SENTENCEPIECE_FILE, pieces, pad, positions)
-        if len(loaded) > size:
-            problem = f"has {len(loaded)} tokens; the model has {size}"
-            raise weights.error(SENTENCEPIECE_FILE, problem)
-        return loaded
-    settings = {"pad_token": pad, "padding_side": "right", "model_max_length": positions}
-    tokenizer = _made(
-        weights,
-        TOKENIZER,
-        lambda: PreTrainedTokenizerFast(tokenizer_file=str(path), **settings),
-        positions,
-    )
-    largest = max(tokenizer.get_vocab().values(), default=size)
-    if tokenizer.pad_token_id is None or largest >= size:
-        raise weights.error(
-            TOKENIZER,
-            f"has no padding token, or token ids up to {largest}; the model has {size} tokens",
-        )
+    _check_vocabulary(weights, HERE)
+    name, pad = (TOKENIZER if path else SENTENCEPIECE_FILE), _text_of(config.get("pad_token"))
+    settings: dict[str, Any] = {"padding_side": "right", "model_max_length": positions}
+
+    def make() -> Any:
+        if path:
+            made: Any = PreTrainedTokenizerFast(tokenizer_file=str(path), **settings)
+        else:  # the class of T5 reads SentencePiece's files with every version of transformers
+            settings.update(extra_ids=0, pad_token=END)
+            made = from_library(weights, HERE, T5TokenizerFast, **settings)
+        if pad not in made.get_vocab():
+            raise weights.error(name, f"lacks the padding token {pad!r:.40}")
+        made.pad_token = pad
+        return made
+
+    tokenizer = _made(weights, name, make, positions)
+    if (largest := max(tokenizer.get_vocab().values())) >= size:
+        raise weights.error(name, f"has token ids up to {largest}; the model has {size} tokens")
     return tokenizer
-
-
-def _t5_pieces(weights: Weights, name: str, path: Path, config: Mapping[str, Any]) -> Any:
-    extra, length = config.get("extra_ids", 100), config.get("model_max_length", 512)
-    if not is_whole(extra) or not 0 <= extra <= 1000 or not is_whole(length) or length < 2:
-        raise weights.error(
-            name,
-            f"has a {TOKENIZER_SETTINGS} with extra_ids {extra!r:.40} and model_max_length"
-            f" {length!r:.40}; expected 0 to 1000, and at least 2",
-        )
-    pad = _text_of(config.get("pad_token", "<pad>"))
-    return load_pieces(weights, name, path, pad, length, extra)
 
 
 @lru_cache(maxsize=4)
@@ -261,14 +192,11 @@ def other_tokenizer(weights: Weights, folder: str, encoder: str, classes: tuple[
     config = weights.read(name)
     check_class(weights, name, config, "tokenizer_class", classes)
     _check_own_files(weights, folder, config)
-    whole = weights.find(f"{folder}/tokenizer.json")
-    pieces = None if whole else weights.find(f"{folder}/{SENTENCEPIECE_FILE}")
-    if pieces is not None:
-        tokenizer: Any = _t5_pieces(weights, f"{folder}/{SENTENCEPIECE_FILE}", pieces, config)
-    elif whole is None:
-        raise weights.error(f"{folder}/", f"has neither tokenizer.json nor {SENTENCEPIECE_FILE}")
-    else:
-        tokenizer = _from_folder(weights, folder, getattr(transformers, classes[0]), 4)
+    _check_vocabulary(weights, folder)
+    extra = config.get("extra_ids", 100)
+    if not is_whole(extra) or not 0 <= extra <= 1000:
+        raise weights.error(name, f"has extra_ids {extra!r:.40}; expected 0 to 1000")
+    tokenizer = _from_folder(weights, folder, getattr(transformers, classes[0]), 4)
     size = weights.read(f"{encoder}/config.json").get("vocab_size")
     if not is_whole(size) or not 0 <= size - len(tokenizer) <= MAX_UNUSED_EMBEDDINGS:
         raise weights.error(

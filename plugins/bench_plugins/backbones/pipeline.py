@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -21,10 +23,17 @@ from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.engine.trees import Tree
+from bench.errors import UserError
 from bench_plugins.backbones._gate import check_pipeline, network_of, supported
 from bench_plugins.backbones._labels import labels_in_memory
-from bench_plugins.backbones._learning import CallFacts, learn, posterior_of
-from bench_plugins.backbones._probing import check_assumptions, check_times, times_of
+from bench_plugins.backbones._learning import (
+    CallFacts,
+    learn,
+    posterior_of,
+    store_facts,
+    stored_facts,
+)
+from bench_plugins.backbones._probing import check_assumptions, is_batchable
 from bench_plugins.backbones._runner import UNGUIDED, Runner, at_step, default_call, parameters_of
 
 
@@ -39,9 +48,15 @@ class PipelineDenoiser(Denoiser):
         normalize: see `bench.engine.images`.
         call: keywords of its `__call__`, which take precedence over declared ones.
         device: the device of its inputs; None for the pipeline's own.
+        dtype: the dtype of encoded prompts; None for that of their encoder.
         levels: the noise levels; None for those of its scheduler.
-        learned: what trial calls of the same pipeline taught. Then none are made, and the other
-            arguments but `normalize` and `device` do not count.
+        learned: what trial calls of the same pipeline taught. Then none are made, and `resolution`,
+            `call` and `levels` do not count.
+        facts_path: the file that remembers what trial calls teach, and that the network was tried.
+
+    Attributes:
+        untried: the conditioning of one prompt, with which the network is tried when it is first
+            read; None if that is not necessary.
 
     Raises:
         UserError: the pipeline does not follow diffusers' conventions listed in `_calls`, or does
@@ -59,34 +74,58 @@ class PipelineDenoiser(Denoiser):
         normalize: str = "half",
         call: Mapping[str, Any] | None = None,
         device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
         levels: Levels | None = None,
         learned: CallFacts | None = None,
+        facts_path: Path | None = None,
     ) -> None:
-        self.pipe, self.normalize = pipe, normalize
-        if learned is not None:
-            self._follow(learned, device)
+        self.pipe, self.normalize, self.facts_path = pipe, normalize, facts_path
+        self.lock = RLock()  # because threads share a backbone
+        self.untried: Mapping[str, Tensor] | None = None
+        self.runner = Runner(pipe, {}, device, dtype)
+        if (learned := learned or stored_facts(facts_path)) is not None:
+            self._follow(learned)
             return
-        check_pipeline(pipe, f"The pipeline {type(pipe).__name__}")
+        check_pipeline(pipe, self.runner.who)
         size: dict[str, Any] = {}
         if resolution is not None and "height" in parameters_of(pipe):
             size = {"height": resolution, "width": resolution}
         keywords = {**default_call(pipe, self.keeps_defaults), **(call or {}), **size}
-        self._follow(learn(Runner(pipe, keywords, device), resolution, levels), device)
-        who, is_declared = self.runner.who, self.runner.declared is not None
-        with torch.no_grad(), supported(who, "several samples cannot be predicted as one is"):
-            if not is_declared:
-                times = times_of(self, self.runner.shortest)
-                self._follow(replace(self.learned, times=times), device)
-            if self.learned.times == "each":
-                check_times(self.runner, self.levels)
-        with supported(who, "its noise levels and autoencoder cannot be checked"):
-            if not is_declared:
-                check_assumptions(self, self.runner, normalize)
+        self._follow(learn(replace(self.runner, call=keywords), resolution, levels))
+        self.untried = self.runner.shortest
 
-    def _follow(self, learned: CallFacts, device: torch.device | None) -> None:
+    def _try_once(self, prompt: Mapping[str, Tensor]) -> None:
+        """Check that two samples are predicted as each alone is, and what is assumed of the class.
+
+        `prompt` is the conditioning of one prompt. Raises UserError if a check fails.
+        """
+        if (learned := stored_facts(self.facts_path)) is not None:
+            self.learned = learned
+            return
+        who, slots = self.runner.who, self.learned.slots
+        prompt = {name: leaf.to(self.device) for name, leaf in prompt.items()}
+        with torch.inference_mode(False), torch.no_grad():
+            with supported(who, "several samples cannot be predicted as one is"):
+                labels = {name: leaf.expand(2) for name, leaf in prompt.items() if slots is None}
+                prompts = labels if slots is None else slots.varied(prompt)
+                for times in (self.learned.times, "one"):
+                    self.learned = replace(self.learned, times=times)
+                    if is_batchable(self, prompts, times):
+                        break
+                else:
+                    raise UserError(
+                        f"{who} cannot be used: two samples in one batch are not predicted as each"
+                        " alone is."
+                    )
+            with supported(who, "its noise levels and autoencoder cannot be checked"):
+                if self.runner.declared is None:
+                    check_assumptions(self, self.runner, self.normalize)
+        store_facts(self.facts_path, self.learned)
+
+    def _follow(self, learned: CallFacts) -> None:
         """Run the pipeline as trial calls taught."""
         self.learned, self.call = learned, dict(learned.call)
-        self.runner = Runner(self.pipe, self.call, device, learned.slots)
+        self.runner = replace(self.runner, call=self.call, slots=learned.slots)
         self.device = self.runner.device
         self.levels, self.resolution = learned.levels, learned.resolution
         self.latent_shape = learned.latent_shape
@@ -94,7 +133,17 @@ class PipelineDenoiser(Denoiser):
 
     @property
     def network(self) -> torch.nn.Module:
-        """The denoising network: the pipeline's transformer or UNet."""
+        """The denoising network: the pipeline's transformer or UNet. First, it is tried once."""
+        with self.lock:
+            prompt, self.untried = self.untried, None  # trying reads the network
+            if prompt is not None:
+                try:
+                    self._try_once(prompt)
+                except torch.OutOfMemoryError:
+                    pass  # batches of one may follow
+                except BaseException:
+                    self.untried = prompt
+                    raise
         return network_of(self.pipe)
 
     @property
@@ -107,7 +156,8 @@ class PipelineDenoiser(Denoiser):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the network."""
-        return next(p.dtype for p in self.network.parameters() if p.is_floating_point())
+        parameters = network_of(self.pipe).parameters()
+        return next(p.dtype for p in parameters if p.is_floating_point())
 
     @torch.inference_mode()
     @override
@@ -159,6 +209,7 @@ class PipelineDenoiser(Denoiser):
         If one call of the pipeline cannot take different times or prompt lengths, samples are
         predicted in groups that have them in common.
         """
+        _ = self.network  # loads and tries it
         lengths: list[tuple[int, ...]] = [()] * len(x_t)
         keys: list[Any] = lengths
         if (slots := self.learned.slots) is not None:

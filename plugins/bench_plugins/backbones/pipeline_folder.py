@@ -13,24 +13,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from threading import RLock
 from typing import Any, ClassVar
 
 import torch
-import transformers
 from torch import Tensor
 from typing_extensions import override
 
 from bench.contracts.levels import Levels
 from bench.engine.images import NORMALIZATIONS
-from bench.engine.trees import Tree, mapped
+from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
-from bench.machine.cache import cache_dir
-from bench.machine.environment import installed_distributions
-from bench.store.identity import digest
 from bench_plugins.backbones._checkpoint import LOADING, first_line, load_model, warn_of_adapters
-from bench_plugins.backbones._components import AUTOENCODER, NETWORKS, PIPELINE_INDEX, TORCH_DTYPES
+from bench_plugins.backbones._components import (
+    AUTOENCODER,
+    NETWORKS,
+    PIPELINE_INDEX,
+    TORCH_DTYPES,
+    dtype_of,
+)
 from bench_plugins.backbones._configs import check_network, check_scaling
 from bench_plugins.backbones._counting import (
     operations,
@@ -43,14 +44,16 @@ from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
 from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._learning import pixels_per_latent, store_facts, stored_facts
+from bench_plugins.backbones._learning import (
+    facts_file,
+    pixels_per_latent,
+)
 from bench_plugins.backbones._meta import EmptyPipeline, build
 from bench_plugins.backbones._runner import default_call, parameters_of, token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
 MAX_T5_TOKENS = 512
-FACTS_VERSION = 1  # of what trial calls teach; increase it if other facts would be found
 MAX_ORIGINAL_SIDE = 100_000  # pixels
 
 
@@ -96,24 +99,20 @@ class FolderPipeline(PipelineDenoiser):
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
         empty, inspected = self.checked(weights, dtype, **settings)
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
-        self._lock = RLock()  # guards the components, because threads share a backbone
         self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
         self._classes, self._encoders = empty.classes, empty.encoders
+        options: dict[str, Any] = {"normalize": normalize, "dtype": self._dtype}
+        options["facts_path"] = facts_file(weights.fingerprint, device, dtype, settings)
         if inspected is None or weights.loras or weights.file:
             pipe = load_pipeline(weights, self._dtype).to(device)
-            libraries = installed_distributions()
-            state = [FACTS_VERSION, weights.fingerprint, device, dtype, settings, libraries]
-            path = cache_dir("calls") / f"{digest({'state': state})}.pt"
-            learned = stored_facts(path)
-            super().__init__(pipe, resolution=resolution, normalize=normalize, learned=learned)
-            if learned is None:
-                store_facts(path, self.learned)
+            super().__init__(pipe, resolution=resolution, **options)
             return
         self._empty = empty.placeholders(empty.classes)
         pipe = _replaced(copy.copy(empty.pipe), self._empty)
-        learned = inspected.learned
-        super().__init__(pipe, normalize=normalize, device=torch.device(device), learned=learned)
+        options["device"] = torch.device(device)
+        super().__init__(pipe, learned=inspected.learned, **options)
         self.levels = self._with_own_time(self.levels)
+        self.untried = inspected.runner.shortest
 
     # What is known without weights.
 
@@ -284,9 +283,10 @@ class FolderPipeline(PipelineDenoiser):
 
     @property
     def network(self) -> Any:
-        """The denoising network. Reading it loads the network and the VAE."""
-        self._load(name for name in self._classes if name not in self._encoders)
-        return super().network
+        """The denoising network. Reading it loads the network and the VAE, and tries them once."""
+        with self.lock:
+            self._load(name for name in self._classes if name not in self._encoders)
+            return super().network
 
     @property
     def vae(self) -> Any:
@@ -310,25 +310,20 @@ class FolderPipeline(PipelineDenoiser):
 
     @override
     def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        _ = self.network  # loads it
         return super().denoise(x_t, 1000 * t if self.time_is_sigma else t, conditioning)
 
     def as_stored(self, tree: Tree) -> Tree:
-        """Return a conditioning in the form that is cached: in the network's dtype."""
-        return mapped(lambda leaf: leaf.to(self.dtype) if leaf.is_floating_point() else leaf, tree)
+        """Return a conditioning in the form that is cached."""
+        return tree
 
     def _load(self, names: Iterable[str]) -> None:
         """Load components into the pipeline unless they are loaded already."""
-        with self._lock:
+        with self.lock:
             for name in names:
                 if name not in self._empty or getattr(self.pipe, name) is not self._empty[name]:
                     continue
-                component_cls, dtype = self._classes[name], self._dtype
-                overflows = dtype == torch.float16 and name in self._encoders
-                if name == AUTOENCODER or (
-                    overflows and not issubclass(component_cls, transformers.CLIPPreTrainedModel)
-                ):
-                    dtype = torch.float32
+                component_cls = self._classes[name]
+                dtype = dtype_of(name, component_cls, self._dtype)
                 module = load_model(self.weights, name, component_cls, dtype, self.device)
                 _replaced(self.pipe, {name: module})
 
@@ -339,7 +334,7 @@ class FolderPipeline(PipelineDenoiser):
         Only one thread may be inside, because it frees the encoders that another would use.
         """
         encoders = {name: self._empty[name] for name in self._encoders if name in self._empty}
-        with self._lock:
+        with self.lock:
             try:
                 self._load(encoders)
                 yield
@@ -391,9 +386,10 @@ def _inspect(
             normalize=normalize,
             call=_keywords(empty, **parameters),
             device=device,
+            dtype=TORCH_DTYPES[dtype],
             levels=empty.levels,
         )
-        _ = denoiser.runner.shortest
+        denoiser.untried = None  # there are no values to compare
         _replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
         predict_cell(denoiser)
         part = AUTOENCODER

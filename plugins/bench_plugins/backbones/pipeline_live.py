@@ -22,6 +22,7 @@ from bench.errors import UserError
 from bench.inputs.weights import InMemory
 from bench_plugins.backbones._components import TORCH_DTYPES
 from bench_plugins.backbones._gate import check_unaltered, modules_of
+from bench_plugins.backbones._learning import facts_file
 from bench_plugins.backbones._runner import token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
@@ -102,6 +103,7 @@ class LivePipeline(LiveObject, PipelineDenoiser):
         }
         facts = {"class": type(self.pipe).__qualname__, "call": self.call}
         fingerprint = content_hash(used, facts, self.levels)
+        self.facts_path = facts_file(fingerprint, str(self.device), self._chosen)
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
     @staticmethod
@@ -152,7 +154,7 @@ def content_hash(
     for name, component in sorted(components.items()):
         facts[name] = _facts(component)
         if isinstance(component, nn.Module):
-            unused = _unused_loras(component)
+            unused = _adapters(component)[1]
             for path, tensor in _tensors(component):
                 if not any(f".{adapter}." in path and ".lora_" in path for adapter in unused):
                     path = path.replace(".base_layer.", ".")  # its name below a LoRA
@@ -166,9 +168,9 @@ def content_hash(
 
 def describe(pipe: Any) -> dict[str, Any]:
     """Return a description of a pipeline for manifests. It does not identify the pipeline."""
-    modules = {n: p for n, p in pipe.components.items() if isinstance(p, nn.Module)}
+    modules = modules_of(pipe)
     adapters = {
-        name: scales for name, component in modules.items() if (scales := _adapters(component))
+        name: scales for name, component in modules.items() if (scales := _adapters(component)[0])
     }
     quantised = {
         name: str(getattr(method, "quant_method", method))
@@ -209,7 +211,7 @@ def _facts(component: Any) -> dict[str, Any]:
             if k not in LOADING_KEYS and not k.endswith(VERSION_SUFFIX)
         }
     if isinstance(component, nn.Module):
-        facts["adapters"] = _adapters(component)
+        facts["adapters"] = _adapters(component)[0]
         processors = getattr(component, "attn_processors", None) or {}
         names = {name: type(p).__qualname__ for name, p in processors.items()}
         facts["attention"] = {n: kind for n, kind in names.items() if kind not in SAME_ATTENTION}
@@ -221,28 +223,20 @@ def _facts(component: Any) -> dict[str, Any]:
     return facts
 
 
-def _adapters(component: nn.Module) -> dict[str, Any]:
-    """Return the distinct scales of each PEFT adapter that is active or merged."""
+def _adapters(component: nn.Module) -> tuple[dict[str, Any], set[str]]:
+    """Return the distinct scales of each PEFT adapter that is active or merged, and the others."""
     scales: dict[str, set[float]] = {}
+    names: set[str] = set()
     for module in component.modules():
-        scaling = getattr(module, "scaling", None)
-        if not isinstance(scaling, dict) or getattr(module, "disable_adapters", False):
+        if not isinstance(scaling := getattr(module, "scaling", None), dict):
             continue
-        active = getattr(module, "active_adapters", ())
-        for adapter in {*active, *getattr(module, "merged_adapters", ())} & scaling.keys():
+        names |= scaling.keys()
+        active = {*getattr(module, "active_adapters", ()), *getattr(module, "merged_adapters", ())}
+        for adapter in (
+            () if getattr(module, "disable_adapters", False) else active & scaling.keys()
+        ):
             scales.setdefault(adapter, set()).add(float(scaling[adapter]))
-    return {adapter: sorted(values) for adapter, values in sorted(scales.items())}
-
-
-def _unused_loras(component: nn.Module) -> set[str]:
-    """Return the names of a component's adapters that are neither active nor merged."""
-    names = {
-        name
-        for module in component.modules()
-        if isinstance(scaling := getattr(module, "scaling", None), dict)
-        for name in scaling
-    }
-    return names - _adapters(component).keys()
+    return {n: sorted(values) for n, values in sorted(scales.items())}, names - scales.keys()
 
 
 def _tensors(component: nn.Module) -> Iterator[tuple[str, Tensor]]:

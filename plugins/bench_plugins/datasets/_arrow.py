@@ -121,14 +121,12 @@ def _common_columns(files: Sequence[Path], named: NamedColumns) -> ImageColumns:
 
 
 def _converted(files: Sequence[Path], columns: ImageColumns, root: Path) -> Path:
-    schema = columns.features.arrow_schema
+    schema, names = columns.features.arrow_schema, [*columns.sources.values()]
 
     def tables() -> Iterator[pa.Table]:
         for path in files:
             with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
-                for batch in parquet.iter_batches(
-                    PARQUET_BATCH, columns=[*columns.sources.values()]
-                ):
+                for batch in parquet.iter_batches(PARQUET_BATCH, columns=names):
                     batch.validate(full=True)  # finds texts that are not UTF-8
                     yield convert(pa.Table.from_batches([batch]), columns, root).cast(schema)
 

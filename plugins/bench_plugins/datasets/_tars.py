@@ -43,9 +43,8 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
     the named column), or its `txt` file. Its id is its name in the tar, or the named json key.
     """
     pattern = "{" in source.name and not source.exists()
-    by_split = (
-        {"all": parsing.expand_pattern(str(source))} if pattern else splits_of(source, ".tar")
-    )
+    files = parsing.expand_pattern(str(source)) if pattern else []
+    by_split = {"all": files} if pattern else splits_of(source, ".tar")
     chosen = chosen_split(split, by_split, str(source))
     root = source if source.is_dir() else source.parent
     files = [resolve_inside(root, str(path)) for path in by_split[chosen]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,62 +13,16 @@ import torchvision
 from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import AbsentError, UserError, did_you_mean
 from bench.machine.cache import cache_dir
-from bench.machine.files import resolve_inside
+from bench.machine.files import read_toml, resolve_inside
 from bench.machine.offline import is_offline
 from bench_plugins.datasets._listing import chosen_split
 
 Splits = Mapping[str, Mapping[str, Any]]  # split → constructor arguments that select it
 
-_TRAIN: Splits = {"test": {"train": False}, "train": {"train": True}}
-_WHOLE: Splits = {"all": {}}
-
-
-def _named(*names: str, **more: Any) -> Splits:
-    return {name: {"split": name, **more} for name in names}
-
-
-# Classification datasets that need no account. Left out are ImageNet, CelebA, LSUN and others
-# behind a form, and datasets for detection, video, optical flow and pairs. torchvision no longer
-# downloads FER2013 and StanfordCars, so they need a copy (--data-dir).
+_TABLES: Any = read_toml(files(__package__) / "vision.toml")
 TORCHVISION_SPLITS: Mapping[str, Splits] = {
-    "CIFAR10": _TRAIN,
-    "CIFAR100": _TRAIN,
-    "CLEVRClassification": _named("train", "val"),
-    "Caltech101": _WHOLE,
-    "Caltech256": _WHOLE,
-    "Country211": _named("test", "valid", "train"),
-    "DTD": _named("test", "val", "train"),
-    "EMNIST": {
-        f"{split}-{part}": {"split": split, "train": part == "train"}
-        for split in ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
-        for part in ("test", "train")
-    },
-    "EuroSAT": _WHOLE,
-    "FER2013": _named("test", "train"),
-    "FGVCAircraft": _named("test", "val", "train", "trainval"),
-    "FashionMNIST": _TRAIN,
-    "Flowers102": _named("test", "val", "train"),
-    "Food101": _named("test", "train"),
-    "GTSRB": _named("test", "train"),
-    "Imagenette": _named("val", "train"),
-    "KMNIST": _TRAIN,
-    "LFWPeople": _named("10fold", "test", "train"),
-    "MNIST": _TRAIN,
-    "Omniglot": {"evaluation": {"background": False}, "background": {"background": True}},
-    "OxfordIIITPet": _named("test", "trainval"),
-    "PCAM": _named("test", "val", "train"),
-    "Places365": {
-        "val": {"split": "val", "small": True},
-        "train": {"split": "train-standard", "small": True},
-    },
-    "QMNIST": {"test": {"what": "test"}, "train": {"what": "train"}},
-    "RenderedSST2": _named("test", "val", "train"),
-    "SEMEION": _WHOLE,
-    "STL10": _named("test", "train"),
-    "SUN397": _WHOLE,
-    "SVHN": _named("test", "train", "extra"),
-    "StanfordCars": _named("test", "train"),
-    "USPS": _TRAIN,
+    name: {split: {"split": split} for split in splits} if isinstance(splits, list) else splits
+    for name, splits in sorted(_TABLES.items())
 }
 _COPIES = ("FER2013", "StanfordCars")
 _DIGITS = ("SEMEION", "SVHN", "USPS")  # datasets whose labels are the digits

@@ -108,9 +108,8 @@ def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
     scoring = manifest.identity.scoring.model_copy(update={"error_bits": bits})
     identity = manifest.identity.model_copy(update={"scoring": scoring})
     names = (manifest.dataset.name, manifest.backbone.name, manifest.strategy.name)
-    return manifest.model_copy(
-        update={"identity": identity, "run_id": ids.run_id(*names, identity)}
-    )
+    update = {"identity": identity, "run_id": ids.run_id(*names, identity)}
+    return manifest.model_copy(update=update)
 
 
 def _tables(folder: Path, sample_ids: list[str], bits: int | None) -> Iterator[tuple[str, Any]]:
@@ -147,10 +146,8 @@ def round_errors(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
 
 
 def _title(manifest: Manifest) -> str:
-    data = manifest.dataset
-    return escape_hidden(
-        f"Denoising errors of {manifest.backbone.name} on {data.name}/{data.split}"
-    )
+    data, backbone = manifest.dataset, manifest.backbone.name
+    return escape_hidden(f"Denoising errors of {backbone} on {data.name}/{data.split}")
 
 
 def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> str:
@@ -197,13 +194,11 @@ def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> 
     )
 
 
+# Type in parquet → type in schema.org.
 _TYPES = {
-    "string": "sc:Text",
-    "float": "sc:Float",
-    "double": "sc:Float",
-    "int32": "sc:Integer",
-    "int64": "sc:Integer",
-}  # type in parquet → type in schema.org
+    **{"string": "sc:Text", "float": "sc:Float", "double": "sc:Float"},
+    **dict.fromkeys(("int32", "int64"), "sc:Integer"),
+}
 
 
 def croissant(

@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from helpers.command import bench
+from helpers.damage import says
 from helpers.encoders import save_clip, save_dinov2, save_naflex, save_siglip
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -25,7 +26,6 @@ from bench.reports.leaderboard.ranking import leaderboard
 from bench.testing import ClassifierContract
 from bench.testing.classifiers import TEXTS, pictures
 from bench_plugins.backbones._encoders import DINOV2, Encoder
-from bench_plugins.backbones._preprocessing import read_patching, read_preprocessing
 from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
 from bench_plugins.backbones.learned import NearestMean
 
@@ -58,23 +58,49 @@ def own_inputs(folder: Path) -> dict[str, torch.Tensor]:
     return {key: torch.as_tensor(np.stack(values)) for key, values in made.items()}
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip", "dinov2"])
-def test_pictures_are_prepared_as_transformers_does(name: str, folders: dict[str, Path]) -> None:
-    ours = read_preprocessing(resolve(str(folders[name])), None).inputs(
-        [*pictures(), *OTHER_SHAPES]
-    )[0]
-    np.testing.assert_allclose(ours, own_inputs(folders[name])["pixel_values"], atol=1e-5)
-
-
-def test_patches_are_those_of_transformers(folders: dict[str, Path]) -> None:
-    ours = read_patching(resolve(str(folders["naflex"])), 8).inputs([*pictures(), *OTHER_SHAPES])
-    theirs = own_inputs(folders["naflex"])
-    for key, array in zip(
-        ("pixel_values", "pixel_attention_mask", "spatial_shapes"), ours, strict=True
+def test_pictures_are_resized_by_pil(folders: dict[str, Path]) -> None:
+    """With every version of transformers: resized, cropped, and scaled to [-1, 1]."""
+    encoder = Encoder(resolve(str(folders["dinov2"])), DINOV2, **MADE)
+    for image, values in zip(
+        OTHER_SHAPES, *encoder.preprocessing.inputs(OTHER_SHAPES), strict=True
     ):
-        np.testing.assert_allclose(array, theirs[key], atol=1e-5)
-    assert {(4, 5), (1, 20), (20, 1)} <= set(map(tuple, ours[2].tolist()))
-    assert not ours[1].all()  # some are padded
+        short = min(image.size)
+        width, height = (36 * side // short for side in image.size)
+        left, top = (width - 32) // 2, (height - 32) // 2
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        wanted = np.asarray(resized.crop((left, top, left + 32, top + 32)), np.float32) / 127.5 - 1
+        np.testing.assert_allclose(values.transpose(1, 2, 0), wanted, atol=1e-5)
+
+
+def test_patches_keep_the_aspect_ratio(folders: dict[str, Path]) -> None:
+    naflex = Siglip2(resolve(str(folders["naflex"])), **MADE)
+    patches, mask, shapes = naflex.encoder.preprocessing.inputs([*pictures(), *OTHER_SHAPES])
+    assert patches.dtype == np.float32 and patches.shape[1:] == (20, 192)
+    assert {(4, 5), (1, 20), (20, 1)} <= set(map(tuple, shapes.tolist()))
+    assert mask.sum(axis=1).tolist() == shapes.prod(axis=1).tolist() and not mask.all()
+
+
+PREPARED: dict[str, Any] = {
+    "is padded": ({"size": {"shortest_edge": 20}}, "the image is padded"),
+    "has no deviation": ({"image_std": [0.5, 0, 0.5]}, "out of range"),
+    "is turned to its negative": ({"rescale_factor": -1}, "out of range"),
+    "has two colours": ({"image_mean": [0.5, 0.5]}, "cannot be used"),
+    "has no size": ({"size": {}}, "cannot be used"),
+    "is huge": ({"size": {"shortest_edge": 10**7}}, "a size of 10000000; expected 1 to 4,096"),
+    "is not resized": ({"do_resize": False}, "has no do_resize: true"),
+}
+
+
+@pytest.mark.parametrize("damage", PREPARED)
+def test_an_image_that_is_prepared_wrongly(
+    damage: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    change, message = PREPARED[damage]
+    shutil.copytree(folders["clip"], tmp_path / "clip")
+    says("preprocessor_config.json", **change)(tmp_path / "clip")
+    with pytest.raises(UserError, match=message) as caught:
+        Clip.check_weights(resolve(str(tmp_path / "clip")), dtype="float32")
+    assert "preprocessor_config.json" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "naflex"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bench_plugins.backbones._probing import (
     check_shift,
     check_steps,
 )
+from bench_plugins.backbones.families import PixArt
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
@@ -138,7 +140,7 @@ def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
 
     made = OneTime(**pipe.components, requires_safety_checker=False)
     denoiser = PipelineDenoiser(made)
-    assert denoiser.learned.times == "one"
+    assert denoiser.network and denoiser.learned.times == "one"
     own = PipelineDenoiser(pipe)
     x_t = torch.randn(3, *own.latent_shape, generator=torch.Generator().manual_seed(0))
     time = torch.tensor([10, 700, 10])
@@ -155,8 +157,9 @@ def test_what_trial_calls_taught_is_remembered(
     pipe.save_pretrained(folder := tmp_path / "folder")
     says("model_index.json", _class_name="StableDiffusionPAGPipeline")(folder)
     tried = FolderPipeline(resolve(str(folder)))
-    monkeypatch.setattr("bench_plugins.backbones.pipeline.learn", None)
-    monkeypatch.setattr("bench_plugins.backbones.pipeline.check_assumptions", None)
+    assert tried.network is not None  # which is tried when it is first read
+    for name in ("learn", "is_batchable", "check_assumptions"):
+        monkeypatch.setattr(f"bench_plugins.backbones.pipeline.{name}", None)
     remembered = FolderPipeline(resolve(str(folder)))
     x_t = torch.randn(2, *tried.latent_shape, generator=torch.Generator().manual_seed(0))
     answers = [
@@ -167,6 +170,20 @@ def test_what_trial_calls_taught_is_remembered(
     image = Image.new("RGB", (tried.resolution, tried.resolution), (200, 90, 10))
     latents = [made.encode_images([image]) for made in (tried, remembered)]
     torch.testing.assert_close(*latents, rtol=0, atol=0)
+
+
+def test_t5_is_in_float32_also_if_the_pipeline_is_loaded_as_a_whole(tmp_path: Path) -> None:
+    """It overflows in float16."""
+    save("sigma", tmp_path / "own")
+    shutil.copytree(tmp_path / "own", tmp_path / "other")
+    says("model_index.json", _class_name="PixArtSigmaPAGPipeline")(tmp_path / "other")
+    own = PixArt(resolve(str(tmp_path / "own")), dtype="float16")
+    other = FolderPipeline(resolve(str(tmp_path / "other")), dtype="float16")
+    dtypes = {name: getattr(other.pipe, name).dtype for name in ("text_encoder", "transformer")}
+    assert dtypes == {"text_encoder": torch.float32, "transformer": torch.float16}
+    texts = ["one", "some words"]
+    torch.testing.assert_close(other.encode_prompts(texts), own.encode_prompts(texts))
+    assert own.encode_prompts(texts)["0.0"].dtype == torch.float16  # type: ignore[index]
 
 
 def test_latents_drawn_in_another_way_are_refused(pipe: Any) -> None:

@@ -273,7 +273,7 @@ def test_groups_of_fmow_are_regions_in_the_data_of_wilds(tmp_path: Path) -> None
         "__key__": ["s0000003", "s0000004", "s0000005", "s0000006"],
         "__url__": ["0.tar"] * 4,
         "cls": [40, 0, 10, 61],
-        "npy": [[3, 14, 40, 0], [5, 15, 0, 0], [1, 14, 10, 0], []],
+        "npy": [[3, 14, 40, 0], [5, 15, 0, 0], [1, 14, 10, 0], None],
         "png": [picture(1), picture(2), picture(3), picture(4)],
     }
     write_parquet(tmp_path / "test.parquet", rows)
