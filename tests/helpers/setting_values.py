@@ -32,5 +32,5 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     **{"attention": ("auto", "math"), "dtype": ("float32", "bfloat16")},
     **{"backbone": ("{root}/whole", "{root}/trained"), "fit_split": ("train", "validation")},
     **{"weights": ("{root}/whole", "{root}/trained"), "revision": ("v1", "v2")},
-    **{"lora": ("{root}/one.safetensors", "{root}/two.safetensors")},
+    **{"lora": ("{root}/one.safetensors", "{root}/two.safetensors"), "tracker": (None, "wandb")},
 }

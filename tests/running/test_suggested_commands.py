@@ -66,6 +66,7 @@ VALUES: dict[str, Any] = {  # where the second value of `PAIRS` does not fit the
 }
 # Settings that no command of this machine can be run with: the commands are only parsed.
 ELSEWHERE = {"revision": "v1", "tf32": True, "executor": "ray", "workers": 2, "ray_address": "auto"}
+ELSEWHERE |= {"tracker": "wandb"}
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_a_worker_s_own_variables_give_way_to_the_user_s(monkeypatch: pytest.Mon
         (["--executor", "ray", "--workers", "many"], "--workers: "),
         (["--executor", "dask"], "dask"),
         (["--executor", "ray", "--device", "cuda:1"], "use --device cuda"),
-        (["--executor", "ray", "--slurm", "2"], "--slurm and --executor ray do not go together"),
+        (["--executor", "ray", "--slurm", "2"], "--slurm and --executor exclude each other"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(
