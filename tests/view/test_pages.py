@@ -162,14 +162,14 @@ def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
     stored = Stored(tmp_path, {})
     pages = Pages(stored)
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
-    assert "2 of 4" in page and "100.0 (34.2–100.0)" in page
+    assert "2 of 4" in page and '100.0 <span class="whole">(34.2–100.0)' in page
     same = stored.lines()[0]
     assert stored.lines()[0].run is same.run  # not read again
     with (path / "samples.jsonl").open("ab") as file:
         file.writelines(lines[2:])
     stored._lines[path].wait = 0.0  # a growing run is looked at again after a while
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
-    assert "4 of 4" not in page and "<dd>75.0 (" in page
+    assert "4 of 4" not in page and '<dd>75.0 <span class="whole">(' in page
 
 
 def test_the_page_of_one_run_does_not_look_at_the_others(
