@@ -23,7 +23,7 @@ same. The rules look after each row of 8 tokens:
 
 Racing is kept only if a rule that drops prompts, the same on both models, takes at most half of the
 tokens and decides at least 99 % of the test images as the full likelihood does. The numbers were
-fixed before the first run.
+fixed before the first run; that one rule must serve both models was decided after it.
 """
 
 from __future__ import annotations
