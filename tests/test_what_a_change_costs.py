@@ -22,7 +22,7 @@ SETTING = """
     tilt: float = setting("score", default=0.0, scorers=DENOISERS, identity="scoring")
     \"\"\"How far the error is tilted.\"\"\"
 
-    @field_validator("weighting")
+    @field_validator("guidance")
 """
 LOSS = '        case "l4":\n            return difference.pow(4).flatten(1).mean(dim=1)\n'
 COMMAND = '''"""`bench say-hello`. Greet.
@@ -108,7 +108,7 @@ def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = folder / "bench"
     shutil.copytree(ROOT / "bench", copy, ignore=shutil.ignore_patterns("__pycache__"))
     fields = copy / "running" / "settings" / "fields.py"
-    replaced(fields, '\n    @field_validator("weighting")\n', SETTING)
+    replaced(fields, '\n    @field_validator("guidance")\n', SETTING)
     losses = copy / "inputs" / "estimand.py"
     replaced(losses, 'Loss = Literal["l2", ', 'Loss = Literal["l4", "l2", ')
     replaced(losses, "        case _:\n", f"{LOSS}        case _:\n")

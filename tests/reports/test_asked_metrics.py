@@ -74,7 +74,8 @@ def test_a_report_has_the_metric_and_is_of_one_label(run: Path) -> None:
     out, at_sea = run.parent / "r.html", PLACES == "sea"
     written = write_report([run], out, metric=("auroc", {}), label=("place", "sea"), most_images=0)
     page = re.sub(r"\s+", " ", out.read_text())
-    assert not written.notes and f"<dt>AUROC, %</dt><dd>{100 * area(at_sea):.1f} (" in page
+    shown = f'<dt>AUROC, %</dt><dd>{100 * area(at_sea):.1f} <span class="whole">('
+    assert not written.notes and shown in page
     assert re.search(r"<dt>Images</dt><dd>15 of 45<small>", page) and "place=sea" in page
     with pytest.raises(UserError, match=r"place=see. Did you mean 'sea'\? Labels: land, sea"):
         write_report([run], out, label=("place", "see"))

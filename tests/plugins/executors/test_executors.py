@@ -52,7 +52,7 @@ def test_a_third_party_s_executor_scores_as_this_process(tmp_path: Path, threads
     [
         (("--executor", "thread"), "Unknown executor 'thread'. Did you mean 'threads'?"),
         (("--executor", "threads", "--ray-address", "auto"), "does not support --ray-address"),
-        (("--executor", "threads", "--slurm", 2), "--slurm and --executor threads do not go"),
+        (("--executor", "threads", "--slurm", 2), "--slurm and --executor exclude each other"),
     ],
 )
 def test_what_does_not_fit_is_refused(
