@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -118,11 +119,15 @@ class MetricFields(BaseModel):
             if name not in type(self).model_fields
             and (name in content or (full and metric.in_summaries))
         }
-        if "accuracy_ci95" not in content:
-            return content | metrics
-        first = [*content].index("accuracy_ci95") + 1
-        pairs = [*content.items()]
-        return dict([*pairs[:first], *metrics.items(), *pairs[first:]])
+        return insert_after(content, "accuracy_ci95", metrics)
+
+
+def insert_after(
+    content: dict[str, JsonValue], name: str, more: Mapping[str, JsonValue]
+) -> dict[str, JsonValue]:
+    """Return the content with more entries after the one of this name, else at the end."""
+    pairs, first = [*content.items()], [*content, name].index(name) + 1
+    return dict([*pairs[:first], *more.items(), *pairs[first:]])
 
 
 def _is_number(value: object) -> TypeGuard[float]:
