@@ -85,7 +85,7 @@ def test_what_no_command_can_repeat(run: Any) -> None:
     assert "save_errors=True" in recording_command(manifest)
     assert "split='OTHER'" in other_images_command(manifest)
     assert called in command("show", run.folder, COLUMNS="400").out
-    board = command("leaderboard", run.folder.parent, "--wide", COLUMNS="400")
+    board = command("leaderboard", run.folder.parent, "--wide", COLUMNS="1000")
     assert "StableDiffusionXLPipeline in memory" in " ".join(board.out.split())
     shown = command("leaderboard", run.folder.parent, "--json").json
     assert "StableDiffusionXLPipeline" in {row["in_memory"] for row in shown}
