@@ -26,7 +26,7 @@ from oracle.session import FailedError, RefusedError, Session
 from safetensors.torch import load, load_file, save, save_file
 
 Made = Iterator[Run | str]
-UNUSED = re.compile(r"decoder|post_quant|position_ids")  # parts of tensors' names
+UNUSED = re.compile(r"decoder|post_quant|position_ids|num_batches_tracked")  # parts of tensors' names
 
 
 def busy_hub(session: Session, case: Case) -> Made:
