@@ -26,7 +26,8 @@ from oracle.session import FailedError, RefusedError, Session
 from safetensors.torch import load, load_file, save, save_file
 
 Made = Iterator[Run | str]
-UNUSED = re.compile(r"decoder|post_quant|position_ids|num_batches_tracked")  # parts of tensors' names
+# Parts of the names of tensors on which no score depends.
+UNUSED = re.compile(r"decoder|post_quant|position_ids|num_batches_tracked")
 
 
 def busy_hub(session: Session, case: Case) -> Made:
