@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from bench.cli.progress import show_progress
+from bench.cli.progress import ProgressChoice, show_progress
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError
 from bench.inputs.data import load_split, slugify
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from bench.running.classify import Picture
 
     Data: TypeAlias = str | PathLike[str] | datasets.Dataset
-
-Display = bool | Callable[[int, int, float], None] | None
 
 
 def load_dataset(
@@ -111,7 +109,7 @@ def run(
     backbone: Any = None,
     strategy: str | None = None,
     params: Mapping[str, Any] | None = None,
-    progress: Display = None,
+    progress: ProgressChoice = None,
     **settings: Any,
 ) -> RunResult: ...
 def run(
@@ -119,7 +117,7 @@ def run(
     backbone: Any = None,
     strategy: Any = None,
     params: Mapping[str, Any] | None = None,
-    progress: Display = None,
+    progress: ProgressChoice = None,
     **settings: Any,
 ) -> RunResult | StudyResult:
     """Make or resume a run, and return the object behind `bench run --json`.

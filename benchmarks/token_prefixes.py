@@ -3,12 +3,13 @@
     python benchmarks/token_prefixes.py [--epochs 30] [--backbones DIR]
 
 The error of a prompt is a sum over the tokens of an image in their order. So a prompt could be
-dropped once it is far behind on the first tokens, and the others go on with what the network keeps
-of these. A small Janus and a small Emu3, of 64 tokens per image, are made of random weights: the
-codebook is the k-means of what the untrained encoder returns for the training images of
-scikit-learn's digits, and the language model is trained to predict their tokens after their prompts
-(minutes per model on one core). 150 training images, stratified, are held out. `--backbones` keeps
-the models, for `bench run digits --backbone DIR/janus`.
+dropped once it is far behind on the first tokens. For the other prompts the network continues from
+the keys and values of these tokens, which it keeps. A small Janus and a small Emu3, of 64 tokens
+per image, are made of random weights: the codebook is the k-means of what the untrained encoder
+returns for the training images of scikit-learn's digits, and the language model is trained to
+predict their tokens after their prompts (minutes per model on one core). 150 training images,
+stratified, are held out. `--backbones` keeps the models, for `bench run digits --backbone
+DIR/janus`.
 
 Each rule has one parameter, of which the held-out images choose the cheapest value that decides at
 least 99 % of them as the full likelihood does. The test images then give what it costs, in tokens

@@ -9,7 +9,6 @@ Group: Score images, 4.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -26,8 +25,6 @@ from bench.running.finders import find_dataset
 from bench.running.prepare import ask
 from bench.running.settings import about, options_of
 
-INTERVAL = 5.0  # seconds between lines of progress
-
 
 @command()
 @click.argument("dataset")
@@ -41,15 +38,7 @@ def check_data_command(**options: Any) -> None:
     """
     config = config_from_options(**options)
     data = find_dataset(config)
-    printed = time.perf_counter()
-
-    def progress(split: str, done: int, total: int) -> None:
-        nonlocal printed
-        if time.perf_counter() - printed > INTERVAL:
-            printed = time.perf_counter()
-            say(f"{split}: {done:,} of {total:,} images", err=True)
-
-    check = check_data(data, config.split, progress)
+    check = check_data(data, config.split)
     counts = {"dataset": data.name, "splits": check.splits, "classes": check.classes}
     end_with_json(
         {**counts, "findings": [asdict(finding) for finding in check.findings]},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bench.running.study.course import Step
 
 ANSWER_P = 0.05  # p-value at which a question is answered
+ProgressChoice = bool | Callable[[int, int, float], None] | None  # see `show_progress`
 MAX_PREDICTABLE_P = 0.5  # above it, the number of images needed cannot be predicted
 
 
@@ -79,7 +80,7 @@ class Progress(Listener, Display):
         Listener.__exit__(self)
         Display.__exit__(self)
         if len(error) > 1 and isinstance(error[1], KeyboardInterrupt) and self.total:
-            self.console.print(f"{self.done} of {self.total} images are decided and kept.")
+            self.console.print(f"{self.done:,} of {self.total:,} images are decided and kept.")
 
     @override
     def text(self, now: float) -> str | None:
@@ -104,9 +105,9 @@ class Progress(Listener, Display):
             self.console.print(escape_hidden(manifest["run_id"]), style="bold")
         swept = manifest["identity"]["calibrated"]["images"] if manifest.get("sweep") else 0
         if 0 < done <= swept:
-            self.console.print(f"{done} of {total} images are decided by the sweep for --risk.")
+            self.console.print(f"{done:,} of {total:,} images are decided by the sweep for --risk.")
         elif done and not self.of_study:
-            self.console.print(f"Resuming: {done} of {total} images are decided.")
+            self.console.print(f"Resuming: {done:,} of {total:,} images are decided.")
 
     @hookimpl
     @override
@@ -144,7 +145,7 @@ class StudyProgress(Progress):
 
 
 def show_progress(
-    progress: bool | Callable[[int, int, float], None] | None,
+    progress: ProgressChoice,
 ) -> AbstractContextManager[object]:
     """Return a context manager that shows the progress of a run started from Python.
 

@@ -162,7 +162,7 @@ def sweep_command(
             " since it encodes each image once."
         )
     replay = f"bench replay {run_name(path, results)} --strategy NAME{results_argument(results)}"
-    next_steps(("store one as a run", replay))
+    next_steps(("store the replay of one strategy as a run", replay))
 
 
 def _recommendation(rows: Sequence[SweepRow]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 from bench.machine.cache import file_digest
 from bench.machine.files import regular_file
+from bench.machine.stages import counted
 
 MAX_NAMED = 5  # maximum number of images or classes named per problem
 SPLITS = ("test", "validation", "val", "valid", "train")  # tried if none are declared
@@ -29,7 +30,6 @@ _PROBLEMS = {
     "conflict": ("image has two classes", "images have two classes"),
     "across": ("image is in another split too", "images are in another split too"),
 }
-Progress = Callable[[str, int, int], None]  # split, images read, their total
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,10 @@ class DataReport:
         self.findings.append(Finding(kind, split, sentence, images))
 
 
-def check_data(
-    source: DataSource, split: str | None = None, progress: Progress | None = None
-) -> DataReport:
+def check_data(source: DataSource, split: str | None = None) -> DataReport:
     """Load `split`, or all splits that are declared or exist, and return the problems.
 
-    Every image is decoded, except those of items. `progress` is called after every image.
+    Every image is decoded, except those of items.
     """
     report, seen = DataReport(), dict[str, tuple[str, str]]()
     for name, loaded in _load_splits(source, split, report):
@@ -74,7 +72,7 @@ def check_data(
             report.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
         _check_classes(loaded, name, report)
         if loaded.items is None:
-            _check_images(loaded, name, seen, source.spec, report, progress)
+            _check_images(loaded, name, seen, source.spec, report)
     _check_files(source, report)
     return report
 
@@ -125,13 +123,12 @@ def _check_images(
     seen: dict[str, tuple[str, str]],
     spec: DatasetSpec,
     report: DataReport,
-    progress: Progress | None,
 ) -> None:
     """Decode every image; report unreadable ones and those with equal pixels."""
     images: dict[str, list[str]] = {kind: [] for kind in _PROBLEMS}
     label_of = dict(zip(loaded.sample_ids, loaded.labels, strict=True))
-    total = len(loaded.sample_ids)
-    for done, sample in enumerate(loaded.samples(loaded.sample_ids), 1):
+    samples = loaded.samples(loaded.sample_ids)
+    for sample in counted(samples, f"Checking {name}", len(loaded.sample_ids)):
         try:
             picture = decode(sample.image).convert("RGB")
         except PixelsError as error:
@@ -145,8 +142,6 @@ def _check_images(
             elif where == name and other != sample.sample_id:
                 kind = "duplicates" if label_of[other] == sample.label else "conflict"
                 images[kind].append(f"{sample.sample_id} is {other}")
-        if progress is not None:
-            progress(name, done, total)
     if len(images["duplicates"]) == spec.duplicates.get(name):
         images["duplicates"].clear()
     for kind, names in images.items():

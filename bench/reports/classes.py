@@ -75,7 +75,7 @@ def most_confused_classes(
     there are too few mistakes, the first classes of the dataset fill up.
     """
     wrong = np.flatnonzero(confusions.true != confusions.predicted)
-    # Each adds a class or two.
+    # Each of these confusions adds one or two classes, so `most` of them suffice.
     worst = wrong[np.argsort(-confusions.counts[wrong], kind="stable")[:most]]
     classes = np.stack([confusions.true[worst], confusions.predicted[worst]], axis=1).ravel()
     chosen = dict.fromkeys([*classes.tolist(), *range(n_classes)])

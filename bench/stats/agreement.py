@@ -68,7 +68,8 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
         return (exact + low) / total, (exact + high) / total
 
     same = sum(answers[name] == swept[name]["prediction"] for name in counted)
-    tie, tied = manifest.strategy.params.get("tie"), dict[str, Any]()
+    tie = manifest.strategy.params.get("tie")
+    tied: dict[str, Any] = {}
     if isinstance(tie, int | float) and tie:
         close = sum(line["regret"] is not None and line["regret"] <= tie for line in lines)
         tied = {"tie": tie, "same_or_tied": close, "same_or_tied_ci95": shares(close)}

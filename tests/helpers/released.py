@@ -13,26 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import tokenizers
 import torch
 import transformers
 from diffusers.pipelines.kolors import ChatGLMModel
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
 from helpers.families import clip, gemma, roughen, t5, vae
-from helpers.parts import kl_config, t5_tokenizer
+from helpers.parts import kl_config
 from helpers.pipelines import UNETS
+from helpers.text_encoders import WIDTH, decoder, glm_tokenizer, tokenizer, umt5
 
 from bench_plugins.backbones._calls import Stop
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
-WIDTH = 32
 SIDES = {"Lumina2Pipeline": 64}  # of the pictures; 16 of the others
 DDIM_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 ROPE = (4, 6, 6)  # of heads of 16
-TEMPLATE = (
-    "{% for m in messages %}{% if m.content is string %}{{ m.content }}"
-    "{% else %}{{ m.content[0].text }}{% endif %}:{% endfor %}"
-)
 
 
 def made(kind: str, dtype: torch.dtype = torch.float32) -> Any:
@@ -82,42 +77,6 @@ def unpacked(backbone: PipelineDenoiser, packed: torch.Tensor) -> torch.Tensor:
     if backbone.order is not None:
         flat = torch.empty_like(flat).index_copy(1, backbone.order, flat)
     return flat.view(1, *backbone.latent_shape)
-
-
-def tokenizer(padding_side: str = "right") -> Any:
-    """Return a tokenizer that makes a token of a character, with a template for chats."""
-    pieces = ["<pad>", "<s>", "</s>", "<unk>", "\n", *map(chr, range(32, 127))]
-    spoken = tokenizers.Tokenizer(
-        tokenizers.models.BPE({piece: n for n, piece in enumerate(pieces)}, [], unk_token="<unk>")
-    )
-    spoken.post_processor = tokenizers.processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", 1)]
-    )
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=spoken,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="</s>",
-        model_max_length=1024,
-        padding_side=padding_side,
-        chat_template=TEMPLATE,
-    )
-
-
-def decoder(config: Any, model: Any, **more: Any) -> Any:
-    """Return a small decoder of a class of transformers."""
-    return model(
-        config(
-            vocab_size=104,
-            hidden_size=WIDTH,
-            intermediate_size=WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            pad_token_id=0,
-            **more,
-        )
-    )
 
 
 def flow(**config: Any) -> Any:
@@ -302,15 +261,6 @@ def _flux_2() -> Any:
     return diffusers.Flux2Pipeline(scheduler, autoencoder, encoder, tokenizer(), transformer)
 
 
-def umt5() -> Any:
-    """Return a UMT5 encoder and a tokenizer."""
-    words = t5_tokenizer()
-    config = transformers.UMT5Config(
-        vocab_size=len(words) + 5, d_model=WIDTH, d_kv=16, d_ff=WIDTH, num_layers=2, num_heads=2
-    )
-    return transformers.UMT5EncoderModel(config), words
-
-
 def _wan() -> Any:
     encoder, words = umt5()
     transformer = diffusers.WanTransformer3DModel(
@@ -410,17 +360,6 @@ def _glm() -> Any:
     return model
 
 
-def _glm_tokenizer() -> Any:
-    words = tokenizer("left")
-
-    def encode(texts: Any, **how: Any) -> Any:
-        encoded = words(texts, **how)
-        encoded["position_ids"] = (encoded["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        return encoded
-
-    return encode
-
-
 def _kolors() -> Any:
     unet = diffusers.UNet2DConditionModel(
         sample_size=8,
@@ -444,7 +383,7 @@ def _kolors() -> Any:
         beta_start=0.00085, beta_end=0.014, beta_schedule="scaled_linear", num_train_timesteps=1100
     )
     autoencoder = vae(4, scaling_factor=0.13025)
-    return diffusers.KolorsPipeline(autoencoder, _glm(), _glm_tokenizer(), unet, scheduler)
+    return diffusers.KolorsPipeline(autoencoder, _glm(), glm_tokenizer(), unet, scheduler)
 
 
 def _stable(kind: Any, scheduler: Any, **config: Any) -> Any:

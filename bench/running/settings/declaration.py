@@ -88,8 +88,8 @@ class DeclaredSetting:
     learns: bool | None = None
     """Whether it has an effect only on backbones that learn (True), or only on others (False)."""
     excludes: Mapping[str, str] = field(default_factory=dict)
-    """Settings and modes that it cannot be combined with → the reason; also `setting=value`, which
-    stands for `value:…` too, such as `plan=antithetic`."""
+    """Settings and modes that it cannot be combined with → the reason. `setting=value` excludes one
+    value only, with parameters (`value:…`) or without."""
     fits: Callable[..., None] | None = None
     """Raises ValueError if it does not fit the settings that are the names of its parameters."""
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

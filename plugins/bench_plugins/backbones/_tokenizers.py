@@ -166,14 +166,14 @@ def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
 
     def make() -> Any:
         if path:
-            made: Any = PreTrainedTokenizerFast(tokenizer_file=str(path), **settings)
+            fast: Any = PreTrainedTokenizerFast(tokenizer_file=str(path), **settings)
         else:  # the class of T5 reads SentencePiece's files with every version of transformers
             settings.update(extra_ids=0, pad_token=END)
-            made = from_library(weights, HERE, T5TokenizerFast, **settings)
-        if pad not in made.get_vocab():
+            fast = from_library(weights, HERE, T5TokenizerFast, **settings)
+        if pad not in fast.get_vocab():
             raise weights.error(name, f"lacks the padding token {pad!r:.40}")
-        made.pad_token = pad
-        return made
+        fast.pad_token = pad
+        return fast
 
     tokenizer = _made(weights, name, make, positions)
     if (largest := max(tokenizer.get_vocab().values())) >= size:

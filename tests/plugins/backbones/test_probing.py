@@ -183,7 +183,7 @@ def test_t5_is_in_float32_also_if_the_pipeline_is_loaded_as_a_whole(tmp_path: Pa
     assert dtypes == {"text_encoder": torch.float32, "transformer": torch.float16}
     texts = ["one", "some words"]
     torch.testing.assert_close(other.encode_prompts(texts), own.encode_prompts(texts))
-    assert own.encode_prompts(texts)["0.0"].dtype == torch.float16  # type: ignore[index]
+    assert own.encode_prompts(texts)["0.0"].dtype == torch.float16  # type: ignore[index]  # a mapping
 
 
 def test_latents_drawn_in_another_way_are_refused(pipe: Any) -> None:

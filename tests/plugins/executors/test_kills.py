@@ -82,14 +82,14 @@ def descendants(process: int) -> Iterator[int]:
 
 def workers(process: int) -> list[int]:
     """Return the processes of Ray's workers below a driver's."""
-    found = []
+    processes = []
     for child in descendants(process):
         try:
             if b"ray::Worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
+                processes.append(child)
         except OSError:  # it has just ended
             continue
-    return found
+    return processes
 
 
 def decided(results: Path) -> int:
@@ -114,11 +114,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def assert_same(folder: Path, wanted: dict[str, Any]) -> None:
     journal = (folder / "samples.jsonl").read_text().splitlines()
     assert len(journal) == len({json.loads(line)["sample_id"] for line in journal}) == IMAGES
-    found = read_records(folder)
-    assert found.keys() == wanted.keys()
+    records = read_records(folder)
+    assert records.keys() == wanted.keys()
     for name, line in wanted.items():  # to float32's digits, as with other neighbours in a batch
-        assert {k: found[name][k] for k in EXACT} == {k: line[k] for k in EXACT}
-        assert found[name]["score"] == pytest.approx(line["score"], rel=1e-5)
+        assert {k: records[name][k] for k in EXACT} == {k: line[k] for k in EXACT}
+        assert records[name]["score"] == pytest.approx(line["score"], rel=1e-5)
 
 
 def test_twenty_killed_workers_change_no_answer(tmp_path: Path, alone: dict[str, Any]) -> None:
@@ -169,14 +169,14 @@ def test_an_image_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
     results = ("--results", tmp_path / "ray")
     done = bench_process(*command, *WORKERS, *results, **variables, POISON=poison)
     assert done.code == 3, done.err
-    found = read_records(Path(done.json["results_dir"]))
-    failed = found.pop(image["sample_id"])
+    records = read_records(Path(done.json["results_dir"]))
+    failed = records.pop(image["sample_id"])
     assert (
         "the worker that scored it ended 5 times, 3 times with this image alone" in failed["error"]
     )
     del others[image["sample_id"]]
     predictions = {name: line["prediction"] for name, line in others.items()}
-    assert {name: line["prediction"] for name, line in found.items()} == predictions
+    assert {name: line["prediction"] for name, line in records.items()} == predictions
 
 
 def test_a_machine_that_leaves_somebody_else_s_cluster(
