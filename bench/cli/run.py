@@ -3,8 +3,6 @@
 Group: Score images, 1.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

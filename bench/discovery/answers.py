@@ -7,8 +7,6 @@ the answers of what it has. Weights in a package can come with answers, in a fil
 folder; `tools/answers.py` writes it for those of the toolkit.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -4,8 +4,6 @@ What it answered is remembered (`bench.discovery.answers`), except about an obje
 weights whose files the Hub never listed, and the check of weights on the Hub, which fetches them.
 """
 
-from __future__ import annotations
-
 import base64
 import zlib
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 With `BENCH_STRICT_PLUGINS=1`, the command fails if a plugin does.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """Replay a strategy on a run's recorded errors, without the model."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Find what the settings name: the dataset, the backbone, the draw plan and the views."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`--risk`: choose a strategy's parameters by a calibration on other images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

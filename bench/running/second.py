@@ -3,8 +3,6 @@
 `--again N` decides them with other noise, `--audit N` by the full sweep.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path

@@ -10,8 +10,6 @@
 that the tests of a strategy, for example, do not need torch.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """The contracts of backbones, that is, classifiers, likelihoods and denoisers, as tests."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """The contracts of datasets, of images and of items, and of views, as tests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The contracts of executors, metrics and exporters, as tests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """All settings of a run, one field each, in the order of `bench run --help-all`."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from operator import attrgetter

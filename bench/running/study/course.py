@@ -4,8 +4,6 @@ Every run first scores a few images (the pilot), then all of them, so a study th
 still has a result for every run. If a cell fails, it is reported and the others continue.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack

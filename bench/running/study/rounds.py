@@ -1,7 +1,5 @@
 """Rounds of a study with a stopping rule: which images each scores, and which methods remain."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
