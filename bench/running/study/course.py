@@ -30,7 +30,6 @@ from bench.running.study.rounds import (
     boards_of,
     next_round,
     still_open,
-    without_failed,
 )
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
@@ -128,8 +127,8 @@ class _Course:
                 cells = {place for method in open_methods for place in methods[method]}
                 places = [place for place in self._order() if place in cells]
                 self._stage(f"{n:,} images", places, last=True, n=n)
-                failed = [p for p in places if self.cells[p].status == "failed"]
-                methods = without_failed(methods, failed)
+                failed = {place for place in places if self.cells[place].status == "failed"}
+                methods = {name: own for name, own in methods.items() if failed.isdisjoint(own)}
                 if not methods:
                     break
                 standing = self._standing(board, methods, n)
