@@ -1,20 +1,15 @@
 """Training images for backbones that learn: another split, without images that are scored."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image
 
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
