@@ -18,16 +18,13 @@ EVAL_RESULTS = ".eval_results"  # folder in a model's repository
 
 
 class ModelIndex(Exporter):
-    """The YAML header of a model card, whose `model-index` has one result per metric.
+    """The YAML header of a model card on the Hugging Face Hub, with one result per metric.
 
     It states the dataset's version, split, fingerprint and number of images, the strategy with its
     parameters, and the cost.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "model-index",
-        "summary": "the YAML of a model card on the Hugging Face Hub",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "model-index"}
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write the header; UserError if the run is incomplete."""
@@ -84,7 +81,7 @@ def model_index(run: RunView) -> str:
 
 
 class EvalResults(Exporter):
-    """An entry of `.eval_results/`, whose value is the accuracy from 0 to 1.
+    """An entry of .eval_results/ in a model's repository on the Hub, with the accuracy from 0 to 1.
 
     An entry holds a single value, so strategy, cost and interval are stated in its notes.
 
@@ -93,11 +90,7 @@ class EvalResults(Exporter):
         task: the id of the task in that benchmark.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "eval-results",
-        "summary": "an entry for .eval_results/ in a model's repository on the Hub",
-        "repository": "model",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "eval-results", "repository": "model"}
 
     def __init__(self, hub_dataset: str | None = None, task: str = "default") -> None:
         self._dataset, self._task = hub_dataset, task

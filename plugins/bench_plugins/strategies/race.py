@@ -38,7 +38,7 @@ class ImageStatistics(NamedTuple):
 
 
 class Race(Strategy):
-    """Score all prompts on a few shared draws, drop those that are significantly worse, repeat.
+    """Drop a prompt as soon as its paired difference from the leader is significant.
 
     The *leader* is the surviving prompt with the lowest score. After each round of draws (a *look*,
     as in sequential analysis), a prompt is dropped if a lower confidence bound on the mean
@@ -107,7 +107,6 @@ class Race(Strategy):
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "race",
-        "summary": "drop a prompt as soon as its paired difference from the leader is significant",
         "default": True,
         "unproven": {"ceiling": "published", "first": 2, "delta": 0.001},
         # A low delta costs little if prompts are far apart, and an early first look saves most. So
