@@ -85,8 +85,7 @@ def select_runs(lines: Sequence[InventoryRow], query: Query) -> list[InventoryRo
     return [*sorted(valued, key=value, reverse=down), *others]
 
 
-def _searchable_text(line: InventoryRow) -> str:
-    row = line
+def _searchable_text(row: InventoryRow) -> str:
     facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy, row.labels)
     return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 

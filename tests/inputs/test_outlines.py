@@ -58,7 +58,8 @@ def source_of(folder: Path, **options: Any) -> DataSource:
 
 
 def facts(split: Split) -> object:
-    return data._outline(split), split.fingerprint, split.decoding, split.name, split.version
+    read = split.class_names, split.sample_ids, split.labels, split.fingerprint, split.decoding
+    return split.name, split.version, split.split, *read
 
 
 def rewrite(path: Path, value: int) -> None:
