@@ -261,11 +261,9 @@ def cheapest_band(statistics: Sequence[ImageStatistics]) -> str:
     change the weights of a score. But a prompt that is dropped on the band was judged on the band
     alone: if the band ranks prompts differently from all timesteps, winners are lost.
     """
-    timesteps, mean = (
-        statistics[0].timesteps,
-        np.mean([image.costs for image in statistics], axis=0),
-    )
-    draws = timesteps[bands_of(timesteps)[int(mean.argmin())]]
+    timesteps = statistics[0].timesteps
+    cheapest = int(np.mean([image.costs for image in statistics], axis=0).argmin())
+    draws = timesteps[bands_of(timesteps)[cheapest]]
     return f"{draws[0]}-{draws[-1]}"
 
 
