@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from bench.contracts.parameters import Parameters
 from bench.errors import UserError
+from bench.machine.stages import counted
 from bench.recordings.recording import open_recording
 from bench.reports.facts import Fact
 from bench.reports.rows import RunRow
@@ -78,8 +79,8 @@ class RecordingRow(BaseModel):
 
 def stored_recordings(folder: Path) -> list[RecordingRow]:
     """Return the recordings at any depth below a folder, sorted by path."""
-    rows = []
-    for path in run_folders(folder):
+    rows, paths = [], run_folders(folder)
+    for path in counted(paths, "Reading runs", len(paths), "runs"):
         with suppress(UserError):
             recording = open_recording(path)
             manifest = recording.manifest
@@ -103,7 +104,8 @@ def stored_recordings(folder: Path) -> list[RecordingRow]:
 
 def stored_runs(folder: Path) -> list[InventoryRow]:
     """Return the runs and unmerged shards at any depth below a folder, sorted by path."""
-    return with_differing(map(read_row, run_folders(folder)))
+    paths = run_folders(folder)
+    return with_differing(map(read_row, counted(paths, "Reading runs", len(paths), "runs")))
 
 
 def run_folders(folder: Path) -> list[Path]:

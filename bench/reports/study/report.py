@@ -11,6 +11,7 @@ import numpy as np
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
+from bench.machine.stages import counted
 from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, report_notes
 from bench.reports.study.methods import (
     MethodRuns,
@@ -69,7 +70,8 @@ def study_report(
             " `shifts`, and --metric must be accuracy."
         )
     margin = study.margin if margin is None else margin
-    runs = [study_run(cell, results_of(folder)) for cell in study.cells]
+    cells = counted(study.cells, "Reading runs", len(study.cells), "runs")
+    runs = [study_run(cell, results_of(folder)) for cell in cells]
     clean = [run for run in runs if is_clean(run)]
     boards = read_methods(clean, study, over, spec, metric_instance)
     methods: list[StudyMethod] = []
