@@ -178,6 +178,11 @@ class RunView:
         return rows
 
     @property
+    def accuracy(self) -> Fact:
+        """The accuracy or the text score, with an interval that is valid however the run ended."""
+        return self.scores[0]
+
+    @property
     def averages(self) -> list[Fact]:
         """The other metrics of a run of images; there are none of items.
 

@@ -53,7 +53,7 @@ def print_run(run: RunView, resumed: bool = False) -> None:
         )
     if summary is None:
         return
-    facts = [*run.scores[:1], *run.averages, *run.scores[1:]]
+    facts = [run.accuracy, *run.averages, *run.scores[1:]]
     print_rows(["metric", "value"], [[fact.label, fact.line] for fact in facts])
     terminal.print()
     if confusions := worst_confusions(confusions_of(run.decided), manifest.classes):
