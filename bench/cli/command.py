@@ -1,7 +1,5 @@
 """Declare a command: its options, its answer as JSON, its exit code, and what it refuses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial

@@ -3,8 +3,6 @@
 Group: Many runs, repeated and published, 4.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

@@ -3,8 +3,6 @@
 Group: Look at results, 6.
 """
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import get_args

@@ -7,8 +7,6 @@ Group: Try ways to score, without a model, 1.
 Group: Try ways to score, without a model, 2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

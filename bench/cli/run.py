@@ -3,16 +3,14 @@
 Group: Score images, 1.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click
 
 from bench.cli.command import command, end_with_json, flag, names_of
 from bench.cli.output import (
+    RUN_PICTURES,
     draw_pictures,
-    has_pictures,
     next_steps,
     print_log,
     results_argument,
@@ -141,7 +139,8 @@ def run_command(
         next_steps(*steps_after_run(run_name(finished.folder, config.results)))
     # The pictures come last, because importing matplotlib takes a second. A complete run has none
     # if it was made with --json or interrupted while they were drawn.
-    if not (finished.resumed and has_pictures(finished.folder)):
+    drawn = all((finished.folder / name).is_file() for name in RUN_PICTURES)
+    if not (finished.resumed and drawn):
         draw_pictures(finished.folder, finished.manifest)
         for picture in sorted(finished.folder.glob("*.png")):
             say(f"Picture: {picture}")

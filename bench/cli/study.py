@@ -3,8 +3,6 @@
 Group: Many runs, repeated and published, 1.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path

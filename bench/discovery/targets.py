@@ -4,8 +4,6 @@ Whether a class or an object has a member of its own is determined without evalu
 property may load a network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Replay a strategy on a run's recorded errors, without the model."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,7 +118,10 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
             " record a run with that number."
         )
     check_replayed(decider, recording.manifest)
-    strategy.check(_largest_problem(recording))
+    problem = recording.problem
+    if (items := recording.manifest.items) is not None:  # the item with the most texts
+        problem = replace(problem, class_of_prompt=np.arange(items.texts), can_linearise=False)
+    strategy.check(problem)
     if strategy.linearises and not recording.problem.can_linearise:
         raise UserError(
             f"Strategy {name!r} linearises, but {recording.manifest.run_id} recorded no first-order"
@@ -146,14 +147,6 @@ def check_replayed(decider: Decider, manifest: Manifest) -> None:
         reduction=reduction or MEAN,
         gradients=reduction is None,  # a likelihood has none
     )
-
-
-def _largest_problem(recording: Recording) -> Problem:
-    """Return the problem with the most prompts: for items, that of the one with most texts."""
-    problem = recording.problem
-    if (items := recording.manifest.items) is None:
-        return problem
-    return replace(problem, class_of_prompt=np.arange(items.texts), can_linearise=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +198,7 @@ def prepare_replay(
     manifest = _make_manifest(recording, decider, settings)
     if risk is not None:
         stated = StatedRisk(risk, decider, params, results)
+        stated.check()
         chosen, calibrated = choose_setting(stated, manifest)
         decider = decider_for(recording, strategy, chosen)
         settings["risk"] = risk

@@ -1,7 +1,5 @@
 """The strategy of a run: how it is found, made, and refused where it cannot decide."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Find what the settings name: the dataset, the backbone, the draw plan and the views."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -310,14 +308,10 @@ def resolve_views(text: str) -> ResolvedViews:
     return ResolvedViews(spec, parameters, CheckedViews(made, spec.label))
 
 
-def per_level(plan: DrawPlan) -> int:
-    """Return how many consecutive draws share a noise level: 1, or 2 if draws are paired."""
-    return 1 if plan.name == "grid" else 2
-
-
 def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:
     """Return int64 [N], the view of each draw; draws that share a noise level share a view."""
-    return None if views is None else view_of_draw(n_draws, views.views.count, per_level(plan))
+    per_level = 1 if plan.name == "grid" else 2  # consecutive draws
+    return None if views is None else view_of_draw(n_draws, views.views.count, per_level)
 
 
 def views_identity(views: ResolvedViews | None) -> str | None:

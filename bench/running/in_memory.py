@@ -4,8 +4,6 @@ The identity of a run covers such a backbone's weights, but not its code or its 
 manifest stores a few predictions, which a resumed run must reproduce.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary

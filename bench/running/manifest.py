@@ -1,7 +1,5 @@
 """Make the manifest of a run: its identity, settings, samples and environment."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 

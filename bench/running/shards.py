@@ -1,7 +1,5 @@
 """Shards of a run: write the Slurm script that makes them, and merge them into one run."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

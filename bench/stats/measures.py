@@ -5,8 +5,6 @@ values, whose mean is the metric, or, if they declare none, a bootstrap over ima
 raters, if there are several).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace

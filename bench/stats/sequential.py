@@ -10,8 +10,6 @@ random variables by betting" (JRSS B 86, 2024). It does not depend on the order 
 images are drawn with replacement.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from decimal import Decimal

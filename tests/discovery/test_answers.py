@@ -114,7 +114,7 @@ def ask(side: int, of: str) -> tuple[list[str], Any]:
         answered = (
             backbones.recorded_parameters(SPEC, weights, {"side": side}),
             backbones.count_tokens(SPEC, weights, ["one", "three"]),
-            backbones.can_linearise(SPEC),
+            backbones.has_flag(SPEC, "can_linearise"),
             backbones.fact(SPEC, Backbone.linearisation_cost, weights, side),
             [(name, column.dtype, column.tolist()) for name, column in levels.columns().items()],
         )

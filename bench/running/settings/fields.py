@@ -1,7 +1,5 @@
 """All settings of a run, one field each, in the order of `bench run --help-all`."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from operator import attrgetter
@@ -248,6 +246,7 @@ class RunConfig(BaseModel):
     """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
     risk: float | None = setting(
         "strategy",
+        scorers=WITH_DRAWS,
         identity="content",
         excludes={"classes": "a risk is calibrated on other images of a dataset; use --dataset"},
         gt=0,

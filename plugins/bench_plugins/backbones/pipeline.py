@@ -5,8 +5,6 @@ the pipeline's own code. A call is stopped when it reaches the scheduler (see `_
 prediction is exactly what the scheduler would get during sampling.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod

@@ -1,7 +1,5 @@
 """Views of an image: symmetries, crops, samples of the latent."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from bench import hookimpl

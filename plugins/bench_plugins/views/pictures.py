@@ -1,7 +1,5 @@
 """Views of one image: its symmetries, crops at seeded places, samples of its latent."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

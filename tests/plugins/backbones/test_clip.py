@@ -24,7 +24,8 @@ from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.testing import ClassifierContract
-from bench.testing.classifiers import TEXTS, pictures
+from bench.testing.backbones import TEXTS
+from bench.testing.datasets import pictures
 from bench_plugins.backbones._encoders import DINOV2, Encoder
 from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
 from bench_plugins.backbones.learned import NearestMean
