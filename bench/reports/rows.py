@@ -32,14 +32,7 @@ class RunRow(MetricFields, FullDocument):
     weights: str | None = None  # hash of the backbone's files
     strategy: str | None = None  # strategy that decided
     params: Parameters = Field({})  # parameters of the strategy
-    draw_plan: str | None = None  # plan of the draws' levels and noise
-    seed: int | None = None  # seed of the noise
-    loss: str | None = None  # function from differences to errors
-    space: str | None = None  # space in which the error is measured
-    dtype: str | None = None  # data type in which the backbone computes
-    parameters: Parameters = Field({})  # all other settings, the backbone's parameters first
-    template: str | None = None  # the user's template; None: the dataset's, or a file of prompts
-    prompt: str | None = None  # first prompt
+    settings: Parameters = Field({})  # all other settings, by the names of their options
     classes: int | None = None  # number of classes
     accuracy: Share | None = None  # share of the decided images whose prediction is right
     accuracy_ci95: Interval | None = None  # 95 % interval, for a fixed number of images
@@ -99,7 +92,7 @@ class RunRow(MetricFields, FullDocument):
     @property
     def aside(self) -> bool:
         """Whether default tables leave the row out: a replay, a control or a corruption."""
-        return self.replayed_from is not None or any(name in self.parameters for name in ALTERED)
+        return self.replayed_from is not None or any(name in self.settings for name in ALTERED)
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -136,17 +129,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "weights": identity.backbone.weights,
         "strategy": manifest.strategy.name,
         "params": manifest.strategy.params,
-        "draw_plan": identity.scoring.draw_plan,
-        "seed": identity.seed,
-        "loss": identity.scoring.loss,
-        "space": identity.scoring.space,
-        "dtype": identity.backbone.dtype,
-        "parameters": run.other_settings,
-        "template": run.template,
-        # A run that learned its classes from images used no prompts.
-        "prompt": manifest.prompts[0][0]
-        if manifest.prompts and not identity.learned_from
-        else None,
+        "settings": run.settings,
         "classes": len(manifest.classes),
         "n_samples": run.n,
         "n_asked": manifest.total,

@@ -19,6 +19,7 @@ from bench.reports.formats import assignments, percent_text, points_text, templa
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
+from bench.reports.run_view import without_defaults
 from bench.reports.text import Table, make_table
 from bench.stats.comparison import Settings
 
@@ -226,13 +227,13 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
     elif row.kind not in ("measured", "candidates"):
         labels[row.kind] = row.kind
     if (recall := row.metric("candidate_recall")) is not None:
-        top = row.parameters.get("top")
+        top = row.settings.get("top")
         labels["candidates"] = f"among {top} candidates, recall {percent_text(recall)} %"
     if (test := row.against_first) is not None:
         labels["difference"] = points_text(test.difference.estimate, test.difference.interval)
     labels["trained" if row.trained_on else "zero-shot"] = provenance(row.trained_on)
-    if row.draw_plan not in (None, "grid"):  # not the default plan
-        labels["draws"] = f"draws {row.draw_plan}"
+    if (plan := row.settings.get("plan", "grid")) != "grid":  # not the default plan
+        labels["draws"] = f"draws {plan}"
     if row.cost_timed:
         labels["timed"] = "cost timed"
     if row.in_memory:
@@ -293,19 +294,14 @@ def row_settings(row: LeaderboardRow) -> Settings:
     `draws` is included, although it is one of them. Parameters of the backbone are left out if they
     have their default.
     """
-    settings = {
-        "draws": None if row.classifier else row.params.get("draws"),
-        "template": template_text(row.template),
-        "prompt": f"“{row.prompt}”" if row.prompt and not row.template else None,
-        "seed": row.seed,
-        "loss": row.loss,
-        "space": row.space,
-        "plan": row.draw_plan,
-        "dtype": row.dtype,
-        **non_default_params("backbones", row.backbone, row.parameters),
-    }
-    if settings["draws"] == 1:
+    draws = None if row.classifier else row.params.get("draws")
+    settings = without_defaults(row.backbone, {"draws": draws, **row.settings})
+    if draws == 1:
         settings.pop("reduction", None)  # every reduction of one draw gives the same number
+    if (prompt := settings.get("prompt")) is not None:
+        settings["prompt"] = f"“{prompt}”"
+    if "template" in settings:
+        settings["template"] = template_text(settings["template"])
     return {name: value for name, value in settings.items() if value is not None}
 
 

@@ -74,7 +74,7 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
         line = row.plain()
         del line["accuracy_ci95"]
         (low, high), test = row.accuracy_ci95 or (None, None), row.against_first
-        line |= {"params": assignments(row.params), "parameters": assignments(row.parameters)}
+        line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
         line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
         line |= {"against_first": None if test is None else test.difference.estimate}
         lines.append({**line, "accuracy_low": low, "accuracy_high": high})
