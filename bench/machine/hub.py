@@ -19,8 +19,9 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +30,7 @@ from bench.errors import AbsentError, BenchError, UserError, warn_user
 from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
 from bench.machine.files import read_text, resolve_inside, write_atomically
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
-from bench.machine.stages import displays, stage
+from bench.machine.stages import Stage, displays, stage
 
 SCHEME = "hf:"  # prefix of what is on the Hub
 BUSY = (429, 500, 502, 503, 504)  # HTTP statuses of a Hub that should be asked again
@@ -72,18 +73,9 @@ class Commit:
         path = self.folder / name
         if path.is_file():
             return path
+        get = partial(huggingface_hub.hf_hub_download, self.repository, name, endpoint=endpoint())
         with self.downloading([name]):
-            return Path(
-                ask_again(
-                    lambda: huggingface_hub.hf_hub_download(
-                        self.repository,
-                        name,
-                        repo_type=self.kind,
-                        revision=self.commit,
-                        endpoint=endpoint(),
-                    )
-                )
-            )
+            return Path(ask_again(lambda: get(repo_type=self.kind, revision=self.commit)))
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Download missing files of the listing together. Those that fail are reported by `fetch`.
@@ -124,9 +116,9 @@ class Commit:
                 " GB left. Make room, or set HF_HOME to a folder on another disk."
             )
         blobs = self.folder.parent.parent / "blobs"
-        before, name = _bytes_in(blobs), f"Downloading {self.repository}"
-        total = ceil(size / 1e6)
-        with _hidden_bars(), stage(name, total, "MB", lambda: (_bytes_in(blobs) - before) // 10**6):
+        before = _bytes_in(blobs)
+        with _megabytes("Downloading", self.repository, size) as shown:
+            shown.measure = lambda: (_bytes_in(blobs) - before) // 10**6
             yield
 
 
@@ -344,23 +336,13 @@ def _bytes_in(folder: Path) -> int:
     return size
 
 
-@contextmanager
-def _hidden_bars() -> Iterator[None]:
-    """Hide the progress bars of the Hub's client while the block runs, where a stage is shown."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
+    """Return a stage of megabytes; the client's own bars are hidden where stages are shown."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    hidden = bool(displays) and not are_progress_bars_disabled()
-    if hidden:
+    if displays:
         disable_progress_bars()
-    try:
-        yield
-    finally:
-        if hidden:
-            enable_progress_bars()
+    return stage(f"{what} {repository}", ceil(size / 1e6), "MB")
 
 
 def _listing_file(repository: str, commit: str, kind: str) -> Path:
@@ -380,11 +362,11 @@ def push_folder(
 
     api, paths = HfApi(endpoint=endpoint()), sorted(p for p in folder.rglob("*") if p.is_file())
     files = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
-    total = ceil(sum(path.stat().st_size for path in paths) / 1e6)
+    size = sum(path.stat().st_size for path in paths)
     try:
         if create:
             api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
-        with _hidden_bars(), stage(f"Sending to {repository}", total, "MB") as sending:
+        with _megabytes("Sending to", repository, size) as sending:
             for path, file in zip(paths, files, strict=True):
                 api.preupload_lfs_files(repository, [file], repo_type=kind, create_pr=pull_request)
                 sending.done += path.stat().st_size // 10**6

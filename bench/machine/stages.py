@@ -36,11 +36,9 @@ def current() -> Stage | None:
 
 
 @contextmanager
-def stage(
-    name: str, total: int = 0, unit: str = "images", measure: Callable[[], int] | None = None
-) -> Iterator[Stage]:
+def stage(name: str, total: int = 0, unit: str = "images") -> Iterator[Stage]:
     """Show a stage while the block runs, which counts what is done of the `total`."""
-    begun = Stage(name, total, unit, measure=measure)
+    begun = Stage(name, total, unit)
     _under_way.append(begun)
     try:
         yield begun

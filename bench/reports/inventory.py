@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from bench.contracts.parameters import Parameters
 from bench.errors import UserError
@@ -54,20 +54,15 @@ class InventoryRow(RunRow):
         return Fact("images", text, share=n / total if n < total else None)
 
 
-class RecordingRow(BaseModel):
+class RecordingRow(RunRow):
     """A run with recorded errors, on which strategies can be replayed."""
 
-    run_id: str
-    dataset: str
-    split: str
-    backbone: str
+    path: str  # folder of the run
     images: int  # number of images with recorded errors
-    images_asked: int  # number of images of the run
     prompts: int  # number of prompts; for a dataset of items, the largest number of texts
     draws: int
     first_order: bool  # whether first-order errors were also recorded
     bytes: int  # size of the recorded errors on disk
-    path: str
 
     @property
     def bytes_per_image(self) -> float:
@@ -81,20 +76,14 @@ def stored_recordings(folder: Path) -> list[RecordingRow]:
     for path in counted(paths, "Reading runs", len(paths), "runs"):
         with suppress(UserError):
             recording = open_recording(path)
-            manifest = recording.manifest
             files = [file for kind in ("errors", "first_order") for file in (path / kind).glob("*")]
-            row = RecordingRow(
-                run_id=manifest.run_id,
-                dataset=manifest.dataset.name,
-                split=manifest.dataset.split,
-                backbone=manifest.backbone.name,
+            row = RecordingRow.of(
+                read_view(path),
                 images=len(recording.records),
-                images_asked=manifest.total,
-                prompts=len(manifest.class_of_column),
+                prompts=len(recording.manifest.class_of_column),
                 draws=recording.n_draws,
                 first_order=recording.problem.can_linearise,
                 bytes=sum(file.stat().st_size for file in files),
-                path=str(path),
             )
             rows.append(row)
     return rows

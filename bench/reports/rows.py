@@ -10,6 +10,7 @@ from bench.discovery.loading import load_plugins
 from bench.reports.facts import Fact
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
+from bench.stats.agreement import Audit
 from bench.stats.metrics import INCOMPLETE
 from bench.store.fields import FullDocument, Interval, MetricFields, Share
 from bench.store.summary import Group
@@ -47,14 +48,10 @@ class RunRow(MetricFields, FullDocument):
     cost: float | None = None  # evaluation equivalents per image; 1 for a classifier
     flop_per_image: float | None = None  # floating-point operations, without encoders
     evaluations_per_image: float | None = None  # number of forward passes of the network
-    evaluation_equivalents_per_image: float | None = None  # evaluations plus the cost of gradients
     cost_timed: bool | None = None  # whether the cost of gradients was timed on one machine
     seconds: float | None = None  # scoring time
     replayed_from: str | None = None  # run whose errors were replayed; None: not a replay
-    audited: int | None = None  # number of images that were audited by a full sweep
-    audited_same: int | None = None  # number of these that the full sweep decides as the run does
-    agreement_ci95: tuple[float, float] | None = None
-    """95 % interval of the share of all decisions that agree with the full sweep."""
+    audit: Audit | None = None  # agreement with the full sweep; None if no image was audited
     private_data: bool = False  # whether others cannot get the data
     in_memory: str | None = None  # class of the object that scored, if it exists only in memory
     adapters: str | None = None  # LoRAs and their scales, such as `style × 0.5`
@@ -146,7 +143,7 @@ def _fields(run: RunView) -> dict[str, object]:
     }
     if summary is None:
         return fields
-    values, cost, stop, audit = summary.metrics, summary.cost, run.stop, run.audit
+    values, cost, stop = summary.metrics, summary.cost, run.stop
     fields |= {
         "status": summary.status,
         **values.summary_metrics(),
@@ -158,12 +155,9 @@ def _fields(run: RunView) -> dict[str, object]:
         "cost": cost.per_image(manifest.classifier),
         "flop_per_image": cost.flop_per_image or _declared_flop(run),
         "evaluations_per_image": cost.evaluations_per_image,
-        "evaluation_equivalents_per_image": cost.equivalents_per_image,
         "cost_timed": cost.timed,
         "seconds": cost.seconds,
-        "audited": audit and audit.images,
-        "audited_same": audit and audit.same,
-        "agreement_ci95": audit and audit.agreement_ci95,
+        "audit": run.audit,
     }
     return fields | ({run.measured.metric: run.measured.value} if run.measured else {})
 

@@ -14,7 +14,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs, non_default_params
-from bench.reports.facts import Column, Fact, metric_fact
+from bench.reports.facts import Column, Fact, metric_unit
 from bench.reports.formats import assignments, percent_text, points_text, template_text, value_text
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
@@ -93,7 +93,7 @@ class Board:
         if layout == "wide":
             own_first = sorted(self.lines, key=lambda line: line.row.kind == REPORTED)
             names = dict.fromkeys(n for line in own_first for n in line.settings)
-            columns += [_setting_column(setting) for setting in names]
+            columns += map(_setting_column, names)
         if not page:
             details = DETAILS if narrow else frozenset()
             if any(_marks(line, details) for line in self.lines):
@@ -136,8 +136,7 @@ def _strategy(line: BoardLine, all_settings: bool) -> str:
 
 
 def _metric_column(metric: MetricSpec) -> Column[BoardLine]:
-    unit = metric_fact(metric, None).unit
-    return Column(metric.words, lambda line: line.row.metric(metric.name), unit)
+    return Column(metric.words, lambda line: line.row.metric(metric.name), metric_unit(metric))
 
 
 def _setting_column(name: str) -> Column[BoardLine]:
@@ -240,10 +239,9 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
         labels["in-memory"] = f"{row.in_memory} in memory"
     if row.adapters:
         labels["LoRA"] = f"LoRA {row.adapters}"
-    if row.audited and row.agreement_ci95:
-        lower = floor(1000 * row.agreement_ci95[0]) / 10
-        same = f"{row.audited_same:,} of {row.audited:,} as the full sweep"
-        labels["audited"] = f"{same}, ≥ {lower:g} %"
+    if (audit := row.audit) is not None:
+        same = f"{audit.same:,} of {audit.images:,} as the full sweep"
+        labels["audited"] = f"{same}, ≥ {floor(1000 * audit.agreement_ci95[0]) / 10:g} %"
     if row.private_data:
         labels["private"] = "private data"
     if row.failed_samples:

@@ -94,7 +94,11 @@ def study_report(
         between_methods.append(
             BoardDifferences(board=board, metric=metric, differences=differences)
         )
-    between_methods = _correct_p_values(between_methods)
+    flat = iter(corrected([pair for board in between_methods for pair in board.differences]))
+    between_methods = [
+        board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
+        for board in between_methods
+    ]
     corrupted = read_corrupted(runs, study, over, spec, metric_instance)
     changes: list[Change] = []
     if study.stop is None:
@@ -180,14 +184,6 @@ def _estimates(
             change = pair.difference
             boards[board.board][pair.b, pair.a] = Estimate(change.estimate, change.interval)
     return boards
-
-
-def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
-    flat = iter(corrected([pair for board in boards for pair in board.differences]))
-    return [
-        board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
-        for board in boards
-    ]
 
 
 def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, Rank | None]:
