@@ -18,7 +18,7 @@ from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make
+from bench.discovery.targets import make_from
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.machine.hub import push_folder
@@ -115,11 +115,7 @@ def export_run(
     run: RunView, spec: ExporterSpec, params: dict[str, str], folder: Path
 ) -> dict[str, Path]:
     """Write a run in a format to an empty folder, and return the files by their paths there."""
-    values = spec.resolve_parameters(params)
-    try:
-        exporter: Exporter = make(spec, passing=(ValueError,), **values)
-    except ValueError as error:
-        raise UserError(f"{spec.label}: {error}.") from None
+    exporter: Exporter = make_from(spec, spec.resolve_parameters(params))
     with guard(spec.label, "write()", (UserError, OSError)):
         exporter.write(run, folder)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())

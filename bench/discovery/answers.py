@@ -28,12 +28,7 @@ T = TypeVar("T")
 _asked: set[str] = set()  # modules that this process imported because an answer was missing
 
 
-def remember(
-    spec: Spec,
-    question: str,
-    ask: Callable[[], T],
-    shipped: Path | None = None,
-) -> T:
+def remember(spec: Spec, question: str, ask: Callable[[], T], shipped: Path | None = None) -> T:
     """Return the stored answer to a question about a spec's class, or else that of `ask`.
 
     An answer consists of JSON values; another one is not stored. Its warnings are issued again.

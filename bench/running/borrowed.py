@@ -11,7 +11,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import slugify
 from bench.inputs.estimand import Weighting
-from bench.inputs.fitting import DEFAULT_FIT_SPLIT, FitSplit, load_fit_split
+from bench.inputs.fitting import DEFAULT_FIT_SPLIT, load_fit_split
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.running.question import Resolved, Shortlist
@@ -195,7 +195,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
     return replace(resolved, trained_on=f"{dataset}/{config.fit_split or DEFAULT_FIT_SPLIT}")
 
 
-def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
+def find_fit_split(resolved: Resolved, scored: Split | None) -> Split | None:
     """Return the images, none of them `scored`, that the backbone is fitted on, if it learns."""
     if not resolved.backbone.learns:
         return None

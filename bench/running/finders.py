@@ -16,9 +16,8 @@ from bench.contracts.specs import (
 )
 from bench.contracts.strategy import Ints
 from bench.discovery.declared import load_spec
-from bench.discovery.guard import one_line
 from bench.discovery.loading import Registry, SpecT, load_plugins
-from bench.discovery.targets import load_target, make
+from bench.discovery.targets import load_target, make_from
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import AbsentError, PluginError, UserError
 from bench.inputs.data import DataSource, check_data_dir, find_path_reader, find_scheme, slugify
@@ -301,11 +300,7 @@ def resolve_views(text: str) -> ResolvedViews:
     if colon and first is None:
         raise UserError(f"--views {text}: the views {name!r} take no value.")
     parameters = spec.resolve_parameters({first: value} if colon and first else {})
-    try:
-        made = make(spec, passing=(ValueError,), **parameters)
-    except ValueError as error:
-        raise UserError(f"--views {text}: {one_line(error)}.") from None
-    return ResolvedViews(spec, parameters, CheckedViews(made, spec.label))
+    return ResolvedViews(spec, parameters, CheckedViews(make_from(spec, parameters), spec.label))
 
 
 def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:

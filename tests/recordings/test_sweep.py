@@ -15,6 +15,7 @@ from bench.errors import UserError
 from bench.recordings import sweep as sweeps
 
 
+@pytest.mark.long
 def test_sweep(recording: Path, tmp_path: Path) -> None:
     given = tmp_path / replay(recording, "uniform", {"samples": 3}, tmp_path)["run_id"]
     done = bench(
@@ -55,6 +56,7 @@ def test_sweep(recording: Path, tmp_path: Path) -> None:
     assert "race delta=0.05" in table.out and "halving" not in table.out
 
 
+@pytest.mark.long
 def test_the_cheapest_that_is_shown_to_agree_is_recommended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,10 +226,7 @@ class RunConfig(BaseModel):
         },
     )
     """A file with the noise of the draws, float32 (N, C, H, W), instead of --seed."""
-    noise_per: NoisePer = _of_errors(
-        default="run",
-        identity="resolved",
-    )
+    noise_per: NoisePer = _of_errors(default="run", identity="resolved")
     """Whether all images share the noise of a draw (run), or each has its own (image)."""
     plan: Annotated[DrawPlan, Parsed(parse_plan)] | None = _of_errors(identity="resolved")
     """How draws are paired: grid (unpaired), repeated or antithetic (default: the backbone's, or

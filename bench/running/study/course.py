@@ -24,13 +24,7 @@ from bench.running.risk_sweep import settled
 from bench.running.settings import SETTINGS, RunConfig, about, key_of
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
-from bench.running.study.rounds import (
-    Methods,
-    board_standing,
-    boards_of,
-    next_round,
-    still_open,
-)
+from bench.running.study.rounds import Methods, board_standing, boards_of, next_round, still_open
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
 from bench.store.fields import without_none
