@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from bench.cli import list as listings
 from bench.cli.command import command, end_with_json, flag, names_of, set_option
 from bench.cli.output import next_steps, results_argument, say
 from bench.contracts.exporters import Exporter
@@ -29,7 +28,7 @@ REPLAYED = "errors"  # format whose folder can be replayed
 
 
 @command(results=True, needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
-@click.argument("run", required=False)
+@click.argument("run")
 @click.option(
     "--format",
     "kind",
@@ -47,7 +46,7 @@ REPLAYED = "errors"  # format whose folder can be replayed
 @flag("--pull-request", "With --push: open a pull request instead of committing.")
 @flag("--create", "With --push: create the repository, private, if it is missing.")
 def export_command(
-    run: str | None,
+    run: str,
     kind: str,
     params: dict[str, str],
     out: str | None,
@@ -59,12 +58,9 @@ def export_command(
 ) -> None:
     """Write RUN in a format for other tools, or send it to the Hugging Face Hub.
 
-    Without RUN, the formats are listed. Nothing is sent without --push. Log in first with `hf auth
-    login`.
+    `bench list exporters` lists the formats. Nothing is sent without --push. Log in first with `hf
+    auth login`.
     """
-    if run is None:
-        click.get_current_context().invoke(listings.list_command.commands["exporters"], name=None)
-        return
     spec = load_plugins().exporters.get(kind)
     if push is not None and (push.count("/") != 1 or not all(push.split("/"))):
         raise UserError(f"--push {push}: expected the form owner/name.")
