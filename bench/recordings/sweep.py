@@ -87,11 +87,9 @@ def sweep(
     """Replay settings on a recorded run without storing anything; return one row per setting.
 
     A row for each run in `points`, made on the same images, follows. Without `settings`, the
-    default grid is replayed; `limit` chooses the same images as for a replay.
-
-    Raises:
-        UserError: the run cannot be replayed, a setting does not fit it, or a run in `points` has
-            other images or classes.
+    default grid is replayed; `limit` chooses the same images as for a replay. Raises UserError if
+    the run cannot be replayed, a setting does not fit it, or a run in `points` has other images or
+    classes.
     """
     recording = open_draws(path)
     if settings is None:
