@@ -17,6 +17,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +34,6 @@ from bench.engine.sanity import MAX_IMAGES, MIN_SCALED, ModelFit, check_fit
 from bench.engine.trees import rows
 from bench.inputs.corruptions import CORRUPTIONS
 from bench.inputs.pixels import decode
-from bench.running.command import stored_settings
 from bench.running.kinds.denoiser import encode_texts
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
@@ -45,6 +46,7 @@ MODELS = {"tiny-digits": "digits", "tiny-landuse": "ucmerced"}
 SEVERITIES, HALVES, LORAS = (1, 2, 3), ("bfloat16", "float16"), 12
 LORA_SCALES = (0.25, 0.5, 1.0)  # repeated over the LoRAs
 COPIES, LEAST_NOISE, MOST_NOISE = 20, 0.02, 0.2  # of a tensor's standard deviation
+QUESTION = ("split", "template", "prompts", "limit", "seed")  # settings of what is asked
 START, END = "<!-- silence -->", "<!-- /silence -->"
 HEAD = ("| model | tried | fits | warnings | highest W | lowest S |", "|---|---|--:|--:|--:|--:|")
 
@@ -63,26 +65,24 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="the page whose table is written anew")
     chosen = parser.parse_args()
     os.environ["BENCH_LOAD_PLUGINS"] = ""
-    lines = "\n".join(["", *HEAD, *table(list(cases(chosen.data))), ""])
-    print(lines)
+    lines: list[str] = []
+    for line in chain(HEAD, table(cases(chosen.data))):
+        print(line, flush=True)
+        lines.append(f"{line}\n")
     if chosen.write is not None:
         before, _, rest = chosen.write.read_text("utf-8").partition(START)
-        chosen.write.write_text(f"{before}{START}{lines}{END}{rest.partition(END)[2]}", "utf-8")
+        page = f"{before}{START}\n{''.join(lines)}{END}{rest.partition(END)[2]}"
+        chosen.write.write_text(page, "utf-8")
 
 
-def table(measured: list[Case]) -> list[str]:
-    """Return a row for each model and kind of case."""
-    kinds = dict.fromkeys((case.model, case.what) for case in measured)
-    lines = []
-    for model, what in kinds:
-        fits = [case.fit for case in measured if (case.model, case.what) == (model, what)]
+def table(measured: Iterator[Case]) -> Iterator[str]:
+    """Yield a row for each model and kind of case, which are in order."""
+    for (model, what), group in groupby(measured, key=itemgetter(0, 1)):
+        fits = [case.fit for case in group]
         guess = max(fit.guess for fit in fits)
         elsewhere = min(neighbours(fit) for fit in fits)
         warned = sum(fit.problem is not None for fit in fits)
-        lines.append(
-            f"| {model} | {what} | {len(fits)} | {warned} | {guess:.2f} | {elsewhere:.2f} |"
-        )
-    return lines
+        yield f"| {model} | {what} | {len(fits)} | {warned} | {guess:.2f} | {elsewhere:.2f} |"
 
 
 def neighbours(fit: ModelFit) -> float:
@@ -162,9 +162,9 @@ def published(model: str, settings: dict[str, Any], backbone: Any) -> Iterator[C
     for file in sorted((ROOT / "results" / "published").glob("*/manifest.json")):
         manifest = read_manifest(file.parent)
         if manifest.backbone.name == model:
-            own = {**stored_settings(manifest), **settings}
-            own["params"] = {}
-            yield from judged(model, "published runs", own, backbone)
+            stored = manifest.config.plain()
+            own = {name: stored[name] for name in QUESTION if stored.get(name) is not None}
+            yield from judged(model, "published runs", {**own, **settings}, backbone)
 
 
 if __name__ == "__main__":
