@@ -91,7 +91,7 @@ OTHER_WRITERS = {  # modules that write files, none of them in the folder of a r
     "bench/reports/page/page.py": "a page that the user names",
     "bench/running/shards.py": "the script of a job, in a folder of its own",
     "bench/running/study/course.py": "the folder of a study, which it locks",
-    "bench/testing/exporters.py": "nothing: it asks an exporter to write",
+    "bench/testing/runs.py": "nothing: it asks an exporter to write",
     "bench/store/cells.py": "the parts of errors and the table of draws, for `RunFolder`",
     "bench/store/journal.py": "lines, for `LockedFolder`",
     "bench/store/locking.py": "the files of a locked folder",

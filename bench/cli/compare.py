@@ -7,8 +7,6 @@ Group: Look at results, 4.
 Group: Look at results, 5.
 """
 
-from __future__ import annotations
-
 import shlex
 
 import click

@@ -3,8 +3,6 @@
 Group: Many runs, repeated and published, 4.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil
@@ -13,14 +11,13 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from bench.cli import list as listings
 from bench.cli.command import command, end_with_json, flag, names_of, set_option
 from bench.cli.output import next_steps, results_argument, say
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make
+from bench.discovery.targets import make_from
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.machine.hub import push_folder
@@ -31,7 +28,7 @@ REPLAYED = "errors"  # format whose folder can be replayed
 
 
 @command(results=True, needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
-@click.argument("run", required=False)
+@click.argument("run")
 @click.option(
     "--format",
     "kind",
@@ -49,7 +46,7 @@ REPLAYED = "errors"  # format whose folder can be replayed
 @flag("--pull-request", "With --push: open a pull request instead of committing.")
 @flag("--create", "With --push: create the repository, private, if it is missing.")
 def export_command(
-    run: str | None,
+    run: str,
     kind: str,
     params: dict[str, str],
     out: str | None,
@@ -61,12 +58,9 @@ def export_command(
 ) -> None:
     """Write RUN in a format for other tools, or send it to the Hugging Face Hub.
 
-    Without RUN, the formats are listed. Nothing is sent without --push. Log in first with `hf auth
-    login`.
+    `bench list exporters` lists the formats. Nothing is sent without --push. Log in first with `hf
+    auth login`.
     """
-    if run is None:
-        click.get_current_context().invoke(listings.list_command.commands["exporters"], name=None)
-        return
     spec = load_plugins().exporters.get(kind)
     if push is not None and (push.count("/") != 1 or not all(push.split("/"))):
         raise UserError(f"--push {push}: expected the form owner/name.")
@@ -113,11 +107,7 @@ def export_run(
     run: RunView, spec: ExporterSpec, params: dict[str, str], folder: Path
 ) -> dict[str, Path]:
     """Write a run in a format to an empty folder, and return the files by their paths there."""
-    values = spec.resolve_parameters(params)
-    try:
-        exporter: Exporter = make(spec, passing=(ValueError,), **values)
-    except ValueError as error:
-        raise UserError(f"{spec.label}: {error}.") from None
+    exporter: Exporter = make_from(spec, spec.resolve_parameters(params))
     with guard(spec.label, "write()", (UserError, OSError)):
         exporter.write(run, folder)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())

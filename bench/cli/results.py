@@ -3,8 +3,6 @@
 Group: Many runs, repeated and published, 3.
 """
 
-from __future__ import annotations
-
 import shlex
 from functools import partial
 from pathlib import Path

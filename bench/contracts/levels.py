@@ -128,9 +128,6 @@ class Levels:
         return {name: column for name, column in columns.items() if column is not None}
 
 
-ANSWERS = ("epsilon", "sample", "v_prediction", "flow")
-
-
 def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
     """Return the pair (p, q) of a prediction type, given alpha and sigma, float64 [T] each.
 
@@ -148,7 +145,7 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
         "flow": (-ones, ones),
     }
     if kind not in kinds:
-        raise ValueError(f"prediction type must be one of {', '.join(ANSWERS)}, got {kind!r}")
+        raise ValueError(f"prediction type must be one of {', '.join(kinds)}, got {kind!r}")
     return kinds[kind]
 
 

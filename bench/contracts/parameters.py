@@ -1,7 +1,5 @@
 """Base class of all plugin registrations (specs), and their parameters."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields

@@ -6,8 +6,6 @@ help texts from the docstring. Modules are parsed but not imported, so that `ben
 listings do not import numpy.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Callable, Mapping

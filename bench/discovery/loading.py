@@ -3,8 +3,6 @@
 With `BENCH_STRICT_PLUGINS=1`, the command fails if a plugin does.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -134,14 +132,12 @@ class Plugins:
         self.backbones = Registry(BackboneSpec, "backbones")
         self.strategies = Registry(StrategySpec, "strategies")
         self.views = Registry(ViewsSpec, "views")
+        self.metrics = Registry(MetricSpec, "metrics")
         self.exporters = Registry(ExporterSpec, "exporters")
+        self.executors = Registry(ExecutorSpec, "executors")
         self.collections = Registry(CollectionSpec, "collections")
         self.studies = Registry(StudySpec, "studies")
-        self.metrics = Registry(MetricSpec, "metrics")
-        self.executors = Registry(ExecutorSpec, "executors")
-        own = (self.datasets, self.backbones, self.strategies, self.views, self.metrics)
-        others = (self.exporters, self.executors, self.collections, self.studies)
-        self._registries: list[Registry[Any]] = [*own, *others]
+        self._registries = [part for part in vars(self).values() if isinstance(part, Registry)]
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}
         self.loaded: list[Plugin] = []

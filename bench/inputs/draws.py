@@ -1,7 +1,5 @@
 """Draws: fixed pairs (noise level, noise), shared by all prompts of an image."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

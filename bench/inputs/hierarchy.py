@@ -1,7 +1,5 @@
 """A tree of classes from a file: words for its inner nodes, and the parent of every node."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

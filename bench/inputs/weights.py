@@ -6,8 +6,6 @@ because `os.walk` skips their files and the fingerprint would not cover them. Lo
 the tensors of a single file may replace theirs, and a Python caller may pass an object instead.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The stages of long work: what is under way, how much of it is done, and since when."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

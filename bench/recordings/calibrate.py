@@ -1,7 +1,5 @@
 """Calibrate on a run: how often decisions of the same kind are right, or match the full sweep."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 A strategy declares in its spec which parameters are `learned`, and `Strategy.learn` learns them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal

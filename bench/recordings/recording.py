@@ -1,7 +1,5 @@
 """Recordings: runs that stored the error of every cell, so that strategies can be replayed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """The comparison of two stored runs, and its facts and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Format shares, parameters and durations as text."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """List stored runs, complete or not, and recordings, for `bench list`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The row of a run, which the tables of the leaderboard, of runs and of studies have in common."""
 
-from __future__ import annotations
-
 from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr

@@ -5,8 +5,6 @@ a second call and for the images in another order. Of influence values only the 
 their mean are used, if the standard error that follows from them is that of a bootstrap.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace

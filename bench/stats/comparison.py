@@ -1,7 +1,5 @@
 """Comparison of two stored runs: their difference, its test, warnings, and settings that differ."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

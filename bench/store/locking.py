@@ -4,8 +4,6 @@ The short one is held while a small file beside the records is read, changed and
 another one, so that labelling, asking and calibrating need not wait for a run that is being scored.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress

@@ -1,7 +1,5 @@
 """Merging the shards of a run: finding the line of each image, and what is still missing."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """The pages of `bench view`: map a path and a query to HTML or a picture."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Queries of addresses: filter, sort and paginate runs and images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -3,8 +3,6 @@
 Requests from other sites are rejected by their Host and Sec-Fetch-Site headers.
 """
 
-from __future__ import annotations
-
 import socket
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Cached access to the results folder: a run is read again only if its files changed."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Mapping

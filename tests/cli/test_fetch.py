@@ -17,6 +17,7 @@ from helpers.encoders import save_clip
 from helpers.families import save
 from helpers.given import picture, write_parquet
 from helpers.hub import Hub, a_hub, point_datasets
+from helpers.matrix import matrix
 from helpers.pipelines import save_pipeline
 from huggingface_hub import constants
 
@@ -119,7 +120,7 @@ def asked(hub: Hub) -> set[str]:
     return {unquote(path).split("/resolve/")[1].partition("/")[2] for path in paths}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", matrix(MODELS, ["clip-b32", "dit-256"]))
 def test_only_what_is_needed_is_asked_for(
     name: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +176,9 @@ def serve_data(hub: Hub, folder: Path) -> None:
     hub.add("datasets/blanchon/UC_Merced", folder / "land")
 
 
-@pytest.mark.parametrize(("name", "images"), [("hf:owner/pets", 2), ("ucmerced", 21)])
+@pytest.mark.parametrize(
+    ("name", "images"), matrix([("hf:owner/pets", 2), ("ucmerced", 21)], [("hf:owner/pets", 2)])
+)
 def test_a_dataset(
     name: str, images: int, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +193,7 @@ def test_a_dataset(
     assert hub.log == []
 
 
+@pytest.mark.long
 def test_a_study_fetches_all_that_it_needs(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def test_help_of_every_command_imports_nothing_heavy() -> None:
     assert not imported_by(HELP_OF_ALL) & HEAVY
 
 
+@pytest.mark.long
 def test_what_scores_nothing_loads_no_model_and_no_data(
     tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,10 +190,17 @@ def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     assert "Left out" in shown.err and "keeps the decisions in samples.jsonl" in shown.err
 
 
+def in_every_format(results: Path) -> dict[str, Any]:
+    options = {f: ("--format", f) for f in ("table", "markdown", "csv", "html")} | {
+        "json": ("--json",)
+    }
+    return {f: bench("leaderboard", "--results", results, *o) for f, o in options.items()}
+
+
 def test_formats(tmp_path: Path) -> None:
     put(tmp_path, 0.9, backbone="a<b>|c")
     put(tmp_path, 0.5, seed=1)
-    shown = {f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS}
+    shown = in_every_format(tmp_path)
     assert all(done.code == 0 for done in shown.values())
     assert json.loads(shown["json"].out)[0]["accuracy"] == 0.9
     lines = list(csv.DictReader(io.StringIO(shown["csv"].out)))
@@ -213,7 +220,7 @@ def test_rows_that_differ_look_different(tmp_path: Path) -> None:
     shown = {
         "table": bench("leaderboard", "--results", tmp_path),
         "wide": bench("leaderboard", "--results", tmp_path, "--wide"),
-        **{f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS},
+        **in_every_format(tmp_path),
     }
     for name in ("table", "wide", "markdown", "html"):
         assert shown[name].out.count("space=prediction") == 1, name
@@ -226,9 +233,6 @@ def test_rows_that_differ_look_different(tmp_path: Path) -> None:
     wanted = {"template", "prompt", "space", "draw_plan", "dtype", "parameters"}
     columns = shown["csv"].out.splitlines()[0].split(",")
     assert wanted <= rows[0].keys() <= {*columns, "accuracy_ci95"}
-
-
-FORMATS = ("table", "markdown", "csv", "json", "html")
 
 
 def test_damaged_reported_results_are_named(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Write the published leaderboard into a page, with its picture."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

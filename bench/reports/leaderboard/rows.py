@@ -1,7 +1,5 @@
 """Leaderboard rows, made from stored runs or from results that others reported, and as CSV."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The boards of a page: the answer that each gives, and comparisons of its runs in pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

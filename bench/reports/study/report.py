@@ -1,7 +1,5 @@
 """Make the report of a study: its methods on each dataset, their spread and their differences."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

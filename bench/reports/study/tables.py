@@ -1,7 +1,5 @@
 """Tables of a study: its methods and their differences, or one axis against another."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev

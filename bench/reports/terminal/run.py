@@ -1,7 +1,5 @@
 """Print one run: its description, metrics, cost and statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import astuple
 

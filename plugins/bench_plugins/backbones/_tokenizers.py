@@ -3,8 +3,6 @@
 Files that are incomplete, contradict each other or do not fit the text encoder are rejected.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache

@@ -6,8 +6,6 @@ log-likelihood in nats, −Σ log p(token | earlier tokens, prompt), found by on
 order of the tokens are those with which the model's own code generates images. Nothing is random.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Backbone families: pipelines in folders, with parameters and checks of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path

@@ -5,8 +5,6 @@ the pipeline's own code. A call is stopped when it reaches the scheduler (see `_
 prediction is exactly what the scheduler would get during sampling.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +12,7 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Self
 
 import torch
 from PIL import Image
@@ -129,7 +127,7 @@ class PipelineDenoiser(Denoiser):
                     check_assumptions(self, self.runner, self.normalize)
         store_facts(self.facts_path, self.learned)
 
-    def _small(self) -> PipelineDenoiser:
+    def _small(self) -> Self:
         """Return the denoiser of images below twice `TRIAL_SIDE`, which cost less to try.
 
         Elements of its predictions are in the order in which the network returns them.

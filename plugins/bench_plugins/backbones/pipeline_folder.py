@@ -6,8 +6,6 @@ operations and memory. Then each component is loaded when it is first needed. Te
 loaded only if a prompt's embedding is not cached, and freed before the network is loaded.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace

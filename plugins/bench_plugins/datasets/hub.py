@@ -1,7 +1,5 @@
 """Load datasets from the Hugging Face Hub: `hf:owner/name@revision:config/split`."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import json

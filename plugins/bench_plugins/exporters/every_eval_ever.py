@@ -4,8 +4,6 @@ Two files are written, at their paths in the database's repository: a document w
 metric, and JSON Lines with one line per image. They follow its schemas of version 0.3.0.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """A run on the Hugging Face Hub: as a model card, or as an entry of `.eval_results/`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, ClassVar
 

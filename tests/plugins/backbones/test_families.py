@@ -227,6 +227,7 @@ def name_of_network(made: Any) -> str:
     return "unet" if hasattr(made.pipe, "unet") else "transformer"
 
 
+@pytest.mark.long
 def test_no_text_encoder_is_read_where_the_embeddings_are_kept(
     saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

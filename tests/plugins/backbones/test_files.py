@@ -47,6 +47,7 @@ def loras(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return first, save_lora(pipe, root / "two", seed=1).rename(root / "style.safetensors")
 
 
+@pytest.mark.long
 def test_loras_are_added_at_their_scales(
     folder: Path, loras: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def errors_of(folder: Path) -> Any:
     return np.stack([read_cells(folder / "errors", sample, (10, 2)) for sample in samples])
 
 
+@pytest.mark.long
 def test_loras_that_do_not_fit(folder: Path, loras: tuple[Path, Path], tmp_path: Path) -> None:
     options = (*RUN, "--backbone", folder, "--results", tmp_path)
     (tmp_path / "x.safetensors").write_bytes(b"no header")
@@ -119,6 +121,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "whole", save_single_file(pipe, root / "my-model.safetensors")
 
 
+@pytest.mark.long
 def test_a_single_file_with_the_configs_of_a_folder(
     single: tuple[Path, Path], tmp_path: Path
 ) -> None:

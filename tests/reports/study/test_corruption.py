@@ -38,6 +38,7 @@ def shown(folder: Path, *options: object) -> str:
     return bench("study", file, "--show", "--results", folder / "r", *options).out
 
 
+@pytest.mark.long
 def test_errors_are_those_of_the_records(folder: Path) -> None:
     report = json.loads(shown(folder, "--json"))
     wrong = {}
