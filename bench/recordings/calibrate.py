@@ -19,6 +19,7 @@ from bench.store.decisions import Decisions, as_decisions
 from bench.store.fields import without_none
 from bench.store.folder import requested_records
 from bench.store.identity import StrategyIdentity, digest
+from bench.store.locking import refuse_shipped
 from bench.store.records import Record
 from bench.store.runs import StoredRun, read_run
 
@@ -48,6 +49,7 @@ def calibrate(
         UserError: no image is decided, the run is not finished, the strategy does not fit the
             recording, or `params` sets a parameter that `settings` choose.
     """
+    refuse_shipped(path)  # before the work, whose result it could not keep
     run = read_run(path)
     manifest = run.manifest
     candidates = _summary_records(run) if samples is None else requested_records(path, manifest)

@@ -17,6 +17,7 @@ from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
+from bench.machine.stages import counted
 from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import check_replayed, decider_for, replay_settings
@@ -153,7 +154,8 @@ def learn_settings(
     check_replayed(make_decider(spec, params), read_manifest(path))
     recording = open_draws(path, spec.recorder or None)
     samples, strategy = recording.samples(), decider_for(recording, spec.name, params).strategy
-    statistics = [_sample_statistics(recording, sample, strategy) for sample in samples]
+    read = counted(samples, "Learning", len(samples))
+    statistics = [_sample_statistics(recording, sample, strategy) for sample in read]
 
     def learn(rows: Ints) -> dict[str, Parameters]:
         settings = strategy.learn([image for row in rows for image in statistics[row]])
