@@ -124,6 +124,23 @@ def test_the_folder_of_a_run_is_written_by_the_holder_of_its_lock() -> None:
     assert of_parts <= {"bench/store/writing.py", "bench/store/merging.py", "bench/store/cells.py"}
 
 
+# How a library reads weights → the functions that ask it to. They check what was read.
+LOADERS = {
+    "from_pretrained": ["from_library"],
+    "from_single_file": ["_from_file"],
+    "load_lora_weights": ["add_loras"],
+}
+
+
+def test_a_library_reads_weights_in_one_place() -> None:
+    places: dict[str, list[str]] = {name: [] for name in LOADERS}
+    for nodes in modules().values():
+        for function in (node for node in nodes if isinstance(node, ast.FunctionDef)):
+            for name in LOADERS.keys() & {*calls(Nodes(ast.walk(function)))}:
+                places[name].append(function.name)
+    assert places == LOADERS
+
+
 def test_the_first_line_of_each_test_file_says_what_it_proves() -> None:
     first = {file: file.read_text("utf-8").partition("\n")[0] for file in TEST_FILES}
     short = [file.name for file, line in first.items() if not re.match(r'"""[\w`].{29,}', line)]

@@ -43,11 +43,9 @@ def calibrate(
     By default the strategy is the backbone's, `settings` are those of the strategy's spec, and
     `samples` are the ids in the run's summary. `params` override the backbone's. `settings` must be
     sorted, safest first, in an order that does not depend on the images. `of` is the size of the
-    population that the images were drawn from, for a risk on the rest of it.
-
-    Raises:
-        UserError: no image is decided, the run is not finished, the strategy does not fit the
-            recording, or `params` sets a parameter that `settings` choose.
+    population that the images were drawn from, for a risk on the rest of it. Raises UserError if no
+    image is decided, the run is not finished, the strategy does not fit the recording, or `params`
+    sets a parameter that `settings` choose.
     """
     refuse_shipped(path)  # before the work, whose result it could not keep
     run = read_run(path)

@@ -44,11 +44,9 @@ def compare_decided(
 ) -> Comparison:
     """Compare the accuracies of A, the baseline, and B on the samples that both decided.
 
-    Both arguments are (A, B). Other differences than these give a warning in the result.
-
-    Raises:
-        UserError: the dataset, its version, the split, the classes or the label of a sample differ,
-            or the runs share no decided sample.
+    Both arguments are (A, B). Other differences than these give a warning in the result. Raises
+    UserError if the dataset, its version, the split, the classes or the label of a sample differ,
+    or the runs share no decided sample.
     """
     check_comparable(*manifests)
     a, b = decided

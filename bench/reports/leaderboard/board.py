@@ -1,14 +1,12 @@
 """Boards: rows that are ranked together, above them what all share, and the columns of tables."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import floor
 from string import ascii_uppercase
-from typing import Literal
+from typing import Literal, Self
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
@@ -113,7 +111,7 @@ class Board:
         return [f"{n:,} images" for n in counts if n and len(counts) == 1]
 
     @property
-    def in_comparable_cost(self) -> Board:
+    def in_comparable_cost(self) -> Self:
         """The board with costs in operations, if those of several networks are all known."""
         rows = [line.row for line in self.lines]
         several = len({row.backbone for row in rows}) > 1
