@@ -81,7 +81,11 @@ def export_command(
         folder.mkdir()
         files = export_run(view, spec, params, folder)
         if push is not None:
-            _push(folder, files, spec, push, dry_run, pull_request, create, view)
+            what, address = f"Add {kind} of {view.manifest.run_id}", None
+            if not dry_run:
+                place = push, str(spec.repository)
+                address = push_folder(folder, *place, what, pull_request, create)
+            _print_pushed(files, spec, push, address)
         elif target is None:
             click.echo(next(iter(files.values())).read_text("utf-8").rstrip("\n"))
         elif spec.several:
@@ -122,28 +126,18 @@ def _check_folder(folder: Path, spec: ExporterSpec) -> None:
         )
 
 
-def _push(
-    folder: Path,
-    files: dict[str, Path],
-    spec: ExporterSpec,
-    repository: str,
-    dry_run: bool,
-    pull_request: bool,
-    create: bool,
-    run: RunView,
+def _print_pushed(
+    files: dict[str, Path], spec: ExporterSpec, repository: str, address: str | None
 ) -> None:
+    """State which files were sent to an address; None: which would be."""
     sizes, kind = {name: file.stat().st_size for name, file in files.items()}, str(spec.repository)
-    address = None
-    if not dry_run:
-        message = f"Add {spec.name} of {run.manifest.run_id}"
-        address = push_folder(folder, repository, kind, message, pull_request, create)
     end_with_json({"repository": repository, "kind": kind, "files": sizes, "address": address})
     for name, size in sizes.items():
         say(f"{kind} {repository}: {name} ({_format_size(size)})")
-        if dry_run and not spec.several:
+        if address is None and not spec.several:
             say(files[name].read_text("utf-8").rstrip("\n"))
     say("Nothing was sent." if address is None else f"Sent: {address}")
-    if dry_run:
+    if address is None:
         next_steps(("send it", "the same command without --dry-run"))
 
 

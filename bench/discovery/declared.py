@@ -42,11 +42,8 @@ _TYPES = {
 def register_modules(register: Callable[..., None], package: str) -> None:
     """Register every class with a literal `spec` in a package, usually `__name__`.
 
-    The first paragraph of a class's docstring is its summary.
-
-    Raises:
-        ValueError: if a spec has no name, or is not a literal; if a parameter has no type or no
-            default.
+    The first paragraph of a class's docstring is its summary. Raises ValueError if a spec has no
+    name, or is not a literal; if a parameter has no type or no default.
     """
     for file in sorted(files(package).iterdir(), key=lambda file: file.name):
         source = file.read_text("utf-8") if file.name.endswith(".py") else ""

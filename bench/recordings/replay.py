@@ -177,12 +177,10 @@ def prepare_replay(
     """Prepare to replay a recorded run with another strategy; `execute` stores it as a new run.
 
     Parameters not in `params` keep their defaults; `draws` is the recorded number. The new run is
-    stored in the folder `results`, and `fresh` starts it over. `limit` is the size of a
-    stratified and reproducible subset. `weighting` and `risk` are as in `bench run`; the risk
-    chooses the other parameters by a calibration in `results`.
-
-    Raises:
-        UserError: no errors were stored, the strategy does not fit, or no parameters keep the risk.
+    stored in the folder `results`, and `fresh` starts it over. `limit` is the size of a stratified
+    and reproducible subset. `weighting` and `risk` are as in `bench run`; the risk chooses the
+    other parameters by a calibration in `results`. Raises UserError if no errors were stored, the
+    strategy does not fit, or no parameters keep the risk.
     """
     started = time.perf_counter()
     recording = open_recording(path)
@@ -213,9 +211,8 @@ def prepare_replay(
 def _reweight(recording: Recording, text: str) -> Recording:
     """Return the recording with the weighting `text`, in the form of `--weighting`.
 
-    Raises:
-        UserError: the weighting is invalid or learned, does not fit loss and space, or the run did
-            not record the levels of its errors.
+    Raises UserError if the weighting is invalid or learned, does not fit loss and space, or the run
+    did not record the levels of its errors.
     """
     try:
         weighting = parse_weighting(text)

@@ -16,8 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from typing_extensions import override
 
 from bench.errors import UserError
-from bench.view.pages import Pages, Response
-from bench.view.queries import ODD_BYTES
+from bench.view.pages import ODD_BYTES, Pages, Response
 
 ADDRESS = "127.0.0.1"
 PORT, TRIES = 8421, 20  # default: the first free port from here on
@@ -73,11 +72,9 @@ class Server(ThreadingHTTPServer):
         """Answer a connection; if there are too many, close the one that was idle longest."""
         with self._changes:
             self._waiting[request] = None
-            silent = (
-                next(iter(self._waiting)) if len(self._waiting) > self._max_connections else None
-            )
-            if silent is not None:
-                del self._waiting[silent]
+            silent = None
+            if len(self._waiting) > self._max_connections:
+                silent, _ = self._waiting.popitem(last=False)
         if silent is not None:
             with suppress(OSError):  # it was closed meanwhile
                 silent.shutdown(socket.SHUT_RDWR)

@@ -229,10 +229,11 @@ def test_rows_that_differ_look_different(tmp_path: Path) -> None:
     assert "seed=7" in shown["table"].out and "loss=l1" in shown["table"].out
     assert re.search(r"\| seed \| loss \|", shown["markdown"].out)
     rows = json.loads(shown["json"].out)
-    assert {(row["seed"], row["loss"]) for row in rows} == {(0, "l2"), (7, "l2"), (0, "l1")}
-    wanted = {"template", "prompt", "space", "draw_plan", "dtype", "parameters"}
+    settings = [row["settings"] for row in rows]
+    assert {(made["seed"], made["loss"]) for made in settings} == {(0, "l2"), (7, "l2"), (0, "l1")}
+    assert {"prompt", "space", "plan", "dtype"} <= settings[0].keys()
     columns = shown["csv"].out.splitlines()[0].split(",")
-    assert wanted <= rows[0].keys() <= {*columns, "accuracy_ci95"}
+    assert "settings" in rows[0] and rows[0].keys() <= {*columns, "accuracy_ci95"}
 
 
 def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
@@ -274,10 +275,11 @@ def test_runs_that_differ_in_one_setting_look_different(
     file = {"dataset": "d", "weighting": "mine.csv", "template": ["a {class}", "the {class}"]}
     path = store(tmp_path, LABELS, right(0.9), scoring={**usual, **changed}, config=file)
     [(name, value)] = changed.items()
-    said = "mine.csv" if str(value).startswith("sha256") else str(value)
+    said = {"weighting": "mine.csv (aaaaaaaa)", "noise": "per image"}.get(name, str(value))
+    said = str(value) if value == "exp:-7" else said
     plain, other = sorted(leaderboard(tmp_path), key=lambda row: row.accuracy)
-    assert name not in plain.parameters and str(other.parameters[name]) == said
-    assert other.template == "a {class} · the {class}"
+    assert name not in plain.settings and str(other.settings[name]) == said
+    assert other.settings["template"] == "a {class} · the {class}"
     for command in (("leaderboard", tmp_path), ("show", path)):
         assert f"{name}={said}" in bench(*command).out.replace("\n", " "), command
 
@@ -333,7 +335,9 @@ def test_a_reported_row_keeps_a_setting_that_differs_or_that_it_alone_has(tmp_pa
     put(tmp_path, 0.8, backbone="b")
     (tmp_path / "reported.json").write_text(json.dumps({**REPORTED, "source": "a paper, table 1"}))
     board = [
-        row.model_copy(update={"seed": 7, "loss": "l1"}) if row.kind == "reported" else row
+        row.model_copy(update={"settings": {"seed": 7, "loss": "l1"}})
+        if row.kind == "reported"
+        else row
         for row in leaderboard(tmp_path)
     ]
     [made] = make_boards(board)
