@@ -108,9 +108,8 @@ def select_runs(lines: Sequence[InventoryRow], query: Query) -> list[InventoryRo
 
 
 def _searchable_text(line: InventoryRow) -> str:
-    row = line
-    facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy, row.labels)
-    return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
+    facts = (line.run_id, line.dataset, line.split, line.backbone, line.strategy, line.labels)
+    return " ".join(filter(None, (*facts, assignments(line.differs)))).lower()
 
 
 def select_samples(
