@@ -106,9 +106,9 @@ def select_runs(lines: Sequence[InventoryRow], query: Query) -> list[InventoryRo
     return [*sorted(valued, key=value, reverse=down), *others]
 
 
-def _searchable_text(line: InventoryRow) -> str:
-    facts = (line.run_id, line.dataset, line.split, line.backbone, line.strategy, line.labels)
-    return " ".join(filter(None, (*facts, assignments(line.differs)))).lower()
+def _searchable_text(row: InventoryRow) -> str:
+    facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy, row.labels)
+    return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 
 
 def select_samples(
@@ -236,7 +236,6 @@ class Pages:
             Column("started", lambda row: age(row, now)),
             Column("against", lambda row: self._against(row, query)),
         ]
-
         return make_table("Runs", columns, rows)
 
     def _run_fact(self, row: InventoryRow) -> Fact:
@@ -336,9 +335,8 @@ class Pages:
         image = self.stored.images.of(manifest, [name]).get(name)
         if image is None or image.kind is None:
             raise UserError(f"{name!r} is not in the data, or cannot be decoded.")
-        return Response(
-            image.content, image.kind, headers={"Cache-Control": "private, max-age=600"}
-        )
+        kept = {"Cache-Control": "private, max-age=600"}
+        return Response(image.content, image.kind, headers=kept)
 
     def _live(self, name: str, query: Query, **values: Any) -> Response:
         """Return a page, or only the part of it that keeps itself up to date (`live=1`)."""
