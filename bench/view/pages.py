@@ -23,11 +23,10 @@ from bench.reports.facts import Column, Fact
 from bench.reports.figures.gallery import Picture, make_pictures
 from bench.reports.formats import assignments
 from bench.reports.html import environment, read_template
-from bench.reports.inventory import InventoryRow
+from bench.reports.inventory import InventoryRow, age
 from bench.reports.page.page import make_section
 from bench.reports.rows import accuracy_fact
 from bench.reports.run_view import RunView
-from bench.reports.terminal.leaderboard import age
 from bench.reports.text import Table, make_table
 from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
