@@ -59,7 +59,7 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
     The settings that distinguish a run from others of the same dataset, backbone and strategy are
     shown below its id.
     """
-    from bench.reports.inventory import stored_runs
+    from bench.reports.inventory import print_runs, stored_runs
 
     rows = [
         row
@@ -67,8 +67,6 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
         if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
     ]
     end_with_json([row.plain() for row in rows])
-    from bench.reports.terminal.leaderboard import print_runs
-
     if rows:
         print_runs(rows, wide)
         newest = max(rows, key=lambda row: row.created or "")
@@ -88,13 +86,13 @@ def recordings(results: str) -> None:
     from bench.reports.inventory import stored_recordings
 
     rows = stored_recordings(Path(results))
-    end_with_json([row.model_dump() | {"bytes_per_image": row.bytes_per_image} for row in rows])
+    end_with_json([row.plain() | {"bytes_per_image": row.bytes_per_image} for row in rows])
     from bench.reports.terminal.tables import print_rows
 
     lines = [
         [
             run_name(Path(row.path), results),
-            f"{row.images:,} of {row.images_asked:,}",
+            f"{row.images:,} of {row.n_asked:,}",
             row.prompts,
             row.draws,
             f"{row.bytes / 1e6:.1f} MB",

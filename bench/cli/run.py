@@ -97,10 +97,9 @@ def run_command(
     if lists:
         from bench.cli.study import run_grid
 
-        modes = {"--slurm": shards is not None, "--warm-up": only_warm_up}
-        for mode, is_set in {**modes, "--sweep-only": only_sweep}.items():
-            if is_set:
-                raise UserError(f"{mode} {ONE_RUN}")
+        alone = {"--slurm": shards, "--warm-up": only_warm_up, "--sweep-only": only_sweep}
+        if mode := next((mode for mode, value in alone.items() if value not in (None, False)), ""):
+            raise UserError(f"{mode} {ONE_RUN}")
         run_grid(declare_grid(settings, lists), dry_run)
         return
     config = make_config(settings)

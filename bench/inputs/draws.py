@@ -31,8 +31,7 @@ class DrawPlan:
 
     `grid`: every draw has a level of its own, N equal strata. `repeated`: two draws per level, on a
     grid of N / 2. `antithetic`: as `repeated`, but the second draw has the negated noise of the
-    first (Hammersley & Morton, 1956).
-    """
+    first (Hammersley & Morton, 1956)."""
     first: int = 0
     end: int | None = None
     level_list: tuple[int, ...] | None = None  # level indices instead of a range, ascending
@@ -70,9 +69,7 @@ class DrawPlan:
         pairs = timestep_grid((n_draws + 1) // 2, len(available))
         return available[np.repeat(pairs, 2)[:n_draws]]
 
-    def make_noise(
-        self, seed: int, n_draws: int, shape: tuple[int, ...], sample_id: str | None = None
-    ) -> NDArray[np.float32]:
+    def make_noise(self, seed: int, n_draws: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the noise of all draws, float32 [N, *shape] (UserError over `MAX_NOISE_BYTES`)."""
         size = 4 * n_draws * math.prod(shape)
         if size > MAX_NOISE_BYTES:
@@ -83,7 +80,7 @@ class DrawPlan:
             )
         bank = np.empty((n_draws, *shape), np.float32)
         for draw in range(n_draws):
-            bank[draw] = self.make_draw_noise(seed, draw, shape, sample_id)
+            bank[draw] = self.make_draw_noise(seed, draw, shape)
         return bank
 
     def make_draw_noise(

@@ -23,8 +23,7 @@ class Hierarchy:
     words: tuple[str, ...]  # [J], words of each inner node, for the templates
     parents: tuple[int, ...]
     """Parent of each class and of each inner node, [C + J]; inner nodes are numbered from C, and -1
-    means no parent.
-    """
+    means no parent."""
 
 
 def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:

@@ -21,6 +21,7 @@ from bench.errors import UserError
 from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, write_cached
 from bench.machine.files import read_text, regular_file
 from bench.machine.hub import Commit, absent, find_commit
+from bench.machine.stages import counted
 
 HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
 CHAT_TEMPLATE = "chat_template.jinja"  # of a model that is the whole folder; hashed too
@@ -60,8 +61,8 @@ def hash_folder(folder: Path, left_out: Collection[str] = ()) -> str:
     Tensors in the subfolders `left_out` are not part of it. Raises UserError if there are no such
     files, too many files, or one cannot be read.
     """
-    lines = []
-    for path in sorted(_iterate_files(folder)):
+    lines, paths = [], sorted(_iterate_files(folder))
+    for path in counted(paths, f"Hashing {folder.name}", len(paths), "files"):
         name = path.relative_to(folder)
         if name.parts[0] in left_out and name.suffix == SINGLE_FILE:
             continue
@@ -293,7 +294,17 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     """Find weights and their fingerprint (UserError; AbsentError if the Hub does not answer)."""
     location = locate(weights)
     if not Path(location).is_absolute():
-        commit = _find_commit(location, revision)
+        try:
+            commit = find_commit(location, revision)
+        except Exception as error:  # the Hub's client raises many kinds
+            raise absent(
+                f"The weights {location!r}{f' at {revision}' if revision else ''} are",
+                error,
+                location,
+                "model",
+                "Fetch them where there is a network, with `bench fetch` or into a folder for"
+                f" --weights FOLDER:\n  hf download {location} --local-dir FOLDER",
+            ) from error
         fingerprint = f"{location}@{commit.commit}"
         return Weights(location, commit.commit, fingerprint, listing=commit.files)
     if not Path(location).is_dir():
@@ -301,21 +312,6 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
         other = advise_format([Path(location)])
         raise UserError(f"The weights folder {location} {problem}{f': {other}' if other else ''}.")
     return Weights(location, None, hash_folder(Path(location)))
-
-
-def _find_commit(repository: str, revision: str | None) -> Commit:
-    try:
-        return find_commit(repository, revision)
-    except Exception as error:  # the Hub's client raises many kinds
-        raise absent(
-            f"The weights {repository!r}{f' at {revision}' if revision else ''} are",
-            error,
-            repository,
-            "model",
-            "Fetch them where there is a network, with `bench fetch` or into a folder for"
-            " --weights FOLDER:\n"
-            f"  hf download {repository} --local-dir FOLDER",
-        ) from error
 
 
 @dataclass(frozen=True)

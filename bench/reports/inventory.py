@@ -1,17 +1,23 @@
-"""List stored runs, complete or not, and recordings, for `bench list`."""
+"""List stored runs, complete or not, and recordings; print the runs on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from bench.contracts.parameters import Parameters
 from bench.errors import UserError
+from bench.machine.stages import counted
 from bench.recordings.recording import open_recording
-from bench.reports.facts import Fact
-from bench.reports.rows import RunRow
+from bench.reports.facts import Column, Fact
+from bench.reports.formats import assignments
+from bench.reports.rows import RunRow, accuracy_fact
 from bench.reports.run_view import read_view
+from bench.reports.terminal.tables import console, print_table
+from bench.reports.text import make_table
 from bench.stats.comparison import differing, run_settings
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import list_runs
@@ -53,20 +59,15 @@ class InventoryRow(RunRow):
         return Fact("images", text, share=n / total if n < total else None)
 
 
-class RecordingRow(BaseModel):
+class RecordingRow(RunRow):
     """A run with recorded errors, on which strategies can be replayed."""
 
-    run_id: str
-    dataset: str
-    split: str
-    backbone: str
+    path: str  # folder of the run
     images: int  # number of images with recorded errors
-    images_asked: int  # number of images of the run
     prompts: int  # number of prompts; for a dataset of items, the largest number of texts
     draws: int
     first_order: bool  # whether first-order errors were also recorded
     bytes: int  # size of the recorded errors on disk
-    path: str
 
     @property
     def bytes_per_image(self) -> float:
@@ -76,24 +77,18 @@ class RecordingRow(BaseModel):
 
 def stored_recordings(folder: Path) -> list[RecordingRow]:
     """Return the recordings at any depth below a folder, sorted by path."""
-    rows = []
-    for path in run_folders(folder):
+    rows, paths = [], run_folders(folder)
+    for path in counted(paths, "Reading runs", len(paths), "runs"):
         with suppress(UserError):
             recording = open_recording(path)
-            manifest = recording.manifest
             files = [file for kind in ("errors", "first_order") for file in (path / kind).glob("*")]
-            row = RecordingRow(
-                run_id=manifest.run_id,
-                dataset=manifest.dataset.name,
-                split=manifest.dataset.split,
-                backbone=manifest.backbone.name,
+            row = RecordingRow.of(
+                read_view(path),
                 images=len(recording.records),
-                images_asked=manifest.total,
-                prompts=len(manifest.class_of_column),
+                prompts=len(recording.manifest.class_of_column),
                 draws=recording.n_draws,
                 first_order=recording.problem.can_linearise,
                 bytes=sum(file.stat().st_size for file in files),
-                path=str(path),
             )
             rows.append(row)
     return rows
@@ -101,7 +96,8 @@ def stored_recordings(folder: Path) -> list[RecordingRow]:
 
 def stored_runs(folder: Path) -> list[InventoryRow]:
     """Return the runs and unmerged shards at any depth below a folder, sorted by path."""
-    return with_differing(map(read_row, run_folders(folder)))
+    paths = run_folders(folder)
+    return with_differing(map(read_row, counted(paths, "Reading runs", len(paths), "runs")))
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -132,3 +128,49 @@ def read_row(path: Path) -> InventoryRow:
         return InventoryRow.of(run, shard=str(part) if part else None)
     except UserError as error:
         return InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
+
+
+def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
+    """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
+    now = datetime.now(UTC)
+    shard: Column[InventoryRow] = Column(
+        "run", lambda row: str(row.run_id) + (f" shard {row.shard}" if row.shard else "")
+    )
+    images: Column[InventoryRow] = Column("images", lambda row: row.images)
+    differs = Column("what differs", _note)
+    if wide:
+        columns: list[Column[InventoryRow]] = [
+            Column("run", lambda row: row.run_id),
+            Column("dataset", lambda row: f"{row.dataset}/{row.split}"),
+            Column("backbone", lambda row: row.backbone),
+            Column("strategy", lambda row: row.strategy),
+            images,
+            Column("accuracy", accuracy_fact, "share"),
+            Column("age", lambda row: age(row, now)),
+            differs,
+            Column("where", lambda row: row.path),
+        ]
+        print_table(make_table("", columns, rows))
+        return
+    columns = [shard, images, Column("accuracy", lambda row: row.accuracy, "share"), differs]
+    for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
+        console().print(folder, style="bold")
+        print_table(make_table("", columns, group, cut=frozenset({"what differs"})))
+
+
+def _note(row: InventoryRow) -> str:
+    notes = row.error, row.labels, row.stopped, assignments(row.differs)
+    return " · ".join(filter(None, notes))
+
+
+def age(row: InventoryRow, now: datetime) -> str:
+    """Return how long ago a run was started, in words: `3 days`."""
+    try:
+        seconds = (now - datetime.fromisoformat(row.created or "")).total_seconds()
+    except (ValueError, TypeError):  # the date is missing or has no time zone
+        return "–"
+    for unit, name in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            count = int(seconds // unit)
+            return f"{count:,} {name}{'s' * (name == 'day' and count > 1)}"
+    return "now"

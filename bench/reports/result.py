@@ -128,7 +128,7 @@ class RunResult(Fields):
     @override
     def __repr__(self) -> str:
         run = self._view
-        facts = run.scores[0], run.images
+        facts = run.accuracy, run.images
         shown = "; ".join(f"{fact.label} {fact.line}" for fact in facts)
         return f"RunResult({self.summary.run_id}: {shown})"
 

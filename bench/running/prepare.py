@@ -391,19 +391,15 @@ def _class_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
 
 def _with_sets(values: Sequence[str], spec: DatasetSpec) -> list[str]:
     """Return the templates, each `@NAME` expanded to the dataset's set of that name."""
-    templates: list[str] = []
     for value in values:
-        if not value.startswith("@"):
-            templates.append(value)
-            continue
-        if value[1:] not in spec.templates:
+        if value.startswith("@") and value[1:] not in spec.templates:
             sets = ", ".join(f"@{name}" for name in spec.templates) or "none"
             raise UserError(
                 f"--template {value}: dataset {spec.name!r} has no such set of templates."
                 f"{did_you_mean(value[1:], spec.templates)} It has: {sets}."
             )
-        templates += spec.templates[value[1:]]
-    return templates
+    sets_of = {f"@{name}": texts for name, texts in spec.templates.items()}
+    return [template for value in values for template in sets_of.get(value, (value,))]
 
 
 def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:

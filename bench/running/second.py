@@ -31,6 +31,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
+from bench.store.locking import refuse_shipped
 from bench.store.summary import Again, Swept, permuted, read_again, read_swept, write_again
 from bench.store.writing import RunFolder
 
@@ -170,6 +171,7 @@ def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit |
     `count` includes earlier sweeps; `settings` are those of this machine, such as `data_dir`.
     Raises UserError if data, weights or code differ from those of the run.
     """
+    refuse_shipped(path)
     manifest = read_manifest(path)
     if not manifest.on_draws:
         raise UserError(

@@ -151,9 +151,8 @@ def interval_ends(
     the population cannot have. The ends after `since` values may be known from `earlier`.
     """
     low, high = earlier
-    size = (
-        len(values) if population is not None else max(100, len(values) // 64)
-    )  # blocks that fit a cache
+    # Blocks that fit a cache.
+    size = len(values) if population is not None else max(100, len(values) // 64)
     for stop in [*range(since + size, len(values), size or 1), len(values)]:
         block = values[:stop]
         low = _lower_end(block, population, level, low, since)

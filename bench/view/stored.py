@@ -39,11 +39,6 @@ class ListedStudy:
     error: str = ""
 
     @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.folder.name
-
-    @property
     def progress(self) -> Fact:
         """How many runs are complete, or the error."""
         if self.study is None:

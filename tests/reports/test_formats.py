@@ -35,7 +35,9 @@ def test_a_title_names_the_data_only_where_it_differs(row: LeaderboardRow) -> No
 def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
     assert list(row_labels(row)) == ["zero-shot"]
     changes = {"kind": "subset", "n_total": 1000, "trained_on": "d/train", "failed_samples": 2}
-    changed = row.model_copy(update={**changes, "draw_plan": "grid:0-200", "cost_timed": True})
+    changed = row.model_copy(
+        update={**changes, "settings": {"plan": "grid:0-200"}, "cost_timed": True}
+    )
     kinds = row_labels(changed)
     assert list(kinds) == ["subset", "trained", "draws", "timed", "failed"]
     assert "1,000" in kinds["subset"] and "d/train" in kinds["trained"]
@@ -69,3 +71,4 @@ def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
     assert percent_text(0.8619, (0.8087, 0.90213)) == "86.2 (80.9–90.2)"
     assert percent_text(0.8619) == "86.2"
     assert points_text(0.0139, (-0.005, 0.0333)) == "+1.4 (-0.5 to +3.3)"
+    assert points_text(-0.0004, (-0.001, -0.0)) == "+0.0 (-0.1 to +0.0)"

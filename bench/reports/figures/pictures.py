@@ -17,6 +17,7 @@ from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
+from bench.machine.stages import counted
 from bench.reports.classes import MOST_CONFUSED, confusion_matrix
 from bench.reports.figures.gallery import choose_images
 from bench.reports.figures.images import Images
@@ -29,7 +30,7 @@ from bench.running.settings import data_config
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
-from bench.store.locking import locked
+from bench.store.locking import locked, refuse_shipped
 from bench.store.runs import read_run
 from bench.store.summary import Summary
 
@@ -48,13 +49,15 @@ def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path
     the manifest if this process made the run, and so has opened its data already. A separate
     process with limits opens the data of other runs.
     """
+    refuse_shipped(run)
     stored = read_run(run)
     decided = stored.require_decisions()
     pictures = {"confusion.png": draw_confusion(decided, stored.manifest, stored.summary)}
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
         split = _load_split(own_manifest) if own_manifest else None
         pictures["examples.png"] = draw_examples(decided, stored.manifest, split)
-    contents = {name: drawing.png() for name, drawing in pictures.items()}
+    drawn = counted(pictures.items(), "Drawing", len(pictures), "pictures")
+    contents = {name: drawing.png() for name, drawing in drawn}
     with locked(run) as folder:
         for name, content in contents.items():
             folder.write(name, content, durable=False)

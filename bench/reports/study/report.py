@@ -9,6 +9,7 @@ import numpy as np
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
+from bench.machine.stages import counted
 from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, report_notes
 from bench.reports.study.methods import (
     MethodRuns,
@@ -33,7 +34,7 @@ from bench.stats.difference_tests import Rank, compare_all, corrected, ranks
 from bench.stats.measures import make_metric
 from bench.stats.shares import Estimate, per_group
 from bench.store.runs import count_looks, is_test, look_of
-from bench.store.studies import Study, read_study, results_of
+from bench.store.studies import Study, StudyHead, read_study, results_of
 
 
 def study_report(
@@ -67,7 +68,8 @@ def study_report(
             " `shifts`, and --metric must be accuracy."
         )
     margin = study.margin if margin is None else margin
-    runs = [study_run(cell, results_of(folder)) for cell in study.cells]
+    cells = counted(study.cells, "Reading runs", len(study.cells), "runs")
+    runs = [study_run(cell, results_of(folder)) for cell in cells]
     clean = [run for run in runs if is_clean(run)]
     boards = read_methods(clean, study, over, spec, metric_instance)
     methods: list[StudyMethod] = []
@@ -92,7 +94,11 @@ def study_report(
         between_methods.append(
             BoardDifferences(board=board, metric=metric, differences=differences)
         )
-    between_methods = _correct_p_values(between_methods)
+    flat = iter(corrected([pair for board in between_methods for pair in board.differences]))
+    between_methods = [
+        board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
+        for board in between_methods
+    ]
     corrupted = read_corrupted(runs, study, over, spec, metric_instance)
     changes: list[Change] = []
     if study.stop is None:
@@ -108,11 +114,7 @@ def study_report(
     order = {board: index for index, board in enumerate(boards)}
     methods.sort(key=lambda m: (order[m.board], m.rank is None, -(sign or 1) * m.shown.value))
     report = StudyReport(
-        name=study.name,
-        file=study.file,
-        updated=study.updated,
-        question=study.question,
-        axes=study.axes,
+        **{name: getattr(study, name) for name in StudyHead.model_fields},
         over=[name for name in OVER if name in over and name in study.axes],
         metric=metric,
         metric_parameters=dict(parameters or {}),
@@ -126,8 +128,6 @@ def study_report(
         changes=changes,
         corruption=corruption_errors(corrupted, spec),
         looks=looks,
-        stop=study.stop,
-        standings=study.standings,
     )
     return report.model_copy(update={"notes": report_notes(report, margin)})
 
@@ -178,14 +178,6 @@ def _estimates(
             change = pair.difference
             boards[board.board][pair.b, pair.a] = Estimate(change.estimate, change.interval)
     return boards
-
-
-def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
-    flat = iter(corrected([pair for board in boards for pair in board.differences]))
-    return [
-        board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
-        for board in boards
-    ]
 
 
 def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, Rank | None]:

@@ -221,11 +221,8 @@ class Autoregressive(Likelihood):
         guidance: float = 1.0,
         relative: bool = False,
     ) -> None:
-        self.weights, self.device, self.dtype = (
-            named_weights(weights),
-            device,
-            getattr(torch, dtype),
-        )
+        self.weights = named_weights(weights)
+        self.device, self.dtype = device, getattr(torch, dtype)
         self.guidance, self.relative = guidance, relative
         self._kind, self._processor = _kind(self.weights), _processor(self.weights)
 

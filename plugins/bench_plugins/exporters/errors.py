@@ -19,6 +19,7 @@ from bench.contracts.exporters import Exporter
 from bench.contracts.specs import provenance
 from bench.errors import UserError
 from bench.inputs.parsing import parse_json
+from bench.machine.stages import counted
 from bench.reports.formats import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
@@ -39,7 +40,7 @@ Errors = NDArray[np.float32]
 
 
 class ErrorDataset(Exporter):
-    """A recorded run as a dataset: a card, a Croissant description, documents and errors.
+    """Every recorded error as a dataset for others to replay, with a card and a Croissant file.
 
     It has no image, and no absolute path of this machine.
 
@@ -49,12 +50,7 @@ class ErrorDataset(Exporter):
             the folder has a run id of its own. By default they are exact.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "errors",
-        "summary": "every recorded error as a dataset with a Croissant file, for others to replay",
-        "repository": "dataset",
-        "several": True,
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "errors", "repository": "dataset", "several": True}
 
     def __init__(self, licence: str | None = None, bits: int | None = None) -> None:
         if bits is not None and not 4 <= bits <= 16:
@@ -115,7 +111,7 @@ def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
 def _tables(folder: Path, sample_ids: list[str], bits: int | None) -> Iterator[tuple[str, Any]]:
     import pyarrow as pa
 
-    for sample_id in sample_ids:
+    for sample_id in counted(sample_ids, f"Packing {folder.name}", len(sample_ids)):
         table = read_part_table(folder, sample_id)
         column = table.schema.get_field_index("sample_id")
         if column >= 0:  # dictionary-encoded in the parts of a run, plain text in the export

@@ -36,15 +36,9 @@ _UNUSUAL = re.compile(r"[^\w.+-]")  # characters to avoid in the name of a folde
 
 
 class EveryEvalEver(Exporter):
-    """A document with one result per metric, and JSON Lines with one line per image."""
+    """A result per metric and a line per image, for Every Eval Ever (arXiv 2606.14516)."""
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "every-eval-ever",
-        "summary": "a document and a line per image for the database of that name"
-        " (arXiv 2606.14516)",
-        "several": True,
-        "adds": True,
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "every-eval-ever", "several": True, "adds": True}
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write both files at their paths in the database; UserError if the run is incomplete."""
@@ -116,8 +110,9 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
 def _results(run: RunView) -> list[dict[str, object]]:
     manifest, summary = run.manifest, run.summary
     values = summary.metrics.plain()
-    low, high = summary.metrics.accuracy_ci95
-    interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": "Wilson score"}
+    low, high = run.accuracy.interval or (None, None)
+    method = "confidence sequence" if run.stop else "Wilson score"
+    interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": method}
     results: list[dict[str, object]] = []
     for name, metric in metric_specs().items():
         if not isinstance(score := values.get(name), int | float):

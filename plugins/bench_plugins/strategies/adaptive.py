@@ -1,7 +1,5 @@
 """The published multi-stage elimination (Li et al., ICCV 2023, algorithm 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -9,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from bench.contracts.strategy import Ints, Problem, Strategy
+from bench.contracts.strategy import Ints, Problem, Session, Strategy
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies._elimination import Elimination
 
@@ -32,7 +30,7 @@ SCHEDULES = {
 
 
 class Adaptive(Strategy):
-    """Evaluate the surviving prompts on another sub-grid of the draws in each stage.
+    """The published elimination: another sub-grid of the draws in each stage for fewer prompts.
 
     Stage i has a sub-grid of `samples[i]` evenly spread draws, usually a denser one than before.
     Draws of earlier stages are not repeated. A prompt's score is the mean over all its draws so
@@ -46,10 +44,7 @@ class Adaptive(Strategy):
         schedule: name of a published schedule, which determines `samples` and `keep`.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "adaptive",
-        "summary": "the published elimination: more draws in each stage for fewer prompts",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "adaptive"}
 
     def __init__(
         self,
@@ -102,7 +97,7 @@ class Adaptive(Strategy):
         return [*settings, {"samples": (5, 50), "keep": (3, 1)}] if n_draws >= 50 else settings
 
     @override
-    def start(self, problem: Problem) -> AdaptiveSession:
+    def start(self, problem: Problem) -> Session:
         return AdaptiveSession(self, problem)
 
     def at_most(self, problem: Problem) -> float:

@@ -1,7 +1,5 @@
 """Sequential halving on a fixed budget (Karnin, Koren & Somekh, ICML 2013, algorithm 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import ceil, log2
 from typing import Any, ClassVar
@@ -9,13 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Problem, Strategy
+from bench.contracts.strategy import Problem, Session, Strategy
 from bench.inputs.draws import even_order
 from bench_plugins.strategies._elimination import Elimination
 
 
 class Halving(Strategy):
-    """Spend an equal share of the budget in each round, and keep the better half of the prompts.
+    """Sequential halving: spend an equal share of a fixed budget per round, keep the better half.
 
     There are ceil(log2 P) rounds for P prompts, each of at least one draw, so a budget below the
     number of rounds is exceeded. Unlike in the published algorithm, a score is the
@@ -28,10 +26,7 @@ class Halving(Strategy):
         draws: N, the draws of the plan.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "halving",
-        "summary": "sequential halving: keep the better half in each round, on a fixed budget",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "halving"}
 
     def __init__(self, budget: int | None = None, draws: int = 500) -> None:
         budget = min(40, draws) if budget is None else budget
@@ -45,7 +40,7 @@ class Halving(Strategy):
         """Return powers of two below the number of draws."""
         return [{"budget": n} for n in (2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
 
-    def start(self, problem: Problem) -> HalvingSession:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return HalvingSession(self.budget, problem)
 

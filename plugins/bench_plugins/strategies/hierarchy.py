@@ -3,8 +3,6 @@
 The nodes of the tree are the C classes, numbered from 0, and the inner nodes, numbered from C.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from math import ceil, inf
@@ -32,7 +30,7 @@ TREE_RULES = ("fixed", "dynamic", "race")
 
 
 class DownTree(Strategy):
-    """Compare nodes of the tree on a few draws, drop some, and continue with their children.
+    """Descend in a tree of classes (--hierarchy): compare nodes on a few draws, and drop some.
 
     Each round evaluates the prompts of the nodes reached so far, beginning with those that have no
     parent. The inner nodes that are kept are replaced by their children, until only classes are
@@ -57,7 +55,6 @@ class DownTree(Strategy):
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "hierarchy",
-        "summary": "descend in a tree of classes (--hierarchy), and drop nodes on the way",
         "recorder": "full-hierarchy",
         "safest_first": (
             {"samples": 16, "delta": 1e-4},
@@ -94,7 +91,7 @@ class DownTree(Strategy):
         self.race = Race(delta=delta, first=first, draws=draws)
         self.settled = {"samples": self.samples}
 
-    def start(self, problem: Problem) -> Descent:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return Descent(self, problem)
 

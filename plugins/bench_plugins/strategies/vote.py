@@ -1,21 +1,19 @@
 """Plurality vote of the draws (Favero et al., arXiv 2502.03687, 2025)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.contracts.strategy import Floats, Outcome, Problem
+from bench.contracts.strategy import Floats, Outcome, Problem, Session
 from bench_plugins.strategies.full import OneBlockSession, Uniform
 
 VOTE_DECIMALS = 9  # sums of votes are rounded, so that sums of thirds compare equal
 
 
 class Vote(Uniform):
-    """Each draw votes for the class with its lowest error, and the class with most votes wins.
+    """Every prompt on every draw; each draw votes for its best class, and most votes win.
 
     A vote counts as much as its draw's weight. Classes with the same lowest error on a draw share
     its vote equally. Classes with equally many votes are ordered by score, the mean error, and then
@@ -26,10 +24,7 @@ class Vote(Uniform):
         draws: N, the draws of the plan.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "vote",
-        "summary": "every prompt on every draw, and each draw votes for its best class",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "vote"}
     same_draws = False  # the lowest score does not decide
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
@@ -40,7 +35,7 @@ class Vote(Uniform):
         """Return all draws, and up to three smaller numbers of them."""
         return [{}, *({"samples": n} for n in (4, 16, 64) if n < n_draws)]
 
-    def start(self, problem: Problem) -> VoteSession:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return VoteSession(problem, self.samples)
 

@@ -296,7 +296,10 @@ def test_rows_of_all_kinds_are_in_one_table_and_a_row_alone_in_its_kind_has_no_r
         "nearest-mean": (None, "shades/train"),
         "random": (None, None),
     }
-    assert rows["nearest-mean"].accuracy == 1 and rows["clip"].template == "a {class} · the {class}"
+    assert (
+        rows["nearest-mean"].accuracy == 1
+        and rows["clip"].settings["template"] == "a {class} · the {class}"
+    )
 
 
 def test_weights_in_the_hub_s_cache_need_no_network(
