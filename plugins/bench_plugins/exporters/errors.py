@@ -4,13 +4,11 @@ The exported folder has the layout of a run, so every command that reads a run r
 Croissant 1.0 file (MLCommons) describes its columns to other tools.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from bench.contracts.specs import provenance
 from bench.errors import UserError
 from bench.inputs.parsing import parse_json
 from bench.machine.stages import counted
+from bench.recordings.recording import Recording
 from bench.reports.formats import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
@@ -32,9 +31,6 @@ from bench.store.folder import MANIFEST
 from bench.store.journal import JOURNAL
 from bench.store.packed import write_packed
 from bench.store.summary import SUMMARY
-
-if TYPE_CHECKING:
-    from bench.recordings.recording import Recording
 
 Errors = NDArray[np.float32]
 
