@@ -119,21 +119,17 @@ class Driver(OpenRun):
                 self.model, member.loaded = answer, True
                 logger.info("%s has loaded the model.", _named(name, member.place))
             case Report() if all(map(self._is_sound, answer.decided)):
-                yield from self._reported(name, answer)
+                member.blocks -= answer.taken
+                self.peak_memory = max(self.peak_memory or 0, answer.peak_memory or 0) or None
+                by_id = {decided.sample.sample_id: decided for decided in answer.decided}
+                counted = self.dispatch.decided(name, tuple(by_id), monotonic())
+                self._feed(name)
+                yield from map(by_id.__getitem__, counted)
             case Ended():
                 yield from self._ended(name, answer)
             case _:
                 reason = f"it returned an invalid {type(answer).__name__}"
                 yield from self._ended(name, Ended(reason, BenchError))
-
-    def _reported(self, name: str, report: Report) -> Iterator[Decided]:
-        self.workers[name].blocks -= report.taken
-        self.peak_memory = max(self.peak_memory or 0, report.peak_memory or 0) or None
-        by_id = {decided.sample.sample_id: decided for decided in report.decided}
-        counted = self.dispatch.decided(name, tuple(by_id), monotonic())
-        self._feed(name)
-        for sample_id in counted:
-            yield by_id[sample_id]
 
     def _is_sound(self, decided: Any) -> bool:
         """Return whether a decision belongs to an image of the run and can be recorded."""
