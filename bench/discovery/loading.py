@@ -134,14 +134,12 @@ class Plugins:
         self.backbones = Registry(BackboneSpec, "backbones")
         self.strategies = Registry(StrategySpec, "strategies")
         self.views = Registry(ViewsSpec, "views")
+        self.metrics = Registry(MetricSpec, "metrics")
         self.exporters = Registry(ExporterSpec, "exporters")
+        self.executors = Registry(ExecutorSpec, "executors")
         self.collections = Registry(CollectionSpec, "collections")
         self.studies = Registry(StudySpec, "studies")
-        self.metrics = Registry(MetricSpec, "metrics")
-        self.executors = Registry(ExecutorSpec, "executors")
-        own = (self.datasets, self.backbones, self.strategies, self.views, self.metrics)
-        others = (self.exporters, self.executors, self.collections, self.studies)
-        self._registries: list[Registry[Any]] = [*own, *others]
+        self._registries = [r for r in vars(self).values() if isinstance(r, Registry)]
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}
         self.loaded: list[Plugin] = []
