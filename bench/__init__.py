@@ -7,8 +7,6 @@ print(run.metrics.accuracy)
 run.samples  # one row per image
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Entry point of `bench` and `python -m bench`: a process that runs one command."""
 
-from __future__ import annotations
-
 import gc
 import os
 import sys

@@ -196,8 +196,8 @@ def load_study(study: str | PathLike[str], results: str = "results") -> StudyRes
     from bench.reports.study.report import study_report
     from bench.running.study.file import find_state
 
-    folder = find_state(str(study), Path(results))
-    return StudyResult(folder, study_report(folder))
+    report = study_report(find_state(str(study), Path(results)))
+    return StudyResult.model_construct(report.model_fields_set, **dict(report))
 
 
 @offline()

@@ -1,7 +1,5 @@
 """Errors for users, each with the exit code of the command that raises it."""
 
-from __future__ import annotations
-
 import difflib
 import sys
 import warnings

@@ -5,8 +5,6 @@ is being imported might swallow an exception. After it, a signal raises `Interru
 can be finished in order. If a library swallows that, `check` raises it again.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from types import FrameType

@@ -55,6 +55,7 @@ def test_its_samples_are_a_table(run: Any) -> None:
     assert table["stability"].between(0, 1).all()
 
 
+@pytest.mark.long
 def test_a_notebook_shows_it(run: Any) -> None:
     accuracy = percent_text(run.metrics.accuracy, run.metrics.accuracy_ci95)
     assert repr(run).startswith(f"RunResult({run.run_id}: accuracy, % {accuracy}")
@@ -82,6 +83,7 @@ def test_a_function_hears_of_the_progress(results: Path) -> None:
     assert heard[-1][2] == run.metrics.accuracy
 
 
+@pytest.mark.long
 def test_a_dataset_and_a_backbone_in_memory(run: Any, results: Path) -> None:
     rows, backbone = bench.load_dataset("digits"), bench.load_backbone("tiny-digits", device="cpu")
     own: dict[str, Any] = {"results": results, "template": "a handwritten digit {class}", **FULL}

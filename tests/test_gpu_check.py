@@ -47,6 +47,7 @@ def options(monkeypatch: pytest.MonkeyPatch, out: Path, *more: object) -> argpar
     return parse()
 
 
+@pytest.mark.long
 def test_a_part_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report(tmp_path / "small.json", GPU)
     measure(["out of memory"], report, options(monkeypatch, report.file))

@@ -81,17 +81,17 @@ WRITES |= {"copyfile", "copytree", "move", "rmdir", "touch", "symlink_to", "hard
 OTHER_WRITERS = {  # modules that write files, none of them in the folder of a run
     "bench/authoring/__init__.py": "a new package",
     "bench/cli/export.py": "an exported file",
+    "bench/cli/results.py": "the page of published results",
     "bench/cli/settings.py": "text on the terminal",
     "bench/machine/cache.py": "the cache",
     "bench/machine/files.py": "the functions that all others call",
     "bench/machine/hub.py": "the Hub's cache",
     "bench/reports/figures/svg.py": "a figure that the user names",
     "bench/reports/leaderboard/adding.py": "a copy of a run, which is moved to its place",
-    "bench/reports/leaderboard/exports.py": "exported files",
     "bench/reports/page/page.py": "a page that the user names",
     "bench/running/shards.py": "the script of a job, in a folder of its own",
     "bench/running/study/course.py": "the folder of a study, which it locks",
-    "bench/testing/exporters.py": "nothing: it asks an exporter to write",
+    "bench/testing/runs.py": "nothing: it asks an exporter to write",
     "bench/store/cells.py": "the parts of errors and the table of draws, for `RunFolder`",
     "bench/store/journal.py": "lines, for `LockedFolder`",
     "bench/store/locking.py": "the files of a locked folder",
@@ -122,6 +122,23 @@ def test_the_folder_of_a_run_is_written_by_the_holder_of_its_lock() -> None:
     assert makers == {"bench/store/locking.py"}
     of_parts = {path for path, names in sources.items() if names & PARTS}
     assert of_parts <= {"bench/store/writing.py", "bench/store/merging.py", "bench/store/cells.py"}
+
+
+# How a library reads weights → the functions that ask it to. They check what was read.
+LOADERS = {
+    "from_pretrained": ["from_library"],
+    "from_single_file": ["_from_file"],
+    "load_lora_weights": ["add_loras"],
+}
+
+
+def test_a_library_reads_weights_in_one_place() -> None:
+    places: dict[str, list[str]] = {name: [] for name in LOADERS}
+    for nodes in modules().values():
+        for function in (node for node in nodes if isinstance(node, ast.FunctionDef)):
+            for name in LOADERS.keys() & {*calls(Nodes(ast.walk(function)))}:
+                places[name].append(function.name)
+    assert places == LOADERS
 
 
 def test_the_first_line_of_each_test_file_says_what_it_proves() -> None:

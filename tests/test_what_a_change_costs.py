@@ -148,6 +148,7 @@ def printed(
     return {name: Finished(**fields) for name, fields in stored.items()}
 
 
+@pytest.mark.long
 def test_a_setting_is_one_field_of_its_part(done: dict[str, Finished]) -> None:
     for command in ("run", "classify"):
         shown = " ".join(done[f"help of {command}"].out.split())

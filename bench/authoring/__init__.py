@@ -1,7 +1,5 @@
 """Write plugin packages from templates, for `bench new`."""
 
-from __future__ import annotations
-
 import keyword
 import re
 from collections.abc import Iterable

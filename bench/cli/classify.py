@@ -3,8 +3,6 @@
 Group: Score images, 2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

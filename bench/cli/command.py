@@ -1,7 +1,5 @@
 """Declare a command: its options, its answer as JSON, its exit code, and what it refuses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -89,16 +87,14 @@ def wants_json() -> bool:
     return bool(click.get_current_context().meta.get(_AS_JSON))
 
 
-def end_with_json(
-    value: Any, code: int = 0, gate: GateError | None = None, always: bool = False
-) -> None:
-    """State a command's answer and exit code; with `--json`, or `always`, print it and end.
+def end_with_json(value: Any, code: int = 0, gate: GateError | None = None) -> None:
+    """State a command's answer and exit code; with `--json`, print it and end.
 
     A `gate` that failed is raised when the command ends.
     """
     context = click.get_current_context()
     context.meta[_END] = code, gate
-    if always or wants_json():
+    if wants_json():
         print_json(value)
         raise _AnsweredError
 

@@ -7,8 +7,6 @@ Group: Look at results, 4.
 Group: Look at results, 5.
 """
 
-from __future__ import annotations
-
 import shlex
 
 import click
@@ -20,8 +18,7 @@ from bench.errors import GateError, UserError
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables
 from bench.reports.facts import difference_fact
 from bench.reports.terminal.tables import print_rows, print_table
-from bench.stats.comparison import Comparison
-from bench.stats.power import Power, plan_power
+from bench.stats.power import plan_power
 from bench.store.folder import find_run
 
 MOST_CLASSES = 10  # in the table, those whose accuracies differ most
@@ -64,7 +61,12 @@ def compare_command(
             f" {fact.text} (p = {tested.p:.2g})."
         )
     end_with_json(comparison.plain(), gate=failed)
-    _print_comparison(comparison)
+    print_rows(["", ""], [[fact.label, fact.line] for fact in comparison_facts(comparison)])
+    say("")
+    for table in comparison_tables(comparison, MOST_CLASSES):
+        print_table(table)
+    for warning in comparison.warnings:
+        say(f"Warning: {warning}", err=True)
     names = " ".join(run_name(path, results) for path in paths)
     steps = [("see the images on which they differ", f"bench report {names}")]
     if comparison.wins + comparison.losses:
@@ -72,15 +74,6 @@ def compare_command(
         power = f"bench power {names}{stated}"
         steps.append(("how many images such a difference needs", power))
     next_steps(*steps)
-
-
-def _print_comparison(comparison: Comparison) -> None:
-    print_rows(["", ""], [[fact.label, fact.line] for fact in comparison_facts(comparison)])
-    say("")
-    for table in comparison_tables(comparison, MOST_CLASSES):
-        print_table(table)
-    for warning in comparison.warnings:
-        say(f"Warning: {warning}", err=True)
 
 
 @command(results=True)
@@ -132,12 +125,6 @@ def power_command(
         )
     plan = plan_power(difference, discordance, images)
     end_with_json(plan.model_dump(mode="json"))
-    _print_power(plan)
-    names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
-    next_steps(("test the difference", f"bench compare {names}{results_argument(results)}"))
-
-
-def _print_power(plan: Power) -> None:
     say(
         f"A difference of {100 * plan.difference:.2g} points between runs of which exactly one is"
         f" right on {100 * plan.discordance:.3g} % of the images:"
@@ -160,3 +147,5 @@ def _print_power(plan: Power) -> None:
             else "They show no difference with a power of 80 %, however large: runs that agree on"
             " so many images differ on too few."
         )
+    names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
+    next_steps(("test the difference", f"bench compare {names}{results_argument(results)}"))

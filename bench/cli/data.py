@@ -7,8 +7,6 @@ Group: Score images, 3.
 Group: Score images, 4.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from functools import cached_property
 from threading import Event, Thread
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
-from bench.machine.stages import Stage, current
+from bench.machine.stages import Stage, current, displays
 from bench.reports.formats import format_duration
 from bench.reports.text import shorten
 
@@ -30,19 +30,20 @@ def stage_text(stage: Stage, now: float, new: int | None = None) -> str:
     text = f"{stage.name}: {stage.done:,} of {stage.total:,} {stage.unit}, "
     if not stage.total or not new or not seconds:
         return f"{text if stage.total else f'{stage.name}: '}{format_duration(seconds)} so far"
-    left = format_duration((stage.total - stage.done) * seconds / new)
-    return f"{text}{new / seconds:.1f} {stage.unit}/s, {left} left"
+    text += f"{new / seconds:.1f} {stage.unit}/s, "
+    if stage.done >= stage.total:
+        return f"{text}{format_duration(seconds)} so far"
+    return f"{text}{format_duration((stage.total - stage.done) * seconds / new)} left"
 
 
 class Display:
     """Shows the stage under way: a changing line on a terminal, elsewhere a line now and then."""
 
-    active: ClassVar[list[Display]] = []  # the innermost one is last, and is the one that shows
-
     def __init__(self) -> None:
         self.left = Event()
         self.watch = Thread(target=self._watch, daemon=True)
         self.due = 0.0  # time from which on a log gets its next line
+        self.logged = ""  # last line of a log
         self._status: Status | None = None
 
     @cached_property
@@ -53,14 +54,14 @@ class Display:
         return console(stderr=True)
 
     def __enter__(self) -> Self:
-        self.active.append(self)
+        displays.append(self)
         self.watch.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.left.set()
         self.watch.join()
-        self.active.remove(self)
+        displays.remove(self)
         self.show(None)
 
     def text(self, now: float) -> str | None:
@@ -71,11 +72,14 @@ class Display:
 
     def _watch(self) -> None:
         while not self.left.wait(1.0):
-            if self.active[-1] is self:
+            if displays[-1] is self:
                 self.show(self.text(time.perf_counter()))
 
     def show(self, text: str | None, at_once: bool = False) -> None:
-        """Show a text, None for nothing; a line of a log is left out soon after another."""
+        """Show a text, None for nothing.
+
+        A line of a log is left out if it says the same as the last one, or comes soon after it.
+        """
         if text is None:
             if self._status is not None:
                 self._status.stop()
@@ -86,6 +90,6 @@ class Display:
                 self._status = self.console.status(line)
                 self._status.start()
             self._status.update(line)
-        elif at_once or time.perf_counter() >= self.due:
-            self.due = time.perf_counter() + PLAIN_INTERVAL
+        elif at_once or (text != self.logged and time.perf_counter() >= self.due):
+            self.due, self.logged = time.perf_counter() + PLAIN_INTERVAL, text
             self.console.print(text)

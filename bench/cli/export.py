@@ -3,8 +3,6 @@
 Group: Many runs, repeated and published, 4.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil
@@ -13,14 +11,13 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from bench.cli import list as listings
 from bench.cli.command import command, end_with_json, flag, names_of, set_option
 from bench.cli.output import next_steps, results_argument, say
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
 from bench.discovery.guard import guard
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make
+from bench.discovery.targets import make_from
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.machine.hub import push_folder
@@ -31,7 +28,7 @@ REPLAYED = "errors"  # format whose folder can be replayed
 
 
 @command(results=True, needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
-@click.argument("run", required=False)
+@click.argument("run")
 @click.option(
     "--format",
     "kind",
@@ -49,7 +46,7 @@ REPLAYED = "errors"  # format whose folder can be replayed
 @flag("--pull-request", "With --push: open a pull request instead of committing.")
 @flag("--create", "With --push: create the repository, private, if it is missing.")
 def export_command(
-    run: str | None,
+    run: str,
     kind: str,
     params: dict[str, str],
     out: str | None,
@@ -61,12 +58,9 @@ def export_command(
 ) -> None:
     """Write RUN in a format for other tools, or send it to the Hugging Face Hub.
 
-    Without RUN, the formats are listed. Nothing is sent without --push. Log in first with `hf auth
-    login`.
+    `bench list exporters` lists the formats. Nothing is sent without --push. Log in first with `hf
+    auth login`.
     """
-    if run is None:
-        click.get_current_context().invoke(listings.list_command.commands["exporters"], name=None)
-        return
     spec = load_plugins().exporters.get(kind)
     if push is not None and (push.count("/") != 1 or not all(push.split("/"))):
         raise UserError(f"--push {push}: expected the form owner/name.")
@@ -87,7 +81,11 @@ def export_command(
         folder.mkdir()
         files = export_run(view, spec, params, folder)
         if push is not None:
-            _push(folder, files, spec, push, dry_run, pull_request, create, view)
+            what, address = f"Add {kind} of {view.manifest.run_id}", None
+            if not dry_run:
+                place = push, str(spec.repository)
+                address = push_folder(folder, *place, what, pull_request, create)
+            _print_pushed(files, spec, push, address)
         elif target is None:
             click.echo(next(iter(files.values())).read_text("utf-8").rstrip("\n"))
         elif spec.several:
@@ -113,11 +111,7 @@ def export_run(
     run: RunView, spec: ExporterSpec, params: dict[str, str], folder: Path
 ) -> dict[str, Path]:
     """Write a run in a format to an empty folder, and return the files by their paths there."""
-    values = spec.resolve_parameters(params)
-    try:
-        exporter: Exporter = make(spec, passing=(ValueError,), **values)
-    except ValueError as error:
-        raise UserError(f"{spec.label}: {error}.") from None
+    exporter: Exporter = make_from(spec, spec.resolve_parameters(params))
     with guard(spec.label, "write()", (UserError, OSError)):
         exporter.write(run, folder)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -132,28 +126,18 @@ def _check_folder(folder: Path, spec: ExporterSpec) -> None:
         )
 
 
-def _push(
-    folder: Path,
-    files: dict[str, Path],
-    spec: ExporterSpec,
-    repository: str,
-    dry_run: bool,
-    pull_request: bool,
-    create: bool,
-    run: RunView,
+def _print_pushed(
+    files: dict[str, Path], spec: ExporterSpec, repository: str, address: str | None
 ) -> None:
+    """State which files were sent to an address; None: which would be."""
     sizes, kind = {name: file.stat().st_size for name, file in files.items()}, str(spec.repository)
-    address = None
-    if not dry_run:
-        message = f"Add {spec.name} of {run.manifest.run_id}"
-        address = push_folder(folder, repository, kind, message, pull_request, create)
     end_with_json({"repository": repository, "kind": kind, "files": sizes, "address": address})
     for name, size in sizes.items():
         say(f"{kind} {repository}: {name} ({_format_size(size)})")
-        if dry_run and not spec.several:
+        if address is None and not spec.several:
             say(files[name].read_text("utf-8").rstrip("\n"))
     say("Nothing was sent." if address is None else f"Sent: {address}")
-    if dry_run:
+    if address is None:
         next_steps(("send it", "the same command without --dry-run"))
 
 

@@ -56,11 +56,7 @@ def fetch_command(names: tuple[str, ...], revision: str | None, dtype: str | Non
     end_with_json([part.plain() for part in fetched])
     models = [part.name for part in fetched if part.weights]
     data = [part.name for part in fetched if part.kind == "dataset"]
-    more = {
-        "--backbone": models[-1] if models else None,
-        "--revision": revision,
-        "--dtype": dtype,
-    }
+    more = {"--backbone": models[-1] if models else None, "--revision": revision, "--dtype": dtype}
     words = [word for name, value in more.items() if value for word in (name, value)]
     again = ["bench", "run", data[-1] if data else "DATASET", *words, "--offline"]
     if models or data:

@@ -11,8 +11,6 @@ Group: See what is there, 2.
 Group: Make it yours, 2.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections import defaultdict

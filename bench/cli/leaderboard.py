@@ -3,8 +3,6 @@
 Group: Look at results, 6.
 """
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import get_args
@@ -30,7 +28,7 @@ from bench.store.shipped import shipped_folder
 @click.option(
     "--format",
     "table_format",
-    type=click.Choice(["table", "json", "markdown", "csv", "html"]),
+    type=click.Choice(["table", "markdown", "csv", "html"]),
     default="table",
     help="Output format.  [default: table]",
 )
@@ -79,7 +77,7 @@ def leaderboard_command(
     rows = leaderboard(places, dataset, tags)
     if metric is not None:
         rows = with_metric(rows, metric, params)
-    end_with_json([row.plain() for row in rows], always=table_format == "json")
+    end_with_json([row.plain() for row in rows])
     if table_format == "csv":
         click.echo(to_csv(rows), nl=False)
     elif table_format != "table":

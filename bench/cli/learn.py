@@ -3,8 +3,6 @@
 Group: Try ways to score, without a model, 3.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

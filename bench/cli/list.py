@@ -88,13 +88,13 @@ def recordings(results: str) -> None:
     from bench.reports.inventory import stored_recordings
 
     rows = stored_recordings(Path(results))
-    end_with_json([row.model_dump() | {"bytes_per_image": row.bytes_per_image} for row in rows])
+    end_with_json([row.plain() | {"bytes_per_image": row.bytes_per_image} for row in rows])
     from bench.reports.terminal.tables import print_rows
 
     lines = [
         [
             run_name(Path(row.path), results),
-            f"{row.images:,} of {row.images_asked:,}",
+            f"{row.images:,} of {row.n_asked:,}",
             row.prompts,
             row.draws,
             f"{row.bytes / 1e6:.1f} MB",

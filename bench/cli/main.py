@@ -1,7 +1,5 @@
 """The command `bench`. A command's module is imported only when it is called."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

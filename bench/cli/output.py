@@ -17,7 +17,7 @@ import shutil
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from textwrap import wrap
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -48,12 +48,9 @@ def say(text: object, err: bool = False) -> None:
     lines = escape_message(text).split("\n")
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
-        lines = [line if "bench " in line else _wrap_line(line, width) for line in lines]
+        wrapper = TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+        lines = [line if "bench " in line else wrapper.fill(line) or line for line in lines]
     click.echo("\n".join(lines), err=err)
-
-
-def _wrap_line(line: str, width: int) -> str:
-    return "\n".join(wrap(line, width, break_long_words=False, break_on_hyphens=False)) or line
 
 
 def print_log(name: str) -> None:
@@ -102,11 +99,6 @@ def results_argument(results: str) -> str:
     """Return ` --results FOLDER` for a command, or "" if that is the default folder."""
     usual = os.environ.get("BENCH_RESULTS") or "results"
     return "" if results == usual else f" --results {shlex.quote(results)}"
-
-
-def has_pictures(run: Path) -> bool:
-    """Return whether a run's folder has every picture that `draw_pictures` can draw."""
-    return all((run / name).is_file() for name in RUN_PICTURES)
 
 
 def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:

@@ -144,9 +144,7 @@ class StudyProgress(Progress):
         self.due = self.started + PLAIN_INTERVAL
 
 
-def show_progress(
-    progress: ProgressChoice,
-) -> AbstractContextManager[object]:
+def show_progress(progress: ProgressChoice) -> AbstractContextManager[object]:
     """Return a context manager that shows the progress of a run started from Python.
 
     `progress` is True to show it, or a function that is called after each image with the number of

@@ -7,9 +7,8 @@ Group: Try ways to score, without a model, 1.
 Group: Try ways to score, without a model, 2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -55,8 +54,6 @@ from bench.store.journal import JOURNAL
     " strategy's parameters by a calibration on other images (`bench learn`).",
 )
 @click.option("--weighting", help="Weights of the noise levels, as in `bench run --weighting`.")
-@click.option("--loss", help="Refuse RUN unless its errors were measured with this loss.")
-@click.option("--space", help="Refuse RUN unless its errors were measured in this space.")
 @limit_option
 @flag("--fresh", "Start over instead of showing a stored replay.")
 def replay_command(
@@ -65,8 +62,6 @@ def replay_command(
     params: dict[str, str],
     risk: float | None,
     weighting: str | None,
-    loss: str | None,
-    space: str | None,
     limit: int | None,
     results: str,
     fresh: bool,
@@ -80,10 +75,9 @@ def replay_command(
     path = find_recording(run, results)
     folder = Path(results)
     with Progress(load_plugins().manager):
-        prepared = prepare_replay(
-            path, strategy, params, folder, limit, fresh, weighting, loss, space, risk
+        finished = execute(
+            prepare_replay(path, strategy, params, folder, limit, fresh, weighting, risk)
         )
-        finished = execute(prepared)
     end_with_json(finished.plain())
     print_run(view_of(finished), finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)
@@ -100,12 +94,7 @@ def replay_command(
     "--strategies",
     help="Only these strategies, comma-separated; default parameters outside the default grid.",
 )
-@click.option("--order", help="Timesteps that a race evaluates first, from `bench learn`.")
-@click.option(
-    "--deviation",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Standard deviation of a difference on one draw, from `bench learn` on other images.",
-)
+@set_option("A parameter that `bench learn` learned from other images; repeat for more.")
 @click.option(
     "--points",
     multiple=True,
@@ -116,8 +105,7 @@ def replay_command(
 def sweep_command(
     run: str,
     strategies: str | None,
-    order: str | None,
-    deviation: float | None,
+    params: dict[str, str],
     points: tuple[str, ...],
     limit: int | None,
     plot_file: str | None,
@@ -133,8 +121,11 @@ def sweep_command(
     path = find_recording(run, results)
     plot_path = figure_file("--plot", plot_file) if plot_file else None
     recording = open_draws(path)
-    learned = {"order": order, "deviation": deviation}
-    settings = default_grid(recording.n_draws, recording.problem.can_linearise, learned)
+    grid = partial(default_grid, recording.n_draws, recording.problem.can_linearise)
+    for name, value in params.items():
+        if grid({name: value}) == grid():
+            raise UserError(f"--set {name}={value} has no effect: no default grid has {name}.")
+    settings = grid(params)
     if strategies is not None:
         if not (names := parse_names(strategies)):
             raise UserError("--strategies must name at least one strategy; leave it out for all.")

@@ -7,8 +7,6 @@ Group: Look at results, 2.
 Group: Look at results, 3.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -3,16 +3,14 @@
 Group: Score images, 1.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import click
 
 from bench.cli.command import command, end_with_json, flag, names_of
 from bench.cli.output import (
+    RUN_PICTURES,
     draw_pictures,
-    has_pictures,
     next_steps,
     print_log,
     results_argument,
@@ -99,10 +97,9 @@ def run_command(
     if lists:
         from bench.cli.study import run_grid
 
-        modes = {"--slurm": shards is not None, "--warm-up": only_warm_up}
-        for mode, is_set in {**modes, "--sweep-only": only_sweep}.items():
-            if is_set:
-                raise UserError(f"{mode} {ONE_RUN}")
+        alone = {"--slurm": shards, "--warm-up": only_warm_up, "--sweep-only": only_sweep}
+        if mode := next((mode for mode, value in alone.items() if value not in (None, False)), ""):
+            raise UserError(f"{mode} {ONE_RUN}")
         run_grid(declare_grid(settings, lists), dry_run)
         return
     config = make_config(settings)
@@ -141,7 +138,8 @@ def run_command(
         next_steps(*steps_after_run(run_name(finished.folder, config.results)))
     # The pictures come last, because importing matplotlib takes a second. A complete run has none
     # if it was made with --json or interrupted while they were drawn.
-    if not (finished.resumed and has_pictures(finished.folder)):
+    drawn = all((finished.folder / name).is_file() for name in RUN_PICTURES)
+    if not (finished.resumed and drawn):
         draw_pictures(finished.folder, finished.manifest)
         for picture in sorted(finished.folder.glob("*.png")):
             say(f"Picture: {picture}")

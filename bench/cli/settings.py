@@ -1,7 +1,5 @@
 """Click options built from the fields of `RunConfig`, so that a setting is defined once."""
 
-from __future__ import annotations
-
 import types
 from collections.abc import Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 Group: Look at results, 1.
 """
 
-from __future__ import annotations
-
 from itertools import chain
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Group: Many runs, repeated and published, 1.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -42,8 +40,6 @@ from bench.running.study.file import CHANGES, DeclaredStudy, find_state, read_st
 from bench.running.study.plan import plan_study
 from bench.store.studies import DECLARED, results_of, study_folder
 
-TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
-
 
 @command(
     needs={
@@ -58,7 +54,7 @@ TABLE_FORMATS = ("table", "markdown", "csv", "latex", "html", "json")
 @click.option(
     "--format",
     "table_format",
-    type=click.Choice(TABLE_FORMATS),
+    type=click.Choice(["table", "markdown", "csv", "latex", "html"]),
     default="table",
     help="Output format.  [default: table]",
 )
@@ -152,7 +148,7 @@ def study_command(
     else:
         declared = read_study_file(study, settings, changes)
         if dry_run:
-            print_plan(declared, table_format == "json")
+            print_plan(declared)
             return
         folder, code = make_runs(declared, results, pilot_only)
 
@@ -161,7 +157,7 @@ def study_command(
     for path, plot in plots:
         plot(report).write(path)
         say(f"Wrote {path}", err=True)
-    end_with_json(report.plain(), code, always=table_format == "json")
+    end_with_json(report.plain(), code)
     if rows is not None and columns is not None:
         tables = [pivot(report, rows, columns, value)]
     else:
@@ -172,10 +168,10 @@ def study_command(
         click.echo(format_tables(tables, table_format, report.name), nl=False)
 
 
-def print_plan(declared: DeclaredStudy, as_json: bool = False) -> None:
+def print_plan(declared: DeclaredStudy) -> None:
     """Print what the runs of a study cost."""
     plan = plan_study(declared)
-    end_with_json(plan.plain(), 2 if plan.problems() else 0, always=as_json)
+    end_with_json(plan.plain(), 2 if plan.problems() else 0)
     print_study_plan(plan)
     next_steps(step_after_plan(plan.problems(), "run it"))
 

@@ -10,8 +10,6 @@ All means have the weights of the draws. Strategies compute `mean`. The other re
 texts on the same draws; they replace the scores of a strategy that evaluates such a full grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args

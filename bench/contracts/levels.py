@@ -9,12 +9,10 @@ or rescaled, and EDM's preconditioning, are others. The rest of the toolkit does
 type of prediction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from math import exp
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -114,11 +112,11 @@ class Levels:
         size = np.where(np.abs(square - 1) < PATH_TOLERANCE, 1.0, np.sqrt(square))
         return -self.sigma / size, self.alpha / size
 
-    def rows(self, chosen: NDArray[np.int64]) -> Levels:
+    def rows(self, chosen: NDArray[np.int64]) -> Self:
         """Return the table of the rows with these indices, which may repeat."""
-        return Levels(**{name: column[chosen] for name, column in self.columns().items()})
+        return replace(self, **{name: column[chosen] for name, column in self.columns().items()})
 
-    def answering(self, p: Column, q: Column) -> Levels:
+    def answering(self, p: Column, q: Column) -> Self:
         """Return the same levels for a model with the target p·x_0 + q·eps."""
         return replace(self, p=p, q=q)
 
@@ -126,9 +124,6 @@ class Levels:
         """Return the columns by name, without an absent `progress`."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in columns.items() if column is not None}
-
-
-ANSWERS = ("epsilon", "sample", "v_prediction", "flow")
 
 
 def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
@@ -148,7 +143,7 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
         "flow": (-ones, ones),
     }
     if kind not in kinds:
-        raise ValueError(f"prediction type must be one of {', '.join(ANSWERS)}, got {kind!r}")
+        raise ValueError(f"prediction type must be one of {', '.join(kinds)}, got {kind!r}")
     return kinds[kind]
 
 

@@ -1,10 +1,8 @@
 """The contract of metrics: the decisions that a metric reads, and what it returns."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +49,7 @@ class MetricInput:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: Ints) -> MetricInput:
+    def take(self, rows: Ints) -> Self:
         """Return the decisions on the images with these indices, int64; indices may repeat."""
         taken = {name: _take(values, rows) for name, values in vars(self).items()}
         return replace(self, **taken)

@@ -4,8 +4,6 @@ A metric is registered once, with `register_metrics`. Summaries, studies, leader
 `--metric` are derived from this registration. The base class is in `bench.contracts.measuring`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args

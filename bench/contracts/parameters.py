@@ -1,7 +1,5 @@
 """Base class of all plugin registrations (specs), and their parameters."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -13,8 +11,7 @@ from bench.errors import UserError, did_you_mean
 
 LATER: Final = "later"
 """Marks a parameter in a class's annotations as added after runs were published: `Annotated[float,
-LATER]`; see `Parameter.later`.
-"""
+LATER]`; see `Parameter.later`."""
 
 Parameters = dict[str, Any]
 """Values of parameters by name. Every plugin chooses its own names and types."""

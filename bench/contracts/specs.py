@@ -4,8 +4,6 @@ A spec has only strings and numbers, so that listings and plans are quick. The c
 its `target`, is imported on first use.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

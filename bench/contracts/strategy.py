@@ -8,8 +8,6 @@ A strategy never sees the model, so it runs on a model and on recorded errors al
     session.outcome()
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Check values against annotations: fields of specs, tables of TOML files, facts of backbones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial

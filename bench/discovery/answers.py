@@ -7,8 +7,6 @@ the answers of what it has. Weights in a package can come with answers, in a fil
 folder; `tools/answers.py` writes it for those of the toolkit.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys
@@ -30,18 +28,11 @@ T = TypeVar("T")
 _asked: set[str] = set()  # modules that this process imported because an answer was missing
 
 
-def remember(
-    spec: Spec,
-    question: str,
-    ask: Callable[[], T],
-    shipped: Path | None = None,
-    holds: Callable[[T], bool] = lambda answer: True,
-) -> T:
+def remember(spec: Spec, question: str, ask: Callable[[], T], shipped: Path | None = None) -> T:
     """Return the stored answer to a question about a spec's class, or else that of `ask`.
 
     An answer consists of JSON values; another one is not stored. Its warnings are issued again.
-    `holds` tells whether a stored answer is still right. `shipped` is a file of answers that come
-    with the weights. Errors are not stored.
+    `shipped` is a file of answers that come with the weights. Errors are not stored.
     """
     module = spec.target.partition(":")[0]
     imported = module in sys.modules
@@ -50,7 +41,7 @@ def remember(
     if not imported:
         cached = json.loads(read_cached(path) or "null")
         for entry in (cached, read_shipped(shipped, spec).get(question)):
-            if entry is not None and holds(entry["answer"]):
+            if entry is not None:
                 for text in entry["warnings"]:
                     warn_user(text)
                 answer: T = entry["answer"]

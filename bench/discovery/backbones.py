@@ -4,8 +4,6 @@ What it answered is remembered (`bench.discovery.answers`), except about an obje
 weights whose files the Hub never listed, and the check of weights on the Hub, which fetches them.
 """
 
-from __future__ import annotations
-
 import base64
 import zlib
 from collections.abc import Callable, Sequence
@@ -96,13 +94,8 @@ def _remember(spec: BackboneSpec, question: str, ask: Callable[[], R], weights: 
     return remember(spec, question, ask, shipped)
 
 
-def can_linearise(spec: BackboneSpec) -> bool:
-    """Return whether the backbone has gradients with respect to its conditioning."""
-    return has_flag(spec, "can_linearise")
-
-
 def has_flag(spec: BackboneSpec, name: str) -> bool:
-    """Return whether a class attribute of the backbone is true, such as `draws_are_equal`."""
+    """Return whether a class attribute of the backbone is true, such as `can_linearise`."""
     return _remember(spec, name, lambda: getattr_static(load_target(spec), name, False) is True)
 
 

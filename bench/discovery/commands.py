@@ -10,8 +10,6 @@ The docstring of a module of `bench.cli` declares, for each of its commands, the
     \"\"\"
 """
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from pathlib import Path

@@ -5,8 +5,6 @@ make the toolkit read other files or use the network. Each check raises a UserEr
 problem; `where` is the file, for messages.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path

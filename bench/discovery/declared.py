@@ -6,8 +6,6 @@ help texts from the docstring. Modules are parsed but not imported, so that `ben
 listings do not import numpy.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Callable, Mapping
@@ -44,9 +42,8 @@ _TYPES = {
 def register_modules(register: Callable[..., None], package: str) -> None:
     """Register every class with a literal `spec` in a package, usually `__name__`.
 
-    Raises:
-        ValueError: if a spec has no name, or is not a literal; if a parameter has no type or no
-            default.
+    Raises ValueError if a spec has no name, or is not a literal; if a parameter has no type or no
+    default.
     """
     for file in sorted(files(package).iterdir(), key=lambda file: file.name):
         source = file.read_text("utf-8") if file.name.endswith(".py") else ""

@@ -1,7 +1,5 @@
 """Find installed plugins by their entry points, including those whose metadata is unreadable."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import suppress

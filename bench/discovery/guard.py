@@ -1,7 +1,5 @@
 """Run plugin code so that its errors name the plugin and its output goes to stderr."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterator

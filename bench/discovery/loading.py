@@ -3,8 +3,6 @@
 With `BENCH_STRICT_PLUGINS=1`, the command fails if a plugin does.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -139,7 +137,7 @@ class Plugins:
         self.executors = Registry(ExecutorSpec, "executors")
         self.collections = Registry(CollectionSpec, "collections")
         self.studies = Registry(StudySpec, "studies")
-        self._registries = [r for r in vars(self).values() if isinstance(r, Registry)]
+        self._registries = [part for part in vars(self).values() if isinstance(part, Registry)]
         self.commands: dict[str, click.Command] = {}
         self.command_owners: dict[str, str] = {}
         self.loaded: list[Plugin] = []

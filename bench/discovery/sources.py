@@ -1,7 +1,5 @@
 """Hashes of the source code that a run's results depend on: the toolkit's and its plugins'."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from functools import cache

@@ -4,9 +4,7 @@ Whether a class or an object has a member of its own is determined without evalu
 property may load a network.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +13,7 @@ from itertools import takewhile
 from typing import Any
 
 from bench.contracts.specs import Spec
-from bench.discovery.guard import guard
+from bench.discovery.guard import guard, one_line
 from bench.errors import UserError
 
 
@@ -61,6 +59,14 @@ def make(
     target = load_target(spec)
     with guard(spec.label, f"{spec.target.partition(':')[2]}(…)", (UserError, *passing)):
         return target(*arguments, **keywords)
+
+
+def make_from(spec: Spec, parameters: Mapping[str, Any]) -> Any:
+    """Instantiate the class of a spec from its parameters; its ValueError becomes a UserError."""
+    try:
+        return make(spec, passing=(ValueError,), **parameters)
+    except ValueError as error:
+        raise UserError(f"{spec.kind.capitalize()} {spec.name!r}: {one_line(error)}.") from None
 
 
 def offers(thing: object, default: Callable[..., Any]) -> bool:

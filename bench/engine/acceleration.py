@@ -3,8 +3,6 @@
 They affect results only by rounding; design/engine.md has the figures.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

@@ -5,8 +5,6 @@ ranks every class. Exceptions of the plugin become `PluginError`. The cost is a 
 per request, with no Python loop over cells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol

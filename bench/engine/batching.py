@@ -1,13 +1,11 @@
 """Queues of waiting cells, the batches that are cut from them, and the fastest batch size."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -66,9 +64,9 @@ class Batch:
     def __len__(self) -> int:
         return int(self.cells.shape[1])
 
-    def part(self, chosen: Ints) -> Batch:
+    def part(self, chosen: Ints) -> Self:
         """Return the batch of the chosen cells; they may repeat."""
-        return Batch(self.cells[:, chosen], self.contents, self.images)
+        return replace(self, cells=self.cells[:, chosen], parts=[])
 
     def deliver(self, errors: NDArray[np.float32]) -> Iterator[Flight]:
         """Hand the cells' errors to their flights; yield each whose request is complete."""

@@ -5,8 +5,6 @@ batches are cut from the front, regardless of image, draw and prompt. A new imag
 no queue fills a batch, so memory does not grow with the dataset.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence

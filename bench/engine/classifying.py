@@ -3,8 +3,6 @@
 A classifier has a single draw, and the error of a cell is the negative logit.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ Values are not validated here, because that would make the host wait for the GPU
 not finite are detected when they are read on the host.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial

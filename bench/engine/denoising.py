@@ -1,7 +1,5 @@
 """Engine for denoisers: latents of images, and queues for evaluations and linearisations."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice

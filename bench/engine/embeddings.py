@@ -4,8 +4,6 @@ Files are written in chunks, so that memory never holds a second copy of a large
 files are memory-mapped, so that the operating system can reclaim the rows that are not in use.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence

@@ -9,8 +9,6 @@ For an image with candidates, a strategy decides only among these classes, numbe
 others have no draws and an infinite score, and rank behind the candidates.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product

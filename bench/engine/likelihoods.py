@@ -1,7 +1,5 @@
 """Engine for likelihoods: models that return the error of a cell themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 

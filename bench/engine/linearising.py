@@ -6,8 +6,6 @@ conditioning. Floating-point leaves are mixed. Other leaves (masks, ids) must be
 prompts, unless the model computes those of a mixture. A large conditioning is read in chunks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -9,8 +9,6 @@ and at scaled ones. Two figures are compared with what any denoiser that fits wo
   for which it was trained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

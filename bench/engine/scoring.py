@@ -1,7 +1,5 @@
 """Errors of cells: noise an image's latent, predict, and reduce the difference, in float32."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Transfers between host and device that let the device work while the host continues."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor

@@ -7,8 +7,6 @@ For example, with P prompts, L tokens and D features:
 The names of the leaves are up to the backbone; the engine only selects rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 

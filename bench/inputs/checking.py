@@ -1,7 +1,5 @@
 """`bench check-data`: read a dataset completely and report problems."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import warnings

@@ -9,8 +9,6 @@ Of an image more than 16 times as long as wide only the middle is corrupted. Ran
 from the corruption and the sample id only: not from severity, order, limit or seed.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO

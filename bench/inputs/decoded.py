@@ -1,7 +1,5 @@
 """Dataset rows whose images are decoded as in runs, for users of `datasets`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import datasets

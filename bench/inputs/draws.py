@@ -1,7 +1,5 @@
 """Draws: fixed pairs (noise level, noise), shared by all prompts of an image."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re
@@ -33,8 +31,7 @@ class DrawPlan:
 
     `grid`: every draw has a level of its own, N equal strata. `repeated`: two draws per level, on a
     grid of N / 2. `antithetic`: as `repeated`, but the second draw has the negated noise of the
-    first (Hammersley & Morton, 1956).
-    """
+    first (Hammersley & Morton, 1956)."""
     first: int = 0
     end: int | None = None
     level_list: tuple[int, ...] | None = None  # level indices instead of a range, ascending

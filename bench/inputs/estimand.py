@@ -45,8 +45,7 @@ class Weighting:
     """Name of the weighting.
 
     `uniform`; the formulas `snr` (uniform in eps), `exp` (e^(number · t), with the model's time t
-    from 0 to 1) and `min-snr` (the SNR, at most `number`); `learned` from a run; `file`.
-    """
+    from 0 to 1) and `min-snr` (the SNR, at most `number`); `learned` from a run; `file`."""
     number: float = 0.0  # the number in `exp:…` and `min-snr:…`
     weights: Mapping[int, float] | None = None
     """Level index → weight, from a file or learned; None for a formula, or until it is learned."""

@@ -1,7 +1,5 @@
 """A tree of classes from a file: words for its inner nodes, and the parent of every node."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +23,7 @@ class Hierarchy:
     words: tuple[str, ...]  # [J], words of each inner node, for the templates
     parents: tuple[int, ...]
     """Parent of each class and of each inner node, [C + J]; inner nodes are numbered from C, and -1
-    means no parent.
-    """
+    means no parent."""
 
 
 def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:

@@ -6,8 +6,6 @@ as PIL does. Others are turned upright, composed onto white, scaled to 8 bits, r
 cut to their middle.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,8 +6,6 @@
 A strategy sees columns: one per prompt with `best`, one per class with `mean`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

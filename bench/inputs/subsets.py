@@ -1,7 +1,5 @@
 """Representative subsets of a dataset: the first N images, and shards of a run."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -9,10 +9,9 @@ is chosen so that the sub-grids whose size divides N are balanced, too. Other su
 of levels, are only nearly balanced, because they overlap in too many ways.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ class _Assignment:
     counts: Ints  # int64 [sets, n], draws of each view in each set
 
     @classmethod
-    def of(cls, turns: Ints, member: Ints, n: int) -> _Assignment:
+    def of(cls, turns: Ints, member: Ints, n: int) -> Self:
         """Return the assignment with its counts; the arrays are not copied."""
         seen = [member[:, turns == view].sum(axis=1) for view in range(n)]
         return cls(turns, member, np.stack(seen, axis=1))

@@ -6,8 +6,6 @@ because `os.walk` skips their files and the fingerprint would not cover them. Lo
 the tensors of a single file may replace theirs, and a Python caller may pass an object instead.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -23,6 +21,7 @@ from bench.errors import UserError
 from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, write_cached
 from bench.machine.files import read_text, regular_file
 from bench.machine.hub import Commit, absent, find_commit
+from bench.machine.stages import counted
 
 HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
 CHAT_TEMPLATE = "chat_template.jinja"  # of a model that is the whole folder; hashed too
@@ -62,8 +61,8 @@ def hash_folder(folder: Path, left_out: Collection[str] = ()) -> str:
     Tensors in the subfolders `left_out` are not part of it. Raises UserError if there are no such
     files, too many files, or one cannot be read.
     """
-    lines = []
-    for path in sorted(_iterate_files(folder)):
+    lines, paths = [], sorted(_iterate_files(folder))
+    for path in counted(paths, f"Hashing {folder.name}", len(paths), "files"):
         name = path.relative_to(folder)
         if name.parts[0] in left_out and name.suffix == SINGLE_FILE:
             continue

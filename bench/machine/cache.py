@@ -7,8 +7,6 @@ memory-mapped rather than read. An entry that fails its check is removed with a 
 is created again.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Devices, the record of the machine in a manifest, and measured or published speeds."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -9,8 +9,6 @@ Links out of a folder are refused except in the layout of the Hugging Face Hub's
 values of bounded depth.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

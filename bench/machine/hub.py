@@ -18,9 +18,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +30,7 @@ from bench.errors import AbsentError, BenchError, UserError, warn_user
 from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
 from bench.machine.files import read_text, resolve_inside, write_atomically
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
+from bench.machine.stages import Stage, displays, stage
 
 SCHEME = "hf:"  # prefix of what is on the Hub
 BUSY = (429, 500, 502, 503, 504)  # HTTP statuses of a Hub that should be asked again
@@ -70,18 +73,9 @@ class Commit:
         path = self.folder / name
         if path.is_file():
             return path
-        self.expect_room([name])
-        return Path(
-            ask_again(
-                lambda: huggingface_hub.hf_hub_download(
-                    self.repository,
-                    name,
-                    repo_type=self.kind,
-                    revision=self.commit,
-                    endpoint=endpoint(),
-                )
-            )
-        )
+        get = partial(huggingface_hub.hf_hub_download, self.repository, name, endpoint=endpoint())
+        with self.downloading([name]):
+            return Path(ask_again(lambda: get(repo_type=self.kind, revision=self.commit)))
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Download missing files of the listing together. Those that fail are reported by `fetch`.
@@ -93,11 +87,7 @@ class Commit:
         missing = [name for name in names if not (self.folder / name).is_file()]
         if not missing:
             return
-        try:
-            self.expect_room(missing)
-        except SilentHubError:
-            return
-        with suppress(Exception):
+        with suppress(SilentHubError), self.downloading(missing), suppress(Exception):
             huggingface_hub.snapshot_download(
                 self.repository,
                 repo_type=self.kind,
@@ -106,8 +96,12 @@ class Commit:
                 endpoint=endpoint(),
             )
 
-    def expect_room(self, names: Collection[str]) -> None:
-        """Log the size of files to download (UserError if there is no room, or SilentHubError)."""
+    @contextmanager
+    def downloading(self, names: Collection[str]) -> Iterator[None]:
+        """Log the size of files to download, and show a stage while the block downloads them.
+
+        Raises UserError if there is no room for them, and SilentHubError.
+        """
         answered = any(key[0] == endpoint() and _is_recent(key) for key in _answers)
         if (reason := why_not_asked()) is None and not answered:
             reason = hub_silence()
@@ -121,6 +115,11 @@ class Commit:
                 f"{self.repository} needs {size / 1e9:,.1f} GB, and {folder} has {free / 1e9:,.1f}"
                 " GB left. Make room, or set HF_HOME to a folder on another disk."
             )
+        blobs = self.folder.parent.parent / "blobs"
+        before = _bytes_in(blobs)
+        with _megabytes("Downloading", self.repository, size) as shown:
+            shown.measure = lambda: (_bytes_in(blobs) - before) // 10**6
+            yield
 
 
 def find_commit(repository: str, revision: str | None = None, kind: str = "model") -> Commit:
@@ -327,6 +326,25 @@ def _listing(repository: str, commit: str, kind: str) -> dict[str, int] | None:
     return {file.path: file.size for file in tree}
 
 
+def _bytes_in(folder: Path) -> int:
+    """Return the bytes on disk of a folder's files, also of those that are being written."""
+    size = 0
+    with suppress(FileNotFoundError):  # of the folder, or of a file that was renamed meanwhile
+        for entry in os.scandir(folder):
+            file = entry.stat()  # large files are written in parts, and have their size at once
+            size += getattr(file, "st_blocks", file.st_size // 512) * 512
+    return size
+
+
+def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
+    """Return a stage of megabytes; the client's own bars are hidden where stages are shown."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if displays:
+        disable_progress_bars()
+    return stage(f"{what} {repository}", ceil(size / 1e6), "MB")
+
+
 def _listing_file(repository: str, commit: str, kind: str) -> Path:
     return cache_dir("files", f"{kind}s") / f"{repository.replace('/', '--')}@{commit}.json"
 
@@ -339,20 +357,26 @@ def push_folder(
     `kind` is `model` or `dataset`. With `create`, a missing repository is created as a private one.
     Raises BenchError if the Hub refuses it or cannot be reached.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    api = HfApi(endpoint=endpoint())
+    api, paths = HfApi(endpoint=endpoint()), sorted(p for p in folder.rglob("*") if p.is_file())
+    files = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
+    size = sum(path.stat().st_size for path in paths)
     try:
         if create:
             api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            commit_message=message,
-            repo_type=kind,
-            create_pr=pull_request,
-        )
+        with _megabytes("Sending to", repository, size) as sending:
+            for path, file in zip(paths, files, strict=True):
+                api.preupload_lfs_files(repository, [file], repo_type=kind, create_pr=pull_request)
+                sending.done += path.stat().st_size // 10**6
+            commit = api.create_commit(
+                repository,
+                files,
+                commit_message=message,
+                repo_type=kind,
+                create_pr=pull_request,
+            )
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         advice = {

@@ -8,8 +8,6 @@ The Hub's libraries retry many times if the Hub does not answer. So it is probed
 seconds, and only their caches are used if it is unreachable.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

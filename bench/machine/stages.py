@@ -1,9 +1,7 @@
 """The stages of long work: what is under way, how much of it is done, and since when."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -20,14 +18,21 @@ class Stage:
     unit: str = "images"
     done: int = 0
     started: float = field(default_factory=time.perf_counter)
+    measure: Callable[[], int] | None = None  # what is done of work that others do
 
 
+displays: list[object] = []  # what shows the stages; the innermost one is last
 _under_way: list[Stage] = []
 
 
 def current() -> Stage | None:
     """Return the stage that began last and has not ended; None if there is none."""
-    return _under_way[-1] if _under_way else None
+    if not _under_way:
+        return None
+    stage = _under_way[-1]
+    if stage.measure is not None:
+        stage.done = min(stage.measure(), stage.total)
+    return stage
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Calibrate on a run: how often decisions of the same kind are right, or match the full sweep."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from bench.store.decisions import Decisions, as_decisions
 from bench.store.fields import without_none
 from bench.store.folder import requested_records
 from bench.store.identity import StrategyIdentity, digest
+from bench.store.locking import refuse_shipped
 from bench.store.records import Record
 from bench.store.runs import StoredRun, read_run
 
@@ -44,12 +43,11 @@ def calibrate(
     By default the strategy is the backbone's, `settings` are those of the strategy's spec, and
     `samples` are the ids in the run's summary. `params` override the backbone's. `settings` must be
     sorted, safest first, in an order that does not depend on the images. `of` is the size of the
-    population that the images were drawn from, for a risk on the rest of it.
-
-    Raises:
-        UserError: no image is decided, the run is not finished, the strategy does not fit the
-            recording, or `params` sets a parameter that `settings` choose.
+    population that the images were drawn from, for a risk on the rest of it. Raises UserError if no
+    image is decided, the run is not finished, the strategy does not fit the recording, or `params`
+    sets a parameter that `settings` choose.
     """
+    refuse_shipped(path)  # before the work, whose result it could not keep
     run = read_run(path)
     manifest = run.manifest
     candidates = _summary_records(run) if samples is None else requested_records(path, manifest)

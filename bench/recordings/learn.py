@@ -3,8 +3,6 @@
 A strategy declares in its spec which parameters are `learned`, and `Strategy.learn` learns them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +17,7 @@ from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
+from bench.machine.stages import counted
 from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import check_replayed, decider_for, replay_settings
@@ -93,10 +92,8 @@ def learn(
     `what` are learned parameters of the strategy, or `calibration`; nothing stands for all that can
     be learned from the run. The strategy is the named one, else the backbone's, else the first one
     that learns `what`. Like those of a run, its parameters are `params`, and others of the backbone
-    unless `strategy` is named.
-
-    Raises:
-        UserError: no strategy learns `what`, or the run cannot teach it.
+    unless `strategy` is named. Raises UserError if no strategy learns `what`, or the run cannot
+    teach it.
     """
     manifest = read_manifest(path)
     backbone = load_plugins().backbones.by_name().get(manifest.identity.backbone.name)
@@ -146,16 +143,14 @@ def learn_settings(
     Only settings that change no learned parameters but those in `what` are tried. `params` are the
     strategy's other parameters. With 20 images or more, the settings are tried by five-fold
     cross-validation; otherwise none is recommended. Learn from other images than those that will be
-    scored later.
-
-    Raises:
-        UserError: the run has no errors, the strategy does not fit it or fails on an image, or
-            nothing can be learned.
+    scored later. Raises UserError if the run has no errors, the strategy does not fit it or fails
+    on an image, or nothing can be learned.
     """
     check_replayed(make_decider(spec, params), read_manifest(path))
     recording = open_draws(path, spec.recorder or None)
     samples, strategy = recording.samples(), decider_for(recording, spec.name, params).strategy
-    statistics = [_sample_statistics(recording, sample, strategy) for sample in samples]
+    read = counted(samples, "Learning", len(samples))
+    statistics = [_sample_statistics(recording, sample, strategy) for sample in read]
 
     def learn(rows: Ints) -> dict[str, Parameters]:
         settings = strategy.learn([image for row in rows for image in statistics[row]])

@@ -1,7 +1,5 @@
 """Recordings: runs that stored the error of every cell, so that strategies can be replayed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -176,8 +174,8 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     manifest = read_manifest(path)
     if manifest.identity.candidates is not None:
         raise UserError(
-            f"{path} recorded only the candidates of each image; a replay needs all classes. Record"
-            " a run without --candidates-from."
+            f"{manifest.run_id} recorded only the candidates of each image; a replay needs all"
+            " classes. Record a run without --candidates-from."
         )
     folder = path / "errors"
     records = [
@@ -187,11 +185,11 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     ]
     if not records:
         raise UserError(
-            f"{path} holds no recorded errors. Record them once with:"
+            f"{manifest.run_id} holds no recorded errors. Record them once with:"
             f" {recording_command(manifest, strategy)}"
         )
     if manifest.draws is None:
-        raise UserError(f"{path}: the manifest lacks the number of recorded draws.")
+        raise UserError(f"{manifest.run_id}: the manifest lacks the number of recorded draws.")
     timesteps = read_timesteps(folder, records[0]["sample_id"], manifest.draws)
     classes = np.array(manifest.class_of_column, dtype=np.int64)
     draws = read_draws(path, len(timesteps))

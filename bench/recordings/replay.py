@@ -1,13 +1,11 @@
 """Replay a strategy on a run's recorded errors, without the model."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +21,7 @@ from bench.discovery.sources import source_hashes
 from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
 from bench.errors import UserError
-from bench.inputs.estimand import Loss, Space, check_estimand, draw_weights, parse_weighting
+from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.machine.stages import counted
@@ -120,7 +118,10 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
             " record a run with that number."
         )
     check_replayed(decider, recording.manifest)
-    strategy.check(_largest_problem(recording))
+    problem = recording.problem
+    if (items := recording.manifest.items) is not None:  # the item with the most texts
+        problem = replace(problem, class_of_prompt=np.arange(items.texts), can_linearise=False)
+    strategy.check(problem)
     if strategy.linearises and not recording.problem.can_linearise:
         raise UserError(
             f"Strategy {name!r} linearises, but {recording.manifest.run_id} recorded no first-order"
@@ -148,14 +149,6 @@ def check_replayed(decider: Decider, manifest: Manifest) -> None:
     )
 
 
-def _largest_problem(recording: Recording) -> Problem:
-    """Return the problem with the most prompts: for items, that of the one with most texts."""
-    problem = recording.problem
-    if (items := recording.manifest.items) is None:
-        return problem
-    return replace(problem, class_of_prompt=np.arange(items.texts), can_linearise=False)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PreparedReplay(Executable):
     """A validated replay, ready for `execute`: a recording takes the place of the model."""
@@ -179,24 +172,18 @@ def prepare_replay(
     limit: int | None = None,
     fresh: bool = False,
     weighting: str | None = None,
-    loss: str | None = None,
-    space: str | None = None,
     risk: float | None = None,
 ) -> PreparedReplay:
     """Prepare to replay a recorded run with another strategy; `execute` stores it as a new run.
 
     Parameters not in `params` keep their defaults; `draws` is the recorded number. The new run is
-    stored in the folder `results`, and `fresh` starts it over. `limit` is the size of a
-    stratified and reproducible subset. `weighting` and `risk` are as in `bench run`; the risk
-    chooses the other parameters by a calibration in `results`. The errors must have been measured
-    with `loss` and in `space`; None accepts any.
-
-    Raises:
-        UserError: no errors were stored, the strategy does not fit, or no parameters keep the risk.
+    stored in the folder `results`, and `fresh` starts it over. `limit` is the size of a stratified
+    and reproducible subset. `weighting` and `risk` are as in `bench run`; the risk chooses the
+    other parameters by a calibration in `results`. Raises UserError if no errors were stored, the
+    strategy does not fit, or no parameters keep the risk.
     """
     started = time.perf_counter()
     recording = open_recording(path)
-    _check_measured(recording, loss, space)
     if weighting is not None:
         recording = _reweight(recording, weighting)
     decider = decider_for(recording, strategy, params)
@@ -205,6 +192,7 @@ def prepare_replay(
     manifest = _make_manifest(recording, decider, settings)
     if risk is not None:
         stated = StatedRisk(risk, decider, params, results)
+        stated.check()
         chosen, calibrated = choose_setting(stated, manifest)
         decider = decider_for(recording, strategy, chosen)
         settings["risk"] = risk
@@ -220,29 +208,11 @@ def prepare_replay(
     )
 
 
-def _check_measured(recording: Recording, loss: str | None, space: str | None) -> None:
-    """Raise UserError if the errors are of another loss or in another space; None accepts any."""
-    scoring = recording.manifest.identity.scoring
-    for name, required, recorded, choices in (
-        ("loss", loss, scoring.loss, get_args(Loss)),
-        ("space", space, scoring.space, get_args(Space)),
-    ):
-        if required is not None and required not in choices:
-            raise UserError(f"--{name} {required} is not one of {', '.join(choices)}.")
-        if required not in (None, recorded):
-            raise UserError(
-                f"--{name} {required}: {recording.manifest.run_id} recorded errors with --{name}"
-                f" {recorded}, from which others cannot be computed. Record them once with:"
-                f" --strategy full --save-errors --{name} {required}"
-            )
-
-
 def _reweight(recording: Recording, text: str) -> Recording:
     """Return the recording with the weighting `text`, in the form of `--weighting`.
 
-    Raises:
-        UserError: the weighting is invalid or learned, does not fit loss and space, or the run did
-            not record the levels of its errors.
+    Raises UserError if the weighting is invalid or learned, does not fit loss and space, or the run
+    did not record the levels of its errors.
     """
     try:
         weighting = parse_weighting(text)

@@ -1,10 +1,8 @@
 """Sweep: replay many strategies on one recording, for their cost and agreement."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import JsonValue
 from typing_extensions import override
@@ -51,7 +49,7 @@ class SweepRow(Document):
         """Evaluation equivalents per image; 1 for a classifier."""
         return self.summary.cost.per_image(self.classifier)
 
-    def beats(self, other: SweepRow) -> bool:
+    def beats(self, other: Self) -> bool:
         """Return whether this row dominates another: it is no worse in either, and not equal."""
         better = self.cost <= other.cost and self.agreement >= other.agreement
         return better and (self.cost, self.agreement) != (other.cost, other.agreement)
@@ -89,11 +87,9 @@ def sweep(
     """Replay settings on a recorded run without storing anything; return one row per setting.
 
     A row for each run in `points`, made on the same images, follows. Without `settings`, the
-    default grid is replayed; `limit` chooses the same images as for a replay.
-
-    Raises:
-        UserError: the run cannot be replayed, a setting does not fit it, or a run in `points` has
-            other images or classes.
+    default grid is replayed; `limit` chooses the same images as for a replay. Raises UserError if
+    the run cannot be replayed, a setting does not fit it, or a run in `points` has other images or
+    classes.
     """
     recording = open_draws(path)
     if settings is None:

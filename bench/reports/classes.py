@@ -1,7 +1,5 @@
 """The tables of a run's classes: precision and recall, and which are taken for which."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

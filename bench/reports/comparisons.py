@@ -1,7 +1,5 @@
 """The comparison of two stored runs, and its facts and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,9 @@ from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
-from bench.reports.facts import Fact, difference_fact, metric_fact
-from bench.reports.formats import percent_text, points_text, value_text
-from bench.reports.text import Table
+from bench.reports.facts import Column, Fact, difference_fact, metric_fact
+from bench.reports.formats import percent_text, value_text
+from bench.reports.text import Table, make_table
 from bench.stats.checked import metric_parts
 from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.difference_tests import MIN_TESTED
@@ -134,17 +132,15 @@ def comparison_tables(comparison: Comparison, most: int | None = None) -> list[T
 
 
 def _classes(rows: Sequence[ClassDifference], total: int) -> Table:
-    head = ["class", "n", "A, %", "B, %", "points", "wins, losses", "p, adjusted"]
-    lines = [
-        [
-            *(row.name, f"{row.difference.n:,}"),
-            *(percent_text(row.accuracy_a), percent_text(row.accuracy_b)),
-            *(points_text(row.difference.estimate), f"{row.wins}, {row.losses}"),
-            f"{row.p_adjusted:.2g}",
-        ]
-        for row in rows
+    columns: list[Column[ClassDifference]] = [
+        Column("class", lambda row: row.name),
+        Column("n", lambda row: row.difference.n, "count"),
+        Column("A", lambda row: row.accuracy_a, "share"),
+        Column("B", lambda row: row.accuracy_b, "share"),
+        Column("points", lambda row: Fact("", row.difference.estimate, "points"), "number"),
+        Column("wins, losses", lambda row: f"{row.wins}, {row.losses}"),
+        Column("p, adjusted", lambda row: row.p_adjusted, "p"),
     ]
     more = f" ({len(rows)} of {total})" if len(rows) < total else ""
-    optional = ("p, adjusted", "n", "wins, losses")
     title = f"Classes with images that exactly one run gets right{more}"
-    return Table(title, head, lines, frozenset({*head[1:5], head[6]}), optional)
+    return make_table(title, columns, rows, optional=("p, adjusted", "n", "wins, losses"))

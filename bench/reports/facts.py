@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from bench.contracts.metrics import MetricSpec
-from bench.reports.formats import NONE, percent_text, points_text
+from bench.reports.formats import NONE, percent_text, points_text, with_interval
 
 if TYPE_CHECKING:  # so that listings, which import this module, load neither numpy nor pydantic
     from bench.stats.paired import Difference
@@ -21,21 +22,12 @@ Unit = Literal[
 Interval = tuple[float, float]
 Row = TypeVar("Row")
 
-
-def _number_text(value: float, interval: Interval | None) -> str:
-    return f"{value:.4g}" + (f" ({interval[0]:.4g}–{interval[1]:.4g})" if interval else "")
-
-
-def _difference_text(value: float, interval: Interval | None) -> str:
-    return f"{value:+.4g}" + (f" ({interval[0]:+.4g} to {interval[1]:+.4g})" if interval else "")
-
-
 FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
     "text": lambda value, _: str(value),
     "share": percent_text,
     "points": points_text,
-    "number": _number_text,
-    "difference": _difference_text,
+    "number": partial(with_interval, "{:.4g}".format),
+    "difference": partial(with_interval, "{:+.4g}".format, between=" to "),
     "count": lambda value, _: f"{value:,}",
     "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
     "passes": lambda value, _: f"{value:.0f} pass",  # a classifier looks once at an image

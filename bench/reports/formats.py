@@ -1,8 +1,6 @@
 """Format shares, parameters and durations as text."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 NONE = "–"  # an unknown value
@@ -15,20 +13,24 @@ def value_text(value: Any, missing: str = NONE, separator: str = ",") -> str:
     return separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def with_interval(
+    form: Callable[[float], str],
+    value: float,
+    interval: tuple[float, float] | None,
+    between: str = "–",
+) -> str:
+    """Return a number as text, followed by the ends of its interval if it has one."""
+    return form(value) + (f" ({between.join(map(form, interval))})" if interval else "")
+
+
 def percent_text(share: float, interval: tuple[float, float] | None = None) -> str:
     """Return a share in per cent, with its interval if it has one, such as `86.2 (80.9–90.2)`."""
-    if interval is None:
-        return f"{100 * share:.1f}"
-    low, high = interval
-    return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+    return with_interval(lambda part: f"{100 * part:.1f}", share, interval)
 
 
 def points_text(difference: float, interval: tuple[float, float] | None = None) -> str:
     """Return a difference of shares in points, with its interval: `+1.4 (-0.5 to +3.3)`."""
-    if interval is None:
-        return f"{100 * difference:+.1f}"
-    low, high = interval
-    return f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return with_interval(lambda part: f"{100 * part:+.1f}", difference, interval, " to ")
 
 
 def template_text(template: str | None) -> str | None:

@@ -1,15 +1,14 @@
 """List stored runs, complete or not, and recordings, for `bench list`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from bench.contracts.parameters import Parameters
 from bench.errors import UserError
+from bench.machine.stages import counted
 from bench.recordings.recording import open_recording
 from bench.reports.facts import Fact
 from bench.reports.rows import RunRow
@@ -55,20 +54,15 @@ class InventoryRow(RunRow):
         return Fact("images", text, share=n / total if n < total else None)
 
 
-class RecordingRow(BaseModel):
+class RecordingRow(RunRow):
     """A run with recorded errors, on which strategies can be replayed."""
 
-    run_id: str
-    dataset: str
-    split: str
-    backbone: str
+    path: str  # folder of the run
     images: int  # number of images with recorded errors
-    images_asked: int  # number of images of the run
     prompts: int  # number of prompts; for a dataset of items, the largest number of texts
     draws: int
     first_order: bool  # whether first-order errors were also recorded
     bytes: int  # size of the recorded errors on disk
-    path: str
 
     @property
     def bytes_per_image(self) -> float:
@@ -78,24 +72,18 @@ class RecordingRow(BaseModel):
 
 def stored_recordings(folder: Path) -> list[RecordingRow]:
     """Return the recordings at any depth below a folder, sorted by path."""
-    rows = []
-    for path in run_folders(folder):
+    rows, paths = [], run_folders(folder)
+    for path in counted(paths, "Reading runs", len(paths), "runs"):
         with suppress(UserError):
             recording = open_recording(path)
-            manifest = recording.manifest
             files = [file for kind in ("errors", "first_order") for file in (path / kind).glob("*")]
-            row = RecordingRow(
-                run_id=manifest.run_id,
-                dataset=manifest.dataset.name,
-                split=manifest.dataset.split,
-                backbone=manifest.backbone.name,
+            row = RecordingRow.of(
+                read_view(path),
                 images=len(recording.records),
-                images_asked=manifest.total,
-                prompts=len(manifest.class_of_column),
+                prompts=len(recording.manifest.class_of_column),
                 draws=recording.n_draws,
                 first_order=recording.problem.can_linearise,
                 bytes=sum(file.stat().st_size for file in files),
-                path=str(path),
             )
             rows.append(row)
     return rows
@@ -103,7 +91,8 @@ def stored_recordings(folder: Path) -> list[RecordingRow]:
 
 def stored_runs(folder: Path) -> list[InventoryRow]:
     """Return the runs and unmerged shards at any depth below a folder, sorted by path."""
-    return with_differing(map(read_row, run_folders(folder)))
+    paths = run_folders(folder)
+    return with_differing(map(read_row, counted(paths, "Reading runs", len(paths), "runs")))
 
 
 def run_folders(folder: Path) -> list[Path]:

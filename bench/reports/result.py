@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,15 +13,13 @@ from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
 from bench.reports.html import to_html
 from bench.reports.run_view import SAMPLE_COLUMNS, RunView, view_of
-from bench.reports.study.documents import StudyMethod, StudyReport
+from bench.reports.study.documents import StudyReport
 from bench.reports.study.figures import forest_plot
-from bench.reports.study.methods import StudyRow
 from bench.reports.study.tables import study_tables
 from bench.reports.text import Table, escape_html
 from bench.running.classify import Answer
 from bench.running.execute import Finished
 from bench.stats.comparison import Comparison
-from bench.stats.difference_tests import MethodDifference
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.summary import Summary
@@ -131,7 +128,7 @@ class RunResult(Fields):
     @override
     def __repr__(self) -> str:
         run = self._view
-        facts = run.scores[0], run.images
+        facts = run.accuracy, run.images
         shown = "; ".join(f"{fact.label} {fact.line}" for fact in facts)
         return f"RunResult({self.summary.run_id}: {shown})"
 
@@ -181,62 +178,38 @@ class AnswerList(list[Answer]):
         return to_html([Table("AnswerList", head, rows)])
 
 
-@dataclass(repr=False, eq=False)
-class StudyResult:
-    """A study: its runs, its methods with their spread, and their differences."""
+class StudyResult(StudyReport):
+    """A study: its runs, its methods with their spread, and their differences.
 
-    folder: Path  # where it is stored
-    report: StudyReport  # all of it, as `bench study FILE --show --json` prints it
-
-    @property
-    def name(self) -> str:
-        """The study's name."""
-        return self.report.name
-
-    @property
-    def runs(self) -> list[StudyRow]:
-        """One row per declared run, made or not."""
-        return self.report.rows
-
-    @property
-    def methods(self) -> list[StudyMethod]:
-        """One row per method and dataset."""
-        return self.report.methods
-
-    @property
-    def differences(self) -> dict[str, list[MethodDifference]]:
-        """Dataset and split → the differences of its methods."""
-        return {board.board: board.differences for board in self.report.differences}
+    Its fields are what `bench study FILE --show --json` prints.
+    """
 
     def to_pandas(self, table: Literal["runs", "methods", "differences"] = "runs") -> DataFrame:
         """Return a table of the runs, with a column per axis, or of the methods or differences."""
         import pandas as pd
 
         if table == "runs":
-            return pd.DataFrame([_flat(row.plain(), "axes") for row in self.runs])
+            return pd.DataFrame([_flat(row.plain(), "axes") for row in self.rows])
         if table == "methods":
             plain = [method.model_dump(mode="json") for method in self.methods]
             return pd.DataFrame([_flat(row, "axes", "spread") for row in plain])
         if table == "differences":
-            pairs = [(board, pair) for board, of in self.differences.items() for pair in of]
+            pairs = [(of.board, pair) for of in self.differences for pair in of.differences]
             plain = [{"board": board, **pair.model_dump(mode="json")} for board, pair in pairs]
             return pd.DataFrame([_flat(row, "difference") for row in plain])
         raise UserError(f"to_pandas({table!r}): expected 'runs', 'methods' or 'differences'.")
 
     def forest_figure(self) -> Figure:
         """Draw the accuracy of every method with its interval; UserError if nothing is decided."""
-        return forest_plot(self.report).figure()
+        return forest_plot(self).figure()
 
     @override
     def __repr__(self) -> str:
-        report = self.report
-        return f"StudyResult({report.name!r}, {report.done} of {report.cells} runs)"
+        return f"StudyResult({self.name!r}, {self.done} of {self.cells} runs)"
 
     def _repr_html_(self) -> str:
-        progress = (
-            f"<p>{escape_html(self.name)}: {self.report.done} of {self.report.cells} runs</p>"
-        )
-        return progress + to_html(study_tables(self.report))
+        progress = f"<p>{escape_html(self.name)}: {self.done} of {self.cells} runs</p>"
+        return progress + to_html(study_tables(self))
 
 
 def _flat(row: Mapping[str, JsonValue], *names: str) -> dict[str, JsonValue]:

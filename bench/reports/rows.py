@@ -1,7 +1,5 @@
 """The row of a run, which the tables of the leaderboard, of runs and of studies have in common."""
 
-from __future__ import annotations
-
 from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr
@@ -12,6 +10,7 @@ from bench.discovery.loading import load_plugins
 from bench.reports.facts import Fact
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
+from bench.stats.agreement import Audit
 from bench.stats.metrics import INCOMPLETE
 from bench.store.fields import FullDocument, Interval, MetricFields, Share
 from bench.store.summary import Group
@@ -34,14 +33,7 @@ class RunRow(MetricFields, FullDocument):
     weights: str | None = None  # hash of the backbone's files
     strategy: str | None = None  # strategy that decided
     params: Parameters = Field({})  # parameters of the strategy
-    draw_plan: str | None = None  # plan of the draws' levels and noise
-    seed: int | None = None  # seed of the noise
-    loss: str | None = None  # function from differences to errors
-    space: str | None = None  # space in which the error is measured
-    dtype: str | None = None  # data type in which the backbone computes
-    parameters: Parameters = Field({})  # all other settings, the backbone's parameters first
-    template: str | None = None  # the user's template; None: the dataset's, or a file of prompts
-    prompt: str | None = None  # first prompt
+    settings: Parameters = Field({})  # all other settings, by the names of their options
     classes: int | None = None  # number of classes
     accuracy: Share | None = None  # share of the decided images whose prediction is right
     accuracy_ci95: Interval | None = None  # 95 % interval, for a fixed number of images
@@ -56,14 +48,10 @@ class RunRow(MetricFields, FullDocument):
     cost: float | None = None  # evaluation equivalents per image; 1 for a classifier
     flop_per_image: float | None = None  # floating-point operations, without encoders
     evaluations_per_image: float | None = None  # number of forward passes of the network
-    evaluation_equivalents_per_image: float | None = None  # evaluations plus the cost of gradients
     cost_timed: bool | None = None  # whether the cost of gradients was timed on one machine
     seconds: float | None = None  # scoring time
     replayed_from: str | None = None  # run whose errors were replayed; None: not a replay
-    audited: int | None = None  # number of images that were audited by a full sweep
-    audited_same: int | None = None  # number of these that the full sweep decides as the run does
-    agreement_ci95: tuple[float, float] | None = None
-    """95 % interval of the share of all decisions that agree with the full sweep."""
+    audit: Audit | None = None  # agreement with the full sweep; None if no image was audited
     private_data: bool = False  # whether others cannot get the data
     in_memory: str | None = None  # class of the object that scored, if it exists only in memory
     adapters: str | None = None  # LoRAs and their scales, such as `style × 0.5`
@@ -101,7 +89,7 @@ class RunRow(MetricFields, FullDocument):
     @property
     def aside(self) -> bool:
         """Whether default tables leave the row out: a replay, a control or a corruption."""
-        return self.replayed_from is not None or any(name in self.parameters for name in ALTERED)
+        return self.replayed_from is not None or any(name in self.settings for name in ALTERED)
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -138,17 +126,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "weights": identity.backbone.weights,
         "strategy": manifest.strategy.name,
         "params": manifest.strategy.params,
-        "draw_plan": identity.scoring.draw_plan,
-        "seed": identity.seed,
-        "loss": identity.scoring.loss,
-        "space": identity.scoring.space,
-        "dtype": identity.backbone.dtype,
-        "parameters": run.other_settings,
-        "template": run.template,
-        # A run that learned its classes from images used no prompts.
-        "prompt": manifest.prompts[0][0]
-        if manifest.prompts and not identity.learned_from
-        else None,
+        "settings": run.settings,
         "classes": len(manifest.classes),
         "n_samples": run.n,
         "n_asked": manifest.total,
@@ -165,7 +143,7 @@ def _fields(run: RunView) -> dict[str, object]:
     }
     if summary is None:
         return fields
-    values, cost, stop, audit = summary.metrics, summary.cost, run.stop, run.audit
+    values, cost, stop = summary.metrics, summary.cost, run.stop
     fields |= {
         "status": summary.status,
         **values.summary_metrics(),
@@ -177,12 +155,9 @@ def _fields(run: RunView) -> dict[str, object]:
         "cost": cost.per_image(manifest.classifier),
         "flop_per_image": cost.flop_per_image or _declared_flop(run),
         "evaluations_per_image": cost.evaluations_per_image,
-        "evaluation_equivalents_per_image": cost.equivalents_per_image,
         "cost_timed": cost.timed,
         "seconds": cost.seconds,
-        "audited": audit and audit.images,
-        "audited_same": audit and audit.same,
-        "agreement_ci95": audit and audit.agreement_ci95,
+        "audit": run.audit,
     }
     return fields | ({run.measured.metric: run.measured.value} if run.measured else {})
 

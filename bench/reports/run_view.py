@@ -13,12 +13,13 @@ import numpy as np
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
-from bench.discovery.loading import load_plugins, metric_specs
+from bench.discovery.loading import load_plugins, metric_specs, non_default_params
 from bench.errors import UserError
 from bench.reports.facts import Fact, metric_fact
 from bench.reports.formats import assignments, percent_text, template_text
 from bench.reports.text import escape_hidden
 from bench.stats.agreement import Audit, audit_of
+from bench.stats.comparison import OF_BACKBONE, SHARED, run_settings
 from bench.stats.measures import MeasuredMetric, make_metric, measure
 from bench.stats.metrics import summarize, summary_so_far
 from bench.store.columns import (
@@ -39,15 +40,12 @@ if TYPE_CHECKING:
     from bench.recordings.recording import Recording
     from bench.running.execute import Finished
 
-# Fields of an identity that are fields of a row, or that one of them implies.
-IN_FIELDS = {
-    "backbone": ("name", "version", "weights", "dtype", "parameters"),
-    "scoring": ("loss", "space", "draw_plan"),
-    "identity": (
-        *("version", "dataset", "prompts", "backbone", "scoring", "strategy", "seed"),
-        *("learned_from", "candidates", "replayed", "calibrated"),
-    ),
-}
+# Settings that rows have as fields, or that another one implies.
+IN_FIELDS = (
+    *("identity version", "dataset", "version", "split", "data", "decoding", "prompts", "backbone"),
+    *("backbone version", "weights", "strategy", "strategy version", "made"),
+)
+FIRST = ("seed", "loss", "space", "plan", "dtype")  # settings that tables show first
 
 SampleRow = dict[str, Any]
 """One decided image, by column. If it failed, `prediction` is None and `error` is its message."""
@@ -178,6 +176,11 @@ class RunView:
         return rows
 
     @property
+    def accuracy(self) -> Fact:
+        """The accuracy or the text score, with an interval that is valid however the run ended."""
+        return self.scores[0]
+
+    @property
     def averages(self) -> list[Fact]:
         """The other metrics of a run of images; there are none of items.
 
@@ -242,26 +245,22 @@ class RunView:
         return " · ".join(template) if isinstance(template, list) else template
 
     @cached_property
-    def other_settings(self) -> Parameters:
-        """The settings that affect the results and have no field of their own in `RunRow`."""
-        identity, config = self.manifest.identity, self.manifest.config.plain()
-        settings = dict(identity.backbone.parameters)
-        parts = {"backbone": identity.backbone, "scoring": identity.scoring, "identity": identity}
-        for part, document in parts.items():
-            for name, value in document.plain().items():
-                if isinstance(value, str) and value.startswith("sha256 "):  # show the file's name
-                    value = config.get(name) or value[:15]
-                if name not in IN_FIELDS[part]:
-                    if isinstance(value, str) and name == "hierarchy":
-                        value = value[:8]  # of a hash
-                    settings[name] = value
-        if (source := identity.candidates) is not None:
-            settings |= {"candidates_from": source.run_id, "top": source.top}
-        if (stated := identity.calibrated) is not None:
-            settings |= {"risk": stated.risk, "calibrated_on": stated.run_id}
-        if settings.get("noise") == f"seed {identity.seed}":  # shown as `seed`
-            del settings["noise"]
-        return {**settings, **dict([self.label] if self.label else [])}
+    def settings(self) -> Parameters:
+        """The settings that affect the results, without the strategy's parameters.
+
+        They have the names of their options. Of the prompts, it is the template that the user set
+        or else the first text, unless the run learned its classes from images.
+        """
+        manifest, every = self.manifest, run_settings(self.manifest)
+        settings: Parameters = {"template": self.template} if self.template else {}
+        if not settings and manifest.prompts and not manifest.identity.learned_from:
+            settings = {"prompt": manifest.prompts[0][0]}
+        settings |= {name: every.pop(name) for name in FIRST if name in every}
+        own = {*IN_FIELDS, *manifest.strategy.params}
+        others = {k: v for k, v in every.items() if k not in own and "." not in k}
+        if others.get("noise") == SHARED:
+            del others["noise"]
+        return settings | others | dict([self.label] if self.label else [])
 
     @property
     def samples(self) -> Iterator[SampleRow]:
@@ -321,6 +320,16 @@ class RunView:
         """Return a copy with a metric of its images; UserError as for `measure`."""
         [(_, measured)] = self.measure(name, parameters)
         return replace(self, measured=None if isinstance(measured, str) else measured)
+
+
+def without_defaults(backbone: str, settings: Parameters) -> Parameters:
+    """Return settings without the parameters of a backbone that have their default."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in FIRST
+        or non_default_params("backbones", backbone, {name.removeprefix(OF_BACKBONE): value})
+    }
 
 
 def _guessing(chance: float | None) -> str:

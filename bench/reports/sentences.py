@@ -1,7 +1,5 @@
 """Describe a run in sentences: its question, accuracy, repeatability, audit and stated risk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from typing_extensions import override

@@ -4,8 +4,6 @@ Classes, images and backbones may have any name. No name may move a terminal's c
 HTML element, end a table or start a spreadsheet formula.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

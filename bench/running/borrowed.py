@@ -1,10 +1,7 @@
 """What a run takes from other runs and splits: candidates, learned level weights, fit images."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +11,11 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import slugify
 from bench.inputs.estimand import Weighting
-from bench.inputs.fitting import DEFAULT_FIT_SPLIT, FitSplit, load_fit_split
+from bench.inputs.fitting import DEFAULT_FIT_SPLIT, load_fit_split
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.running.question import Resolved, Shortlist
+from bench.running.settings import RunConfig
 from bench.stats.level_weights import (
     BUCKETS,
     accuracy_of,
@@ -30,9 +28,6 @@ from bench.store.cells import DrawTable, has_part, read_cells, read_draws
 from bench.store.documents import Manifest
 from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.identity import Candidates, digest
-
-if TYPE_CHECKING:
-    from bench.running.settings import RunConfig
 
 
 def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None:
@@ -200,7 +195,7 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
     return replace(resolved, trained_on=f"{dataset}/{config.fit_split or DEFAULT_FIT_SPLIT}")
 
 
-def find_fit_split(resolved: Resolved, scored: Split | None) -> FitSplit | None:
+def find_fit_split(resolved: Resolved, scored: Split | None) -> Split | None:
     """Return the images, none of them `scored`, that the backbone is fitted on, if it learns."""
     if not resolved.backbone.learns:
         return None

@@ -1,15 +1,14 @@
 """Classify the user's own images, without labels and without storing a run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
+from PIL import Image
 from pydantic import Field
 from typing_extensions import override
 
@@ -37,10 +36,7 @@ from bench.store.fields import Count, Document
 from bench.store.identity import CalibratedOn
 from bench.store.records import finite, make_record
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-    Picture = str | PathLike[str] | Image.Image
+Picture = str | PathLike[str] | Image.Image
 
 
 class RankedClass(Document):

@@ -1,7 +1,5 @@
 """Shell commands that reproduce, record or vary a stored run, as shown in messages."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Set
 from typing import Any

@@ -1,7 +1,5 @@
 """The strategy of a run: how it is found, made, and refused where it cannot decide."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +8,8 @@ from bench.contracts.dataset import asks_for_images
 from bench.contracts.decision import MEAN
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, StrategySpec
-from bench.discovery.guard import one_line
 from bench.discovery.loading import exhaustive_strategy, load_plugins
-from bench.discovery.targets import make
+from bench.discovery.targets import make_from
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError
 from bench.inputs.draws import MAX_DRAWS
@@ -89,11 +86,7 @@ def backbone_params(settings: RunConfig, spec: BackboneSpec, strategy: StrategyS
 def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
     """Make a strategy; raises UserError for unknown or invalid parameters."""
     parameters = spec.resolve_parameters(params)
-    try:
-        made = make(spec, passing=(ValueError,), **parameters)
-    except ValueError as error:
-        raise UserError(f"Strategy {spec.name!r}: {one_line(error)}.") from None
-    strategy = CheckedStrategy(made, spec.label)
+    strategy = CheckedStrategy(make_from(spec, parameters), spec.label)
     if strategy.draws > MAX_DRAWS:
         raise UserError(
             f"Strategy {spec.name!r}: draws must be at most {MAX_DRAWS:,}, got {strategy.draws},"

@@ -1,7 +1,5 @@
 """Plan a run: validate it and estimate its cost, without reading weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil, floor

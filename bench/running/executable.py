@@ -1,7 +1,5 @@
 """Base class of a run that `execute` can score, with a model or from recorded errors."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

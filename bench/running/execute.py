@@ -1,7 +1,5 @@
 """Score a prepared run: open it, store each decision and emit events."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing

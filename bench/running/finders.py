@@ -1,7 +1,5 @@
 """Find what the settings name: the dataset, the backbone, the draw plan and the views."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +16,8 @@ from bench.contracts.specs import (
 )
 from bench.contracts.strategy import Ints
 from bench.discovery.declared import load_spec
-from bench.discovery.guard import one_line
 from bench.discovery.loading import Registry, SpecT, load_plugins
-from bench.discovery.targets import load_target, make
+from bench.discovery.targets import load_target, make_from
 from bench.engine.images import CheckedViews, view_of_draw
 from bench.errors import AbsentError, PluginError, UserError
 from bench.inputs.data import DataSource, check_data_dir, find_path_reader, find_scheme, slugify
@@ -303,21 +300,13 @@ def resolve_views(text: str) -> ResolvedViews:
     if colon and first is None:
         raise UserError(f"--views {text}: the views {name!r} take no value.")
     parameters = spec.resolve_parameters({first: value} if colon and first else {})
-    try:
-        made = make(spec, passing=(ValueError,), **parameters)
-    except ValueError as error:
-        raise UserError(f"--views {text}: {one_line(error)}.") from None
-    return ResolvedViews(spec, parameters, CheckedViews(made, spec.label))
-
-
-def per_level(plan: DrawPlan) -> int:
-    """Return how many consecutive draws share a noise level: 1, or 2 if draws are paired."""
-    return 1 if plan.name == "grid" else 2
+    return ResolvedViews(spec, parameters, CheckedViews(make_from(spec, parameters), spec.label))
 
 
 def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:
     """Return int64 [N], the view of each draw; draws that share a noise level share a view."""
-    return None if views is None else view_of_draw(n_draws, views.views.count, per_level(plan))
+    per_level = 1 if plan.name == "grid" else 2  # consecutive draws
+    return None if views is None else view_of_draw(n_draws, views.views.count, per_level)
 
 
 def views_identity(views: ResolvedViews | None) -> str | None:

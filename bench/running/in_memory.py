@@ -4,15 +4,12 @@ The identity of a run covers such a backbone's weights, but not its code or its 
 manifest stores a few predictions, which a resumed run must reproduce.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.errors import UserError
@@ -47,8 +44,9 @@ def take_object(thing: Any, **parameters: Any) -> Any:
 
     Raises UserError if no plugin accepts such an object.
     """
-    spec = _spec_of(thing)
-    if spec is None:
+    names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(thing).__mro__}
+    specs = (spec for spec in load_plugins().backbones if names.intersection(spec.objects))
+    if (spec := next(specs, None)) is None:
         raise UserError(
             f"backbone={type(thing).__name__}(…): expected a diffusers pipeline or a result of"
             " bench.load_backbone(NAME), so that the run can record what scored it."
@@ -56,12 +54,6 @@ def take_object(thing: Any, **parameters: Any) -> Any:
     backbone = make(spec, thing, **parameters)
     _LOADED[backbone] = {"backbone": spec.name, "weights": backbone.label, **backbone.settings}
     return backbone
-
-
-def _spec_of(thing: Any) -> BackboneSpec | None:
-    names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(thing).__mro__}
-    specs = (spec for spec in load_plugins().backbones if names.intersection(spec.objects))
-    return next(specs, None)
 
 
 def with_loaded(backbone: Any, settings: Values) -> tuple[Any, Values]:

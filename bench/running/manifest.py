@@ -1,7 +1,5 @@
 """Make the manifest of a run: its identity, settings, samples and environment."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -82,9 +80,9 @@ def make_manifest(
             learned_from=None
             if learns_from is None
             else LearnedFrom(
-                split=learns_from.split.split,
-                fingerprint=learns_from.split.fingerprint,
-                images=len(learns_from.split.sample_ids),
+                split=learns_from.split,
+                fingerprint=learns_from.fingerprint,
+                images=len(learns_from.sample_ids),
             ),
             candidates=question.shortlist and question.shortlist.source,
             calibrated=calibrated,

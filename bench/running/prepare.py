@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from bench.contracts.specs import DatasetSpec, Scorer
-from bench.discovery.backbones import can_linearise
+from bench.discovery.backbones import has_flag
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.discovery.loading import load_plugins
 from bench.errors import AbsentError, UserError, did_you_mean
@@ -38,10 +38,9 @@ from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, learn_weighting, name_fit_split
 from bench.running.command import same_options
-from bench.running.decider import Decider, backbone_params, check_strategy, find_strategy
+from bench.running.decider import backbone_params, check_strategy, find_strategy
 from bench.running.executable import Swept
 from bench.running.finders import (
-    BackboneSource,
     data_source,
     find_backbone,
     find_dataset,
@@ -114,23 +113,13 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         dtype=dtype,
         template=config.template or (None if config.prompts else source.spec.template),
         decider=decider,
-        risk=None if config.risk is None else _state_risk(config.risk, config, source, decider),
+        risk=None
+        if config.risk is None
+        else StatedRisk(config.risk, decider, config.params, Path(config.results)),
         plan=find_plan(config, source.spec),
         views=None if config.views is None else resolve_views(config.views),
         checks_dtype=config.dtype == AUTO and dtype != "float32",
     )
-
-
-def _state_risk(
-    risk: float, config: RunConfig, source: BackboneSource, decider: Decider
-) -> StatedRisk:
-    """Return the risk of the settings; UserError if nothing can be risked with the backbone."""
-    if source.spec.draws == 1 or KINDS[source.spec.scorer].one_draw:
-        raise UserError(
-            f"--risk {risk:g}: backbone {source.name!r} has one draw, on which every strategy"
-            " decides as the full sweep does. Leave --risk out."
-        )
-    return StatedRisk(risk, decider, config.params, Path(config.results))
 
 
 def check_effect(resolved: Resolved) -> None:
@@ -153,6 +142,8 @@ def check_effect(resolved: Resolved) -> None:
             why = f"has no effect: {backbone} learns classes from images and reads no prompts."
         if why:
             raise UserError(f"{option(name)} {why}")
+    if resolved.risk is not None:
+        resolved.risk.check()
 
 
 def check_named_runs(config: RunConfig) -> None:
@@ -187,26 +178,26 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         items=split.items.shapes[0] if split and split.items else None,
         candidates=config.candidates_from is not None,
         reduction=resolved.kind.reduction(resolved),
-        gradients=resolved.strategy.linearises and can_linearise(resolved.backbone),
+        gradients=resolved.strategy.linearises and has_flag(resolved.backbone, "can_linearise"),
     )
     learns_from = find_fit_split(resolved, split) if split else None
     shortlist = find_candidates(resolved, split)
     if shortlist is not None and shortlist.trained_on is not None:
         resolved = _also_trained_on(resolved, shortlist.trained_on)
-    prompts = item_texts(resolved, split) if split and split.items else None
-    prompts = prompts or make_prompts(resolved, named.names)
+    warnings = [out_of_domain_warning(resolved, len(named.names))]
+    if split and split.items:  # their texts; settings of classes are refused elsewhere
+        asked_for = select_subset(split.sample_ids, split.labels, config.limit)
+        prompts = split.collect_texts(asked_for)
+        warnings.append(text_score_warning(resolved, split.items))
+    else:
+        prompts = make_prompts(resolved, named.names)
+        warnings.append(uneven_prompts_warning(config, prompts))
     weights, absent = None, None
     try:
         weights = find_weights(resolved, loaded)
     except AbsentError as error:
         absent = error
     weighting = config.weighting
-    warnings = [
-        out_of_domain_warning(resolved, len(named.names)),
-        text_score_warning(resolved, split.items)
-        if split and split.items
-        else uneven_prompts_warning(config, prompts),
-    ]
     if split and not absent and weighting.name == "learned":
         checkpoint = weights.fingerprint if weights else None
         weighting, data_learned, gain = learn_weighting(
@@ -352,15 +343,6 @@ def naming_licence(resolved: Resolved) -> Iterator[None]:
         raise AbsentError(f"{error}\n{advise_licence(str(spec.weights), spec.licence)}") from None
 
 
-def item_texts(resolved: Resolved, split: Split) -> Prompts:
-    """Return the distinct texts of the items asked for.
-
-    Settings of classes and strategies that do not fit are refused elsewhere.
-    """
-    sample_ids = select_subset(split.sample_ids, split.labels, resolved.config.limit)
-    return split.collect_texts(sample_ids)
-
-
 def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
     """Return the run's prompts, from a file, the template or the dataset's template.
 
@@ -409,19 +391,15 @@ def _class_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
 
 def _with_sets(values: Sequence[str], spec: DatasetSpec) -> list[str]:
     """Return the templates, each `@NAME` expanded to the dataset's set of that name."""
-    templates: list[str] = []
     for value in values:
-        if not value.startswith("@"):
-            templates.append(value)
-            continue
-        if value[1:] not in spec.templates:
+        if value.startswith("@") and value[1:] not in spec.templates:
             sets = ", ".join(f"@{name}" for name in spec.templates) or "none"
             raise UserError(
                 f"--template {value}: dataset {spec.name!r} has no such set of templates."
                 f"{did_you_mean(value[1:], spec.templates)} It has: {sets}."
             )
-        templates += spec.templates[value[1:]]
-    return templates
+    sets_of = {f"@{name}": texts for name, texts in spec.templates.items()}
+    return [template for value in values for template in sets_of.get(value, (value,))]
 
 
 def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:

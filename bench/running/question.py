@@ -34,7 +34,6 @@ from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
 from bench.inputs.estimand import Weighting
-from bench.inputs.fitting import FitSplit
 from bench.inputs.prompts import Columns, Prompts, make_columns
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
@@ -179,7 +178,7 @@ class RunQuestion(Resolved):
     weighting: Weighting  # the weights over the noise levels, fitted if they are learned
     warnings: tuple[str, ...]  # to be issued before the run
     loaded: Any  # the backbone itself, if the caller has loaded it
-    learns_from: FitSplit | None
+    learns_from: Split | None
     """The images that the backbone is fitted on; None if it does not learn."""
     shortlist: Shortlist | None  # the candidates of each image; None to score all classes
 

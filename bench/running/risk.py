@@ -1,7 +1,5 @@
 """`--risk`: choose a strategy's parameters by a calibration on other images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +19,7 @@ from bench.store.identity import CalibratedOn
 
 @dataclass(frozen=True)
 class StatedRisk:
-    """The risk that `--risk` states for a strategy.
-
-    Raises UserError if the strategy has no settings to choose from, or the user set one of them.
-    """
+    """The risk that `--risk` states for a strategy."""
 
     risk: float  # the largest share of decisions that may differ from those of the full sweep
     decider: Decider  # the strategy without a risk
@@ -36,7 +31,8 @@ class StatedRisk:
         """The option as the user wrote it."""
         return f"--risk {self.risk:g}"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise UserError if the strategy has no settings to choose from, or the user set one."""
         spec, option = self.decider.spec, self.option
         if not spec.safest_first:
             able = [other.name for other in load_plugins().strategies if other.safest_first]

@@ -5,8 +5,6 @@ the run's split, drawn uniformly, tests the strategy's settings on them, and rac
 the cheapest setting that passes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

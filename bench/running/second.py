@@ -3,8 +3,6 @@
 `--again N` decides them with other noise, `--audit N` by the full sweep.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +14,6 @@ from bench.contracts.decision import Decided
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError, warn_user
-from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.machine.stages import counted
 from bench.running.command import stored_settings
@@ -34,6 +31,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import without_none
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
+from bench.store.locking import refuse_shipped
 from bench.store.summary import Again, Swept, permuted, read_again, read_swept, write_again
 from bench.store.writing import RunFolder
 
@@ -136,7 +134,10 @@ def audit(
     sweep_cost = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
     sweepable = sweepable_rows(decided, manifest, sweep_cost)
     answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
-    elsewhere = _of_other_shards(run.split, manifest)
+    elsewhere: set[str] = set()  # images in other shards of the run
+    if manifest.part is not None:
+        asked_for = select_subset(run.split.sample_ids, run.split.labels, manifest.part.asked)
+        elsewhere = set(asked_for) - set(manifest.samples)
     first = permuted({*answers, *elsewhere}, digest(manifest.identity))[:count]
     swept = read_swept(path, manifest)
     outstanding = [name for name in first if name in answers and name not in swept]
@@ -150,15 +151,6 @@ def audit(
             " are those of the full sweep."
         )
     return audit_of(read_swept(path, manifest), manifest, decided)
-
-
-def _of_other_shards(split: Split, manifest: Manifest) -> set[str]:
-    """Return the ids of the images in the other shards of the run; empty unless it is a shard."""
-    if manifest.part is None:
-        return set()
-    return {*select_subset(split.sample_ids, split.labels, manifest.part.asked)} - {
-        *manifest.samples
-    }
 
 
 def _line(image: Decided, answer: int, seconds: float) -> Swept:
@@ -179,6 +171,7 @@ def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit |
     `count` includes earlier sweeps; `settings` are those of this machine, such as `data_dir`.
     Raises UserError if data, weights or code differ from those of the run.
     """
+    refuse_shipped(path)
     manifest = read_manifest(path)
     if not manifest.on_draws:
         raise UserError(

@@ -1,7 +1,5 @@
 """Shards of a run: write the Slurm script that makes them, and merge them into one run."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil
@@ -15,7 +13,7 @@ from typing import Any
 
 from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.errors import BenchError, UserError, quoted, warn_user
-from bench.machine.files import write_atomically
+from bench.machine.files import write_atomically, writing
 from bench.machine.offline import offline_if_set
 from bench.running.command import run_command
 from bench.running.execute import Finished
@@ -81,11 +79,9 @@ def write_script(config: RunConfig, shards: int) -> Path:
         run=shlex.join(run_command(config)),
         results=shlex.quote(config.results),
     )
-    try:
+    with writing(f"The results folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / SCRIPT_FILE, text)
-    except OSError as error:
-        raise UserError(f"The results folder {folder} cannot be written: {error}.") from None
     return folder / SCRIPT_FILE
 
 

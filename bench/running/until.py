@@ -1,7 +1,5 @@
 """`--until`: score images in random order and stop when they answer a question."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

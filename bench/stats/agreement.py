@@ -4,8 +4,6 @@ An *audit* sweeps a random sample of a run's images. *Repeatability* is the expe
 decisions that would change under independent noise; it needs no further scoring.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any

@@ -5,8 +5,6 @@ a second call and for the images in another order. Of influence values only the 
 their mean are used, if the standard error that follows from them is that of a bootstrap.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -69,12 +67,10 @@ def metric_parts(spec: MetricSpec, metric: Metric, data: MetricInput) -> MetricP
 
     The values of a weighted mean are its influence values. They are None, with the method
     "bootstrap", if the metric is no mean over images and has no influence values that can be used;
-    a warning names a metric whose influence values cannot.
-
-    Raises:
-        UserError: no image has a weight above 0, or the metric rejects the images.
-        PluginError: the metric failed, its values are not n finite numbers, depend on the order of
-            the images, or are not those of a mean over images although it declares that.
+    a warning names a metric whose influence values cannot. Raises UserError if no image has a
+    weight above 0, or the metric rejects the images, and PluginError if the metric failed, its
+    values are not n finite numbers, depend on the order of the images, or are not those of a mean
+    over images although it declares that.
     """
     value, (values, method) = checked_value(spec, metric, data), _values(spec, metric, data)
     parts = MetricParts(value, values, method, len(data))

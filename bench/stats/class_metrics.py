@@ -8,8 +8,6 @@ Throughout, `labels` and predictions are int64 [n]. A negative prediction is tha
 counts as wrong, and belongs to no class.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Comparison of two stored runs: their difference, its test, warnings, and settings that differ."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +14,7 @@ from bench.stats.paired import ClassDifference, Paired, class_differences, paire
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import Decisions, shared_rows
 from bench.store.documents import Manifest, changed_code
+from bench.store.identity import Identity
 from bench.store.questions import QuestionAnswer
 
 MACHINE = ("platform", "cpus")  # keys of a manifest's environment; times compare if all agree
@@ -45,11 +44,9 @@ def compare_decided(
 ) -> Comparison:
     """Compare the accuracies of A, the baseline, and B on the samples that both decided.
 
-    Both arguments are (A, B). Other differences than these give a warning in the result.
-
-    Raises:
-        UserError: the dataset, its version, the split, the classes or the label of a sample differ,
-            or the runs share no decided sample.
+    Both arguments are (A, B). Other differences than these give a warning in the result. Raises
+    UserError if the dataset, its version, the split, the classes or the label of a sample differ,
+    or the runs share no decided sample.
     """
     check_comparable(*manifests)
     a, b = decided
@@ -168,12 +165,20 @@ _NAMES = {
     "backbone.name": "backbone",
     "backbone.version": "backbone version",
     "scoring.draw_plan": "plan",
+    "candidates.run_id": "candidates_from",
+    "candidates.top": "top",
+    "calibrated.run_id": "calibrated_on",
+    "calibrated.risk": "risk",
     "strategy.name": "strategy",
     "strategy.version": "strategy version",
     "replayed.run_id": "made",
     "replayed.identity": "made",
 }
 _PREFIXES = ("backbone.parameters.", "backbone.", "scoring.", "strategy.params.", "dataset.")
+
+
+OF_BACKBONE = "backbone "  # before a parameter that has the name of a setting
+SHARED = "shared"  # noise of the seed that is the same for all images
 
 
 def run_settings(manifest: Manifest) -> Settings:
@@ -185,9 +190,11 @@ def run_settings(manifest: Manifest) -> Settings:
     readable = _readable(manifest)
     for place, value in _flat(manifest.identity.plain()):
         prefix = next((prefix for prefix in _PREFIXES if place.startswith(prefix)), "")
-        shown = readable.get(place, value)
+        shown, name = readable.get(place, value), _NAMES.get(place, place.removeprefix(prefix))
+        if prefix == "backbone.parameters." and name in Identity.model_fields:  # such as `seed`
+            name = f"{OF_BACKBONE}{name}"
         if shown is not None and not re.fullmatch("[0-9a-f]{64}", str(shown)):  # a SHA-256
-            settings[_NAMES.get(place, place.removeprefix(prefix))] = shown
+            settings[name] = shown
     return {**settings, "made": settings.get("made", "live")}
 
 
@@ -200,7 +207,7 @@ def _readable(manifest: Manifest) -> Settings:
     first = f"“{manifest.prompts[0][0]}”… ({digest})" if manifest.prompts else digest
     seed, noise = f"seed {identity.seed}", identity.scoring.noise
     if noise and noise.startswith(seed):
-        noise = f"the seed's{noise.removeprefix(seed)}"
+        noise = noise.removeprefix(seed).strip() or SHARED
     weighting, weights = identity.scoring.weighting, identity.backbone.weights
     kind, _, weighting_digest = (weighting or "").partition(" ")
     if kind == "sha256":
@@ -209,6 +216,7 @@ def _readable(manifest: Manifest) -> Settings:
     return {
         "dataset.fingerprint": identity.dataset.fingerprint[:8],
         "prompts": config.prompts or joined or first,
+        "hierarchy": identity.hierarchy and identity.hierarchy[:8],
         "backbone.weights": f"{manifest.backbone.weights} ({weights[:8]})" if weights else None,
         "scoring.noise": noise,
         "scoring.weighting": weighting,

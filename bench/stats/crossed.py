@@ -10,8 +10,6 @@ if the run is right and 0 otherwise. `clusters` are int64 [images]; images of a 
 together. None if images are independent.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

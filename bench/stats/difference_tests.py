@@ -5,8 +5,6 @@ methods. `margin` is the difference below which methods count as equal; None to 
 `clusters` are int64 [n], the cluster of each image; None if images are independent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations

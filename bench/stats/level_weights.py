@@ -5,8 +5,6 @@ of 20 buckets of levels. The weights are positive, and maximise the likelihood o
 softmax of the negative weighted errors.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -5,8 +5,6 @@ values, whose mean is the metric, or, if they declare none, a bootstrap over ima
 raters, if there are several).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -21,8 +19,8 @@ from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats
-from bench.discovery.guard import guard, one_line
-from bench.discovery.targets import make, with_defaults
+from bench.discovery.guard import guard
+from bench.discovery.targets import make_from, with_defaults
 from bench.errors import PluginError, UserError
 from bench.machine.stages import counted
 from bench.stats.checked import metric_parts, metric_value, resampled
@@ -85,11 +83,7 @@ def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -
     values = spec.resolve_parameters(parameters or {})
     if spec.ratio is not None:
         return ByClass(spec)
-    try:
-        made = make(spec, passing=(ValueError,), **values)
-    except ValueError as error:
-        raise UserError(f"{spec.label}: {one_line(error)}.") from None
-    metric: Metric = with_defaults(made, Metric)
+    metric: Metric = with_defaults(make_from(spec, values), Metric)
     with guard(spec.label, "reading its columns"):
         if not all(isinstance(name, str) for name in metric.columns):
             raise PluginError(spec.label, "its columns must be names")

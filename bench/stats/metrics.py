@@ -1,7 +1,5 @@
 """Metrics, cost, summary and statistics of a run, from its decisions."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Paired tests of two classifiers on the same images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from math import erfc, sqrt
 from typing import Any

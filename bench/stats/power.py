@@ -4,8 +4,6 @@ The *discordance* of two runs is the share of images that exactly one of them ge
 exact test uses only these, so runs that mostly agree need far fewer images than unpaired runs.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from math import ceil, sqrt
 

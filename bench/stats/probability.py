@@ -4,8 +4,6 @@ Its quality is measured by proper scoring rules, calibration errors, and accurac
 Throughout, `probability` is float64 [n], and `right` is bool [n], of each decision.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import get_args
 

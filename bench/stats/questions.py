@@ -6,12 +6,10 @@ confidence sequence of the difference (`bench.stats.sequential`), so that all ve
 of runs, in both directions and at any margin, are false together with a probability of at most 5 %.
 """
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 from math import inf
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -34,6 +32,49 @@ _PATTERNS: dict[Kind, str] = {
     "within": rf"within {_NUMBER} of (?P<run>\S+)",
     "width": rf"width {_NUMBER}",
 }
+
+
+class Results(NamedTuple):
+    """Results of the images scored so far, in random order.
+
+    `values`, float64 [n] in [0, 1], are the metric's value of each image, and `baseline` those of
+    the baseline run (None for a width). `weights` are the images' weights in the metric, None if
+    all are 1. `total` and `max_weight`, at least 1, are about the whole split: bets on a scale that
+    follows the data are not anytime-valid. The weights of all images of the split have the mean 1.
+    """
+
+    values: Floats
+    baseline: Floats | None
+    total: int
+    weights: Floats | None = None
+    max_weight: float = 1.0
+
+    def first(self, n: int) -> Self:
+        """Return the results of the first n images."""
+        parts = (None if part is None else part[:n] for part in (self.baseline, self.weights))
+        baseline, weights = parts
+        return self._replace(values=self.values[:n], baseline=baseline, weights=weights)
+
+    def scaled(self, values: Floats) -> Floats:
+        """Return weighted values divided by `max_weight`, so that they keep their range."""
+        return values if self.weights is None else values * self.weights / self.max_weight
+
+    @property
+    def differences(self) -> Floats:
+        """Scaled differences from the baseline, in [-1, 1], the range of the betting tests."""
+        assert self.baseline is not None
+        return self.scaled(self.values - self.baseline)
+
+    @property
+    def centred(self) -> Floats:
+        """Scaled values of this run, mapped from [0, 1] to [-1, 1] before they are weighted."""
+        return self.scaled(2 * self.values - 1)
+
+    @property
+    def split(self) -> Population:
+        """The images of the split; those that are left have the rest of its weight, `total`."""
+        seen = self.scaled(np.ones(len(self.values))).cumsum()
+        return Population(self.total, self.total / self.max_weight - seen)
 
 
 class StopQuestion(NamedTuple):
@@ -103,49 +144,6 @@ def class_weights(counts: Floats) -> Floats:
     weights: Floats = np.zeros(len(counts))
     weights[present] = counts.sum() / (present.sum() * counts[present])
     return weights
-
-
-class Results(NamedTuple):
-    """Results of the images scored so far, in random order.
-
-    `values`, float64 [n] in [0, 1], are the metric's value of each image, and `baseline` those of
-    the baseline run (None for a width). `weights` are the images' weights in the metric, None if
-    all are 1. `total` and `max_weight`, at least 1, are about the whole split: bets on a scale that
-    follows the data are not anytime-valid. The weights of all images of the split have the mean 1.
-    """
-
-    values: Floats
-    baseline: Floats | None
-    total: int
-    weights: Floats | None = None
-    max_weight: float = 1.0
-
-    def first(self, n: int) -> Results:
-        """Return the results of the first n images."""
-        parts = (None if part is None else part[:n] for part in (self.baseline, self.weights))
-        baseline, weights = parts
-        return self._replace(values=self.values[:n], baseline=baseline, weights=weights)
-
-    def scaled(self, values: Floats) -> Floats:
-        """Return weighted values divided by `max_weight`, so that they keep their range."""
-        return values if self.weights is None else values * self.weights / self.max_weight
-
-    @property
-    def differences(self) -> Floats:
-        """Scaled differences from the baseline, in [-1, 1], the range of the betting tests."""
-        assert self.baseline is not None
-        return self.scaled(self.values - self.baseline)
-
-    @property
-    def centred(self) -> Floats:
-        """Scaled values of this run, mapped from [0, 1] to [-1, 1] before they are weighted."""
-        return self.scaled(2 * self.values - 1)
-
-    @property
-    def split(self) -> Population:
-        """The images of the split; those that are left have the rest of its weight, `total`."""
-        seen = self.scaled(np.ones(len(self.values))).cumsum()
-        return Population(self.total, self.total / self.max_weight - seen)
 
 
 def decided_at(question: StopQuestion, results: Results) -> tuple[Verdict, int]:

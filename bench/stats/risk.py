@@ -4,8 +4,6 @@ The *risk* of a setting is the share of decisions that differ from those of the 
 disagreements here. Whether a setting keeps it is tested on images that were swept as well.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ random variables by betting" (JRSS B 86, 2024). It does not depend on the order 
 images are drawn with replacement.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -153,9 +151,8 @@ def interval_ends(
     the population cannot have. The ends after `since` values may be known from `earlier`.
     """
     low, high = earlier
-    size = (
-        len(values) if population is not None else max(100, len(values) // 64)
-    )  # blocks that fit a cache
+    # Blocks that fit a cache.
+    size = len(values) if population is not None else max(100, len(values) // 64)
     for stop in [*range(since + size, len(values), size or 1), len(values)]:
         block = values[:stop]
         low = _lower_end(block, population, level, low, since)

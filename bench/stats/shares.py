@@ -1,10 +1,8 @@
 """Proportions with confidence intervals: accuracy of a run, of its groups, and scores of items."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +43,11 @@ class Estimate:
     value: float
     interval: tuple[float, float]
 
-    def __neg__(self) -> Estimate:
+    def __neg__(self) -> Self:
         low, high = self.interval
-        return Estimate(-self.value, (-high, -low))
+        return replace(self, value=-self.value, interval=(-high, -low))
 
-    def __sub__(self, other: Estimate) -> Estimate:
+    def __sub__(self, other: Self) -> Self:
         """Return the difference of two estimates from different images.
 
         Its interval follows from theirs (Zou & Donner, Statistics in Medicine 27, 2008). With the
@@ -59,7 +57,8 @@ class Estimate:
         difference = self.value - other.value
         below = hypot(self.value - low, other_high - other.value)
         above = hypot(high - self.value, other.value - other_low)
-        return Estimate(difference, (difference - below, difference + above))
+        interval = difference - below, difference + above
+        return replace(self, value=difference, interval=interval)
 
 
 def exact_interval(count: int, n: int) -> tuple[float, float]:

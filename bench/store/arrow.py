@@ -3,8 +3,6 @@
 pyarrow's own conversions import pandas if it is installed: 0.3 s of CPU time per command.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

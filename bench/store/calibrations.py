@@ -3,8 +3,6 @@
 Other runs use it to choose parameters for a stated risk, and to predict how likely they are right.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ sigma of x_t = alpha x_0 + sigma eps, p and q of the target p x_0 + q eps, and t
 fraction in [0, 1] (`progress`). In shapes, P is the number of prompts and N the number of draws.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

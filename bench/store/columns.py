@@ -4,8 +4,6 @@ A further label is a text such as the shape or the camera of an image. Labels ar
 whose fingerprint is stored with them, and not part of the run's identity.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A run's decisions as arrays with an element per image, and the scores of all classes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile

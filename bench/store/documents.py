@@ -3,8 +3,6 @@
 Fields that this version does not know, from a newer version or a user, are kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
 

@@ -1,7 +1,5 @@
 """Base classes and field types of the JSON documents that are stored, and their files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import cache

@@ -3,8 +3,6 @@
 A shard of a run has a folder `results/<run_id>/shards/3-of-16/`, with the same files as a run's.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Identity of a run: everything that changes its numbers and nothing else, with its hash."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

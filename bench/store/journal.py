@@ -3,8 +3,6 @@
 Incomplete and damaged lines are skipped by readers.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

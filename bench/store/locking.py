@@ -4,8 +4,6 @@ The short one is held while a small file beside the records is read, changed and
 another one, so that labelling, asking and calibrating need not wait for a run that is being scored.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -63,11 +61,7 @@ def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterat
     Raises UserError if another process still holds the lock after `wait` seconds or the run came
     with the package, and StoreError if the lock or a file in the block cannot be written.
     """
-    if is_shipped(path):
-        raise UserError(
-            f"{path.name} came with the package and is not changed. Copy its folder, {path}, or"
-            " make the run again: `bench show` prints the command."
-        )
+    refuse_shipped(path)
     from filelock import FileLock, Timeout  # here: readers need no lock
 
     regular_file(path, name)
@@ -81,6 +75,15 @@ def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterat
         ) from None
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error}.") from error
+
+
+def refuse_shipped(path: Path) -> None:
+    """Raise UserError if the folder is that of a run that came with the package."""
+    if is_shipped(path):
+        raise UserError(
+            f"{path.name} came with the package and is not changed. Copy its folder, {path}, or"
+            " make the run again: `bench show` prints the command."
+        )
 
 
 def refuse_in_use(path: Path) -> None:

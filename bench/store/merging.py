@@ -1,7 +1,5 @@
 """Merging the shards of a run: finding the line of each image, and what is still missing."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,9 +13,17 @@ from bench.store.cells import DRAWS, ERROR_FOLDERS, has_part_file, link_part
 from bench.store.decisions import FAILED
 from bench.store.documents import Manifest, with_code_of
 from bench.store.fields import without_none
-from bench.store.folder import MANIFEST, read_manifest, shards_of, whole_manifest
+from bench.store.folder import (
+    MANIFEST,
+    find_run,
+    holds_shards,
+    read_manifest,
+    shards_of,
+    whole_manifest,
+)
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
+from bench.store.shipped import is_shipped
 
 
 @dataclass(frozen=True)
@@ -103,18 +109,13 @@ def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
     """Return the folders of runs, by id or folder, and of their shards, each once (UserError)."""
     folders: dict[str, Path] = {}
     for run in runs:
-        for folder in (Path(run), Path(results, run)):
-            paths = [path for path in shards_of(folder) if os.path.lexists(path / MANIFEST)]
-            if os.path.lexists(folder / MANIFEST):
-                paths.append(folder)
-            if paths:
-                folders.update((os.path.realpath(path), path) for path in paths)
-                break
-        else:
-            raise UserError(
-                f"There is no run or shard {quoted(run)}, neither as a folder nor in"
-                f" {quoted(results)}. `bench run … --shard 1/4` makes one."
-            )
+        holders = (path for path in (Path(run), Path(results, run)) if holds_shards(path))
+        folder = next(holders, None) or find_run(run, results)
+        if is_shipped(folder):
+            raise UserError(f"{folder.name} came with the package, whole: nothing is to be merged.")
+        paths = [path for path in shards_of(folder) if os.path.lexists(path / MANIFEST)]
+        paths += [folder] if os.path.lexists(folder / MANIFEST) else []
+        folders.update((os.path.realpath(path), path) for path in paths)
     if not folders:
         raise UserError("Nothing to merge: name a run, or the folders of its shards.")
     return [MergeSource(path, read_manifest(path)) for path in folders.values()]

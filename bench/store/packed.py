@@ -4,8 +4,6 @@
 with the metadata of its part. A run that is being scored writes a file per image instead.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

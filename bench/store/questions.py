@@ -4,8 +4,6 @@ A question is a claim, such as "better than RUN by 0.02". It ends the run once i
 order confirm or refute it. A line is appended when it is asked, and another one with its answer.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Records: the lines of `samples.jsonl`, one per image."""
 
-from __future__ import annotations
-
 import math
 from typing import (
     Annotated,

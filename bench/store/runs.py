@@ -5,8 +5,6 @@ look is a finished run on the split; repeating the same run is not another look.
 the results folder has a line per look, which remains if the run is deleted.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The published runs that come with the package, as a folder in the cache."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import zlib

@@ -5,8 +5,6 @@ part of `samples.jsonl` that it covers, and the hash of its own content. If one 
 holds, the file was edited, damaged, or moved, or the records were changed, and it is left out.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping

@@ -4,12 +4,10 @@ results/studies/<name>/study.toml     copy of the file that declares the study
                        study.json     its cells, each with the id of its run in `results/`
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -40,7 +38,7 @@ class Published(Document):
     not comparable."""
     difference: float | None = None  # our value minus this one, None in the plan of a study
 
-    def compared(self, images: int | None, ours: float | None = None) -> Published:
+    def compared(self, images: int | None, ours: float | None = None) -> Self:
         """Return a copy that says how a run on `images` images, with the value `ours`, differs."""
         update: dict[str, list[str] | float] = {}
         if self.images is not None and images not in (None, self.images):

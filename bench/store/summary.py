@@ -4,8 +4,6 @@
 noise. `audit.jsonl` has the full sweep of images that the run decided with fewer evaluations.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -141,7 +139,7 @@ class Summary(Document):
     warnings: list[str] | None = None  # that the model does not seem to fit; None: none
     results_dir: str | None = None  # folder in which the run was made
 
-    def ended_by(self, answer: QuestionAnswer | None) -> Summary:
+    def ended_by(self, answer: QuestionAnswer | None) -> Self:
         """Return a copy with `anytime_ci95` if `answer` ended the run, otherwise the summary."""
         if answer is None or not answer.ended(self.dataset.n_samples):
             return self

@@ -1,12 +1,10 @@
 """Writing a run's folder, which one process at a time locks."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -67,7 +65,7 @@ class RunFolder:
         self._times: Times | None = None
         self._asked_before: list[str] = []
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             try:
                 self._made = not os.path.lexists(self.path)

@@ -10,34 +10,32 @@
 that the tests of a strategy, for example, do not need torch.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.testing.classifiers import ClassifierContract as ClassifierContract
+    from bench.testing.backbones import ClassifierContract as ClassifierContract
+    from bench.testing.backbones import DenoiserContract as DenoiserContract
+    from bench.testing.backbones import LikelihoodContract as LikelihoodContract
     from bench.testing.datasets import DatasetContract as DatasetContract
     from bench.testing.datasets import ItemsContract as ItemsContract
-    from bench.testing.denoisers import DenoiserContract as DenoiserContract
-    from bench.testing.executors import ExecutorContract as ExecutorContract
-    from bench.testing.exporters import ExporterContract as ExporterContract
-    from bench.testing.likelihoods import LikelihoodContract as LikelihoodContract
-    from bench.testing.metrics import MetricContract as MetricContract
+    from bench.testing.datasets import ViewsContract as ViewsContract
+    from bench.testing.runs import ExecutorContract as ExecutorContract
+    from bench.testing.runs import ExporterContract as ExporterContract
+    from bench.testing.runs import MetricContract as MetricContract
     from bench.testing.strategies import StrategyContract as StrategyContract
-    from bench.testing.views import ViewsContract as ViewsContract
 
 MODULES = {
-    "ClassifierContract": "classifiers",
+    "ClassifierContract": "backbones",
     "DatasetContract": "datasets",
-    "DenoiserContract": "denoisers",
-    "ExecutorContract": "executors",
-    "ExporterContract": "exporters",
+    "DenoiserContract": "backbones",
+    "ExecutorContract": "runs",
+    "ExporterContract": "runs",
     "ItemsContract": "datasets",
-    "LikelihoodContract": "likelihoods",
-    "MetricContract": "metrics",
+    "LikelihoodContract": "backbones",
+    "MetricContract": "runs",
     "StrategyContract": "strategies",
-    "ViewsContract": "views",
+    "ViewsContract": "datasets",
 }
 
 

@@ -1,21 +1,39 @@
-"""The contracts of datasets of images and of items, as tests."""
+"""The contracts of datasets, of images and of items, and of views, as tests."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from itertools import combinations
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.contracts.dataset import n_answers
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.loading import load_plugins
+from bench.engine.images import CheckedViews
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
-from bench.testing.classifiers import once
 
 N_DECODED = 20  # number of samples per split whose images are decoded
+SEEDS = ("one", "another")  # ids of images, from which the seeds of views are derived
+T = TypeVar("T")
+
+
+def once(owner: type, make: Callable[[], T]) -> T:
+    """Return the result of `make`, called once per test class: loading a model takes seconds."""
+    if "_made" not in vars(owner):
+        owner._made = make()  # type: ignore[attr-defined]
+    made: T = vars(owner)["_made"]
+    return made
+
+
+def pictures(side: int = 48) -> list[Image.Image]:
+    """Return five random images of different sizes and modes (RGB and greyscale)."""
+    rng = np.random.default_rng(0)
+    shapes = [(side, side, 3), (side // 2, side, 3), (2 * side, side, 3), (side, side), (7, 9, 3)]
+    return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
 class SplitsContract:
@@ -100,3 +118,39 @@ class ItemsContract(SplitsContract):
                 row = split.rows[split.row_of[sample.sample_id]]
                 assert texts == list(row["texts"])
                 assert 0 <= sample.label < n_answers(*sample.item.shape)
+
+
+class ViewsContract:
+    """Tests of views; subclass it and define `make`."""
+
+    def make(self) -> Any:
+        """Return the views."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def views(self) -> CheckedViews:
+        """The views, validated as in a run."""
+        views = CheckedViews(self.make(), "the views")
+        if views.of_latents:
+            pytest.skip("the views are samples of the latent, which the toolkit draws")
+        return views
+
+    def test_an_image_has_its_views(self, views: CheckedViews) -> None:
+        """An image of any size and mode has `count` views, none of them empty."""
+        for image in pictures():
+            assert all(min(view.size) > 0 for view in views.of(image, 0, SEEDS[0]))
+
+    def test_the_seed_decides(self, views: CheckedViews) -> None:
+        """The same seed gives the same views, also after views with another seed."""
+        image = pictures()[0]
+        first = views.of(image, 0, SEEDS[0])
+        views.of(image, 0, SEEDS[1])
+        for view, again in zip(first, views.of(image, 0, SEEDS[0]), strict=True):
+            assert np.array_equal(np.asarray(view), np.asarray(again))
+
+    def test_the_image_stays_as_it_is(self, views: CheckedViews) -> None:
+        """Making views does not change the image."""
+        for image in pictures():
+            copy: Image.Image = image.copy()
+            views.of(image, 0, SEEDS[0])
+            assert np.array_equal(np.asarray(image), np.asarray(copy))

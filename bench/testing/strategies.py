@@ -1,7 +1,5 @@
 """The contract of strategies, as tests on random tables of errors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product, zip_longest

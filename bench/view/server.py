@@ -3,8 +3,6 @@
 Requests from other sites are rejected by their Host and Sec-Fetch-Site headers.
 """
 
-from __future__ import annotations
-
 import socket
 import sys
 import threading
@@ -18,8 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 from typing_extensions import override
 
 from bench.errors import UserError
-from bench.view.pages import Pages, Response
-from bench.view.queries import ODD_BYTES
+from bench.view.pages import ODD_BYTES, Pages, Response
 
 ADDRESS = "127.0.0.1"
 PORT, TRIES = 8421, 20  # default: the first free port from here on

@@ -1,7 +1,5 @@
 """Cached access to the results folder: a run is read again only if its files changed."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -39,11 +37,6 @@ class ListedStudy:
     study: Study | None
     changed: int = 0  # modification time of its file, in nanoseconds
     error: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.folder.name
 
     @property
     def progress(self) -> Fact:

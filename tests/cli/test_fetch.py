@@ -17,13 +17,16 @@ from helpers.encoders import save_clip
 from helpers.families import save
 from helpers.given import picture, write_parquet
 from helpers.hub import Hub, a_hub, point_datasets
+from helpers.matrix import matrix
 from helpers.pipelines import save_pipeline
 from huggingface_hub import constants
+from huggingface_hub.utils.tqdm import enable_progress_bars
 
 from bench.cli.fetch import fetch
 from bench.discovery.loading import load_plugins
 from bench.inputs.weights import Weights
 from bench.machine import hub as hub_module
+from bench.machine import stages
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -119,7 +122,7 @@ def asked(hub: Hub) -> set[str]:
     return {unquote(path).split("/resolve/")[1].partition("/")[2] for path in paths}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", matrix(MODELS, ["clip-b32", "dit-256"]))
 def test_only_what_is_needed_is_asked_for(
     name: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +178,9 @@ def serve_data(hub: Hub, folder: Path) -> None:
     hub.add("datasets/blanchon/UC_Merced", folder / "land")
 
 
-@pytest.mark.parametrize(("name", "images"), [("hf:owner/pets", 2), ("ucmerced", 21)])
+@pytest.mark.parametrize(
+    ("name", "images"), matrix([("hf:owner/pets", 2), ("ucmerced", 21)], [("hf:owner/pets", 2)])
+)
 def test_a_dataset(
     name: str, images: int, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +195,7 @@ def test_a_dataset(
     assert hub.log == []
 
 
+@pytest.mark.long
 def test_a_study_fetches_all_that_it_needs(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,3 +213,39 @@ def test_a_study_fetches_all_that_it_needs(
     leave(hub, tmp_path, monkeypatch)
     assert bench("study", study, "--results", tmp_path / "runs", "--offline").code == 0
     assert hub.log == []
+
+
+def test_a_download_is_a_stage_and_the_client_s_bars_are_hidden(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TQDM_POSITION", "-1")  # the client shows its bars, terminal or not
+    enable_progress_bars()
+    seen: list[str] = []
+
+    class Noted(stages.Stage):
+        def __init__(self, name: str, *more: Any, **fields: Any) -> None:
+            super().__init__(name, *more, **fields)
+            seen.append(name)
+
+    monkeypatch.setattr(stages, "Stage", Noted)
+    serve_data(hub, tmp_path)
+    serve(hub, "clip-b32", tmp_path / "model")
+    done = bench("fetch", "clip-b32", "hf:owner/pets")
+    assert done.code == 0 and "%|" not in done.err, done.err
+    names = [str(load_plugins().backbones.get("clip-b32").weights), "owner/pets"]
+    downloads = [name for name in seen if name.startswith("Downloading")]
+    assert list(dict.fromkeys(downloads)) == [f"Downloading {name}" for name in names]
+
+
+def test_a_download_counts_what_is_on_disk(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(bytes(4_000_000))
+    hub.add("models/owner/model", tmp_path / "model")
+    commit = hub_module.find_commit("owner/model")
+    with commit.downloading(["model.safetensors"]):
+        part = commit.folder.parent.parent / "blobs" / "part.incomplete"
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(bytes(range(250)) * 12_100)
+        shown = stages.current()
+        assert shown is not None and (shown.done, shown.total, shown.unit) == (3, 4, "MB")
+    assert stages.current() is None

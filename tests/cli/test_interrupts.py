@@ -64,6 +64,7 @@ def test_an_import_that_swallows_it(number: int, code: int, word: str, tmp_path:
     assert "Traceback" not in done.err
 
 
+@pytest.mark.long
 def test_while_images_are_scored_and_again(tmp_path: Path) -> None:
     install(tmp_path, "listener", LISTENER)
     run = ("run", "digits", "--backbone", "random", "--limit", 5)

@@ -63,6 +63,7 @@ def test_power() -> None:
     assert bench(*numbers, "--json").json["needed"]
 
 
+@pytest.mark.long
 def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
     run = record(tmp_path, informative=(40, 60))
     # The command recommends what was learned; these images are too few to recommend any.

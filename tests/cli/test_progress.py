@@ -33,7 +33,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
     said: list[str] = []
     display = Progress(pluggy.PluginManager("bench"))
     monkeypatch.setattr(display.console, "print", lambda text, **_: said.append(text))
-    monkeypatch.setattr(Display, "active", [display])
+    monkeypatch.setattr(display_room, "displays", [display])
     for room in (display_room, progress_room):
         monkeypatch.setattr(room, "PLAIN_INTERVAL", 0.0)
     return display, said
@@ -63,6 +63,8 @@ def test_every_stage_has_one_format() -> None:
     assert text("Checking", 12.0) == "Checking: 12 s so far"
     assert text("Auditing", 20.0, 0, 30) == "Auditing: 0 of 30 images, 20 s so far"
     assert text("Auditing", 20.0, 10, 30) == "Auditing: 10 of 30 images, 0.5 images/s, 40 s left"
+    ended = "Auditing: 30 of 30 images, 1.5 images/s, 20 s so far"
+    assert text("Auditing", 20.0, 30, 30) == ended
     resumed = text("Scoring", 20.0, 1010, 2010, new=10)
     assert resumed == "Scoring: 1,010 of 2,010 images, 0.5 images/s, 33 min left"
 
@@ -143,3 +145,10 @@ def test_a_question_is_shown_with_the_images_that_it_may_take(
     display.question_checked("differs from a", 40, 0.2)
     display.sample_scored(record(1, 1))
     assert said[0] == "differs from a" and said[1].endswith("p = 0.2, about 75 images in all")
+
+
+def test_a_log_has_no_line_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    display, said = shown(monkeypatch)
+    for text in ("Loading x: 2 min so far", "Loading x: 2 min so far", "Loading x: 3 min so far"):
+        display.show(text)
+    assert said == ["Loading x: 2 min so far", "Loading x: 3 min so far"]

@@ -32,6 +32,7 @@ def test_the_last_lines_say_where_the_pictures_are(tmp_path: Path) -> None:
     assert done.out.splitlines()[-2:] == [f"Picture: {picture}" for picture in pictures]
 
 
+@pytest.mark.long
 def test_a_complete_run_gets_pictures_that_are_missing(tmp_path: Path) -> None:
     arguments = ("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
     assert bench(*arguments, "--json").code == 0

@@ -36,6 +36,7 @@ def test_the_peak_is_a_matrix_products(
     assert peak == pytest.approx(2 * 512**3 / cubic) and max(sides) == largest
 
 
+@pytest.mark.long
 def test_speed_is_measured_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quickly = partial(measure_speed, seconds=0.2)
     monkeypatch.setattr("bench.cli.doctor.measure_speed", quickly)
@@ -64,6 +65,7 @@ def test_batch_sizes_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatc
     assert set(sizes) == {1, 8, 16, 32}
 
 
+@pytest.mark.long
 def test_a_class_conditional_backbone_has_a_speed(tmp_path: Path) -> None:
     families.save("dit", tmp_path / "dit")
     config = make_config({"dataset": "-", "backbone": f"{tmp_path / 'dit'}/", "device": "cpu"})

@@ -79,6 +79,7 @@ def test_closed_streams(streams: None) -> None:
     sys.stderr.write(LINE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "closed", [["list", "strategies"], ["--help"], ["list", "datasets", "--json"]]
 )
@@ -93,6 +94,7 @@ def test_the_command_ends_quietly_when_its_reader_left(closed: list[str]) -> Non
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_the_command_says_that_its_output_is_lost() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         command = [sys.executable, "-m", "bench", "list", "strategies"]

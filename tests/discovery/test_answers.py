@@ -114,7 +114,7 @@ def ask(side: int, of: str) -> tuple[list[str], Any]:
         answered = (
             backbones.recorded_parameters(SPEC, weights, {"side": side}),
             backbones.count_tokens(SPEC, weights, ["one", "three"]),
-            backbones.can_linearise(SPEC),
+            backbones.has_flag(SPEC, "can_linearise"),
             backbones.fact(SPEC, Backbone.linearisation_cost, weights, side),
             [(name, column.dtype, column.tolist()) for name, column in levels.columns().items()],
         )
@@ -124,6 +124,7 @@ def ask(side: int, of: str) -> tuple[list[str], Any]:
 CHANGE = st.tuples(st.sampled_from(("edit", "upgrade", "restart")), st.integers(0, 2))
 
 
+@pytest.mark.long
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(CHANGE, st.integers(7, 9), st.sampled_from("ab")), max_size=8))
 def test_a_hit_is_what_a_miss_would_be(installed: Installation, steps: list[Any]) -> None:

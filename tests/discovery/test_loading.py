@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Finished, bench, bench_process
+from helpers.matrix import matrix
 from helpers.places import ROOT
 from helpers.plugins import install
 
@@ -53,6 +54,7 @@ def bench_with(site: Path, *arguments: object, **variables: str | None) -> Finis
                 sys.modules.pop(name, None)
 
 
+@pytest.mark.long
 def test_a_process_loads_what_is_installed(site: Path) -> None:
     install(site, "broken", BROKEN["import"][0])
     install(site, "zealous", GOOD)
@@ -84,7 +86,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("case", matrix(BROKEN, ["raise", "bad field", "misspelt hook"]))
 def test_a_broken_plugin_is_shown_and_nothing_else_suffers(case: str, site: Path) -> None:
     source, reason = BROKEN[case]
     install(site, "broken", source)

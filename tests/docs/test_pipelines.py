@@ -39,6 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("page", "number"), BLOCKS)
 def test_the_python_of_a_page_runs(
     page: str, number: int, place: Path, monkeypatch: pytest.MonkeyPatch

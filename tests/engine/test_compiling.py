@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from helpers.engines import assert_same, outcomes, prepared
 from helpers.interrupted import FORKS
@@ -28,6 +29,7 @@ def compile_a_run() -> None:
     assert_same(found, outcomes(*prepared(**settings)))
 
 
+@pytest.mark.long
 def test_a_run_compiles_one_graph() -> None:
     """In a process of its own, since torch remembers what other tests made it skip."""
     process = FORKS.Process(target=compile_a_run)

@@ -18,6 +18,7 @@ ARGUMENTS = ("--limit", 20, "--strategy", "full", "--set", "draws=40", "--result
 FEWER = ("--limit", 10, "--strategy", "full", "--set", "draws=20", "--results")
 
 
+@pytest.mark.long
 def test_the_warning_is_shown_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
     folder = altered(tmp_path / "m", "scheduler", {"prediction_type": "sample"})
@@ -38,6 +39,7 @@ def test_the_warning_is_shown_and_kept(tmp_path: Path, monkeypatch: pytest.Monke
     assert bench(*command, "--fresh", "--json").json["warnings"] == [warning]
 
 
+@pytest.mark.long
 def test_a_model_that_fits_gives_no_warning_and_the_check_takes_two_per_cent_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ def fit_of(
     return fit
 
 
-@pytest.mark.parametrize("name", matrix(WRONG, ["velocity", "linear betas"]))
+@pytest.mark.parametrize("name", matrix(WRONG, ["linear betas"]))
 def test_a_wrong_schedule_is_found(name: str, tmp_path: Path, pictures: list[Any]) -> None:
     backbone = toolkit.load_backbone(str(altered(tmp_path / "m", "scheduler", WRONG[name])))
     assert fit_of(backbone, pictures).problem is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import bench as toolkit
 from bench.store.cells import read_cells
@@ -14,6 +15,7 @@ DRAWS = 6
 GRID = [83, 250, 416, 583, 750, 916]  # floor((k + 1/2) · 1000 / 6)
 
 
+@pytest.mark.long
 def test_spaces_are_multiples_of_each_other(pipelines: dict[str, Path], tmp_path: Path) -> None:
     """eps-error = alpha² · v-error, cell by cell (see `bench.engine.scoring`)."""
     from diffusers import DDPMScheduler

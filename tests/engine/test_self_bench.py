@@ -95,6 +95,7 @@ def of_a_flow() -> tuple[Posterior, Pairs]:
     return posterior, pairs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["stable diffusion", "flow"])
 def test_its_classifier_is_ours_under_the_settings_that_name_it(
     kind: str, pipelines: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

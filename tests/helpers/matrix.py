@@ -14,7 +14,8 @@ import pytest
 def matrix(cases: Iterable[Any], always: Collection[Any]) -> list[Any]:
     """Return cases for `parametrize`; those that are not among `always` have the mark `matrix`."""
     listed = list(cases)
-    assert set(always) <= set(listed), f"no cases: {set(always) - set(listed)}"
+    if unknown := [case for case in always if case not in listed]:
+        raise ValueError(f"no cases: {unknown}")
     marked = [case if isinstance(case, tuple) else (case,) for case in listed]
     return [
         case if case in always else pytest.param(*values, marks=pytest.mark.matrix)

@@ -296,7 +296,7 @@ READERS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "study": (
         ("study", "four", "--show"),
-        ("study", "four", "--show", "--format", "json"),
+        ("study", "four", "--show", "--json"),
         ("view", "/study?study=four"),
     ),
     "error table": (

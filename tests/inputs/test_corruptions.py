@@ -92,6 +92,7 @@ def test_a_blur_keeps_the_sum_and_a_defocused_point_is_a_disk() -> None:
     assert line.sum() == pytest.approx(1) and np.count_nonzero(line > 1e-9) <= 21
 
 
+@pytest.mark.long
 def test_small_large_grey_and_oblong_images_are_corrupted_at_224_pixels() -> None:
     for image in (picture(16, 16), picture(600, 300), picture(30, 90).convert("L")):
         for kind in CORRUPTIONS:

@@ -100,6 +100,7 @@ def test_empty_and_loose_folders(tmp_path: Path) -> None:
     assert done.code == 2 and "bench classify" in done.err
 
 
+@pytest.mark.long
 def test_a_corrupt_image_counts_as_wrong_and_costs_no_other(
     image_folder: Path, pipelines: dict[str, Path], tmp_path: Path
 ) -> None:

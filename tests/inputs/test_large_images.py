@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import python
+from helpers.matrix import matrix
 from PIL import Image
 
 from bench.contracts.dataset import Sample
@@ -89,7 +90,7 @@ def test_an_elongated_image_is_cut_to_its_middle(long: int, cut: int, across: bo
     assert max(decode(image, whole=True).size) == long
 
 
-@pytest.mark.parametrize("kind", CORRUPTIONS)
+@pytest.mark.parametrize("kind", matrix(CORRUPTIONS, ["fog", "snow"]))
 def test_corrupted_images_are_at_most_sixteen_times_as_long_as_wide(kind: str) -> None:
     image = {
         **stored(Image.new("RGB", (17 * 4, 4), (9, 99, 199))),
@@ -125,6 +126,7 @@ for size in ((1, 3000), (400_000, 1)):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and measures are Linux's")
 def test_the_memory_of_a_picture_is_in_proportion_to_what_is_made_of_it() -> None:
     """By every way in: under `--corrupt`, 1 × 3,000 pixels asked for 3.4 GiB."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from helpers.command import bench
 
 from bench.errors import UserError
 from bench.inputs.estimand import Loss, cell_loss
@@ -41,12 +39,3 @@ def test_an_unknown_loss_is_an_error_and_not_huber() -> None:
         cell_loss(torch.zeros(1, 1, 1, 1), unknown)
     with pytest.raises(UserError, match="'l2', 'l1', 'huber' or 'norm'"):
         make_config({"dataset": "digits", "loss": "l9"})
-
-
-def test_a_replay_lists_the_losses(tmp_path: Path) -> None:
-    run = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 2)
-    done = bench(*run, "--save-errors", "--results", tmp_path, "--json")
-    replay = ("replay", done.json["results_dir"], "--strategy", "full", "--results", tmp_path)
-    refused = bench(*replay, "--loss", "l9")
-    assert refused.code == 2 and "--loss l9 is not one of l2, l1, huber, norm" in refused.err
-    assert "recorded errors with --loss l2" in bench(*replay, "--loss", "l1").err

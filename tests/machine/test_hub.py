@@ -143,7 +143,7 @@ def leave(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "revision"),
     matrix(
         product(WAYS, REVISIONS),
-        [*product(WAYS, [None, "commit"]), *product(["model", "dataset"], REVISIONS)],
+        [*product(WAYS, ["commit"]), *product(["model"], REVISIONS)],
     ),
 )
 def test_what_was_fetched_needs_no_network(
@@ -223,7 +223,11 @@ STREAMED = {("first images", "too large"), ("first images", "full disk")}  # nee
 
 
 @pytest.mark.parametrize(
-    ("way", "trouble"), [pair for pair in product(WAYS, TROUBLES) if pair not in STREAMED]
+    ("way", "trouble"),
+    matrix(
+        [pair for pair in product(WAYS, TROUBLES) if pair not in STREAMED],
+        [*product(["model"], TROUBLES), ("dataset", "busy listing"), ("dataset", "licence")],
+    ),
 )
 def test_each_failure_says_which_it_is(
     way: str, trouble: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -253,8 +257,9 @@ def test_each_failure_says_which_it_is(
 
 
 @each_way
-@pytest.mark.parametrize("path", ["/api/", ""])
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("status", "path"), matrix(product([429, 503], ["/api/", ""]), [(429, "/api/"), (503, "")])
+)
 def test_a_busy_hub_is_asked_again_when_it_says(
     way: Way, path: str, status: int, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +309,7 @@ def test_a_revision_names_no_file_elsewhere(revision: str, hub: Hub, tmp_path: P
     assert not [path for path in new if "/refs/" in path]
 
 
+@pytest.mark.long
 def test_eight_processes_at_once(hub: Hub, tmp_path: Path) -> None:
     code = (
         "from bench.inputs.weights import resolve\n"

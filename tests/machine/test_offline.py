@@ -59,6 +59,7 @@ def test_within_the_block_libraries_ask_for_nothing_and_afterwards_as_before() -
     assert switches() == before and not is_offline()
 
 
+@pytest.mark.long
 def test_a_library_that_is_imported_within_the_block_is_told_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_run_without_a_network_leaves_the_process_with_one(tmp_path: Path) -> 
         assert run["status"] == "complete" and switches() == before
 
 
+@pytest.mark.long
 def test_readers_of_stored_runs_send_no_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +169,7 @@ with a_hub() as hub:
 """
 
 
+@pytest.mark.long
 def test_a_hub_that_does_not_answer_is_asked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_disagreements_and_costs_are_those_of_the_replays(calibrated: Path, tmp_path: Path) -> None:
     found = read_calibration(calibrated).calibration
     exhaustive = {name: r["prediction"] for name, r in read_records(calibrated).items()}
@@ -98,6 +99,7 @@ def test_a_replay_of_other_images_takes_what_a_risk_chooses(tmp_path: Path) -> N
     assert "--risk 0.1" in reproducing_command(manifest)
 
 
+@pytest.mark.long
 def test_a_race_within_the_schedule_takes_its_threshold_from_a_risk(tmp_path: Path) -> None:
     path, other = record(tmp_path), record(tmp_path, first=N_IMAGES)
     asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1)
@@ -110,6 +112,7 @@ def test_a_race_within_the_schedule_takes_its_threshold_from_a_risk(tmp_path: Pa
     assert "ceiling" not in bench(*asked, "--json").json["strategy"]["params"]
 
 
+@pytest.mark.long
 def test_a_second_calibration_leaves_the_first(tmp_path: Path) -> None:
     path, other = record(tmp_path), record(tmp_path, first=N_IMAGES)
     asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1, "--json")

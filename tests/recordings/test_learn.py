@@ -45,6 +45,7 @@ def by_name(settings: LearnedSettings) -> dict[str, LearnedSetting]:
     return {trial.name: trial for trial in settings.settings}
 
 
+@pytest.mark.long
 def test_the_timesteps_that_tell_are_recommended(tmp_path: Path) -> None:
     path = record(tmp_path, informative=(60, 75))  # timesteps 605 to 745
     order = by_name(learned(path, "order"))["order"]
@@ -59,6 +60,7 @@ def test_the_timesteps_that_tell_are_recommended(tmp_path: Path) -> None:
     assert replay(path, "race", known.params, tmp_path)["cost"]["evaluations_per_image"] < banded
 
 
+@pytest.mark.long
 def test_what_is_named_alone_is_learned(tmp_path: Path) -> None:
     path = record(tmp_path)
     for what, names in (

@@ -133,6 +133,7 @@ def test_the_command_prints_one_object_and_the_board_marks_it(
     assert f"replayed from: {recording.name}" in " ".join(shown.out.split())
 
 
+@pytest.mark.long
 def test_replay_imports_no_torch(recording: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bench.recordings.replay import prepare_replay;"

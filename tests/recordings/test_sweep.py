@@ -15,6 +15,7 @@ from bench.errors import UserError
 from bench.recordings import sweep as sweeps
 
 
+@pytest.mark.long
 def test_sweep(recording: Path, tmp_path: Path) -> None:
     given = tmp_path / replay(recording, "uniform", {"samples": 3}, tmp_path)["run_id"]
     done = bench(
@@ -47,14 +48,17 @@ def test_sweep(recording: Path, tmp_path: Path) -> None:
         10,
         "--points",
         given,
-        "--deviation",
-        0.05,
+        "--set",
+        "deviation=0.05",
     )
     assert "delta=0.001 first=1 deviation=0.05" in table.out.replace("\n", " ")
     assert "Nothing is recommended" in table.out and "uniform samples=3" in table.out
     assert "race delta=0.05" in table.out and "halving" not in table.out
+    unused = bench("sweep", recording, "--set", "reach=3")
+    assert unused.code == 2 and "--set reach=3 has no effect" in unused.err
 
 
+@pytest.mark.long
 def test_the_cheapest_that_is_shown_to_agree_is_recommended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,9 @@ def test_a_title_names_the_data_only_where_it_differs(row: LeaderboardRow) -> No
 def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
     assert list(row_labels(row)) == ["zero-shot"]
     changes = {"kind": "subset", "n_total": 1000, "trained_on": "d/train", "failed_samples": 2}
-    changed = row.model_copy(update={**changes, "draw_plan": "grid:0-200", "cost_timed": True})
+    changed = row.model_copy(
+        update={**changes, "settings": {"plan": "grid:0-200"}, "cost_timed": True}
+    )
     kinds = row_labels(changed)
     assert list(kinds) == ["subset", "trained", "draws", "timed", "failed"]
     assert "1,000" in kinds["subset"] and "d/train" in kinds["trained"]

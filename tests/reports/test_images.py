@@ -52,6 +52,7 @@ def children() -> list[str]:
     return [line for line in lines if "\0-P\0" in line]
 
 
+@pytest.mark.long
 def test_images_come_from_a_process_with_label_and_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

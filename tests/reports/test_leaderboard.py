@@ -190,10 +190,17 @@ def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     assert "Left out" in shown.err and "keeps the decisions in samples.jsonl" in shown.err
 
 
+def in_every_format(results: Path) -> dict[str, Any]:
+    options = {f: ("--format", f) for f in ("table", "markdown", "csv", "html")} | {
+        "json": ("--json",)
+    }
+    return {f: bench("leaderboard", "--results", results, *o) for f, o in options.items()}
+
+
 def test_formats(tmp_path: Path) -> None:
     put(tmp_path, 0.9, backbone="a<b>|c")
     put(tmp_path, 0.5, seed=1)
-    shown = {f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS}
+    shown = in_every_format(tmp_path)
     assert all(done.code == 0 for done in shown.values())
     assert json.loads(shown["json"].out)[0]["accuracy"] == 0.9
     lines = list(csv.DictReader(io.StringIO(shown["csv"].out)))
@@ -213,7 +220,7 @@ def test_rows_that_differ_look_different(tmp_path: Path) -> None:
     shown = {
         "table": bench("leaderboard", "--results", tmp_path),
         "wide": bench("leaderboard", "--results", tmp_path, "--wide"),
-        **{f: bench("leaderboard", "--results", tmp_path, "--format", f) for f in FORMATS},
+        **in_every_format(tmp_path),
     }
     for name in ("table", "wide", "markdown", "html"):
         assert shown[name].out.count("space=prediction") == 1, name
@@ -222,13 +229,11 @@ def test_rows_that_differ_look_different(tmp_path: Path) -> None:
     assert "seed=7" in shown["table"].out and "loss=l1" in shown["table"].out
     assert re.search(r"\| seed \| loss \|", shown["markdown"].out)
     rows = json.loads(shown["json"].out)
-    assert {(row["seed"], row["loss"]) for row in rows} == {(0, "l2"), (7, "l2"), (0, "l1")}
-    wanted = {"template", "prompt", "space", "draw_plan", "dtype", "parameters"}
+    settings = [row["settings"] for row in rows]
+    assert {(made["seed"], made["loss"]) for made in settings} == {(0, "l2"), (7, "l2"), (0, "l1")}
+    assert {"prompt", "space", "plan", "dtype"} <= settings[0].keys()
     columns = shown["csv"].out.splitlines()[0].split(",")
-    assert wanted <= rows[0].keys() <= {*columns, "accuracy_ci95"}
-
-
-FORMATS = ("table", "markdown", "csv", "json", "html")
+    assert "settings" in rows[0] and rows[0].keys() <= {*columns, "accuracy_ci95"}
 
 
 def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
@@ -270,10 +275,11 @@ def test_runs_that_differ_in_one_setting_look_different(
     file = {"dataset": "d", "weighting": "mine.csv", "template": ["a {class}", "the {class}"]}
     path = store(tmp_path, LABELS, right(0.9), scoring={**usual, **changed}, config=file)
     [(name, value)] = changed.items()
-    said = "mine.csv" if str(value).startswith("sha256") else str(value)
+    said = {"weighting": "mine.csv (aaaaaaaa)", "noise": "per image"}.get(name, str(value))
+    said = str(value) if value == "exp:-7" else said
     plain, other = sorted(leaderboard(tmp_path), key=lambda row: row.accuracy)
-    assert name not in plain.parameters and str(other.parameters[name]) == said
-    assert other.template == "a {class} · the {class}"
+    assert name not in plain.settings and str(other.settings[name]) == said
+    assert other.settings["template"] == "a {class} · the {class}"
     for command in (("leaderboard", tmp_path), ("show", path)):
         assert f"{name}={said}" in bench(*command).out.replace("\n", " "), command
 
@@ -329,7 +335,9 @@ def test_a_reported_row_keeps_a_setting_that_differs_or_that_it_alone_has(tmp_pa
     put(tmp_path, 0.8, backbone="b")
     (tmp_path / "reported.json").write_text(json.dumps({**REPORTED, "source": "a paper, table 1"}))
     board = [
-        row.model_copy(update={"seed": 7, "loss": "l1"}) if row.kind == "reported" else row
+        row.model_copy(update={"settings": {"seed": 7, "loss": "l1"}})
+        if row.kind == "reported"
+        else row
         for row in leaderboard(tmp_path)
     ]
     [made] = make_boards(board)

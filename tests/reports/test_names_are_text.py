@@ -15,12 +15,13 @@ from helpers.runs import a_manifest, a_record, store
 from helpers.unsealed import write_unsealed
 
 from bench.cli.output import print_json, say
+from bench.cli.results import BEGIN, END
+from bench.cli.results import render_page as render
 from bench.reports import text
 from bench.reports.figures.images import Images
 from bench.reports.figures.pictures import draw_confusion
 from bench.reports.html import to_html
 from bench.reports.leaderboard.board import board_tables, make_boards
-from bench.reports.leaderboard.exports import BEGIN, END, render
 from bench.reports.leaderboard.ranking import leaderboard, rank_boards
 from bench.reports.leaderboard.rows import REPORTED_FILE, LeaderboardRow, board_row, to_csv
 from bench.reports.page.page import make_section

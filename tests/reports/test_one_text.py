@@ -57,6 +57,15 @@ def notebook(run: Path) -> str:
     return toolkit.load_run(run, results=str(run.parent))._repr_html_()
 
 
+def every_eval_ever(run: Path) -> str:
+    folder = run.parent / "every"
+    done = bench("export", run, "--format", "every-eval-ever", "--out", folder)
+    assert done.code == 0, done.err
+    [document] = folder.rglob("*.json")
+    return document.read_text("utf-8")
+
+
+HUB = ("--format", "eval-results", "--set", "hub_dataset=owner/digits")
 SURFACES: dict[str, Callable[[Path], str]] = {
     "show": command("show", "RUN"),
     "leaderboard": command("leaderboard"),
@@ -82,6 +91,9 @@ DATA = {
     "leaderboard csv": command("leaderboard", "--format", "csv"),
     "runs json": command("runs", "--json"),
     "compare json": command("compare", "RUN", "RUN", "--json"),
+    "model card": command("export", "RUN", "--format", "model-index"),
+    "result on the Hub": command("export", "RUN", *HUB),
+    "Every Eval Ever": every_eval_ever,
 }
 
 
@@ -107,3 +119,7 @@ def test_or_without_it(surface: str, run: Path) -> None:
 @pytest.mark.parametrize("surface", DATA)
 def test_data_has_every_digit(surface: str, run: Path) -> None:
     assert str(ACCURACY) in DATA[surface](run)
+
+
+def test_the_notes_of_a_result_on_the_hub_are_for_people(run: Path) -> None:
+    assert INTERVAL in plain(command("export", "RUN", *HUB)(run))

@@ -14,10 +14,10 @@ from helpers.runs import store
 from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
+from bench.cli.results import BEGIN, END, find_stale, render_page
 from bench.errors import UserError
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.board import row_labels
-from bench.reports.leaderboard.exports import BEGIN, END, find_stale, render
 from bench.reports.leaderboard.published import Totals, find_problems, validate
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.store.folder import read_manifest
@@ -203,7 +203,7 @@ def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> Non
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     copy = publish_run(run, published, private=True)
     assert len(find_stale(published, readme)) == 2
-    render(published, readme)
+    render_page(published, readme)
     assert find_stale(published, readme) == []
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "73.3 (" in text
@@ -216,7 +216,7 @@ def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> Non
     assert store_again.is_dir() and len(find_stale(published, readme)) == 2
     readme.write_text("no place")
     with pytest.raises(UserError, match="needs the lines"):
-        render(published, readme)
+        render_page(published, readme)
 
 
 def test_the_entry_that_the_results_page_shows_is_accepted(tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
         published
     ) == []
     (row,) = leaderboard(published)
-    assert (row.audited, row.audited_same) == (20, 20) and row.agreement_ci95 is not None
-    least = 100 * row.agreement_ci95[0]
+    assert row.audit is not None and (row.audit.images, row.audit.same) == (20, 20)
+    least = 100 * row.audit.agreement_ci95[0]
     assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in row_labels(row)["audited"]
     (copy / AUDIT.name).write_text("\n".join(lines[1:]) + "\n")
     (wrong,) = validate(published)

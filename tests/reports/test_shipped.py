@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import click
 import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.runs import store
 
+from bench.cli.main import cli
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.store.folder import find_run, list_runs
 from bench.store.shipped import SHIPPED_ARCHIVE, is_packed, is_shipped, pack, shipped_folder
 
 PUBLISHED = ROOT / "results" / "published"
-RUN = "digits-nearest-mean-full-03931baf"
+RUN, RACE = "digits-nearest-mean-full-03931baf", "digits-tiny-digits-race-6a72ea9d"
 
 
 def test_they_are_the_published_runs() -> None:
@@ -53,52 +56,74 @@ def test_the_leaderboard_shows_them_anywhere(
     assert named.code == 2 and "nowhere" in named.err
 
 
-def test_a_day_s_work_fits_a_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    labels = [n % 3 for n in range(30)]
-    for n in range(18):
-        tried: dict[str, Any] = {"scoring": {"loss": ("l1", "l2")[n % 2]}, "seed": n}
-        store(tmp_path / "many", labels, labels, backbone="a-model-with-a-long-name", **tried)
-    race, probe = "ucmerced-tiny-landuse-race-a8ce4419", "ucmerced-linear-probe-full-69e2383a"
-    for most, command in (
-        (60, ("leaderboard",)),
-        (24, ("runs", "--results", "many")),
-        (45, ("compare", race, probe)),
-    ):
-        shown = bench(*command, COLUMNS="80")
-        lines = shown.out.splitlines()
-        assert shown.code == 0 and len(lines) <= most, command
-        printed = [line for line in lines if "bench " not in line]  # commands are not wrapped
-        assert max(len(line.rstrip()) for line in printed) <= 80, command
-    assert "kind of model" in shown.out and "unset" not in shown.out
+OTHER = "digits-linear-probe-full-8cbd2842"
+TAKE_A_RUN = {"run": RACE, "runs": RACE, "run_a": RACE, "source": RACE, "run_b": OTHER}
+REST = {"file": "labels.csv", "count": "3"}  # other arguments of commands that take a run
+OPTIONS = {
+    "show": ("--metric", "accuracy", "--with", OTHER),
+    "report": ("--images", "0"),
+    "replay": ("--strategy", "race"),
+    "sweep": ("--points", OTHER),
+}
+REFUSED = {  # command → why a published run cannot be given to it
+    "replay": "holds no recorded errors",
+    "sweep": "holds no recorded errors",
+    "learn": "came with the package",
+    "results audit": "came with the package",
+    "results columns": "came with the package",
+    "results merge": "came with the package",
+    "show --pictures": "came with the package",
+    "export --format errors --out folder": "holds no recorded errors",
+}
 
 
-COMMANDS = (
-    ("compare", RUN, "digits-linear-probe-full-8cbd2842"),
-    ("show", RUN),
-    ("show", "03931baf"),
-    ("report", RUN, "--images", "0"),
-    ("export", RUN),
-    ("power", RUN, "digits-linear-probe-full-8cbd2842"),
-)
+def commands(group: click.Group, *words: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *words, name)
+        elif command is not None:
+            yield " ".join((*words, name)), command
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def calls() -> Iterator[tuple[str, ...]]:
+    """Yield a call of each command that takes a run, with the id of a published one."""
+    for name, command in commands(cli):
+        arguments = [str(p.name) for p in command.params if isinstance(p, click.Argument)]
+        taken = [argument for argument in arguments if argument in TAKE_A_RUN]
+        named = re.search(r"\bRUNS?\b|\bRUN_A\b|a run's id", command.help or "")
+        assert taken or not named, f"an argument of {name} is a run, and not in TAKE_A_RUN"
+        values = {**TAKE_A_RUN, **REST}
+        if taken:
+            given = [values[argument] for argument in arguments if argument in values]
+            yield (*name.split(), *given, *OPTIONS.get(name, ()))
+    yield ("show", RACE, "--pictures")
+    yield ("export", RACE, "--format", "errors", "--out", "folder")
+    yield ("show", RACE[-8:])
+    yield ("run", "digits", "--candidates-from", RACE, "--top", "3", "--dry-run")
+    yield ("run", "digits", "--backbone", "random", "--until", f"differs from {RACE}", "--dry-run")
+
+
+@pytest.mark.parametrize("call", list(calls()), ids=" ".join)
 def test_their_ids_name_them_in_every_command(
-    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert RUN in bench("leaderboard", "--wide").out
-    done = bench(*command)
-    assert done.code == 0, done.err
-    assert is_shipped(find_run(RUN, "results"))
-
-
-def test_they_are_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "labels.csv").write_text("sample_id,place\ndigit-0021,sea\n")
-    done = bench("results", "columns", RUN, "labels.csv")
-    assert done.code == 2 and "came with the package" in done.err, done.err
+    done = bench(*call)
+    words = " ".join(word for word in call if word not in (RACE, *REST.values()))
+    why = next((why for name, why in REFUSED.items() if f"{words} ".startswith(f"{name} ")), None)
+    assert done.code == (2 if why else 0), done.err
+    if why:
+        [error] = done.err.splitlines()
+        assert RACE in error and why in error
+
+
+def test_a_table_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert RACE in bench("leaderboard", "--wide").out
+    assert is_shipped(find_run(RACE, "results"))
 
 
 @pytest.mark.parametrize("arguments", [["render"], ["render", "--check"], ["validate"]])

@@ -58,7 +58,7 @@ def test_it_decides_among_the_best_classes_of_the_other_run(data: Path) -> None:
     assert said["cost"]["evaluations_per_image"] == 2
     rows = {row.kind: row for row in leaderboard(data.parent / "runs")}
     assert rows["candidates"].rank is None
-    assert rows["candidates"].parameters["candidates_from"] == first
+    assert rows["candidates"].settings["candidates_from"] == first
     assert rows["candidates"].metric("candidate_recall") == inside / 24
 
 

@@ -45,6 +45,7 @@ def predictions(path: Path) -> dict[str, int]:
     return {line["sample_id"]: line["prediction"] for line in lines}
 
 
+@pytest.mark.long
 def test_inner_nodes_are_asked_and_decide_nothing_in_the_full_sweep(results: Path) -> None:
     full, with_nodes = run_of(results, "full"), run_of(results, "full-hierarchy")
     assert predictions(full) == predictions(with_nodes)

@@ -93,6 +93,7 @@ def test_a_run_that_was_stopped_is_resumed_and_replayed(
         assert same(again["metrics"], live["metrics"])
 
 
+@pytest.mark.long
 def test_commands_show_items(tmp_path: Path) -> None:
     a = run(tmp_path, "full", "--save-errors").json["run_id"]
     b = run(tmp_path, "race").json["run_id"]

@@ -137,10 +137,10 @@ def refused(tmp_path: Path, *runs: object) -> str:
 
 def test_nothing_to_merge(tmp_path: Path) -> None:
     assert "Nothing to merge" in refused(tmp_path)
-    assert "There is no run or shard 'absent'" in refused(tmp_path, "absent")
-    assert "There is no run or shard" in refused(tmp_path, "a\0b")
+    assert "There is no run 'absent'" in refused(tmp_path, "absent")
+    assert "There is no run" in refused(tmp_path, "a\0b")
     (tmp_path / "empty" / "shards").mkdir(parents=True)
-    assert "There is no run or shard" in refused(tmp_path, tmp_path / "empty")
+    assert "There is no run" in refused(tmp_path, tmp_path / "empty")
     undecided = [store_shard(tmp_path, index, 2, decided=0) for index in (1, 2)]
     assert "no image is decided yet" in refused(tmp_path, *undecided)
 

@@ -142,6 +142,7 @@ def test_a_stop_in_either_part_changes_nothing(
     assert same(timeless(tmp_path / one_process.name), timeless(one_process))
 
 
+@pytest.mark.long
 def test_shards_are_swept_merged_calibrated_and_raced(
     images: Path, one_process: Path, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def test_shards_are_a_partition_and_balanced(limit: int | None) -> None:
         assert set(part) <= set(nested)
 
 
+@pytest.mark.long
 def test_merged_shards_are_the_run_of_one_process(one_process: Path, tmp_path: Path) -> None:
     """One of them is cut short and resumes; before that, a merge says what is missing."""
     run = tmp_path / one_process.name

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import pytest
+
 from bench.running.lifecycle import Shared
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
@@ -15,6 +17,7 @@ def prepared(backbone: str, **settings: object) -> PreparedRun:
     return prepare(RunConfig(dataset="digits", backbone=backbone, limit=3, **settings))  # type: ignore[arg-type]  # pydantic checks them
 
 
+@pytest.mark.long
 def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way() -> None:
     name, shared = "tiny-digits", Shared()
     first = shared.backbone_of(prepared(name))

@@ -130,6 +130,7 @@ def test_a_shard_near_its_time_limit_stops_and_is_requeued(tmp_path: Path, recor
     assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
 
 
+@pytest.mark.long
 def test_the_tasks_by_hand_in_an_edited_script(tmp_path: Path, recorder: Path) -> None:
     done = bench(*settings(tmp_path), "--slurm", 3, "--json", BENCH_SEED="5")
     script = Path(done.json["script"])

@@ -144,6 +144,7 @@ def test_another_margin_is_no_later_choice(fresh: Path) -> None:
         assert answer and answer.post_hoc == post_hoc
 
 
+@pytest.mark.long
 def test_a_question_without_an_answer_takes_all_images(fresh: Path) -> None:
     finished = scored(fresh, "width 0.001")
     assert finished.answer and finished.answer.verdict == "open" and finished.answer.n == 360

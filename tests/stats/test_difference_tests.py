@@ -131,6 +131,7 @@ def test_the_error_over_seeds_is_that_of_the_mean() -> None:
     assert errors[0].tail(-errors[0].reach(0.01)) == pytest.approx(0.99)
 
 
+@pytest.mark.long
 def test_equality_is_claimed_rarely_where_the_margin_is_passed() -> None:
     rng, margin = np.random.default_rng(3), 0.05
 

@@ -100,6 +100,7 @@ def test_a_strict_study_drops_only_what_is_worse_than_the_best_together() -> Non
         assert standings(before, "best").p[name] > 0.05
 
 
+@pytest.mark.long
 def test_tied_methods_are_seldom_shown_to_be_worse_though_some_are_dropped() -> None:
     """Of 150 studies of six equal methods; the level of what is dropped is that of one method."""
     dropped = worse = 0

@@ -33,6 +33,7 @@ def test_the_interval_is_near_a_bootstrap_over_the_pairs() -> None:
     assert paired_test(a, b).difference.interval == pytest.approx([slow.low, slow.high], abs=0.005)
 
 
+@pytest.mark.long
 def test_the_interval_covers_the_truth() -> None:
     """The true difference is 0.1; of 1,000 experiments about 95 % must say so."""
     rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ import pytest
 from helpers.at_once import TURNS, change_all, score
 from helpers.command import PATIENCE, Finished, bench
 from helpers.interrupted import FORKS, Running
+from helpers.matrix import matrix
 from helpers.runs import store
 
 from bench.store.calibrations import calibration_files, read_calibration
@@ -30,7 +31,7 @@ BASELINE = "digits-random-full-3bae6f72"
 
 
 @pytest.mark.parametrize("scored", [False, True])
-@pytest.mark.parametrize("killed_in", [None, 3])
+@pytest.mark.parametrize("killed_in", matrix([None, 3], [3]))
 def test_all_changes_of_all_processes_are_kept(
     killed_in: int | None, scored: bool, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_all_changes_of_all_processes_are_kept(
     assert scored or (run.manifest.config.note and run.manifest.config.tags)
 
 
+@pytest.mark.long
 def test_small_files_need_not_wait_for_scoring(tmp_path: Path) -> None:
     run, file = complete(tmp_path), tmp_path / "column.csv"
     manifest = read_manifest(run)

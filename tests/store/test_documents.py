@@ -208,6 +208,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.long
 @few
 @given(data=st.data(), name=st.sampled_from(DOCUMENTS))
 def test_a_document_with_any_value_anywhere_is_read_or_refused(
@@ -236,6 +237,7 @@ def test_a_document_with_any_value_anywhere_is_read_or_refused(
 LINE = dict(a_record("s0000", 0, 1, linearisations=2, equivalents=60.5))
 
 
+@pytest.mark.long
 @settings(few, max_examples=150)
 @given(data=st.data(), top=st.booleans())
 def test_columns_are_read_from_records_only(

@@ -62,6 +62,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert len(list((run / "errors").glob("*.parquet"))) == len(SAMPLES)
 
 
+@pytest.mark.long
 def test_a_clock_that_goes_back_changes_nothing(whole: Path, tmp_path: Path) -> None:
     """What was written seems to be of the year 2096: the run, and what the cache keeps."""
     arguments = command("tiny-digits", tmp_path, "--limit", LIMIT)
@@ -268,6 +269,7 @@ WRITING = (
 )
 
 
+@pytest.mark.long
 def test_all_that_is_stored_is_read_on_a_read_only_disk(small_disk: Path, tmp_path: Path) -> None:
     """Whatever would write there says in one line that it cannot."""
     subprocess.run(["mount", "-o", "remount,size=10m", small_disk], check=True)

@@ -36,6 +36,7 @@ def measured(page: Path) -> dict[str, Any]:
     return dict(recording)
 
 
+@pytest.mark.long
 def test_every_figure_and_table_is_made(page: Path) -> None:
     text = (page / "README.md").read_text()
     for name in ("draws.png", "strategies.png", "levels.png"):
@@ -58,6 +59,7 @@ def test_the_numbers_of_the_text_are_those_of_the_data(page: Path) -> None:
     assert full["settings"][0]["evaluations"] == N_CLASSES * N_DRAWS // 2
 
 
+@pytest.mark.long
 def test_a_shared_recording_gives_the_same_results(
     results: Path, page: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from helpers.browser import needs_chromium, opened_page
 from helpers.command import PATIENCE
+from helpers.matrix import matrix
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
 from helpers.studies import store_study
@@ -71,6 +72,7 @@ def follow(page: Any, link: Any) -> None:
         link.click()
 
 
+@pytest.mark.long
 def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
     row = page.locator(".runs tbody tr", has_text="growing")
     assert "4 of 4" not in row.inner_text() and "75.0" in row.inner_text()
@@ -84,6 +86,7 @@ def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
     assert row.locator("progress").evaluate("bar => bar.value / bar.max") == 0.75
 
 
+@pytest.mark.long
 def test_runs_are_found_and_sorted(page: Any) -> None:
     page.get_by_label("Find").fill("pictures")
     follow(page, page.get_by_role("button", name="Show"))
@@ -95,6 +98,7 @@ def test_runs_are_found_and_sorted(page: Any) -> None:
     assert page.get_by_label("Find").input_value() == "pictures"
 
 
+@pytest.mark.long
 def test_a_run_shows_its_mistakes(page: Any) -> None:
     follow(page, page.get_by_role("link", name="zero"))
     assert page.locator("h1").inner_text() == "zero"
@@ -109,6 +113,7 @@ def test_a_run_shows_its_mistakes(page: Any) -> None:
     assert shown == ["bee"] * 6
 
 
+@pytest.mark.long
 def test_two_runs_stand_side_by_side(page: Any) -> None:
     follow(page, page.locator("tr", has_text="zero").get_by_role("link", name="compare with…"))
     follow(
@@ -131,9 +136,10 @@ def test_the_status_is_seen_on_a_narrow_screen(browser: Any, address: str) -> No
     context.close()
 
 
-@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("width", matrix([1400, 390], [390]))
 @pytest.mark.parametrize(
-    "where", ["", "run?run=zero", "compare?a=zero&b=trained", "study?study=small"]
+    "where",
+    matrix(["", "run?run=zero", "compare?a=zero&b=trained", "study?study=small"], ["run?run=zero"]),
 )
 def test_readable_on_any_screen(browser: Any, address: str, where: str, width: int) -> None:
     """No sideways scrolling, and no violation of WCAG 2.1 AA that axe-core finds."""

@@ -319,6 +319,7 @@ def test_a_picture_is_waited_for_by_nobody_else(
     assert not picture.is_alive()
 
 
+@pytest.mark.long
 def test_silent_connections_keep_nobody_out(tmp_path: Path) -> None:
     """With 256 descriptors, as some systems have, 300 connections that never ask for anything."""
     store(tmp_path, [0, 1], [0, 1])

@@ -8,7 +8,7 @@ from helpers.runs import store
 
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
-from bench.view.queries import select_samples
+from bench.view.pages import select_samples
 
 
 def test_images_are_chosen_by_a_further_label(tmp_path: Path) -> None:

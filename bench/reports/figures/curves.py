@@ -1,7 +1,5 @@
 """Compute the data of figures: errors by timestep, confidence sequences."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass

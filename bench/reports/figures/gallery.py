@@ -1,7 +1,5 @@
 """The gallery of a report: choice of the most informative images, and their captions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

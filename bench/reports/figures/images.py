@@ -3,8 +3,6 @@
 A stored manifest may name any data, so reading a run does not open it; see `sample_process`.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import subprocess

@@ -29,7 +29,7 @@ from bench.running.settings import data_config
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
-from bench.store.locking import locked
+from bench.store.locking import locked, refuse_shipped
 from bench.store.runs import read_run
 from bench.store.summary import Summary
 
@@ -48,6 +48,7 @@ def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path
     the manifest if this process made the run, and so has opened its data already. A separate
     process with limits opens the data of other runs.
     """
+    refuse_shipped(run)
     stored = read_run(run)
     decided = stored.require_decisions()
     pictures = {"confusion.png": draw_confusion(decided, stored.manifest, stored.summary)}

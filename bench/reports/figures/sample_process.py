@@ -8,8 +8,6 @@ Protocol: it reads one line of JSON, `{"settings", "side"}`, then lines with lis
 answers each list with one line of JSON.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import os
@@ -20,7 +18,9 @@ from io import BytesIO
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from bench.errors import UserError
 from bench.inputs.corruptions import corrupt_samples
@@ -31,10 +31,6 @@ from bench.machine.offline import offline
 from bench.running.finders import find_dataset
 from bench.running.settings import make_config
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-
 SIDE = 128  # pixels of a thumbnail's longer side
 QUALITY = 75  # WebP
 MEMORY = 2 << 30  # bytes for the data, in addition to what libraries use
@@ -44,8 +40,6 @@ def join_images(images: Sequence[Image.Image]) -> Image.Image:
     """Return the images of an item side by side as one picture."""
     if len(images) == 1:
         return images[0]
-    from PIL import Image
-
     height = max(image.height for image in images)
     whole = Image.new("RGB", (sum(image.width for image in images), height))
     left = 0

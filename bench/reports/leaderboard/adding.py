@@ -3,8 +3,6 @@
 A run is copied to a temporary folder, checked there, and only then moved to its place.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

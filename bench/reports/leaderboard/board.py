@@ -1,24 +1,23 @@
 """Boards: rows that are ranked together, above them what all share, and the columns of tables."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import floor
 from string import ascii_uppercase
-from typing import Literal
+from typing import Literal, Self
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs, non_default_params
-from bench.reports.facts import Column, Fact, metric_fact
+from bench.reports.facts import Column, Fact, metric_unit
 from bench.reports.formats import assignments, percent_text, points_text, template_text, value_text
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
+from bench.reports.run_view import without_defaults
 from bench.reports.text import Table, make_table
 from bench.stats.comparison import Settings
 
@@ -92,7 +91,7 @@ class Board:
         if layout == "wide":
             own_first = sorted(self.lines, key=lambda line: line.row.kind == REPORTED)
             names = dict.fromkeys(n for line in own_first for n in line.settings)
-            columns += [_setting_column(setting) for setting in names]
+            columns += map(_setting_column, names)
         if not page:
             details = DETAILS if narrow else frozenset()
             if any(_marks(line, details) for line in self.lines):
@@ -112,7 +111,7 @@ class Board:
         return [f"{n:,} images" for n in counts if n and len(counts) == 1]
 
     @property
-    def in_comparable_cost(self) -> Board:
+    def in_comparable_cost(self) -> Self:
         """The board with costs in operations, if those of several networks are all known."""
         rows = [line.row for line in self.lines]
         several = len({row.backbone for row in rows}) > 1
@@ -135,8 +134,7 @@ def _strategy(line: BoardLine, all_settings: bool) -> str:
 
 
 def _metric_column(metric: MetricSpec) -> Column[BoardLine]:
-    unit = metric_fact(metric, None).unit
-    return Column(metric.words, lambda line: line.row.metric(metric.name), unit)
+    return Column(metric.words, lambda line: line.row.metric(metric.name), metric_unit(metric))
 
 
 def _setting_column(name: str) -> Column[BoardLine]:
@@ -226,23 +224,22 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
     elif row.kind not in ("measured", "candidates"):
         labels[row.kind] = row.kind
     if (recall := row.metric("candidate_recall")) is not None:
-        top = row.parameters.get("top")
+        top = row.settings.get("top")
         labels["candidates"] = f"among {top} candidates, recall {percent_text(recall)} %"
     if (test := row.against_first) is not None:
         labels["difference"] = points_text(test.difference.estimate, test.difference.interval)
     labels["trained" if row.trained_on else "zero-shot"] = provenance(row.trained_on)
-    if row.draw_plan not in (None, "grid"):  # not the default plan
-        labels["draws"] = f"draws {row.draw_plan}"
+    if (plan := row.settings.get("plan", "grid")) != "grid":  # not the default plan
+        labels["draws"] = f"draws {plan}"
     if row.cost_timed:
         labels["timed"] = "cost timed"
     if row.in_memory:
         labels["in-memory"] = f"{row.in_memory} in memory"
     if row.adapters:
         labels["LoRA"] = f"LoRA {row.adapters}"
-    if row.audited and row.agreement_ci95:
-        lower = floor(1000 * row.agreement_ci95[0]) / 10
-        same = f"{row.audited_same:,} of {row.audited:,} as the full sweep"
-        labels["audited"] = f"{same}, ≥ {lower:g} %"
+    if (audit := row.audit) is not None:
+        same = f"{audit.same:,} of {audit.images:,} as the full sweep"
+        labels["audited"] = f"{same}, ≥ {floor(1000 * audit.agreement_ci95[0]) / 10:g} %"
     if row.private_data:
         labels["private"] = "private data"
     if row.failed_samples:
@@ -293,19 +290,14 @@ def row_settings(row: LeaderboardRow) -> Settings:
     `draws` is included, although it is one of them. Parameters of the backbone are left out if they
     have their default.
     """
-    settings = {
-        "draws": None if row.classifier else row.params.get("draws"),
-        "template": template_text(row.template),
-        "prompt": f"“{row.prompt}”" if row.prompt and not row.template else None,
-        "seed": row.seed,
-        "loss": row.loss,
-        "space": row.space,
-        "plan": row.draw_plan,
-        "dtype": row.dtype,
-        **non_default_params("backbones", row.backbone, row.parameters),
-    }
-    if settings["draws"] == 1:
+    draws = None if row.classifier else row.params.get("draws")
+    settings = without_defaults(row.backbone, {"draws": draws, **row.settings})
+    if draws == 1:
         settings.pop("reduction", None)  # every reduction of one draw gives the same number
+    if (prompt := settings.get("prompt")) is not None:
+        settings["prompt"] = f"“{prompt}”"
+    if "template" in settings:
+        settings["template"] = template_text(settings["template"])
     return {name: value for name, value in settings.items() if value is not None}
 
 

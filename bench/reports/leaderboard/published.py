@@ -16,6 +16,7 @@ from bench.contracts.specs import UNKNOWN, BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import DataSource, load_classes
+from bench.machine.stages import counted
 from bench.reports.leaderboard.rows import REPORTED_FILE, read_reported
 from bench.stats.agreement import audit_of
 from bench.stats.metrics import summarize
@@ -43,10 +44,10 @@ TRUST = (
 
 def validate(published: Path) -> list[str]:
     """Return the problems of the published results in a folder, one line each."""
-    totals = Totals(published)
+    totals, runs = Totals(published), list_runs(published)
     errors = [
         f"{run.name}: {problem}"
-        for run in list_runs(published)
+        for run in counted(runs, "Validating", len(runs), "runs")
         for problem in find_problems(run, totals)
     ]
     for place in sorted(folders_with(published, REPORTED_FILE)):

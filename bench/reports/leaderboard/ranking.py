@@ -1,7 +1,5 @@
 """Rank stored runs on leaderboards, beside published runs and results that others reported."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path

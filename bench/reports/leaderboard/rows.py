@@ -1,7 +1,5 @@
 """Leaderboard rows, made from stored runs or from results that others reported, and as CSV."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -76,8 +74,9 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
         line = row.plain()
         del line["accuracy_ci95"]
         (low, high), test = row.accuracy_ci95 or (None, None), row.against_first
-        line |= {"params": assignments(row.params), "parameters": assignments(row.parameters)}
+        line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
         line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
+        line |= {"audit": None if row.audit is None else row.audit.same}
         line |= {"against_first": None if test is None else test.difference.estimate}
         lines.append({**line, "accuracy_low": low, "accuracy_high": high})
     return csv_text(lines[0], (line.values() for line in lines))
@@ -122,7 +121,6 @@ def reported_rows(file: Path) -> list[LeaderboardRow]:
             **result.model_dump(),
             kind=REPORTED,
             cost=result.evaluations_per_image,
-            evaluation_equivalents_per_image=result.evaluations_per_image,
         )
         for result in read_reported(file)
     ]

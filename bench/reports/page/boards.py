@@ -1,7 +1,5 @@
 """The boards of a page: the answer that each gives, and comparisons of its runs in pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,8 +62,8 @@ class Pair:
         columns: list[Column[tuple[Picture, Picture]]] = [
             Column("image", lambda pair: pair[0].sample_id),
             Column("true", lambda pair: pair[0].true),
-            Column(f"A: {self.a.key}", lambda pair: pair[0].answer),
-            Column(f"B: {self.b.key}", lambda pair: pair[1].answer),
+            Column(f"{self.a.key} says", lambda pair: pair[0].answer),
+            Column(f"{self.b.key} says", lambda pair: pair[1].answer),
         ]
         return make_table("", columns, self.changed[0])
 
@@ -155,7 +153,8 @@ class BoardPart:
             return Fact("", text, link=self.link(row))
 
         def column(place: int) -> Column[int]:
-            return Column(self.lines[place].key, lambda row: self._difference(row, place), "points")
+            name = f"minus {self.lines[place].key}"
+            return Column(name, lambda row: self._difference(row, place), "number")
 
         places = range(len(self.lines))
         columns = [Column[int]("", lambda row: run(self.lines[row])), *map(column, places)]

@@ -1,7 +1,5 @@
 """Write the self-contained HTML page of `bench report`; load the templates of all pages."""
 
-from __future__ import annotations
-
 import base64
 import gc
 import gzip

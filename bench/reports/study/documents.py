@@ -1,7 +1,5 @@
 """The report of a study as a document, with notes that explain its statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

@@ -3,15 +3,13 @@
 In shapes, S is the number of seeds, T the number of templates and n the number of images.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -108,7 +106,7 @@ class MethodRuns:
         """Whether each prediction is right, 0 or 1, float64 [S, T, n]."""
         return np.asarray(self.predictions == self.decided.labels, dtype=np.float64)
 
-    def mapped(self, function: Callable[[Any], Any]) -> MethodRuns:
+    def mapped(self, function: Callable[[Any], Any]) -> Self:
         """Return a copy with a function applied to `predictions` and `measured`."""
         predictions, measured = function(self.predictions), function(self.measured)
         return replace(self, predictions=predictions, measured=measured)

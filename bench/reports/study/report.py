@@ -1,7 +1,5 @@
 """Make the report of a study: its methods on each dataset, their spread and their differences."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
+from bench.machine.stages import counted
 from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, report_notes
 from bench.reports.study.methods import (
     MethodRuns,
@@ -69,7 +68,8 @@ def study_report(
             " `shifts`, and --metric must be accuracy."
         )
     margin = study.margin if margin is None else margin
-    runs = [study_run(cell, results_of(folder)) for cell in study.cells]
+    cells = counted(study.cells, "Reading runs", len(study.cells), "runs")
+    runs = [study_run(cell, results_of(folder)) for cell in cells]
     clean = [run for run in runs if is_clean(run)]
     boards = read_methods(clean, study, over, spec, metric_instance)
     methods: list[StudyMethod] = []
@@ -94,7 +94,11 @@ def study_report(
         between_methods.append(
             BoardDifferences(board=board, metric=metric, differences=differences)
         )
-    between_methods = _correct_p_values(between_methods)
+    flat = iter(corrected([pair for board in between_methods for pair in board.differences]))
+    between_methods = [
+        board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
+        for board in between_methods
+    ]
     corrupted = read_corrupted(runs, study, over, spec, metric_instance)
     changes: list[Change] = []
     if study.stop is None:
@@ -180,14 +184,6 @@ def _estimates(
             change = pair.difference
             boards[board.board][pair.b, pair.a] = Estimate(change.estimate, change.interval)
     return boards
-
-
-def _correct_p_values(boards: Sequence[BoardDifferences]) -> list[BoardDifferences]:
-    flat = iter(corrected([pair for board in boards for pair in board.differences]))
-    return [
-        board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
-        for board in boards
-    ]
 
 
 def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, Rank | None]:

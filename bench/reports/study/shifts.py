@@ -6,8 +6,6 @@ of AlexNet, which is known for ImageNet only; here errors are not divided. The e
 the largest value of the metric minus its value, so it is defined only if larger is better.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Tables of a study: its methods and their differences, or one axis against another."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
@@ -99,7 +97,11 @@ def _methods(
     if "backbone" in varied:  # evaluations of one network are comparable
         columns.insert(-1, Column("TFLOP", lambda m: m.tflop, "ratio"))
     empty = ("templates", "±seeds", "worst", "TFLOP")
-    columns = [c for c in columns if c.name not in empty or any(_known(c, methods))]
+    columns = [
+        column
+        for column in columns
+        if column.name not in empty or any(column.fact(m).value is not None for m in methods)
+    ]
     facts: dict[str, Callable[[StudyMethod], str]] = {
         "images": lambda m: f"{m.shown.images:,}",
         "runs of each": lambda m: f"{m.runs}" if m.runs == m.declared else f"{m.runs}/{m.declared}",
@@ -124,10 +126,6 @@ def _worst(method: StudyMethod) -> Fact:
     if (worst := method.worst_group) is None:
         return Fact("worst", None, "share")
     return Fact("worst", worst.accuracy, "share", worst.accuracy_ci95)
-
-
-def _known(column: Column[StudyMethod], methods: Sequence[StudyMethod]) -> list[bool]:
-    return [column.fact(method).value is not None for method in methods]
 
 
 def _range(metric: MetricSpec, ends: tuple[float, float] | None) -> str | None:

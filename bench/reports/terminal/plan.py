@@ -1,7 +1,5 @@
 """Print plans of runs and studies, and the outcome of a study's runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

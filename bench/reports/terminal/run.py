@@ -1,18 +1,16 @@
 """Print one run: its description, metrics, cost and statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import astuple
 
 import numpy as np
 
-from bench.discovery.loading import metric_specs, non_default_params
+from bench.discovery.loading import metric_specs
 from bench.errors import images_failed
 from bench.reports.classes import class_table
 from bench.reports.facts import Fact, metric_fact
 from bench.reports.formats import assignments, percent_text
-from bench.reports.run_view import RunView
+from bench.reports.run_view import RunView, without_defaults
 from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
 from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
 from bench.running.command import removed_from
@@ -21,6 +19,8 @@ from bench.stats.metrics import Statistics, confusions_of, worst_confusions
 from bench.stats.probability import Probability
 from bench.store.folder import read_manifest, read_records
 from bench.store.summary import Ends
+
+SHOWN_APART = ("template", "prompt", "seed", "dtype")  # settings that have facts of their own
 
 
 def print_run(run: RunView, resumed: bool = False) -> None:
@@ -53,7 +53,7 @@ def print_run(run: RunView, resumed: bool = False) -> None:
         )
     if summary is None:
         return
-    facts = [*run.scores[:1], *run.averages, *run.scores[1:]]
+    facts = [run.accuracy, *run.averages, *run.scores[1:]]
     print_rows(["metric", "value"], [[fact.label, fact.line] for fact in facts])
     terminal.print()
     if confusions := worst_confusions(confusions_of(run.decided), manifest.classes):
@@ -83,9 +83,8 @@ def print_run(run: RunView, resumed: bool = False) -> None:
 
 
 def _description(run: RunView) -> str:
-    scoring = run.manifest.identity.scoring
-    settings = {"loss": scoring.loss, "space": scoring.space, "plan": scoring.draw_plan}
-    settings |= non_default_params("backbones", run.manifest.backbone.name, run.other_settings)
+    settings = without_defaults(run.manifest.backbone.name, run.settings)
+    settings = {name: value for name, value in settings.items() if name not in SHOWN_APART}
     images = f"{run.images.text} {run.images.name}, {run.images.note}"
     facts = [f"{fact.name}: {fact.text}" for fact in run.description if fact.name != "started"]
     return " · ".join(filter(None, [images, *facts, assignments(settings)]))

@@ -1,7 +1,5 @@
 """Print text and tables on a terminal: names are never interpreted, tables fit any width."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Sequence
 from typing import Any, Literal

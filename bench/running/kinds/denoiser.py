@@ -17,7 +17,7 @@ from typing_extensions import override
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery.backbones import can_linearise, encoder_key, fact
+from bench.discovery.backbones import encoder_key, fact, has_flag
 from bench.engine.asking import Engine
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
@@ -58,7 +58,7 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
             problem,
             timesteps=draw_rows(question, levels),
             weights=weights_of_draws(question, levels),
-            can_linearise=can_linearise(question.backbone),
+            can_linearise=has_flag(question.backbone, "can_linearise"),
         )
 
     @override

@@ -12,6 +12,7 @@ from bench.discovery.targets import offers
 from bench.engine.asking import Engine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
+from bench.inputs.fitting import images_to_learn
 from bench.inputs.replaced import TEXT_ONLY
 from bench.running.borrowed import find_fit_split
 from bench.running.finders import view_of_each_draw, views_identity
@@ -60,7 +61,9 @@ class ClassifierKind(ScorerKind["CheckedClassifier"]):
             self.problem(question, columns),
             columns,
             question.batch_size or IMAGES_PER_BATCH,
-            backbone.fit(fit.images(), fit.texts(prompts.texts)) if fit else None,
+            backbone.fit(images_to_learn(fit), [prompts.texts[label] for label in fit.labels])
+            if fit
+            else None,
         )
 
 

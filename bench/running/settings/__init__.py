@@ -4,8 +4,6 @@ The options of the command line, the `BENCH_*` variables, the config file, the m
 are all derived from `RunConfig`. Precedence: option > variable > file > default.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Set
 from inspect import signature
 from pathlib import Path

@@ -5,8 +5,6 @@ command repeats are queries over these declarations (`bench.running.settings`), 
 appears only where it is defined and where it is used.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields

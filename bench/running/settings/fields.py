@@ -1,7 +1,5 @@
 """All settings of a run, one field each, in the order of `bench run --help-all`."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from operator import attrgetter
@@ -228,10 +226,7 @@ class RunConfig(BaseModel):
         },
     )
     """A file with the noise of the draws, float32 (N, C, H, W), instead of --seed."""
-    noise_per: NoisePer = _of_errors(
-        default="run",
-        identity="resolved",
-    )
+    noise_per: NoisePer = _of_errors(default="run", identity="resolved")
     """Whether all images share the noise of a draw (run), or each has its own (image)."""
     plan: Annotated[DrawPlan, Parsed(parse_plan)] | None = _of_errors(identity="resolved")
     """How draws are paired: grid (unpaired), repeated or antithetic (default: the backbone's, or
@@ -248,6 +243,7 @@ class RunConfig(BaseModel):
     """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
     risk: float | None = setting(
         "strategy",
+        scorers=WITH_DRAWS,
         identity="content",
         excludes={"classes": "a risk is calibrated on other images of a dataset; use --dataset"},
         gt=0,

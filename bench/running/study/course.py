@@ -4,8 +4,6 @@ Every run first scores a few images (the pilot), then all of them, so a study th
 still has a result for every run. If a cell fails, it is reported and the others continue.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,14 +24,7 @@ from bench.running.risk_sweep import settled
 from bench.running.settings import SETTINGS, RunConfig, about, key_of
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
-from bench.running.study.rounds import (
-    Methods,
-    board_standing,
-    boards_of,
-    next_round,
-    still_open,
-    without_failed,
-)
+from bench.running.study.rounds import Methods, board_standing, boards_of, next_round, still_open
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
 from bench.store.fields import without_none
@@ -130,8 +121,8 @@ class _Course:
                 cells = {place for method in open_methods for place in methods[method]}
                 places = [place for place in self._order() if place in cells]
                 self._stage(f"{n:,} images", places, last=True, n=n)
-                failed = [p for p in places if self.cells[p].status == "failed"]
-                methods = without_failed(methods, failed)
+                failed = {place for place in places if self.cells[place].status == "failed"}
+                methods = {name: own for name, own in methods.items() if failed.isdisjoint(own)}
                 if not methods:
                     break
                 standing = self._standing(board, methods, n)

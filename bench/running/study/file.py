@@ -4,8 +4,6 @@ A list is an axis: each of its values is combined with each value of every other
 a list is one value. Everything else is a setting that all runs share.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable

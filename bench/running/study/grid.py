@@ -1,7 +1,5 @@
 """The study that `bench run` means if it lists several datasets, backbones or strategies."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

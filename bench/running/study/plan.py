@@ -1,7 +1,5 @@
 """Plan a study without reading weights: check its runs, remove duplicates, estimate the cost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace

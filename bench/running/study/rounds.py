@@ -1,8 +1,6 @@
 """Rounds of a study with a stopping rule: which images each scores, and which methods remain."""
 
-from __future__ import annotations
-
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +39,6 @@ def still_open(methods: Methods, standing: BoardStanding | None) -> list[str]:
         return list(methods)
     verdicts = {method.method: method.verdict for method in standing.methods}
     return [method for method in methods if verdicts[method] == "open"]
-
-
-def without_failed(methods: Methods, failed: Collection[int]) -> Methods:
-    """Return the methods without a failed run. `failed` are indices of cells."""
-    return {name: places for name, places in methods.items() if not set(places) & set(failed)}
 
 
 def next_round(n: int, growth: float, total: int) -> int:

@@ -1,7 +1,5 @@
 """The entries of a study's file that describe the study itself, validated, and its axis labels."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 

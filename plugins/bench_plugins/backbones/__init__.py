@@ -4,8 +4,6 @@
 weights. Diffusion models are run by the pipelines of diffusers; see `pipeline` and `families`.
 """
 
-from __future__ import annotations
-
 import os
 import tomllib
 from collections.abc import Callable, Mapping

@@ -93,6 +93,7 @@ class Call:
         run = _with_draw(inspect.unwrap(pipeline_cls.__call__), self._draw)
         with suppress(Stop):
             run(clone, **keywords)
+        own.clear()  # its methods refer to it, so tensors would wait for the garbage collector
 
     def stop_at(self, event: str) -> None:
         """End the call if `stops` chooses this event."""
@@ -211,6 +212,7 @@ class CountedNetwork(_StandIn):
         return _Output(first) if self.echoes else self._component(*arguments, **keywords)
 
 
+@lru_cache
 @lru_cache
 def _on_device(pipeline_cls: Any, device: torch.device) -> Any:
     constant = property(lambda pipe: device)

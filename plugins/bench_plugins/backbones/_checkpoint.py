@@ -4,8 +4,6 @@ Models are loaded by the `from_pretrained` of their classes, which initialise mi
 random and only report them. Headers are compared first, because they are read at once.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Iterator

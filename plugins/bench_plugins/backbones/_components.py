@@ -1,7 +1,5 @@
 """Find the classes of a pipeline's components in a folder, and put the pipeline together."""
 
-from __future__ import annotations
-
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Mapping

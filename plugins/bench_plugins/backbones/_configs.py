@@ -1,7 +1,5 @@
 """Validate the configs of a pipeline's network, VAE and scheduler."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeGuard
 

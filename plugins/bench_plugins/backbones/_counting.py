@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 
+@lru_cache(maxsize=64)
 def operations(denoiser: PipelineDenoiser, gradient: bool = False) -> float:
-    """Return the floating-point operations of one evaluation, or of one with its gradient."""
+    """Return the floating-point operations of one evaluation, or of one with its gradient.
+
+    The denoiser is on the meta device, and nothing changes it afterwards.
+    """
 
     def work() -> None:
         predict_cell(denoiser, gradient)

@@ -4,8 +4,6 @@ A record is a key, a row of numbers, and the hash of both. A record that does no
 ignored, so that the row is computed and appended again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

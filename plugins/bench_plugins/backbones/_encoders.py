@@ -4,8 +4,6 @@ Images are prepared by an image processor of transformers, as the folder describ
 the one that resizes with PIL is used, so that equal ids mean equal numbers.
 """
 
-from __future__ import annotations
-
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence

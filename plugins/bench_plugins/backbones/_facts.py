@@ -1,7 +1,5 @@
 """Facts about pipeline classes, declared in `pipelines/<class>.toml`."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field

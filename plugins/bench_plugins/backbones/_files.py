@@ -1,7 +1,5 @@
 """Check a pipeline's files; load pipelines, single files and LoRAs with diffusers."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 The same rules hold for a folder, a repository, a single file and a pipeline in memory.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Find the labels of class names, for class-conditional models such as DiT."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files

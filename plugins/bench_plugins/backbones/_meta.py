@@ -5,8 +5,6 @@ dtypes are computed, and returns zeros on the CPU. So all other code of the pipe
 tensors.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext

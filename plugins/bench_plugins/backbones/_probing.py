@@ -5,8 +5,6 @@ normalisation of latents. A `PipelineDenoiser` calls these functions when it is 
 itself as `denoiser`.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from itertools import pairwise

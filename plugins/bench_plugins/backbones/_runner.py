@@ -3,8 +3,6 @@
 Each stage is a call of the pipeline that is stopped once the stage has happened; see `_calls`.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ both. Some pipelines pad texts to a fixed length. Others pad to the longest text
 texts are encoded one by one, so that no row depends on its neighbours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self

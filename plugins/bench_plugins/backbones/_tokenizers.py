@@ -3,8 +3,6 @@
 Files that are incomplete, contradict each other or do not fit the text encoder are rejected.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -124,11 +122,6 @@ def _check_copies(weights: Weights, component: str, model: dict[str, Any]) -> No
             )
 
 
-def _text_of(token: Any) -> Any:
-    """Return the text of a token, which some configs describe by an object."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
 def _pair(merge: Any) -> list[str]:
     """Return the two tokens of a merge: a list in newer files, a line in older ones."""
     return merge.split(" ") if isinstance(merge, str) else merge
@@ -161,7 +154,8 @@ def siglip_tokenizer(weights: Weights, positions: int, size: int) -> Any:
     classes = ("SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast")
     check_class(weights, TOKENIZER_SETTINGS, config, "tokenizer_class", classes)
     _check_vocabulary(weights, HERE)
-    name, pad = (TOKENIZER if path else SENTENCEPIECE_FILE), _text_of(config.get("pad_token"))
+    name, pad = (TOKENIZER if path else SENTENCEPIECE_FILE), config.get("pad_token")
+    pad = pad.get("content") if isinstance(pad, dict) else pad
     settings: dict[str, Any] = {"padding_side": "right", "model_max_length": positions}
 
     def make() -> Any:

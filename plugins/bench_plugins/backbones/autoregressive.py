@@ -6,8 +6,6 @@ log-likelihood in nats, −Σ log p(token | earlier tokens, prompt), found by on
 order of the tokens are those with which the model's own code generates images. Nothing is random.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -223,11 +221,8 @@ class Autoregressive(Likelihood):
         guidance: float = 1.0,
         relative: bool = False,
     ) -> None:
-        self.weights, self.device, self.dtype = (
-            named_weights(weights),
-            device,
-            getattr(torch, dtype),
-        )
+        self.weights = named_weights(weights)
+        self.device, self.dtype = device, getattr(torch, dtype)
         self.guidance, self.relative = guidance, relative
         self._kind, self._processor = _kind(self.weights), _processor(self.weights)
 

@@ -1,7 +1,5 @@
 """Baseline classifiers that ignore the image content."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Classifier backbones CLIP and SigLIP: score images against texts by cosine similarity."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise

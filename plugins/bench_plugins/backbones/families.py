@@ -1,7 +1,5 @@
 """Backbone families: pipelines in folders, with parameters and checks of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -98,13 +96,11 @@ def _families(reader: type, weights: Weights) -> Iterator[BackboneSpec]:
 class StableDiffusion(FolderPipeline):
     """Stable Diffusion 1 and 2, their fine-tunes, and smaller models with the same components.
 
-    The text encoder is small and stays in memory. A guidance-distilled UNet takes the guidance
-    scale as an input: `strength`, or its pipeline's default.
+    A guidance-distilled UNet takes the guidance scale as an input: `strength`, or its pipeline's
+    default.
     """
 
     pipelines = declared_pipelines("sd")
-    keeps_encoders = True
-    prompts_at_once = 64
 
     @classmethod
     def check_weights(cls, weights: Weights, **settings: Any) -> None:

@@ -1,7 +1,5 @@
 """Classifiers trained on labelled images: nearest class mean, and a linear probe."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial

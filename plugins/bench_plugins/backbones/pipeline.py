@@ -5,14 +5,14 @@ the pipeline's own code. A call is stopped when it reaches the scheduler (see `_
 prediction is exactly what the scheduler would get during sampling.
 """
 
-from __future__ import annotations
-
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Self
 
 import torch
 from PIL import Image
@@ -35,6 +35,8 @@ from bench_plugins.backbones._learning import (
 )
 from bench_plugins.backbones._probing import check_assumptions, is_batchable
 from bench_plugins.backbones._runner import UNGUIDED, Runner, at_step, default_call, parameters_of
+
+TRIAL_SIDE = 256  # pixels; larger images are halved to no less for the trial of a batch
 
 
 class PipelineDenoiser(Denoiser):
@@ -110,6 +112,9 @@ class PipelineDenoiser(Denoiser):
                 prompts = labels if slots is None else slots.varied(prompt)
                 for times in (self.learned.times, "one"):
                     self.learned = replace(self.learned, times=times)
+                    with suppress(Exception):  # then it is tried at its own size
+                        if is_batchable(self._small(), prompts, times):
+                            break
                     if is_batchable(self, prompts, times):
                         break
                 else:
@@ -121,6 +126,22 @@ class PipelineDenoiser(Denoiser):
                 if self.runner.declared is None:
                     check_assumptions(self, self.runner, self.normalize)
         store_facts(self.facts_path, self.learned)
+
+    def _small(self) -> Self:
+        """Return the denoiser of images below twice `TRIAL_SIDE`, which cost less to try.
+
+        Elements of its predictions are in the order in which the network returns them.
+        """
+        side = self.resolution
+        while side >= 2 * TRIAL_SIDE and side % (TRIAL_SIDE // 2) == 0:
+            side //= 2
+        *others, height, width = self.learned.sample_shape
+        shape = *others, height * side // self.resolution, width * side // self.resolution
+        call = {**self.call, "height": side, "width": side}
+        small, levels = copy.copy(self), self.levels
+        small._follow(replace(self.learned, call=call, sample_shape=shape, order=None))
+        small.levels = levels
+        return small
 
     def _follow(self, learned: CallFacts) -> None:
         """Run the pipeline as trial calls taught."""

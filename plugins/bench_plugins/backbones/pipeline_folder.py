@@ -3,14 +3,11 @@
 First, the pipeline is built on torch's meta device, where tensors have shapes but no values (see
 `_meta`), and evaluated. That validates its configs, teaches how it is called, and counts its
 operations and memory. Then each component is loaded when it is first needed. Text encoders are
-loaded only if a prompt's embedding is not cached, and freed after use.
+loaded only if a prompt's embedding is not cached, and freed before the network is loaded.
 """
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -30,7 +27,6 @@ from bench_plugins.backbones._components import (
     NETWORKS,
     PIPELINE_INDEX,
     TORCH_DTYPES,
-    dtype_of,
 )
 from bench_plugins.backbones._configs import check_network, check_scaling
 from bench_plugins.backbones._counting import (
@@ -44,10 +40,7 @@ from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
 from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._learning import (
-    facts_file,
-    pixels_per_latent,
-)
+from bench_plugins.backbones._learning import facts_file, pixels_per_latent
 from bench_plugins.backbones._meta import EmptyPipeline, build
 from bench_plugins.backbones._runner import default_call, parameters_of, token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
@@ -74,16 +67,13 @@ class FolderPipeline(PipelineDenoiser):
         needs_index: whether a folder must have a `model_index.json`; otherwise the first class of
             `pipelines` is assumed.
         t5_components: names of the components that `text=clip` leaves out.
-        keeps_encoders: whether the text encoders stay in memory.
         time_is_sigma: whether the times of the level table are sigma, those of the scheduler being
             1000 sigma.
     """
 
-    prompts_at_once = 1024
     pipelines: ClassVar[tuple[str, ...]] = ()
     needs_index: ClassVar[bool] = False
     t5_components: ClassVar[frozenset[str]] = frozenset()
-    keeps_encoders: ClassVar[bool] = False
     time_is_sigma: ClassVar[bool] = False
 
     def __init__(
@@ -227,14 +217,14 @@ class FolderPipeline(PipelineDenoiser):
     def memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
         """Return the peak memory of the weights in bytes.
 
-        Text encoders that are not kept are never in memory together with the network, unless the
-        pipeline is loaded as a whole.
+        Text encoders are not in memory together with the network, unless the pipeline is loaded as
+        a whole.
         """
         empty = cls.empty(weights, dtype, **settings)
         sizes = {name: size(getattr(empty.pipe, name)) for name in empty.classes}
         encoding = sum(sizes[name] for name in empty.encoders)
         scoring = sum(sizes.values()) - encoding
-        loads_apart = cls.inspected(weights, dtype, **settings) and not cls.keeps_encoders
+        loads_apart = cls.inspected(weights, dtype, **settings)
         return max(scoring, encoding) if loads_apart else scoring + encoding
 
     @classmethod
@@ -285,13 +275,13 @@ class FolderPipeline(PipelineDenoiser):
     def network(self) -> Any:
         """The denoising network. Reading it loads the network and the VAE, and tries them once."""
         with self.lock:
-            self._load(name for name in self._classes if name not in self._encoders)
+            self._load(self._classes.keys() - {*self._encoders})
             return super().network
 
     @property
     def vae(self) -> Any:
         """The autoencoder, in float32. Reading it loads it."""
-        self._load([AUTOENCODER])
+        self._load({AUTOENCODER})
         return super().vae
 
     @override
@@ -300,12 +290,14 @@ class FolderPipeline(PipelineDenoiser):
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning, one row per text. Loads the text encoders."""
-        with self._text_encoders():
+        with self.lock:
+            self._load({*self._encoders})
             return self.as_stored(super().encode_prompts(texts))
 
     def encode_null(self) -> Tree:
         """Return the unconditional conditioning, one row. Loads the text encoders."""
-        with self._text_encoders():
+        with self.lock:
+            self._load({*self._encoders})
             return self.as_stored(super().encode_null())
 
     @override
@@ -316,32 +308,22 @@ class FolderPipeline(PipelineDenoiser):
         """Return a conditioning in the form that is cached."""
         return tree
 
-    def _load(self, names: Iterable[str]) -> None:
-        """Load components into the pipeline unless they are loaded already."""
-        with self.lock:
-            for name in names:
-                if name not in self._empty or getattr(self.pipe, name) is not self._empty[name]:
-                    continue
-                component_cls = self._classes[name]
-                dtype = dtype_of(name, component_cls, self._dtype)
-                module = load_model(self.weights, name, component_cls, dtype, self.device)
-                _replaced(self.pipe, {name: module})
+    def _load(self, names: Set[str]) -> None:
+        """Load components into the pipeline unless they are loaded, the largest first.
 
-    @contextmanager
-    def _text_encoders(self) -> Iterator[None]:
-        """Load the text encoders, and free them at the end unless `keeps_encoders`.
-
-        Only one thread may be inside, because it frees the encoders that another would use.
+        Text encoders that are not among them are freed before. While a component is loaded, its
+        files are mapped, so the largest is loaded while the others are not in memory.
         """
-        encoders = {name: self._empty[name] for name in self._encoders if name in self._empty}
         with self.lock:
-            try:
-                self._load(encoders)
-                yield
-            finally:
-                if encoders and not self.keeps_encoders:
-                    _replaced(self.pipe, encoders)
-                    torch.cuda.empty_cache()
+            loaded = {n for n, empty in self._empty.items() if getattr(self.pipe, n) is not empty}
+            if freed := loaded & {*self._encoders} - names:
+                _replaced(self.pipe, {name: self._empty[name] for name in freed})
+                torch.cuda.empty_cache()
+            missing = self._empty.keys() & names - loaded
+            for name in sorted(missing, key=lambda name: (-size(self._empty[name]), name)):
+                own_cls, dtype = self._classes[name], self._empty[name].dtype
+                module = load_model(self.weights, name, own_cls, dtype, self.device)
+                _replaced(self.pipe, {name: module})
 
 
 @lru_cache

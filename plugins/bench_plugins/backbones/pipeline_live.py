@@ -4,8 +4,6 @@ All of its weights are hashed to identify it in a run. Weights that are offloade
 their copies on the CPU, and packed tensors, such as quantised ones, as the tensors inside them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

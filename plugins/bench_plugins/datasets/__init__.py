@@ -1,7 +1,5 @@
 """First-party datasets. Each loads a split as a `datasets.Dataset` with image and label columns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib.resources import files
 

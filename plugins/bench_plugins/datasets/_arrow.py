@@ -1,7 +1,5 @@
 """Load parquet files and datasets saved by `save_to_disk`, as Arrow tables."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Find the columns of images and labels in a table, and convert them to a common layout."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

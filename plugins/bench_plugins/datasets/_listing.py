@@ -1,7 +1,5 @@
 """List folders of images: files, splits, class folders, and warnings about what is left out."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

@@ -5,8 +5,6 @@ end of the archive. It follows negative sizes backwards and expands sparse membe
 only parses each header; the structure of the archive is checked.
 """
 
-from __future__ import annotations
-
 import os
 import tarfile
 from collections.abc import Iterator

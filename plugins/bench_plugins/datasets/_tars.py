@@ -3,8 +3,6 @@
 Only images and `cls`, `json` and `txt` files are read; other files are skipped. No code is run.
 """
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """scikit-learn's handwritten digits, read without importing the package, which takes a second."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path

@@ -4,12 +4,12 @@ A CSV or JSONL file, which lists images with their labels, is read here; other k
 their own.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import datasets
 
 from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import UserError, quoted
@@ -30,9 +30,6 @@ from bench_plugins.datasets._listing import (
     subfolders,
 )
 from bench_plugins.datasets._tars import load_tars
-
-if TYPE_CHECKING:
-    import datasets
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 IMAGE_COLUMNS = ("file_name", "filename", "image", "file", "path")  # in order of preference

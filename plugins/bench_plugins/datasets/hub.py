@@ -1,7 +1,5 @@
 """Load datasets from the Hugging Face Hub: `hf:owner/name@revision:config/split`."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import json
@@ -119,8 +117,8 @@ def _read(commit: Commit, place: HubSource, split: str | None) -> tuple[datasets
     builder = _builder(commit, config)
     if not isinstance(builder, Cache):
         files = [str(file) for part in builder.config.data_files.values() for file in part]
-        commit.expect_room([file.partition(f"@{commit.commit}/")[2] for file in files])
-        builder.download_and_prepare()
+        with commit.downloading([file.partition(f"@{commit.commit}/")[2] for file in files]):
+            builder.download_and_prepare()
     return builder.as_dataset(split=name), name
 
 

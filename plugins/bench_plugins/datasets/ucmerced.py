@@ -1,7 +1,5 @@
 """UC Merced Land Use (Yang & Newsam, ACM GIS 2010)."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 from importlib.resources import files

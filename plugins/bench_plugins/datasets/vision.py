@@ -1,7 +1,5 @@
 """Load classification datasets from torchvision: `torchvision:Flowers102`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from io import BytesIO

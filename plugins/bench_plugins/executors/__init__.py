@@ -1,7 +1,5 @@
 """Executors: this process, and workers of Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from bench import hookimpl

@@ -8,11 +8,10 @@ most half of its fair share of the remaining images (factoring, Hummel et al., C
 the last images are handed out one by one.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 MAX_BLOCK = 32  # images
 PACE = 0.01  # seconds of a block per worker, so that the driver gets about 100 answers per second
@@ -27,10 +26,10 @@ class DispatchRules:
     alone: int = 3  # workers lost while scoring an image alone at the end, after which it fails
     deaths: int = 8  # times that a worker ends without a decision, after which it is given up
 
-    @staticmethod
-    def of(workers: int) -> DispatchRules:
+    @classmethod
+    def of(cls, workers: int) -> Self:
         """Return the rules for a number of workers; more workers get larger blocks."""
-        return DispatchRules(block_seconds=max(1.0, PACE * workers))
+        return cls(block_seconds=max(1.0, PACE * workers))
 
 
 @dataclass

@@ -3,8 +3,6 @@
 Ray restarts nothing; the driver does, because images must be repeated, not calls.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

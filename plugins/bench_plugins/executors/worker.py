@@ -3,8 +3,6 @@
 It does not depend on Ray and runs in any process.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Collection, Iterator

@@ -1,7 +1,5 @@
 """Formats of `bench export`: each class with a `spec` in a module of this package."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from bench import hookimpl, register_modules

@@ -19,6 +19,7 @@ from bench.contracts.exporters import Exporter
 from bench.contracts.specs import provenance
 from bench.errors import UserError
 from bench.inputs.parsing import parse_json
+from bench.machine.stages import counted
 from bench.reports.formats import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
@@ -115,7 +116,7 @@ def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
 def _tables(folder: Path, sample_ids: list[str], bits: int | None) -> Iterator[tuple[str, Any]]:
     import pyarrow as pa
 
-    for sample_id in sample_ids:
+    for sample_id in counted(sample_ids, f"Packing {folder.name}", len(sample_ids)):
         table = read_part_table(folder, sample_id)
         column = table.schema.get_field_index("sample_id")
         if column >= 0:  # dictionary-encoded in the parts of a run, plain text in the export

@@ -4,8 +4,6 @@ Two files are written, at their paths in the database's repository: a document w
 metric, and JSON Lines with one line per image. They follow its schemas of version 0.3.0.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -118,8 +116,9 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
 def _results(run: RunView) -> list[dict[str, object]]:
     manifest, summary = run.manifest, run.summary
     values = summary.metrics.plain()
-    low, high = summary.metrics.accuracy_ci95
-    interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": "Wilson score"}
+    low, high = run.accuracy.interval or (None, None)
+    method = "confidence sequence" if run.stop else "Wilson score"
+    interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": method}
     results: list[dict[str, object]] = []
     for name, metric in metric_specs().items():
         if not isinstance(score := values.get(name), int | float):

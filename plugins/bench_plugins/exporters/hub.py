@@ -1,7 +1,5 @@
 """A run on the Hugging Face Hub: as a model card, or as an entry of `.eval_results/`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +8,7 @@ from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.machine.hub import SCHEME
-from bench.reports.formats import assignments, percent_text
+from bench.reports.formats import assignments
 from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_yaml
 from bench.store.documents import Manifest
@@ -71,7 +69,7 @@ def model_index(run: RunView) -> str:
     for key, metric in metric_specs().items():
         if metric.hub and values.get(key) is not None:
             kind, name = metric.hub
-            interval = {"ci95": values["accuracy_ci95"]} if key == "accuracy" else {}
+            interval = {"ci95": list(run.accuracy.interval or ())} if key == "accuracy" else {}
             results.append(
                 EvalResult(
                     **escape_yaml(task),
@@ -117,12 +115,12 @@ class EvalResults(Exporter):
             ) from None
         from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]  # not in __all__
 
-        summary = run.stored.require_summary()
+        run.stored.require_summary()
         dataset_id, revision = on_hub(run.manifest, self._dataset)
         entry = EvalResultEntry(
             dataset_id=dataset_id,
             task_id=self._task,
-            value=summary.metrics.accuracy,
+            value=run.accuracy.value,
             dataset_revision=revision,
             date=run.manifest.created,
             notes=escape_hidden(_notes(run)),
@@ -156,11 +154,11 @@ def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
 
 def _notes(run: RunView) -> str:
     manifest, summary = run.manifest, run.summary
-    data, strategy, accuracy = summary.dataset, summary.strategy, summary.metrics.accuracy
+    data, strategy = summary.dataset, summary.strategy
     scorer = "classifier" if manifest.classifier else "diffusion classifier"
     part = "" if data.n_samples == data.n_total else f" of {data.n_total:,}"
     facts = [
-        f"accuracy, % (95 % interval): {percent_text(accuracy, summary.metrics.accuracy_ci95)},"
+        f"accuracy, % (95 % interval): {run.accuracy.text},"
         f" {data.n_samples:,}{part} images of {data.split}",
         f"{scorer} {summary.backbone.name}, {provenance(summary.backbone.trained_on)}",
         f"strategy {strategy.name} {assignments(strategy.params)}".strip(),

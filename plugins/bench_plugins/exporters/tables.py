@@ -1,7 +1,5 @@
 """Tables of a run: its images as CSV or parquet, its metrics for LaTeX."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar

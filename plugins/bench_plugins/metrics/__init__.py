@@ -1,7 +1,5 @@
 """Metrics. Averages of per-class ratios are registered here, others by the `spec` of a class."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from bench import hookimpl, register_modules

@@ -3,8 +3,6 @@
 Dimensions: [n] images, [C] classes.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Metrics of membership, such as whether the prediction is one of the true classes."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Preferences between two alternatives: shape or texture, one set of classes or another."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any, ClassVar
 

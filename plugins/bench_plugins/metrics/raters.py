@@ -1,7 +1,5 @@
 """Agreement with raters, which are other runs or people."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np

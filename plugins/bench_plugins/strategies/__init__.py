@@ -1,7 +1,5 @@
 """Strategies: rules that choose which cells are evaluated and when an image is decided."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from bench import hookimpl, register_modules

@@ -1,7 +1,5 @@
 """Shared by strategies that drop prompts: the surviving prompts, and the order of the draws."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

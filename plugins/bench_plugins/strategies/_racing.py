@@ -12,8 +12,6 @@ keep=5,1` (see `adaptive`): all prompts on a tenth of the draws, and the best fi
 Its cost is no higher if replies cost what `Problem.price` says.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import ceil, log, pi, sqrt
 from typing import Protocol

@@ -1,7 +1,5 @@
 """The published multi-stage elimination (Li et al., ICCV 2023, algorithm 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -9,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from bench.contracts.strategy import Ints, Problem, Strategy
+from bench.contracts.strategy import Ints, Problem, Session, Strategy
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies._elimination import Elimination
 
@@ -102,7 +100,7 @@ class Adaptive(Strategy):
         return [*settings, {"samples": (5, 50), "keep": (3, 1)}] if n_draws >= 50 else settings
 
     @override
-    def start(self, problem: Problem) -> AdaptiveSession:
+    def start(self, problem: Problem) -> Session:
         return AdaptiveSession(self, problem)
 
     def at_most(self, problem: Problem) -> float:

@@ -1,7 +1,5 @@
 """Strategies that evaluate all prompts on the same draws in one request: `full`, `uniform`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

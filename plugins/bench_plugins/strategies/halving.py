@@ -1,7 +1,5 @@
 """Sequential halving on a fixed budget (Karnin, Koren & Somekh, ICML 2013, algorithm 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import ceil, log2
 from typing import Any, ClassVar
@@ -9,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Problem, Strategy
+from bench.contracts.strategy import Problem, Session, Strategy
 from bench.inputs.draws import even_order
 from bench_plugins.strategies._elimination import Elimination
 
@@ -45,7 +43,7 @@ class Halving(Strategy):
         """Return powers of two below the number of draws."""
         return [{"budget": n} for n in (2, 4, 8, 16, 32, 64, 128, 256) if n < n_draws]
 
-    def start(self, problem: Problem) -> HalvingSession:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return HalvingSession(self.budget, problem)
 

@@ -3,8 +3,6 @@
 The nodes of the tree are the C classes, numbered from 0, and the inner nodes, numbered from C.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from math import ceil, inf
@@ -94,7 +92,7 @@ class DownTree(Strategy):
         self.race = Race(delta=delta, first=first, draws=draws)
         self.settled = {"samples": self.samples}
 
-    def start(self, problem: Problem) -> Descent:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return Descent(self, problem)
 

@@ -1,14 +1,12 @@
 """Pruning by a paired t-test (Clark & Jaini, NeurIPS 2023, algorithm 1)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Problem, Strategy
+from bench.contracts.strategy import Problem, Session, Strategy
 from bench_plugins.strategies._elimination import Elimination, shuffle_draws
 
 
@@ -48,7 +46,7 @@ class PairedTTest(Strategy):
         """Return three numbers of draws before the first test."""
         return [{"min_scores": n} for n in (5, 10, 20)]
 
-    def start(self, problem: Problem) -> PairedTTestSession:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return PairedTTestSession(self.min_scores, self.cutoff, problem)
 

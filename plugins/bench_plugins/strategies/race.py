@@ -1,7 +1,5 @@
 """Racing: drop a prompt as soon as its paired difference from the leader is significant."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, NamedTuple
 

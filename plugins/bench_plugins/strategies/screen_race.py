@@ -4,8 +4,6 @@ A gradient linearises the error of a draw around a mixture of the prompts. The r
 the errors of all prompts, and is called their first-order errors; see `Linearise`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil, isfinite

@@ -1,14 +1,12 @@
 """Plurality vote of the draws (Favero et al., arXiv 2502.03687, 2025)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.contracts.strategy import Floats, Outcome, Problem
+from bench.contracts.strategy import Floats, Outcome, Problem, Session
 from bench_plugins.strategies.full import OneBlockSession, Uniform
 
 VOTE_DECIMALS = 9  # sums of votes are rounded, so that sums of thirds compare equal
@@ -40,7 +38,7 @@ class Vote(Uniform):
         """Return all draws, and up to three smaller numbers of them."""
         return [{}, *({"samples": n} for n in (4, 16, 64) if n < n_draws)]
 
-    def start(self, problem: Problem) -> VoteSession:
+    def start(self, problem: Problem) -> Session:
         """Start one image."""
         return VoteSession(problem, self.samples)
 

@@ -5,8 +5,6 @@ unless `WANDB_MODE` says otherwise. A resumed run continues under its name. The 
 logged at most a thousand times; the metrics of the whole run once, at its end.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from importlib import import_module

@@ -1,8 +1,7 @@
 """Views of one image: its symmetries, crops at seeded places, samples of its latent."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -29,12 +28,17 @@ class _Symmetries(Views):
 class Flip(_Symmetries):
     """The image, and mirrored left to right."""
 
+    spec: ClassVar[dict[str, Any]] = {"name": "flip", "summary": "the image and its mirror image"}
     ways = MIRRORED
 
 
 class Turns8(_Symmetries):
     """Turned by 0, 90, 180 and 270 degrees, and mirrored along each of four axes."""
 
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "turns8",
+        "summary": "the eight symmetries of a square: four turns, each mirrored or not",
+    }
     ways = (*TURNED, *MIRRORED, Way.FLIP_TOP_BOTTOM, Way.TRANSPOSE, Way.TRANSVERSE)
 
 
@@ -42,7 +46,16 @@ CROP_SHARE = 7 / 8  # of the shorter side, as 224 of 256 pixels
 
 
 class Crops(Views):
-    """Square parts of the image."""
+    """Square parts of the image.
+
+    Args:
+        count: how many.
+    """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "crop",
+        "summary": "squares at seeded places, 7/8 as long as the image's shorter side",
+    }
 
     def __init__(self, count: int = 5) -> None:
         if count < 1:
@@ -59,8 +72,16 @@ class Crops(Views):
 
 
 class Posterior(Views):
-    """Samples of the posterior's distribution; the toolkit draws them."""
+    """Samples of the posterior's distribution; the toolkit draws them.
 
+    Args:
+        count: how many.
+    """
+
+    spec: ClassVar[dict[str, Any]] = {
+        "name": "posterior",
+        "summary": "samples of the autoencoder's posterior, for backbones that offer it",
+    }
     samples_latents = True
 
     def __init__(self, count: int = 8) -> None:

@@ -189,6 +189,7 @@ def test_a_folder_is_run_by_the_class_it_names(
         assert decision.prediction == names[int(errors.argmin())]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SAVERS)
 def test_a_pipeline_in_memory_has_the_numbers_of_its_folder(
     name: str, folders: dict[str, Path], tmp_path: Path

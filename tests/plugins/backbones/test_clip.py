@@ -24,7 +24,8 @@ from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.testing import ClassifierContract
-from bench.testing.classifiers import TEXTS, pictures
+from bench.testing.backbones import TEXTS
+from bench.testing.datasets import pictures
 from bench_plugins.backbones._encoders import DINOV2, Encoder
 from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
 from bench_plugins.backbones.learned import NearestMean
@@ -177,6 +178,7 @@ def test_what_is_known_is_not_computed_again(
     assert "network" not in vars(kept.encoder)  # its rows were stored again
 
 
+@pytest.mark.long
 def test_the_texts_of_a_run_are_encoded_once(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -267,6 +269,7 @@ def test_damage_is_told_by_its_part(
     assert done.code == 2 and error.startswith("Error: ") and part in error, done.err
 
 
+@pytest.mark.long
 def test_rows_of_all_kinds_are_in_one_table_and_a_row_alone_in_its_kind_has_no_rank(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -293,7 +296,10 @@ def test_rows_of_all_kinds_are_in_one_table_and_a_row_alone_in_its_kind_has_no_r
         "nearest-mean": (None, "shades/train"),
         "random": (None, None),
     }
-    assert rows["nearest-mean"].accuracy == 1 and rows["clip"].template == "a {class} · the {class}"
+    assert (
+        rows["nearest-mean"].accuracy == 1
+        and rows["clip"].settings["template"] == "a {class} · the {class}"
+    )
 
 
 def test_weights_in_the_hub_s_cache_need_no_network(

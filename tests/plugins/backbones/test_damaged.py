@@ -134,6 +134,7 @@ def refused(named: str) -> Iterator[None]:
     assert named in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_whole_ones_are_accepted(whole: Path, lora: Lora, single: Path, hub: Hub) -> None:
     """By every way in that is tried with damaged ones below."""
     hub.add("models/some/one", whole)
@@ -215,6 +216,7 @@ def test_a_lora_that_is_not_finite(whole: Path, lora: Lora, tmp_path: Path) -> N
         load_pipeline(weights, torch.float32)
 
 
+@pytest.mark.long
 def test_a_lora_of_zeros_does_not_hide_what_is_missing(lora: Lora, tmp_path: Path) -> None:
     """The whole command: it ended well, with another accuracy in each process."""
     folder = tmp_path / "pipeline"

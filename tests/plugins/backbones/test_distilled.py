@@ -90,7 +90,7 @@ def backbone_of(folder: Path, **settings: Any) -> Any:
     ("pipeline", "told"),
     matrix(
         [("StableDiffusionPipeline", 7.5), (LCM, 8.5), ("StableDiffusionXLPipeline", 5.0)],
-        [("StableDiffusionPipeline", 7.5), (LCM, 8.5)],
+        [(LCM, 8.5)],
     ),
 )
 def test_a_distilled_unet_is_told_the_guidance_of_its_pipeline(
@@ -109,6 +109,7 @@ def test_a_distilled_unet_is_told_the_guidance_of_its_pipeline(
     assert made.weight_parameters(resolve(str(folder))) == {"strength": told}
 
 
+@pytest.mark.long
 def test_a_run_records_the_guidance_and_a_plain_network_takes_none(tmp_path: Path) -> None:
     folder = save_distilled(tmp_path / "distilled", LCM)
     for number, name in enumerate(("cat", "dog")):

@@ -140,6 +140,7 @@ for key in keys:
 """
 
 
+@pytest.mark.long
 def test_processes_that_write_at_once_lose_nothing(model: Model, tmp_path: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", AT_ONCE]) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4

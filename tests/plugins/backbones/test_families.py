@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import weakref
 from collections.abc import Callable
 from functools import cache
 from itertools import product
@@ -24,6 +25,7 @@ from oracle.question import Question
 from oracle.reference import errors, noise
 from PIL import Image
 
+import bench as toolkit
 from bench.contracts.levels import Levels
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
@@ -190,16 +192,28 @@ def asked(kind: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", matrix(FAMILIES_OF_TEXTS, ["sdxl", "sd3"]))
+@pytest.mark.parametrize("kind", ["tiny-digits", *matrix(FAMILIES_OF_TEXTS, ["sdxl", "sd3"])])
 def test_text_encoders_are_freed_before_the_network_is_loaded(kind: str, saved: Saved) -> None:
-    folder = str(saved(kind)[0])
-    spec = registry().get(family_of(folder, None) or "")
-    made = make(spec, resolve(folder), resolution=SIDES.get(kind, 16))
+    """They are loaded once for all prompts, and again for prompts that come later."""
+    if kind == "tiny-digits":
+        made = toolkit.load_backbone(kind)
+    else:
+        folder = str(saved(kind)[0])
+        spec = registry().get(family_of(folder, None) or "")
+        made = make(spec, resolve(folder), resolution=SIDES.get(kind, 16))
+    encoders = {name for name in made.pipe.components if name.startswith("text_encoder")}
     assert in_memory(made) == set()
-    made.encode_prompts(texts(kind))
-    assert in_memory(made) == set()
-    assert isinstance(made.network, torch.nn.Module)
-    assert in_memory(made) == {name_of_network(made), "vae"}
+    for _ in range(2):
+        made.encode_prompts(texts(kind))
+        first = made.pipe.text_encoder
+        made.encode_null()
+        assert in_memory(made) - {name_of_network(made), "vae"} == encoders
+        assert made.pipe.text_encoder is first
+        assert isinstance(made.network, torch.nn.Module)
+        assert in_memory(made) == {name_of_network(made), "vae"}
+        held = weakref.ref(first)
+        del first
+        assert held() is None
 
 
 def in_memory(made: Any) -> set[str]:
@@ -213,6 +227,7 @@ def name_of_network(made: Any) -> str:
     return "unet" if hasattr(made.pipe, "unet") else "transformer"
 
 
+@pytest.mark.long
 def test_no_text_encoder_is_read_where_the_embeddings_are_kept(
     saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,10 +19,14 @@ from helpers.single_file import save_single_file
 from safetensors.torch import load_file, save_file
 
 import bench
+from bench.inputs.weights import Lora, add_files, resolve
 from bench.running.command import reproducing_command
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 from bench_plugins.backbones._files import config_source
+from bench_plugins.backbones._gate import modules_of
+from bench_plugins.backbones.families import StableDiffusion, StableDiffusionXL
+from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 RUN = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 2, "--save-errors",
        "--batch-size", 16)  # fmt: skip
@@ -43,6 +47,7 @@ def loras(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return first, save_lora(pipe, root / "two", seed=1).rename(root / "style.safetensors")
 
 
+@pytest.mark.long
 def test_loras_are_added_at_their_scales(
     folder: Path, loras: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -82,6 +87,7 @@ def errors_of(folder: Path) -> Any:
     return np.stack([read_cells(folder / "errors", sample, (10, 2)) for sample in samples])
 
 
+@pytest.mark.long
 def test_loras_that_do_not_fit(folder: Path, loras: tuple[Path, Path], tmp_path: Path) -> None:
     options = (*RUN, "--backbone", folder, "--results", tmp_path)
     (tmp_path / "x.safetensors").write_bytes(b"no header")
@@ -115,6 +121,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "whole", save_single_file(pipe, root / "my-model.safetensors")
 
 
+@pytest.mark.long
 def test_a_single_file_with_the_configs_of_a_folder(
     single: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -133,6 +140,33 @@ def test_a_single_file_with_the_configs_of_a_folder(
     assert f"--backbone {configs}" in again and f"--weights {file}" in again
     repeated = command(*shlex.split(again)[1:], "--results", tmp_path, "--json")
     assert repeated.json["run_id"] == one.json["run_id"], repeated.err
+
+
+@pytest.mark.parametrize("way", ["LoRA", "single file"])
+def test_in_half_precision(
+    way: str, folder: Path, loras: tuple[Path, Path], single: tuple[Path, Path]
+) -> None:
+    """The network and CLIP are cast, and the autoencoder is not, as of a folder's own tensors."""
+    place, added = (folder, [Lora(str(loras[0]), 1.0)]) if way == "LoRA" else (single[0], [])
+    file = str(single[1]) if way == "single file" else None
+    weights = add_files(resolve(str(place)), added, file)
+    family = StableDiffusionXL if way == "LoRA" else StableDiffusion
+    made: Any = family(weights, dtype="float16", resolution=16)
+    pipe = diffusers.DiffusionPipeline.from_pretrained(place, torch_dtype=torch.float16)
+    for lora in added:
+        pipe.load_lora_weights(Path(lora.path).parent, weight_name=Path(lora.path).name)
+    pipe.vae.to(torch.float32)
+    own = PipelineDenoiser(pipe, resolution=16)
+    dtypes = {name: part.dtype for name, part in modules_of(made.pipe).items()}
+    assert dtypes == {name: part.dtype for name, part in modules_of(pipe).items()}
+    assert dtypes["unet"] == torch.float16 and dtypes["vae"] == torch.float32
+    x_t = torch.randn(1, *own.latent_shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        answers = [
+            d.denoise(x_t, torch.tensor([500]), d.encode_prompts(["a"])) for d in (made, own)
+        ]
+    assert answers[0].dtype == torch.float16
+    torch.testing.assert_close(*answers)
 
 
 def test_single_files_that_cannot_be_used(single: tuple[Path, Path], tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_the_same_model_in_another_form(name: str, dtype: str, tmp_path: Path) -
     np.testing.assert_array_equal(found.levels.alpha, wanted.levels.alpha)
 
 
+@pytest.mark.long
 def test_the_loaders_of_the_libraries_give_the_same(pipelines: dict[str, Path]) -> None:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel
@@ -136,6 +137,7 @@ def test_the_loaders_of_the_libraries_give_the_same(pipelines: dict[str, Path]) 
         np.testing.assert_array_equal(found.levels.alpha, np.sqrt(kept))
 
 
+@pytest.mark.long
 def test_a_repository_of_the_hub_in_its_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,8 @@ from bench import load_run
 from bench.store.folder import read_manifest
 from bench.store.writing import RunFolder
 from bench.testing import ClassifierContract
-from bench.testing.classifiers import TEXTS, pictures
+from bench.testing.backbones import TEXTS
+from bench.testing.datasets import pictures
 from bench_plugins.backbones.chance import Majority, Random
 from bench_plugins.backbones.learned import LinearProbe, NearestMean
 

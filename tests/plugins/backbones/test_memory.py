@@ -76,6 +76,7 @@ def test_a_plan_compares_what_it_needs_with_the_card(
     assert "--dtype bfloat16 halves the weights" in " ".join(in_full.split())
 
 
+@pytest.mark.long
 def test_a_folder_s_parts_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save("sdxl", tmp_path / "xl")
     folders = ("--backbone", tmp_path / "xl", "--results", tmp_path)

@@ -110,6 +110,7 @@ def test_what_was_not_loaded_raises_when_it_is_called(folder: Path) -> None:
             with pytest.raises(UserError, match=f"{part}/ is used by the pipeline at a stage"):
                 getattr(backbone.pipe.components[part], method)(torch.zeros(1))
     backbone.encode_prompts(["a"])
+    assert backbone.network is not None
     with pytest.raises(UserError, match="text_encoder/ is used"):
         backbone.pipe.text_encoder(torch.zeros(1))
     x_t = torch.zeros(1, *backbone.latent_shape)

@@ -18,6 +18,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from helpers.command import bench as command
 from helpers.families import save
 from helpers.loras import save_lora
+from helpers.matrix import matrix
 
 import bench
 from bench.errors import UserError
@@ -91,6 +92,7 @@ def test_what_no_command_can_repeat(run: Any) -> None:
     assert "StableDiffusionXLPipeline" in {row["in_memory"] for row in shown}
 
 
+@pytest.mark.long
 def test_what_is_printed_repeats_the_run(pipe: Any, tmp_path: Path) -> None:
     chosen = bench.load_backbone(pipe, resolution=32, call={"clip_skip": 1})
     first = bench.run("digits", chosen, results=tmp_path, **FULL)
@@ -101,6 +103,7 @@ def test_what_is_printed_repeats_the_run(pipe: Any, tmp_path: Path) -> None:
     assert first.run_id != bench.run("digits", pipe, results=tmp_path, **FULL).run_id
 
 
+@pytest.mark.long
 def test_predictions_are_compared_when_a_run_is_repeated(pipe: Any, tmp_path: Path) -> None:
     first = bench.run("digits", pipe, results=tmp_path, **FULL)
     own, pipe.unet.conv_act = pipe.unet.conv_act, torch.nn.Tanh()  # without tensors, so not hashed
@@ -172,7 +175,7 @@ def before(folder: Path) -> str:
     return fingerprint(loaded)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", matrix(CHANGES, {*CHANGES} - {"the network"}))
 def test_the_content_is_the_identity(change: str, pipe: Any, before: str) -> None:
     CHANGES[change](pipe)
     assert fingerprint(pipe) != before
@@ -192,7 +195,7 @@ SAME: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("change", SAME)
+@pytest.mark.parametrize("change", matrix(SAME, {*SAME} - {"a LoRA that is off"}))
 def test_what_changes_no_number_changes_no_identity(change: str, pipe: Any, before: str) -> None:
     SAME[change](pipe)
     assert fingerprint(pipe) == before
@@ -244,7 +247,7 @@ MOVED: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("way", MOVED)
+@pytest.mark.parametrize("way", matrix(MOVED, {*MOVED} - {"compiled"}))
 def test_what_moves_or_casts_weights_is_allowed(way: str, pipe: Any) -> None:
     MOVED[way](pipe)
     check_unaltered(modules_of(pipe), "It")
@@ -298,6 +301,7 @@ def test_refusals(pipe: Any, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("digits-*"))
 
 
+@pytest.mark.long
 def test_pictures_are_classified_as_a_run_decides(run: Any, pipe: Any) -> None:
     samples = bench.load_dataset("digits")
     rows = samples.filter(lambda row: row["sample_id"] in set(run.samples["sample_id"]))

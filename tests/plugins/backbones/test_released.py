@@ -46,7 +46,7 @@ ARCHITECTURES = [kind for kind in RELEASED if kind not in UNETS]
     ("kind", "dtype"),
     matrix(
         product(RELEASED, (torch.float32, HALF)),
-        [*product(RELEASED, [torch.float32]), ("Lumina2Pipeline", HALF)],
+        [*product(ARCHITECTURES, [torch.float32]), ("Lumina2Pipeline", HALF)],
     ),
     ids=lambda value: str(value).removeprefix("torch."),
 )

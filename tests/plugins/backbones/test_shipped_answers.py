@@ -26,6 +26,7 @@ def _tool() -> ModuleType:
 TOOL = _tool()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spec", TOOL.included(), ids=lambda spec: spec.name)
 def test_they_are_what_the_classes_answer(spec: Any) -> None:
     stored, made = json.loads(TOOL.file_of(spec).read_text()), TOOL.content_of(spec)

@@ -13,6 +13,7 @@ import torch
 import transformers
 from click.testing import CliRunner
 from helpers.damage import TEXT, UNET, copy_pipeline, every, sets, tensors, truncates
+from helpers.matrix import matrix
 from helpers.places import ROOT
 from safetensors.torch import load_file, save_file
 
@@ -25,7 +26,7 @@ from bench_plugins.backbones.families import StableDiffusion
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 
 
-@pytest.mark.parametrize("command", ["run", "classify", "dry-run"])
+@pytest.mark.parametrize("command", matrix(["run", "classify", "dry-run"], ["dry-run"]))
 def test_the_command_ends_with_2_before_scoring(command: str, tmp_path: Path) -> None:
     if command != "classify" and int(transformers.__version__.partition(".")[0]) < 5:
         pytest.skip("transformers 4 renames these tensors, so that loading decides what is missing")
@@ -74,6 +75,7 @@ def test_two_weights_share_no_embedding(tmp_path: Path) -> None:
     assert resolve(str(first)).fingerprint != resolve(str(other)).fingerprint
 
 
+@pytest.mark.long
 def test_values_that_half_precision_cannot_hold(tmp_path: Path) -> None:
     folder = copy_pipeline(TINY, tmp_path / "pipeline")
     tensors(UNET, every(torch.Tensor.float))(folder)

@@ -36,6 +36,7 @@ def test_a_version_that_keeps_the_file_elsewhere_is_asked_for_it(
     assert digits._file() is None
 
 
+@pytest.mark.long
 def test_loading_them_imports_no_scikit_learn() -> None:
     code = "from bench_plugins.datasets.digits import Digits; Digits().load('test', None)"
     assert not imported_by(code) & {"sklearn", "scipy", "torch"}

@@ -39,6 +39,7 @@ def test_the_list_holds_all_of_it() -> None:
     assert sorted(tests) == spellings
 
 
+@pytest.mark.long
 @real
 def test_real_images_are_looked_up() -> None:
     test = toolkit.load_dataset("ucmerced", data_dir=str(UCMERCED))
@@ -70,6 +71,7 @@ def test_an_image_folder_gives_the_same_samples(tmp_path: Path) -> None:
     assert set(found["sample_id"]) == set(test["sample_id"][::5])
 
 
+@pytest.mark.long
 @real
 def test_a_run_on_any_pipeline_folder(pipelines: dict[str, Path], tmp_path: Path) -> None:
     done = bench(
@@ -101,6 +103,7 @@ def test_unknown_images_get_a_seeded_stratified_split(recwarn: pytest.WarningsRe
     assert turned[::-1] == splits
 
 
+@pytest.mark.long
 def test_strange_images_are_warned_of_once(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for name in classes_of("ucmerced"):
@@ -136,6 +139,7 @@ def test_without_the_hub_the_data_says_so_too(tmp_path: Path) -> None:
     assert done.code == 2 and "blanchon/UC_Merced" in done.err and "--data-dir" in done.err
 
 
+@pytest.mark.long
 def test_weights_override_a_registered_name(pipelines: dict[str, Path], tmp_path: Path) -> None:
     done = bench(
         *("run", "digits", "--backbone", "sd2", "--weights", pipelines["sd21"], "--limit", 2),
@@ -146,6 +150,7 @@ def test_weights_override_a_registered_name(pipelines: dict[str, Path], tmp_path
     assert done.json["backbone"]["trained_on"] == "unknown"
 
 
+@pytest.mark.long
 def test_classify_pictures_of_ones_own(pipelines: dict[str, Path], tmp_path: Path) -> None:
     digits = toolkit.load_dataset("digits")
     digits[0]["image"].save(tmp_path / "a.png")

@@ -51,7 +51,10 @@ def alone(run: PreparedRun) -> dict[str, Decided]:
     return {one.sample.sample_id: one for one in found}
 
 
-@pytest.mark.parametrize("settings", [{}, {"guidance": 2.0}], ids=["plain", "guided"])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "settings", matrix([{}, {"guidance": 2.0}], [{"guidance": 2.0}]), ids=["plain", "guided"]
+)
 def test_prompts_are_encoded_once_for_machines_that_share_no_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
@@ -77,6 +80,7 @@ def test_machines_that_share_a_cache_send_no_prompts(monkeypatch: pytest.MonkeyP
     assert "texts" not in {method for _, method in threads.calls}
 
 
+@pytest.mark.long
 def test_prompts_are_encoded_again_where_their_worker_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +92,7 @@ def test_prompts_are_encoded_again_where_their_worker_is_gone(
     assert sorted(encoded) == ["worker 1", "worker 2"]
 
 
+@pytest.mark.long
 def test_another_worker_hands_over_what_the_first_one_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +150,7 @@ def wanted() -> dict[str, Decided]:
 OFTEN = ("nothing", "texts", "a class that is not there", "an unknown image", "no decision")
 
 
-@pytest.mark.parametrize("rubbish", matrix(RUBBISH, OFTEN))
+@pytest.mark.parametrize("rubbish", matrix(RUBBISH, ["no decision", "an unknown image"]))
 def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
     rubbish: str, wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +179,7 @@ def through_workers(
     return bench("run", *options, *given)
 
 
+@pytest.mark.long
 def test_an_audit_sweeps_with_the_workers_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +210,7 @@ def failing(
 BROKEN = PluginError("plugin x: backbone 'y'", "denoise() raised ValueError: no such layer")
 
 
+@pytest.mark.long
 def test_a_plugin_s_error_on_every_worker_ends_the_run_as_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +251,7 @@ def test_a_defect_on_every_worker_is_said_after_as_many_starts_as_there_are(
     assert done.err.count("It is restarted") == 7
 
 
+@pytest.mark.long
 def test_workers_that_are_killed_leave_an_interrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(load_plugins().executors._specs, "threads", spec)
 
 
+@pytest.mark.long
 def test_a_third_party_s_executor_scores_as_this_process(tmp_path: Path, threads: None) -> None:
     words = ("run", "digits", "--set", "draws=4", "--limit", 12, "--batch-size", 16, "--json")
     here = bench(*words, "--results", tmp_path / "here")

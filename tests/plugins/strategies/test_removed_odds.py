@@ -34,6 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_race_with_odds_is_shown_compared_and_ranked(run: Path) -> None:
     shown = bench("show", run, "--json")
     assert shown.code == 0 and shown.json["strategy"]["params"]["odds"] == ODDS, shown.err

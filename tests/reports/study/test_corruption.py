@@ -38,6 +38,7 @@ def shown(folder: Path, *options: object) -> str:
     return bench("study", file, "--show", "--results", folder / "r", *options).out
 
 
+@pytest.mark.long
 def test_errors_are_those_of_the_records(folder: Path) -> None:
     report = json.loads(shown(folder, "--json"))
     wrong = {}
@@ -92,7 +93,7 @@ def test_a_corrupted_run_is_ranked_with_none(tmp_path: Path) -> None:
     runs: tuple[dict[str, Any], ...] = ({"seed": 0}, {"seed": 1}, {"corrupt": "contrast:1"})
     for more in runs:
         store(tmp_path, [0, 1, 2], [0, 1, 1], **more)
-    ranks = {row.parameters.get("corrupt"): (row.kind, row.rank) for row in leaderboard(tmp_path)}
+    ranks = {row.settings.get("corrupt"): (row.kind, row.rank) for row in leaderboard(tmp_path)}
     assert ranks == {None: ("measured", (1, 2)), "contrast:1": ("corrupted", None)}
 
 

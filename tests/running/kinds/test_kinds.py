@@ -41,6 +41,7 @@ def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
     assert kind.text_files(run) == []
 
 
+@pytest.mark.long
 def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path]) -> None:
     run = prepared(backbone=str(pipelines["sd15"]))
     kind = run.kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from helpers.command import bench
 from helpers.interrupted import Running
 from helpers.studies import GRID
@@ -74,6 +75,7 @@ def test_a_study_that_is_stopped_resumes(study: Path, tmp_path: Path) -> None:
     assert done.code == 0 and done.json["done"] == 3 and "\npilot" not in done.err
 
 
+@pytest.mark.long
 def test_of_two_processes_on_one_study_one_makes_it(study: Path, tmp_path: Path) -> None:
     processes = [Running(["study", str(study), "--results", str(tmp_path / "r")]) for _ in "ab"]
     done = [process.end() for process in processes]

@@ -72,7 +72,7 @@ def test_lists_make_the_runs_of_a_study(image_folder: Path, tmp_path: Path) -> N
     shown = bench("study", file, "--results", results, "--json").json
     assert (shown["done"], len(shown["methods"])) == (2, 2)
     study = toolkit.run(["digits", str(image_folder)], "random", limit=6, results=results)
-    assert study.name == shown["name"] and len(study.runs) == 2
+    assert study.name == shown["name"] and len(study.rows) == 2
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,7 @@ def register_studies(register):
 """
 
 
+@pytest.mark.long
 def test_another_package_ships_studies(tmp_path: Path) -> None:
     """One that is invalid is named, and the others are listed."""
     install(tmp_path, "mine", PLUGIN)

@@ -81,6 +81,7 @@ def test_methods_within_the_margin_are_not_called_worse(stopping: Path, tmp_path
     assert "neither a best one nor within the margin of it in" in shown
 
 
+@pytest.mark.long
 def test_a_ranking_of_equal_methods_takes_all_images_without_a_margin(
     stopping: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ class Stops:
             raise Interrupt
 
 
+@pytest.mark.long
 def test_a_study_that_is_interrupted_in_a_round_comes_to_the_same_end(
     stopping: Path, tmp_path: Path
 ) -> None:

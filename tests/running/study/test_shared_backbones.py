@@ -12,6 +12,7 @@ import pytest
 from helpers.command import bench
 from helpers.families import save
 from helpers.loras import save_lora
+from helpers.matrix import matrix
 from helpers.pipelines import save_indexed
 from PIL import Image
 
@@ -57,7 +58,8 @@ def values(axis: str, root: Path) -> tuple[dict[str, str], str, list[Any]]:
     return common, str(name), [v.format(root=root) if isinstance(v, str) else v for v in two]
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.long
+@pytest.mark.parametrize("axis", matrix(AXES, ["a folder's parameter"]))
 def test_a_run_of_a_study_is_that_run_alone(
     axis: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +93,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", matrix(AXES, ["a folder's parameter"]))
 def test_a_backbone_encodes_the_prompts_of_its_own_runs_alone(
     axis: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,25 +1,126 @@
-"""The contract of denoisers, as tests."""
-
-from __future__ import annotations
+"""The contracts of backbones, that is, classifiers, likelihoods and denoisers, as tests."""
 
 from collections.abc import Sequence
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import override
 
 from bench.contracts.backbone import Denoiser
+from bench.contracts.decision import REDUCTIONS
 from bench.discovery.targets import offers, with_defaults
 from bench.engine.acceleration import with_gradients
 from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.likelihoods import CheckedLikelihood, draw_numbers
 from bench.engine.scoring import mixed, times
 from bench.engine.trees import Tree, check_alike, grown, leaves, rows
-from bench.testing.classifiers import BackboneContract, pictures
+from bench.testing.datasets import once, pictures
 
+TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing of an owl in a tree")
 DENOISER_TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
 STEP = 1e-2  # of finite differences, as a fraction of the way to another prompt
+
+
+class BackboneContract:
+    """What the tests of all kinds of backbones have in common."""
+
+    texts: Sequence[str] = TEXTS  # three prompts of different lengths and meanings
+    tolerance = 1e-4  # allowed change of a number with its batch, relative to the largest number
+
+    def make(self) -> Any:
+        """Return the backbone, on the CPU and in float32."""
+        raise NotImplementedError
+
+    def make_checked(self) -> Any:
+        """Return the backbone with its output validated as in a run."""
+        return self.make()
+
+    @pytest.fixture
+    def backbone(self) -> Any:
+        """The backbone, made once per test class."""
+        return once(type(self), self.make_checked)
+
+
+class ClassifierContract(BackboneContract):
+    """Tests of a classifier; subclass it and define `make`. `tolerance` is absolute, too."""
+
+    def test_logits_are_one_row_per_image(self, backbone: Any) -> None:
+        """Logits are finite floats [images, texts], for images of any size and mode."""
+        logits = np.asarray(backbone.score(pictures(), list(self.texts)))
+        assert logits.shape == (5, len(self.texts))
+        assert logits.dtype.kind == "f" and np.isfinite(logits).all()
+        single = np.asarray(backbone.score(pictures()[:1], list(self.texts)[:1]))
+        assert single.shape == (1, 1)
+
+    def test_neighbours_change_nothing(self, backbone: Any) -> None:
+        """The logit of an image and a text does not depend on the other images and texts."""
+        texts = list(self.texts)
+        together = np.asarray(backbone.score(pictures(), texts))
+        alone = np.concatenate([backbone.score([image], texts) for image in pictures()])
+        np.testing.assert_allclose(alone, together, rtol=self.tolerance, atol=self.tolerance)
+        flipped = np.asarray(backbone.score(pictures()[::-1], texts[::-1]))
+        np.testing.assert_allclose(
+            flipped[::-1, ::-1], together, rtol=self.tolerance, atol=self.tolerance
+        )
+
+    def test_the_same_again(self, backbone: Any) -> None:
+        """Scores are deterministic."""
+        first, second = (backbone.score(pictures(), list(self.texts)) for _ in range(2))
+        np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)
+
+
+class LikelihoodContract(BackboneContract):
+    """Tests of a likelihood; subclass it and define `make`."""
+
+    @override
+    def make_checked(self) -> CheckedLikelihood:
+        return CheckedLikelihood(self.make(), "the likelihood")
+
+    def test_its_class_says_how_draws_are_put_together(self, backbone: CheckedLikelihood) -> None:
+        """`reduction` is a class attribute, because it is read before the weights are loaded."""
+        assert getattr(type(backbone.backbone), "reduction", None) in REDUCTIONS
+
+    def test_errors_are_one_per_cell(self, backbone: CheckedLikelihood) -> None:
+        """Errors are finite, for images of any size and mode, and for a single cell."""
+        images, texts, draws = self.cells()
+        assert np.isfinite(backbone.evaluate(images, texts, draws)).all()
+        assert len(backbone.evaluate(images[:1], texts[:1], draws[:1])) == 1
+
+    def test_neighbours_change_nothing(self, backbone: CheckedLikelihood) -> None:
+        """A cell's error does not depend on the other cells of the batch or on their order."""
+        images, texts, draws = self.cells()
+        together = backbone.evaluate(images, texts, draws)
+        for index in range(len(texts)):
+            cell = slice(index, index + 1)
+            self.close(backbone.evaluate(images[cell], texts[cell], draws[cell]), together[cell])
+        self.close(backbone.evaluate(images[::-1], texts[::-1], draws[::-1])[::-1], together)
+
+    def test_a_draw_is_its_number_alone(self, backbone: CheckedLikelihood) -> None:
+        """Errors are deterministic: the number of a draw determines its noise."""
+        cells = self.cells()
+        self.close(backbone.evaluate(*cells), backbone.evaluate(*cells))
+
+    def test_the_text_counts(self, backbone: CheckedLikelihood) -> None:
+        """Every text differs from the first in its error on some draw of some image."""
+        errors = backbone.evaluate(*self.cells()).reshape(-1, len(self.texts))
+        for other in range(1, len(self.texts)):
+            assert (errors[:, other] != errors[:, 0]).any()
+
+    def cells(self) -> tuple[list[Image.Image], list[str], NDArray[np.int64]]:
+        """Return images, texts and draws: all images, two draws each, all texts of each."""
+        cells = list(product(pictures(), draw_numbers(1, 2), self.texts))
+        images, draws, texts = zip(*cells, strict=True)
+        return list(images), list(texts), np.array(draws)
+
+    def close(self, actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+        """Check that errors are equal up to rounding."""
+        scale = self.tolerance * float(np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=self.tolerance, atol=scale)
 
 
 class DenoiserContract(BackboneContract):
