@@ -150,7 +150,8 @@ def find_commit(repository: str, revision: str | None = None, kind: str = "model
         return Commit(repository, str(info.sha), kind, files or None)
 
     try:
-        commit = ask_again(ask, () if is_complete else PAUSES)
+        with stage(f"Asking the Hub about {repository}"):
+            commit = ask_again(ask, () if is_complete else PAUSES)
     except Exception as error:
         if stored is None:
             raise

@@ -30,7 +30,8 @@ def percent_text(share: float, interval: tuple[float, float] | None = None) -> s
 
 def points_text(difference: float, interval: tuple[float, float] | None = None) -> str:
     """Return a difference of shares in points, with its interval: `+1.4 (-0.5 to +3.3)`."""
-    return with_interval(lambda part: f"{100 * part:+.1f}", difference, interval, " to ")
+    # Adding 0 removes the sign of a zero, such as that of -0.0004.
+    return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval, " to ")
 
 
 def template_text(template: str | None) -> str | None:

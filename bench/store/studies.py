@@ -106,25 +106,30 @@ class BoardStanding(Document):
     unresolved: list[tuple[str, str]] = Field([])  # pairs of methods whose order is undecided
 
 
-class Study(Document):
-    """`study.json`: a grid of runs and its state."""
+class StudyHead(Document):
+    """What the state of a study and its report have in common."""
 
     name: Name  # name of the study in its file
     file: str  # path of the file that declares it, as the user gave it
-    created: str
     updated: str  # time of the last change, in ISO 8601
     question: str = ""  # what the study asks
     axes: list[str] = Field(min_length=1)  # names of the axes, in the order of the tables
+    stop: Literal["best", "ranked"] | None = None  # stopping rule, None if all images are scored
+    standings: list[BoardStanding] = Field([])  # progress on each dataset under the stopping rule
+
+
+class Study(StudyHead):
+    """`study.json`: a grid of runs and its state."""
+
+    created: str
     cells: list[StudyCell]  # runs of the study
     pilot: Count = 0  # number of images scored in each run before any run is completed; 0 for none
     margin: Share | None = None  # margin of equivalence, None if it is not tested
     shifts: list[tuple[str, str]] = Field([])  # pairs of datasets, the second one shifted
     whole_groups: bool = False  # whether the images of a group are resampled together
     over: Literal["images", "seeds"] = "images"  # population of tests and intervals
-    stop: Literal["best", "ranked"] | None = None  # stopping rule, None if all images are scored
     strict: bool | None = None
     """Whether a method left only if it is shown to be worse than the best, all methods together."""
-    standings: list[BoardStanding] = Field([])  # progress on each dataset under the stopping rule
 
     @property
     def done(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.contracts.metrics import F1, RECALL, RESERVED, MetricSpec
-from bench.reports.inventory import InventoryRow
+from bench.reports.inventory import InventoryRow, RecordingRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
 from bench.reports.rows import RunRow
 from bench.reports.study.methods import StudyRow
@@ -47,7 +47,7 @@ def test_what_every_record_has_is_in_summaries() -> None:
 
 
 def test_no_metric_has_the_name_of_a_field() -> None:
-    rows: list[type[MetricFields]] = [LeaderboardRow, StudyRow, InventoryRow]
+    rows: list[type[MetricFields]] = [LeaderboardRow, StudyRow, InventoryRow, RecordingRow]
     documents: list[type[MetricFields]] = [Metrics, ReportedResult, RunRow, *rows]
     assert {*MetricFields.__subclasses__(), *RunRow.__subclasses__()} == set(documents)
     assert {name for d in documents for name in d.model_fields} - {"accuracy"} <= RESERVED

@@ -71,3 +71,4 @@ def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
     assert percent_text(0.8619, (0.8087, 0.90213)) == "86.2 (80.9–90.2)"
     assert percent_text(0.8619) == "86.2"
     assert points_text(0.0139, (-0.005, 0.0333)) == "+1.4 (-0.5 to +3.3)"
+    assert points_text(-0.0004, (-0.001, -0.0)) == "+0.0 (-0.1 to +0.0)"

@@ -17,6 +17,7 @@ from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
+from bench.machine.stages import counted
 from bench.reports.classes import MOST_CONFUSED, confusion_matrix
 from bench.reports.figures.gallery import choose_images
 from bench.reports.figures.images import Images
@@ -55,7 +56,8 @@ def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
         split = _load_split(own_manifest) if own_manifest else None
         pictures["examples.png"] = draw_examples(decided, stored.manifest, split)
-    contents = {name: drawing.png() for name, drawing in pictures.items()}
+    drawn = counted(pictures.items(), "Drawing", len(pictures), "pictures")
+    contents = {name: drawing.png() for name, drawing in drawn}
     with locked(run) as folder:
         for name, content in contents.items():
             folder.write(name, content, durable=False)

@@ -1,7 +1,6 @@
 """The report of a study as a document, with notes that explain its statistics."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import Field
 
@@ -12,7 +11,7 @@ from bench.reports.study.shifts import Change, CorruptionErrors
 from bench.stats.crossed import MIN_SEEDS, Over, Spread
 from bench.stats.difference_tests import MethodDifference, Rank, ranking
 from bench.store.fields import Count, Document, FullDocument, Positive
-from bench.store.studies import BoardStanding
+from bench.store.studies import StudyHead
 from bench.store.summary import Group
 
 MAX_NAMED_PAIRS = 8  # number of equal pairs that a note names
@@ -51,14 +50,9 @@ class BoardDifferences(Document):
     differences: list[MethodDifference]  # one per pair of methods
 
 
-class StudyReport(FullDocument):
+class StudyReport(StudyHead, FullDocument):
     """Results and statistics of a study, as printed by `bench study FILE --show --json`."""
 
-    name: str  # name of the study
-    file: str  # file that declares it
-    updated: str  # time of the last change, in ISO 8601
-    question: str = ""  # what the study asks
-    axes: list[str]  # names of the axes
     over: list[str]  # axes, of `seed` and `template`, over which runs are pooled
     metric: str = "accuracy"  # metric whose differences are tested
     metric_parameters: Parameters = Field({})  # parameters of the metric that the user set
@@ -72,8 +66,6 @@ class StudyReport(FullDocument):
     changes: list[Change] = Field([])  # changes of methods under shifts, and their differences
     corruption: list[CorruptionErrors] = Field([])  # errors of each method on corrupted images
     looks: dict[str, Count] = Field({})  # test split → finished runs on it, in the results folder
-    stop: Literal["best", "ranked"] | None = None  # stopping rule; None: all images are decided
-    standings: list[BoardStanding] = Field([])  # results under the stopping rule, by dataset
     notes: list[str] = Field([])  # explanations for the reader
 
 

@@ -34,7 +34,7 @@ from bench.stats.difference_tests import Rank, compare_all, corrected, ranks
 from bench.stats.measures import make_metric
 from bench.stats.shares import Estimate, per_group
 from bench.store.runs import count_looks, is_test, look_of
-from bench.store.studies import Study, read_study, results_of
+from bench.store.studies import Study, StudyHead, read_study, results_of
 
 
 def study_report(
@@ -114,11 +114,7 @@ def study_report(
     order = {board: index for index, board in enumerate(boards)}
     methods.sort(key=lambda m: (order[m.board], m.rank is None, -(sign or 1) * m.shown.value))
     report = StudyReport(
-        name=study.name,
-        file=study.file,
-        updated=study.updated,
-        question=study.question,
-        axes=study.axes,
+        **{name: getattr(study, name) for name in StudyHead.model_fields},
         over=[name for name in OVER if name in over and name in study.axes],
         metric=metric,
         metric_parameters=dict(parameters or {}),
@@ -132,8 +128,6 @@ def study_report(
         changes=changes,
         corruption=corruption_errors(corrupted, spec),
         looks=looks,
-        stop=study.stop,
-        standings=study.standings,
     )
     return report.model_copy(update={"notes": report_notes(report, margin)})
 
