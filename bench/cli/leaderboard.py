@@ -3,22 +3,25 @@
 Group: Look at results, 6.
 """
 
-import shlex
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
 import click
 
 from bench.cli.command import command, end_with_json, flag, is_set, metric_options, tags_option
-from bench.cli.output import next_steps, results_argument, run_name, say
+from bench.cli.output import next_steps, run_name, say
 from bench.reports.formats import NONE
 from bench.reports.html import format_tables
-from bench.reports.leaderboard.board import board_tables
-from bench.reports.leaderboard.ranking import leaderboard, with_metric
-from bench.reports.leaderboard.rows import LeaderboardRow, to_csv
+from bench.reports.leaderboard.board import CURRENCIES, board_tables, make_boards
+from bench.reports.leaderboard.ranking import RANKED, leaderboard, with_metric
+from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow, to_csv
 from bench.reports.rows import Currency
-from bench.reports.terminal.leaderboard import print_boards
+from bench.reports.terminal.tables import console, print_explained, print_table
 from bench.store.shipped import shipped_folder
+
+FOOT = "Cost: evaluation equivalents per image; a classifier looks once at each."
 
 
 @command(results=True, local=True, needs={"--set": "--metric"})
@@ -91,15 +94,41 @@ def leaderboard_command(
         absent = "No complete runs yet. `bench run digits` makes the first."
         say(f"No complete run has the tag {' and '.join(tags)}." if tags else absent)
     else:
-
-        def name(row: LeaderboardRow) -> str:
-            return NONE if row.path is None else run_name(Path(row.path), results)
-
-        print_boards(rows, name, wide, everything, metric, currency)
-        options = [("--dataset", dataset), *(("--tag", tag) for tag in tags), ("--metric", metric)]
-        words = [word for option, value in options if value for word in (option, value)]
-        again = shlex.join(["bench", "leaderboard", *folders, "--wide", *words])
-        see = ("see which run each row is of", again + results_argument(results))
+        _print_boards(rows, wide, everything, metric, currency, results)
+        see = ("see which run each row is of", "the same command with --wide")
         if wide:
             see = ("see one of them", "bench show RUN")
         next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)
+
+
+def _print_boards(
+    rows: Sequence[LeaderboardRow],
+    wide: bool,
+    everything: bool,
+    metric: str | None,
+    currency: Currency,
+    results: str,
+) -> None:
+    """Print a table per board; without `everything`, main rows of boards with stored runs alone."""
+
+    def name(row: LeaderboardRow) -> str:
+        return NONE if row.path is None else run_name(Path(row.path), results)
+
+    terminal = console()
+    shown = [[*board] for _, board in groupby(rows, key=lambda row: row.board)]
+    if not everything:
+        shown = [[row for row in board if not row.aside] or board for board in shown]
+        own = [board for board in shown if any(row.kind != REPORTED for row in board)]
+        shown = own or shown
+    kept = [row for board in shown for row in board]
+    for board in make_boards(kept, metric, currency):
+        print_table(board.table("wide", name) if wide else board.table("narrow"))
+    words = CURRENCIES[currency]
+    foot = FOOT if currency == "evaluations" else f"{words[0].upper()}{words[1:]}."
+    terminal.print(f"{RANKED} {foot}", style="dim")
+    options = [] if wide else ["--wide: every column, and the run of each row."]
+    if left_out := len(rows) - len(kept):
+        options.append(f"--all: {left_out} more rows (replays, controls, corrupted, reported).")
+    if options:
+        terminal.print(" ".join(options), style="dim")
+    print_explained(FOOT)

@@ -59,7 +59,7 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
     The settings that distinguish a run from others of the same dataset, backbone and strategy are
     shown below its id.
     """
-    from bench.reports.inventory import stored_runs
+    from bench.reports.inventory import print_runs, stored_runs
 
     rows = [
         row
@@ -67,8 +67,6 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
         if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
     ]
     end_with_json([row.plain() for row in rows])
-    from bench.reports.terminal.leaderboard import print_runs
-
     if rows:
         print_runs(rows, wide)
         newest = max(rows, key=lambda row: row.created or "")

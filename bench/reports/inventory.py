@@ -1,7 +1,9 @@
-"""List stored runs, complete or not, and recordings, for `bench list`."""
+"""List stored runs, complete or not, and recordings; print the runs on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 from pydantic import Field
@@ -10,9 +12,12 @@ from bench.contracts.parameters import Parameters
 from bench.errors import UserError
 from bench.machine.stages import counted
 from bench.recordings.recording import open_recording
-from bench.reports.facts import Fact
-from bench.reports.rows import RunRow
+from bench.reports.facts import Column, Fact
+from bench.reports.formats import assignments
+from bench.reports.rows import RunRow, accuracy_fact
 from bench.reports.run_view import read_view
+from bench.reports.terminal.tables import console, print_table
+from bench.reports.text import make_table
 from bench.stats.comparison import differing, run_settings
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import list_runs
@@ -123,3 +128,49 @@ def read_row(path: Path) -> InventoryRow:
         return InventoryRow.of(run, shard=str(part) if part else None)
     except UserError as error:
         return InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
+
+
+def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
+    """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
+    now = datetime.now(UTC)
+    shard: Column[InventoryRow] = Column(
+        "run", lambda row: str(row.run_id) + (f" shard {row.shard}" if row.shard else "")
+    )
+    images: Column[InventoryRow] = Column("images", lambda row: row.images)
+    differs = Column("what differs", _note)
+    if wide:
+        columns: list[Column[InventoryRow]] = [
+            Column("run", lambda row: row.run_id),
+            Column("dataset", lambda row: f"{row.dataset}/{row.split}"),
+            Column("backbone", lambda row: row.backbone),
+            Column("strategy", lambda row: row.strategy),
+            images,
+            Column("accuracy", accuracy_fact, "share"),
+            Column("age", lambda row: age(row, now)),
+            differs,
+            Column("where", lambda row: row.path),
+        ]
+        print_table(make_table("", columns, rows))
+        return
+    columns = [shard, images, Column("accuracy", lambda row: row.accuracy, "share"), differs]
+    for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
+        console().print(folder, style="bold")
+        print_table(make_table("", columns, group, cut=frozenset({"what differs"})))
+
+
+def _note(row: InventoryRow) -> str:
+    notes = row.error, row.labels, row.stopped, assignments(row.differs)
+    return " · ".join(filter(None, notes))
+
+
+def age(row: InventoryRow, now: datetime) -> str:
+    """Return how long ago a run was started, in words: `3 days`."""
+    try:
+        seconds = (now - datetime.fromisoformat(row.created or "")).total_seconds()
+    except (ValueError, TypeError):  # the date is missing or has no time zone
+        return "–"
+    for unit, name in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            count = int(seconds // unit)
+            return f"{count:,} {name}{'s' * (name == 'day' and count > 1)}"
+    return "now"

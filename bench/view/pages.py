@@ -23,11 +23,10 @@ from bench.reports.facts import Column, Fact
 from bench.reports.figures.gallery import Picture, make_pictures
 from bench.reports.formats import assignments
 from bench.reports.html import environment, read_template
-from bench.reports.inventory import InventoryRow
+from bench.reports.inventory import InventoryRow, age
 from bench.reports.page.page import make_section
 from bench.reports.rows import accuracy_fact
 from bench.reports.run_view import RunView
-from bench.reports.terminal.leaderboard import age
 from bench.reports.text import Table, make_table
 from bench.stats.paired import changed_samples
 from bench.stats.probability import known_probabilities
@@ -107,8 +106,7 @@ def select_runs(lines: Sequence[InventoryRow], query: Query) -> list[InventoryRo
     return [*sorted(valued, key=value, reverse=down), *others]
 
 
-def _searchable_text(line: InventoryRow) -> str:
-    row = line
+def _searchable_text(row: InventoryRow) -> str:
     facts = (row.run_id, row.dataset, row.split, row.backbone, row.strategy, row.labels)
     return " ".join(filter(None, (*facts, assignments(row.differs)))).lower()
 
@@ -238,7 +236,6 @@ class Pages:
             Column("started", lambda row: age(row, now)),
             Column("against", lambda row: self._against(row, query)),
         ]
-
         return make_table("Runs", columns, rows)
 
     def _run_fact(self, row: InventoryRow) -> Fact:
@@ -338,9 +335,8 @@ class Pages:
         image = self.stored.images.of(manifest, [name]).get(name)
         if image is None or image.kind is None:
             raise UserError(f"{name!r} is not in the data, or cannot be decoded.")
-        return Response(
-            image.content, image.kind, headers={"Cache-Control": "private, max-age=600"}
-        )
+        kept = {"Cache-Control": "private, max-age=600"}
+        return Response(image.content, image.kind, headers=kept)
 
     def _live(self, name: str, query: Query, **values: Any) -> Response:
         """Return a page, or only the part of it that keeps itself up to date (`live=1`)."""

@@ -24,6 +24,7 @@ SILENCE = 60.0  # seconds until an idle connection is closed
 MAX_CONNECTIONS = 64  # a browser opens six
 MAX_QUERY_FIELDS = 30
 HEADERS = {
+    "Cache-Control": "no-cache",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
         " img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none';"
@@ -71,11 +72,9 @@ class Server(ThreadingHTTPServer):
         """Answer a connection; if there are too many, close the one that was idle longest."""
         with self._changes:
             self._waiting[request] = None
-            silent = (
-                next(iter(self._waiting)) if len(self._waiting) > self._max_connections else None
-            )
-            if silent is not None:
-                del self._waiting[silent]
+            silent = None
+            if len(self._waiting) > self._max_connections:
+                silent, _ = self._waiting.popitem(last=False)
         if silent is not None:
             with suppress(OSError):  # it was closed meanwhile
                 silent.shutdown(socket.SHUT_RDWR)
@@ -153,12 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             code, content = 304, b""
         self.send_response(code)
         own = {"ETag": response.tag, "Content-Type": response.kind, "Content-Length": len(content)}
-        for name, value in {
-            "Cache-Control": "no-cache",
-            **HEADERS,
-            **response.headers,
-            **own,
-        }.items():
+        for name, value in {**HEADERS, **response.headers, **own}.items():
             self.send_header(name, str(value))
         self.end_headers()
         if self.command != "HEAD":

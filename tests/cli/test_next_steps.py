@@ -122,11 +122,11 @@ def test_a_plan_is_made_real_by_the_same_command() -> None:
     )
 
 
-def test_a_leaderboard_is_widened_as_it_was_asked_for(tmp_path: Path) -> None:
-    bench("run", "digits", "--backbone", "majority", "--limit", 4, "--results", tmp_path / "a")
-    options = ["--dataset", "digits", "--results", str(tmp_path / "a")]
-    wide = commands(bench("leaderboard", str(tmp_path / "a"), *options).out)[-1]
-    assert wide == ["leaderboard", str(tmp_path / "a"), "--wide", *options]
+def test_a_leaderboard_is_widened_by_the_same_command(tmp_path: Path) -> None:
+    bench("run", "digits", "--backbone", "majority", "--limit", 4, "--results", tmp_path)
+    asked = ("leaderboard", "--dataset", "digits", "--results", tmp_path)
+    assert "see which run each row is of: the same command with --wide" in bench(*asked).out
+    assert "the same command" not in bench(*asked, "--wide").out
 
 
 def test_a_run_in_the_usual_folder_is_called_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:

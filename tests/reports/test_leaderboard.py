@@ -103,6 +103,9 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
     fixed = percent_text(ended.accuracy, ended.accuracy_ci95)
     assert percent_text(ended.accuracy, answer.interval) in whole_run
     assert f"valid at any number of images; of a fixed one: {fixed}" in whole_run
+    assert f"- {low}\n" in bench("export", path).out
+    notes = bench("export", path, "--format", "eval-results", "--set", "hub_dataset=a/b").out
+    assert percent_text(ended.accuracy, answer.interval) in " ".join(notes.split())
 
 
 def test_a_rank_counts_the_runs_that_are_better_among_all_pairs(tmp_path: Path) -> None:
