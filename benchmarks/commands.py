@@ -102,7 +102,7 @@ def main() -> None:
         for name, arguments in commands(folder, *make_runs(folder)).items():
             times: list[list[float]] = []
             for repeat in range(options.repeats * (options.only in name)):
-                row = []
+                row: list[float] = []
                 for checkout in checkouts:
                     cache = folder / f"cache {name.replace('/', ' ')} {repeat} {len(row)}"
                     row += [call(folder, cache, arguments, checkout) for _ in range(2)]
