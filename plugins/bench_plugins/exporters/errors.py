@@ -18,7 +18,6 @@ from bench.contracts.specs import provenance
 from bench.errors import UserError
 from bench.inputs.parsing import parse_json
 from bench.machine.stages import counted
-from bench.recordings.recording import Recording
 from bench.reports.formats import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
@@ -90,7 +89,7 @@ class ErrorDataset(Exporter):
             {field.name: str(field.type) for field in schema},
         )
         contents["croissant.json"] = to_json(described)
-        contents["README.md"] = make_card(recording, manifest, self._licence)
+        contents["README.md"] = make_card(manifest, recording.n_draws, self._licence)
         for name, text in contents.items():
             (folder / name).write_text(text, "utf-8")
 
@@ -142,8 +141,8 @@ def _title(manifest: Manifest) -> str:
     return escape_hidden(f"Denoising errors of {backbone} on {data.name}/{data.split}")
 
 
-def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> str:
-    """Return the dataset card as Markdown; `manifest` is the exported one."""
+def make_card(manifest: Manifest, n_draws: int, licence: str | None) -> str:
+    """Return the dataset card as Markdown; `manifest` is the exported one, on `n_draws` draws."""
     from huggingface_hub import DatasetCardData
 
     data, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
@@ -164,7 +163,7 @@ def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> 
     facts = {
         "title": _title(manifest),
         "run": manifest.run_id,
-        "images": f"{len(recording.records):,} of {data.n_total:,}",
+        "images": f"{len(manifest.samples):,} of {data.n_total:,}",
         "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
         "strategy": f"{strategy.name} {assignments(strategy.params)}",
         "scoring": assignments(scoring),
@@ -178,7 +177,7 @@ def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> 
             header=header.to_yaml(),
             classes=len(manifest.classes),
             prompts=len(manifest.prompts),
-            draws=recording.n_draws,
+            draws=n_draws,
             seed=manifest.identity.seed,
             precision="exact" if bits is None else f"rounded to about 1/{2**bits:,} of {spread}",
             **{name: escape_markdown(fact) for name, fact in facts.items()},
