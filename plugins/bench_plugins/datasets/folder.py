@@ -71,8 +71,12 @@ class Folder:
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
         table = find_table(source, whole)
-        if table is not None and has_labels(table, self.columns):
-            return load_table(whole, table, name, self.columns)
+        if table is not None:
+            head, _ = read_table(table)
+            # Without labels, as with captions or boxes only, class folders have to tell them.
+            loose = any(path.parent == table.parent for path in find_images(table.parent))
+            if loose or self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}:
+                return load_table(whole, table, name, self.columns)
         if self.columns != UNNAMED:
             raise UserError(
                 f"There is no column {quoted(self.columns.names[0])}, because {whole} holds no"
@@ -115,16 +119,6 @@ def find_table(root: Path, folder: Path) -> Path | None:
     part = folder.relative_to(root)
     names = (name for name in METADATA if regular_file(root, str(part / name)) is not None)
     return next((folder / name for name in names), None)
-
-
-def has_labels(table: Path, named: NamedColumns = UNNAMED) -> bool:
-    """Return whether the table has labels, rather than only captions or boxes (UserError).
-
-    It must have them if images lie beside it, in no class folder.
-    """
-    head, _ = read_table(table)
-    loose = any(path.parent == table.parent for path in find_images(table.parent))
-    return loose or named.label_column is not None or any(name in head for name in LABEL_COLUMNS)
 
 
 def load_table(

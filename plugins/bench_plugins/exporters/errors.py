@@ -40,7 +40,7 @@ Errors = NDArray[np.float32]
 
 
 class ErrorDataset(Exporter):
-    """A recorded run as a dataset: a card, a Croissant description, documents and errors.
+    """Every recorded error as a dataset for others to replay, with a card and a Croissant file.
 
     It has no image, and no absolute path of this machine.
 
@@ -50,12 +50,7 @@ class ErrorDataset(Exporter):
             the folder has a run id of its own. By default they are exact.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "errors",
-        "summary": "every recorded error as a dataset with a Croissant file, for others to replay",
-        "repository": "dataset",
-        "several": True,
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "errors", "repository": "dataset", "several": True}
 
     def __init__(self, licence: str | None = None, bits: int | None = None) -> None:
         if bits is not None and not 4 <= bits <= 16:

@@ -11,14 +11,11 @@ CLASS_SEPARATOR = "|"  # between the true classes of one image
 
 
 class Top5Accuracy(Metric):
-    """Share of images whose class is among the five best."""
+    """Share of images whose class is among the five best; None with five classes or fewer."""
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "top5_accuracy",
         "words": "top-5 accuracy",
-        "summary": (
-            "Share of images whose class is among the five best; None with five classes or fewer."
-        ),
         "needs": ("top5",),
         "mean_over_images": True,
         "hub": ("accuracy", "Top-5 accuracy"),
@@ -31,14 +28,10 @@ class Top5Accuracy(Metric):
 
 
 class CandidateRecall(Metric):
-    """Share of images whose class was a candidate."""
+    """Share of images whose class was a candidate: the limit of the accuracy among candidates."""
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "candidate_recall",
-        "summary": (
-            "Share of images whose class was a candidate: an upper limit of the accuracy of a run"
-            " among candidates."
-        ),
         "needs": ("candidates",),
         "mean_over_images": True,
     }
@@ -60,7 +53,6 @@ class MultiLabelAccuracy(Metric):
     spec: ClassVar[dict[str, Any]] = {
         "name": "multilabel_accuracy",
         "words": "multi-label accuracy",
-        "summary": "Share of images whose prediction is one of their true classes.",
         "needs": ("prediction", "columns"),
         "mean_over_images": True,
     }

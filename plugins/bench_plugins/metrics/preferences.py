@@ -41,7 +41,6 @@ class ShapeBias(_Preference):
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "shape_bias",
-        "summary": "Share of shape decisions among those for the shape or the texture of an image.",
         "needs": ("prediction", "columns"),
         "direction": "neither",
         "mean_over_images": True,
@@ -73,7 +72,6 @@ class AssociationRate(_Preference):
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "association_rate",
-        "summary": "Share of images decided for a first set of classes rather than a second.",
         "needs": ("prediction",),
         "direction": "neither",
         "on_request": True,

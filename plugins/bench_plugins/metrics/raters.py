@@ -16,7 +16,6 @@ class ErrorConsistency(Metric):
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "error_consistency",
-        "summary": "Cohen's kappa of being right on the same images as another run or people.",
         "needs": ("prediction", "rater"),
         "range": (-1.0, 1.0),
         "unit": "number",

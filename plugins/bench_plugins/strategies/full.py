@@ -82,10 +82,7 @@ class Uniform(OneBlock):
         draws: N, the draws of the plan.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "uniform",
-        "summary": "every prompt on a few evenly spread draws",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "uniform"}
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
         super().__init__(draws)
@@ -103,11 +100,7 @@ class Uniform(OneBlock):
 class Full(OneBlock):
     """Every prompt on every draw: the decision that other strategies approximate."""
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "full",
-        "summary": "every prompt on every draw",
-        "exhaustive": True,
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "full", "exhaustive": True}
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -116,29 +109,23 @@ class Full(OneBlock):
 
 
 class FullTree(OneBlock):
-    """The exhaustive decision, which also evaluates the prompts of inner nodes on every draw.
+    """The full sweep, also of the inner nodes of a tree: record it to replay hierarchy.
 
     The inner nodes do not influence the decision. With `--save-errors` their errors are recorded
     together with those of the classes, so that `hierarchy` can be replayed.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "full-hierarchy",
-        "summary": "full, also on the inner nodes of a tree: record it to replay hierarchy",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "full-hierarchy"}
     uses_hierarchy = True
 
 
 class FullLinearised(OneBlock):
-    """The exhaustive decision, which also linearises every draw at the mean of the prompts.
+    """The full sweep, with every draw linearised at the mean of the prompts: to replay screening.
 
     If the backbone cannot linearise, it does the same as `full`. The linearisations do not
     influence the decision. With `--save-errors` they are recorded together with the errors, so that
     strategies that screen can be replayed.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "full-linearised",
-        "summary": "full, and every draw linearised: record it to replay screening",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "full-linearised"}
     linearises = True

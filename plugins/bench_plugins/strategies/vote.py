@@ -13,7 +13,7 @@ VOTE_DECIMALS = 9  # sums of votes are rounded, so that sums of thirds compare e
 
 
 class Vote(Uniform):
-    """Each draw votes for the class with its lowest error, and the class with most votes wins.
+    """Every prompt on every draw; each draw votes for its best class, and most votes win.
 
     A vote counts as much as its draw's weight. Classes with the same lowest error on a draw share
     its vote equally. Classes with equally many votes are ordered by score, the mean error, and then
@@ -24,10 +24,7 @@ class Vote(Uniform):
         draws: N, the draws of the plan.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "vote",
-        "summary": "every prompt on every draw, and each draw votes for its best class",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "vote"}
     same_draws = False  # the lowest score does not decide
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
