@@ -20,7 +20,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -343,7 +342,7 @@ def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[
 
     if displays:
         disable_progress_bars()
-    return stage(f"{what} {repository}", ceil(size / 1e6), "MB")
+    return stage(f"{what} {repository}", max(1, size // 10**6), "MB")
 
 
 def _listing_file(repository: str, commit: str, kind: str) -> Path:
@@ -363,14 +362,14 @@ def push_folder(
 
     api, paths = HfApi(endpoint=endpoint()), sorted(p for p in folder.rglob("*") if p.is_file())
     files = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
-    size = sum(path.stat().st_size for path in paths)
+    sizes = [path.stat().st_size for path in paths]
     try:
         if create:
             api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
-        with _megabytes("Sending to", repository, size) as sending:
-            for path, file in zip(paths, files, strict=True):
+        with _megabytes("Sending to", repository, sum(sizes)) as sending:
+            for number, file in enumerate(files, start=1):
                 api.preupload_lfs_files(repository, [file], repo_type=kind, create_pr=pull_request)
-                sending.done += path.stat().st_size // 10**6
+                sending.done = sum(sizes[:number]) // 10**6
             commit = api.create_commit(
                 repository,
                 files,
