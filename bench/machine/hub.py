@@ -8,8 +8,6 @@ fetched or reported, never taken for absent.
 All functions of huggingface_hub that are needed exist since 0.27, the lowest version.
 """
 
-from __future__ import annotations
-
 import errno
 import glob
 import json
@@ -40,7 +38,6 @@ ANSWER_LIFETIME = 60.0  # seconds for which an answer is not asked for again
 COMMIT = re.compile("[0-9a-f]{40}")
 T = TypeVar("T")
 logger = logging.getLogger("bench.hub")
-_answers: dict[tuple[str | None, ...], tuple[float, Commit]] = {}  # with the times of the answers
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,9 @@ class Commit:
         with _megabytes("Downloading", self.repository, size) as shown:
             shown.measure = lambda: (_bytes_in(blobs) - before) // 10**6
             yield
+
+
+_answers: dict[tuple[str | None, ...], tuple[float, Commit]] = {}  # with the times of the answers
 
 
 def find_commit(repository: str, revision: str | None = None, kind: str = "model") -> Commit:
