@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._send(self._answer())
 
-    do_HEAD = do_GET  # `_send` leaves the content out
+    do_HEAD = do_GET  # noqa: N815  # a name of http.server; `_send` leaves the content out
 
     def _answer(self) -> Response:
         pages = self.server.pages
