@@ -42,8 +42,8 @@ _TYPES = {
 def register_modules(register: Callable[..., None], package: str) -> None:
     """Register every class with a literal `spec` in a package, usually `__name__`.
 
-    Raises ValueError if a spec has no name, or is not a literal; if a parameter has no type or no
-    default.
+    The first paragraph of a class's docstring is its summary. Raises ValueError if a spec has no
+    name, or is not a literal; if a parameter has no type or no default.
     """
     for file in sorted(files(package).iterdir(), key=lambda file: file.name):
         source = file.read_text("utf-8") if file.name.endswith(".py") else ""
@@ -55,7 +55,8 @@ def register_modules(register: Callable[..., None], package: str) -> None:
                 continue
             target = f"{package}.{file.name.removesuffix('.py')}:{class_name}"
             try:
-                fields = {"parameters": _parameters(node, classes), **ast.literal_eval(spec)}
+                own = {"parameters": _parameters(node, classes), "summary": _summary(node)}
+                fields = {**own, **ast.literal_eval(spec)}
                 name = fields.pop("name")
             except (ValueError, NameError, TypeError, KeyError) as error:
                 raise ValueError(
@@ -63,6 +64,10 @@ def register_modules(register: Callable[..., None], package: str) -> None:
                     f" type and a literal default: {error}"
                 ) from None
             register(name, target=target, **fields)
+
+
+def _summary(node: ast.ClassDef) -> str:
+    return " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
 
 
 def _spec_value(node: ast.ClassDef) -> ast.expr | None:

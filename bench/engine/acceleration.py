@@ -4,9 +4,8 @@ They affect results only by rounding; design/engine.md has the figures.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 from typing import Any, cast
 
 import torch
@@ -57,7 +56,7 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
     if attention != "auto":
         kernel = KERNELS[attention]
         _check_kernel(attention, network, backbone.device)
-        network.forward = _pinned(kernel, network.forward)
+        network.forward = sdpa_kernel(kernel)(network.forward)  # entered anew by each call
         backbone.pinned_kernel = kernel
 
 
@@ -85,15 +84,6 @@ def with_gradients(backbone: CheckedDenoiser) -> Iterator[None]:
         if backbone.pinned_kernel is not None:
             stack.enter_context(sdpa_kernel(backbone.pinned_kernel))
         yield
-
-
-def _pinned(kernel: SDPBackend, forward: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(forward)
-    def pinned(*arguments: Any, **keywords: Any) -> Any:
-        with sdpa_kernel(kernel):
-            return forward(*arguments, **keywords)
-
-    return pinned
 
 
 def _check_kernel(name: str, network: torch.nn.Module, device: torch.device) -> None:

@@ -100,30 +100,31 @@ def load_split(
     """
     state = _state(source) if rows is None else None
     if state is None:
-        return _read_split(source, split, rows)
+        outline, table, items = _read_split(source, split, rows)
+        return _make_split(source, outline, lambda: table, items)
     spec, options = source.spec, sorted(source.parameters.items())
     reader = find_path_reader() if spec.source else spec
     places = source.data_dir and Path(source.data_dir).absolute(), source.class_names
     question = f"{spec} {places} {options} {source.skip_unlabelled} {split} {state}"
-    fresh: list[Split] = []
+    fresh: list[datasets.Dataset] = []
 
     def read() -> _Outline:
-        fresh.append(_read_split(source, split))
-        return _outline(fresh[-1])
+        outline, table, _ = _read_split(source, split)
+        fresh.append(table)
+        return outline
 
     outline = remember(reader, question, read)
 
     def read_rows() -> datasets.Dataset:
-        if read() != outline:
+        if not fresh and read() != outline:
             raise UserError(f"{source.label} changed meanwhile. Start the command again.")
-        return fresh[-1].rows
+        return fresh[-1]
 
     def survey(compute: Callable[[], Survey]) -> Survey:
         fingerprint, ordinary = remember(reader, f"survey {question}", lambda: [*compute()])
         return str(fingerprint), bool(ordinary)
 
-    loaded = fresh[0] if fresh else _from_outline(source, outline, read_rows)
-    return replace(loaded, survey=survey)
+    return replace(_make_split(source, outline, read_rows), survey=survey)
 
 
 def _state(source: DataSource) -> str | None:
@@ -143,7 +144,7 @@ def _state(source: DataSource) -> str | None:
 
 
 class _Outline(TypedDict):
-    """What is remembered of a split of images, as JSON values."""
+    """What is known of a split without its rows, as JSON values."""
 
     split: str
     names: list[str]
@@ -152,18 +153,11 @@ class _Outline(TypedDict):
     labels: list[int]
 
 
-def _outline(split: Split) -> _Outline:
-    return {
-        "split": split.split,
-        "names": list(split.class_names.names),
-        "spellings": list(split.class_names.spellings),
-        "sample_ids": list(split.sample_ids),
-        "labels": list(split.labels),
-    }
-
-
-def _from_outline(
-    source: DataSource, outline: _Outline, read: Callable[[], datasets.Dataset]
+def _make_split(
+    source: DataSource,
+    outline: _Outline,
+    read: Callable[[], datasets.Dataset],
+    items: ItemTable | None = None,
 ) -> Split:
     return Split(
         name=source.title,
@@ -173,13 +167,14 @@ def _from_outline(
         sample_ids=tuple(outline["sample_ids"]),
         labels=tuple(outline["labels"]),
         read=read,
+        items=items,
         border=source.spec.border,
     )
 
 
 def _read_split(
     source: DataSource, split: str | None, rows: datasets.Dataset | None = None
-) -> Split:
+) -> tuple[_Outline, datasets.Dataset, ItemTable | None]:
     spec = source.spec
     if spec.items and source.class_names:
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
@@ -195,17 +190,14 @@ def _read_split(
         classes = items.names
     else:
         rows, classes = _read_images(rows, source, name)
-    return Split(
-        name=source.title,
-        version=spec.version,
-        split=name,
-        class_names=classes,
-        sample_ids=tuple(read_column(rows, "sample_id")),
-        labels=items.answers if items else tuple(read_column(rows, "label")),
-        read=lambda: rows,
-        items=items,
-        border=spec.border,
-    )
+    outline: _Outline = {
+        "split": name,
+        "names": list(classes.names),
+        "spellings": list(classes.spellings),
+        "sample_ids": read_column(rows, "sample_id"),
+        "labels": list(items.answers) if items else read_column(rows, "label"),
+    }
+    return outline, rows, items
 
 
 def explain_missing_data(

@@ -69,9 +69,7 @@ class DrawPlan:
         pairs = timestep_grid((n_draws + 1) // 2, len(available))
         return available[np.repeat(pairs, 2)[:n_draws]]
 
-    def make_noise(
-        self, seed: int, n_draws: int, shape: tuple[int, ...], sample_id: str | None = None
-    ) -> NDArray[np.float32]:
+    def make_noise(self, seed: int, n_draws: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the noise of all draws, float32 [N, *shape] (UserError over `MAX_NOISE_BYTES`)."""
         size = 4 * n_draws * math.prod(shape)
         if size > MAX_NOISE_BYTES:
@@ -82,7 +80,7 @@ class DrawPlan:
             )
         bank = np.empty((n_draws, *shape), np.float32)
         for draw in range(n_draws):
-            bank[draw] = self.make_draw_noise(seed, draw, shape, sample_id)
+            bank[draw] = self.make_draw_noise(seed, draw, shape)
         return bank
 
     def make_draw_noise(

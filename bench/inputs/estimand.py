@@ -163,8 +163,13 @@ def draw_weights(
     """
     if weighting.name == "uniform":
         return np.ones(len(level_indices))
-    if weighting.weights is not None:
-        weights = _look_up_weights(weighting, weighting.weights, n_levels, level_indices)
+    if (weight_of := weighting.weights) is not None:
+        if beyond := [level for level in weight_of if level >= n_levels]:
+            raise UserError(
+                f"--weighting {weighting}: level {beyond[0]} is beyond the model's levels,"
+                f" 0 … {n_levels - 1}. The weights were made for another model."
+            )
+        weights = np.array([weight_of.get(int(level), nan) for level in level_indices])
     else:
         # d x_0 = sigma / D · d space, so w · (d x_0)² = w · sigma² / D² · (d space)².
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -174,7 +179,7 @@ def draw_weights(
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
     if wrong.size:
         raise UserError(
-            f"--weighting {weighting}: the weight of level {level_indices[wrong[0]]} is"
+            f"--weighting {weighting}: level {level_indices[wrong[0]]} has no weight above 0, but"
             f" {weights[wrong[0]]:g}. Leave such levels out with --levels."
         )
     return np.asarray(weights / weights.mean())
@@ -195,23 +200,6 @@ def _evaluate_formula(weighting: Weighting, levels: Levels) -> Column:
             " min-snr or a file."
         )
     return np.exp(weighting.number * levels.progress) * noise
-
-
-def _look_up_weights(
-    weighting: Weighting,
-    weights: Mapping[int, float],
-    n_levels: int,
-    level_indices: NDArray[np.int64],
-) -> Column:
-    if beyond := [level for level in weights if level >= n_levels]:
-        raise UserError(
-            f"--weighting {weighting}: level {beyond[0]} is beyond the model's levels,"
-            f" 0 … {n_levels - 1}. The weights were made for another model."
-        )
-    missing = [int(level) for level in level_indices if int(level) not in weights]
-    if missing:
-        raise UserError(f"--weighting {weighting}: level {missing[0]} has no weight.")
-    return np.array([weights[int(level)] for level in level_indices])
 
 
 def cell_loss(difference: torch.Tensor, loss: Loss) -> torch.Tensor:

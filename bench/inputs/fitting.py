@@ -35,13 +35,7 @@ def load_fit_split(
     Raises UserError if there is no such split, it is the scored one or has other classes, or a
     class has no image. `learner` is the backbone in messages.
     """
-    chosen, spec = name or DEFAULT_FIT_SPLIT, source.spec
-    if spec.splits and chosen not in spec.splits:
-        raise UserError(
-            f"{learner} learns from labelled images, but dataset {spec.name!r} has no split"
-            f" {quoted(chosen)}; it has: {', '.join(spec.splits)}. --fit-split names one that is"
-            " not scored."
-        )
+    chosen = name or DEFAULT_FIT_SPLIT
     if scored is not None and scored.split == chosen:
         raise UserError(
             f"{learner} would learn from {quoted(chosen)}, the split that is scored. --fit-split"

@@ -294,7 +294,17 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
     """Find weights and their fingerprint (UserError; AbsentError if the Hub does not answer)."""
     location = locate(weights)
     if not Path(location).is_absolute():
-        commit = _find_commit(location, revision)
+        try:
+            commit = find_commit(location, revision)
+        except Exception as error:  # the Hub's client raises many kinds
+            raise absent(
+                f"The weights {location!r}{f' at {revision}' if revision else ''} are",
+                error,
+                location,
+                "model",
+                "Fetch them where there is a network, with `bench fetch` or into a folder for"
+                f" --weights FOLDER:\n  hf download {location} --local-dir FOLDER",
+            ) from error
         fingerprint = f"{location}@{commit.commit}"
         return Weights(location, commit.commit, fingerprint, listing=commit.files)
     if not Path(location).is_dir():
@@ -302,21 +312,6 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
         other = advise_format([Path(location)])
         raise UserError(f"The weights folder {location} {problem}{f': {other}' if other else ''}.")
     return Weights(location, None, hash_folder(Path(location)))
-
-
-def _find_commit(repository: str, revision: str | None) -> Commit:
-    try:
-        return find_commit(repository, revision)
-    except Exception as error:  # the Hub's client raises many kinds
-        raise absent(
-            f"The weights {repository!r}{f' at {revision}' if revision else ''} are",
-            error,
-            repository,
-            "model",
-            "Fetch them where there is a network, with `bench fetch` or into a folder for"
-            " --weights FOLDER:\n"
-            f"  hf download {repository} --local-dir FOLDER",
-        ) from error
 
 
 @dataclass(frozen=True)

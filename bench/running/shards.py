@@ -25,11 +25,12 @@ from bench.stats.comparison import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
 from bench.store.decisions import read_decisions
 from bench.store.documents import mixed_code_warning
-from bench.store.folder import MANIFEST, read_manifest
+from bench.store.folder import MANIFEST
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL
-from bench.store.merging import Merge, MergeSource, find_parts, missing_parts, plan_merge
-from bench.store.summary import Summary, read_summary, read_swept
+from bench.store.merging import Merge, find_parts, missing_parts, plan_merge
+from bench.store.runs import StoredRun, read_run
+from bench.store.summary import Summary, read_swept
 from bench.store.writing import RunFolder
 
 SCRIPT_FOLDER, SCRIPT_FILE = "slurm", "run.sh"
@@ -118,7 +119,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     target = Path(results, parts[0].manifest.run_id)
     places = {os.path.realpath(part.path) for part in parts}
     if os.path.realpath(target) not in places and os.path.lexists(target / MANIFEST):
-        parts.append(MergeSource(target, read_manifest(target)))
+        parts.append(read_run(target))
     _check_same_run(parts)
     before, planned = _state(target), plan_merge(parts)
     if not planned.decided:
@@ -130,8 +131,8 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     mixed = mixed_code_warning([part.manifest for part in parts], "is not the same in all parts")
     if mixed:
         warn_user(mixed)
-    shards = [read_summary(part.path, part.manifest) for part in parts if part.path != target]
-    costs = _total_cost(shards or [read_summary(parts[0].path, manifest)])
+    shards = [part.summary for part in parts if part.path != target]
+    costs = _total_cost(shards or [parts[0].summary])
     with RunFolder(target, manifest) as folder:
         if before not in (None, _state(target)):
             raise UserError(f"{target} changed while it was read. Merge again.")
@@ -147,7 +148,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     return Finished(manifest, summary, target)
 
 
-def _check_same_run(parts: Sequence[MergeSource]) -> None:
+def _check_same_run(parts: Sequence[StoredRun]) -> None:
     first = parts[0]
     for other in parts[1:]:
         if digest(first.manifest.identity) != digest(other.manifest.identity):

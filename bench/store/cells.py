@@ -30,13 +30,10 @@ from bench.machine.files import link_or_copy, regular_file, replacing
 from bench.store.documents import MAX_STORED_DRAWS
 from bench.store.packed import compact_options, find_packed, read_packed
 
-COLUMN_TYPES = {
-    "prompt": "int32",
-    "draw": "int32",
-    "timestep": "int32",
-    "mixture": "int32",
+COLUMN_TYPES = {  # of the columns of a part, except `sample_id`
+    **dict.fromkeys(("prompt", "draw", "timestep", "mixture"), "int32"),
     "error": "float32",
-}  # of the columns of a part, except `sample_id`
+}
 
 # In the order of writing: an image with a part in `errors` is complete.
 ERROR_FOLDERS = ("first_order", "errors")

@@ -13,31 +13,11 @@ from bench.store.cells import DRAWS, ERROR_FOLDERS, has_part_file, link_part
 from bench.store.decisions import FAILED
 from bench.store.documents import Manifest, with_code_of
 from bench.store.fields import without_none
-from bench.store.folder import (
-    MANIFEST,
-    find_run,
-    holds_shards,
-    read_manifest,
-    shards_of,
-    whole_manifest,
-)
+from bench.store.folder import MANIFEST, find_run, holds_shards, shards_of, whole_manifest
 from bench.store.journal import JOURNAL, read_lines
 from bench.store.records import is_record
+from bench.store.runs import StoredRun, read_run
 from bench.store.shipped import is_shipped
-
-
-@dataclass(frozen=True)
-class MergeSource:
-    """A folder with a part of the run, and its manifest."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def name(self) -> str:
-        """Name of the source in messages."""
-        part = self.manifest.part
-        return f"shard {part} ({self.path})" if part else str(self.path)
 
 
 class Line(NamedTuple):
@@ -53,7 +33,7 @@ class Line(NamedTuple):
 class Merge:
     """The journal lines of a merged run; `plan_merge` finds them."""
 
-    sources: Sequence[MergeSource]
+    sources: Sequence[StoredRun]
     samples: Sequence[str]  # ids of the images, in the order of the split
     total: int  # number of images, including those of absent shards
     line_of: Mapping[str, Line]  # sample id → line; an undecided image has none
@@ -105,7 +85,7 @@ class Merge:
                         link_part(path / folder, target / folder, name)
 
 
-def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
+def find_parts(runs: Sequence[str], results: str) -> list[StoredRun]:
     """Return the folders of runs, by id or folder, and of their shards, each once (UserError)."""
     folders: dict[str, Path] = {}
     for run in runs:
@@ -118,14 +98,14 @@ def find_parts(runs: Sequence[str], results: str) -> list[MergeSource]:
         folders.update((os.path.realpath(path), path) for path in paths)
     if not folders:
         raise UserError("Nothing to merge: name a run, or the folders of its shards.")
-    return [MergeSource(path, read_manifest(path)) for path in folders.values()]
+    return [read_run(path) for path in folders.values()]
 
 
 def _whole_size(manifest: Manifest) -> int:
     return manifest.part.asked if manifest.part else manifest.total
 
 
-def plan_merge(sources: Sequence[MergeSource]) -> Merge:
+def plan_merge(sources: Sequence[StoredRun]) -> Merge:
     """Find the line of each image, if possible with a prediction (UserError if two differ)."""
     # The first line of an image is used. Sources with errors come first, to keep its errors too.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())
@@ -152,7 +132,7 @@ def plan_merge(sources: Sequence[MergeSource]) -> Merge:
     return Merge(sources, samples, max(total, len(samples)), line_of)
 
 
-def _lines_of(source: MergeSource, number: int) -> Iterator[tuple[str, Line]]:
+def _lines_of(source: StoredRun, number: int) -> Iterator[tuple[str, Line]]:
     """Yield the sample id and the place of each line of a source, whose index is `number`."""
     n_classes = len(source.manifest.classes)
     lines = read_lines(source.path / JOURNAL, lambda value: is_record(value, n_classes))

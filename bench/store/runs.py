@@ -36,6 +36,12 @@ class StoredRun:
     summary: Summary | None  # None if no `bench run` finished; may cover fewer images
 
     @property
+    def name(self) -> str:
+        """Name in messages about a merge."""
+        part = self.manifest.part
+        return f"shard {part} ({self.path})" if part else str(self.path)
+
+    @property
     def complete(self) -> bool:
         """Whether the summary covers all images."""
         images = self.manifest.total

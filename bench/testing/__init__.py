@@ -26,16 +26,10 @@ if TYPE_CHECKING:
     from bench.testing.strategies import StrategyContract as StrategyContract
 
 MODULES = {
-    "ClassifierContract": "backbones",
-    "DatasetContract": "datasets",
-    "DenoiserContract": "backbones",
-    "ExecutorContract": "runs",
-    "ExporterContract": "runs",
-    "ItemsContract": "datasets",
-    "LikelihoodContract": "backbones",
-    "MetricContract": "runs",
+    **dict.fromkeys(("ClassifierContract", "DenoiserContract", "LikelihoodContract"), "backbones"),
+    **dict.fromkeys(("DatasetContract", "ItemsContract", "ViewsContract"), "datasets"),
+    **dict.fromkeys(("ExecutorContract", "ExporterContract", "MetricContract"), "runs"),
     "StrategyContract": "strategies",
-    "ViewsContract": "datasets",
 }
 
 

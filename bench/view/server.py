@@ -24,6 +24,7 @@ SILENCE = 60.0  # seconds until an idle connection is closed
 MAX_CONNECTIONS = 64  # a browser opens six
 MAX_QUERY_FIELDS = 30
 HEADERS = {
+    "Cache-Control": "no-cache",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
         " img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none';"
@@ -151,8 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             code, content = 304, b""
         self.send_response(code)
         own = {"ETag": response.tag, "Content-Type": response.kind, "Content-Length": len(content)}
-        headers = {"Cache-Control": "no-cache", **HEADERS, **response.headers, **own}
-        for name, value in headers.items():
+        for name, value in {**HEADERS, **response.headers, **own}.items():
             self.send_header(name, str(value))
         self.end_headers()
         if self.command != "HEAD":

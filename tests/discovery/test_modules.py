@@ -35,7 +35,7 @@ class Vote(Strategy):
         rule: how ties end.
     """
 
-    spec: ClassVar[dict[str, Any]] = {"name": "poll", "summary": "draws vote"}
+    spec: ClassVar[dict[str, Any]] = {"name": "poll", "version": 2}
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ def test_a_strategy_is_one_file(package: Path) -> None:
     specs = registered(package)
     assert set(specs) - before == {"poll"} and "race" in before
     spec = StrategySpec(name="poll", **specs["poll"])
-    assert spec.target == "copied_strategies.poll:Vote" and spec.summary == "draws vote"
+    assert spec.target == "copied_strategies.poll:Vote" and spec.summary == "Each draw votes."
     assert spec.parameters == {
         "keep": Parameter((5, 1), "how many prompts are kept; the best ones", type=tuple[int, ...]),
         "least": Parameter(None, "votes that win; None: half of them", type=float),
@@ -98,7 +98,7 @@ def test_a_strategy_is_one_file(package: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [
-        ('"poll", "su', 'NAME, "su'),
+        ('"poll", "ve', 'NAME, "ve'),
         ("= 500", "= DRAWS"),
         ("draws: int = 500", "*, draws: int"),
         ("draws: int = 500", "draws=500"),

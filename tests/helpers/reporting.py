@@ -12,12 +12,14 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Problem, Reply
 from bench.inputs.draws import timestep_grid
+from bench.reports.run_view import read_view
 from bench.stats.metrics import summarize
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.folder import read_records
 from bench.store.records import make_record
 from bench.store.writing import RunFolder
+from bench_plugins.exporters.hub import ModelIndex
 
 N_DRAWS = 20
 
@@ -99,3 +101,10 @@ def store_reported(results: Path, **changes: Any) -> None:
     (results / "reported.json").write_text(
         to_json([{**entry, "accuracy": 0.9, "source": "a paper, table 1", **changes}])
     )
+
+
+def model_card(run: Path, folder: Path) -> str:
+    """Return the YAML header of a model card that a run is exported as, below a folder."""
+    folder.mkdir(exist_ok=True)
+    ModelIndex().write(read_view(run), folder)
+    return (folder / "README.md").read_text("utf-8")

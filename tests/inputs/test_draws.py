@@ -101,10 +101,9 @@ def test_noise_of_an_image_depends_on_seed_draw_and_id_alone() -> None:
     many = generate_noise(3, 5, (100, *SHAPE), "cat/1.png")
     assert abs(many.mean()) < 0.02 and abs(many.std() - 1) < 0.02
     antithetic = parse_plan("antithetic")
-    pair = antithetic.make_noise(3, 4, SHAPE, "cat/1.png")
-    assert np.array_equal(pair[3], -pair[2]) and np.array_equal(
-        pair[2], generate_noise(3, 2, SHAPE, "cat/1.png")
-    )
+    first, second = (antithetic.make_draw_noise(3, k, SHAPE, "cat/1.png") for k in (2, 3))
+    assert np.array_equal(second, -first)
+    assert np.array_equal(first, generate_noise(3, 2, SHAPE, "cat/1.png"))
 
 
 def test_a_backbone_has_a_plan_of_its_own() -> None:

@@ -182,5 +182,5 @@ def test_a_level_whose_weight_is_not_finite_is_named() -> None:
     sigma = 1 - alpha
     levels = Levels(alpha, sigma, alpha, *answer_of("flow", alpha, sigma), sigma)
     for text, space, rows in (("snr", "sample", [0, 1]), ("exp:-7", "epsilon", [2, 1])):
-        with pytest.raises(UserError, match=f"the weight of level {rows[0]} is"):
+        with pytest.raises(UserError, match=f"level {rows[0]} has no weight above 0, but"):
             weights_of(parse_weighting(text), levels, space, np.array(rows))

@@ -11,18 +11,17 @@ from typing import Any
 import pytest
 from helpers.command import bench
 from helpers.places import ROOT
+from helpers.reporting import model_card
 from helpers.runs import store
 from helpers.unsealed import write_unsealed
 
 from bench.errors import UserError
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.published import Totals, find_problems, validate
-from bench.reports.run_view import read_view
 from bench.stats.metrics import summarize
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.folder import read_manifest, requested_records
-from bench_plugins.exporters.hub import model_index
 
 LABELS = [i % 3 for i in range(30)]
 PUBLISHED = ROOT / "results" / "published"
@@ -250,8 +249,6 @@ def test_a_model_card_says_what_the_backbone_is(tmp_path: Path) -> None:
     """A run without a draw plan is a classifier's."""
     trained = store(tmp_path, LABELS, LABELS, trained_on="d/train", scoring={"loss": "l2"})
     classifier = store(tmp_path, LABELS, LABELS, seed=1)
-    assert "trained on d/train" in model_index(read_view(trained))
-    assert "Diffusion classifier" in model_index(read_view(trained))
-    assert "iffusion" not in model_index(read_view(classifier)) and "zero-shot" in model_index(
-        read_view(classifier)
-    )
+    card, other = (model_card(run, tmp_path / "card") for run in (trained, classifier))
+    assert "trained on d/train" in card and "Diffusion classifier" in card
+    assert "iffusion" not in other and "zero-shot" in other

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.reporting import model_card
 from helpers.runs import a_manifest, a_record, store
 from helpers.unsealed import write_unsealed
 
@@ -32,7 +33,6 @@ from bench.reports.terminal.tables import print_rows
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.runs import read_run
-from bench_plugins.exporters.hub import model_index
 
 NAMES = [
     "[bold]markup[/]",
@@ -149,7 +149,7 @@ def test_an_html_board_has_no_element_of_its_own(name: str, run: Path) -> None:
 
 
 def test_a_model_card_is_yaml(name: str, tmp_path: Path) -> None:
-    card = model_index(read_view(renamed(tmp_path, name)))
+    card = model_card(renamed(tmp_path, name), tmp_path / "card")
     assert not UNSAFE.search(card)
     [entry] = yaml.safe_load(card)["model-index"]
     assert entry["name"] == text.escape_hidden(name.replace("\ud800", "\\ud800"))

@@ -20,8 +20,7 @@ from bench.inputs.class_names import check_names
 from bench.inputs.parsing import convert_to_name
 from bench.inputs.rows import tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
-from bench_plugins.datasets._arrow import converted
-from bench_plugins.datasets._columns import SAMPLE_ID, UNNAMED, NamedColumns
+from bench_plugins.datasets._arrow import SAMPLE_ID, UNNAMED, NamedColumns, converted
 from bench_plugins.datasets._listing import IMAGE_SUFFIXES, chosen_split, splits_of
 from bench_plugins.datasets._tar_members import TarMember, read_members
 

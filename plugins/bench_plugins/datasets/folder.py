@@ -16,8 +16,14 @@ from bench.errors import UserError, quoted
 from bench.inputs.class_names import convert_to_words, normalise_text
 from bench.inputs.parsing import JSON_LINES, check_column, convert_to_text, read_cell, read_table
 from bench.machine.files import OutsideError, regular_file, resolve_inside
-from bench_plugins.datasets._arrow import is_saved, load_parquet, load_saved
-from bench_plugins.datasets._columns import UNNAMED, NamedColumns, choose_column
+from bench_plugins.datasets._arrow import (
+    UNNAMED,
+    NamedColumns,
+    choose_column,
+    is_saved,
+    load_parquet,
+    load_saved,
+)
 from bench_plugins.datasets._declared import Declared
 from bench_plugins.datasets._listing import (
     IMAGE_SUFFIXES,
@@ -71,8 +77,12 @@ class Folder:
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
         table = find_table(source, whole)
-        if table is not None and has_labels(table, self.columns):
-            return load_table(whole, table, name, self.columns)
+        if table is not None:
+            head, _ = read_table(table)
+            # Without labels, as with captions or boxes only, class folders have to tell them.
+            loose = any(path.parent == table.parent for path in find_images(table.parent))
+            if loose or self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}:
+                return load_table(whole, table, name, self.columns)
         if self.columns != UNNAMED:
             raise UserError(
                 f"There is no column {quoted(self.columns.names[0])}, because {whole} holds no"
@@ -115,16 +125,6 @@ def find_table(root: Path, folder: Path) -> Path | None:
     part = folder.relative_to(root)
     names = (name for name in METADATA if regular_file(root, str(part / name)) is not None)
     return next((folder / name for name in names), None)
-
-
-def has_labels(table: Path, named: NamedColumns = UNNAMED) -> bool:
-    """Return whether the table has labels, rather than only captions or boxes (UserError).
-
-    It must have them if images lie beside it, in no class folder.
-    """
-    head, _ = read_table(table)
-    loose = any(path.parent == table.parent for path in find_images(table.parent))
-    return loose or named.label_column is not None or any(name in head for name in LABEL_COLUMNS)
 
 
 def load_table(

@@ -36,15 +36,9 @@ _UNUSUAL = re.compile(r"[^\w.+-]")  # characters to avoid in the name of a folde
 
 
 class EveryEvalEver(Exporter):
-    """A document with one result per metric, and JSON Lines with one line per image."""
+    """A result per metric and a line per image, for Every Eval Ever (arXiv 2606.14516)."""
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "every-eval-ever",
-        "summary": "a document and a line per image for the database of that name"
-        " (arXiv 2606.14516)",
-        "several": True,
-        "adds": True,
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "every-eval-ever", "several": True, "adds": True}
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write both files at their paths in the database; UserError if the run is incomplete."""

@@ -18,73 +18,65 @@ EVAL_RESULTS = ".eval_results"  # folder in a model's repository
 
 
 class ModelIndex(Exporter):
-    """The YAML header of a model card, whose `model-index` has one result per metric.
+    """The YAML header of a model card on the Hugging Face Hub, with one result per metric.
 
     It states the dataset's version, split, fingerprint and number of images, the strategy with its
     parameters, and the cost.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "model-index",
-        "summary": "the YAML of a model card on the Hugging Face Hub",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "model-index"}
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write the header; UserError if the run is incomplete."""
-        (folder / "README.md").write_text(model_index(run), "utf-8")
+        from huggingface_hub import EvalResult, ModelCardData
 
-
-def model_index(run: RunView) -> str:
-    """Return the YAML header of a model card; UserError if the run is incomplete."""
-    from huggingface_hub import EvalResult, ModelCardData
-
-    manifest, summary = run.manifest, run.stored.require_summary()
-    data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
-    method = f"{strategy.name} {assignments(strategy.params)}".strip()
-    model = "Classifier" if manifest.classifier else "Diffusion classifier"
-    zero_shot = backbone.trained_on is None
-    task = {
-        "task_type": "zero-shot-image-classification" if zero_shot else "image-classification",
-        "task_name": f"{model} ({method})",
-        "dataset_type": data.name,
-        "dataset_name": f"{data.name}/{data.split}",
-        "dataset_split": data.split,
-        "dataset_args": {
-            "version": data.version,
-            "fingerprint": manifest.identity.dataset.fingerprint,
-            "n_samples": data.n_samples,
-            "n_total": data.n_total,
-        },
-    }
-    method_args = {
-        "strategy": method,
-        "trained_on": provenance(backbone.trained_on),
-        "evaluations_per_image": round(summary.cost.evaluations_per_image, 2),
-        "evaluation_equivalents_per_image": round(summary.cost.equivalents_per_image, 2),
-        "run_id": manifest.run_id,
-        **without_none(replayed_from=summary.replayed_from),
-    }
-    values = summary.metrics.plain()
-    results = []
-    for key, metric in metric_specs().items():
-        if metric.hub and values.get(key) is not None:
-            kind, name = metric.hub
-            interval = {"ci95": list(run.accuracy.interval or ())} if key == "accuracy" else {}
-            results.append(
-                EvalResult(
-                    **escape_yaml(task),
-                    metric_type=kind,
-                    metric_name=name,
-                    metric_value=values[key],
-                    metric_args=escape_yaml(method_args) | metric.hub_arguments | interval,
+        manifest, summary = run.manifest, run.stored.require_summary()
+        data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
+        method = f"{strategy.name} {assignments(strategy.params)}".strip()
+        model = "Classifier" if manifest.classifier else "Diffusion classifier"
+        zero_shot = backbone.trained_on is None
+        task = {
+            "task_type": "zero-shot-image-classification" if zero_shot else "image-classification",
+            "task_name": f"{model} ({method})",
+            "dataset_type": data.name,
+            "dataset_name": f"{data.name}/{data.split}",
+            "dataset_split": data.split,
+            "dataset_args": {
+                "version": data.version,
+                "fingerprint": manifest.identity.dataset.fingerprint,
+                "n_samples": data.n_samples,
+                "n_total": data.n_total,
+            },
+        }
+        method_args = {
+            "strategy": method,
+            "trained_on": provenance(backbone.trained_on),
+            "evaluations_per_image": round(summary.cost.evaluations_per_image, 2),
+            "evaluation_equivalents_per_image": round(summary.cost.equivalents_per_image, 2),
+            "run_id": manifest.run_id,
+            **without_none(replayed_from=summary.replayed_from),
+        }
+        values = summary.metrics.plain()
+        results = []
+        for key, metric in metric_specs().items():
+            if metric.hub and values.get(key) is not None:
+                kind, name = metric.hub
+                interval = {"ci95": list(run.accuracy.interval or ())} if key == "accuracy" else {}
+                results.append(
+                    EvalResult(
+                        **escape_yaml(task),
+                        metric_type=kind,
+                        metric_name=name,
+                        metric_value=values[key],
+                        metric_args=escape_yaml(method_args) | metric.hub_arguments | interval,
+                    )
                 )
-            )
-    card = ModelCardData(model_name=escape_hidden(backbone.name), eval_results=results)
-    return str(card.to_yaml())
+        card = ModelCardData(model_name=escape_hidden(backbone.name), eval_results=results)
+        (folder / "README.md").write_text(str(card.to_yaml()), "utf-8")
 
 
 class EvalResults(Exporter):
-    """An entry of `.eval_results/`, whose value is the accuracy from 0 to 1.
+    """An entry of .eval_results/ in a model's repository on the Hub, with the accuracy from 0 to 1.
 
     An entry holds a single value, so strategy, cost and interval are stated in its notes.
 
@@ -93,11 +85,7 @@ class EvalResults(Exporter):
         task: the id of the task in that benchmark.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "eval-results",
-        "summary": "an entry for .eval_results/ in a model's repository on the Hub",
-        "repository": "model",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "eval-results", "repository": "model"}
 
     def __init__(self, hub_dataset: str | None = None, task: str = "default") -> None:
         self._dataset, self._task = hub_dataset, task

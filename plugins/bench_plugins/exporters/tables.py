@@ -12,12 +12,9 @@ from bench.reports.text import csv_text, to_latex
 
 
 class ImagesCsv(Exporter):
-    """One row per image, safe to open in a spreadsheet."""
+    """One row per image, safe for a spreadsheet: label, prediction, margin, cost, stability."""
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "csv",
-        "summary": "one row per image: label, prediction, margin, cost, stability",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "csv"}
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write the table; UserError if nothing is decided."""
@@ -27,9 +24,9 @@ class ImagesCsv(Exporter):
 
 
 class ImagesParquet(Exporter):
-    """One row per image, with the run's id in the metadata."""
+    """The table of csv, typed, with the run's id in the metadata."""
 
-    spec: ClassVar[dict[str, Any]] = {"name": "parquet", "summary": "the same as csv, typed"}
+    spec: ClassVar[dict[str, Any]] = {"name": "parquet"}
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write the table; UserError if nothing is decided."""
@@ -45,12 +42,9 @@ class ImagesParquet(Exporter):
 
 
 class Latex(Exporter):
-    """The metrics of a complete run as a LaTeX table, which needs the package `booktabs`."""
+    """Metrics and cost of a complete run as a table for a paper, with the package booktabs."""
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "latex",
-        "summary": "metrics and cost as a table for a paper",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "latex"}
 
     def write(self, run: RunView, folder: Path) -> None:
         """Write the table; UserError if the run is not complete."""

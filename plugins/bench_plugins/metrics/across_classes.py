@@ -69,7 +69,6 @@ class Auroc(_OneAgainstRest):
     spec: ClassVar[dict[str, Any]] = {
         "name": "auroc",
         "words": "AUROC",
-        "summary": "Area under the ROC curve, one class against the rest, mean over classes.",
         "needs": ("scores",),
         "hub": ("roc_auc", "AUROC, macro, one against rest"),
         "hub_arguments": {"average": "macro", "multi_class": "ovr"},
@@ -96,11 +95,7 @@ class Auroc(_OneAgainstRest):
 class AveragePrecision(_OneAgainstRest):
     """Average precision, one class against the rest, mean over classes."""
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "average_precision",
-        "summary": "Average precision, one class against the rest, mean over classes.",
-        "needs": ("scores",),
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "average_precision", "needs": ("scores",)}
 
     def of_class(self, positive: NDArray[np.bool_], score: Floats) -> Floats:
         """Return the average precision plus its derivative in an image's weight.

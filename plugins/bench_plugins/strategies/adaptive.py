@@ -30,7 +30,7 @@ SCHEDULES = {
 
 
 class Adaptive(Strategy):
-    """Evaluate the surviving prompts on another sub-grid of the draws in each stage.
+    """The published elimination: another sub-grid of the draws in each stage for fewer prompts.
 
     Stage i has a sub-grid of `samples[i]` evenly spread draws, usually a denser one than before.
     Draws of earlier stages are not repeated. A prompt's score is the mean over all its draws so
@@ -44,10 +44,7 @@ class Adaptive(Strategy):
         schedule: name of a published schedule, which determines `samples` and `keep`.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "adaptive",
-        "summary": "the published elimination: more draws in each stage for fewer prompts",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "adaptive"}
 
     def __init__(
         self,

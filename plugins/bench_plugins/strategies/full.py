@@ -1,6 +1,7 @@
-"""Strategies that evaluate all prompts on the same draws in one request: `full`, `uniform`."""
+"""Strategies that evaluate all prompts on the same draws in one request, such as `full`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from bench.contracts.strategy import (
     ErrorTable,
     Evaluate,
+    Floats,
     Linearise,
     Outcome,
     Problem,
@@ -16,6 +18,8 @@ from bench.contracts.strategy import (
     Strategy,
 )
 from bench.inputs.draws import sub_grid
+
+VOTE_DECIMALS = 9  # sums of votes are rounded, so that sums of thirds compare equal
 
 
 class OneBlock(Strategy):
@@ -82,10 +86,7 @@ class Uniform(OneBlock):
         draws: N, the draws of the plan.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "uniform",
-        "summary": "every prompt on a few evenly spread draws",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "uniform"}
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
         super().__init__(draws)
@@ -103,11 +104,7 @@ class Uniform(OneBlock):
 class Full(OneBlock):
     """Every prompt on every draw: the decision that other strategies approximate."""
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "full",
-        "summary": "every prompt on every draw",
-        "exhaustive": True,
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "full", "exhaustive": True}
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -116,29 +113,74 @@ class Full(OneBlock):
 
 
 class FullTree(OneBlock):
-    """The exhaustive decision, which also evaluates the prompts of inner nodes on every draw.
+    """The full sweep, also of the inner nodes of a tree: record it to replay hierarchy.
 
     The inner nodes do not influence the decision. With `--save-errors` their errors are recorded
     together with those of the classes, so that `hierarchy` can be replayed.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "full-hierarchy",
-        "summary": "full, also on the inner nodes of a tree: record it to replay hierarchy",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "full-hierarchy"}
     uses_hierarchy = True
 
 
 class FullLinearised(OneBlock):
-    """The exhaustive decision, which also linearises every draw at the mean of the prompts.
+    """The full sweep, with every draw linearised at the mean of the prompts: to replay screening.
 
     If the backbone cannot linearise, it does the same as `full`. The linearisations do not
     influence the decision. With `--save-errors` they are recorded together with the errors, so that
     strategies that screen can be replayed.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "full-linearised",
-        "summary": "full, and every draw linearised: record it to replay screening",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "full-linearised"}
     linearises = True
+
+
+class Vote(Uniform):
+    """Every prompt on every draw; each draw votes for its best class, and most votes win.
+
+    After Favero et al. (arXiv 2502.03687, 2025). A vote counts as much as its draw's weight, and
+    classes with the same lowest error on a draw share its vote equally. Classes with equally many
+    votes are ordered by score, the mean error, and then by prompt index. `decided_by` is `tie` if
+    the first place was decided in this way.
+
+    Args:
+        samples: draws that vote, spread evenly; None for all of them.
+        draws: N, the draws of the plan.
+    """
+
+    spec: ClassVar[dict[str, Any]] = {"name": "vote"}
+    same_draws = False  # the lowest score does not decide
+
+    def __init__(self, samples: int | None = None, draws: int = 500) -> None:
+        super().__init__(draws if samples is None else samples, draws)
+
+    @staticmethod
+    def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return all draws, and up to three smaller numbers of them."""
+        return [{}, *({"samples": n} for n in (4, 16, 64) if n < n_draws)]
+
+    def start(self, problem: Problem) -> Session:
+        """Start one image."""
+        return VoteSession(problem, self.samples)
+
+
+class VoteSession(OneBlockSession):
+    """One image, decided by the votes of the draws in one block."""
+
+    def outcome(self) -> Outcome:
+        """Rank the classes by votes, then by score."""
+        votes = self.votes()
+        _, rank = np.unique(votes, return_inverse=True)
+        tied = (votes == votes.max()).sum() > 1
+        outcome = self.table.outcome(rank[self.table.problem.class_of_prompt])
+        return replace(outcome, decided_by="tie" if tied else "exhausted")
+
+    def votes(self) -> Floats:
+        """Return float64 [C], the votes of each class, where a draw of mean weight has one vote."""
+        problem = self.table.problem
+        errors, weights = self.table.errors[:, self.draws], problem.weights[self.draws]
+        best = np.zeros((problem.n_classes, len(self.draws)), dtype=bool)
+        np.logical_or.at(best, problem.class_of_prompt, errors == errors.min(axis=0))
+        shares = best / best.sum(axis=0)
+        votes: Floats = np.round(shares @ (weights / weights.mean()), VOTE_DECIMALS)
+        return votes

@@ -13,7 +13,7 @@ from bench_plugins.strategies._elimination import Elimination
 
 
 class Halving(Strategy):
-    """Spend an equal share of the budget in each round, and keep the better half of the prompts.
+    """Sequential halving: spend an equal share of a fixed budget per round, keep the better half.
 
     There are ceil(log2 P) rounds for P prompts, each of at least one draw, so a budget below the
     number of rounds is exceeded. Unlike in the published algorithm, a score is the
@@ -26,10 +26,7 @@ class Halving(Strategy):
         draws: N, the draws of the plan.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "halving",
-        "summary": "sequential halving: keep the better half in each round, on a fixed budget",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "halving"}
 
     def __init__(self, budget: int | None = None, draws: int = 500) -> None:
         budget = min(40, draws) if budget is None else budget

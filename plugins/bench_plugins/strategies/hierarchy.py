@@ -30,7 +30,7 @@ TREE_RULES = ("fixed", "dynamic", "race")
 
 
 class DownTree(Strategy):
-    """Compare nodes of the tree on a few draws, drop some, and continue with their children.
+    """Descend in a tree of classes (--hierarchy): compare nodes on a few draws, and drop some.
 
     Each round evaluates the prompts of the nodes reached so far, beginning with those that have no
     parent. The inner nodes that are kept are replaced by their children, until only classes are
@@ -55,7 +55,6 @@ class DownTree(Strategy):
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "hierarchy",
-        "summary": "descend in a tree of classes (--hierarchy), and drop nodes on the way",
         "recorder": "full-hierarchy",
         "safest_first": (
             {"samples": 16, "delta": 1e-4},

@@ -11,7 +11,7 @@ from bench_plugins.strategies._elimination import Elimination, shuffle_draws
 
 
 class PairedTTest(Strategy):
-    """After each draw, drop every prompt that differs significantly from the best one.
+    """Clark & Jaini 2023: after each draw, drop prompts that are worse by a paired t-test.
 
     All surviving prompts are scored on one more draw. After `min_scores` draws, each is compared
     with the best prompt so far by Student's paired t-test (two-sided, as SciPy's `ttest_rel`), and
@@ -26,10 +26,7 @@ class PairedTTest(Strategy):
         draws: N, the draws of the plan.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "paired-ttest",
-        "summary": "Clark & Jaini 2023: drop prompts that are worse by a paired t-test",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "paired-ttest"}
 
     def __init__(self, min_scores: int = 20, cutoff: float = 2e-3, draws: int = 500) -> None:
         if min_scores < 2:

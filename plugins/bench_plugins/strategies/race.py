@@ -38,7 +38,7 @@ class ImageStatistics(NamedTuple):
 
 
 class Race(Strategy):
-    """Score all prompts on a few shared draws, drop those that are significantly worse, repeat.
+    """Drop a prompt as soon as its paired difference from the leader is significant.
 
     The *leader* is the surviving prompt with the lowest score. After each round of draws (a *look*,
     as in sequential analysis), a prompt is dropped if a lower confidence bound on the mean
@@ -107,7 +107,6 @@ class Race(Strategy):
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "race",
-        "summary": "drop a prompt as soon as its paired difference from the leader is significant",
         "default": True,
         "unproven": {"ceiling": "published", "first": 2, "delta": 0.001},
         # A low delta costs little if prompts are far apart, and an early first look saves most. So
@@ -262,11 +261,9 @@ def cheapest_band(statistics: Sequence[ImageStatistics]) -> str:
     change the weights of a score. But a prompt that is dropped on the band was judged on the band
     alone: if the band ranks prompts differently from all timesteps, winners are lost.
     """
-    timesteps, mean = (
-        statistics[0].timesteps,
-        np.mean([image.costs for image in statistics], axis=0),
-    )
-    draws = timesteps[bands_of(timesteps)[int(mean.argmin())]]
+    timesteps = statistics[0].timesteps
+    cheapest = int(np.mean([image.costs for image in statistics], axis=0).argmin())
+    draws = timesteps[bands_of(timesteps)[cheapest]]
     return f"{draws[0]}-{draws[-1]}"
 
 

@@ -40,7 +40,7 @@ class ImageScreens(NamedTuple):
 
 
 class ScreenRace(Strategy):
-    """Linearise a few draws at the mean of the prompts, keep the best prompts and race them.
+    """Rank all prompts by one gradient per draw, then race those near the best.
 
     The *first-order score* of a prompt is the weighted mean of its first-order errors over
     `samples` evenly spread draws. A prompt is *in reach* if its first-order score exceeds the
@@ -77,7 +77,6 @@ class ScreenRace(Strategy):
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "screen-race",
-        "summary": "rank all prompts by one gradient per draw, then race those near the best",
         # The reach comes first, because the race cannot recover a winner that is out of reach.
         "safest_first": (
             {"reach": 4.0, "first": 4, "delta": 1e-5},

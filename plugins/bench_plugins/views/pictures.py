@@ -26,19 +26,16 @@ class _Symmetries(Views):
 
 
 class Flip(_Symmetries):
-    """The image, and mirrored left to right."""
+    """The image and its mirror image."""
 
-    spec: ClassVar[dict[str, Any]] = {"name": "flip", "summary": "the image and its mirror image"}
+    spec: ClassVar[dict[str, Any]] = {"name": "flip"}
     ways = MIRRORED
 
 
 class Turns8(_Symmetries):
-    """Turned by 0, 90, 180 and 270 degrees, and mirrored along each of four axes."""
+    """The eight symmetries of a square: four turns, each mirrored or not."""
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "turns8",
-        "summary": "the eight symmetries of a square: four turns, each mirrored or not",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "turns8"}
     ways = (*TURNED, *MIRRORED, Way.FLIP_TOP_BOTTOM, Way.TRANSPOSE, Way.TRANSVERSE)
 
 
@@ -46,16 +43,13 @@ CROP_SHARE = 7 / 8  # of the shorter side, as 224 of 256 pixels
 
 
 class Crops(Views):
-    """Square parts of the image.
+    """Squares at seeded places, 7/8 as long as the image's shorter side.
 
     Args:
         count: how many.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "crop",
-        "summary": "squares at seeded places, 7/8 as long as the image's shorter side",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "crop"}
 
     def __init__(self, count: int = 5) -> None:
         if count < 1:
@@ -72,16 +66,13 @@ class Crops(Views):
 
 
 class Posterior(Views):
-    """Samples of the posterior's distribution; the toolkit draws them.
+    """Samples of the autoencoder's posterior, drawn by the toolkit, for backbones that offer it.
 
     Args:
         count: how many.
     """
 
-    spec: ClassVar[dict[str, Any]] = {
-        "name": "posterior",
-        "summary": "samples of the autoencoder's posterior, for backbones that offer it",
-    }
+    spec: ClassVar[dict[str, Any]] = {"name": "posterior"}
     samples_latents = True
 
     def __init__(self, count: int = 8) -> None:
