@@ -1,11 +1,13 @@
 """Processor time of commands that answer a question, and of the first scored image.
 
-    python benchmarks/commands.py [--repeats 5] [--only WORD]
+    python benchmarks/commands.py [--repeats 5] [--only WORD] [--before CHECKOUT]
 
-Each command is a process of its own. Its processor time includes that of its children and hardly
-depends on what else runs. `first` starts with an empty cache folder, `second` repeats the command
-with the cache that `first` has left; both are the minimum of the repeats. Modules are compiled
-before.
+Each command is a process of its own. Its processor time includes that of its children and depends
+less than the clock on what else runs: beside eight busy processes on two cores it is half as long
+again. `first` starts with an empty cache folder, `second` repeats the command with the cache that
+`first` has left; both are the minimum of the repeats. Modules are compiled by the first repeat,
+also where PYTHONDONTWRITEBYTECODE is set, which would double all times. With `--before`, the
+commands of another checkout are measured by turns with these.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from PIL import Image
 
+ROOT = Path(__file__).parents[1]
 CHEAP = ("--strategy", "full", "--set", "draws=2")  # two complete runs are made to be asked about
 GOALS = {
     "run digits, complete": 2.0,
@@ -52,9 +55,11 @@ def commands(folder: Path, first: str, second: str) -> dict[str, list[str]]:
     return dict(zip(GOALS, arguments, strict=True))
 
 
-def call(folder: Path, cache: Path, arguments: Sequence[str]) -> float:
+def call(folder: Path, cache: Path, arguments: Sequence[str], checkout: Path = ROOT) -> float:
     """Return the processor time of a command in seconds, with that of its children."""
-    environment = {**os.environ, "BENCH_CACHE_DIR": str(cache)}
+    path = os.pathsep.join([str(checkout), str(checkout / "plugins")])
+    own = {"BENCH_CACHE_DIR": str(cache), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, **own}
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", *arguments],
         cwd=folder,
@@ -85,19 +90,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="", help="commands whose name contains this")
+    parser.add_argument("--before", type=Path, help="another checkout, measured by turns")
     options = parser.parse_args()
-    print("| command | first, s | second, s | goal |\n|---|--:|--:|--:|")
+    checkouts = [ROOT] if options.before is None else [options.before.resolve(), ROOT]
+    columns = [f"{c}, s" for c in ("before: first", "before: second", "first", "second")]
+    print(f"| command | {' | '.join(columns[-2 * len(checkouts) :])} | goal |")
+    print("|---" + "|--:" * (2 * len(checkouts) + 1) + "|")
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for name, arguments in commands(folder, *make_runs(folder)).items():
-            times: list[tuple[float, float]] = []
+            times: list[list[float]] = []
             for repeat in range(options.repeats * (options.only in name)):
-                cache = folder / f"cache {name.replace('/', ' ')} {repeat}"
-                times.append((call(folder, cache, arguments), call(folder, cache, arguments)))
+                row: list[float] = []
+                for checkout in checkouts:
+                    cache = folder / f"cache {name.replace('/', ' ')} {repeat} {len(row)}"
+                    row += [call(folder, cache, arguments, checkout) for _ in range(2)]
+                times.append(row)
             if times:
-                first, second = (min(column) for column in zip(*times, strict=True))
-                print(f"| `{name}` | {first:.2f} | {second:.2f} | {GOALS[name]:.1f} |", flush=True)
-    print(f"minimum of {options.repeats}; load {os.getloadavg()[0]:.1f}")
+                least = " | ".join(f"{min(column):.2f}" for column in zip(*times, strict=True))
+                print(f"| `{name}` | {least} | {GOALS[name]:.1f} |", flush=True)
+    print(f"minimum of {options.repeats}; load {load:.1f} to {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

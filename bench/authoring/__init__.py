@@ -21,21 +21,6 @@ PREFIX = "bench-"
 MAX_NAME_LENGTH = 100  # the name becomes part of file names
 _NAME = re.compile(r"[a-z][a-z0-9]*([._-][a-z0-9]+)*")
 
-# Template → its file. Templates named after a kind are used for plugins of that kind only.
-TEMPLATES = {
-    "pyproject.toml.jinja": "pyproject.toml",
-    "README.md.jinja": "README.md",
-    "gitignore.jinja": ".gitignore",
-    "workflow.yml.jinja": ".github/workflows/test.yml",
-    "init.py.jinja": "src/{module}/__init__.py",
-    "py.typed.jinja": "src/{module}/py.typed",
-    "dataset.py.jinja": "src/{module}/dataset.py",
-    "backbone.py.jinja": "src/{module}/backbone.py",
-    "strategy.py.jinja": "src/{module}/strategy.py",
-    "metric.py.jinja": "src/{module}/metric.py",
-    "test.py.jinja": "tests/test_{module}.py",
-}
-
 
 @dataclass(frozen=True)
 class Package:
@@ -115,7 +100,8 @@ def _render(
         "parts": kinds,
         "toolkit": ".".join(__version__.split(".")[:2]),
     }
-    for template, file in TEMPLATES.items():
-        kind = template.partition(".")[0]
-        if kind not in PLUGIN_KINDS or kind in kinds:
-            yield file.format(module=module), environment.get_template(template).render(variables)
+    for template in environment.list_templates(["jinja"]):
+        file = template.removesuffix(".jinja").replace("dot_", ".").format(module=module)
+        # A template that is named after a kind is of plugins of that kind alone.
+        if (kind := Path(file).stem) not in PLUGIN_KINDS or kind in kinds:
+            yield file, environment.get_template(template).render(variables)

@@ -133,9 +133,9 @@ class Spec:
 
     def _problems(self) -> Iterator[str]:
         """Yield a message for each invalid field. Subclasses add their own checks after these."""
-        types = annotations_of(type(self))
-        wrong = (mismatch(getattr(self, f.name), types[f.name], f.name) for f in fields(self))
-        yield from filter(None, wrong)
+        types, values = annotations_of(type(self)), vars(self)
+        own = (f.name for f in fields(self) if values[f.name] is not f.default)  # few are
+        yield from filter(None, (mismatch(values[name], types[name], name) for name in own))
         if not self.names.fullmatch(self.name):
             yield "a name must consist of lower case letters, digits, '.', '_' and '-'"
         if not _TARGET.fullmatch(self.target):

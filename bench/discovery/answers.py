@@ -39,7 +39,8 @@ def remember(spec: Spec, question: str, ask: Callable[[], T], shipped: Path | No
     if (imported and module not in _asked) or (path := _place(spec, question)) is None:
         return ask()
     if not imported:
-        for entry in (_read(read_cached(path)), read_shipped(shipped, spec).get(question)):
+        cached = json.loads(read_cached(path) or "null")
+        for entry in (cached, read_shipped(shipped, spec).get(question)):
             if entry is not None:
                 for text in entry["warnings"]:
                     warn_user(text)
@@ -71,11 +72,6 @@ def _place(spec: Spec, question: str) -> Path | None:
     code = source_hashes(plugins, [owner])
     state = json.dumps([text, question, code, installed_distributions(), sys.version])
     return cache_dir(ANSWERS_FOLDER) / f"{hashlib.sha256(state.encode()).hexdigest()}.json"
-
-
-def _read(content: bytes | None) -> Mapping[str, Any] | None:
-    entry: Mapping[str, Any] | None = None if content is None else json.loads(content)
-    return entry
 
 
 def _write(path: Path, entry: Mapping[str, Any]) -> None:

@@ -104,10 +104,7 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
 
 def _distinct(prompts: Iterable[tuple[str, int, str]]) -> Prompts:
-    """Return prompts: texts, classes and sources.
-
-    Raises UserError if texts have control characters or differ only in case and spaces.
-    """
+    """Return prompts (UserError: control characters, or a difference in case or spaces alone)."""
     rows, first = list(prompts), dict[str, str]()
     for text, _, source in rows:
         if has_control(text, LINES):
@@ -165,7 +162,9 @@ def _parse_class(
 def fill(template: str, phrase: str) -> str:
     """Fill `phrase` into one of the toolkit's own templates, and adapt the article before it."""
     ends = re.search(r"\{class\}\s*($|[.,;:!?])", template) is not None
-    if _OWN_ARTICLE.match(phrase) or (ends and is_plural(phrase)):
+    noun = phrase.split(" of ")[0].split()[-1]
+    plural = noun.endswith("s") and len(noun) > 3 and not _SINGULAR.search(noun)
+    if _OWN_ARTICLE.match(phrase) or (ends and plural):
         template = re.sub(_ARTICLE, "", template)
     else:
         n = "n" if _has_vowel_sound(phrase) else ""
@@ -178,12 +177,6 @@ def fill_as_written(template: str, phrase: str) -> str:
     if re.search(_ARTICLE + r"|\b[Tt]he\s+(?=\{class\})", template):
         phrase = _OWN_ARTICLE.sub("", phrase, count=1)
     return template.replace("{class}", phrase)
-
-
-def is_plural(phrase: str) -> bool:
-    """Return whether the noun of a phrase, the last word before "of", looks like a plural."""
-    noun = phrase.split(" of ")[0].split()[-1]
-    return noun.endswith("s") and len(noun) > 3 and not _SINGULAR.search(noun)
 
 
 def _has_vowel_sound(phrase: str) -> bool:

@@ -8,8 +8,6 @@ fetched or reported, never taken for absent.
 All functions of huggingface_hub that are needed exist since 0.27, the lowest version.
 """
 
-from __future__ import annotations
-
 import errno
 import glob
 import json
@@ -22,7 +20,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +38,6 @@ ANSWER_LIFETIME = 60.0  # seconds for which an answer is not asked for again
 COMMIT = re.compile("[0-9a-f]{40}")
 T = TypeVar("T")
 logger = logging.getLogger("bench.hub")
-_answers: dict[tuple[str | None, ...], tuple[float, Commit]] = {}  # with the times of the answers
 
 
 @dataclass(frozen=True)
@@ -120,6 +116,9 @@ class Commit:
         with _megabytes("Downloading", self.repository, size) as shown:
             shown.measure = lambda: (_bytes_in(blobs) - before) // 10**6
             yield
+
+
+_answers: dict[tuple[str | None, ...], tuple[float, Commit]] = {}  # with the times of the answers
 
 
 def find_commit(repository: str, revision: str | None = None, kind: str = "model") -> Commit:
@@ -343,7 +342,7 @@ def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[
 
     if displays:
         disable_progress_bars()
-    return stage(f"{what} {repository}", ceil(size / 1e6), "MB")
+    return stage(f"{what} {repository}", max(1, size // 10**6), "MB")
 
 
 def _listing_file(repository: str, commit: str, kind: str) -> Path:
@@ -363,14 +362,14 @@ def push_folder(
 
     api, paths = HfApi(endpoint=endpoint()), sorted(p for p in folder.rglob("*") if p.is_file())
     files = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
-    size = sum(path.stat().st_size for path in paths)
+    sizes = [path.stat().st_size for path in paths]
     try:
         if create:
             api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
-        with _megabytes("Sending to", repository, size) as sending:
-            for path, file in zip(paths, files, strict=True):
+        with _megabytes("Sending to", repository, sum(sizes)) as sending:
+            for number, file in enumerate(files, start=1):
                 api.preupload_lfs_files(repository, [file], repo_type=kind, create_pr=pull_request)
-                sending.done += path.stat().st_size // 10**6
+                sending.done = sum(sizes[:number]) // 10**6
             commit = api.create_commit(
                 repository,
                 files,

@@ -15,7 +15,7 @@ from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.store.cells import has_part_file
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrate
 from bench.store.fields import check_format, read_json, validated
-from bench.store.identity import BackboneIdentity, digest
+from bench.store.identity import digest
 from bench.store.journal import JOURNAL, has_id, read_lines, read_table
 from bench.store.records import is_record
 from bench.store.shipped import PUBLISHED_FOLDER, shipped_folder
@@ -69,17 +69,14 @@ def read_manifest(path: Path) -> Manifest:
         manifest: Manifest = validated(content, Manifest, "a run's manifest")
     except ValueError as error:
         raise UserError(f"{file} {error}. {REPAIR}") from None
-    _warn_of_correction(path, manifest.identity.backbone)
-    return manifest
-
-
-def _warn_of_correction(path: Path, backbone: BackboneIdentity) -> None:
+    backbone = manifest.identity.backbone
     spec = next((s for s in load_plugins().backbones if s.name == backbone.name), None)
     if spec and spec.correction and backbone.version < spec.version:
         warn_user(
             f"{path.name} was made with version {backbone.version} of backbone {spec.name!r}, now"
             f" {spec.version}. {spec.correction} Make the run again."
         )
+    return manifest
 
 
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:

@@ -13,9 +13,12 @@ from bench.contracts.measuring import MetricInput
 from bench.errors import BenchWarning, PluginError
 from bench.testing import MetricContract
 from bench_plugins.metrics.across_classes import Auroc, AveragePrecision
-from bench_plugins.metrics.membership import MultiLabelAccuracy
-from bench_plugins.metrics.preferences import AssociationRate, ShapeBias
-from bench_plugins.metrics.raters import ErrorConsistency
+from bench_plugins.metrics.of_decisions import (
+    AssociationRate,
+    ErrorConsistency,
+    MultiLabelAccuracy,
+    ShapeBias,
+)
 
 
 class TestAuroc(MetricContract):

@@ -40,20 +40,12 @@ class StudyRow(RunRow):
     published: Published | None = None  # published figure, if there is one
 
 
-@dataclass(frozen=True)
-class StudyRun:
-    """A row and its stored run, or None if there is none yet."""
-
-    row: StudyRow
-    run: StoredRun | None = None
-
-
-def study_run(cell: StudyCell, results: Path) -> StudyRun:
-    """Return the row of a declared run, with the run itself if the folder `results` has it."""
+def study_run(cell: StudyCell, results: Path) -> StudyRow:
+    """Return the row of a declared run, which has the run if the folder `results` has it."""
     declared = {name: getattr(cell, name) for name in ("axes", "status", "error", "published")}
     bare = StudyRow(**declared, run_id=cell.run_id, n_asked=cell.images)
     if cell.run_id is None:
-        return StudyRun(bare)
+        return bare
     for path in (results / cell.run_id, results / "published" / cell.run_id):
         with suppress(UserError):
             run = read_run(path)
@@ -68,8 +60,8 @@ def study_run(cell: StudyCell, results: Path) -> StudyRun:
             if (figure := cell.published) is not None:
                 ours = view.summary.metrics.metric(figure.metric)
                 declared["published"] = figure.compared(view.n, ours)
-            return StudyRun(StudyRow.of(view, **declared, n_asked=cell.images), run)
-    return StudyRun(bare.model_copy(update={"status": "waiting"}))
+            return StudyRow.of(view, **declared, n_asked=cell.images)
+    return bare.model_copy(update={"status": "waiting"})
 
 
 def _limit_run(run: StoredRun, limit: int) -> StoredRun:
@@ -89,7 +81,7 @@ class MethodRuns:
 
     name: str  # name in tables
     axes: dict[str, str]  # axis → value
-    members: list[StudyRun]  # the S × T runs
+    members: list[StudyRow]  # the S × T runs
     predictions: Ints  # predicted classes, int64 [S, T, n]
     measured: Floats  # values of the images whose mean is the tested metric, float64 [S, T, n]
     method: Method  # kind of the values in `measured`
@@ -111,19 +103,6 @@ class MethodRuns:
         predictions, measured = function(self.predictions), function(self.measured)
         return replace(self, predictions=predictions, measured=measured)
 
-    @property
-    def cost(self) -> float:
-        """Evaluation equivalents per image, mean over the runs."""
-        return float(np.mean([member.row.cost or 0.0 for member in self.members]))
-
-    @property
-    def tflop(self) -> float | None:
-        """10¹² floating-point operations per image, mean over the runs; None if unknown."""
-        counts = [member.row.flop_per_image for member in self.members]
-        if any(count is None for count in counts):
-            return None
-        return float(np.mean(np.array(counts, np.float64))) / 1e12
-
 
 def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the axes whose value differs between runs; `cells` has axis → value for each run."""
@@ -131,27 +110,27 @@ def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> lis
 
 
 def read_methods(
-    runs: Iterable[StudyRun], study: Study, over: Sequence[str], spec: MetricSpec, metric: Metric
+    rows: Iterable[StudyRow], study: Study, over: Sequence[str], spec: MetricSpec, metric: Metric
 ) -> dict[str, list[MethodRuns]]:
     """Return the methods that have decided images, by the name of their dataset and split.
 
     The runs of a method are pooled over the axes `over`. Raises UserError if a run lacks what the
     tested metric needs.
     """
-    boards: dict[str, dict[str, list[StudyRun]]] = {}
+    boards: dict[str, dict[str, list[StudyRow]]] = {}
     apart = [name for name in study.axes if name not in (*DATA, *over)]
     varied = varied_axes(apart, [cell.axes for cell in study.cells])
-    stored = [run for run in runs if run.run is not None and run.row.dataset is not None]
+    stored = [row for row in rows if row.path is not None]
     labels: dict[str, set[str]] = {}  # board → names of its dataset in the study
-    for run in stored:
-        labels.setdefault(board_name(run.row), set()).add(run.row.axes.get("dataset", NONE))
-    for run in stored:
-        board = board_name(run.row)
+    for row in stored:
+        labels.setdefault(board_name(row), set()).add(row.axes.get("dataset", NONE))
+    for row in stored:
+        board = board_name(row)
         if len(labels[board]) > 1:
-            board = f"{board} ({run.row.axes.get('dataset', NONE)})"
-        axes = run.row.axes
+            board = f"{board} ({row.axes.get('dataset', NONE)})"
+        axes = row.axes
         name = " ".join(axes[n] for n in (varied or apart) if n in axes) or "the method"
-        boards.setdefault(board, {}).setdefault(name, []).append(run)
+        boards.setdefault(board, {}).setdefault(name, []).append(row)
     decided: dict[str, list[MethodRuns]] = {}
     for board, methods in boards.items():
         for name, members in methods.items():
@@ -167,7 +146,7 @@ def board_name(row: StudyRow) -> str:
 
 def _read_method(
     name: str,
-    members: Sequence[StudyRun],
+    members: Sequence[StudyRow],
     apart: Sequence[str],
     over: Sequence[str],
     spec: MetricSpec,
@@ -177,12 +156,12 @@ def _read_method(
 
     `apart` are the axes that distinguish methods.
     """
-    most = max(member.row.n_samples or 0 for member in members)
-    grid: dict[tuple[str, str], StudyRun] = {}
+    most = max(member.n_samples or 0 for member in members)
+    grid: dict[tuple[str, str], StudyRow] = {}
     for member in members:
-        if member.row.n_samples == most:
+        if member.n_samples == most:
             seed, template = (
-                member.row.axes.get(axis, NONE) if axis in over else NONE for axis in OVER
+                member.axes.get(axis, NONE) if axis in over else NONE for axis in OVER
             )
             grid.setdefault((seed, template), member)
     seeds, templates = _complete_grid(set(grid))
@@ -190,8 +169,8 @@ def _read_method(
     first: Decisions | None = None
     predictions, measured = [], []
     method: Method = "images"
-    for run in (member.run for member in used if member.run is not None):
-        decided, image_values, kind = _read_values(run, spec, metric)
+    for row in used:
+        decided, image_values, kind = _read_values(row.run.stored, spec, metric)
         first = first or decided
         if (rows := _rows_of(first, decided)) is None:
             return None
@@ -201,7 +180,7 @@ def _read_method(
     if first is None:
         return None
     shape = len(seeds), len(templates), len(first)
-    cell = members[0].row.axes
+    cell = members[0].axes
     return MethodRuns(
         name,
         {axis: cell[axis] for axis in apart if axis in cell},

@@ -69,17 +69,17 @@ def study_report(
         )
     margin = study.margin if margin is None else margin
     cells = counted(study.cells, "Reading runs", len(study.cells), "runs")
-    runs = [study_run(cell, results_of(folder)) for cell in cells]
-    clean = [run for run in runs if is_clean(run)]
+    rows = [study_run(cell, results_of(folder)) for cell in cells]
+    clean = [row for row in rows if is_clean(row)]
     boards = read_methods(clean, study, over, spec, metric_instance)
     methods: list[StudyMethod] = []
     between_methods: list[BoardDifferences] = []
     tested_names: dict[str, list[str]] = {}  # board → methods whose differences are tested
     counts = count_looks([results_of(folder)])
     looks = {
-        board_name(run.row): counts[key]
-        for run in runs
-        if run.run is not None and (key := look_of(run.run.manifest).key) in counts
+        board_name(row): counts[key]
+        for row in rows
+        if row.path is not None and (key := look_of(row.run.manifest).key) in counts
     }
     for board, members in boards.items():
         largest = select_most_images(members)
@@ -99,7 +99,7 @@ def study_report(
         board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
         for board in between_methods
     ]
-    corrupted = read_corrupted(runs, study, over, spec, metric_instance)
+    corrupted = read_corrupted(rows, study, over, spec, metric_instance)
     changes: list[Change] = []
     if study.stop is None:
         changes += dataset_changes(_estimates(methods, between_methods), study.shifts, reference)
@@ -122,7 +122,7 @@ def study_report(
         cells=len(study.cells),
         done=study.done,
         failed=study.failed,
-        rows=[run.row for run in runs],
+        rows=rows,
         methods=methods,
         differences=between_methods,
         changes=changes,
@@ -135,9 +135,10 @@ def study_report(
 def _method(
     board: str, method: MethodRuns, study: Study, metric: MetricSpec, looks: int | None
 ) -> StudyMethod:
-    rows = [member.row for member in method.members]
+    rows = method.members
     clusters = image_clusters([method]) if study.whole_groups else None
     seconds = [row.seconds_per_image for row in rows if row.seconds_per_image]
+    flops = [row.flop_per_image for row in rows]
     first = rows[0]
     cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
     groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))
@@ -157,8 +158,8 @@ def _method(
         spread=spread(method.right, clusters, study.over),
         tested=tested,
         balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),
-        cost=method.cost,
-        tflop=method.tflop,
+        cost=float(np.mean([row.cost or 0.0 for row in rows])),
+        tflop=None if None in flops else float(np.mean(np.array(flops, float))) / 1e12,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
         worst_group=next(iter(groups), None),
         looks=looks if first.split is not None and is_test(first.split) else None,

@@ -20,7 +20,7 @@ from bench.errors import UserError
 from bench.inputs.parsing import check_column, read_csv_file
 from bench.reports.study.methods import (
     MethodRuns,
-    StudyRun,
+    StudyRow,
     image_clusters,
     read_methods,
     select_most_images,
@@ -173,24 +173,24 @@ class CorruptionErrors(Document):
     interval: tuple[Number, Number]  # 95 % interval of `error` over other images
 
 
-def is_clean(run: StudyRun) -> bool:
+def is_clean(row: StudyRow) -> bool:
     """Return whether a run is on uncorrupted images."""
-    return run.row.axes.get(AXIS, CLEAN) == CLEAN
+    return row.axes.get(AXIS, CLEAN) == CLEAN
 
 
 def read_corrupted(
-    runs: Sequence[StudyRun], study: Study, over: Sequence[str], spec: MetricSpec, metric: Metric
+    rows: Sequence[StudyRow], study: Study, over: Sequence[str], spec: MetricSpec, metric: Metric
 ) -> CorruptedRuns:
     """Return the methods that have runs on the same images for every corruption.
 
     There are none if nothing is corrupted, or larger values of the metric are not better.
     """
-    names = list(dict.fromkeys(run.row.axes.get(AXIS, CLEAN) for run in runs))
+    names = list(dict.fromkeys(row.axes.get(AXIS, CLEAN) for row in rows))
     if spec.sign < 1 or set(names) <= {CLEAN}:
         return {}
     methods: dict[tuple[str, str], dict[str, MethodRuns]] = {}
     for name in names:
-        of_corruption = [run for run in runs if run.row.axes.get(AXIS, CLEAN) == name]
+        of_corruption = [row for row in rows if row.axes.get(AXIS, CLEAN) == name]
         for board, members in read_methods(of_corruption, study, over, spec, metric).items():
             for method in members:
                 methods.setdefault((board, method.name), {})[name] = method

@@ -51,7 +51,7 @@ class RunConfig(BaseModel):
     """The settings of a run as the user set them, validated but not resolved."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, defer_build=True
     )
 
     dataset: Text = setting(

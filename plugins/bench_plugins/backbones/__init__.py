@@ -44,15 +44,6 @@ _SEED: dict[str, Any] = {"seed": Parameter(0, "the backbone's own seed; --seed i
 def register_backbones(register: Callable[..., None]) -> None:
     """Register the backbones."""
     _register_declared(register, _read("models.toml"), parameters=_PARAMETERS)
-    register(
-        "pipeline",
-        target=_target("pipeline_live:LivePipeline"),
-        summary="a diffusers pipeline object: bench.run(DATASET, backbone=pipe) in Python",
-        trained_on="unknown",
-        family="pipeline",
-        objects=("diffusers.DiffusionPipeline",),
-        parameters=_PARAMETERS,
-    )
     classifiers = _read("classifiers.toml")
     _register_declared(register, classifiers, **_CLASSIFIER)
     _register_declared(register, _read("autoregressive.toml"), **_TOKENS)
@@ -98,8 +89,8 @@ def _register_declared(
         if "parameters" in declaration:
             parameters = _parameters(declaration["parameters"])
             family["parameters"] = {**shared["parameters"], **parameters}
-        own["pipelines"] = tuple(own.get("pipelines", ()))
-        register(own.pop("name", name), trained_on="unknown", **family, **own)
+        own |= {key: tuple(value) for key, value in own.items() if isinstance(value, list)}
+        register(own.pop("name", name), trained_on="unknown", **{**family, **own})
         # By default a model is zero-shot: it was not trained on a benchmark's images.
         families[name] = {"trained_on": None, **family, **models}
     for name, model in declared["models"].items():

@@ -23,6 +23,7 @@ from bench_plugins.backbones._checkpoint import (
     check_values,
     first_line,
     header,
+    is_finite,
     is_lora,
     load_model,
 )
@@ -252,7 +253,7 @@ def add_loras(pipe: Any, weights: Weights) -> None:
         except Exception as error:  # whatever diffusers and PEFT raise
             problem, expected = first_line(error), 0
         added = list(_added(pipe, name))
-        if not all(torch.isfinite(tensor).all() for tensor in added):
+        if not all(map(is_finite, added)):
             problem = "it contains values that are not finite"
         if problem or len(added) != expected or not added:
             problem = problem or (

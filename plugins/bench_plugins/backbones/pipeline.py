@@ -36,7 +36,7 @@ from bench_plugins.backbones._learning import (
 from bench_plugins.backbones._probing import check_assumptions, is_batchable
 from bench_plugins.backbones._runner import UNGUIDED, Runner, at_step, default_call, parameters_of
 
-TRIAL_SIDE = 256  # pixels; larger images are halved to no less for the trial of a batch
+TRIAL_SIDE = 128  # pixels; larger images are halved to no less for the trial of a batch
 
 
 class PipelineDenoiser(Denoiser):

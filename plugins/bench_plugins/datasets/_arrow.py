@@ -1,29 +1,215 @@
-"""Load parquet files and datasets saved by `save_to_disk`, as Arrow tables."""
+"""Arrow tables of images: parquet files and datasets saved by `save_to_disk`, in a common layout.
+
+The columns of images and labels are found, and converted to columns `image` and `label`.
+"""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.features.features import generate_from_arrow_type
 
 from bench.contracts.dataset import Listing
 from bench.errors import UserError, quoted
-from bench.inputs.parsing import parse_json
+from bench.inputs.parsing import check_column, join_names, parse_json
+from bench.inputs.rows import make_dataset, resolve_paths
 from bench.machine.cache import cache_dir, cached_arrow, stamp
 from bench.machine.files import open_regular, read_bytes, resolve_inside
-from bench_plugins.datasets._columns import (
-    UNNAMED,
-    ImageColumns,
-    NamedColumns,
-    choose_columns,
-    convert,
-    standard_rows,
-)
 from bench_plugins.datasets._listing import chosen_split, splits_of, subfolders, warn_of_missing
+
+SAMPLE_ID = "sample_id"
+
+
+@dataclass(frozen=True)
+class NamedColumns:
+    """Column names set by the user or a declaration, as parameters of a dataset."""
+
+    image_column: str | None = None  # None for `image`, or the only column of images
+    label_column: str | None = None
+    """None for `label`, the only `ClassLabel`, or the only column of texts or numbers."""
+    id_column: str | None = None  # column of sample ids; None for `sample_id` if there is one
+    keep: tuple[str, ...] = ()  # further columns to keep, such as groups or boxes
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """All names except those of the image and label columns."""
+        return (*filter(None, [self.id_column]), *self.keep)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that are set."""
+        return (*filter(None, [self.image_column, self.label_column]), *self.others)
+
+
+UNNAMED = NamedColumns()
+
+
+@dataclass(frozen=True)
+class ImageColumns:
+    """The columns of the common layout: image, label, perhaps sample_id, and the kept ones."""
+
+    sources: Mapping[str, str]  # column → name of the table's column with its values
+    features: datasets.Features  # column → feature; same order as `sources`
+
+
+def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED) -> ImageColumns:
+    """Choose the columns of image, label and id in an Arrow schema (UserError)."""
+    for name in named.others:
+        check_column(name, schema.names, where)
+    types = {name: _plain(schema.field(name).type) for name in schema.names}
+    features, unreadable = _features(schema)
+    images = [name for name in types if _may_be_image(types[name])]
+    image = choose_column(named.image_column, ("image",), schema.names, where, "image", images)
+    others = [name for name in types if name not in (image, SAMPLE_ID, *named.others)]
+    others = [name for name in others if not name.startswith("__")]  # of `datasets`, for tars
+    labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
+    labels = labels or [n for n in others if _may_be_label(types[n])]
+    label = choose_column(named.label_column, ("label",), schema.names, where, "label", labels)
+    if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
+        raise UserError(
+            f"{where}: the column {image!r} holds {types[image]}; expected images: a struct of"
+            " bytes and path, bytes, or names of files. Name another with --image-column."
+        )
+    if pa.types.is_nested(types[label]) and label not in features:
+        raise UserError(
+            f"{where}: the column {label!r} holds {types[label]}; expected class names or whole"
+            " numbers. Name another with --label-column."
+        )
+    if label in unreadable and pa.types.is_integer(types[label]):  # texts are names themselves
+        raise UserError(
+            f"{where}: the class names of the column {label!r} cannot be read: {unreadable[label]}."
+        )
+    ids = named.id_column or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
+    sources = {"image": image, "label": label, **({SAMPLE_ID: ids} if ids else {})}
+    common = {
+        "image": datasets.Image(),
+        "label": features.get(label) or datasets.Value(str(types[label])),
+        **({SAMPLE_ID: datasets.Value("string")} if ids else {}),
+    }
+    for name in named.keep:
+        if sources.setdefault(name, name) != name:
+            raise UserError(
+                f"{where}: the column {name!r} cannot be kept: the {name} is in {sources[name]!r}."
+            )
+        common.setdefault(name, features.get(name) or generate_from_arrow_type(types[name]))
+    return ImageColumns(sources, datasets.Features(common))
+
+
+def choose_column(
+    named: str | None,
+    usual: Sequence[str],
+    columns: Sequence[str],
+    where: str,
+    kind: str,
+    candidates: Sequence[str] = (),
+) -> str:
+    """Return the named column, the first with a usual name, or the only candidate (UserError)."""
+    if named is not None:
+        check_column(named, columns, where)
+        return named
+    first = next((name for name in usual if name in columns), None)
+    if first is not None or len(candidates) == 1:
+        return first or candidates[0]
+    not_commas = len(columns) == 1 and any(mark in columns[0] for mark in ";\t|")
+    advice = f"Name the right one with --{kind}-column."
+    raise UserError(
+        f"{where} has no column {' or '.join(map(repr, usual))}; its columns:"
+        f" {join_names(columns)}. {'Separate columns by commas.' if not_commas else advice}"
+    )
+
+
+def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the features in a schema, and problems, by column, each of which is parsed alone."""
+    stated = (schema.metadata or {}).get(b"huggingface")
+    if stated is None:
+        return {}, {}
+    try:
+        columns = dict(json.loads(stated)["info"]["features"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return {}, dict.fromkeys(schema.names, f"invalid `datasets` metadata ({error!r:.100})")
+    features: dict[str, Any] = {}
+    unreadable: dict[str, str] = {}
+    gone = [name for name in columns if name not in schema.names]
+    if gone and "ClassLabel" in str(columns[gone[0]]):
+        problem = f"the metadata describes {quoted(gone[0])}, which is not a column"
+        unreadable = dict.fromkeys(set(schema.names) - set(columns), problem)
+    for name in {*columns} & {*schema.names}:
+        kind = _plain(schema.field(name).type)
+        try:
+            feature = datasets.Features.from_dict({name: columns[name]})[name]
+            if isinstance(feature, datasets.ClassLabel):
+                if not all(isinstance(word, str) for word in feature.names):
+                    raise ValueError(f"its names are {quoted(feature.names)}")
+                if pa.types.is_integer(kind):
+                    features[name] = feature
+            elif datasets.Features({name: feature}).arrow_schema.field(name).type == kind:
+                features[name] = feature
+        except Exception as error:  # the metadata may contain anything
+            unreadable[name] = " ".join(str(error).split())[:200]
+    return features, unreadable
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values, without dictionary encoding or large offsets."""
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_large_binary(kind) else kind
+
+
+def _may_be_label(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_integer(kind))
+
+
+def _may_be_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return bool({"bytes", "path"} & {kind.field(i).name for i in range(kind.num_fields)})
+    return bool(pa.types.is_binary(kind))
+
+
+def standard_rows(
+    table: pa.Table,
+    where: str,
+    named: NamedColumns,
+    root: Path,
+    split: str,
+    files: Sequence[str] = (),
+) -> datasets.Dataset:
+    """Return a table's rows with columns renamed to image, label and perhaps sample_id (UserError).
+
+    `files` are the files that the table was read from, if it has no other content; see `convert`.
+    """
+    columns = choose_columns(table.schema, where, named)
+    return make_dataset(convert(table, columns, root), columns.features, split, files)
+
+
+def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
+    """Return the columns of `columns.features`; UserError if the path of an image leaves `root`."""
+    features = columns.features
+    converted = {}
+    for name, source in columns.sources.items():
+        column = table.column(source)
+        if pa.types.is_dictionary(column.type) or column.type != _plain(column.type):
+            column = column.cast(_plain(column.type))
+        if name == "image":
+            chunks = [features[name].cast_storage(chunk) for chunk in column.chunks]
+            column = resolve_paths(
+                pa.chunked_array(chunks, features[name].pa_type), root, str(root)
+            )
+        if isinstance(features[name], datasets.ClassLabel):
+            column = column.cast(pa.int64())
+        if name == SAMPLE_ID:
+            column = column.cast(pa.string())  # ids may be numbers
+        converted[name] = column
+    return pa.table(converted, metadata=features.arrow_schema.metadata)
 
 
 def converted(

@@ -1,10 +1,16 @@
 """Load WebDataset tars: files with the same name up to the first dot are one sample.
 
 Only images and `cls`, `json` and `txt` files are read; other files are skipped. No code is run.
+
+Python's `tarfile` silently treats a damaged header, or a block of zeros between two members, as the
+end of the archive. It follows negative sizes backwards and expands sparse members. Here, `tarfile`
+only parses each header; the structure of the archive is checked.
 """
 
+import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -20,16 +26,20 @@ from bench.inputs.class_names import check_names
 from bench.inputs.parsing import convert_to_name
 from bench.inputs.rows import tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
-from bench_plugins.datasets._arrow import converted
-from bench_plugins.datasets._columns import SAMPLE_ID, UNNAMED, NamedColumns
+from bench_plugins.datasets._arrow import SAMPLE_ID, UNNAMED, NamedColumns, converted
 from bench_plugins.datasets._listing import IMAGE_SUFFIXES, chosen_split, splits_of
-from bench_plugins.datasets._tar_members import TarMember, read_members
 
 TAR_BATCH = 100  # maximum number of images per converted batch
 TAR_BATCH_BYTES = 64_000_000  # size of the images at which a batch ends early
 MAX_SAMPLE_BYTES = 200_000_000  # of all files of a sample
 LABELS = ("label", "class", "cls")  # keys of a json file that may hold the label
 CLASS_NAMES = "classnames.txt"  # as in clip-benchmark's tars: one class per line
+BLOCK = tarfile.BLOCKSIZE
+MAX_HEADER = 1_000_000  # bytes of a long name or of extended headers
+MAX_PADDING = 100_000_000  # bytes of zeros at the end; GNU tar pads to 10 KiB
+SIZE_DIGITS = 18  # maximum number of digits of a size
+_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 Sample = dict[str, bytes]  # suffix → content
 
@@ -181,20 +191,18 @@ def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
         used = f".{suffix}" in IMAGE_SUFFIXES or suffix in ("cls", "json", "txt")
         if not used or name.rpartition("/")[2].startswith("."):
             continue
-        if member.is_file or member.is_link:
-            _check_member(path, member, f"{name}.{suffix}" in names)
-            names.add(f"{name}.{suffix}")
-            yield name, suffix, member.size
-
-
-def _check_member(path: Path, member: TarMember, path_exists: bool) -> None:
-    name = quoted(member.name)
-    if not is_utf8(member.name):
-        raise UserError(f"{path}: the name {name} is not UTF-8; rename it.")
-    if member.is_link:
-        raise UserError(f"{path}: {name} is a link; write the tar with --hard-dereference.")
-    if path_exists:
-        raise UserError(f"{path}: {name} occurs twice: same name up to its first dot, same ending.")
+        if not (member.is_file or member.is_link):
+            continue
+        file_name, shown = f"{name}.{suffix}", quoted(member.name)
+        if not is_utf8(member.name):
+            raise UserError(f"{path}: the name {shown} is not UTF-8; rename it.")
+        if member.is_link:
+            raise UserError(f"{path}: {shown} is a link; write the tar with --hard-dereference.")
+        if file_name in names:
+            problem = "occurs twice: same name up to its first dot, same ending"
+            raise UserError(f"{path}: {shown} {problem}.")
+        names.add(file_name)
+        yield name, suffix, member.size
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -202,3 +210,95 @@ def _split(name: str) -> tuple[str, str]:
     folder, slash, base = name.removeprefix("./").rpartition("/")
     stem, _, suffixes = base.partition(".")
     return folder + slash + stem, suffixes.rpartition(".")[2].lower()
+
+
+@dataclass(frozen=True)
+class TarMember:
+    """A member of a tar. Bytes of its name that are not UTF-8 are lone surrogates."""
+
+    name: str
+    size: int
+    is_file: bool
+    is_link: bool
+
+
+def read_members(file: BinaryIO) -> Iterator[TarMember]:
+    """Yield the members of a tar in order, with the file positioned at the member's content.
+
+    Read the content before requesting the next member. Raises TarError if a member is invalid or
+    could be missed.
+    """
+    total = os.fstat(file.fileno()).st_size
+    place, long_name = 0, None
+    extended: dict[str, str] = {}
+    everywhere: dict[str, str] = {}
+    while True:
+        file.seek(place)
+        block = file.read(BLOCK)
+        if len(block) < BLOCK:
+            raise tarfile.ReadError("the blocks that end a tar are missing")
+        if not any(block):
+            _check_end(file, total - place)
+            return
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        is_extended, is_long = header.type in _EXTENDED, header.type in _LONG
+        facts = {} if is_extended or is_long else {**everywhere, **extended}
+        size = _size(facts["size"]) if "size" in facts else header.size
+        if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sp") for key in facts):
+            raise tarfile.ReadError(f"the member at byte {place:,} is sparse, which is not read")
+        if size < 0:
+            raise tarfile.ReadError(f"the member at byte {place:,} has a negative size")
+        has_content = header.isreg() or header.type not in tarfile.SUPPORTED_TYPES
+        if is_extended or is_long or has_content:
+            place += size + -size % BLOCK
+        place += BLOCK
+        if place > total:
+            raise tarfile.ReadError("unexpected end of data")
+        if is_extended or is_long:
+            if size > MAX_HEADER:
+                raise tarfile.ReadError(f"a name or header has more than {MAX_HEADER:,} bytes")
+            content = file.read(size)
+            if is_long:
+                if header.type == tarfile.GNUTYPE_LONGNAME:
+                    long_name = content.split(b"\0")[0].decode("utf-8", "surrogateescape")
+            elif header.type == tarfile.XGLTYPE:
+                everywhere |= _extended(content)
+            else:
+                extended = _extended(content)
+            continue
+        name = facts.get("path", long_name or header.name)
+        yield TarMember(name, size, header.isreg(), header.islnk() or header.issym())
+        long_name, extended = None, {}
+
+
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > SIZE_DIGITS:
+        raise tarfile.ReadError(f"invalid size {text[:40]!r}: expected a number of bytes")
+    return int(text)
+
+
+def _extended(content: bytes) -> dict[str, str]:
+    """Parse the records of an extended header, each `LENGTH KEY=VALUE` and a line feed."""
+    facts: dict[str, str] = {}
+    place = 0
+    while place < len(content):
+        length, space, _ = content[place : place + SIZE_DIGITS].partition(b" ")
+        end = place + int(length) if length.isdigit() else place
+        record = content[place + len(length) + len(space) : end]
+        key, equals, value = record.partition(b"=")
+        if not (key and equals and record.endswith(b"\n")) or end > len(content):
+            raise tarfile.ReadError("an extended header is damaged")
+        facts[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
+        place = end
+    return facts
+
+
+def _check_end(file: BinaryIO, rest: int) -> None:
+    if rest > MAX_PADDING:
+        raise tarfile.ReadError(f"more than {MAX_PADDING:,} bytes follow the end of the archive")
+    if file.read(rest).strip(b"\0"):
+        raise tarfile.ReadError(
+            "data follows the end of the archive: another tar, or members behind a damaged block"
+        )
+    if rest % BLOCK:
+        raise tarfile.ReadError("its size is not a multiple of the block size: it is cut off")

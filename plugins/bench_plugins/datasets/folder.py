@@ -16,8 +16,14 @@ from bench.errors import UserError, quoted
 from bench.inputs.class_names import convert_to_words, normalise_text
 from bench.inputs.parsing import JSON_LINES, check_column, convert_to_text, read_cell, read_table
 from bench.machine.files import OutsideError, regular_file, resolve_inside
-from bench_plugins.datasets._arrow import is_saved, load_parquet, load_saved
-from bench_plugins.datasets._columns import UNNAMED, NamedColumns, choose_column
+from bench_plugins.datasets._arrow import (
+    UNNAMED,
+    NamedColumns,
+    choose_column,
+    is_saved,
+    load_parquet,
+    load_saved,
+)
 from bench_plugins.datasets._declared import Declared
 from bench_plugins.datasets._listing import (
     IMAGE_SUFFIXES,

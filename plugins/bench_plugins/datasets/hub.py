@@ -18,8 +18,7 @@ from bench.inputs.rows import make_dataset
 from bench.machine.cache import cache_dir, cached_arrow, is_cached, read_cached, write_cached
 from bench.machine.files import open_regular, resolve_inside
 from bench.machine.hub import Commit, absent, ask_again, find_commit
-from bench_plugins.datasets._arrow import reading
-from bench_plugins.datasets._columns import NamedColumns, standard_rows
+from bench_plugins.datasets._arrow import NamedColumns, reading, standard_rows
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
 from bench_plugins.datasets.folder import Folder
 

@@ -5,8 +5,6 @@
 opens the store.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -40,43 +38,6 @@ class Member:
     place: WorkerProcess | None = None  # None until it has prepared the run
     loaded: bool = False
     blocks: int = 0  # number of blocks that its engine has not taken yet
-
-
-class RayExecutor(Executor[PreparedRun]):
-    """Scores with workers of Ray; connects to it, or starts it, when the first run is opened."""
-
-    def __init__(
-        self,
-        device: str | None = None,
-        workers: int | str | None = None,
-        ray_address: str | None = None,
-    ) -> None:
-        if find_spec("ray") is None:
-            extra = "pip install 'diffusion-classifier-bench[ray]'"
-            raise UserError(f"--executor ray needs the extra `ray`: {extra}")
-        if device is not None and ":" in device:
-            raise UserError(
-                f"--device {device} names one device, but every Ray worker gets its own: use"
-                f" --device {device.partition(':')[0]}."
-            )
-        self.device, self.workers, self.address = device, workers, ray_address
-        self._connection: Connection | None = None
-
-    @override
-    def open(self, run: PreparedRun) -> Driver:
-        most = len(run.sample_ids)
-        workers = min(self.workers, most) if isinstance(self.workers, int) else self.workers
-        with stdout_to_stderr():  # Ray prints messages, but stdout is for results
-            self._connection = self._connection or connect(self.address, self.workers)
-            layout = plan_workers(nodes(), workers, self.device, own=self.address is None)
-        return Driver(run, Actors(self._connection, layout, most))
-
-    @override
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with stdout_to_stderr():
-                connection.close()
 
 
 class Driver(OpenRun):
@@ -158,21 +119,17 @@ class Driver(OpenRun):
                 self.model, member.loaded = answer, True
                 logger.info("%s has loaded the model.", _named(name, member.place))
             case Report() if all(map(self._is_sound, answer.decided)):
-                yield from self._reported(name, answer)
+                member.blocks -= answer.taken
+                self.peak_memory = max(self.peak_memory or 0, answer.peak_memory or 0) or None
+                by_id = {decided.sample.sample_id: decided for decided in answer.decided}
+                counted = self.dispatch.decided(name, tuple(by_id), monotonic())
+                self._feed(name)
+                yield from map(by_id.__getitem__, counted)
             case Ended():
                 yield from self._ended(name, answer)
             case _:
                 reason = f"it returned an invalid {type(answer).__name__}"
                 yield from self._ended(name, Ended(reason, BenchError))
-
-    def _reported(self, name: str, report: Report) -> Iterator[Decided]:
-        self.workers[name].blocks -= report.taken
-        self.peak_memory = max(self.peak_memory or 0, report.peak_memory or 0) or None
-        by_id = {decided.sample.sample_id: decided for decided in report.decided}
-        counted = self.dispatch.decided(name, tuple(by_id), monotonic())
-        self._feed(name)
-        for sample_id in counted:
-            yield by_id[sample_id]
 
     def _is_sound(self, decided: Any) -> bool:
         """Return whether a decision belongs to an image of the run and can be recorded."""
@@ -228,6 +185,43 @@ class Driver(OpenRun):
             speed, holds = self.dispatch.speed(name), self.dispatch.holds(name)
             rate = "no image yet" if speed is None else f"{speed:.2f} images/s"
             logger.info("%s: %s, holds %d", _named(name, member.place), rate, holds)
+
+
+class RayExecutor(Executor[PreparedRun]):
+    """Scores with workers of Ray; connects to it, or starts it, when the first run is opened."""
+
+    def __init__(
+        self,
+        device: str | None = None,
+        workers: int | str | None = None,
+        ray_address: str | None = None,
+    ) -> None:
+        if find_spec("ray") is None:
+            extra = "pip install 'diffusion-classifier-bench[ray]'"
+            raise UserError(f"--executor ray needs the extra `ray`: {extra}")
+        if device is not None and ":" in device:
+            raise UserError(
+                f"--device {device} names one device, but every Ray worker gets its own: use"
+                f" --device {device.partition(':')[0]}."
+            )
+        self.device, self.workers, self.address = device, workers, ray_address
+        self._connection: Connection | None = None
+
+    @override
+    def open(self, run: PreparedRun) -> Driver:
+        most = len(run.sample_ids)
+        workers = min(self.workers, most) if isinstance(self.workers, int) else self.workers
+        with stdout_to_stderr():  # Ray prints messages, but stdout is for results
+            self._connection = self._connection or connect(self.address, self.workers)
+            layout = plan_workers(nodes(), workers, self.device, own=self.address is None)
+        return Driver(run, Actors(self._connection, layout, most))
+
+    @override
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with stdout_to_stderr():
+                connection.close()
 
 
 def _named(name: str, place: WorkerProcess | None) -> str:

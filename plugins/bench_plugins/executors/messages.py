@@ -3,15 +3,13 @@
 They contain names, settings and decisions, never models or datasets.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +18,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts
 from bench.discovery.guard import one_line
 from bench.errors import BenchError, PluginError, UserError, WorkersLostError
-
-if TYPE_CHECKING:
-    from bench.running.question import PreparedRun
+from bench.running.question import PreparedRun
 
 Texts = Mapping[str, NDArray[np.uint8]]  # encoded prompts: file name → content
 Fetch = Callable[[Collection[str]], Texts]
@@ -41,8 +37,8 @@ class Job:
     packages: Mapping[str, str]  # library → version on the driver
     surveyed: tuple[str, bool]  # fingerprint of the images, and whether all of them are ordinary
 
-    @staticmethod
-    def of(run: PreparedRun) -> Job:
+    @classmethod
+    def of(cls, run: PreparedRun) -> Self:
         """Return the job of a run."""
         changes = {
             **{"executor": "local", "workers": None, "ray_address": None, "fresh": False},
@@ -50,7 +46,7 @@ class Job:
         }
         # A worker may have no access to the calibration of a risk.
         config, environment = run.without_risk(), run.manifest.environment
-        return Job(
+        return cls(
             settings=config.model_copy(update=changes).model_dump_json(),
             identity=json.dumps(run.manifest.identity.plain()),
             folder=str(Path.cwd()),
@@ -89,8 +85,8 @@ class Ended:
     place: WorkerProcess | None = None  # the worker's, if the driver may not know it yet
     again: bool = True  # whether to restart the worker; False if it would fail again
 
-    @staticmethod
-    def of(error: BaseException, again: bool = False) -> Ended:
+    @classmethod
+    def of(cls, error: BaseException, again: bool = False) -> Self:
         """Return the message for an exception in this process.
 
         It contains no exception object, because the driver may lack the class. `again` applies to
@@ -98,9 +94,9 @@ class Ended:
         """
         kinds = (kind for kind in (PluginError, UserError, BenchError) if isinstance(error, kind))
         if kind := next(kinds, None):
-            return Ended(str(error), kind, WorkerProcess(), again=False)
+            return cls(str(error), kind, WorkerProcess(), again=False)
         reason = f"unexpected {type(error).__name__}: {one_line(error)}"
-        return Ended(reason, BenchError, WorkerProcess(), again=again)
+        return cls(reason, BenchError, WorkerProcess(), again=again)
 
     def error(self, worker: str) -> BenchError:
         """Return the error to raise if no worker is left."""

@@ -4,13 +4,11 @@ The exported folder has the layout of a run, so every command that reads a run r
 Croissant 1.0 file (MLCommons) describes its columns to other tools.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +30,6 @@ from bench.store.folder import MANIFEST
 from bench.store.journal import JOURNAL
 from bench.store.packed import write_packed
 from bench.store.summary import SUMMARY
-
-if TYPE_CHECKING:
-    from bench.recordings.recording import Recording
 
 Errors = NDArray[np.float32]
 
@@ -94,7 +89,7 @@ class ErrorDataset(Exporter):
             {field.name: str(field.type) for field in schema},
         )
         contents["croissant.json"] = to_json(described)
-        contents["README.md"] = make_card(recording, manifest, self._licence)
+        contents["README.md"] = make_card(manifest, recording.n_draws, self._licence)
         for name, text in contents.items():
             (folder / name).write_text(text, "utf-8")
 
@@ -146,8 +141,8 @@ def _title(manifest: Manifest) -> str:
     return escape_hidden(f"Denoising errors of {backbone} on {data.name}/{data.split}")
 
 
-def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> str:
-    """Return the dataset card as Markdown; `manifest` is the exported one."""
+def make_card(manifest: Manifest, n_draws: int, licence: str | None) -> str:
+    """Return the dataset card as Markdown; `manifest` is the exported one, on `n_draws` draws."""
     from huggingface_hub import DatasetCardData
 
     data, backbone, strategy = manifest.dataset, manifest.backbone, manifest.strategy
@@ -168,7 +163,7 @@ def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> 
     facts = {
         "title": _title(manifest),
         "run": manifest.run_id,
-        "images": f"{len(recording.records):,} of {data.n_total:,}",
+        "images": f"{len(manifest.samples):,} of {data.n_total:,}",
         "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
         "strategy": f"{strategy.name} {assignments(strategy.params)}",
         "scoring": assignments(scoring),
@@ -182,7 +177,7 @@ def make_card(recording: Recording, manifest: Manifest, licence: str | None) -> 
             header=header.to_yaml(),
             classes=len(manifest.classes),
             prompts=len(manifest.prompts),
-            draws=recording.n_draws,
+            draws=n_draws,
             seed=manifest.identity.seed,
             precision="exact" if bits is None else f"rounded to about 1/{2**bits:,} of {spread}",
             **{name: escape_markdown(fact) for name, fact in facts.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -21,6 +22,7 @@ import bench as toolkit
 from bench.cli.main import cli
 from bench.errors import UserError
 from bench.inputs.weights import resolve
+from bench_plugins.backbones._checkpoint import is_finite
 from bench_plugins.backbones.families import StableDiffusion
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
@@ -73,6 +75,17 @@ def test_two_weights_share_no_embedding(tmp_path: Path) -> None:
     assert resolve(str(first)).fingerprint == resolve(str(other)).fingerprint
     save_file({**load_file(other / TEXT), "x": torch.zeros(1)}, other / TEXT)
     assert resolve(str(first)).fingerprint != resolve(str(other)).fingerprint
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_any_value_that_is_not_finite_is_found(dtype: str) -> None:
+    values = torch.linspace(-6e4, 6e4, 4099).to(getattr(torch, dtype))
+    assert is_finite(values) and is_finite(values[:0]) and is_finite(values[0])
+    for value, place in product((float("nan"), float("inf"), -float("inf")), (0, 2050, 4098)):
+        changed = values.clone()
+        changed[place] = value
+        assert not is_finite(changed)
+    assert is_finite(torch.arange(3)) and is_finite(torch.ones(2, dtype=torch.bool))
 
 
 @pytest.mark.long

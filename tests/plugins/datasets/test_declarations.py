@@ -22,7 +22,7 @@ from bench.inputs.class_names import check_names, find_indices
 from bench.inputs.data import DataSource, find_source, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import from_template, from_templates
-from bench_plugins.datasets._columns import choose_columns
+from bench_plugins.datasets._arrow import choose_columns
 from bench_plugins.datasets._declared import compile_line
 from bench_plugins.datasets.hub import parse_source
 
