@@ -10,6 +10,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+from helpers.matrix import matrix
 
 from bench.errors import UserError
 from bench.stats.questions import (
@@ -132,7 +133,7 @@ BOUNDARIES = [
 
 
 @pytest.mark.parametrize("split", ["", " on this split"])
-@pytest.mark.parametrize(("text", "difference"), BOUNDARIES)
+@pytest.mark.parametrize(("text", "difference"), matrix(BOUNDARIES, BOUNDARIES[2:4]))
 def test_the_verdict_and_p_are_those_of_the_interval(
     text: str, difference: float, split: str
 ) -> None:
