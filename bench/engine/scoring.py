@@ -43,12 +43,9 @@ class OwnNoise:
         self, plan: DrawPlan, seed: int, shape: tuple[int, ...], device: torch.device
     ) -> None:
         self.device = device
-
-        @lru_cache(CACHED_NOISES)
-        def made(image: str, draw: int) -> NDArray[np.float32]:
-            return plan.make_draw_noise(seed, draw, shape, image)
-
-        self._made = made
+        self._made = lru_cache(CACHED_NOISES)(
+            lambda image, draw: plan.make_draw_noise(seed, draw, shape, image)
+        )
 
     def of(
         self, images: Sequence[str], cells: NDArray[np.int64], draw: torch.Tensor

@@ -182,10 +182,7 @@ def _compute_factor(image: Image.Image) -> int:
 
 
 def _reduce(image: Image.Image, header: Header, factor: int) -> Image.Image:
-    """Return the image as L or RGB, with sides reduced by `factor`.
-
-    It is converted in strips, so that a large image is in memory only once, as decoded.
-    """
+    """Return L or RGB, with sides reduced by `factor` in strips, which saves a second copy."""
     if factor <= 1:
         return _flatten(image, header)
     rows = max(1, STRIP_PIXELS // (image.width * factor)) * factor

@@ -104,10 +104,7 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
 
 def _distinct(prompts: Iterable[tuple[str, int, str]]) -> Prompts:
-    """Return prompts: texts, classes and sources.
-
-    Raises UserError if texts have control characters or differ only in case and spaces.
-    """
+    """Return prompts (UserError: control characters, or a difference in case or spaces alone)."""
     rows, first = list(prompts), dict[str, str]()
     for text, _, source in rows:
         if has_control(text, LINES):

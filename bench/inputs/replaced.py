@@ -69,10 +69,7 @@ def pair_samples(sample_ids: Sequence[str]) -> dict[str, str]:
 
 
 def _erase_content(image: Stored, name: str | None) -> Stored:
-    """Return an image of the same size: grey, or noise that is derived from `name` if given.
-
-    An image that cannot be read is returned unchanged, and fails when it is scored.
-    """
+    """Return an image of its size, grey or noise derived from `name`; unchanged if unreadable."""
     from PIL import Image
 
     try:

@@ -53,11 +53,8 @@ class SplitsContract:
     @pytest.fixture
     def loaded(self, spec: DatasetSpec) -> dict[str | None, Split]:
         """Every split, loaded and validated as in a run."""
-
-        def load() -> dict[str | None, Split]:
-            return {name: load_split(DataSource(spec, self.data_dir), name) for name in self.splits}
-
-        return once(type(self), load)
+        source = DataSource(spec, self.data_dir)
+        return once(type(self), lambda: {name: load_split(source, name) for name in self.splits})
 
     def test_ids_are_unique_and_stay(
         self, spec: DatasetSpec, loaded: dict[str | None, Split]
