@@ -2,12 +2,11 @@
 
     python benchmarks/commands.py [--repeats 5] [--only WORD] [--before CHECKOUT]
 
-Each command is a process of its own. Its processor time includes that of its children and depends
-less than the clock on what else runs: beside eight busy processes on two cores it is half as long
-again. `first` starts with an empty cache folder, `second` repeats the command with the cache that
-`first` has left; both are the minimum of the repeats. Modules are compiled by the first repeat,
-also where PYTHONDONTWRITEBYTECODE is set, which would double all times. With `--before`, the
-commands of another checkout are measured by turns with these.
+Each command is a process of its own. Its processor time includes that of its children and hardly
+depends on what else runs. `first` starts with an empty cache folder, `second` repeats the command
+with the cache that `first` has left; both are the minimum of the repeats. Modules are compiled by
+the first repeat, also where PYTHONDONTWRITEBYTECODE would prevent it. With `--before`, the commands
+of another checkout are measured by turns with these.
 """
 
 from __future__ import annotations
