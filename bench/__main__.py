@@ -11,7 +11,7 @@ def main() -> None:
     """Run the command line, handling Ctrl-C and SIGTERM from the start."""
     interrupts.listen()
     _open_descriptors()
-    # By default, looking for garbage takes 2 of the 8 s of a run that loads torch and diffusers.
+    # By default, looking for garbage takes a second of a run that loads torch and diffusers.
     gc.set_threshold(50_000)
     from bench.cli.main import main as run
 
@@ -25,7 +25,6 @@ def main() -> None:
         code = interrupts.exit_code()
     interrupts.end_work()
     _leave_stdout()
-    gc.freeze()
     sys.exit(code)
 
 
