@@ -22,7 +22,7 @@ MARK = "imported: "
 IN_TURN = f"""
 import json, sys
 before = set(sys.modules)
-from bench.cli.main import main
+from bench.__main__ import main
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["bench", *arguments]
     try:
@@ -110,6 +110,7 @@ def imported_in_turn(
     ends = [
         json.loads(line[len(MARK) :]) for line in done.err.splitlines() if line.startswith(MARK)
     ]
+    assert done.err.splitlines()[-1].startswith(MARK), "a library says something at exit"
     for command, (code, _) in zip(commands, ends, strict=True):
         expected = 2 if {"nosuch", "better than nosuch"} & set(command) else 0
         assert code == expected, (command, done.err)
