@@ -1,4 +1,4 @@
-"""Cases of the oracle, a few of them always; `PYTHONPATH=tests python -m oracle 1000` draws others."""
+"""Cases of the oracle; `PYTHONPATH=tests python -m oracle 1000` draws others."""
 
 from __future__ import annotations
 
