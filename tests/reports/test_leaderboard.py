@@ -236,7 +236,8 @@ def test_rows_that_differ_look_different(tmp_path: Path) -> None:
     assert {(made["seed"], made["loss"]) for made in settings} == {(0, "l2"), (7, "l2"), (0, "l1")}
     assert {"prompt", "space", "plan", "dtype"} <= settings[0].keys()
     columns = shown["csv"].out.splitlines()[0].split(",")
-    assert "settings" in rows[0] and rows[0].keys() <= {*columns, "accuracy_ci95"}
+    assert "settings" in rows[0] and rows[0].keys() <= {*columns, "accuracy_ci95", "audit"}
+    assert {"accuracy_low", "audit_images", "audit_same", "agreement_low"} <= {*columns}
 
 
 def test_damaged_reported_results_are_named(tmp_path: Path) -> None:

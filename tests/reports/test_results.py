@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.board import row_labels
 from bench.reports.leaderboard.published import Totals, find_problems, validate
 from bench.reports.leaderboard.ranking import leaderboard
+from bench.reports.leaderboard.rows import to_csv
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
 from bench.store.summary import AUDIT, permuted
@@ -246,6 +248,12 @@ def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
     assert row.audit is not None and (row.audit.images, row.audit.same) == (20, 20)
     least = 100 * row.audit.agreement_ci95[0]
     assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in row_labels(row)["audited"]
+    (cells,) = csv.DictReader(to_csv([row]).splitlines())
+    assert (cells["audit_images"], cells["audit_same"]) == ("20", "20") and "audit" not in cells
+    assert (
+        float(cells["agreement_low"]),
+        float(cells["agreement_high"]),
+    ) == row.audit.agreement_ci95
     (copy / AUDIT.name).write_text("\n".join(lines[1:]) + "\n")
     (wrong,) = validate(published)
     assert "has 19 images, of which 0 are the first of its random order" in wrong

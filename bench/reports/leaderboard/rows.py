@@ -66,17 +66,21 @@ Rows = Sequence[LeaderboardRow]
 
 
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
-    """Return all boards as one CSV table, with a column per field and numbers not rounded."""
+    """Return all boards as one CSV table: a column per number, with all its digits."""
     if not rows:
         return ""
     lines = []
     for row in rows:
         line = row.plain()
-        del line["accuracy_ci95"]
+        del line["accuracy_ci95"], line["audit"]
         (low, high), test = row.accuracy_ci95 or (None, None), row.against_first
+        images, same, (least, most) = None, None, (None, None)
+        if (audit := row.audit) is not None:
+            images, same, (least, most) = audit.images, audit.same, audit.agreement_ci95
         line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
         line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
-        line |= {"audit": None if row.audit is None else row.audit.same}
+        line |= {"audit_images": images, "audit_same": same}
+        line |= {"agreement_low": least, "agreement_high": most}
         line |= {"against_first": None if test is None else test.difference.estimate}
         lines.append({**line, "accuracy_low": low, "accuracy_high": high})
     return csv_text(lines[0], (line.values() for line in lines))

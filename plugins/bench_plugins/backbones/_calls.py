@@ -213,7 +213,6 @@ class CountedNetwork(_StandIn):
 
 
 @lru_cache
-@lru_cache
 def _on_device(pipeline_cls: Any, device: torch.device) -> Any:
     constant = property(lambda pipe: device)
     return type(
