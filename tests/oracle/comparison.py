@@ -204,8 +204,15 @@ def _of_decision(record: Record, decision: Decision, patience: float) -> Iterato
 
 
 def _of_accuracy(folder: Path, records: Records) -> Iterator[str]:
-    summary = read_summary(folder, read_manifest(folder))
-    right, n = sum(r["prediction"] == r["label"] for r in records.values()), len(records)
+    """Compare the accuracy with that of the images which the manifest asks for.
+
+    A batch that answers the question of `--until` may decide images beyond those; their records are
+    kept, and do not count.
+    """
+    manifest = read_manifest(folder)
+    summary = read_summary(folder, manifest)
+    counted = [records[name] for name in manifest.samples if name in records]
+    right, n = sum(r["prediction"] == r["label"] for r in counted), len(counted)
     if summary is None:
         yield "it has no summary"
         return
