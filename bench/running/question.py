@@ -373,14 +373,14 @@ class ScorerKind(ABC, Generic[B]):
 
     def backbone_of(self, question: RunQuestion, loaded: B | None) -> B:
         """Return the loaded backbone, which must be the run's, or else a new one."""
-        backbone = loaded or self.make(question)
+        backbone = loaded or self.load(question)
         question.check_key(backbone)
         return backbone
 
-    def load(self, question: RunQuestion, encoded_first: Iterable[RunQuestion] = ()) -> B:
+    def load(self, question: RunQuestion, others: Iterable[RunQuestion] = ()) -> B:
         """Return the backbone with its network loaded and set up.
 
-        Prompts of `encoded_first` are encoded before, while the network is not in memory yet.
+        Prompts of the run and of `others` are encoded before, without the network in memory.
         """
         return self.make(question)
 

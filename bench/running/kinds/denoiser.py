@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,14 +118,15 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
         return denoiser
 
     @override
-    def load(
-        self, question: RunQuestion, encoded_first: Iterable[RunQuestion] = ()
-    ) -> CheckedDenoiser:
-        backbone = self.make(question)
-        for run in encoded_first:
+    def load(self, question: RunQuestion, others: Iterable[RunQuestion] = ()) -> CheckedDenoiser:
+        from bench.engine.acceleration import accelerate
+
+        backbone, config = self.make(question), question.config
+        for run in chain([question], others):
             with suppress(UserError):  # that run raises it again when it starts
                 encode_texts(run, backbone)
-        _set_up(question, backbone)
+        if not question.backbone.objects:  # the caller's object is left unchanged
+            accelerate(backbone, config.layout, config.attention, config.compile)
         return backbone
 
     @override
@@ -147,8 +149,6 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
         problem = self.problem(question, columns, denoiser.levels)
         noise = run_noise(question, denoiser)
         conditioning = encode_texts(question, denoiser)
-        if backbone is None:
-            _set_up(question, denoiser)
         views = question.views
         engine = DenoisingEngine(
             denoiser,
@@ -206,16 +206,6 @@ def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
     """
     pixels = 16_384 if device == "cpu" else 131_072  # of latents per batch
     return max(1, min(64, pixels // (latent_shape[-2] * latent_shape[-1])))
-
-
-def _set_up(question: RunQuestion, backbone: CheckedDenoiser) -> None:
-    """Load the network and apply the settings of how it runs."""
-    from bench.engine.acceleration import accelerate
-
-    config = question.config
-    if question.backbone.objects:  # the caller's object is left unchanged
-        return
-    accelerate(backbone, config.layout, config.attention, config.compile)
 
 
 def draw_rows(prepared: RunQuestion, levels: Levels) -> Ints:
