@@ -17,7 +17,7 @@ from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
 from bench.machine.environment import peak_memory, remember_speed
-from bench.running.executable import Executable
+from bench.running.question import Executable
 from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
