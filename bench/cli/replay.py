@@ -28,8 +28,7 @@ from bench.cli.progress import Progress
 from bench.discovery.loading import load_plugins, non_default_params
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
-from bench.recordings.replay import prepare_replay
-from bench.recordings.sweep import SHOWN_AGREEMENT, SweepRow, default_grid, sweep
+from bench.recordings.replay import SHOWN_AGREEMENT, SweepRow, default_grid, prepare_replay, sweep
 from bench.reports.figures.cost import draw_cost, sweep_panels
 from bench.reports.formats import assignments, percent_text
 from bench.reports.run_view import view_of

@@ -213,7 +213,7 @@ class Shared:
         if self._backbone is None or key != self._backbone.key:
             self.free()
             sharing = (other for other in _asked(others) if other.backbone_key == key)
-            self._backbone = prepared.kind.load(prepared, chain([prepared], sharing))
+            self._backbone = prepared.kind.load(prepared, sharing)
         return self._backbone
 
     def free(self) -> None:

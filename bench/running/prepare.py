@@ -39,7 +39,6 @@ from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, learn_weighting, name_fit_split
 from bench.running.command import same_options
 from bench.running.decider import backbone_params, check_strategy, find_strategy
-from bench.running.executable import Swept
 from bench.running.finders import (
     data_source,
     find_backbone,
@@ -52,7 +51,7 @@ from bench.running.finders import (
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.manifest import make_manifest
-from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
+from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind, Swept
 from bench.running.risk import StatedRisk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
 from bench.running.settings.declaration import option
