@@ -94,8 +94,7 @@ class RunResult(Fields):
 
     def error_figure(self) -> Figure:
         """Draw errors of the true and the best wrong class; UserError if no errors were kept."""
-        from bench.reports.figures.curves import errors_by_timestep
-        from bench.reports.figures.plots import draw_errors
+        from bench.reports.figures.plots import draw_errors, errors_by_timestep
         from bench.running.command import recording_command
 
         curves = errors_by_timestep(self._view)

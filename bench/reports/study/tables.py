@@ -122,10 +122,9 @@ def _axis_column(name: str) -> Column[StudyMethod]:
     return Column(name, lambda m: m.axes.get(name, NONE).removeprefix(f"{name} "))
 
 
-def _worst(method: StudyMethod) -> Fact:
-    if (worst := method.worst_group) is None:
-        return Fact("worst", None, "share")
-    return Fact("worst", worst.accuracy, "share", worst.accuracy_ci95)
+def _worst(method: StudyMethod) -> Fact | None:
+    worst = method.worst_group
+    return None if worst is None else Fact("worst", worst.accuracy, "share", worst.accuracy_ci95)
 
 
 def _range(metric: MetricSpec, ends: tuple[float, float] | None) -> str | None:
@@ -171,15 +170,12 @@ def _change_column(
     name: str, of: Callable[[Row], Difference | None], metric: MetricSpec
 ) -> Column[Row]:
     """Return a column of differences with their intervals."""
-    unit = metric_unit(metric, difference=True)
 
-    def fact(row: Row) -> Fact:
+    def fact(row: Row) -> Fact | None:
         difference = of(row)
-        if difference is None:
-            return Fact(name, None, unit)
-        return difference_fact(metric, difference, name)
+        return None if difference is None else difference_fact(metric, difference, name)
 
-    return Column(name, fact, unit)
+    return Column(name, fact, metric_unit(metric, difference=True))
 
 
 def _verdict(pair: MethodDifference, metric: MetricSpec) -> str:
@@ -211,7 +207,7 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> Table:
     if any(change.robustness for change in changes):
         columns += [
             Column("expected", lambda c: c.robustness and c.robustness.expected, "share"),
-            _change_column("effective", _effective, metric),
+            _change_column("effective", lambda c: getattr(c.robustness, "effective", None), metric),
         ]
         text += (
             " The expected accuracy is by a line through the reference models' accuracies before"
@@ -220,10 +216,6 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> Table:
         )
     title = f"Change in {metric.words} under a shift"
     return make_table(title, columns, changes, optional=("usual",), below=[text])
-
-
-def _effective(change: Change) -> Difference | None:
-    return None if change.robustness is None else change.robustness.effective
 
 
 def _corruption(
