@@ -1,14 +1,12 @@
 """Loading a split from a dataset plugin and validating it before scoring."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
-from bench.contracts.dataset import Listing
+from bench.contracts.dataset import Listing, Rows
 from bench.contracts.specs import FOLDER, DatasetSpec
 from bench.discovery.answers import remember
 from bench.discovery.guard import guard
@@ -38,9 +36,6 @@ from bench.inputs.split import Split, Survey
 from bench.inputs.survey import hash_state
 from bench.machine.files import is_utf8, path_exists
 from bench.machine.offline import hub_silence, offline
-
-if TYPE_CHECKING:
-    import datasets
 
 
 @dataclass(frozen=True)
@@ -90,9 +85,7 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
         raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")
 
 
-def load_split(
-    source: DataSource, split: str | None = None, rows: datasets.Dataset | None = None
-) -> Split:
+def load_split(source: DataSource, split: str | None = None, rows: Rows | None = None) -> Split:
     """Load one split, or remember what was read of it; its rows are then read when they are needed.
 
     If `rows` are already in memory, the plugin is not called. Raises UserError if the data cannot
@@ -106,7 +99,7 @@ def load_split(
     reader = find_path_reader() if spec.source else spec
     places = source.data_dir and Path(source.data_dir).absolute(), source.class_names
     question = f"{spec} {places} {options} {source.skip_unlabelled} {split} {state}"
-    fresh: list[datasets.Dataset] = []
+    fresh: list[Rows] = []
 
     def read() -> _Outline:
         outline, table, _ = _read_split(source, split)
@@ -115,7 +108,7 @@ def load_split(
 
     outline = remember(reader, question, read)
 
-    def read_rows() -> datasets.Dataset:
+    def read_rows() -> Rows:
         if not fresh and read() != outline:
             raise UserError(f"{source.label} changed meanwhile. Start the command again.")
         return fresh[-1]
@@ -156,7 +149,7 @@ class _Outline(TypedDict):
 def _make_split(
     source: DataSource,
     outline: _Outline,
-    read: Callable[[], datasets.Dataset],
+    read: Callable[[], Rows],
     items: ItemTable | None = None,
 ) -> Split:
     return Split(
@@ -173,8 +166,8 @@ def _make_split(
 
 
 def _read_split(
-    source: DataSource, split: str | None, rows: datasets.Dataset | None = None
-) -> tuple[_Outline, datasets.Dataset, ItemTable | None]:
+    source: DataSource, split: str | None, rows: Rows | None = None
+) -> tuple[_Outline, Rows, ItemTable | None]:
     spec = source.spec
     if spec.items and source.class_names:
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
@@ -232,7 +225,7 @@ def load_classes(source: DataSource) -> ClassNames:
     return name_classes(spec.classes, source.label, True, source.class_names)
 
 
-def _read_images(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dataset, ClassNames]:
+def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, ClassNames]:
     import datasets
 
     spec, where, file = source.spec, source.label, source.class_names
@@ -264,7 +257,7 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[datasets.Da
     return check_rows(rows, "image", where, source.root, columns, split), classes
 
 
-def _group_values(rows: datasets.Dataset, name: str) -> list[Any]:
+def _group_values(rows: Rows, name: str) -> list[Any]:
     """Return a column of groups, None if missing; `npy[0]` is the first element of its lists."""
     column, _, place = name.removesuffix("]").partition("[")
     values = read_column(rows, column) if column in rows.column_names else [None] * len(rows)
@@ -272,7 +265,7 @@ def _group_values(rows: datasets.Dataset, name: str) -> list[Any]:
     return [next(iter(items[int(place) :]), None) for items in lists] if place else values
 
 
-def _read_items(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dataset, ItemTable]:
+def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTable]:
     import datasets
 
     where = source.label

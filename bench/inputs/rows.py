@@ -1,20 +1,15 @@
 """The table of a split: made of the rows that a reader lists, and checked."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.contracts.dataset import Listing, Row
+from bench.contracts.dataset import Listing, Row, Rows
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.files import is_utf8, resolve_inside
-
-if TYPE_CHECKING:
-    import datasets
 
 LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
 MAX_ID_LENGTH = 4096  # characters; the longest path possible
@@ -22,8 +17,8 @@ UNLABELLED = -1  # how `datasets` encodes a missing label
 
 
 def drop_unlabelled(
-    rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
-) -> tuple[datasets.Dataset, list[int]]:
+    rows: Rows, indices: Sequence[int | None], where: str, skip: bool
+) -> tuple[Rows, list[int]]:
     """Drop rows without a label, with a warning (UserError unless `skip`, or if all lack one)."""
     chosen = [row for row, index in enumerate(indices) if index is not None]
     missing = len(indices) - len(chosen)
@@ -41,13 +36,13 @@ def drop_unlabelled(
 
 
 def check_rows(
-    rows: datasets.Dataset,
+    rows: Rows,
     column: str,
     where: str,
     root: Path | None,
     replaced: Mapping[str, tuple[Sequence[Any], Any]],
     split: str,
-) -> datasets.Dataset:
+) -> Rows:
     """Return the rows of a split with valid sample ids and absolute paths of image files.
 
     All files must be in `root`; it is None if the rows name files absolutely. `replaced` has values
@@ -83,7 +78,7 @@ def check_rows(
 
 def make_dataset(
     table: Any, features: Any, split: Any = None, files: Iterable[object] = ()
-) -> datasets.Dataset:
+) -> Rows:
     """Return a dataset of an Arrow table's rows, as `datasets` stores it.
 
     `files` determine the table completely; there are none if it has other content. The fingerprint
@@ -102,7 +97,7 @@ def make_dataset(
     )
 
 
-def as_dataset(listing: Listing) -> datasets.Dataset:
+def as_dataset(listing: Listing) -> Rows:
     """Return the rows of a listing as a dataset; its labels are numbers if it has classes.
 
     Raises UserError if a label is none of its classes, or a number exceeds 64 bits.
@@ -192,14 +187,14 @@ def format_group(spec: DatasetSpec, values: Sequence[Any]) -> str | None:
     return ", ".join(filter(None, texts)) or None
 
 
-def read_column(rows: datasets.Dataset, name: str) -> list[Any]:
+def read_column(rows: Rows, name: str) -> list[Any]:
     """Return a column as Python values, a hundred times as fast as row by row."""
     table, places = find_stored_rows(rows)
     values: list[Any] = table.column(name).to_pylist()
     return values if places == range(len(values)) else [values[place] for place in places]
 
 
-def find_stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
+def find_stored_rows(rows: Rows) -> tuple[Any, Sequence[int]]:
     """Return the underlying Arrow table, and the positions of the selected rows in it.
 
     Unlike `flatten_indices`, this copies no images. If a row is selected twice, the table holds a

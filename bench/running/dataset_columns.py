@@ -1,11 +1,9 @@
 """Read further labels of a run's images from other columns of its dataset."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from bench.contracts.dataset import Rows
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
@@ -14,9 +12,6 @@ from bench.inputs.survey import hash_image, stored_images
 from bench.running.finders import find_dataset
 from bench.running.settings import data_config
 from bench.store.documents import Manifest
-
-if TYPE_CHECKING:
-    import datasets
 
 STANDARD_COLUMNS = ("image", "sample_id")
 
@@ -51,7 +46,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
     return columns
 
 
-def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
+def _texts(rows: Rows, name: str, data: DataSource) -> list[str]:
     import datasets
     import pyarrow as pa
 
