@@ -17,6 +17,7 @@ from bench.errors import UserError, did_you_mean, quoted, some_of, warn_user
 from bench.inputs.parsing import parse_json, read_csv_rows, read_lines, read_text_file, strip_text
 from bench.inputs.rows import UNLABELLED, read_column
 from bench.machine.files import has_control
+from bench.machine.libraries import datasets
 
 MAX_CLASS_LENGTH = 1000
 _LEADING_NUMBER = re.compile(r"\s*\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
@@ -227,8 +228,6 @@ def read_labels(
     whole numbers or truth values. If no classes are `declared`, those in the data are used. Raises
     UserError if the labels have another type or do not match the declared classes.
     """
-    import datasets
-
     if isinstance(feature, datasets.ClassLabel):
         names = tuple(feature.names)
         if declared is not None:
@@ -323,8 +322,6 @@ def match_classes(rows: Rows, spec: DatasetSpec, where: str) -> list[int | None]
     Returns None if no classes are declared or labels are numbers, which are indices. Raises
     UserError if the data has another class, or no image is left.
     """
-    import datasets
-
     if spec.classes is None:
         return None
     values, feature = read_column(rows, "label"), rows.features["label"]

@@ -35,6 +35,7 @@ from bench.inputs.rows import (
 from bench.inputs.split import Split, Survey
 from bench.inputs.survey import hash_state
 from bench.machine.files import is_utf8, path_exists
+from bench.machine.libraries import datasets
 from bench.machine.offline import hub_silence, offline
 
 
@@ -226,8 +227,6 @@ def load_classes(source: DataSource) -> ClassNames:
 
 
 def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, ClassNames]:
-    import datasets
-
     spec, where, file = source.spec, source.label, source.class_names
     _check_columns(rows, source)
     column, feature = read_column(rows, "label"), rows.features["label"]
@@ -266,8 +265,6 @@ def _group_values(rows: Rows, name: str) -> list[Any]:
 
 
 def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTable]:
-    import datasets
-
     where = source.label
     rows, column = disable_decoding(rows, where)
     ids = make_item_ids(rows, where)
@@ -289,8 +286,6 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
         )
     check_data_dir(spec, data_dir)
-    import datasets
-
     datasets.disable_progress_bars()  # they would interrupt the run's own output
     datasets.logging.set_verbosity_error()
     # It logs every retry; the final error message is ours.
@@ -362,8 +357,6 @@ def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | N
 
 
 def _check_rows(rows: Any, source: DataSource, split: str | None) -> None:
-    import datasets
-
     columns = "'image' and 'label'"
     if source.spec.items:
         columns = "'image' or 'images', 'texts', and 'label' or 'pairing'"
@@ -380,8 +373,6 @@ def _check_rows(rows: Any, source: DataSource, split: str | None) -> None:
 
 
 def _check_columns(rows: Any, source: DataSource) -> None:
-    import datasets
-
     for column in ("image", "label"):
         check_column(column, rows.column_names, source.label)
     if not isinstance(rows.features["image"], datasets.Image):

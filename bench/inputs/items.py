@@ -32,6 +32,7 @@ from bench.inputs.parsing import check_column, join_names
 from bench.inputs.rows import check_ids, get_images, make_unique
 from bench.inputs.survey import hash_image
 from bench.machine.files import LINES, has_control
+from bench.machine.libraries import pc
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,6 @@ def has_items(rows: Rows) -> bool:
 
 
 def _count_images(rows: Any, column: str) -> list[int]:
-    import pyarrow.compute as pc
-
     table = rows.select_columns([column]).with_format("arrow")
     return [
         count or 0

@@ -25,6 +25,7 @@ from bench.inputs.prompts import Prompts
 from bench.inputs.rows import find_stored_rows, make_dataset, read_column
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.cache import cache_dir, cached_arrow
+from bench.machine.libraries import datasets, pa
 
 if TYPE_CHECKING:
     from bench.inputs.split import Split
@@ -104,9 +105,6 @@ def crop_to_boxes(rows: Rows, boxes: Sequence[Any], at: Sequence[str]) -> Rows:
     The images are stored uncompressed, so that their bytes do not depend on the version of a
     library, and in a file of the cache instead of in memory.
     """
-    import datasets
-    import pyarrow as pa
-
     plain = rows.cast_column("image", datasets.Image(decode=False))
     table, places = find_stored_rows(plain)
     surveyed = survey(table.column("image"), find_source_files(plain, table))

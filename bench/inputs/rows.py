@@ -10,6 +10,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.files import is_utf8, resolve_inside
+from bench.machine.libraries import datasets, pa
 
 LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
 MAX_ID_LENGTH = 4096  # characters; the longest path possible
@@ -49,9 +50,6 @@ def check_rows(
     and feature of columns to add or replace. Without `sample_id`, ids are those of the rows or
     hashes of images. Raises UserError if an id is invalid or repeated, or a file is elsewhere.
     """
-    import datasets
-    import pyarrow as pa
-
     table, places = find_stored_rows(rows)
     files = find_source_files(rows, table)
     images = resolve_paths(table.column(column), root, where)
@@ -85,7 +83,6 @@ def make_dataset(
     is random. The library's own would hash the table, which copies all images in memory: for
     200,000 small ones that took seconds and 500 MB.
     """
-    import datasets
     from datasets.fingerprint import generate_random_fingerprint
 
     behind: dict[str, dict[str, str]] = {str(file): {} for file in files}
@@ -102,9 +99,6 @@ def as_dataset(listing: Listing) -> Rows:
 
     Raises UserError if a label is none of its classes, or a number exceeds 64 bits.
     """
-    import datasets
-    import pyarrow as pa
-
     rows, where = listing.rows, listing.where
     numbers: Sequence[int | None] | None = None
     if isinstance(rows, list):
@@ -137,9 +131,6 @@ def tabulate(rows: Sequence[Row]) -> Any:
     The columns are image, label and sample_id; group, if a row has one; and those that are kept.
     Items have texts, and if they have several images, images and pairing for image and label.
     """
-    import datasets
-    import pyarrow as pa
-
     text, number, several = datasets.Value("string"), datasets.Value("int64"), make_list_feature
     first, images, labels = rows[0], [row.image for row in rows], [row.label for row in rows]
     if isinstance(first.image, tuple):
@@ -211,15 +202,11 @@ def find_stored_rows(rows: Rows) -> tuple[Any, Sequence[int]]:
 
 def make_list_feature(feature: Any) -> Any:
     """Return the feature of lists of `feature`, for any version of datasets."""
-    import datasets
-
     return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
 
 
 def disable_decoding(rows: Any, where: str) -> tuple[Any, str]:
     """Return rows with undecoded images, and their column, `images` or `image` (UserError)."""
-    import datasets
-
     column = "images" if "images" in rows.column_names else "image"
     if column not in rows.column_names:
         names = ", ".join(rows.column_names)
@@ -245,10 +232,7 @@ def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
     `column` is a chunked Arrow array of structs (bytes, path), or of lists of them. Raises
     UserError if a path leads out of `root`, or is relative and `root` is None.
     """
-    import pyarrow as pa
-    import pyarrow.types as kinds
-
-    if kinds.is_list(column.type) or kinds.is_large_list(column.type):
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         return pa.chunked_array(
             [_resolve_lists(chunk, root, where) for chunk in column.chunks], column.type
         )
@@ -270,8 +254,6 @@ def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
 
 
 def _resolve_lists(chunk: Any, root: Path | None, where: str) -> Any:
-    import pyarrow as pa
-
     images = resolve_paths(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
     lengths = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     ends = [0, *lengths.cumsum().tolist()]

@@ -9,6 +9,7 @@ from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.rows import find_stored_rows, read_column, resolve_paths
 from bench.inputs.survey import hash_image, stored_images
+from bench.machine.libraries import datasets, pa
 from bench.running.finders import find_dataset
 from bench.running.settings import data_config
 from bench.store.documents import Manifest
@@ -47,9 +48,6 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
 
 
 def _texts(rows: Rows, name: str, data: DataSource) -> list[str]:
-    import datasets
-    import pyarrow as pa
-
     table, places = find_stored_rows(rows)
     kind = table.schema.field(name).type
     if not (pa.types.is_struct(kind) or pa.types.is_binary(kind)):
