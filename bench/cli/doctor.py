@@ -14,12 +14,12 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from timeit import repeat
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel
 
 from bench import __version__
-from bench.cli.command import command, end_with_json, flag
+from bench.cli.command import command, end_with_json
 from bench.cli.output import PROBLEMS_FOUND, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.discovery.finding import OWN_DISTRIBUTION, Plugin
@@ -39,10 +39,13 @@ from bench.store.fields import Count, Document
 
 
 @command(needs={option(name): "--speed" for name in about("network")})
-@flag("--quick", "Skip the self-test, which takes about 10 seconds.")
-@flag("--speed", "Also measure evaluations per second by batch size.")
 @config_options(about("network"))
-def doctor_command(quick: bool, speed: bool, **options: Any) -> None:
+def doctor_command(
+    *,
+    quick: Annotated[bool, "Skip the self-test, which takes about 10 seconds."],
+    speed: Annotated[bool, "Also measure evaluations per second by batch size."],
+    **options: Any,
+) -> None:
     """Check this installation, and print what a bug report needs.
 
     It prints versions, devices, sizes of caches and plugins, with those that failed, and scores a
