@@ -14,7 +14,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from timeit import repeat
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel
 
@@ -27,6 +27,7 @@ from bench.discovery.loading import Plugins, load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment, remember_batch_size, remember_speed
+from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.reports.terminal.tables import print_rows
 from bench.running.kinds.denoiser import speed_key
@@ -35,9 +36,6 @@ from bench.running.prepare import NO_DATASET, AtHand, ask
 from bench.running.settings import RunConfig, about
 from bench.running.settings.declaration import option
 from bench.store.fields import Count, Document
-
-if TYPE_CHECKING:
-    import torch
 
 
 @command(needs={option(name): "--speed" for name in about("network")})
@@ -263,8 +261,6 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
-    import torch
-
     from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
     from bench.engine.denoising import DenoisingEngine
 
@@ -295,8 +291,6 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) 
 
     n is doubled until a product takes `seconds`, or to 16,384.
     """
-    import torch
-
     best, shortest, side = 0.0, 0.0, 512
     while side <= 16_384 and shortest < seconds:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))

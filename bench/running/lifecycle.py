@@ -16,6 +16,7 @@ from bench.contracts.parameters import Parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make, with_defaults
 from bench.errors import UserError, warn_user
+from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
 from bench.running.finders import passed_to
@@ -221,8 +222,6 @@ class Shared:
         device = getattr(self._backbone, "device", None)
         self._backbone = None
         if device is not None:  # a model, whose parts may reference each other
-            import torch
-
             gc.collect()
             torch.cuda.empty_cache()
 

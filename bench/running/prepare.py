@@ -1,17 +1,16 @@
 """Resolve and validate a run's settings, before anything heavy is loaded."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
+from bench.contracts.dataset import Rows
 from bench.contracts.specs import DatasetSpec, Scorer
 from bench.discovery.backbones import has_flag
 from bench.discovery.declaration_checks import PLACEHOLDER
@@ -60,10 +59,6 @@ from bench.store.documents import Sweep
 from bench.store.folder import find_run, shard_folder
 from bench.store.identity import CalibratedOn
 
-if TYPE_CHECKING:
-    import datasets
-
-
 KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
     "denoiser": DenoiserKind(),
     "classifier": ClassifierKind(),
@@ -76,7 +71,7 @@ class AtHand:
     """What the caller has already, instead of what the settings of a run name."""
 
     dataset: DatasetSpec | DataSource | None = None
-    rows: datasets.Dataset | None = None  # the images
+    rows: Rows | None = None  # the images
     loaded: Any = None  # the backbone
     split: Split | None = None  # images that were read before with the same data settings
     surveyed: tuple[str, bool] | None = None

@@ -28,6 +28,7 @@ from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
 from bench.inputs.prompts import Columns
 from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.machine.libraries import torch
 from bench.machine.stages import stage
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.question import PreparedRun, RunQuestion, ScorerKind
@@ -36,8 +37,6 @@ from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity, digest
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.engine.denoiser import CheckedDenoiser
     from bench.engine.denoising import DenoisingEngine
     from bench.engine.scoring import Noise
@@ -306,8 +305,6 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     checked are runs of a few evaluations, items, controls, whose images are altered, and models
     without a null prompt, which may rightly be worse than a guess under another class's prompt.
     """
-    import torch
-
     from bench.engine.sanity import ModelFit, affordable, check_fit
 
     least = run.strategy.at_least(engine.problem)  # None: the highest cost stands for it
@@ -360,8 +357,6 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     network is loaded once more, in float32. Returns None without a check if there is a single
     prompt, or items have texts of their own.
     """
-    import torch
-
     from bench.engine.denoising import DenoisingEngine
 
     texts = run.prompts.texts
@@ -410,8 +405,6 @@ def _spread(count: int, of: int) -> Ints:
 
 def _differences(engine: DenoisingEngine, run: PreparedRun, prompts: Ints, draws: Ints) -> Floats:
     """Return float64 [P - 1, N]: errors of the first image, minus those of the first prompt."""
-    import torch
-
     from bench.engine.batching import Batch
     from bench.engine.transfer import fetch
     from bench.inputs.pixels import decode
