@@ -18,6 +18,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.inputs.parsing import check_column, read_csv_file
+from bench.machine.libraries import special
 from bench.reports.study.methods import (
     MethodRuns,
     StudyRow,
@@ -138,20 +139,16 @@ def reference_line(file: Path, usual: str, shifted: str) -> Callable[[Estimate],
     slope, offset = np.polyfit(before, after, 1)
 
     def expected(before_shift: Estimate) -> Estimate:
-        from scipy.special import expit
-
         shares = [before_shift.value, *before_shift.interval]
-        value, *ends = expit(slope * _logits(shares) + offset).tolist()
+        value, *ends = special.expit(slope * _logits(shares) + offset).tolist()
         return Estimate(value, (min(ends), max(ends)))
 
     return expected
 
 
 def _logits(shares: Sequence[object]) -> Floats:
-    from scipy.special import logit
-
     values = np.asarray(shares, dtype=np.float64)
-    return np.asarray(logit(np.clip(values, EDGE, 1 - EDGE)))
+    return np.asarray(special.logit(np.clip(values, EDGE, 1 - EDGE)))
 
 
 AXIS = "corrupt"  # axis whose values are `NAME:SEVERITY`, or `none`
