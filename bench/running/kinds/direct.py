@@ -10,6 +10,7 @@ from bench.contracts.backbone import Classifier
 from bench.discovery.backbones import has_flag, reduction_of
 from bench.discovery.targets import offers
 from bench.engine.asking import Engine
+from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
@@ -20,14 +21,13 @@ from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
 if TYPE_CHECKING:
-    from bench.engine.classifying import CheckedClassifier
     from bench.engine.likelihoods import CheckedLikelihood
 
 
 IMAGES_PER_BATCH = 16
 
 
-class ClassifierKind(ScorerKind["CheckedClassifier"]):
+class ClassifierKind(ScorerKind[CheckedClassifier]):
     """Runs of a classifier, which may be fitted to another split first."""
 
     one_draw = True
@@ -38,16 +38,12 @@ class ClassifierKind(ScorerKind["CheckedClassifier"]):
 
     @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedClassifier:
-        from bench.engine.classifying import CheckedClassifier
-
         return CheckedClassifier(backbone, question.backbone.label)
 
     @override
     def open_engine(
         self, question: RunQuestion, backbone: CheckedClassifier | None = None
     ) -> Engine:
-        from bench.engine.classifying import CheckedEnsemble, ClassifyingEngine
-
         prompts = question.prompts
         backbone = self.backbone_of(question, backbone)
         columns = question.columns()
