@@ -1,8 +1,6 @@
 """Runs of classifiers, which score an image once, and of likelihoods, which return errors."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
@@ -11,6 +9,7 @@ from bench.discovery.backbones import has_flag, reduction_of
 from bench.discovery.targets import offers
 from bench.engine.asking import Engine
 from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
+from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
@@ -19,10 +18,6 @@ from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.question import Resolved, RunQuestion, ScorerKind
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
-
-if TYPE_CHECKING:
-    from bench.engine.likelihoods import CheckedLikelihood
-
 
 IMAGES_PER_BATCH = 16
 
@@ -65,7 +60,7 @@ class ClassifierKind(ScorerKind[CheckedClassifier]):
 CELLS_PER_BATCH = 64
 
 
-class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
+class LikelihoodKind(ScorerKind[CheckedLikelihood]):
     """Runs of a likelihood."""
 
     @override
@@ -94,16 +89,12 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
 
     @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedLikelihood:
-        from bench.engine.likelihoods import CheckedLikelihood
-
         return CheckedLikelihood(backbone, question.backbone.label)
 
     @override
     def open_engine(
         self, question: RunQuestion, backbone: CheckedLikelihood | None = None
     ) -> Engine:
-        from bench.engine.likelihoods import LikelihoodEngine
-
         prompts = question.prompts
         backbone = self.backbone_of(question, backbone)
         backbone.blind = question.config.control == TEXT_ONLY
