@@ -21,7 +21,7 @@ from bench.cli.command import (
     is_set,
 )
 from bench.cli.output import next_steps, run_name, say
-from bench.reports.formats import NONE
+from bench.reports.facts import NONE
 from bench.reports.html import format_tables
 from bench.reports.leaderboard.board import CURRENCIES, board_tables, make_boards
 from bench.reports.leaderboard.ranking import RANKED, leaderboard, with_metric

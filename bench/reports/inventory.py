@@ -12,8 +12,7 @@ from bench.contracts.parameters import Parameters
 from bench.errors import UserError
 from bench.machine.stages import counted
 from bench.recordings.recording import open_recording
-from bench.reports.facts import Column, Fact
-from bench.reports.formats import assignments
+from bench.reports.facts import Column, Fact, assignments
 from bench.reports.rows import RunRow, accuracy_fact
 from bench.reports.run_view import read_view
 from bench.reports.terminal.tables import console, print_table

@@ -19,9 +19,8 @@ from markupsafe import Markup
 
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
-from bench.reports.facts import Column, Fact
+from bench.reports.facts import Column, Fact, assignments
 from bench.reports.figures.gallery import Picture, make_pictures
-from bench.reports.formats import assignments
 from bench.reports.html import environment, read_template
 from bench.reports.inventory import InventoryRow, age
 from bench.reports.page.page import make_section

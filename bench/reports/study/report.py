@@ -89,8 +89,8 @@ def study_report(
         methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
         if study.stop is not None:  # tests that assume a fixed number of images would be invalid
             continue
-        answers, labels = [method.answers for method in tested], largest[0].decided.labels
-        differences = compare_all(answers, labels, spec, margin, clusters, study.over)
+        labels = largest[0].decided.labels
+        differences = compare_all(tested, labels, spec, margin, clusters, study.over)
         between_methods.append(
             BoardDifferences(board=board, metric=metric, differences=differences)
         )
@@ -144,7 +144,7 @@ def _method(
     groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))
     tested = None
     if metric.name != "accuracy":
-        tested = spread(method.measured, clusters, study.over, metric.range)
+        tested = spread(method.values, clusters, study.over, metric.range)
     return StudyMethod(
         board=board,
         method=method.name,
