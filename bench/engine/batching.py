@@ -8,13 +8,13 @@ from itertools import chain
 from typing import Any, Protocol, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.engine.asking import Interview
 from bench.engine.items import Joint
 from bench.machine.environment import lower_batch_size, remember_batch_size, remembered_batch_size
+from bench.machine.libraries import Tensor, torch
 
 BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or all of a full one
 
@@ -95,7 +95,7 @@ class ShrinkingBatches:
         sizes = (-(-self.batch_size // fraction) for fraction in BATCH_FRACTIONS)
         return next(size for size in sizes if size >= count)
 
-    def in_batches(self, rows: Ints, work: Callable[[Ints], torch.Tensor]) -> torch.Tensor:
+    def in_batches(self, rows: Ints, work: Callable[[Ints], Tensor]) -> Tensor:
         """Return the result of `work` for these rows, computed for one batch of them at a time."""
         count = len(rows)
         if count > self.batch_size:
@@ -121,7 +121,7 @@ class Queue:
     """
 
     def __init__(
-        self, sized: ShrinkingBatches, work: Callable[[Batch], torch.Tensor], view_of_draw: Ints
+        self, sized: ShrinkingBatches, work: Callable[[Batch], Tensor], view_of_draw: Ints
     ) -> None:
         self.sized, self.work, self.view_of_draw = sized, work, view_of_draw
         self.blocks: deque[Block] = deque()
@@ -250,7 +250,7 @@ def smallest_of_the_best(rates: Mapping[int, float]) -> int:
     return min(size for size, rate in rates.items() if rate >= max(rates.values()) * (1 - GAIN))
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """Return the name of a device for its speed: the GPU's model, or the CPU's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

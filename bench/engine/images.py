@@ -1,7 +1,5 @@
 """Open images in groups, make views of them, and crop them to the resolution of a model."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -18,7 +16,7 @@ from bench.errors import PluginError
 from bench.inputs.draws import Ints
 from bench.inputs.pixels import LARGE_PIXELS, PixelsError, decode
 from bench.inputs.turns import assign_evenly
-from bench.machine.libraries import torch
+from bench.machine.libraries import Tensor
 
 # A sample, and the views of each of its images, or why one cannot be read.
 Opened = tuple[Sample, list[list[Image.Image]] | str]
@@ -59,9 +57,7 @@ def squash(image: Image.Image, resolution: int) -> Image.Image:
     return image.convert("RGB").resize((resolution, resolution), Image.Resampling.BICUBIC)
 
 
-def preprocess(
-    images: Sequence[Image.Image], resolution: int, normalize: str = "half"
-) -> torch.Tensor:
+def preprocess(images: Sequence[Image.Image], resolution: int, normalize: str = "half") -> Tensor:
     """Return pixels, float32 [n, 3, resolution, resolution], in [-1, 1] for `half`."""
     import torch  # here: a plan needs the views alone
 

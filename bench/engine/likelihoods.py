@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from typing_extensions import override
@@ -21,6 +20,7 @@ from bench.engine.classifying import checked_floats
 from bench.engine.images import CheckedViews, open_images
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.prompts import Columns
+from bench.machine.libraries import Tensor, torch
 
 OPENED_IMAGES = 4  # images opened at a time
 
@@ -83,10 +83,10 @@ class LikelihoodEngine(CellEngine):
     def _views(self, image: Image, name: str) -> list[Image]:
         return [image] if self.views is None else self.views.of(image, self.problem.seed, name)
 
-    def _evaluate(self, batch: Batch) -> torch.Tensor:
+    def _evaluate(self, batch: Batch) -> Tensor:
         """Return the batch's errors, float32 [B]."""
 
-        def errors(cells: Ints) -> torch.Tensor:
+        def errors(cells: Ints) -> Tensor:
             texts, draws, images = batch.cells[:, cells]
             values = self.backbone.evaluate(
                 [batch.contents[image] for image in images],

@@ -13,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.scoring import coefficients, mixed, times
+from bench.engine.transfer import inferring
 from bench.engine.trees import Tree, rows
 from bench.inputs.estimand import cell_loss
+from bench.machine.libraries import Tensor, torch
 
 Errors = NDArray[np.float64]
 
@@ -65,9 +66,9 @@ class ModelFit:
         return None
 
 
-@torch.inference_mode()
+@inferring
 def check_fit(
-    denoiser: CheckedDenoiser, latents: torch.Tensor, prompt: Tree, batch_size: int, scaled: bool
+    denoiser: CheckedDenoiser, latents: Tensor, prompt: Tree, batch_size: int, scaled: bool
 ) -> ModelFit | None:
     """Return how well a denoiser fits its levels and `latents`, float32 [n, C, H, W] on its device.
 
@@ -102,7 +103,7 @@ def _chosen_levels(levels: Levels) -> NDArray[np.int64]:
     return np.asarray(nearest[usable[nearest]], np.int64)
 
 
-def _affine_errors(levels: Levels, latents: torch.Tensor) -> Errors:
+def _affine_errors(levels: Levels, latents: Tensor) -> Errors:
     """Return the mean squared error, float64 [L], of the best affine guess of the target from x_t.
 
     With x_t = α·x_0 + σ·ε, the target a·ε + b·x_0 and a variance s² of x_0 it is
@@ -117,7 +118,7 @@ def _affine_errors(levels: Levels, latents: torch.Tensor) -> Errors:
 
 
 def _errors_at(
-    denoiser: CheckedDenoiser, latents: torch.Tensor, levels: Levels, prompt: Tree, batch_size: int
+    denoiser: CheckedDenoiser, latents: Tensor, levels: Levels, prompt: Tree, batch_size: int
 ) -> Callable[[float], Errors]:
     """Return a function that takes a factor of the declared times to mean squared errors.
 

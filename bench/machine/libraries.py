@@ -32,5 +32,7 @@ stats: Any = Library("scipy.stats")  # takes a second
 if TYPE_CHECKING:
     import huggingface_hub as huggingface_hub
     import torch as torch
+    from torch import Tensor as Tensor
 else:
     huggingface_hub, torch = Library("huggingface_hub"), Library("torch")
+    Tensor = object  # for annotations alone
