@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.contracts.strategy import Floats
-from bench.stats.paired import Bools
+from bench.contracts.strategy import Bools, Floats
 from bench.stats.probability import Probability, coverage_area, equal_mass, skill
 
 
