@@ -5,9 +5,7 @@ Group: Score images, 2.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Annotated, Any
 
 from bench.cli.command import command, end_with_json, parse_names
 from bench.cli.output import next_steps, say
@@ -22,16 +20,15 @@ from bench.running.settings import SETTINGS, about
 
 
 @command(cls=Sectioned)
-@click.argument("images", nargs=-1, required=True)
-@click.option("--classes", help='The classes, such as "beach,harbor,freeway".')
-@click.option("--dataset", help="Use the classes and prompts of this dataset instead of --classes.")
 @config_options([n for n in SETTINGS if SETTINGS[n].in_classify and n not in about("data")])
-@click.option("--top", default=5, show_default=True, help="Number of classes shown per image.")
 def classify_command(
     images: tuple[str, ...],
-    classes: str | None,
-    dataset: str | None,
-    top: int,
+    *,
+    classes: Annotated[str | None, 'The classes, such as "beach,harbor,freeway".'],
+    dataset: Annotated[
+        str | None, "Use the classes and prompts of this dataset instead of --classes."
+    ],
+    top: Annotated[int, "Number of classes shown per image."] = 5,
     **options: Any,
 ) -> None:
     """Classify IMAGES of your own, which need no labels: print ranked classes and the margin.

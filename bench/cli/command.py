@@ -1,10 +1,12 @@
 """Declare a command: its options, its answer as JSON, its exit code, and what it refuses."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 from click.core import ParameterSource
@@ -25,15 +27,15 @@ class _AnsweredError(Exception):
 class Command(click.Command):
     """A command of the toolkit, with `--json` unless `json` is False.
 
-    With `results` it has `--results`, and with `local` it uses no network. `needs` has options that
-    have no effect without another one, and `apart` those of which at most one can be set.
+    Its function's signature declares it: see `parameters_of`. With `local` it uses no network.
+    `needs` has options that have no effect without another one, and `apart` those of which at most
+    one can be set.
     """
 
     def __init__(
         self,
         *arguments: Any,
         json: bool = True,
-        results: bool = False,
         local: bool = False,
         needs: Mapping[str, str] | None = None,
         apart: Sequence[str] = (),
@@ -41,8 +43,8 @@ class Command(click.Command):
     ) -> None:
         super().__init__(*arguments, **keywords)
         self.local, self.needs, self.apart = local, needs or {}, apart
-        if results:
-            results_option(self)
+        assert self.callback is not None
+        self.params[:0] = parameters_of(self.callback)
         if json:
             names, text = ("--json", "as_json"), "Print JSON on stdout."
             self.params.append(
@@ -99,38 +101,42 @@ def end_with_json(value: Any, code: int = 0, gate: GateError | None = None) -> N
         raise _AnsweredError
 
 
-def flag(name: str, help: str, into: str | None = None) -> Decorator:
-    """Return a decorator that adds an option without a value; `into` is its parameter."""
-    return click.option(name, *filter(None, [into]), is_flag=True, help=help)
+def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:
+    """Yield the arguments and options that the signature of a command's function declares.
+
+    Its positional parameters are arguments, the keyword-only ones options. Beside the type,
+    `Annotated` has the help of an option, its names if they are not `--NAME`, and further keywords
+    of click. An argument is required unless it has a default or may be None.
+    """
+    for name, declared in signature(function, eval_str=True).parameters.items():
+        annotated = get_origin(declared.annotation) is Annotated
+        whole, *about = get_args(declared.annotation) if annotated else [declared.annotation]
+        kind, values = plain_type(whole)
+        several, required = get_origin(kind) is tuple, declared.default is Parameter.empty
+        simple = kind if kind in (int, float, str, Path) else None
+        keywords: dict[str, Any] = {"type": click.Choice(values) if values else simple}
+        keywords |= {} if required else {"default": declared.default}
+        for further in about:
+            keywords |= further if isinstance(further, dict) else {}
+        texts = [text for text in about if isinstance(text, str)]
+        if declared.kind is Parameter.KEYWORD_ONLY:
+            names = [text for text in texts if text.startswith("-")]
+            keywords |= {"multiple": True} if several else {"is_flag": kind is bool}
+            keywords |= {"help": [text for text in texts if text not in names][-1]}
+            names = names or [f"--{name.replace('_', '-')}"]
+            shown = bool(keywords.get("default"))
+            yield click.Option([*names, name], show_default=shown, **keywords)
+        elif declared.kind is not Parameter.VAR_KEYWORD:
+            keywords |= {"nargs": -1} if several else {}
+            yield click.Argument([name], required=required and whole is kind, **keywords)
 
 
-results_option = click.option(
-    "--results", default="results", envvar="BENCH_RESULTS", help="Folder of the stored runs."
-)
-tags_option = click.option(
-    "--tag",
-    "tags",
-    multiple=True,
-    metavar="TAG",
-    help="Only runs with this tag; may be repeated: all must match.",
-)
-limit_option = click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help="Only N recorded images: a stratified sample, the same every time.",
-)
-
-
-def set_option(help: str = "A parameter; repeat for more.", envvar: str | None = None) -> Decorator:
-    """Return `--set KEY=VALUE`, whose value is a dictionary."""
-    return click.option(
-        *("--set", "params"),
-        multiple=True,
-        metavar="KEY=VALUE",
-        envvar=envvar,
-        callback=_parse_assignments,
-        help=help,
-    )
+def plain_type(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return X of `X | None`, or of X; and its values if it is a `Literal`."""
+    kind = annotation
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    return kind, get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def is_set(name: str) -> bool:
@@ -194,17 +200,28 @@ def completion(names: Callable[[], Iterable[str]]) -> Completion:
     return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
 
 
-def metric_options(text: str, default: str | None = None, *, alone: bool = False) -> Decorator:
-    """Return `--metric` with this help, and `--set` for its parameters.
-
-    With `alone`, metrics that compare a run with a rater are rejected.
-    """
-    metric = click.option(
-        "--metric",
-        metavar="METRIC",
-        default=default,
-        shell_complete=names_of("metrics"),
-        callback=lambda ctx, option, name: name and (metric_of_runs(name).name if alone else name),
-        help=text + (f"  [default: {default}]" if default else ""),
-    )
-    return lambda function: metric(set_option()(function))
+SET: dict[str, Any] = {"metavar": "KEY=VALUE", "multiple": True, "callback": _parse_assignments}
+METRIC: dict[str, Any] = {"metavar": "METRIC", "shell_complete": names_of("metrics")}
+# Metrics that compare a run with a rater are rejected.
+METRIC_OF_RUNS = {
+    **METRIC,
+    "callback": lambda ctx, parameter, name: name and metric_of_runs(name).name,
+}
+Results = Annotated[
+    str, "Folder of the stored runs.", {"default": "results", "envvar": "BENCH_RESULTS"}
+]
+Params = Annotated[dict[str, str], "A parameter; repeat for more.", "--set", SET]
+Tags = Annotated[
+    tuple[str, ...],
+    "Only runs with this tag; may be repeated: all must match.",
+    "--tag",
+    {"metavar": "TAG"},
+]
+TableFormat = Annotated[
+    Literal["table", "markdown", "csv", "latex", "html"], "Output format.", "--format"
+]
+Limit = Annotated[
+    int | None,
+    "Only N recorded images: a stratified sample, the same every time.",
+    {"type": click.IntRange(min=1)},
+]

@@ -8,10 +8,11 @@ Group: Look at results, 5.
 """
 
 import shlex
+from typing import Annotated
 
 import click
 
-from bench.cli.command import command, end_with_json, flag, metric_options
+from bench.cli.command import METRIC, Params, Results, command, end_with_json
 from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
@@ -24,23 +25,20 @@ from bench.store.folder import find_run
 MOST_CLASSES = 10  # in the table, those whose accuracies differ most
 
 
-@command(results=True, local=True)
-@click.argument("run_a")
-@click.argument("run_b")
-@metric_options("Metric whose difference is tested: see `bench list metrics`.", "accuracy")
-@flag(
-    "--sequential",
-    "Test image by image in random order: p and interval hold at any stopping point.",
-)
-@flag("--gate", "Exit with code 4 if B is significantly worse than A.")
+@command(local=True)
 def compare_command(
     run_a: str,
     run_b: str,
-    results: str,
-    metric: str,
-    params: dict[str, str],
-    sequential: bool,
-    gate: bool,
+    *,
+    metric: Annotated[
+        str, "Metric whose difference is tested: see `bench list metrics`.", METRIC
+    ] = "accuracy",
+    params: Params,
+    sequential: Annotated[
+        bool, "Test image by image in random order: p and interval hold at any stopping point."
+    ],
+    gate: Annotated[bool, "Exit with code 4 if B is significantly worse than A."],
+    results: Results,
 ) -> None:
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
@@ -76,25 +74,19 @@ def compare_command(
     next_steps(*steps)
 
 
-@command(results=True)
-@click.argument("run_a", required=False)
-@click.argument("run_b", required=False)
-@click.option("--difference", type=float, help="The difference of the accuracies, such as 0.02.")
-@click.option(
-    "--discordance",
-    type=float,
-    help="The share of images that exactly one run classifies correctly.",
-)
-@click.option(
-    "--images", type=click.IntRange(1, 10_000_000), help="The number of available images."
-)
+@command()
 def power_command(
     run_a: str | None,
     run_b: str | None,
-    difference: float | None,
-    discordance: float | None,
-    images: int | None,
-    results: str,
+    *,
+    difference: Annotated[float | None, "The difference of the accuracies, such as 0.02."],
+    discordance: Annotated[
+        float | None, "The share of images that exactly one run classifies correctly."
+    ],
+    images: Annotated[
+        int | None, "The number of available images.", {"type": click.IntRange(1, 10_000_000)}
+    ],
+    results: Results,
 ) -> None:
     """Compute how many images are needed to detect a difference, and what N images can detect.
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import click
-
 from bench.cli.command import command, end_with_json
 from bench.cli.output import PROBLEMS_FOUND, next_steps, say
 from bench.cli.settings import config_from_options, config_options
@@ -25,16 +23,15 @@ from bench.running.settings import about, options_of
 
 
 @command()
-@click.argument("dataset")
 @config_options(about("data"))
-def check_data_command(**options: Any) -> None:
+def check_data_command(dataset: str, **options: Any) -> None:
     """Read every split of DATASET once and report problems.
 
     It checks the counts, and finds images that cannot be read, duplicates within and across splits,
     classes without images, class names that look like ids, and wrong checksums of the original
     download. The exit code is 4 if there is a problem.
     """
-    config = config_from_options(**options)
+    config = config_from_options(dataset=dataset, **options)
     data = find_dataset(config)
     check = check_data(data, config.split)
     counts = {"dataset": data.name, "splits": check.splits, "classes": check.classes}
@@ -59,14 +56,13 @@ def check_data_command(**options: Any) -> None:
 
 
 @command()
-@click.argument("dataset")
 @config_options([*about("data"), *options_of("prompts")])
-def prompts_command(**options: Any) -> None:
+def prompts_command(dataset: str, **options: Any) -> None:
     """Show the prompts of DATASET, with the number of tokens that the backbone counts.
 
     If the classes were renamed, their names in the data are shown too.
     """
-    config = config_from_options(**options)
+    config = config_from_options(dataset=dataset, **options)
     question = ask(config)
     named, prompts, name = question.named, question.prompts, question.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)

@@ -14,12 +14,12 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from timeit import repeat
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel
 
 from bench import __version__
-from bench.cli.command import command, end_with_json, flag
+from bench.cli.command import command, end_with_json
 from bench.cli.output import PROBLEMS_FOUND, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.discovery.finding import OWN_DISTRIBUTION, Plugin
@@ -27,6 +27,7 @@ from bench.discovery.loading import Plugins, load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment, remember_batch_size, remember_speed
+from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.reports.terminal.tables import print_rows
 from bench.running.kinds.denoiser import speed_key
@@ -36,15 +37,15 @@ from bench.running.settings import RunConfig, about
 from bench.running.settings.declaration import option
 from bench.store.fields import Count, Document
 
-if TYPE_CHECKING:
-    import torch
-
 
 @command(needs={option(name): "--speed" for name in about("network")})
-@flag("--quick", "Skip the self-test, which takes about 10 seconds.")
-@flag("--speed", "Also measure evaluations per second by batch size.")
 @config_options(about("network"))
-def doctor_command(quick: bool, speed: bool, **options: Any) -> None:
+def doctor_command(
+    *,
+    quick: Annotated[bool, "Skip the self-test, which takes about 10 seconds."],
+    speed: Annotated[bool, "Also measure evaluations per second by batch size."],
+    **options: Any,
+) -> None:
     """Check this installation, and print what a bug report needs.
 
     It prints versions, devices, sizes of caches and plugins, with those that failed, and scores a
@@ -260,8 +261,6 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
-    import torch
-
     from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
     from bench.engine.denoising import DenoisingEngine
 
@@ -292,8 +291,6 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) 
 
     n is doubled until a product takes `seconds`, or to 16,384.
     """
-    import torch
-
     best, shortest, side = 0.0, 0.0, 512
     while side <= 16_384 and shortest < seconds:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))

@@ -5,8 +5,7 @@ Group: See what is there, 6.
 
 import re
 from pathlib import Path
-
-import click
+from typing import Annotated
 
 from bench.cli.command import command, end_with_json
 from bench.cli.output import say
@@ -18,8 +17,7 @@ _ITALIC = re.compile(r"\*([^*]+)\*")
 
 
 @command()
-@click.argument("word", nargs=-1, metavar="[WORD]…")
-def explain_command(word: tuple[str, ...]) -> None:
+def explain_command(word: Annotated[tuple[str, ...], {"metavar": "[WORD]…"}] = ()) -> None:
     """Explain each WORD as tables, help and documents use it; without WORD, list all words.
 
     The glossary of the documentation has the same text.

@@ -8,10 +8,11 @@ import shlex
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import click
 
-from bench.cli.command import command, end_with_json, flag, names_of, set_option
+from bench.cli.command import Params, Results, command, end_with_json, names_of
 from bench.cli.output import next_steps, results_argument, say
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
@@ -27,34 +28,27 @@ from bench.store.folder import find_run
 REPLAYED = "errors"  # format whose folder can be replayed
 
 
-@command(results=True, needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
-@click.argument("run")
-@click.option(
-    "--format",
-    "kind",
-    default="model-index",
-    show_default=True,
-    shell_complete=names_of("exporters"),
-    help="Format: see `bench list exporters`.",
-)
-@set_option()
-@click.option(
-    "--out", help="File to write instead of stdout; for a format of several files, the folder."
-)
-@click.option("--push", metavar="OWNER/NAME", help="Send it to this repository on the Hub.")
-@flag("--dry-run", "With --push: show what would be sent.")
-@flag("--pull-request", "With --push: open a pull request instead of committing.")
-@flag("--create", "With --push: create the repository, private, if it is missing.")
+@command(needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
 def export_command(
     run: str,
-    kind: str,
-    params: dict[str, str],
-    out: str | None,
-    push: str | None,
-    dry_run: bool,
-    pull_request: bool,
-    create: bool,
-    results: str,
+    *,
+    kind: Annotated[
+        str,
+        "Format: see `bench list exporters`.",
+        "--format",
+        {"shell_complete": names_of("exporters")},
+    ] = "model-index",
+    params: Params,
+    out: Annotated[
+        str | None, "File to write instead of stdout; for a format of several files, the folder."
+    ],
+    push: Annotated[
+        str | None, "Send it to this repository on the Hub.", {"metavar": "OWNER/NAME"}
+    ],
+    dry_run: Annotated[bool, "With --push: show what would be sent."],
+    pull_request: Annotated[bool, "With --push: open a pull request instead of committing."],
+    create: Annotated[bool, "With --push: create the repository, private, if it is missing."],
+    results: Results,
 ) -> None:
     """Write RUN in a format for other tools, or send it to the Hugging Face Hub.
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
-
-import click
+from typing import Annotated, Literal
 
 from bench.cli.command import command, end_with_json, wants_json
 from bench.cli.output import next_steps, print_log, say
@@ -31,14 +29,15 @@ from bench.store.fields import Document
 
 
 @command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
-@click.option("--revision", help="The Hub revision of weights; only with a single NAME.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Precision to download if the Hub has several [default: the backbone's].",
-)
-def fetch_command(names: tuple[str, ...], revision: str | None, dtype: str | None) -> None:
+def fetch_command(
+    names: Annotated[tuple[str, ...], {"metavar": "NAME…"}],
+    *,
+    revision: Annotated[str | None, "The Hub revision of weights; only with a single NAME."],
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        "Precision to download if the Hub has several [default: the backbone's].",
+    ],
+) -> None:
     """Download the weights or data of each NAME, and check them.
 
     NAME is a backbone, a Hub id, a dataset (also hf:OWNER/NAME or @COLLECTION), or a study, whose

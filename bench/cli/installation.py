@@ -17,11 +17,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Literal
 
 import click
 from click.shell_completion import get_completion_class
 
-from bench.authoring import PACKAGE_KINDS, Kind, write_package
+from bench.authoring import Kind, write_package
 from bench.cli.command import command, end_with_json
 from bench.cli.output import next_steps, say
 from bench.discovery.loading import load_plugins
@@ -29,10 +30,9 @@ from bench.errors import some_of
 
 
 @command()
-@click.argument("kind", type=click.Choice(PACKAGE_KINDS))
-@click.argument("name")
-@click.option("--into", default=".", help="Folder in which the package is created.")
-def new_command(kind: Kind, name: str, into: str) -> None:
+def new_command(
+    kind: Kind, name: str, *, into: Annotated[str, "Folder in which the package is created."] = "."
+) -> None:
     """Create a package with a dataset, backbone, strategy or metric, or all of them (plugin).
 
     It can be installed and passes its tests as it is; then replace the example's code by your own.
@@ -91,9 +91,7 @@ def _group_by_kind(registered: Sequence[str]) -> str:
 
 
 @command(json=False)
-@click.argument("shell", type=click.Choice(list(_AT_EVERY_START)))
-@click.pass_context
-def completion_command(ctx: click.Context, shell: str) -> None:
+def completion_command(shell: Literal["bash", "zsh", "fish"]) -> None:
     """Print a script that makes SHELL complete commands, options and names with the Tab key.
 
     To enable it in every new shell: bench completion bash >> ~/.bashrc (zsh: ~/.zshrc; fish:
@@ -101,6 +99,7 @@ def completion_command(ctx: click.Context, shell: str) -> None:
     """
     completion = get_completion_class(shell)
     assert completion is not None
-    click.echo(completion(ctx.find_root().command, {}, "bench", "_BENCH_COMPLETE").source())
+    root = click.get_current_context().find_root()
+    click.echo(completion(root.command, {}, "bench", "_BENCH_COMPLETE").source())
     if sys.stdout.isatty():
         say(f"To enable it in every new shell: {_AT_EVERY_START[shell]}", err=True)

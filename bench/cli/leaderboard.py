@@ -6,11 +6,20 @@ Group: Look at results, 6.
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import get_args
+from typing import Annotated
 
 import click
 
-from bench.cli.command import command, end_with_json, flag, is_set, metric_options, tags_option
+from bench.cli.command import (
+    METRIC_OF_RUNS,
+    Params,
+    Results,
+    TableFormat,
+    Tags,
+    command,
+    end_with_json,
+    is_set,
+)
 from bench.cli.output import next_steps, run_name, say
 from bench.reports.formats import NONE
 from bench.reports.html import format_tables
@@ -24,45 +33,32 @@ from bench.store.shipped import shipped_folder
 FOOT = "Cost: evaluation equivalents per image; a classifier looks once at each."
 
 
-@command(results=True, local=True, needs={"--set": "--metric"})
-@click.argument("folders", nargs=-1)
-@click.option("--dataset", help="Only this dataset.")
-@tags_option
-@click.option(
-    "--format",
-    "table_format",
-    type=click.Choice(["table", "markdown", "csv", "html"]),
-    default="table",
-    help="Output format.  [default: table]",
-)
-@metric_options(
-    "Add a column with this metric of stored runs: see `bench list metrics`.", alone=True
-)
-@click.option(
-    "--cost",
-    "currency",
-    type=click.Choice(get_args(Currency)),
-    default="evaluations",
-    help="What costs per image are counted in: evaluations of the model's own network, operations"
-    " (FLOP), or seconds on the run's machine.  [default: evaluations]",
-)
-@flag("--wide", "Show every column and the run of each row; needs a wide terminal.")
-@flag(
-    "--all",
-    "Also show replays, controls, corrupted runs, and boards of reported results alone.",
-    "everything",
-)
+@command(local=True, needs={"--set": "--metric"})
 def leaderboard_command(
-    folders: tuple[str, ...],
-    results: str,
-    dataset: str | None,
-    tags: tuple[str, ...],
-    table_format: str,
-    metric: str | None,
-    params: dict[str, str],
-    currency: Currency,
-    wide: bool,
-    everything: bool,
+    folders: tuple[str, ...] = (),
+    *,
+    dataset: Annotated[str | None, "Only this dataset."],
+    tags: Tags,
+    table_format: TableFormat = "table",
+    metric: Annotated[
+        str | None,
+        "Add a column with this metric of stored runs: see `bench list metrics`.",
+        METRIC_OF_RUNS,
+    ],
+    params: Params,
+    currency: Annotated[
+        Currency,
+        "What costs per image are counted in: evaluations of the model's own network, operations"
+        " (FLOP), or seconds on the run's machine.",
+        "--cost",
+    ] = "evaluations",
+    wide: Annotated[bool, "Show every column and the run of each row; needs a wide terminal."],
+    everything: Annotated[
+        bool,
+        "Also show replays, controls, corrupted runs, and boards of reported results alone.",
+        "--all",
+    ],
+    results: Results,
 ) -> None:
     """Rank the stored runs of each dataset, together with results that others reported.
 

@@ -4,11 +4,9 @@ Group: Try ways to score, without a model, 3.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import click
-
-from bench.cli.command import command, end_with_json, set_option
+from bench.cli.command import Params, Results, command, end_with_json
 from bench.cli.output import next_steps, results_argument, say
 from bench.contracts.parameters import as_text
 from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
@@ -23,17 +21,14 @@ from bench.store.folder import find_run, read_manifest
 LOSES = ("costs more", "agrees less often")  # verdicts
 
 
-@command(results=True)
-@click.argument("run")
-@click.argument("what", nargs=-1)
-@click.option("--strategy", help="The strategy that learns (default: the backbone's).")
-@set_option("A parameter of the strategy that is not learned; repeat for more.")
+@command()
 def learn_command(
     run: str,
-    what: tuple[str, ...],
-    strategy: str | None,
-    params: dict[str, str],
-    results: str,
+    what: tuple[str, ...] = (),
+    *,
+    strategy: Annotated[str | None, "The strategy that learns (default: the backbone's)."],
+    params: Annotated[Params, "A parameter of the strategy that is not learned; repeat for more."],
+    results: Results,
 ) -> None:
     """Learn from RUN what a strategy can learn, for later runs on other images.
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from bench.cli.command import Command, command, end_with_json, flag, tags_option
+from bench.cli.command import Command, Results, Tags, command, end_with_json
 from bench.cli.output import next_steps, run_name, say
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StudySpec, provenance
 from bench.discovery.loading import Registry, load_plugins
@@ -41,7 +41,6 @@ _METRIC_FACTS = "words needs range direction unit mean_over_images in_summaries 
 _EXPORTER_FACTS = "repository several"
 _STUDY_FACTS = "file datasets published source differs"
 _HEADS = {"resolution": "pixels", "trained_on": "trained on"}
-_NAME = click.argument("name", required=False)
 
 
 @click.group()
@@ -49,11 +48,14 @@ def list_command() -> None:
     """List datasets, backbones, strategies, metrics, studies and more."""
 
 
-@command("runs", results=True)
-@click.option("--dataset", help="Only this dataset.")
-@tags_option
-@flag("--wide", "One column per fact, for a wide terminal.")
-def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results: str) -> None:
+@command("runs")
+def runs_command(
+    *,
+    dataset: Annotated[str | None, "Only this dataset."],
+    tags: Tags,
+    wide: Annotated[bool, "One column per fact, for a wide terminal."],
+    results: Results,
+) -> None:
     """List the stored runs, incomplete and unreadable ones too.
 
     The settings that distinguish a run from others of the same dataset, backbone and strategy are
@@ -77,8 +79,8 @@ def runs_command(dataset: str | None, tags: tuple[str, ...], wide: bool, results
         say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
 
 
-@list_command.command(cls=Command, results=True)
-def recordings(results: str) -> None:
+@list_command.command(cls=Command)
+def recordings(*, results: Results) -> None:
     """List recordings, runs that kept every error so that strategies can be replayed on them.
 
     Folders that `bench export --format errors` wrote are listed, too.
@@ -213,10 +215,21 @@ _LISTINGS: dict[str, tuple[str, str, Callable[..., dict[str, JsonValue]]]] = {
     "studies": (", as `bench study` takes them", "datasets published", _study_json),
     "collections": (" of datasets", "datasets", partial(_spec_json, facts="datasets")),
 }
-for _kind, (_use, _columns, _json) in _LISTINGS.items():
-    _show = partial(_print_specs, _kind, ("name", *_columns.split()), _json)
-    _help = f"List the {_kind}{_use}; with NAME, show one with all that is known of it."
-    list_command.add_command(_NAME(Command(_kind, callback=_show, help=_help)))
+
+
+def _listing(kind: str) -> Command:
+    """Return the command that lists the specs of a kind."""
+    use, columns, row = _LISTINGS[kind]
+
+    def show(name: str | None) -> None:
+        _print_specs(kind, ("name", *columns.split()), row, name)
+
+    text = f"List the {kind}{use}; with NAME, show one with all that is known of it."
+    return Command(kind, callback=show, help=text)
+
+
+for _kind in _LISTINGS:
+    list_command.add_command(_listing(_kind))
 
 
 def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:

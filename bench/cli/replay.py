@@ -10,25 +10,25 @@ Group: Try ways to score, without a model, 2.
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import click
 
 from bench.cli.command import (
+    Limit,
+    Params,
+    Results,
     command,
     end_with_json,
     figure_file,
-    flag,
-    limit_option,
     parse_names,
-    set_option,
 )
 from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.cli.progress import Progress
 from bench.discovery.loading import load_plugins, non_default_params
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
-from bench.recordings.replay import prepare_replay
-from bench.recordings.sweep import SHOWN_AGREEMENT, SweepRow, default_grid, sweep
+from bench.recordings.replay import SHOWN_AGREEMENT, SweepRow, default_grid, prepare_replay, sweep
 from bench.reports.figures.cost import draw_cost, sweep_panels
 from bench.reports.formats import assignments, percent_text
 from bench.reports.run_view import view_of
@@ -43,28 +43,22 @@ from bench.store.folder import find_run
 from bench.store.journal import JOURNAL
 
 
-@command(results=True)
-@click.argument("run")
-@click.option("--strategy", required=True, help="A registered strategy.")
-@set_option()
-@click.option(
-    "--risk",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="The largest share of decisions that may differ from those of the full sweep: chooses the"
-    " strategy's parameters by a calibration on other images (`bench learn`).",
-)
-@click.option("--weighting", help="Weights of the noise levels, as in `bench run --weighting`.")
-@limit_option
-@flag("--fresh", "Start over instead of showing a stored replay.")
+@command()
 def replay_command(
     run: str,
-    strategy: str,
-    params: dict[str, str],
-    risk: float | None,
-    weighting: str | None,
-    limit: int | None,
-    results: str,
-    fresh: bool,
+    *,
+    strategy: Annotated[str, "A registered strategy.", {"required": True}],
+    params: Params,
+    risk: Annotated[
+        float | None,
+        "The largest share of decisions that may differ from those of the full sweep: chooses the"
+        " strategy's parameters by a calibration on other images (`bench learn`).",
+        {"type": click.FloatRange(0, 1, min_open=True, max_open=True)},
+    ],
+    weighting: Annotated[str | None, "Weights of the noise levels, as in `bench run --weighting`."],
+    limit: Limit,
+    fresh: Annotated[bool, "Start over instead of showing a stored replay."],
+    results: Results,
 ) -> None:
     """Run a strategy on the recorded errors of RUN, without its model.
 
@@ -88,28 +82,24 @@ def replay_command(
         next_steps(("compare it with the run it replays", f"bench compare {names}"))
 
 
-@command(results=True)
-@click.argument("run")
-@click.option(
-    "--strategies",
-    help="Only these strategies, comma-separated; default parameters outside the default grid.",
-)
-@set_option("A parameter that `bench learn` learned from other images; repeat for more.")
-@click.option(
-    "--points",
-    multiple=True,
-    help="A run on the same images to plot beside the curves, such as one of CLIP; repeatable.",
-)
-@limit_option
-@click.option("--plot", "plot_file", help="Save the plot to this file, such as pareto.png.")
+@command()
 def sweep_command(
     run: str,
-    strategies: str | None,
-    params: dict[str, str],
-    points: tuple[str, ...],
-    limit: int | None,
-    plot_file: str | None,
-    results: str,
+    *,
+    strategies: Annotated[
+        str | None,
+        "Only these strategies, comma-separated; default parameters outside the default grid.",
+    ],
+    params: Annotated[
+        Params, "A parameter that `bench learn` learned from other images; repeat for more."
+    ],
+    points: Annotated[
+        tuple[str, ...],
+        "A run on the same images to plot beside the curves, such as one of CLIP; repeatable.",
+    ],
+    limit: Limit,
+    plot_file: Annotated[str | None, "Save the plot to this file, such as pareto.png.", "--plot"],
+    results: Results,
 ) -> None:
     """Replay many strategies on the recorded errors of RUN: cost and agreement.
 

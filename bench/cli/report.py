@@ -8,10 +8,19 @@ Group: Look at results, 3.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import click
 
-from bench.cli.command import command, end_with_json, metric_options, output_file, tags_option
+from bench.cli.command import (
+    METRIC_OF_RUNS,
+    Params,
+    Results,
+    Tags,
+    command,
+    end_with_json,
+    output_file,
+)
 from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError
@@ -24,44 +33,37 @@ from bench.view.pages import Pages
 from bench.view.server import Server, serve
 from bench.view.stored import Stored
 
-_DATA_DIRS = click.option(
+DataDirs = Annotated[
+    tuple[str, ...],
+    "Folder of the images of all runs, or of one DATASET (default: the run's own).",
     "--data-dir",
-    "data_dirs",
-    multiple=True,
-    metavar="[DATASET=]FOLDER",
-    help="Folder of the images of all runs, or of one DATASET (default: the run's own).",
-)
+    {"metavar": "[DATASET=]FOLDER"},
+]
 
 
-@command(results=True, local=True, needs={"--set": "--metric"})
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option("--out", default="report.html", show_default=True, help="File to write.")
-@_DATA_DIRS
-@click.option(
-    "--images",
-    "most_images",
-    type=click.IntRange(min=0),
-    default=240,
-    show_default=True,
-    help="Number of pictures on the page, shared among its runs, at least 12 each; 0: none.",
-)
-@metric_options("Also show this metric: see `bench list metrics`.", alone=True)
-@click.option(
-    "--only",
-    metavar="COLUMN=VALUE",
-    help="Only images with this further label, added by `bench results columns`.",
-)
-@tags_option
+@command(local=True, needs={"--set": "--metric"})
 def report_command(
-    runs: tuple[str, ...],
-    out: str,
-    metric: str | None,
-    params: dict[str, str],
-    only: str | None,
-    tags: tuple[str, ...],
-    results: str,
-    data_dirs: tuple[str, ...],
-    most_images: int,
+    runs: Annotated[tuple[str, ...], {"metavar": "[RUN]..."}] = (),
+    *,
+    out: Annotated[str, "File to write."] = "report.html",
+    data_dirs: DataDirs,
+    most_images: Annotated[
+        int,
+        "Number of pictures on the page, shared among its runs, at least 12 each; 0: none.",
+        "--images",
+        {"type": click.IntRange(min=0)},
+    ] = 240,
+    metric: Annotated[
+        str | None, "Also show this metric: see `bench list metrics`.", METRIC_OF_RUNS
+    ],
+    params: Params,
+    only: Annotated[
+        str | None,
+        "Only images with this further label, added by `bench results columns`.",
+        {"metavar": "COLUMN=VALUE"},
+    ],
+    tags: Tags,
+    results: Results,
 ) -> None:
     """Write RUNs (default: all stored runs) as one HTML page that can be shared.
 
@@ -110,14 +112,17 @@ def report_command(
     next_steps(*steps)
 
 
-@command(results=True, local=True, json=False)
-@_DATA_DIRS
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    help="Port on 127.0.0.1; 0: any free one (default: the first free one from 8421 on).",
-)
-def view_command(results: str, data_dirs: tuple[str, ...], port: int | None) -> None:
+@command(local=True, json=False)
+def view_command(
+    *,
+    data_dirs: DataDirs,
+    port: Annotated[
+        int | None,
+        "Port on 127.0.0.1; 0: any free one (default: the first free one from 8421 on).",
+        {"type": click.IntRange(0, 65535)},
+    ],
+    results: Results,
+) -> None:
     """Show the stored runs in a browser, on pages that update themselves.
 
     They show progress, accuracy with its interval, comparisons of two runs, and misclassified

@@ -9,10 +9,11 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
 import click
 
-from bench.cli.command import Command, end_with_json, flag
+from bench.cli.command import Command, Results, end_with_json
 from bench.cli.output import (
     draw_pictures,
     next_steps,
@@ -43,12 +44,7 @@ from bench.store.folder import find_run, list_runs, read_manifest
 from bench.store.shipped import SHIPPED_ARCHIVE, is_packed, pack
 
 PUBLISHED = "results/published"
-_INTO = click.option(
-    "--into",
-    "published",
-    default=PUBLISHED,
-    help="The folder of published results.  [default: results/published]",
-)
+Published = Annotated[str, "The folder of published results.", "--into", {"default": PUBLISHED}]
 
 
 @click.group()
@@ -69,14 +65,15 @@ def _published_folder(published: str) -> Path:
     return folder
 
 
-@_command("add", results=True, local=True)
-@click.argument("source")
-@_INTO
-@flag("--subset", "Accept a run on a part of the split; it is marked as a subset.")
-@flag("--private", "Accept data that others cannot get; the run is marked as private.")
-@flag("--replace", "Replace the published run of the same id.")
+@_command("add", local=True)
 def add_results(
-    source: str, published: str, results: str, subset: bool, private: bool, replace: bool
+    source: str,
+    *,
+    published: Published,
+    subset: Annotated[bool, "Accept a run on a part of the split; it is marked as a subset."],
+    private: Annotated[bool, "Accept data that others cannot get; the run is marked as private."],
+    replace: Annotated[bool, "Replace the published run of the same id."],
+    results: Results,
 ) -> None:
     """Add SOURCE: a complete run (id or folder), or a JSON file of reported results.
 
@@ -100,17 +97,19 @@ def _into_argument(published: str) -> str:
     return "" if published == PUBLISHED else f" --into {shlex.quote(published)}"
 
 
-@_command("columns", results=True, local=True)
-@click.argument("run")
-@click.argument("file", required=False)
-@click.option(
-    "--of-dataset",
-    "names",
-    multiple=True,
-    metavar="COLUMN",
-    help="A column of the run's dataset; repeat for more.",
-)
-def columns(run: str, file: str | None, names: tuple[str, ...], results: str) -> None:
+@_command("columns", local=True)
+def columns(
+    run: str,
+    file: str | None,
+    *,
+    names: Annotated[
+        tuple[str, ...],
+        "A column of the run's dataset; repeat for more.",
+        "--of-dataset",
+        {"metavar": "COLUMN"},
+    ],
+    results: Results,
+) -> None:
     """Add further labels to RUN, from FILE, a CSV file, or from columns of its dataset.
 
     FILE has a column sample_id and one column per label. Metrics that need further labels read
@@ -136,10 +135,15 @@ def columns(run: str, file: str | None, names: tuple[str, ...], results: str) ->
     next_steps(("the accuracy by value", shown))
 
 
-@_command("merge", results=True, local=True)
-@click.argument("runs", nargs=-1)
-@flag("--partial", "Merge even if shards are missing; the run is then incomplete.", "incomplete")
-def merge_results(runs: tuple[str, ...], results: str, incomplete: bool) -> None:
+@_command("merge", local=True)
+def merge_results(
+    runs: tuple[str, ...] = (),
+    *,
+    incomplete: Annotated[
+        bool, "Merge even if shards are missing; the run is then incomplete.", "--partial"
+    ],
+    results: Results,
+) -> None:
     """Merge the shards of a run: RUNS is the run's id, or the folders of its shards.
 
     The run is written to --results, under its own id. The shards are not changed, and merging again
@@ -163,12 +167,14 @@ def merge_results(runs: tuple[str, ...], results: str, incomplete: bool) -> None
         next_steps(*steps_after_run(run_name(finished.folder, results)))
 
 
-@_command("audit", results=True)
-@click.argument("run")
-@click.argument("count", metavar="N", type=click.IntRange(min=1))
+@_command("audit")
 @config_options(["data_dir", "device"])
 def audit_results(
-    run: str, count: int, data_dir: str | None, device: str | None, results: str
+    run: str,
+    count: Annotated[int, {"metavar": "N", "type": click.IntRange(min=1)}],
+    *,
+    results: Results,
+    **options: Any,
 ) -> None:
     """Audit RUN: decide images by the full sweep, until N are audited, as `bench run --audit N`.
 
@@ -178,7 +184,7 @@ def audit_results(
     """
     path = find_run(run, results)
     with Progress(load_plugins().manager):
-        audit = audit_stored(path, count, {"data_dir": data_dir, "device": device})
+        audit = audit_stored(path, count, options)
     end_with_json({"run_id": read_manifest(path).run_id, "audit": audit and audit.plain()})
     if audit is not None:
         say(audit_sentence(audit))
@@ -186,8 +192,7 @@ def audit_results(
 
 
 @_command("validate", local=True)
-@_INTO
-def validate_results(published: str) -> None:
+def validate_results(*, published: Published) -> None:
     """Check every published result: schema, names, metrics against records, files."""
     folder = _published_folder(published)
     if wrong := validate(folder):
@@ -202,10 +207,12 @@ def validate_results(published: str) -> None:
 
 
 @_command("render", local=True)
-@_INTO
-@click.option("--readme", default="results/README.md", help="The file that shows the leaderboard.")
-@flag("--check", "Change nothing; fail if a file is out of date.")
-def render_results(published: str, readme: str, check: bool) -> None:
+def render_results(
+    *,
+    published: Published,
+    readme: Annotated[str, "The file that shows the leaderboard."] = "results/README.md",
+    check: Annotated[bool, "Change nothing; fail if a file is out of date."],
+) -> None:
     """Write the leaderboard of the published results into a page, and draw its picture.
 
     In a clone of the repository, also the archive of the runs that comes with the package.

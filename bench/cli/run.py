@@ -3,11 +3,9 @@
 Group: Score images, 1.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-import click
-
-from bench.cli.command import command, end_with_json, flag, names_of
+from bench.cli.command import command, end_with_json, names_of
 from bench.cli.output import (
     RUN_PICTURES,
     draw_pictures,
@@ -40,33 +38,33 @@ from bench.running.study.grid import ONE_RUN, declare_grid, lists_in
     needs={"--submit": "--slurm"},
     apart=("--slurm", "--warm-up", "--sweep-only"),
 )
-@click.argument(
-    "dataset", required=False, envvar="BENCH_DATASET", shell_complete=names_of("datasets")
-)
 @config_options()
-@click.option("--config", "config_file", envvar="BENCH_CONFIG", help="A TOML file of settings.")
-@click.option(
-    *("--slurm", "shards"),
-    type=int,
-    metavar="N",
-    help="Write a Slurm script that warms up, sweeps for --risk if needed, and scores N shards; run"
-    " nothing.",
-)
-@flag("--submit", "With --slurm: also submit the script.", "then_submit")
-@click.option("-v", "--verbose", is_flag=True, help="Also report the state of each Ray worker.")
-@flag("--warm-up", "Download weights and encode prompts without scoring.", "only_warm_up")
-@flag("--sweep-only", "Run only the full sweep on which --risk is calibrated.", "only_sweep")
-@flag(
-    "--dry-run",
-    "Validate the configuration and print the plan and estimated cost without running.",
-)
 def run_command(
-    shards: int | None,
-    then_submit: bool,
-    verbose: bool,
-    only_warm_up: bool,
-    only_sweep: bool,
-    dry_run: bool,
+    dataset: Annotated[
+        str | None, {"envvar": "BENCH_DATASET", "shell_complete": names_of("datasets")}
+    ],
+    *,
+    config_file: Annotated[
+        str | None, "A TOML file of settings.", "--config", {"envvar": "BENCH_CONFIG"}
+    ],
+    shards: Annotated[
+        int | None,
+        "Write a Slurm script that warms up, sweeps for --risk if needed, and scores N shards; run"
+        " nothing.",
+        "--slurm",
+        {"metavar": "N"},
+    ],
+    then_submit: Annotated[bool, "With --slurm: also submit the script.", "--submit"],
+    verbose: Annotated[bool, "Also report the state of each Ray worker.", "-v", "--verbose"],
+    only_warm_up: Annotated[
+        bool, "Download weights and encode prompts without scoring.", "--warm-up"
+    ],
+    only_sweep: Annotated[
+        bool, "Run only the full sweep on which --risk is calibrated.", "--sweep-only"
+    ],
+    dry_run: Annotated[
+        bool, "Validate the configuration and print the plan and estimated cost without running."
+    ],
     **options: Any,
 ) -> None:
     """Score DATASET: a name from `bench list datasets`, or a path to a folder of images.
@@ -90,7 +88,7 @@ def run_command(
     Exit code: 0 if the run is complete, 2 if the input is invalid or a dry run finds something
     missing, 3 if some images failed, 4 if the accuracy is below --min-accuracy.
     """  # noqa: D301  # a real \b: click keeps the lines after it as they are
-    settings = settings_from_options(**options)
+    settings = settings_from_options(dataset, config_file, **options)
     lists = lists_in(settings)
     if verbose:
         print_log("bench.workers")

@@ -1,14 +1,13 @@
 """Click options built from the fields of `RunConfig`, so that a setting is defined once."""
 
-import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import click
 from pydantic.fields import FieldInfo
 
-from bench.cli.command import Command, Decorator, completion, is_set, names_of, set_option
+from bench.cli.command import SET, Command, Decorator, completion, is_set, names_of, plain_type
 from bench.errors import UserError
 from bench.running.settings import RunConfig, Values, chapters, make_config, read_config_file
 from bench.running.settings.declaration import help_of, option
@@ -119,11 +118,8 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     pydantic checks its value later, as it checks values from a file or a variable.
     """
     if name == "params":
-        return set_option(help_of(field), "BENCH_SET")
-    kind = field.annotation
-    if get_origin(kind) in (Union, types.UnionType):  # takes X from `X | None`
-        kind = next(part for part in get_args(kind) if part is not type(None))
-    values = get_args(kind) if get_origin(kind) is Literal else ()
+        return click.option("--set", name, help=help_of(field), envvar="BENCH_SET", **SET)
+    kind, values = plain_type(field.annotation)
     is_number, repeated, text = kind in (int, float), name in _REPEATED, help_of(field)
     if (values or is_number) and field.default is not None:
         text = f"{text} [default: {field.default}]"

@@ -5,11 +5,11 @@ Group: Look at results, 1.
 
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
-import click
 from pydantic import JsonValue
 
-from bench.cli.command import command, end_with_json, flag, metric_options, wants_json
+from bench.cli.command import METRIC, Params, Results, command, end_with_json, wants_json
 from bench.cli.output import next_steps, results_argument, run_name, say, steps_after_run
 from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
@@ -24,34 +24,31 @@ from bench.store.folder import find_run
 SECOND_RESULTS = "again"  # results folder that is suggested for making a run again
 
 
-@command(results=True, local=True, needs={"--set": "--metric", "--with": "--metric"})
-@click.argument("run")
-@flag("--pictures", "Draw confusion matrix and example images again.")
-@flag(
-    "--statistics",
-    "Also show each class, the probability that answers are right, and other noise.",
-    "more",
-)
-@metric_options("Show only this metric, with its interval: see `bench list metrics`.")
-@click.option(
-    "--with",
-    "others",
-    multiple=True,
-    metavar="RUN",
-    help="Another run to compare with, or a CSV of answers: subject, sample_id, answer.",
-)
-@click.option(
-    "--by", help="Show the metric [accuracy] of each value of this column, or of each `group`."
-)
+@command(local=True, needs={"--set": "--metric", "--with": "--metric"})
 def show_command(
     run: str,
-    pictures: bool,
-    more: bool,
-    metric: str | None,
-    params: dict[str, str],
-    others: tuple[str, ...],
-    by: str | None,
-    results: str,
+    *,
+    pictures: Annotated[bool, "Draw confusion matrix and example images again."],
+    more: Annotated[
+        bool,
+        "Also show each class, the probability that answers are right, and other noise.",
+        "--statistics",
+    ],
+    metric: Annotated[
+        str | None, "Show only this metric, with its interval: see `bench list metrics`.", METRIC
+    ],
+    params: Params,
+    others: Annotated[
+        tuple[str, ...],
+        "Another run to compare with, or a CSV of answers: subject, sample_id, answer.",
+        "--with",
+        {"metavar": "RUN"},
+    ],
+    by: Annotated[
+        str | None,
+        "Show the metric [accuracy] of each value of this column, or of each `group`.",
+    ],
+    results: Results,
 ) -> None:
     """Show RUN: a run id or a unique part of one, a run's folder, or `latest`.
 

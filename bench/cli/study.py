@@ -6,16 +6,18 @@ Group: Many runs, repeated and published, 1.
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Annotated
 
 import click
 
 from bench.cli.command import (
+    METRIC_OF_RUNS,
+    Params,
+    TableFormat,
     command,
     end_with_json,
     figure_file,
-    flag,
     is_set,
-    metric_options,
     names_of,
     parse_names,
 )
@@ -47,67 +49,38 @@ from bench.store.studies import DECLARED, results_of, study_folder
         "--reference": "--show",
     }
 )
-@click.argument("study", shell_complete=names_of("studies"))
-@flag("--dry-run", "Print every run and its estimated cost without running.")
-@flag("--pilot", "Score only the pilots, a few images of each run.", "pilot_only")
-@flag("--show", "Print the results so far without running.")
-@click.option(
-    "--format",
-    "table_format",
-    type=click.Choice(["table", "markdown", "csv", "latex", "html"]),
-    default="table",
-    help="Output format.  [default: table]",
-)
-@click.option("--rows", help="Axis for the rows of a pivot table; needs --columns.")
-@click.option("--columns", help="Axis for the columns of a pivot table; needs --rows.")
-@click.option(
-    "--value",
-    metavar="QUANTITY",
-    default="accuracy",
-    help="Quantity in the pivot table: a metric in summaries, cost, seconds, n or status."
-    "  [default: accuracy]",
-)
-@click.option(
-    "--over",
-    default="seed,template",
-    help="Axes to pool over when comparing methods.  [default: seed,template]",
-)
-@metric_options(
-    "Metric whose differences are tested: see `bench list metrics`.", "accuracy", alone=True
-)
-@click.option(
-    "--margin", type=float, help="Treat differences smaller than this as equal, e.g. 0.02."
-)
-@click.option(
-    "--reference",
-    type=click.Path(path_type=Path),
-    help="CSV file with accuracies of ten or more models, one column per dataset of `shifts`, for"
-    " effective robustness; needs --show.",
-)
-@click.option("--figure", help="Save a forest plot to this file: .png, .svg or .pdf.")
-@click.option(
-    "--corruption-figure", help="Save a plot of errors against corruption severity to this file."
-)
-@click.option("--shift-figure", help="Save a plot of the changes under shifts to this file.")
 @config_options(about("machine"))
 @config_options([name for name in CHANGES if name != "params"], variables=False)
 def study_command(
-    study: str,
-    dry_run: bool,
-    pilot_only: bool,
-    show: bool,
-    table_format: str,
-    rows: str | None,
-    columns: str | None,
-    value: str,
-    over: str,
-    metric: str,
-    params: dict[str, str],
-    margin: float | None,
-    reference: Path | None,
-    figure: str | None,
-    corruption_figure: str | None,
-    shift_figure: str | None,
+    study: Annotated[str, {"shell_complete": names_of("studies")}],
+    *,
+    dry_run: Annotated[bool, "Print every run and its estimated cost without running."],
+    pilot_only: Annotated[bool, "Score only the pilots, a few images of each run.", "--pilot"],
+    show: Annotated[bool, "Print the results so far without running."],
+    table_format: TableFormat = "table",
+    rows: Annotated[str | None, "Axis for the rows of a pivot table; needs --columns."],
+    columns: Annotated[str | None, "Axis for the columns of a pivot table; needs --rows."],
+    value: Annotated[
+        str,
+        "Quantity in the pivot table: a metric in summaries, cost, seconds, n or status.",
+        {"metavar": "QUANTITY"},
+    ] = "accuracy",
+    over: Annotated[str, "Axes to pool over when comparing methods."] = "seed,template",
+    metric: Annotated[
+        str, "Metric whose differences are tested: see `bench list metrics`.", METRIC_OF_RUNS
+    ] = "accuracy",
+    params: Params,
+    margin: Annotated[float | None, "Treat differences smaller than this as equal, e.g. 0.02."],
+    reference: Annotated[
+        Path | None,
+        "CSV file with accuracies of ten or more models, one column per dataset of `shifts`, for"
+        " effective robustness; needs --show.",
+    ],
+    figure: Annotated[str | None, "Save a forest plot to this file: .png, .svg or .pdf."],
+    corruption_figure: Annotated[
+        str | None, "Save a plot of errors against corruption severity to this file."
+    ],
+    shift_figure: Annotated[str | None, "Save a plot of the changes under shifts to this file."],
     **options: object,
 ) -> None:
     """Run a grid of experiments and print the results, beside published figures if there are any.

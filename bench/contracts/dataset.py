@@ -15,7 +15,12 @@ from math import factorial
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow
+
+    Rows = datasets.Dataset
+else:
+    Rows = object  # the library takes a second to import
 
 MOST_ANSWERS = 4096  # maximum per item; a decision ranks all of them
 

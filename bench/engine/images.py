@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,7 @@ from bench.errors import PluginError
 from bench.inputs.draws import Ints
 from bench.inputs.pixels import LARGE_PIXELS, PixelsError, decode
 from bench.inputs.turns import assign_evenly
-
-if TYPE_CHECKING:
-    import torch
+from bench.machine.libraries import torch
 
 # A sample, and the views of each of its images, or why one cannot be read.
 Opened = tuple[Sample, list[list[Image.Image]] | str]

@@ -4,23 +4,20 @@ Names found in data (folders, text labels, `ClassLabel`) are converted to words.
 dataset's author are used unchanged. Labels become indices, or are refused, before scoring.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bench.contracts.dataset import Rows
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted, some_of, warn_user
 from bench.inputs.parsing import parse_json, read_csv_rows, read_lines, read_text_file, strip_text
 from bench.inputs.rows import UNLABELLED, read_column
 from bench.machine.files import has_control
-
-if TYPE_CHECKING:
-    import datasets
+from bench.machine.libraries import datasets
 
 MAX_CLASS_LENGTH = 1000
 _LEADING_NUMBER = re.compile(r"\s*\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
@@ -231,8 +228,6 @@ def read_labels(
     whole numbers or truth values. If no classes are `declared`, those in the data are used. Raises
     UserError if the labels have another type or do not match the declared classes.
     """
-    import datasets
-
     if isinstance(feature, datasets.ClassLabel):
         names = tuple(feature.names)
         if declared is not None:
@@ -320,15 +315,13 @@ def _read_numbers(values: Sequence[object], declared: Sequence[str] | None, wher
     return tuple(map(str, order)), indices
 
 
-def match_classes(rows: datasets.Dataset, spec: DatasetSpec, where: str) -> list[int | None] | None:
+def match_classes(rows: Rows, spec: DatasetSpec, where: str) -> list[int | None] | None:
     """Return the index of the declared class of each row's label, by name and never by position.
 
     It is None of a missing label, and `OTHER` of an undeclared class with `leave_out_others`.
     Returns None if no classes are declared or labels are numbers, which are indices. Raises
     UserError if the data has another class, or no image is left.
     """
-    import datasets
-
     if spec.classes is None:
         return None
     values, feature = read_column(rows, "label"), rows.features["label"]

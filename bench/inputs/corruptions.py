@@ -20,6 +20,7 @@ from PIL import Image
 
 from bench.contracts.dataset import Sample, StoredImage
 from bench.errors import UserError, did_you_mean
+from bench.machine.libraries import ndimage
 
 CORRUPTED_SIDE = 224  # pixels of the shorter side
 CORRUPTED_ELONGATION = 16  # longer side in shorter sides; the memory of `fog` is quadratic in it
@@ -46,7 +47,6 @@ def _impulse_noise(x: Pixels, rng: Rng, amount: float) -> Pixels:
 
 
 def _defocus_blur(x: Pixels, rng: Rng, constants: tuple[int, float]) -> Pixels:
-    from scipy.ndimage import convolve1d
     from scipy.signal import oaconvolve
 
     radius, sigma = constants
@@ -56,7 +56,7 @@ def _defocus_blur(x: Pixels, rng: Rng, constants: tuple[int, float]) -> Pixels:
     edge = np.arange(-1, 2) if radius <= 8 else np.arange(-2, 3)
     smooth = np.exp(-(edge**2) / (2 * sigma**2))
     for axis in (0, 1):
-        disk = convolve1d(disk, smooth / smooth.sum(), axis, mode="mirror")
+        disk = ndimage.convolve1d(disk, smooth / smooth.sum(), axis, mode="mirror")
     padded = np.pad(x, ((half, half), (half, half), (0, 0)), mode="reflect")
     blurred = oaconvolve(padded, disk[..., None] / disk.sum(), mode="valid", axes=(0, 1))
     return np.asarray(blurred)
@@ -82,9 +82,7 @@ def _glass_blur(x: Pixels, rng: Rng, constants: tuple[float, int, int]) -> Pixel
 
 
 def _blur(x: Pixels, sigma: float) -> Pixels:
-    from scipy.ndimage import gaussian_filter
-
-    return np.asarray(gaussian_filter(x, (sigma, sigma, 0), mode="nearest"))
+    return np.asarray(ndimage.gaussian_filter(x, (sigma, sigma, 0), mode="nearest"))
 
 
 def _motion_blur(x: Pixels, rng: Rng, constants: tuple[int, float]) -> Pixels:
@@ -113,11 +111,11 @@ def _zoom_blur(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
 
 
 def _zoom(x: Pixels, factor: float) -> Pixels:
-    from scipy.ndimage import affine_transform
-
     scale = np.array([1 / factor, 1 / factor, 1.0])
     middle = (np.array(x.shape) - 1) / 2
-    return np.asarray(affine_transform(x, scale, middle - scale * middle, order=1, mode="nearest"))
+    return np.asarray(
+        ndimage.affine_transform(x, scale, middle - scale * middle, order=1, mode="nearest")
+    )
 
 
 def _snow(x: Pixels, rng: Rng, constants: tuple[float, ...]) -> Pixels:
@@ -185,8 +183,6 @@ def _elastic(x: Pixels, rng: Rng, constants: tuple[float, float, float]) -> Pixe
 
     The constants are fractions of 244, the authors' slip for 224.
     """
-    from scipy.ndimage import gaussian_filter, map_coordinates
-
     strength, smoothness, affine = (244 * share for share in constants)
     height, width = x.shape[:2]
     centre, side = np.array([height // 2, width // 2]), min(height, width) // 3
@@ -194,13 +190,14 @@ def _elastic(x: Pixels, rng: Rng, constants: tuple[float, float, float]) -> Pixe
     moved = points + rng.uniform(-affine, affine, points.shape)
     back = np.linalg.solve(np.c_[moved, np.ones(3)], points)  # from a moved point to its source
     shifts = [
-        strength * gaussian_filter(rng.uniform(-1, 1, (height, width)), smoothness, truncate=3)
+        strength
+        * ndimage.gaussian_filter(rng.uniform(-1, 1, (height, width)), smoothness, truncate=3)
         for _ in range(2)
     ]
     rows, columns = np.indices((height, width)) + shifts
     source = np.stack([rows, columns, np.ones_like(rows)], axis=-1) @ back
     places = (source[..., 0], source[..., 1])
-    colours = [map_coordinates(x[..., c], places, order=1, mode="mirror") for c in range(3)]
+    colours = [ndimage.map_coordinates(x[..., c], places, order=1, mode="mirror") for c in range(3)]
     return np.stack(colours, axis=-1)
 
 

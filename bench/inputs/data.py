@@ -1,14 +1,12 @@
 """Loading a split from a dataset plugin and validating it before scoring."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
-from bench.contracts.dataset import Listing
+from bench.contracts.dataset import Listing, Rows
 from bench.contracts.specs import FOLDER, DatasetSpec
 from bench.discovery.answers import remember
 from bench.discovery.guard import guard
@@ -37,10 +35,8 @@ from bench.inputs.rows import (
 from bench.inputs.split import Split, Survey
 from bench.inputs.survey import hash_state
 from bench.machine.files import is_utf8, path_exists
+from bench.machine.libraries import datasets
 from bench.machine.offline import hub_silence, offline
-
-if TYPE_CHECKING:
-    import datasets
 
 
 @dataclass(frozen=True)
@@ -90,9 +86,7 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
         raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")
 
 
-def load_split(
-    source: DataSource, split: str | None = None, rows: datasets.Dataset | None = None
-) -> Split:
+def load_split(source: DataSource, split: str | None = None, rows: Rows | None = None) -> Split:
     """Load one split, or remember what was read of it; its rows are then read when they are needed.
 
     If `rows` are already in memory, the plugin is not called. Raises UserError if the data cannot
@@ -106,7 +100,7 @@ def load_split(
     reader = find_path_reader() if spec.source else spec
     places = source.data_dir and Path(source.data_dir).absolute(), source.class_names
     question = f"{spec} {places} {options} {source.skip_unlabelled} {split} {state}"
-    fresh: list[datasets.Dataset] = []
+    fresh: list[Rows] = []
 
     def read() -> _Outline:
         outline, table, _ = _read_split(source, split)
@@ -115,7 +109,7 @@ def load_split(
 
     outline = remember(reader, question, read)
 
-    def read_rows() -> datasets.Dataset:
+    def read_rows() -> Rows:
         if not fresh and read() != outline:
             raise UserError(f"{source.label} changed meanwhile. Start the command again.")
         return fresh[-1]
@@ -156,7 +150,7 @@ class _Outline(TypedDict):
 def _make_split(
     source: DataSource,
     outline: _Outline,
-    read: Callable[[], datasets.Dataset],
+    read: Callable[[], Rows],
     items: ItemTable | None = None,
 ) -> Split:
     return Split(
@@ -173,8 +167,8 @@ def _make_split(
 
 
 def _read_split(
-    source: DataSource, split: str | None, rows: datasets.Dataset | None = None
-) -> tuple[_Outline, datasets.Dataset, ItemTable | None]:
+    source: DataSource, split: str | None, rows: Rows | None = None
+) -> tuple[_Outline, Rows, ItemTable | None]:
     spec = source.spec
     if spec.items and source.class_names:
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
@@ -232,9 +226,7 @@ def load_classes(source: DataSource) -> ClassNames:
     return name_classes(spec.classes, source.label, True, source.class_names)
 
 
-def _read_images(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dataset, ClassNames]:
-    import datasets
-
+def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, ClassNames]:
     spec, where, file = source.spec, source.label, source.class_names
     _check_columns(rows, source)
     column, feature = read_column(rows, "label"), rows.features["label"]
@@ -264,7 +256,7 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[datasets.Da
     return check_rows(rows, "image", where, source.root, columns, split), classes
 
 
-def _group_values(rows: datasets.Dataset, name: str) -> list[Any]:
+def _group_values(rows: Rows, name: str) -> list[Any]:
     """Return a column of groups, None if missing; `npy[0]` is the first element of its lists."""
     column, _, place = name.removesuffix("]").partition("[")
     values = read_column(rows, column) if column in rows.column_names else [None] * len(rows)
@@ -272,9 +264,7 @@ def _group_values(rows: datasets.Dataset, name: str) -> list[Any]:
     return [next(iter(items[int(place) :]), None) for items in lists] if place else values
 
 
-def _read_items(rows: Any, source: DataSource, split: str) -> tuple[datasets.Dataset, ItemTable]:
-    import datasets
-
+def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTable]:
     where = source.label
     rows, column = disable_decoding(rows, where)
     ids = make_item_ids(rows, where)
@@ -296,8 +286,6 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
         )
     check_data_dir(spec, data_dir)
-    import datasets
-
     datasets.disable_progress_bars()  # they would interrupt the run's own output
     datasets.logging.set_verbosity_error()
     # It logs every retry; the final error message is ours.
@@ -369,8 +357,6 @@ def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | N
 
 
 def _check_rows(rows: Any, source: DataSource, split: str | None) -> None:
-    import datasets
-
     columns = "'image' and 'label'"
     if source.spec.items:
         columns = "'image' or 'images', 'texts', and 'label' or 'pairing'"
@@ -387,8 +373,6 @@ def _check_rows(rows: Any, source: DataSource, split: str | None) -> None:
 
 
 def _check_columns(rows: Any, source: DataSource) -> None:
-    import datasets
-
     for column in ("image", "label"):
         check_column(column, rows.column_names, source.label)
     if not isinstance(rows.features["image"], datasets.Image):

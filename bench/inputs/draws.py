@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from bench.errors import UserError
+from bench.machine.libraries import torch
 
 Ints = NDArray[np.int64]
 PLANS = ("grid", "repeated", "antithetic")
@@ -203,8 +204,6 @@ def read_noise(
 
             bank = load_file(path)["noise"]
         else:
-            import torch
-
             bank = torch.load(path, map_location="cpu", weights_only=True).numpy()
     except Exception as error:
         raise UserError(

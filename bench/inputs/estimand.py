@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, assert_never
+from typing import Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,7 @@ from typing_extensions import override
 from bench.contracts.levels import Column, Levels, answer_of
 from bench.errors import UserError
 from bench.inputs.parsing import read_csv_file
-
-if TYPE_CHECKING:
-    import torch
+from bench.machine.libraries import torch
 
 Space = Literal["prediction", "epsilon", "sample", "v"]
 FORMULAS = ("snr", "exp", "min-snr")  # weightings that are functions of the level

@@ -10,18 +10,17 @@ group             optional: part of the dataset, for which accuracy is reported 
 sample_id         optional
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.contracts.dataset import (
     MOST_ANSWERS,
     Chance,
+    Rows,
     answer_of,
     asks_for_images,
     chance,
@@ -33,9 +32,7 @@ from bench.inputs.parsing import check_column, join_names
 from bench.inputs.rows import check_ids, get_images, make_unique
 from bench.inputs.survey import hash_image
 from bench.machine.files import LINES, has_control
-
-if TYPE_CHECKING:
-    import datasets
+from bench.machine.libraries import pc
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class ItemTable:
         return Chance(answer, image, group)
 
 
-def read_items(rows: datasets.Dataset, column: str, ids: Sequence[str], where: str) -> ItemTable:
+def read_items(rows: Rows, column: str, ids: Sequence[str], where: str) -> ItemTable:
     """Read and validate the texts and answers of items, whose columns are listed above.
 
     `column` holds the images, and `ids` are the items in messages. Raises UserError if a column is
@@ -103,7 +100,7 @@ def read_items(rows: datasets.Dataset, column: str, ids: Sequence[str], where: s
     return ItemTable(tuple(shapes), tuple(answers), tuple(texts))
 
 
-def has_items(rows: datasets.Dataset) -> bool:
+def has_items(rows: Rows) -> bool:
     """Return whether rows are items: they have a column `images`, or lists of texts."""
     if "images" in rows.column_names:
         return True
@@ -114,8 +111,6 @@ def has_items(rows: datasets.Dataset) -> bool:
 
 
 def _count_images(rows: Any, column: str) -> list[int]:
-    import pyarrow.compute as pc
-
     table = rows.select_columns([column]).with_format("arrow")
     return [
         count or 0

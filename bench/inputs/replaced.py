@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.contracts.dataset import Sample, StoredImage
+from bench.contracts.dataset import Rows, Sample, StoredImage
 from bench.errors import UserError, quoted
 from bench.inputs.parsing import check_column
 from bench.inputs.pixels import VERSION, PixelsError, decode
@@ -25,10 +25,9 @@ from bench.inputs.prompts import Prompts
 from bench.inputs.rows import find_stored_rows, make_dataset, read_column
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.cache import cache_dir, cached_arrow
+from bench.machine.libraries import datasets, pa
 
 if TYPE_CHECKING:
-    import datasets
-
     from bench.inputs.split import Split
 
 
@@ -89,7 +88,7 @@ def _erase_content(image: Stored, name: str | None) -> Stored:
 BATCH = 256  # images written at a time
 
 
-def crop_to_column(rows: datasets.Dataset, column: str, where: str) -> datasets.Dataset:
+def crop_to_column(rows: Rows, column: str, where: str) -> Rows:
     """Return the rows with each image cropped to the box in a column.
 
     Boxes are x, y, width, height in pixels of the upright image. Raises UserError if there is no
@@ -100,17 +99,12 @@ def crop_to_column(rows: datasets.Dataset, column: str, where: str) -> datasets.
     return crop_to_boxes(rows, read_column(rows, column), at)
 
 
-def crop_to_boxes(
-    rows: datasets.Dataset, boxes: Sequence[Any], at: Sequence[str]
-) -> datasets.Dataset:
+def crop_to_boxes(rows: Rows, boxes: Sequence[Any], at: Sequence[str]) -> Rows:
     """Return the rows with each image cropped to its box; `at` names the images in messages.
 
     The images are stored uncompressed, so that their bytes do not depend on the version of a
     library, and in a file of the cache instead of in memory.
     """
-    import datasets
-    import pyarrow as pa
-
     plain = rows.cast_column("image", datasets.Image(decode=False))
     table, places = find_stored_rows(plain)
     surveyed = survey(table.column("image"), find_source_files(plain, table))

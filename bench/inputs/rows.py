@@ -1,20 +1,16 @@
 """The table of a split: made of the rows that a reader lists, and checked."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.contracts.dataset import Listing, Row
+from bench.contracts.dataset import Listing, Row, Rows
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, quoted, warn_user
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.files import is_utf8, resolve_inside
-
-if TYPE_CHECKING:
-    import datasets
+from bench.machine.libraries import datasets, pa
 
 LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
 MAX_ID_LENGTH = 4096  # characters; the longest path possible
@@ -22,8 +18,8 @@ UNLABELLED = -1  # how `datasets` encodes a missing label
 
 
 def drop_unlabelled(
-    rows: datasets.Dataset, indices: Sequence[int | None], where: str, skip: bool
-) -> tuple[datasets.Dataset, list[int]]:
+    rows: Rows, indices: Sequence[int | None], where: str, skip: bool
+) -> tuple[Rows, list[int]]:
     """Drop rows without a label, with a warning (UserError unless `skip`, or if all lack one)."""
     chosen = [row for row, index in enumerate(indices) if index is not None]
     missing = len(indices) - len(chosen)
@@ -41,22 +37,19 @@ def drop_unlabelled(
 
 
 def check_rows(
-    rows: datasets.Dataset,
+    rows: Rows,
     column: str,
     where: str,
     root: Path | None,
     replaced: Mapping[str, tuple[Sequence[Any], Any]],
     split: str,
-) -> datasets.Dataset:
+) -> Rows:
     """Return the rows of a split with valid sample ids and absolute paths of image files.
 
     All files must be in `root`; it is None if the rows name files absolutely. `replaced` has values
     and feature of columns to add or replace. Without `sample_id`, ids are those of the rows or
     hashes of images. Raises UserError if an id is invalid or repeated, or a file is elsewhere.
     """
-    import datasets
-    import pyarrow as pa
-
     table, places = find_stored_rows(rows)
     files = find_source_files(rows, table)
     images = resolve_paths(table.column(column), root, where)
@@ -83,14 +76,13 @@ def check_rows(
 
 def make_dataset(
     table: Any, features: Any, split: Any = None, files: Iterable[object] = ()
-) -> datasets.Dataset:
+) -> Rows:
     """Return a dataset of an Arrow table's rows, as `datasets` stores it.
 
     `files` determine the table completely; there are none if it has other content. The fingerprint
     is random. The library's own would hash the table, which copies all images in memory: for
     200,000 small ones that took seconds and 500 MB.
     """
-    import datasets
     from datasets.fingerprint import generate_random_fingerprint
 
     behind: dict[str, dict[str, str]] = {str(file): {} for file in files}
@@ -102,14 +94,11 @@ def make_dataset(
     )
 
 
-def as_dataset(listing: Listing) -> datasets.Dataset:
+def as_dataset(listing: Listing) -> Rows:
     """Return the rows of a listing as a dataset; its labels are numbers if it has classes.
 
     Raises UserError if a label is none of its classes, or a number exceeds 64 bits.
     """
-    import datasets
-    import pyarrow as pa
-
     rows, where = listing.rows, listing.where
     numbers: Sequence[int | None] | None = None
     if isinstance(rows, list):
@@ -142,9 +131,6 @@ def tabulate(rows: Sequence[Row]) -> Any:
     The columns are image, label and sample_id; group, if a row has one; and those that are kept.
     Items have texts, and if they have several images, images and pairing for image and label.
     """
-    import datasets
-    import pyarrow as pa
-
     text, number, several = datasets.Value("string"), datasets.Value("int64"), make_list_feature
     first, images, labels = rows[0], [row.image for row in rows], [row.label for row in rows]
     if isinstance(first.image, tuple):
@@ -192,14 +178,14 @@ def format_group(spec: DatasetSpec, values: Sequence[Any]) -> str | None:
     return ", ".join(filter(None, texts)) or None
 
 
-def read_column(rows: datasets.Dataset, name: str) -> list[Any]:
+def read_column(rows: Rows, name: str) -> list[Any]:
     """Return a column as Python values, a hundred times as fast as row by row."""
     table, places = find_stored_rows(rows)
     values: list[Any] = table.column(name).to_pylist()
     return values if places == range(len(values)) else [values[place] for place in places]
 
 
-def find_stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
+def find_stored_rows(rows: Rows) -> tuple[Any, Sequence[int]]:
     """Return the underlying Arrow table, and the positions of the selected rows in it.
 
     Unlike `flatten_indices`, this copies no images. If a row is selected twice, the table holds a
@@ -216,15 +202,11 @@ def find_stored_rows(rows: datasets.Dataset) -> tuple[Any, Sequence[int]]:
 
 def make_list_feature(feature: Any) -> Any:
     """Return the feature of lists of `feature`, for any version of datasets."""
-    import datasets
-
     return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
 
 
 def disable_decoding(rows: Any, where: str) -> tuple[Any, str]:
     """Return rows with undecoded images, and their column, `images` or `image` (UserError)."""
-    import datasets
-
     column = "images" if "images" in rows.column_names else "image"
     if column not in rows.column_names:
         names = ", ".join(rows.column_names)
@@ -250,10 +232,7 @@ def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
     `column` is a chunked Arrow array of structs (bytes, path), or of lists of them. Raises
     UserError if a path leads out of `root`, or is relative and `root` is None.
     """
-    import pyarrow as pa
-    import pyarrow.types as kinds
-
-    if kinds.is_list(column.type) or kinds.is_large_list(column.type):
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         return pa.chunked_array(
             [_resolve_lists(chunk, root, where) for chunk in column.chunks], column.type
         )
@@ -275,8 +254,6 @@ def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
 
 
 def _resolve_lists(chunk: Any, root: Path | None, where: str) -> Any:
-    import pyarrow as pa
-
     images = resolve_paths(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
     lengths = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     ends = [0, *lengths.cumsum().tolist()]

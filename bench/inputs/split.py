@@ -1,15 +1,13 @@
 """A dataset split, loaded and checked: sample ids, labels, images and fingerprint."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.contracts.dataset import Item, Sample
+from bench.contracts.dataset import Item, Rows, Sample
 from bench.errors import quoted
 from bench.inputs.class_names import ClassNames
 from bench.inputs.items import ItemTable
@@ -17,10 +15,6 @@ from bench.inputs.pixels import VERSION, is_ordinary
 from bench.inputs.prompts import Prompts
 from bench.inputs.rows import find_stored_rows, get_images
 from bench.inputs.survey import ImageSurvey, find_source_files, hash_image, survey
-
-if TYPE_CHECKING:
-    import datasets
-
 
 Survey = tuple[str, bool]  # fingerprint of a split, and whether all its images are ordinary
 
@@ -35,14 +29,14 @@ class Split:
     class_names: ClassNames
     sample_ids: tuple[str, ...]  # [n], unique, in the order of the dataset
     labels: tuple[int, ...]  # [n], class indices, or answers of items
-    read: Callable[[], datasets.Dataset]  # returns `rows`
+    read: Callable[[], Rows]  # returns `rows`
     items: ItemTable | None = None  # shapes and texts, if the rows are items
     border: int = 0  # number of pixels to cut from each side of an image
     survey: Callable[[Callable[[], Survey]], Survey] | None = None
     """Returns the survey of all images: a remembered one, or else the result of its argument."""
 
     @cached_property
-    def rows(self) -> datasets.Dataset:
+    def rows(self) -> Rows:
         """Rows [n]: image (not decoded), label, sample_id and perhaps group."""
         return self.read()
 

@@ -5,22 +5,17 @@ its device, inode, size, modification time and change time are the same. The cha
 set back, so a file that was rewritten with its old modification time is read again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.contracts.dataset import StoredImage
+from bench.contracts.dataset import Rows, StoredImage
 from bench.inputs.pixels import VERSION, is_ordinary, open_encoded
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.stages import counted
-
-if TYPE_CHECKING:
-    import datasets
 
 FORMAT = 3
 WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary (see `pixels`)
@@ -41,7 +36,7 @@ class ImageSurvey:
         return bool(self.content[(row + 1) * WIDTH - 1])
 
 
-def find_source_files(rows: datasets.Dataset, table: Any) -> tuple[str, ...]:
+def find_source_files(rows: Rows, table: Any) -> tuple[str, ...]:
     """Return the files that completely determine a dataset's table.
 
     They are the memory-mapped Arrow files, or the files that one of our readers converted in

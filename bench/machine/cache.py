@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.errors import UserError, warn_user
 from bench.machine.files import open_regular, read_bytes, replacing, write_atomically
+from bench.machine.libraries import pa
 
 DIGITS = 64  # hex digits of a SHA-256
 SEAL = ".sha256"  # suffix of the file with the digest of a large entry
@@ -131,8 +132,6 @@ def cached_arrow(target: Path, schema: Any, tables: Callable[[], Iterable[Any]])
     Its name must depend on everything that determines its rows, which `tables` returns in parts to
     save memory. Raises UserError if it cannot be written.
     """
-    import pyarrow as pa
-
     if not is_cached(target):
         try:
             with writing_cached(target) as file, pa.ipc.new_stream(file, schema) as stream:

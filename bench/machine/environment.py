@@ -16,14 +16,13 @@ from filelock import FileLock
 
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.machine.libraries import torch
 
 _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow")
 
 
 def pick_device(requested: str | None) -> str:
     """Return the best device, or the requested one; raise UserError if it is not available."""
-    import torch
-
     if requested is None:
         if torch.cuda.is_available():
             return "cuda"
@@ -40,8 +39,6 @@ def pick_device(requested: str | None) -> str:
 
 def devices() -> list[str]:
     """Return descriptions of the devices that a run can use, best first."""
-    import torch
-
     names = []
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         card = torch.cuda.get_device_properties(number)
@@ -68,8 +65,6 @@ def device_memory(device: str) -> int | None:
 
 def has_bfloat16(device: str) -> bool:
     """Return whether a device supports bfloat16 in hardware, as NVIDIA GPUs since Ampere do."""
-    import torch
-
     if torch.device(device).type != "cuda":
         return False
     with torch.cuda.device(device):

@@ -15,7 +15,7 @@
     execute                Until: the order of the images, and the end     execute.py, until.py
       │ ids                      ▲ decisions: one durable line each
       ▼                          │
-    OpenRun ── samples ──▶ Engine.score(samples, strategy)             executable.py, or plugins
+    OpenRun ── samples ──▶ Engine.score(samples, strategy)             question.py, or plugins
       │
       ▼
     Finished               manifest, summary, answer, comparisons

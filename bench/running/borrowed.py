@@ -1,17 +1,19 @@
 """What a run takes from other runs and splits: candidates, learned level weights, fit images."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL.Image import Image
 
 from bench.contracts.dataset import asks_for_images, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError, quoted
-from bench.inputs.data import slugify
+from bench.errors import UserError, quoted, warn_user
+from bench.inputs.data import DataSource, load_split, slugify
 from bench.inputs.estimand import Weighting
-from bench.inputs.fitting import DEFAULT_FIT_SPLIT, load_fit_split
+from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.running.question import Resolved, Shortlist
@@ -28,6 +30,8 @@ from bench.store.cells import DrawTable, has_part, read_cells, read_draws
 from bench.store.documents import Manifest
 from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.identity import Candidates, digest
+
+DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
 
 def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None:
@@ -201,3 +205,75 @@ def find_fit_split(resolved: Resolved, scored: Split | None) -> Split | None:
         return None
     learner = f"Backbone {resolved.backbone_name!r}"
     return load_fit_split(resolved.data, resolved.config.fit_split, scored, learner)
+
+
+def images_to_learn(split: Split) -> Iterator[Image]:
+    """Yield each image of a split, decoded. Raises UserError if one cannot be read."""
+    for sample in split.samples(split.sample_ids):
+        try:
+            yield decode(sample.image)
+        except PixelsError as error:
+            raise UserError(
+                f"The image {quoted(sample.sample_id)} of {split.split!r}, the split to learn from,"
+                f" cannot be read: {error}."
+            ) from None
+
+
+def load_fit_split(
+    source: DataSource, name: str | None, scored: Split | None, learner: str
+) -> Split:
+    """Load the split that a backbone learns from, `train` by default.
+
+    Images that are also in `scored` are left out with a warning; None if the images are the user's.
+    Raises UserError if there is no such split, it is the scored one or has other classes, or a
+    class has no image. `learner` is the backbone in messages.
+    """
+    chosen = name or DEFAULT_FIT_SPLIT
+    if scored is not None and scored.split == chosen:
+        raise UserError(
+            f"{learner} would learn from {quoted(chosen)}, the split that is scored. --fit-split"
+            " names another split to learn from, or --split another one to score."
+        )
+    try:
+        split = load_split(source, chosen)
+    except UserError as error:
+        raise UserError(
+            f"{learner} learns from labelled images of a split, {quoted(chosen)}: {error}"
+            " --fit-split names another one; in a folder, train/ and test/ are splits."
+        ) from None
+    if scored is not None:
+        if split.classes != scored.classes:
+            raise UserError(
+                f"The split to learn from, {quoted(chosen)}, has other classes than the scored one,"
+                f" {scored.split!r}: {len(split.classes)} and {len(scored.classes)}."
+            )
+        split = _drop_scored(split, scored)
+    counts = np.bincount(split.labels, minlength=len(split.classes))
+    if absent := [split.classes[label] for label in np.flatnonzero(counts == 0)]:
+        raise UserError(
+            f"The split {quoted(chosen)} has no image to learn {quoted(absent[0])} from"
+            + (f", and {len(absent) - 1} other classes" if len(absent) > 1 else "")
+            + f". {learner} needs one of every class."
+        )
+    return split
+
+
+def _drop_scored(split: Split, scored: Split) -> Split:
+    held_out = set(scored.hash_images())
+    remaining = [n for n, digest in enumerate(split.hash_images()) if digest not in held_out]
+    left_out = len(split.sample_ids) - len(remaining)
+    if not left_out:
+        return split
+    if not remaining:
+        raise UserError(f"All images of {split.split!r}, the split to learn from, are scored, too.")
+    warn_user(
+        f"{left_out} of {len(split.sample_ids)} images of split {split.split!r} are scored too,"
+        " and are not learned from."
+    )
+    return replace(
+        split,
+        sample_ids=tuple(split.sample_ids[n] for n in remaining),
+        labels=tuple(split.labels[n] for n in remaining),
+        read=lambda: split.rows.select(remaining),
+        survey=None,
+    )

@@ -1,22 +1,18 @@
 """Read further labels of a run's images from other columns of its dataset."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from bench.contracts.dataset import Rows
 from bench.errors import UserError, did_you_mean
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.rows import find_stored_rows, read_column, resolve_paths
 from bench.inputs.survey import hash_image, stored_images
+from bench.machine.libraries import datasets, pa
 from bench.running.finders import find_dataset
 from bench.running.settings import data_config
 from bench.store.documents import Manifest
-
-if TYPE_CHECKING:
-    import datasets
 
 STANDARD_COLUMNS = ("image", "sample_id")
 
@@ -51,10 +47,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
     return columns
 
 
-def _texts(rows: datasets.Dataset, name: str, data: DataSource) -> list[str]:
-    import datasets
-    import pyarrow as pa
-
+def _texts(rows: Rows, name: str, data: DataSource) -> list[str]:
     table, places = find_stored_rows(rows)
     kind = table.schema.field(name).type
     if not (pa.types.is_struct(kind) or pa.types.is_binary(kind)):

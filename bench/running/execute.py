@@ -17,7 +17,7 @@ from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
 from bench.machine.environment import peak_memory, remember_speed
-from bench.running.executable import Executable
+from bench.running.question import Executable
 from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
@@ -32,7 +32,6 @@ from bench.store.runs import record_look
 from bench.store.summary import Again, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels
 
-ALL_IMAGES = Until()
 R = TypeVar("R", bound=Executable)
 
 
@@ -63,24 +62,25 @@ class Finished:
 
 
 def execute(
-    run: R, open_run: Callable[[R], OpenRun] = Executable.open, until: Until = ALL_IMAGES
+    run: R, open_run: Callable[[R], OpenRun] = Executable.open, until: Until | None = None
 ) -> Finished:
     """Score the images asked for that are not decided yet.
 
     The result covers only the images asked for, even if the stored run has more. The run is
     opened only if something is left to score. `until` gives the order of the images, and ends the
-    run; then only the images that it needs are asked for.
+    run; then only the images that it needs are asked for. None: the run ends with its last image.
 
     Raises:
         UserError: the user can fix this; nothing was scored.
         StoreError: the disk is full; images decided so far are kept.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
-    if not run.fresh:
+    answer: QuestionAnswer | None = None
+    if until and not run.fresh:
         run = replace(run, manifest=until.resume(run.folder, run.manifest))
     if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
-            answer = until.answer_stored(run.folder, run.manifest)
+            answer = until.answer_stored(run.folder, run.manifest) if until else None
             update_labels(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
     else:
@@ -91,15 +91,17 @@ def execute(
             folder.copy_sweep(*run.swept, run.save_errors)
         earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
         outstanding = folder.outstanding(run.manifest.samples, run.save_errors)
-        outstanding = until.begin(folder.path, run.manifest, outstanding)
+        if until:
+            outstanding = until.begin(folder.path, run.manifest, outstanding)
         if outstanding:
             if folder.mixed_code:
                 warn_user(folder.mixed_code)
             with closing(open_run(run)) as opened:
                 _score(run, folder, opened, outstanding, earlier, until)
                 memory, problem = opened.peak_memory, opened.model.problem
-        manifest, answer = until.end(folder, run.manifest)
-        run = replace(run, manifest=manifest)
+        if until:
+            manifest, answer = until.end(folder, run.manifest)
+            run = replace(run, manifest=manifest)
         finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
     if problem is not None and (warning := _cost_warning(run, problem, finished.summary)):
         warn_user(warning)
@@ -133,7 +135,7 @@ def _score(
     opened: OpenRun,
     outstanding: list[str],
     earlier: Decisions,
-    until: Until,
+    until: Until | None,
 ) -> None:
     listeners, model, problem = load_plugins().manager, opened.model, opened.model.problem
     if model.fitted:
@@ -155,7 +157,7 @@ def _score(
         folder.append(record, decided if run.save_errors else None, problem.timesteps)
         notify_plugins(listeners, "sample_scored", record=record)
         seconds, equivalents = seconds + duration, equivalents + decided.equivalents
-        if until.ends(record["sample_id"], record["prediction"] == record["label"]):
+        if until and until.ends(record["sample_id"], record["prediction"] == record["label"]):
             break
     if opened.device and seconds > 1:
         backbone = run.manifest.backbone

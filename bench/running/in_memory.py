@@ -15,6 +15,7 @@ from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
+from bench.machine.libraries import torch
 from bench.running.finders import find_backbone, resolve_dtype
 from bench.running.kinds.denoiser import encode_texts
 from bench.running.question import PreparedRun
@@ -111,8 +112,6 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 
 
 def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
-    import torch
-
     from bench.engine.likelihoods import CheckedLikelihood
     from bench.engine.scoring import mixed, times
     from bench.engine.trees import mapped

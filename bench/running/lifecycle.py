@@ -16,6 +16,7 @@ from bench.contracts.parameters import Parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make, with_defaults
 from bench.errors import UserError, warn_user
+from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
 from bench.running.finders import passed_to
@@ -213,7 +214,7 @@ class Shared:
         if self._backbone is None or key != self._backbone.key:
             self.free()
             sharing = (other for other in _asked(others) if other.backbone_key == key)
-            self._backbone = prepared.kind.load(prepared, chain([prepared], sharing))
+            self._backbone = prepared.kind.load(prepared, sharing)
         return self._backbone
 
     def free(self) -> None:
@@ -221,8 +222,6 @@ class Shared:
         device = getattr(self._backbone, "device", None)
         self._backbone = None
         if device is not None:  # a model, whose parts may reference each other
-            import torch
-
             gc.collect()
             torch.cuda.empty_cache()
 

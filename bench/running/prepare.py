@@ -1,17 +1,16 @@
 """Resolve and validate a run's settings, before anything heavy is loaded."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
+from bench.contracts.dataset import Rows
 from bench.contracts.specs import DatasetSpec, Scorer
 from bench.discovery.backbones import has_flag
 from bench.discovery.declaration_checks import PLACEHOLDER
@@ -39,7 +38,6 @@ from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, learn_weighting, name_fit_split
 from bench.running.command import same_options
 from bench.running.decider import backbone_params, check_strategy, find_strategy
-from bench.running.executable import Swept
 from bench.running.finders import (
     data_source,
     find_backbone,
@@ -52,7 +50,7 @@ from bench.running.finders import (
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.manifest import make_manifest
-from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
+from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind, Swept
 from bench.running.risk import StatedRisk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
 from bench.running.settings.declaration import option
@@ -60,10 +58,6 @@ from bench.running.settings.fields import AUTO
 from bench.store.documents import Sweep
 from bench.store.folder import find_run, shard_folder
 from bench.store.identity import CalibratedOn
-
-if TYPE_CHECKING:
-    import datasets
-
 
 KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
     "denoiser": DenoiserKind(),
@@ -77,7 +71,7 @@ class AtHand:
     """What the caller has already, instead of what the settings of a run name."""
 
     dataset: DatasetSpec | DataSource | None = None
-    rows: datasets.Dataset | None = None  # the images
+    rows: Rows | None = None  # the images
     loaded: Any = None  # the backbone
     split: Split | None = None  # images that were read before with the same data settings
     surveyed: tuple[str, bool] | None = None

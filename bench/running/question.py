@@ -2,14 +2,14 @@
 
 `Resolved` holds what the names in the settings stand for, `RunQuestion` also the prompts and the
 located weights: names, prompts, levels, checks and prices, as far as no image is needed.
-`PreparedRun` has the images and the manifest too, and can be scored. `ScorerKind` is everything
-that depends on the kind of the backbone.
+`PreparedRun` has the images and the manifest too, and can be scored, as any `Executable`.
+`ScorerKind` is everything that depends on the kind of the backbone.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from bench.contracts.backbone import Backbone, Denoiser
 from bench.contracts.dataset import Sample
-from bench.contracts.decision import MEAN
-from bench.contracts.executor import OpenRun
+from bench.contracts.decision import MEAN, Decided
+from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
@@ -41,7 +41,6 @@ from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.machine.stages import stage
 from bench.running.decider import Decider
-from bench.running.executable import Executable
 from bench.running.finders import BackboneSource, ResolvedViews
 from bench.running.risk import StatedRisk
 from bench.running.settings import (
@@ -53,6 +52,7 @@ from bench.running.settings import (
     loading_settings,
 )
 from bench.running.settings.declaration import option
+from bench.store.documents import Manifest
 from bench.store.identity import Candidates, ScoringIdentity
 
 if TYPE_CHECKING:
@@ -274,6 +274,56 @@ class RunQuestion(Resolved):
             raise RuntimeError(f"A run of {self.backbone_key} was given {backbone.key}.")
 
 
+Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executable(ABC):
+    """A run that `execute` can score, with a model or from recorded errors."""
+
+    manifest: Manifest  # its samples are the images asked for
+    decider: Decider
+    folder: Path  # folder of its results
+    started: float  # start of preparing it, on `time.perf_counter`'s clock
+    fresh: bool = False  # whether to start over instead of resuming
+    save_errors: bool = False  # whether to keep the error of every cell
+    timed: bool = True  # whether times are recorded; those of a replayed recording mean nothing
+    swept: Swept | None = None  # images whose decisions are copied from a full sweep
+
+    @property
+    def strategy(self) -> CheckedStrategy:
+        """Strategy that decides the images."""
+        return self.decider.strategy
+
+    @abstractmethod
+    def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
+        """Yield the images with these ids."""
+
+    def check(self) -> None:
+        """Validate the run before anything is written or loaded; raises UserError."""
+        return None
+
+    @abstractmethod
+    def open_engine(self) -> Engine:
+        """Load the model or the recording and return its engine."""
+
+    def open(self) -> OpenRun:
+        """Load the model or the recording in this process."""
+        return _OpenHere(self)
+
+
+class _OpenHere(OpenRun):
+    def __init__(self, run: Executable) -> None:
+        self._run, self._engine = run, run.open_engine()
+        fitted, warnings = (getattr(self._engine, name, None) for name in ("fitted", "warnings"))
+        self.device = self._engine.device
+        self.model = ModelFacts(self._engine.problem, self._engine.levels, fitted, warnings or ())
+
+    @override
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+        return self._engine.score(self._run.samples(sample_ids), self._run.strategy)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun(RunQuestion, Executable):
     """A validated run, before anything heavy is loaded."""
@@ -373,14 +423,14 @@ class ScorerKind(ABC, Generic[B]):
 
     def backbone_of(self, question: RunQuestion, loaded: B | None) -> B:
         """Return the loaded backbone, which must be the run's, or else a new one."""
-        backbone = loaded or self.make(question)
+        backbone = loaded or self.load(question)
         question.check_key(backbone)
         return backbone
 
-    def load(self, question: RunQuestion, encoded_first: Iterable[RunQuestion] = ()) -> B:
+    def load(self, question: RunQuestion, others: Iterable[RunQuestion] = ()) -> B:
         """Return the backbone with its network loaded and set up.
 
-        Prompts of `encoded_first` are encoded before, while the network is not in memory yet.
+        Prompts of the run and of `others` are encoded before, without the network in memory.
         """
         return self.make(question)
 

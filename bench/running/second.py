@@ -18,10 +18,9 @@ from bench.inputs.subsets import select_subset
 from bench.machine.stages import counted
 from bench.running.command import stored_settings
 from bench.running.decider import backbone_params
-from bench.running.executable import Executable
 from bench.running.execute import timed
 from bench.running.prepare import prepare, prepare_again
-from bench.running.question import Opener, PreparedRun
+from bench.running.question import Executable, Opener, PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, Values, make_config
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.comparison import differing_identity

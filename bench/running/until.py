@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from typing_extensions import override
 
 from bench.contracts.strategy import Floats
 from bench.discovery.guard import notify_plugins
@@ -35,30 +34,6 @@ CHECK_SECONDS = 2.0  # minimum time between two `question_checked` events
 
 
 class Until:
-    """What ends a run. By default, nothing does before all of its images are decided."""
-
-    def resume(self, folder: Path, manifest: Manifest) -> Manifest:
-        """Take up a stored run; return the manifest of the images that are asked for."""
-        return manifest
-
-    def begin(self, folder: Path, manifest: Manifest, outstanding: list[str]) -> list[str]:
-        """Begin to score; return the outstanding images in the order of scoring."""
-        return outstanding
-
-    def ends(self, sample_id: str, right: bool) -> bool:
-        """Add one image's result; return whether the run ends here."""
-        return False
-
-    def end(self, folder: RunFolder, manifest: Manifest) -> tuple[Manifest, QuestionAnswer | None]:
-        """Limit a run to the images that count, and return its manifest and its answer."""
-        return manifest, None
-
-    def answer_stored(self, folder: Path, manifest: Manifest) -> QuestionAnswer | None:
-        """Return the answer of a run that is decided already."""
-        return None
-
-
-class UntilAnswered(Until):
     """Ends a run when its images, in random order, answer a question.
 
     Only the prefix of the random order that is completely decided counts, so that the answer does
@@ -88,8 +63,8 @@ class UntilAnswered(Until):
         self._next_event = 0.0  # time of the next event, on the clock of `time.monotonic`
         self.post_hoc = False
 
-    @override
     def resume(self, folder: Path, manifest: Manifest) -> Manifest:
+        """Take up a stored run; return the manifest of the images that are asked for."""
         if missing_samples(folder, manifest, False) is None:
             return manifest
         stored = read_decisions(folder, manifest)
@@ -102,14 +77,14 @@ class UntilAnswered(Until):
             self._record_question(folder, manifest)
         return self._narrowed(manifest)
 
-    @override
     def begin(self, folder: Path, manifest: Manifest, outstanding: list[str]) -> list[str]:
+        """Begin to score; return the outstanding images in the order of scoring."""
         self._record_question(folder, manifest)
         left = set(outstanding)
         return [sample_id for sample_id in self.order if sample_id in left]
 
-    @override
     def ends(self, sample_id: str, right: bool) -> bool:
+        """Add one image's result; return whether the run ends here."""
         self._right[sample_id] = right
         if self._advance() and self._verdict != "open":
             return True
@@ -120,14 +95,13 @@ class UntilAnswered(Until):
             self._next_event = time.monotonic() + CHECK_SECONDS
         return False
 
-    @override
-    def end(self, folder: RunFolder, manifest: Manifest) -> tuple[Manifest, QuestionAnswer | None]:
+    def end(self, folder: RunFolder, manifest: Manifest) -> tuple[Manifest, QuestionAnswer]:
+        """Limit a run to the images that count, and return its manifest and its answer."""
         manifest = self._narrowed(manifest)
         folder.narrow(manifest.samples)
         return manifest, self._record_answer(folder.path, manifest)
 
-    @override
-    def answer_stored(self, folder: Path, manifest: Manifest) -> QuestionAnswer | None:
+    def answer_stored(self, folder: Path, manifest: Manifest) -> QuestionAnswer:
         """Write question and answer into the folder of a decided run and return the answer.
 
         A warning tells that they are not kept if the folder cannot be written.
@@ -198,13 +172,13 @@ class UntilAnswered(Until):
         return result
 
 
-def until_of(run: PreparedRun) -> Until:
-    """Return what ends a run: its `--until`, if that is set.
+def until_of(run: PreparedRun) -> Until | None:
+    """Return what ends a run: its `--until`; None if all of its images are decided.
 
     Raises UserError if the question is invalid or the other run absent, different or partial.
     """
     if (question := run.config.until) is None:
-        return Until()
+        return None
     split = run.split
     order = shuffle_samples(split.sample_ids, split.fingerprint)
     weights = None
@@ -213,7 +187,7 @@ def until_of(run: PreparedRun) -> Until:
         per_class = class_weights(np.bincount(labels, minlength=len(split.classes)).astype(float))
         weights = dict(zip(split.sample_ids, per_class[labels].tolist(), strict=True))
     if question.run is None:
-        return UntilAnswered(question, order, len(order), None, weights)
+        return Until(question, order, len(order), None, weights)
     path = find_run(question.run, run.config.results, exact=True)
     other = read_run(path)
     if other.manifest.run_id == run.manifest.run_id:
@@ -226,4 +200,4 @@ def until_of(run: PreparedRun) -> Until:
             f"--until: {question.run} has decided {len(baseline):,} of {len(order):,} images, but"
             " these are not the first in random order. Complete it, or stop it with --until too."
         )
-    return UntilAnswered(question, order[:n], len(order), baseline, weights)
+    return Until(question, order[:n], len(order), baseline, weights)

@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.contracts.metrics import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
+from bench.machine.libraries import sparse
 from bench.machine.stages import stage
 
 PERMUTATIONS = 20_000  # per test
@@ -84,13 +85,12 @@ def exchange_p(
     metric again; for several runs, from their mean counts. Images with the same label and
     predictions are permuted together, by a binomial count. `a` and `b` are int64 [..., n].
     """
-    from scipy.sparse import coo_array
-
     classes = 1 + int(max(labels.max(), a.max(), b.max()))
     support = np.bincount(labels, minlength=classes).astype(np.float64)
     units, counts = _units(labels, a, b, clusters)
     counts_a, counts_b = (_image_counts(labels, runs, classes) for runs in (a, b))
-    member = coo_array((np.ones(len(units)), (units, np.arange(len(units)))))  # [units, images]
+    place = units, np.arange(len(units))
+    member = sparse.coo_array((np.ones(len(units)), place))  # [units, images]
     change = (member.tocsr() @ (counts_b - counts_a)).tocsr()  # [units, 2 · classes]
     middle, half = np.asarray((counts_a + counts_b).sum(axis=0)).ravel() / 2, change / 2
     ratio, weights = metric.ratio, _class_weights(metric, support)
@@ -148,8 +148,6 @@ def _image_counts(labels: Ints, predictions: Ints, classes: int) -> Any:
 
     `predictions` are those of one or more runs, int64 [..., n].
     """
-    from scipy.sparse import coo_array
-
     n, rows, columns = len(labels), [], []
     runs = predictions.reshape(-1, n)
     for run in runs:
@@ -158,4 +156,4 @@ def _image_counts(labels: Ints, predictions: Ints, classes: int) -> Any:
         columns += [labels[right], classes + run[predicted]]
     place = (np.concatenate(rows), np.concatenate(columns))
     weights = np.full(len(place[0]), 1 / len(runs))
-    return coo_array((weights, place), shape=(n, 2 * classes)).tocsr()
+    return sparse.coo_array((weights, place), shape=(n, 2 * classes)).tocsr()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
+from bench.machine.libraries import optimize, special
 from bench.stats.paired import Z95
 from bench.stats.shares import accuracy_interval
 from bench.store.fields import Amount, Document, Number, Positive
@@ -105,21 +106,18 @@ class SeedError:
 
     def reach(self, tail: float) -> float:
         """Return the deviation that the mean exceeds with probability `tail`, at most 0.5."""
-        from scipy.special import stdtrit
-
-        seeds, images = stdtrit([self.seeds - 1, max(1, self.units - 1)], tail)
+        seeds, images = special.stdtrit([self.seeds - 1, max(1, self.units - 1)], tail)
         return float(np.hypot(seeds * np.sqrt(self.of_seeds), images * np.sqrt(self.of_images)))
 
     def tail(self, distance: float) -> float:
         """Return the one-sided probability that the mean deviates by more than `distance`."""
-        from scipy.optimize import brentq
-
         if distance <= 0:
             return 1 - self.tail(-distance) if distance else 0.5
         lowest, highest = -600.0, np.log(0.5)
         if self.reach(np.exp(lowest)) < distance:
             return 0.0
-        return float(np.exp(brentq(lambda p: self.reach(np.exp(p)) - distance, lowest, highest)))
+        root = optimize.brentq(lambda p: self.reach(np.exp(p)) - distance, lowest, highest)
+        return float(np.exp(root))
 
 
 def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:

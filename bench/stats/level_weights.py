@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
+from bench.machine.libraries import optimize
 
 BUCKETS = 20
 RIDGE = 1e-3  # ridge penalty on log weights, so that uninformative buckets keep the mean weight
@@ -32,8 +33,6 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
 
     `errors` are float64 [images, classes, 20], NaN for classes that an image does not have.
     """
-    from scipy.optimize import minimize
-
     present: NDArray[np.bool_] = ~np.isnan(errors[:, :, 0])  # [images, classes]
     filled = np.where(present[..., None], errors, 0.0)
     # Only differences between classes matter. The scale starts the search at a useful temperature.
@@ -60,7 +59,7 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
         return float(RIDGE * spread @ spread - likelihood), slope * weights + 2 * RIDGE * spread
 
     start = np.zeros(BUCKETS)
-    fit = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * BUCKETS)
+    fit = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * BUCKETS)
     weights = np.exp(fit.x - fit.x[used].max())
     return np.asarray(np.round(np.clip(weights, FLOOR, 1.0), 3))  # rounded: equal on all machines
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.contracts.strategy import Ints
 from bench.errors import UserError
+from bench.machine.libraries import optimize, stats
 from bench.stats.paired import ALPHA
 from bench.store.fields import Document, Positive, Share
 
@@ -75,23 +76,19 @@ def check_shares(difference: float, discordance: float) -> None:
 
 def exact_power(n: int, difference: float, discordance: float) -> float:
     """Return the power of McNemar's exact test on n images; the wrong direction does not count."""
-    from scipy.stats import binom
-
     spread = COUNT_TAIL * sqrt(n * discordance * (1 - discordance)) + 1
     low, high = max(0, int(n * discordance - spread)), min(n, ceil(n * discordance + spread))
     discordant = np.arange(low, high + 1)
     win_rate = (discordance + difference) / (2 * discordance)
-    significant = binom.cdf(max_significant_losses(discordant), discordant, 1 - win_rate)
-    return float(min(1.0, (binom.pmf(discordant, n, discordance) * significant).sum()))
+    significant = stats.binom.cdf(max_significant_losses(discordant), discordant, 1 - win_rate)
+    return float(min(1.0, (stats.binom.pmf(discordant, n, discordance) * significant).sum()))
 
 
 def max_significant_losses(discordant: Ints) -> Ints:
     """Return the largest significant number of losses, or -1, by number of `discordant` images."""
-    from scipy.stats import binom
-
     trials = np.maximum(discordant, 1)
-    losses = np.asarray(binom.ppf(ALPHA / 2, trials, 0.5)).astype(np.int64)
-    return np.where(2 * binom.cdf(losses, trials, 0.5) < ALPHA, losses, losses - 1)
+    losses = np.asarray(stats.binom.ppf(ALPHA / 2, trials, 0.5)).astype(np.int64)
+    return np.where(2 * stats.binom.cdf(losses, trials, 0.5) < ALPHA, losses, losses - 1)
 
 
 def images_needed(
@@ -117,9 +114,8 @@ def images_needed(
 
 def smallest_difference(n: int, discordance: float) -> float | None:
     """Return the smallest difference that n images detect with a power of 80 %, or None."""
-    from scipy.optimize import brentq
 
     def excess(difference: float) -> float:
         return exact_power(n, difference, discordance) - DEFAULT_POWER
 
-    return None if excess(discordance) < 0 else float(brentq(excess, 0.0, discordance))
+    return None if excess(discordance) < 0 else float(optimize.brentq(excess, 0.0, discordance))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
+from bench.machine.libraries import special
 from bench.stats.paired import Bools
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import Calibrated, Feature, Fit
@@ -224,13 +225,11 @@ def fit_probability(decided: Decisions, rows: Bools | bool = True) -> Fit | None
 
 def probabilities(fit: Fit, decided: Decisions) -> Floats:
     """Return the probability that each decision is right; NaN without a margin or cost."""
-    from scipy.special import expit
-
     total = np.full(len(decided), fit.intercept)
     parts = zip(fit.features, fit.centre, fit.spread, fit.weights, strict=True)
     for name, centre, spread, weight in parts:
         total += weight * (_feature(name, decided, fit.unit) - centre) / spread
-    return np.where(_usable(decided), expit(total), np.nan)
+    return np.where(_usable(decided), special.expit(total), np.nan)
 
 
 def held_out_skill(decided: Decisions) -> float | None:

@@ -12,6 +12,7 @@ from math import ceil, floor, inf, log, log1p
 import numpy as np
 
 from bench.contracts.strategy import Floats
+from bench.machine.libraries import stats
 
 RISKS = (0.1, 0.05, 0.02, 0.01)  # for which settings are shown
 LEVEL = 0.95  # confidence level of a bound, over the random choice of the images
@@ -49,12 +50,10 @@ def keeps(
     share is that of these images. The test is then exact: so few disagreements must have a
     hypergeometric probability of at most 1 - level if floor(risk * of) + 1 of the images disagree.
     """
-    from scipy.stats import binom, hypergeom
-
     if of is None:
-        tail = binom.cdf(disagreements, n, risk)
+        tail = stats.binom.cdf(disagreements, n, risk)
     else:
-        tail = hypergeom.cdf(disagreements, of, most_differing(risk, of) + 1, n)
+        tail = stats.hypergeom.cdf(disagreements, of, most_differing(risk, of) + 1, n)
     return bool(tail <= 1 - level + 1e-12)
 
 
@@ -82,14 +81,12 @@ def choose_sweep(of: int, risk: float, full: float, race: float, otherwise: floa
     probability `PLANNED_SHARE`. Costs per image are `full` for a sweep, `race` for a race, and
     `otherwise` for the strategy used if no setting passes; `of` is the size of the split.
     """
-    from scipy.stats import binom
-
     sizes: list[SweepSize] = []
     for allowed in range(most_differing(risk, of) + 1):
         images = images_needed(risk, allowed, of=of)
         if sizes and images * full >= min(size.cost for size in sizes):
             break  # this sweep alone costs more than the best plan, and larger ones cost even more
-        passes = float(binom.cdf(allowed, images, PLANNED_SHARE))
+        passes = float(stats.binom.cdf(allowed, images, PLANNED_SHARE))
         rest = passes * race + (1 - passes) * otherwise
         sizes.append(SweepSize(images, allowed, passes, images * full + (of - images) * rest))
     return min(sizes, key=lambda size: size.cost)
@@ -97,11 +94,9 @@ def choose_sweep(of: int, risk: float, full: float, race: float, otherwise: floa
 
 def upper_limit(disagreements: int, n: int, level: float = LEVEL) -> float:
     """Return the one-sided Clopper-Pearson upper limit of the share of disagreements."""
-    from scipy.stats import beta
-
     if disagreements >= n:
         return 1.0
-    return float(beta.ppf(level, disagreements + 1, n - disagreements))
+    return float(stats.beta.ppf(level, disagreements + 1, n - disagreements))
 
 
 def passing(

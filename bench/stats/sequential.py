@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats, Ints
+from bench.machine.libraries import optimize, special
 from bench.stats.difference_tests import holm
 from bench.stats.paired import ALPHA
 
@@ -164,8 +165,6 @@ def interval_ends(
 def _lower_end(
     values: Floats, population: Population | None, level: float, low: float, since: int
 ) -> float:
-    from scipy.optimize import brentq
-
     high = 1.0
     if population is not None and len(values):  # only possible means
         total, rest = values.sum(), population.rest[len(values) - 1]
@@ -179,7 +178,7 @@ def _lower_end(
         return low
     if low >= high or excess(high) >= 0:
         return 1.0  # every possible mean is rejected
-    return float(brentq(excess, low, high, xtol=END_ERROR))
+    return float(optimize.brentq(excess, low, high, xtol=END_ERROR))
 
 
 def accuracy_anytime(right: Floats) -> tuple[float, float]:
@@ -195,18 +194,17 @@ def count_interval(count: int, n: int, population: int) -> tuple[int, int]:
     the prior-posterior ratio of Waudby-Smith & Ramdas, "Confidence sequences for sampling without
     replacement", NeurIPS 2020: prior(K) / posterior(K), which is a test martingale for any prior.
     """
-    from scipy.special import betaln  # importing scipy.stats takes a second
 
     def choices(total: Ints | int, chosen: Ints | int) -> Floats:
         """Return the logarithms of binomial coefficients."""
-        return np.asarray(-np.log1p(total) - betaln(total - chosen + 1, chosen + 1))
+        return np.asarray(-np.log1p(total) - special.betaln(total - chosen + 1, chosen + 1))
 
     a, b = SHARE_PRIOR
     counts = np.arange(count, population - (n - count) + 1)
     # Of `count` by the hypergeometric distribution of each count, and by the beta-binomial one.
     likelihood = choices(counts, count) + choices(population - counts, n - count)
     likelihood -= choices(population, n)
-    mixture = choices(n, count) + betaln(count + a, n - count + b) - betaln(a, b)
+    mixture = choices(n, count) + special.betaln(count + a, n - count + b) - special.betaln(a, b)
     capital = mixture - likelihood
     plausible = counts[capital < log(1 / ALPHA)]
     return int(plausible[0]), int(plausible[-1])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats
+from bench.machine.libraries import stats
 from bench.stats.paired import Z95
 from bench.store.decisions import Decisions
 from bench.store.documents import Items
@@ -63,9 +64,7 @@ class Estimate:
 
 def exact_interval(count: int, n: int) -> tuple[float, float]:
     """Return the exact 95 % interval of `count` out of `n` (Clopper & Pearson, 1934)."""
-    from scipy.stats import binomtest
-
-    low, high = binomtest(count, n).proportion_ci(0.95, method="exact")
+    low, high = stats.binomtest(count, n).proportion_ci(0.95, method="exact")
     return float(low), float(high)
 
 

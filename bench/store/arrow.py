@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.machine.libraries import pa
+
 
 def values(column: Any, missing: float | None = None) -> NDArray[Any]:
     """Return a pyarrow column as a numpy array; nulls become `missing`, or undefined without it."""
@@ -32,16 +34,12 @@ def booleans(column: Any) -> NDArray[np.bool_]:
 
 def indices(numbers: NDArray[np.int64]) -> Any:
     """Return int64 [n] as a pyarrow array."""
-    import pyarrow as pa
-
     data = np.ascontiguousarray(numbers, dtype=np.int64)
     return pa.Array.from_buffers(pa.int64(), len(data), [None, pa.py_buffer(data)])
 
 
 def strings(texts: Sequence[str]) -> Any:
     """Return texts as a pyarrow array."""
-    import pyarrow as pa
-
     encoded = [text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     data = pa.py_buffer(b"".join(encoded))

@@ -27,6 +27,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
 from bench.errors import UserError
 from bench.machine.files import link_or_copy, regular_file, replacing
+from bench.machine.libraries import pa, pq
 from bench.store.documents import MAX_STORED_DRAWS
 from bench.store.packed import compact_options, find_packed, read_packed
 
@@ -119,9 +120,6 @@ def _write_part(
     columns: Mapping[str, NDArray[Any]],
     metadata: dict[str, str] | None = None,
 ) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     ids = pa.array([sample_id] * len(columns["draw"]), pa.string()).dictionary_encode()
     arrays = {
         name: pa.array(column, getattr(pa, COLUMN_TYPES[name])() if name in COLUMN_TYPES else None)
@@ -190,8 +188,6 @@ class ImagePart:
 
 def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart:
     """Return columns of an image as `COLUMN_TYPES` (FileNotFoundError; UserError if damaged)."""
-    import pyarrow as pa
-
     path = part_path(folder, sample_id)
     try:
         table = read_part_table(folder, sample_id, columns)
@@ -213,8 +209,6 @@ def read_part_table(folder: Path, sample_id: str, columns: Sequence[str] | None 
     Raises FileNotFoundError if there is no part of this image, UserError if its file is not a
     regular file in the folder or a packed file is damaged.
     """
-    import pyarrow.parquet as pq
-
     path = part_path(folder, sample_id)
     names = None if columns is None else list(columns)
     if file := regular_file(folder.parent, f"{folder.name}/{path.name}"):
@@ -268,9 +262,6 @@ def draw_table(levels: Levels, rows: Ints, weights: Floats) -> DrawTable:
 
 def write_draws(folder: Path, draws: DrawTable) -> None:
     """Write the table of a run's draws."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     columns: dict[str, pa.Array] = {
         "draw": pa.array(np.arange(len(draws.levels)), pa.int32()),
         "level": pa.array(draws.levels, pa.int32()),
@@ -290,9 +281,6 @@ def read_draws(folder: Path, count: int | None = None) -> DrawTable | None:
     Raises UserError if the file is damaged, has another number of draws than `count`, or is not a
     regular file inside the folder.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = regular_file(folder, DRAWS)
     if path is None:
         return None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import exhaustive_strategy
 from bench.errors import UserError
+from bench.machine.libraries import pc
 from bench.store.arrow import booleans, strings, values
 from bench.store.cells import read_cells, read_draws
 from bench.store.documents import Manifest
@@ -84,8 +85,6 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
 
 def _rows(table: Any, samples: Sequence[str]) -> Any:
     """Return the rows of these samples in their order, without samples that have no row."""
-    import pyarrow.compute as pc
-
     sample_ids, stored = strings(samples), table["sample_id"].combine_chunks()
     if sample_ids.equals(stored):
         return table
@@ -98,8 +97,6 @@ def as_decisions(records: Sequence[Record]) -> Decisions:
 
 
 def _from_table(table: Any) -> Decisions:
-    import pyarrow.compute as pc
-
     labels = values(table["label"])
     top = _top_columns(table, labels) if "top" in table.column_names else {}
     groups = _unless_null(table["group"])
@@ -190,8 +187,6 @@ def class_scores(path: Path, manifest: Manifest, sample_ids: Any) -> Floats:
 
 def _scores_from_records(path: Path, classes: int, sample_ids: Any) -> tuple[Floats, Ints]:
     """Return scores [n, C], NaN if a class has none, and their number of draws, int64 [n, C]."""
-    import pyarrow.compute as pc
-
     table = read_table(path, classes, top=True)
     stored = table["sample_id"].combine_chunks()
     sizes, flat = _top_entries(table.take(pc.index_in(sample_ids, value_set=stored)))
@@ -232,8 +227,6 @@ def _scores_from_errors(path: Path, manifest: Manifest, sample_ids: Any) -> Floa
 
 def shared_rows(a: Decisions, b: Decisions) -> tuple[Ints, Ints]:
     """Return the rows in A and in B of the samples that both have, int64 [n], in A's order."""
-    import pyarrow.compute as pc
-
     place = values(pc.index_in(a.sample_ids, value_set=b.sample_ids), -1)
     rows = np.flatnonzero(place >= 0)
     return rows, place[rows].astype(np.int64)

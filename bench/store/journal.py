@@ -19,6 +19,7 @@ import numpy as np
 from bench.contracts.strategy import DECIDED_BY
 from bench.errors import warn_user
 from bench.machine.files import regular_file
+from bench.machine.libraries import pa, pc, pj
 from bench.store.arrow import indices, values
 from bench.store.records import MAX_ERROR, MAX_EVALUATIONS, MAX_SECONDS, SWEEP, is_record
 
@@ -151,8 +152,6 @@ def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
 
     With `top`, it has the column `top`: the best classes of each image.
     """
-    import pyarrow.compute as pc
-
     file = regular_file(path, JOURNAL)
     table = _parsed(file, n_classes, top) if file else to_table([], top)
     if table is None:  # line by line, which is slower but can skip damaged lines
@@ -167,9 +166,6 @@ def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
 
 def _parsed(file: Path, n_classes: int, top: bool) -> Any:
     """Return the complete lines of the journal as a table, None if one is not a valid record."""
-    import pyarrow as pa
-    import pyarrow.json as pj
-
     options = pj.ParseOptions(explicit_schema=_schema(top), unexpected_field_behavior="ignore")
     try:
         with file.open("rb") as lines:
@@ -188,8 +184,6 @@ def _parsed(file: Path, n_classes: int, top: bool) -> Any:
 
 def _all_records(table: Any, n_classes: int) -> bool:
     """Return whether all rows are records; a vectorised `is_record`."""
-    import pyarrow.compute as pc
-
     if any(table[name].null_count for name in _REQUIRED):
         return False
     if table["prediction"].null_count:
@@ -230,8 +224,6 @@ _AMOUNTS = {
 
 
 def _schema(top: bool) -> Any:
-    import pyarrow as pa
-
     columns = {
         pa.string(): ("sample_id", "error", "group", "decided_by"),
         pa.int64(): ("label", "prediction", "evaluations", "linearisations"),
@@ -244,8 +236,6 @@ def _schema(top: bool) -> Any:
 
 def to_table(records: Sequence[Any], top: bool = True) -> Any:
     """Return records as a pyarrow table with the same columns as `read_table`."""
-    import pyarrow as pa
-
     schema = _schema(top)
     rows = [{f.name: _converted(record.get(f.name), f.type) for f in schema} for record in records]
     return pa.Table.from_pylist(rows, schema)

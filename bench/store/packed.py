@@ -15,6 +15,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from bench.errors import UserError
 from bench.machine.files import regular_file
+from bench.machine.libraries import pa, pq
 
 MAX_IMAGES_PER_FILE = 1_000  # the footer of a file is read whole
 MAX_ROWS = 50_000_000  # a file with more rows takes no further image
@@ -34,8 +35,7 @@ def compact_options(schema: Any) -> dict[str, JsonValue]:
     Floats are split into streams of their bytes, because neighbouring errors share the first ones.
     Integers are stored as differences. docs/how-to/publish.md has the sizes.
     """
-    import pyarrow.types as kinds
-
+    kinds = pa.types
     encodings: dict[str, JsonValue] = {
         field.name: "DELTA_BINARY_PACKED" if kinds.is_integer(field.type) else "BYTE_STREAM_SPLIT"
         for field in schema
@@ -52,8 +52,6 @@ def compact_options(schema: Any) -> dict[str, JsonValue]:
 
 def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
     """Write sample ids with tables of the same columns into packed files; return their number."""
-    import pyarrow.parquet as pq
-
     folder.mkdir(exist_ok=True)
     written, rows, images = 0, 0, 0
     groups: list[RowGroup] = []
@@ -120,9 +118,6 @@ def _files(folder: Path) -> Iterator[Path]:
 
 @lru_cache(maxsize=8)
 def _open(file: Path, changed: int, size: int) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         return pq.ParquetFile(file)
     except (OSError, pa.ArrowException) as error:

@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.recordings.calibrate import calibrate
 from bench.recordings.learn import learn
 from bench.recordings.recording import open_recording
-from bench.recordings.sweep import sweep
+from bench.recordings.replay import sweep
 from bench.reports.page.page import write_report
 
 

@@ -12,7 +12,7 @@ from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
 from helpers.runs import store
 
 from bench.errors import UserError
-from bench.recordings import sweep as sweeps
+from bench.recordings import replay as sweeps
 
 
 @pytest.mark.long

@@ -14,10 +14,9 @@ from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Outcome, Problem
 from bench.errors import BenchWarning, UserError
-from bench.running.executable import Executable
 from bench.running.execute import execute
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
+from bench.running.question import Executable, PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_records
 from bench.store.writing import RunFolder

@@ -14,7 +14,7 @@ from bench.contracts.specs import BackboneSpec
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchWarning
 from bench.running import finders
-from bench.running.kinds import checks
+from bench.running.kinds import denoiser
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun, RunQuestion
@@ -71,11 +71,11 @@ def test_sixty_four_cells_are_compared_with_float32(
         )  # its weights are random
         engine = in_half.open_engine()
     assert isinstance(engine, DenoisingEngine)
-    monkeypatch.setattr(checks, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
-    said = checks.check_precision(in_half, engine) or ""
+    monkeypatch.setattr(denoiser, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
+    said = denoiser.check_precision(in_half, engine) or ""
     assert "chose bfloat16" in said and "(56 differences" in said  # 8 prompts on 8 draws
     whole = replace(in_half, prompts=replace(in_half.prompts, texts=in_half.prompts.texts[:1]))
-    assert checks.check_precision(whole, engine) is None  # nothing to confuse
+    assert denoiser.check_precision(whole, engine) is None  # nothing to confuse
 
 
 def test_a_check_without_memory_is_said(

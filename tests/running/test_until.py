@@ -19,9 +19,9 @@ from bench.contracts.strategy import Outcome, Problem
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
 from bench.running import until as until_module
-from bench.running.executable import Executable
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
+from bench.running.question import Executable
 from bench.running.settings import make_config
 from bench.running.until import until_of
 from bench.store.folder import read_manifest, read_records

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.contracts.strategy import Floats
-from bench.recordings.sweep import SweepRow
+from bench.recordings.replay import SweepRow
 from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.leaderboard.board import CURRENCIES, Board, BoardLine, comparable

@@ -12,9 +12,8 @@ from bench.discovery.targets import offers
 from bench.engine.asking import Engine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
-from bench.inputs.fitting import images_to_learn
 from bench.inputs.replaced import TEXT_ONLY
-from bench.running.borrowed import find_fit_split
+from bench.running.borrowed import find_fit_split, images_to_learn
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.question import Resolved, RunQuestion, ScorerKind
 from bench.store.fields import without_none

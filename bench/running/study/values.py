@@ -66,57 +66,54 @@ Pair = Annotated[tuple[str, str], Strict(False)]  # TOML has lists only
 class Entries(BaseModel):
     """The entries of a study's file that describe the study itself rather than its runs.
 
-    `EXPECTED` has the error message for each.
+    The docstring of an entry is also in the message about an invalid value.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, use_attribute_docstrings=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")  # `read_entries` derives a default
-    summary: str = ""  # one line for `bench list studies`
-    question: str = ""  # what the study asks, which is shown above its table
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
+    """Name of the study and its folder: up to 100 lower case letters, digits, '.', '_' and '-',
+    beginning with a letter or digit; by default that of the file."""
+    summary: str = ""
+    """One line of text for `bench list studies`."""
+    question: str = ""
+    """One line of text: what the study asks, which is shown above its table."""
     pilot: int = Field(PILOT_IMAGES, ge=0)
-    """Number of images that each run scores before any run scores all of its images."""
+    """Number of images that each run scores before any run scores all of its images; 0 for no
+    pilot."""
     margin: float | None = Field(None, gt=0, lt=1)
-    """Equivalence margin: accuracies that differ by less count as equal. None if not tested."""
-    stop: Stop | None = None  # stopping rule; None if every run scores all of its images
-    strict: bool = False  # whether only methods that are worse than the best, family-wise, leave
-    first_round: int = Field(50, ge=1)  # number of images in the first round
-    growth: float = Field(1.5, gt=1, le=100)  # factor of the number of images from round to round
-    whole_groups: bool = False  # whether the images of a group are resampled together
-    over: Over = "images"  # population that tests generalise to
-    shifts: list[Pair] = []  # datasets of which the second is a distribution shift of the first
-
-
-EXPECTED = {
-    "name": "use up to 100 lower case letters, digits, '.', '_' and '-', beginning with a letter or"
-    " digit; the study's folder gets this name",
-    "summary": "expected one line of text",
-    "question": "expected one line of text",
-    "pilot": "expected a number of images; 0 for no pilot",
-    "margin": "expected a difference of accuracies such as 0.02; runs that are shown to differ by"
-    " less count as equal",
-    "stop": 'write stop = "best" to end when one method is shown to be the best, or stop ='
-    ' "ranked" to end when the order of all is shown',
-    "strict": "expected true or false, without quotes; true drops a method only once it is shown to"
-    " be worse than the best, with 5 % for all methods together",
-    "first_round": "expected a number of images, such as 50",
-    "growth": "expected a factor above 1 and at most 100, such as 1.5",
-    "whole_groups": "expected true or false, without quotes",
-    "over": 'write over = "seeds" for tests that generalise to other images and seeds; without it,'
-    " they generalise to other images only",
-    "shifts": 'expected a list of pairs: [["imagenet", "imagenet-sketch"]]',
-}
+    """Difference of accuracies, such as 0.02: runs that are shown to differ by less count as equal.
+    Without it, equality is not tested."""
+    stop: Stop | None = None
+    """Stopping rule: "best" ends when one method is shown to be the best, "ranked" when the order
+    of all is shown. Without it, every run scores all of its images."""
+    strict: bool = False
+    """Whether, with stop = "best", a method leaves only once it is shown to be worse than the best,
+    with 5 % for all methods together: true or false, without quotes."""
+    first_round: int = Field(50, ge=1)
+    """Number of images in the first round, such as 50."""
+    growth: float = Field(1.5, gt=1, le=100)
+    """Factor of the number of images from round to round, above 1 and at most 100, such as 1.5."""
+    whole_groups: bool = False
+    """Whether the images of a group are resampled together: true or false, without quotes."""
+    over: Over = "images"
+    """Population that tests generalise to: "seeds" for other images and seeds, "images" for other
+    images only."""
+    shifts: list[Pair] = []
+    """Pairs of datasets of which the second is a distribution shift of the first, such as
+    [["imagenet", "imagenet-sketch"]]."""
 
 
 def read_entries(study: Table, default_name: str) -> Entries:
     """Return the entries of a study's file, each checked for type and range (UserError)."""
     defaults = {"name": default_name, **({"pilot": 0} if "stop" in study else {})}
-    stated = {**defaults, **{key: study[key] for key in EXPECTED if key in study}}
+    stated = {**defaults, **{key: study[key] for key in Entries.model_fields if key in study}}
     try:
         return Entries.model_validate(stated)
     except ValidationError as error:
         key = str(error.errors(include_url=False)[0]["loc"][0])
-        raise UserError(f"{key} = {stated[key]!r}: {EXPECTED[key]}.") from None
+        what = " ".join(str(Entries.model_fields[key].description).split())
+        raise UserError(f"{key} = {stated[key]!r} is not valid. {what}") from None
 
 
 def check_stop(entries: Entries, study: Table, limited: bool) -> None:

@@ -6,7 +6,7 @@ tensors.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 from bench.contracts.levels import Levels
 from bench.inputs.weights import HAND_OVER, Weights
@@ -152,17 +152,37 @@ def _run_on_meta(module: nn.Module, method: Callable[..., Any]) -> Callable[...,
     """Return the method with its arguments moved to the meta device and its results to the CPU.
 
     It also stores the first result, still on the meta device, in `module.meta_output`. A backward
-    pass starts from there.
+    pass starts from there. A result depends on the shapes and dtypes of the arguments alone, so
+    those of a call that nothing observes (a gradient, a count of operations) are remembered.
     """
+    results: dict[object, Any] = {}
 
     @wraps(method)
     def call(*arguments: Any, **keywords: Any) -> Any:
+        key = None if _is_observed() else _signature((arguments, keywords))
+        if key in results:
+            return _map_tensors(_zeros_like, results[key])
         with torch.device("meta"), _FalseOnMeta(), _no_autocast():
             output = method(*_map_tensors(_to_meta, arguments), **_map_tensors(_to_meta, keywords))
+        if key is not None:
+            results[key] = output
         module.__dict__["meta_output"] = output[0]
         return _map_tensors(_zeros_like, output)
 
     return call
+
+
+def _is_observed() -> bool:
+    """Return whether operations are recorded: for a gradient, or by a mode of torch."""
+    modes = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()
+    return torch.is_grad_enabled() or modes > 0
+
+
+def _signature(values: Any) -> object:
+    """Return a key of what a result on the meta device depends on; None if there is none."""
+    flat, structure = tree_flatten(values)
+    key = tuple((v.shape, v.dtype) if isinstance(v, Tensor) else v for v in flat), str(structure)
+    return key if all(isinstance(v, Hashable) for v in key[0]) else None
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class FolderPipeline(PipelineDenoiser):
         It was evaluated. Its prompts are encoded, so it has no text encoders.
         """
         settings = {"normalize": "half", "resolution": None, **settings}
-        with LOADING:
+        with LOADING, torch.no_grad():
             return _inspect(cls, weights, dtype, tuple(sorted(settings.items())))
 
     @classmethod

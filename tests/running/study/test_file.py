@@ -35,11 +35,17 @@ from helpers.command import bench
             '[[published]]\nsource = "x"\n[[published]]\nsource = "y"',
             "Several tables [[published]] match the run digits, random",
         ),
-        ("summary = 3", "summary = 3: expected one line of text"),
+        ("summary = 3", "summary = 3 is not valid. One line of text"),
         ('stop = "best"\n[[grid]]\nlimit = 4', "stop and limit both end runs"),
         ("[[exclude]]", "[[exclude]]: an empty table would exclude everything"),
-        ('whole_groups = "yes"', "whole_groups = 'yes': expected true or false"),
-        ('over = "seed"', "over = 'seed': write over = \"seeds\""),
+        (
+            'whole_groups = "yes"',
+            "whole_groups = 'yes' is not valid. Whether the images of a group",
+        ),
+        (
+            'over = "seed"',
+            "over = 'seed' is not valid. Population that tests generalise to: \"seeds\"",
+        ),
         ('over = "seeds"', "the same seeds for every method, at least 3: dataset digits"),
         ('seeds = [0, 1]\nover = "seeds"', "backbone random has 2. Write seeds"),
         (

@@ -1,0 +1,34 @@
+"""Libraries that take long to import: each is imported when one of its names is first used.
+
+`bench --help` and listings need none of them. A module that cannot do without one imports it as
+usual.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+
+class Library:
+    """A module that is imported when an attribute of it is first read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)
+
+
+datasets: Any = Library("datasets")
+pa: Any = Library("pyarrow")
+pc: Any = Library("pyarrow.compute")
+pj: Any = Library("pyarrow.json")
+pq: Any = Library("pyarrow.parquet")
+ndimage: Any = Library("scipy.ndimage")
+optimize: Any = Library("scipy.optimize")
+sparse: Any = Library("scipy.sparse")
+special: Any = Library("scipy.special")
+stats: Any = Library("scipy.stats")  # takes a second
+if TYPE_CHECKING:
+    import torch as torch
+else:
+    torch = Library("torch")
