@@ -34,14 +34,16 @@ if _missing := _declared - {plugin.name for plugin in find_plugins()}:
 # fewer cores than `os.cpu_count` says, and threads without a core wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["GOMP_SPINCOUNT"] = "10000"
-gc.set_threshold(50_000)  # as `bench` does
+gc.set_threshold(50_000)  # as `bench` does  # as `bench` does
 
 MORE = ("matrix", "long")  # marks of the tests that are drawn
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options by which some of the further tests are drawn (`MORE`)."""
-    parser.addoption("--draw", type=int, help="run so many tests of each of the marks matrix and long")
+    parser.addoption(
+        "--draw", type=int, help="run so many tests of each of the marks matrix and long"
+    )
     parser.addoption("--draw-seed", type=int, default=0, help="the seed by which they are drawn")
 
 
@@ -68,6 +70,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out |= {*seeded.sample(marked, max(len(marked) - count, 0))}
     config.hook.pytest_deselected(items=[test for test in items if test in left_out])
     items[:] = [test for test in items if test not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported for the tests out of every later search for garbage."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let Python's last search at its exit find all again: libraries report leaks otherwise."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
