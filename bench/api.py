@@ -14,6 +14,7 @@ from bench.errors import UserError
 from bench.inputs.data import load_split, slugify
 from bench.inputs.items import has_items
 from bench.inputs.split import Split
+from bench.machine.libraries import pd
 from bench.machine.offline import offline
 from bench.recordings.calibrate import calibrate_sweep
 from bench.reports.comparisons import compare as compare_runs
@@ -291,8 +292,6 @@ def leaderboard(
 
     With `tags`, only runs that have each of them.
     """
-    import pandas as pd
-
     from bench.reports.leaderboard.ranking import leaderboard as rank_runs
 
     return pd.DataFrame([row.plain() for row in rank_runs(Path(results), dataset, tags=tags)])

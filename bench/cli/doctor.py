@@ -24,6 +24,8 @@ from bench.cli.output import PROBLEMS_FOUND, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.discovery.finding import OWN_DISTRIBUTION, Plugin
 from bench.discovery.loading import Plugins, load_plugins
+from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
+from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchError, UserError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment, remember_batch_size, remember_speed
@@ -261,9 +263,6 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
-    from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
-    from bench.engine.denoising import DenoisingEngine
-
     question = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
     name, dtype = question.backbone_name, question.dtype
     if not question.kind.batches_cells:

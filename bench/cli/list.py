@@ -24,7 +24,7 @@ from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StudySpec, pr
 from bench.discovery.loading import Registry, load_plugins
 from bench.errors import UserError
 from bench.inputs.weights import locate
-from bench.reports.formats import assignments, value_text
+from bench.reports.facts import assignments, value_text
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

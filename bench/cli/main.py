@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from bench import __version__, interrupts
-from bench.cli.display import Display
 from bench.cli.output import JSON_WRITER, prepare_streams, say
+from bench.cli.progress import Display
 from bench.discovery.commands import own_commands
 from bench.discovery.guard import guard, stdout_to_stderr
 from bench.discovery.loading import load_plugins

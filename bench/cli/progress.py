@@ -1,4 +1,7 @@
-"""Progress of runs and studies, as listeners to a run's events like any plugin's."""
+"""The stage under way, and the progress of runs and studies, as listeners to a run's events.
+
+It has one format on a terminal, in a log and in a notebook, and is on stderr.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,105 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from math import ceil, log
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
 import pluggy
 from typing_extensions import override
 
-from bench.cli.display import PLAIN_INTERVAL, Display, stage_text
 from bench.contracts.hooks import hookimpl
-from bench.machine import stages
-from bench.machine.stages import Stage
-from bench.reports.formats import percent_text
-from bench.reports.text import escape_hidden
+from bench.machine.stages import Stage, current, displays
+from bench.reports.facts import format_duration, percent_text
+from bench.reports.text import escape_hidden, shorten
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
+    from bench.reports.terminal.tables import PlainConsole
     from bench.running.study.course import Step
 
+PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
+SHOWN_AFTER = 2.0  # seconds that a stage of a command takes before it is shown
+MARGIN = 6  # columns left free for the spinner, and for the `^C` that a terminal echoes
 ANSWER_P = 0.05  # p-value at which a question is answered
 ProgressChoice = bool | Callable[[int, int, float], None] | None  # see `show_progress`
 MAX_PREDICTABLE_P = 0.5  # above it, the number of images needed cannot be predicted
+
+
+def stage_text(stage: Stage, now: float, new: int | None = None) -> str:
+    """Return the progress of a stage: its name, its count and an estimate of its end.
+
+    `new` is the number of images done since it started, if some were done before.
+    """
+    seconds, new = now - stage.started, stage.done if new is None else new
+    text = f"{stage.name}: {stage.done:,} of {stage.total:,} {stage.unit}, "
+    if not stage.total or not new or not seconds:
+        return f"{text if stage.total else f'{stage.name}: '}{format_duration(seconds)} so far"
+    text += f"{new / seconds:.1f} {stage.unit}/s, "
+    if stage.done >= stage.total:
+        return f"{text}{format_duration(seconds)} so far"
+    return f"{text}{format_duration((stage.total - stage.done) * seconds / new)} left"
+
+
+class Display:
+    """Shows the stage under way: a changing line on a terminal, elsewhere a line now and then."""
+
+    def __init__(self) -> None:
+        self.left = Event()
+        self.watch = Thread(target=self._watch, daemon=True)
+        self.due = 0.0  # time from which on a log gets its next line
+        self.logged = ""  # last line of a log
+        self._status: Status | None = None
+
+    @cached_property
+    def console(self) -> PlainConsole:
+        """The console on stderr; importing it takes a moment."""
+        from bench.reports.terminal.tables import console
+
+        return console(stderr=True)
+
+    def __enter__(self) -> Self:
+        displays.append(self)
+        self.watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.left.set()
+        self.watch.join()
+        displays.remove(self)
+        self.show(None)
+
+    def text(self, now: float) -> str | None:
+        """Return what is under way; None if nothing is, or only for a moment."""
+        stage = current()
+        due = stage is not None and now - stage.started >= SHOWN_AFTER
+        return stage_text(stage, now) if stage and due else None
+
+    def _watch(self) -> None:
+        while not self.left.wait(1.0):
+            if displays[-1] is self:
+                self.show(self.text(time.perf_counter()))
+
+    def show(self, text: str | None, at_once: bool = False) -> None:
+        """Show a text, None for nothing.
+
+        A line of a log is left out if it says the same as the last one, or comes soon after it.
+        """
+        if text is None:
+            if self._status is not None:
+                self._status.stop()
+                self._status = None
+        elif self.console.is_terminal:
+            line = self.console.render_str(shorten(text, self.console.width - MARGIN))
+            if self._status is None:
+                self._status = self.console.status(line)
+                self._status.start()
+            self._status.update(line)
+        elif at_once or (text != self.logged and time.perf_counter() >= self.due):
+            self.due, self.logged = time.perf_counter() + PLAIN_INTERVAL, text
+            self.console.print(text)
 
 
 class Listener:
@@ -85,7 +168,7 @@ class Progress(Listener, Display):
     @override
     def text(self, now: float) -> str | None:
         """Return the progress of the stage under way, which is the scoring if there is no other."""
-        stage, idle = stages.current(), self.done == self.total  # nothing scored yet, or all
+        stage, idle = current(), self.done == self.total  # nothing scored yet, or all
         if stage is not None and (stage.total or idle):
             return stage_text(stage, now)
         return stage_text(Stage("Checking", started=self.started), now) if idle else self._scoring()

@@ -27,8 +27,8 @@ from bench.cli.settings import config_options
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, UserError
 from bench.machine.files import write_atomically, writing
+from bench.reports.facts import percent_text
 from bench.reports.figures.cost import board_panel, draw_cost
-from bench.reports.formats import percent_text
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.published import TRUST, validate

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from bench.errors import AbsentError, BenchError, UserError, warn_user
 from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
 from bench.machine.files import read_text, resolve_inside, write_atomically
+from bench.machine.libraries import huggingface_hub
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
 from bench.machine.stages import Stage, displays, stage
 
@@ -64,8 +65,6 @@ class Commit:
 
         Raises UserError if there is no room for it, and what the Hub's client raises.
         """
-        import huggingface_hub
-
         path = self.folder / name
         if path.is_file():
             return path
@@ -78,8 +77,6 @@ class Commit:
 
         Raises UserError if there is no room for them.
         """
-        import huggingface_hub
-
         missing = [name for name in names if not (self.folder / name).is_file()]
         if not missing:
             return
@@ -126,8 +123,6 @@ def find_commit(repository: str, revision: str | None = None, kind: str = "model
 
     Raises SilentHubError if the Hub is needed and does not answer, and what its client raises.
     """
-    import huggingface_hub
-
     key = (endpoint(), str(_folder(repository, kind)), revision)
     if _is_recent(key):
         return _answers[key][1]
@@ -313,8 +308,6 @@ def _store(commit: Commit, revision: str) -> None:
 
 def _listing(repository: str, commit: str, kind: str) -> dict[str, int] | None:
     """Return the stored listing of a commit: our own, or that of another user of the cache."""
-    import huggingface_hub
-
     stored = read_cached(_listing_file(repository, commit, kind))
     if stored is not None:
         files: dict[str, int] = json.loads(stored)

@@ -21,6 +21,7 @@ class Library:
 datasets: Any = Library("datasets")
 pa: Any = Library("pyarrow")
 pc: Any = Library("pyarrow.compute")
+pd: Any = Library("pandas")
 pj: Any = Library("pyarrow.json")
 pq: Any = Library("pyarrow.parquet")
 ndimage: Any = Library("scipy.ndimage")
@@ -29,6 +30,9 @@ sparse: Any = Library("scipy.sparse")
 special: Any = Library("scipy.special")
 stats: Any = Library("scipy.stats")  # takes a second
 if TYPE_CHECKING:
+    import huggingface_hub as huggingface_hub
     import torch as torch
+    from torch import Tensor as Tensor
 else:
-    torch = Library("torch")
+    huggingface_hub, torch = Library("huggingface_hub"), Library("torch")
+    Tensor = object  # for annotations alone

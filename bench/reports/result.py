@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import override
 
 from bench.errors import UserError, images_failed
+from bench.machine.libraries import pd
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
 from bench.reports.html import to_html
@@ -67,8 +68,6 @@ class RunResult(Fields):
     @property
     def samples(self) -> DataFrame:
         """One row per image: sample_id, label, prediction (class names), correct, margin, …."""
-        import pandas as pd
-
         return pd.DataFrame(list(self._view.samples), columns=list(SAMPLE_COLUMNS))
 
     def to_pandas(self) -> DataFrame:
@@ -94,8 +93,7 @@ class RunResult(Fields):
 
     def error_figure(self) -> Figure:
         """Draw errors of the true and the best wrong class; UserError if no errors were kept."""
-        from bench.reports.figures.curves import errors_by_timestep
-        from bench.reports.figures.plots import draw_errors
+        from bench.reports.figures.plots import draw_errors, errors_by_timestep
         from bench.running.command import recording_command
 
         curves = errors_by_timestep(self._view)
@@ -146,8 +144,6 @@ class ComparisonResult(Comparison):
 
     def to_pandas(self) -> DataFrame:
         """Return one row per class with images."""
-        import pandas as pd
-
         rows = [row.model_dump(mode="json", by_alias=True) for row in self.per_class]
         return pd.DataFrame([_flat(row, "difference") for row in rows])
 
@@ -166,8 +162,6 @@ class AnswerList(list[Answer]):
 
     def to_pandas(self) -> DataFrame:
         """Return one row per image, without the ranking."""
-        import pandas as pd
-
         left_out = {"ranking", "confidence"}
         return pd.DataFrame([answer.model_dump(exclude=left_out) for answer in self])
 
@@ -186,8 +180,6 @@ class StudyResult(StudyReport):
 
     def to_pandas(self, table: Literal["runs", "methods", "differences"] = "runs") -> DataFrame:
         """Return a table of the runs, with a column per axis, or of the methods or differences."""
-        import pandas as pd
-
         if table == "runs":
             return pd.DataFrame([_flat(row.plain(), "axes") for row in self.rows])
         if table == "methods":

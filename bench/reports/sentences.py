@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
-from bench.reports.formats import percent_text
+from bench.reports.facts import percent_text
 from bench.reports.run_view import RunView
 from bench.running.decider import strategy_of
 from bench.stats.agreement import Audit, Repeatability, repeatability

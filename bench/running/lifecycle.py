@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.parameters import Parameters
@@ -22,15 +21,12 @@ from bench.running.execute import Finished, execute
 from bench.running.finders import passed_to
 from bench.running.in_memory import with_probe
 from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
-from bench.running.question import PreparedRun, RunQuestion
+from bench.running.question import CheckedBackbone, PreparedRun, RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig
 from bench.running.until import until_of
 from bench.store.fields import without_none
-
-if TYPE_CHECKING:
-    from bench.running.question import CheckedBackbone
 
 Tell = Callable[[str], None]
 Test = Callable[[PlannedSweep], object]  # such as `bench.recordings.calibrate.calibrate_sweep`

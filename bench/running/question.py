@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from typing_extensions import override
@@ -28,6 +28,9 @@ from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import count_tokens, fact, has_own
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
+from bench.engine.classifying import CheckedClassifier
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.likelihoods import CheckedLikelihood
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.corruptions import corrupt_samples
@@ -55,12 +58,7 @@ from bench.running.settings.declaration import option
 from bench.store.documents import Manifest
 from bench.store.identity import Candidates, ScoringIdentity
 
-if TYPE_CHECKING:
-    from bench.engine.classifying import CheckedClassifier
-    from bench.engine.denoiser import CheckedDenoiser
-    from bench.engine.likelihoods import CheckedLikelihood
-
-    CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
+CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 
 B = TypeVar("B", bound="CheckedBackbone")
 

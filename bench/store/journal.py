@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, BinaryIO
 
 import numpy as np
+from pydantic_core import from_json
 
 from bench.contracts.strategy import DECIDED_BY
 from bench.errors import warn_user
@@ -43,8 +44,6 @@ def read_lines(
     end is not named, because a running or killed process leaves it. Raises UserError if it is not a
     regular file inside its folder.
     """
-    from pydantic_core import from_json
-
     file = regular_file(path.parent, path.name)
     if file is None:
         return

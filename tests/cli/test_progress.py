@@ -10,10 +10,8 @@ from typing import Any
 import pluggy
 import pytest
 
-from bench.cli import display as display_room
 from bench.cli import progress as progress_room
-from bench.cli.display import Display, stage_text
-from bench.cli.progress import Progress
+from bench.cli.progress import Display, Progress, stage_text
 from bench.machine import stages
 from bench.reports.terminal.tables import PlainConsole
 
@@ -33,9 +31,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
     said: list[str] = []
     display = Progress(pluggy.PluginManager("bench"))
     monkeypatch.setattr(display.console, "print", lambda text, **_: said.append(text))
-    monkeypatch.setattr(display_room, "displays", [display])
-    for room in (display_room, progress_room):
-        monkeypatch.setattr(room, "PLAIN_INTERVAL", 0.0)
+    monkeypatch.setattr(progress_room, "displays", [display])
+    monkeypatch.setattr(progress_room, "PLAIN_INTERVAL", 0.0)
     return display, said
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from bench.machine.offline import offline
 from bench.reports.figures import images
-from bench.reports.figures.images import Thumbnail, decode_answer
-from bench.reports.figures.sample_process import answer_request, load
+from bench.reports.figures.images import Thumbnail, answer_request, decode_answer, load
 
 
 class Opened:

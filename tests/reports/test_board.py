@@ -15,7 +15,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.transforms import Bbox
 
 from bench.reports.figures.cost import Point, board_panel, draw_cost, pareto_front
-from bench.reports.figures.curves import errors_by_timestep
+from bench.reports.figures.plots import errors_by_timestep
 from bench.reports.leaderboard.board import Board, letter_key, make_boards
 from bench.reports.leaderboard.ranking import leaderboard, rank_boards
 from bench.reports.leaderboard.rows import board_row, reported_rows

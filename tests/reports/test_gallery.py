@@ -9,7 +9,7 @@ import numpy as np
 from helpers.runs import a_record
 
 from bench.reports.figures.gallery import choose_images
-from bench.reports.figures.sample_process import make_thumbnail
+from bench.reports.figures.images import make_thumbnail
 from bench.store.decisions import Decisions, as_decisions
 
 

@@ -18,7 +18,7 @@ from helpers.runs import a_manifest
 from PIL import Image
 
 from bench.errors import UserError
-from bench.reports.figures import images, sample_process
+from bench.reports.figures import images
 from bench.reports.figures.images import Images
 from bench.store.documents import Manifest
 
@@ -101,20 +101,20 @@ def test_a_process_that_does_not_answer_is_given_up(
 
 def limited() -> None:
     """Take a third more than the limit, in a process that had memory before."""
-    sample_process._limit_memory()
-    held = bytearray(sample_process.MEMORY // 3)
+    images._limit_memory()
+    held = bytearray(images.MEMORY // 3)
     with pytest.raises(MemoryError):
-        bytearray(sample_process.MEMORY)
+        bytearray(images.MEMORY)
     assert held
 
 
 def test_memory_has_a_limit_and_what_libraries_took_is_not_counted() -> None:
-    before = bytearray(sample_process.MEMORY // 3)
+    before = bytearray(images.MEMORY // 3)
     process = multiprocessing.get_context("fork").Process(target=limited)
     process.start()
     process.join(PATIENCE)
     assert process.exitcode == 0 and before
-    reason = sample_process._reason(MemoryError())
+    reason = images._reason(MemoryError())
     assert reason == "The images take more than 2 GiB of memory."
 
 

@@ -23,7 +23,7 @@ from helpers.studies import store_study
 
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
-from bench.reports.figures.curves import find_course
+from bench.reports.figures.plots import find_course
 from bench.reports.page.page import write_report
 from bench.reports.run_view import read_decided_run
 from bench.store.folder import list_runs, read_manifest

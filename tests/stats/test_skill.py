@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from helpers.matrix import matrix
 
-from bench.contracts.strategy import Floats
-from bench.stats.paired import Bools
+from bench.contracts.strategy import Bools, Floats
 from bench.stats.probability import Probability, coverage_area, equal_mass, skill
 
 

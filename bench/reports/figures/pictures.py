@@ -19,11 +19,10 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.machine.stages import counted
 from bench.reports.classes import MOST_CONFUSED, confusion_matrix
+from bench.reports.facts import percent_text
 from bench.reports.figures.gallery import choose_images
-from bench.reports.figures.images import Images
-from bench.reports.figures.sample_process import join_images
+from bench.reports.figures.images import Images, join_images
 from bench.reports.figures.svg import Drawing, Palette
-from bench.reports.formats import percent_text
 from bench.reports.text import escape_hidden, shorten
 from bench.running.finders import find_dataset
 from bench.running.settings import data_config

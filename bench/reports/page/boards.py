@@ -9,12 +9,11 @@ from itertools import combinations
 import numpy as np
 
 from bench.errors import UserError
-from bench.reports.facts import Column, Fact
+from bench.reports.facts import Column, Fact, percent_text
 from bench.reports.figures.cost import board_panel, draw_cost
 from bench.reports.figures.gallery import Picture, make_pictures
 from bench.reports.figures.plots import Bar, draw_forest
 from bench.reports.figures.svg import Drawing
-from bench.reports.formats import percent_text
 from bench.reports.leaderboard.board import Board, BoardLine
 from bench.reports.leaderboard.rows import SUBSET, LeaderboardRow
 from bench.reports.run_view import RunView

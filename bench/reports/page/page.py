@@ -21,7 +21,6 @@ from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.reports.classes import class_table, confusion_matrix
 from bench.reports.figures import plots
-from bench.reports.figures.curves import errors_by_timestep, find_course
 from bench.reports.figures.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
 from bench.reports.figures.images import Images
 from bench.reports.html import environment, read_template
@@ -153,8 +152,8 @@ def make_section(
     decided, row, stated = run.decided, board_row(run), run.manifest.identity.calibrated
     classes = per_class(decided, run.classes)
     classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
-    curves, probable = errors_by_timestep(run), probability_skill(decided, run.manifest, calibrated)
-    course = find_course(run)
+    probable = probability_skill(decided, run.manifest, calibrated)
+    curves, course = plots.errors_by_timestep(run), plots.find_course(run)
     html = (
         environment()
         .get_template("run.html")

@@ -18,6 +18,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.inputs.parsing import check_column, read_csv_file
+from bench.machine.libraries import special
 from bench.reports.study.methods import (
     MethodRuns,
     StudyRow,
@@ -138,20 +139,16 @@ def reference_line(file: Path, usual: str, shifted: str) -> Callable[[Estimate],
     slope, offset = np.polyfit(before, after, 1)
 
     def expected(before_shift: Estimate) -> Estimate:
-        from scipy.special import expit
-
         shares = [before_shift.value, *before_shift.interval]
-        value, *ends = expit(slope * _logits(shares) + offset).tolist()
+        value, *ends = special.expit(slope * _logits(shares) + offset).tolist()
         return Estimate(value, (min(ends), max(ends)))
 
     return expected
 
 
 def _logits(shares: Sequence[object]) -> Floats:
-    from scipy.special import logit
-
     values = np.asarray(shares, dtype=np.float64)
-    return np.asarray(logit(np.clip(values, EDGE, 1 - EDGE)))
+    return np.asarray(special.logit(np.clip(values, EDGE, 1 - EDGE)))
 
 
 AXIS = "corrupt"  # axis whose values are `NAME:SEVERITY`, or `none`
@@ -213,12 +210,12 @@ def corruption_changes(methods: CorruptedRuns, whole_groups: bool) -> Iterator[C
         if CLEAN in runs:
             corrupted = np.mean(list(_by_corruption(runs).values()), axis=0)
             both = np.stack([_by_image(runs[CLEAN]), corrupted])[:, None]  # [2, 1, images]
-            boards.setdefault(board, []).append(replace(runs[CLEAN], measured=both))
+            boards.setdefault(board, []).append(replace(runs[CLEAN], values=both))
     for board, members in boards.items():
         same = select_most_images(members)
         clusters = image_clusters(same) if whole_groups else None
-        alone = [(method.name, None, method.measured) for method in same]
-        pairs = [(b.name, a.name, b.measured - a.measured) for a, b in combinations(same, 2)]
+        alone = [(method.name, None, method.values) for method in same]
+        pairs = [(b.name, a.name, b.values - a.values) for a, b in combinations(same, 2)]
         for method, less, (clean, corrupted) in (*alone, *pairs):
             yield Change(
                 method=method,
@@ -243,7 +240,7 @@ def _errors(
     corruptions = {name: high - values for name, values in _by_corruption(runs).items()}
     severities: dict[str, list[float]] = {}
     for name in runs.keys() - {CLEAN}:
-        error = high - float(runs[name].measured.mean())
+        error = high - float(runs[name].values.mean())
         severities.setdefault(name.partition(":")[2], []).append(error)
     by_image = np.mean(list(corruptions.values()), axis=0)
     mean = spread(by_image[None, None], within=(0.0, high - low))
@@ -251,7 +248,7 @@ def _errors(
         board=board,
         method=method,
         images=len(by_image),
-        clean=high - float(runs[CLEAN].measured.mean()) if CLEAN in runs else None,
+        clean=high - float(runs[CLEAN].values.mean()) if CLEAN in runs else None,
         severities={name: float(np.mean(severities[name])) for name in sorted(severities)},
         corruptions={name: float(values.mean()) for name, values in corruptions.items()},
         error=mean.value,
@@ -270,4 +267,4 @@ def _by_corruption(runs: Mapping[str, MethodRuns]) -> dict[str, Floats]:
 
 def _by_image(runs: MethodRuns) -> Floats:
     """Return each image's mean value over the runs of a method, float64 [n]."""
-    return np.asarray(runs.measured.mean(axis=(0, 1)))
+    return np.asarray(runs.values.mean(axis=(0, 1)))

@@ -1,7 +1,8 @@
 """Print text and tables on a terminal: names are never interpreted, tables fit any width."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from rich import box
@@ -12,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 from typing_extensions import override
 
-from bench.reports.formats import NONE
+from bench.reports.facts import NONE
 from bench.reports.text import Table, cell_text, escape_message
 
 LEAST_CUT = 8  # characters of a column that may be cut off
@@ -37,53 +38,47 @@ def console(stderr: bool = False) -> PlainConsole:
 
 
 def print_rows(
-    columns: Sequence[str],
+    head: Sequence[str],
     rows: Sequence[Sequence[Any]],
     title: str = "",
-    right: Collection[str] = (),
-    optional: Sequence[str] = (),
-    cut: Collection[str] = (),
+    right: Iterable[str] = (),
+    optional: Iterable[str] = (),
 ) -> None:
+    """Print rows as `print_table` does; `right` and `optional` are as in `Table`."""
+    print_table(Table(title, list(head), rows, frozenset(right), tuple(optional)))
+
+
+def print_table(table: Table) -> None:
     """Print a table on stdout without breaking words or numbers, however narrow the terminal is.
 
     The columns `cut` have one line, which ends with an ellipsis where there is no room. If the
     longest words do not fit side by side, `optional` columns are left out in the order in which
     they are named, and a line below the table names them. If that is not enough, each row is
     printed as a block with one line per column. Columns of numbers and those in `right` are
-    right-aligned, None is a dash, and the header is omitted if all names are empty.
+    right-aligned, None is a dash, and the header is omitted if all names are empty. What all rows
+    share is above the table, and sources and notes are below it.
     """
-    terminal = console()
-    optional = [column for column in optional if column in columns]
-    if title:
+    terminal, columns = console(), _columns(table)
+    if title := f"{table.title}\n{table.above}".strip():
         terminal.print(title, style="bold")
-    cells = [[escape_message(cell_text(value)) for value in row] for row in rows]
-    right = {*right, *_numeric_columns(columns, rows)}
+    optional = [name for name in table.optional if name in table.head]
     for left_out in range(len(optional) + 1):
-        places = [p for p, column in enumerate(columns) if column not in optional[:left_out]]
-        heads, shown = [columns[p] for p in places], [[row[p] for p in places] for row in cells]
-        widths = _widths(terminal.width, heads, shown, right, cut)
-        if widths is not None:
-            terminal.print(_grid(heads, shown, widths, right, cut))
-            hidden = [column for column in columns if column in optional[:left_out]]
+        shown = [column for column in columns if column.name not in optional[:left_out]]
+        if (widths := _widths(terminal.width, shown)) is not None:
+            terminal.print(_grid(shown, widths))
+            hidden = [column.name for column in columns if column not in shown]
             if hidden:
                 terminal.print(f"A wider terminal also shows: {' · '.join(hidden)}", style="dim")
             break
     else:
-        _print_blocks(terminal, columns, cells)
+        _print_blocks(terminal, columns)
     if title:
         terminal.print()
-
-
-def print_table(text: Table) -> None:
-    """Print a table with what all rows share above it, and sources and notes below."""
-    title = f"{text.title}\n{text.above}".strip()
-    print_rows(text.head, text.texts, title, text.right, text.optional, text.cut)
-    terminal = console()
-    for source in text.numbered:
+    for source in table.numbered:
         terminal.print(source)
-    if text.sources:
+    if table.sources:
         terminal.print()
-    for note in text.below:
+    for note in table.below:
         terminal.print(note)
 
 
@@ -95,79 +90,79 @@ def print_explained(*texts: str) -> None:
         console().print(text, style="dim")
 
 
-def _numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> set[str]:
-    values = zip(*rows, strict=True) if rows else iter(())
-    return {
-        column
-        for column, held in zip(columns, values, strict=False)
-        if all(isinstance(value, int | float) for value in held)
-    }
+@dataclass(frozen=True)
+class _Column:
+    """A column of a table on a terminal."""
+
+    name: str
+    cells: list[str]
+    right: bool  # whether it is aligned to the right
+    cut: bool  # whether it is cut off instead of wrapped
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """The smallest width, that of the longest word or `LEAST_CUT`, and the largest one."""
+        lines = [line for text in (self.name, *self.cells) for line in text.split("\n")]
+        words = lines if self.right else [word for line in lines for word in line.split()]
+        longest = max(map(cell_len, words), default=0)
+        least = min(longest, LEAST_CUT) if self.cut else longest
+        return least, max(map(cell_len, lines))
 
 
-def _widths(
-    room: int,
-    columns: Sequence[str],
-    cells: Sequence[Sequence[str]],
-    right: Collection[str],
-    cut: Collection[str],
-) -> list[int] | None:
+def _columns(table: Table) -> list[_Column]:
+    columns = []
+    for place, name in enumerate(table.head):
+        values = [row[place] for row in table.rows]
+        numbers = bool(values) and all(isinstance(value, int | float) for value in values)
+        cells = [escape_message(cell_text(value)) for value in values]
+        columns.append(_Column(name, cells, numbers or name in table.right, name in table.cut))
+    return columns
+
+
+def _widths(room: int, columns: Sequence[_Column]) -> list[int] | None:
     """Return column widths of at least the longest words, or None if these do not fit.
 
-    rich itself would narrow the widest column first, even below its longest word. The columns `cut`
-    have at least `LEAST_CUT`.
+    rich itself would narrow the widest column first, even below its longest word.
     """
-    least, most = [], []
-    for place, column in enumerate(columns):
-        lines = [
-            line for text in [column, *(row[place] for row in cells)] for line in text.split("\n")
-        ]
-        most.append(max(map(cell_len, lines)))
-        words = [word for line in lines for word in line.split()] if column not in right else lines
-        longest = max(map(cell_len, words), default=0)
-        least.append(min(longest, LEAST_CUT) if column in cut else longest)
+    least, most = zip(*(column.widths for column in columns), strict=True)
     spare = room - sum(least) - 2 * len(columns)  # one space on each side of a cell
     if spare < 0:
         return None
     widths = list(least)
     order = sorted(range(len(columns)), key=lambda place: most[place] - least[place])
     for position, place in enumerate(order):  # small requests are met first
-        sharing = len(columns) - position if columns[place] in cut else 1
+        sharing = len(columns) - position if columns[place].cut else 1
         extra = min(most[place] - least[place], spare // sharing)
         widths[place] += extra
         spare -= extra
     return widths
 
 
-def _grid(
-    columns: Sequence[str],
-    cells: Sequence[Sequence[str]],
-    widths: Sequence[int],
-    right: Collection[str],
-    cut: Collection[str],
-) -> Grid:
+def _grid(columns: Sequence[_Column], widths: Sequence[int]) -> Grid:
     grid = Grid(
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        show_header=any(columns),
+        show_header=any(column.name for column in columns),
         padding=(0, 1, 0, 0),
         header_style="bold",
     )
     for column, width in zip(columns, widths, strict=True):
-        justify: Literal["left", "right"] = "right" if column in right else "left"
+        justify: Literal["left", "right"] = "right" if column.right else "left"
         grid.add_column(
-            column, justify=justify, width=width, no_wrap=column in cut, overflow="ellipsis"
+            column.name, justify=justify, width=width, no_wrap=column.cut, overflow="ellipsis"
         )
-    for row in cells:
+    for row in zip(*(column.cells for column in columns), strict=True):
         grid.add_row(*row)
     return grid
 
 
-def _print_blocks(terminal: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for number, row in enumerate(rows):
+def _print_blocks(terminal: Console, columns: Sequence[_Column]) -> None:
+    for number in range(len(columns[0].cells)):
         if number:
             terminal.print()
-        for position, (column, cell) in enumerate(zip(columns, row, strict=True)):
+        for position, column in enumerate(columns):
+            cell = column.cells[number]
             if cell and (cell != NONE or not position):
-                line = f"{column}: {cell}" if column else cell
+                line = f"{column.name}: {cell}" if column.name else cell
                 indented = Padding(line, (0, 0, 0, 2 if position else 0), expand=False)
                 terminal.print(indented, style=None if position else "bold")
