@@ -1,17 +1,15 @@
 """Figures of runs: errors by timestep, reliability, confidence sequences, values with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.contracts.strategy import Floats, Floats32, Ints
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset, shuffle_samples
+from bench.machine.libraries import Figure
 from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.run_view import RunView
@@ -24,9 +22,6 @@ from bench.store.decisions import NO_RUNNER_UP
 from bench.store.folder import find_run
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import read_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CURVE_BINS = 40  # at most
 CURVE_IMAGES = 300  # a stratified subset is enough for a mean: no need to read 200,000 files
