@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure as Figure
     from matplotlib.transforms import Bbox as Bbox
+    from pandas import DataFrame as DataFrame
     from pydantic import JsonValue as JsonValue
     from torch import Tensor as Tensor
 else:
     huggingface_hub, torch = Library("huggingface_hub"), Library("torch")
-    Axes = Bbox = Figure = JsonValue = Tensor = object  # for annotations alone
+    Axes = Bbox = DataFrame = Figure = JsonValue = Tensor = object  # for annotations alone

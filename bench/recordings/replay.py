@@ -46,7 +46,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import Document, without_none
 from bench.store.folder import read_manifest, requested_records, whole_manifest
 from bench.store.identity import CalibratedOn, ScoringIdentity, Source
-from bench.store.records import Record, make_record
+from bench.store.journal import Record, make_record
 from bench.store.summary import Summary
 
 
