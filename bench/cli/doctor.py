@@ -3,8 +3,6 @@
 Group: See what is there, 3.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile
@@ -67,7 +65,7 @@ def doctor_command(
     _print_diagnosis(diagnosis)
 
 
-def _print_diagnosis(report: Diagnosis) -> None:
+def _print_diagnosis(report: "Diagnosis") -> None:
     commit = f", commit {report.git}" if report.git else ""
     rows: list[Sequence[str]] = [
         ["bench", f"{report.bench}{commit}"],
@@ -138,7 +136,7 @@ class Diagnosis(BaseModel):
     variables: dict[str, str]
     plugins: list[Plugin]
     self_test: SelfTest
-    speed: Speed | None = None  # of a backbone; None if it was not measured
+    speed: "Speed | None" = None  # of a backbone; None if it was not measured
 
     @property
     def well(self) -> bool:
@@ -285,7 +283,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     )
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) -> float:
+def matmul_peak(device: "torch.device", dtype: "torch.dtype", seconds: float = 0.1) -> float:
     """Return the operations per second of the device's fastest product of n×n matrices, 2 n³ each.
 
     n is doubled until a product takes `seconds`, or to 16,384.

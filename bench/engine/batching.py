@@ -8,9 +8,8 @@ from itertools import chain
 from typing import Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
+from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise
 from bench.engine.asking import Interview
 from bench.engine.items import Joint
 from bench.machine.environment import lower_batch_size, remember_batch_size, remembered_batch_size
@@ -27,7 +26,7 @@ class Flight:
     joint: Joint  # the sample to which the image belongs
     views: Any  # one per view: latents, float32 [V, C, H, W], or V pictures
     request: Any = None
-    errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    errors: Floats32 = field(default_factory=lambda: np.empty(0, np.float32))
     """Errors of the request, float32 [cells]; of a linearisation [draws, P]."""
     missing: int = 0  # number of errors that are not there yet
 
@@ -68,7 +67,7 @@ class Batch:
         """Return the batch of the chosen cells; they may repeat."""
         return replace(self, cells=self.cells[:, chosen], parts=[])
 
-    def deliver(self, errors: NDArray[np.float32]) -> Iterator[Flight]:
+    def deliver(self, errors: Floats32) -> Iterator[Flight]:
         """Hand the cells' errors to their flights; yield each whose request is complete."""
         start = 0
         for block, offset, count in self.parts:

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image
 from typing_extensions import override
 
 from bench.contracts.backbone import Likelihood
 from bench.contracts.dataset import Sample
-from bench.contracts.strategy import Ints, Problem
+from bench.contracts.strategy import Floats32, Ints, Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.guard import guard
 from bench.discovery.targets import with_defaults
@@ -35,9 +34,7 @@ class CheckedLikelihood:
         self.reduction = read_reduction(backbone, who)
         self.blind = False
 
-    def evaluate(
-        self, images: Sequence[Image], texts: Sequence[str], draws: Ints
-    ) -> NDArray[np.float32]:
+    def evaluate(self, images: Sequence[Image], texts: Sequence[str], draws: Ints) -> Floats32:
         """Return errors, float32 [B] (PluginError); torch.OutOfMemoryError passes."""
         method = "prior()" if self.blind else "evaluate()"
         with guard(self.who, method, (torch.OutOfMemoryError,)):

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
+from bench.contracts.strategy import Bools, Floats32, Ints
 from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.transfer import Pool, to_device
 from bench.engine.trees import Tree, count, rows
-from bench.inputs.draws import DrawPlan, Ints, generate_noise
+from bench.inputs.draws import DrawPlan, generate_noise
 from bench.inputs.estimand import Loss, cell_loss, space_factor
 from bench.machine.libraries import Tensor, torch
 
@@ -23,10 +23,10 @@ LATENT = 2**64 - 1  # the draw number of an image's sampled latent; no plan has 
 class SharedNoise:
     """Noise that is the same for all images, one tensor per draw: `bank`, float32 [N, C, H, W]."""
 
-    def __init__(self, bank: NDArray[np.float32], device: "torch.device") -> None:
+    def __init__(self, bank: Floats32, device: "torch.device") -> None:
         self.bank = torch.from_numpy(bank).to(device)
 
-    def of(self, images: Sequence[str], cells: NDArray[np.int64], draw: Tensor) -> Tensor:
+    def of(self, images: Sequence[str], cells: Ints, draw: Tensor) -> Tensor:
         """Return the noise of a batch's cells, float32 [B, C, H, W] on the device.
 
         `cells`, int64 [2, B], are draws and places in `images`; `draw` are the draws on the device.
@@ -45,7 +45,7 @@ class OwnNoise:
             lambda image, draw: plan.make_draw_noise(seed, draw, shape, image)
         )
 
-    def of(self, images: Sequence[str], cells: NDArray[np.int64], draw: Tensor) -> Tensor:
+    def of(self, images: Sequence[str], cells: Ints, draw: Tensor) -> Tensor:
         """Return the noise as `SharedNoise.of` does; each (image, draw) is made once per batch."""
         distinct, place = np.unique(cells, axis=1, return_inverse=True)
         made = [self._made(images[image], int(k)) for k, image in distinct.T]
@@ -80,9 +80,7 @@ class Coefficients:
     time: Tensor
 
 
-def coefficients(
-    levels: Levels, rows: NDArray[np.int64], space: str, device: "torch.device"
-) -> Coefficients:
+def coefficients(levels: Levels, rows: Ints, space: str, device: "torch.device") -> Coefficients:
     """Return the coefficients of draws on these levels, computed in float64, kept in float32."""
     columns = (levels.alpha, levels.sigma, levels.p, levels.q, space_factor(levels, space))
     alpha, sigma, p, q, factor = (
@@ -91,7 +89,7 @@ def coefficients(
     return Coefficients(alpha, sigma, p, q, factor, times(levels, rows).to(device))
 
 
-def times(levels: Levels, rows: NDArray[np.int64]) -> Tensor:
+def times(levels: Levels, rows: Ints) -> Tensor:
     """Return the time that the model is given on these levels: int64, or float32."""
     time = torch.from_numpy(levels.time[rows])
     return time.float() if time.is_floating_point() else time
@@ -166,7 +164,7 @@ class Evaluator:
         latents: Tensor,
         eps: Tensor,
         conditioning: Tree,
-        nulls: NDArray[np.bool_] | None = None,
+        nulls: Bools | None = None,
     ) -> Tensor:
         """Return the errors, float32 [B], of cells with this noise and conditioning.
 

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats32, Ints
 from bench.engine.trees import Tree, mapped, rows, size
 from bench.machine.libraries import Tensor, torch
 
@@ -35,7 +36,7 @@ def to_device(values: NDArray[Any], device: "torch.device") -> Tensor:
     return tensor.to(device)
 
 
-def fetch(values: Tensor) -> Callable[[], NDArray[np.float32]]:
+def fetch(values: Tensor) -> Callable[[], Floats32]:
     """Begin to copy float32 values to the host; the function returned waits for them."""
     if values.device.type != "cuda":
         return lambda: values.cpu().numpy()
@@ -44,7 +45,7 @@ def fetch(values: Tensor) -> Callable[[], NDArray[np.float32]]:
     done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch gives it no types
     done.record()
 
-    def wait() -> NDArray[np.float32]:
+    def wait() -> Floats32:
         done.synchronize()
         return host.numpy()
 
@@ -80,7 +81,7 @@ class Pool:
             self.near = size(tree) <= memory // GPU_SHARE
         self.tree = mapped(lambda leaf: leaf.to(device), tree) if self.near else tree
 
-    def take(self, prompts: NDArray[np.int64], there: Tensor) -> Tree:
+    def take(self, prompts: Ints, there: Tensor) -> Tree:
         """Return rows on the device; both arguments are the prompts, int64 [B], here and there."""
         if self.near:
             return rows(self.tree, there)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from bench.contracts.levels import Column, Levels, answer_of
+from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.inputs.parsing import read_csv_file
 from bench.machine.libraries import Tensor
@@ -147,7 +147,7 @@ def draw_weights(
     weighting: Weighting,
     draw_levels: Levels,
     space: str,
-    level_indices: NDArray[np.int64],
+    level_indices: Ints,
     n_levels: int,
 ) -> Column:
     """Return the weights of the N draws, float64 [N], with mean 1.

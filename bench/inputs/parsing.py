@@ -4,21 +4,17 @@ Nothing in a table is dropped or becomes something else: a line has as many fiel
 cell is a text or a whole number, and only line feeds and carriage returns end a line.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from bench.errors import UserError, did_you_mean, quoted
 from bench.machine.files import LINES, has_control, is_utf8, path_exists, read_text
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
+from bench.machine.libraries import JsonValue
 
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'

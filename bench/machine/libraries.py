@@ -32,7 +32,12 @@ stats: Any = Library("scipy.stats")  # takes a second
 if TYPE_CHECKING:
     import huggingface_hub as huggingface_hub
     import torch as torch
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
+    from matplotlib.transforms import Bbox as Bbox
+    from pandas import DataFrame as DataFrame
+    from pydantic import JsonValue as JsonValue
     from torch import Tensor as Tensor
 else:
     huggingface_hub, torch = Library("huggingface_hub"), Library("torch")
-    Tensor = object  # for annotations alone
+    Axes = Bbox = DataFrame = Figure = JsonValue = Tensor = object  # for annotations alone

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 from typing_extensions import override
 
@@ -20,7 +19,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
-from bench.contracts.strategy import Ints, Problem
+from bench.contracts.strategy import Floats32, Ints, Problem
 from bench.discovery.guard import guard
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.sources import source_hashes
@@ -47,7 +46,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import Document, without_none
 from bench.store.folder import read_manifest, requested_records, whole_manifest
 from bench.store.identity import CalibratedOn, ScoringIdentity, Source
-from bench.store.records import Record, make_record
+from bench.store.journal import Record, make_record
 from bench.store.summary import Summary
 
 
@@ -92,7 +91,7 @@ def replay_settings(
 
 def decide(
     sample: Sample,
-    recorded: Tables | NDArray[np.float32],
+    recorded: Tables | Floats32,
     strategy: CheckedStrategy,
     problem: Problem,
 ) -> Decided:

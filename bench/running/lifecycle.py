@@ -1,7 +1,5 @@
 """Make a run from its settings; share a backbone and executors among several runs."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -67,7 +65,7 @@ def sweep_only(config: RunConfig, test: Test, tell: Tell = lambda text: None) ->
 
 
 def _make_sweep(
-    sweep: PlannedSweep, test: Test, tell: Tell, shared: Shared | None = None
+    sweep: PlannedSweep, test: Test, tell: Tell, shared: "Shared | None" = None
 ) -> Finished:
     """Sweep the outstanding images. Then, unless this is a shard, test on the whole sweep."""
     untested = sweep.calibration() is None
@@ -103,7 +101,7 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
 
 
 def run_prepared(
-    prepared: PreparedRun, shared: Shared | None = None, later: Iterable[RunConfig] = ()
+    prepared: PreparedRun, shared: "Shared | None" = None, later: Iterable[RunConfig] = ()
 ) -> Finished:
     """Score a prepared run; with `again` or `audit`, decide some images a second time.
 

@@ -6,8 +6,6 @@ located weights: names, prompts, levels, checks and prices, as far as no image i
 `ScorerKind` is everything that depends on the kind of the backbone.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -70,7 +68,7 @@ class Resolved:
     config: RunConfig  # settings as the user set them
     data: DataSource  # where the images are, and how they are read
     source: BackboneSource  # the backbone, and the weights that the user named
-    kind: ScorerKind[Any]  # kind of the backbone
+    kind: "ScorerKind[Any]"  # kind of the backbone
     backbone_parameters: Parameters  # all of the backbone's parameters
     trained_on: str | None
     """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
@@ -327,7 +325,7 @@ class PreparedRun(RunQuestion, Executable):
     """A validated run, before anything heavy is loaded."""
 
     split: Split  # the images
-    lend: Callable[[PreparedRun], CheckedBackbone | None] = lambda run: None
+    lend: "Callable[[PreparedRun], CheckedBackbone | None]" = lambda run: None
     """Returns a loaded backbone that the run shares with others, or None if there is none."""
 
     @override

@@ -16,8 +16,7 @@ from bench.store.cells import has_part_file
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrate
 from bench.store.fields import check_format, read_json, validated
 from bench.store.identity import digest
-from bench.store.journal import JOURNAL, has_id, read_lines, read_table
-from bench.store.records import is_record
+from bench.store.journal import JOURNAL, has_id, is_record, read_lines, read_table
 from bench.store.shipped import PUBLISHED_FOLDER, shipped_folder
 
 MANIFEST, SHARDS = "manifest.json", "shards"

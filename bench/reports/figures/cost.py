@@ -1,14 +1,13 @@
 """The figure of cost: results against what they cost, with intervals and Pareto fronts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bench.contracts.strategy import Floats
+from bench.machine.libraries import Axes, Bbox, Figure
 from bench.recordings.replay import SweepRow
 from bench.reports.facts import Interval
 from bench.reports.figures.plots import Point
@@ -16,11 +15,6 @@ from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.leaderboard.board import CURRENCIES, Board, BoardLine, comparable
 from bench.reports.leaderboard.rows import REPORTED
 from bench.reports.rows import Currency
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
 MAX_SHARED_KEYS = 5  # keys in one label, for points that lie together
 GAP = 7  # typographic points between a marker and its label

@@ -1,17 +1,15 @@
 """Figures of studies (forest, corruption), and studies for pages."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
+from bench.machine.libraries import Figure
 from bench.reports.facts import Fact, metric_unit
 from bench.reports.figures.plots import MOST_LABEL, Point, draw_forest
 from bench.reports.figures.svg import Drawing, Palette
@@ -20,9 +18,6 @@ from bench.reports.study.report import study_report
 from bench.reports.study.tables import error_words, study_tables
 from bench.reports.text import Table, shorten
 from bench.store.studies import list_studies, read_study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)

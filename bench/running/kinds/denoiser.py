@@ -33,6 +33,7 @@ from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
+from bench.inputs.pixels import decode
 from bench.inputs.prompts import Columns
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.libraries import Tensor, torch
@@ -386,8 +387,6 @@ def _spread(count: int, of: int) -> Ints:
 
 def _differences(engine: DenoisingEngine, run: PreparedRun, prompts: Ints, draws: Ints) -> Floats:
     """Return float64 [P - 1, N]: errors of the first image, minus those of the first prompt."""
-    from bench.inputs.pixels import decode
-
     sample = next(run.samples(run.sample_ids[:1]))
     with torch.inference_mode():
         latents = engine.backbone.encode_images([decode(sample.image)]).float()
