@@ -57,7 +57,7 @@ def register_backbones(register: Callable[..., None]) -> None:
     )
     register(
         "random",
-        target=_target("chance:Random"),
+        target=_target("learned:Random"),
         summary="random guesses, the chance baseline",
         trained_on=None,
         parameters=_SEED,
@@ -65,7 +65,7 @@ def register_backbones(register: Callable[..., None]) -> None:
     )
     register(
         "majority",
-        target=_target("chance:Majority"),
+        target=_target("learned:Majority"),
         summary="always predicts the most frequent class of the split it is fitted on",
         learns=True,
         **_CLASSIFIER,
