@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from bench.engine import trees
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import Tree, TreeError
-from bench.errors import UserError
+from bench.errors import refusing
 from bench.machine.cache import cache_dir, is_cached, writing_cached
 from bench.machine.libraries import Tensor, torch
 from bench.machine.stages import stage
@@ -45,15 +45,13 @@ def embed_prompts(
     path, prompts = conditioning_file(key, texts, with_null), len(texts) + with_null
     tree = read_tree(path)
     if tree is None or trees.count(tree) != prompts:
-        try:
+        with refusing("", TreeError, after=""):
             with suppress(OSError):  # a disk that does not take it must not stop a run
                 write_tree(path, _encoded(backbone, texts, with_null), prompts)
             tree = read_tree(path)
             if tree is None:
                 chunks = list(_encoded(backbone, texts, with_null))
                 tree = trees.mapped(lambda leaf: leaf.cpu(), trees.joined(chunks))
-        except TreeError as error:
-            raise UserError(str(error)) from None
     return trees.mapped(torch.clone, tree) if trees.size(tree) <= IN_MEMORY else tree
 
 

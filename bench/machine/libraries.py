@@ -4,6 +4,7 @@
 usual.
 """
 
+from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,12 @@ class Library:
     def __init__(self, name: str) -> None:
         self._name = name
 
+    @cached_property
+    def _module(self) -> Any:
+        return import_module(self._name)
+
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
+        return getattr(self._module, attribute)
 
 
 datasets: Any = Library("datasets")
@@ -35,8 +40,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.figure import Figure as Figure
     from matplotlib.transforms import Bbox as Bbox
+    from pandas import DataFrame as DataFrame
     from pydantic import JsonValue as JsonValue
     from torch import Tensor as Tensor
 else:
     huggingface_hub, torch = Library("huggingface_hub"), Library("torch")
-    Axes = Bbox = Figure = JsonValue = Tensor = object  # for annotations alone
+    Axes = Bbox = DataFrame = Figure = JsonValue = Tensor = object  # for annotations alone

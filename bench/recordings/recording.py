@@ -27,7 +27,7 @@ from bench.store.cells import (
 )
 from bench.store.documents import Manifest
 from bench.store.folder import MANIFEST, find_run, read_manifest, requested_records
-from bench.store.records import Record
+from bench.store.journal import Record
 
 CROISSANT = "croissant.json"
 RECORDING_FILES = (

@@ -26,7 +26,7 @@ from bench.discovery.sources import source_hashes
 from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
-from bench.errors import UserError
+from bench.errors import UserError, refusing
 from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
@@ -46,7 +46,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import Document, without_none
 from bench.store.folder import read_manifest, requested_records, whole_manifest
 from bench.store.identity import CalibratedOn, ScoringIdentity, Source
-from bench.store.records import Record, make_record
+from bench.store.journal import Record, make_record
 from bench.store.summary import Summary
 
 
@@ -224,12 +224,10 @@ def _reweight(recording: Recording, text: str) -> Recording:
     Raises UserError if the weighting is invalid or learned, does not fit loss and space, or the run
     did not record the levels of its errors.
     """
-    try:
+    with refusing("--weighting: ", ValueError):
         weighting = parse_weighting(text)
         scoring = recording.manifest.identity.scoring
         check_estimand(str(scoring.loss), str(scoring.space), weighting)
-    except ValueError as error:
-        raise UserError(f"--weighting: {error}.") from None
     if weighting.name == "learned":
         raise UserError(
             "--weighting learned:RUN is for `bench run`, which checks that RUN has other images."

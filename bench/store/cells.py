@@ -25,7 +25,7 @@ from pydantic_core import from_json
 
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise
-from bench.errors import UserError
+from bench.errors import UserError, refusing
 from bench.machine.files import link_or_copy, regular_file, replacing
 from bench.machine.libraries import pa, pq
 from bench.store.documents import MAX_STORED_DRAWS
@@ -231,11 +231,10 @@ def _indices(part: ImagePart, name: str, count: int) -> Ints:
 
 def _mixtures(part: ImagePart, prompts: int) -> list[Floats]:
     """Return the mixtures of a part, float64 [P] each."""
-    try:
+    damaged = f"{part.file} is damaged: its mixtures cannot be read: "
+    with refusing(damaged, KeyError, TypeError, ValueError):
         content = from_json(part.metadata[b"mixtures"], allow_inf_nan=False)
         mixtures = [np.asarray(weights, dtype=np.float64) for weights in content]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{part.file} is damaged: its mixtures cannot be read: {error}.") from None
     if any(weights.shape != (prompts,) for weights in mixtures):
         raise UserError(f"{part.file} is damaged: a mixture must have {prompts:,} weights.")
     return mixtures

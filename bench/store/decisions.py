@@ -16,8 +16,7 @@ from bench.machine.libraries import pc
 from bench.store.arrow import booleans, strings, values
 from bench.store.cells import read_cells, read_draws
 from bench.store.documents import Manifest
-from bench.store.journal import read_table, to_table
-from bench.store.records import TOP_CLASSES, Record
+from bench.store.journal import TOP_CLASSES, Record, read_table, to_table
 
 FAILED = -1  # prediction of a failed image, which equals no class and so counts as wrong
 NO_RUNNER_UP = -2  # runner-up of a failed image, or if there is only one class

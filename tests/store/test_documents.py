@@ -31,8 +31,7 @@ from bench.store.decisions import read_decisions
 from bench.store.documents import MANIFEST_FORMAT, MIGRATIONS, Manifest
 from bench.store.folder import list_runs, read_manifest, requested_records
 from bench.store.identity import digest
-from bench.store.journal import read_table
-from bench.store.records import is_record
+from bench.store.journal import is_record, read_table
 from bench.store.summary import Summary, read_summary
 
 FORMATS = Path(__file__).parent / "formats"

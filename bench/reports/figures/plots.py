@@ -234,19 +234,27 @@ MOST_LABEL = 38  # characters of a name in a forest plot
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A line of a forest plot."""
+class Point:
+    """A value in a figure."""
 
-    name: str
+    name: str  # in the legend, or above a line of a forest plot
     value: float
-    interval: Interval | None = None  # 95 %
+    interval: Interval | None = None  # 95 % interval of the value
     text: str = ""  # the value in words
-    trained: bool = False  # has the colour of trained models
-    hollow: bool = False  # has an empty marker
+    colour: str = "right"  # field of a palette, or a colour of matplotlib
+    hollow: bool = False  # whether its marker is empty
+    shape: str = "o"
+    key: str = ""  # letters beside it
+    cost: float | None = None  # cost per image; None: unknown, drawn as a level
+
+    @property
+    def ends(self) -> Interval:
+        """The ends of its error bar."""
+        return self.interval or (self.value, self.value)
 
 
 def draw_forest(
-    panels: Mapping[str, Sequence[Bar]],
+    panels: Mapping[str, Sequence[Point]],
     axis: str,
     scale: float = 1,
     limits: Interval | None = None,
@@ -265,8 +273,8 @@ def draw_forest(
         )[:, 0]
         for axes, (title, bars) in zip(all_axes, panels.items(), strict=True):
             for height, bar in zip(range(0, -len(bars), -1), bars, strict=True):
-                colour = colours.wrong if bar.trained else colours.right
-                ends = [scale * end for end in bar.interval or (bar.value, bar.value)]
+                colour = getattr(colours, bar.colour)
+                ends = [scale * end for end in bar.ends]
                 axes.plot(ends, [height, height], color=colour, linewidth=2)
                 (point,) = axes.plot(scale * bar.value, height, "o", color=colour, clip_on=False)
                 point.set_markerfacecolor("none" if bar.hollow else colour)

@@ -1,7 +1,6 @@
 """Print one run: its description, metrics, cost and statistics."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
 
 import numpy as np
 
@@ -32,7 +31,7 @@ def print_run(run: RunView, resumed: bool = False) -> None:
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     if summary is not None:
-        for sentence in astuple(make_opening(run)):
+        for sentence in make_opening(run):
             terminal.print(sentence)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")

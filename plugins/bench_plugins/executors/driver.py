@@ -20,7 +20,7 @@ from bench.contracts.executor import Executor, ModelFacts, OpenRun
 from bench.discovery.guard import stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError, warn_user
 from bench.running.question import PreparedRun
-from bench.store.records import is_record, make_record
+from bench.store.journal import is_record, make_record
 from bench_plugins.executors.dispatch import Dispatch, DispatchRules
 from bench_plugins.executors.ray import Actors, Connection, connect, nodes, plan_workers
 from bench_plugins.executors.worker import Answer, Ended, Job, Report, WorkerProcess
