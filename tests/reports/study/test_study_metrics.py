@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.matrix import matrix
 from helpers.scores import LABELS, some_scores, stored
 from helpers.studies import store_study
 
@@ -43,7 +44,7 @@ def report_of(runs: list[Path], metric: str, **parameters: Any) -> StudyReport:
     return study_report(folder, metric=metric, parameters=parameters)
 
 
-@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+@pytest.mark.parametrize("metric", matrix(["auroc", "average_precision"], ["average_precision"]))
 def test_a_metric_with_influence_values_is_tested_as_two_runs_are(
     runs: list[Path], metric: str
 ) -> None:
