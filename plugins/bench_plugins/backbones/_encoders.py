@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import HERE, check_headers, first_line, load_model
+from bench_plugins.backbones._checkpoint import HERE, check_headers, explained, load_model
 from bench_plugins.backbones._components import build_on_meta
 from bench_plugins.backbones._configs import check_class, numbers
 from bench_plugins.backbones._counting import counted_operations, size
@@ -250,13 +250,10 @@ def _preprocessing(weights: Weights, kind: str, shape: tuple[int, ...]) -> Prepr
         raise weights.error(name, f"has a size of {wrong[0]!r:.40}; expected 1 to {MAX_SIZE:,}")
     processor_cls = getattr(transformers, f"{kind}ImageProcessorPil", None)
     processor_cls = processor_cls or getattr(transformers, f"{kind}ImageProcessor")
-    try:
+    plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "black")]
+    with explained(weights, name, "cannot be used"), np.errstate(all="ignore"):  # checked below
         preprocessing = Preprocessing(processor_cls.from_dict(dict(config)))
-        plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "black")]
-        with np.errstate(all="ignore"):  # values are checked below
-            values, *_ = preprocessing.inputs(plain)
-    except Exception as error:  # whatever the library raises for missing or invalid values
-        raise weights.error(name, f"cannot be used: {first_line(error)}") from error
+        values, *_ = preprocessing.inputs(plain)
     if values.shape[values.ndim - len(shape) :] != shape:
         raise weights.error(
             name, f"prepares images as {values.shape[1:]}; the network requires {shape}"
