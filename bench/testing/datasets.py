@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from bench.engine.images import CheckedViews
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
+from bench.testing import Contract
 
 N_DECODED = 20  # number of samples per split whose images are decoded
 SEEDS = ("one", "another")  # ids of images, from which the seeds of views are derived
@@ -117,12 +118,8 @@ class ItemsContract(SplitsContract):
                 assert 0 <= sample.label < n_answers(*sample.item.shape)
 
 
-class ViewsContract:
+class ViewsContract(Contract):
     """Tests of views; subclass it and define `make`."""
-
-    def make(self) -> Any:
-        """Return the views."""
-        raise NotImplementedError
 
     @pytest.fixture
     def views(self) -> CheckedViews:
