@@ -16,10 +16,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from many_samples import measure, write_run
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from helpers.studies import store_study
+
+from benchmarks.many_samples import measure, write_run
 
 
 def write_method(results: Path, number: int, methods: int, images: int, classes: int) -> Path:
@@ -64,5 +66,4 @@ def main(
 
 
 if __name__ == "__main__":
-    numbers = [int(word) for word in sys.argv[1:4]]
-    main(*numbers, *sys.argv[4:])
+    main(*map(int, sys.argv[1:4]), *sys.argv[4:6])  # type: ignore[arg-type]  # numbers come first

@@ -90,7 +90,7 @@ def test_runs_beyond_the_first_are_packed_and_of_many_no_decisions_are_held(
     """Those of the best runs are read again, and the page compares them as before."""
     monkeypatch.setattr("bench.reports.page.page.MAX_OPEN", 1)
     monkeypatch.setattr("bench.reports.page.page.MOST_RUNS", 1)
-    held = []
+    held: list[bool] = []
 
     def rendered(boards: Any, sections: Sequence[Section], *others: Any) -> str:
         held.extend("decided" in vars(section.run) for section in sections)

@@ -126,9 +126,9 @@ def read_methods(
     for board, methods in boards.items():
         for name, members in methods.items():
             if (method := _read_method(name, members, apart, over, spec, metric)) is not None:
-                known = decided.setdefault(board, [])
-                same = [m.decided for m in known[:1] if _are_alike(m.decided, method.decided)]
-                known.append(replace(method, decided=[*same, method.decided][0]))
+                on_board = decided.setdefault(board, [])
+                same = [m.decided for m in on_board[:1] if _are_alike(m.decided, method.decided)]
+                on_board.append(replace(method, decided=[*same, method.decided][0]))
     return decided
 
 

@@ -164,7 +164,7 @@ TRAITS: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
 
 
 ALWAYS = (
-    "normalised queries", "no T5", "another shift", "told a guidance scale", "a solver",
+    "normalised queries", "no T5", "told a guidance scale", "a solver",
     "v of Stable Diffusion",
 )  # fmt: skip
 
