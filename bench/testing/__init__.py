@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from bench.testing.runs import MetricContract as MetricContract
     from bench.testing.strategies import StrategyContract as StrategyContract
 
-
-class Contract:
-    """What the contracts of classes have in common."""
-
-    def make(self) -> Any:
-        """Return the object to test."""
-        raise NotImplementedError
-
-
 MODULES = {
     **dict.fromkeys(("ClassifierContract", "DenoiserContract", "LikelihoodContract"), "backbones"),
     **dict.fromkeys(("DatasetContract", "ItemsContract", "ViewsContract"), "datasets"),

@@ -19,8 +19,7 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.likelihoods import CheckedLikelihood, draw_numbers
 from bench.engine.scoring import mixed, times
 from bench.engine.trees import Tree, check_alike, grown, leaves, rows
-from bench.testing import Contract
-from bench.testing.datasets import once, pictures
+from bench.testing.datasets import Contract, once, pictures
 
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing of an owl in a tree")
 DENOISER_TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")

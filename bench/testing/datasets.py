@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import combinations
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from bench.engine.images import CheckedViews
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
-from bench.testing import Contract
 
 N_DECODED = 20  # number of samples per split whose images are decoded
 SEEDS = ("one", "another")  # ids of images, from which the seeds of views are derived
@@ -35,6 +34,14 @@ def pictures(side: int = 48) -> list[Image.Image]:
     rng = np.random.default_rng(0)
     shapes = [(side, side, 3), (side // 2, side, 3), (2 * side, side, 3), (side, side), (7, 9, 3)]
     return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
+
+
+class Contract:
+    """What the contracts of classes have in common."""
+
+    def make(self) -> Any:
+        """Return the object to test."""
+        raise NotImplementedError
 
 
 class SplitsContract:

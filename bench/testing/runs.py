@@ -21,7 +21,7 @@ from bench.reports.run_view import RunView, read_view
 from bench.stats.checked import checked_value, metric_parts
 from bench.store.folder import list_runs
 from bench.store.shipped import shipped_folder
-from bench.testing import Contract
+from bench.testing.datasets import Contract
 
 CLASSES, N_IMAGES, FAILS = 3, 40, "image 7"
 N_MEASURED = 60  # number of images of a metric
