@@ -36,17 +36,13 @@ LEFT_OVER = ("position_ids", "lm_head.weight")
 LOADING = RLock()
 
 
-def _silence_libraries() -> None:
-    """Hide the libraries' warnings, and their progress bars but those of downloads."""
-    shows_downloads = not are_progress_bars_disabled()
-    for library in (diffusers, transformers):
-        library.logging.set_verbosity_error()
-        library.logging.disable_progress_bar()
-    if shows_downloads:  # transformers hides them with its own
-        enable_progress_bars()
-
-
-_silence_libraries()
+# The libraries' warnings are hidden, and their progress bars but those of downloads.
+_shows_downloads = not are_progress_bars_disabled()
+for _library in (diffusers, transformers):
+    _library.logging.set_verbosity_error()
+    _library.logging.disable_progress_bar()
+if _shows_downloads:  # transformers hides them with its own
+    enable_progress_bars()
 
 
 def named_weights(weights: Weights | None) -> Weights:

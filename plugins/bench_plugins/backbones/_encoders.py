@@ -143,12 +143,10 @@ class Encoder:
 
     def images(self, images: Sequence[Image.Image]) -> Rows:
         """Return the images' embeddings, normalised to length 1, float32 [n, D]."""
-        keys = [image_key(image) for image in images]
-
-        def compute(indices: Sequence[int]) -> Rows:
-            return self._embed_images([images[index] for index in indices])
-
-        return self.cache.rows(keys, compute)
+        return self.cache.rows(
+            [image_key(image) for image in images],
+            lambda indices: self._embed_images([images[index] for index in indices]),
+        )
 
     def texts(self, texts: Sequence[str]) -> Rows:
         """Return the texts' embeddings, normalised to length 1, float32 [n, D]."""

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -139,7 +139,9 @@ class _Learned(Classifier):
         """Return the features, [n, D], and the class indices, [n], of all images. Sets `texts`."""
         self.texts = sorted(set(labels))
         index = {text: n for n, text in enumerate(self.texts)}
-        rows = np.concatenate([self.features(batch) for batch in _batches(images)])
+        source = iter(images)
+        batches = iter(lambda: list(islice(source, IMAGES_PER_CALL)), [])
+        rows = np.concatenate([self.features(batch) for batch in batches])
         return rows, np.array([index[label] for label in labels])
 
     def _columns(self, texts: Sequence[str]) -> list[int]:
@@ -289,9 +291,3 @@ def _cross_validate(
             predicted = (values[held_out] @ weights.T + bias).argmax(axis=1)
             correct[strength] += int((predicted == index[held_out]).sum())
     return {strength: count / len(index) for strength, count in correct.items()}
-
-
-def _batches(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
-    source = iter(images)
-    while batch := list(islice(source, IMAGES_PER_CALL)):
-        yield batch

@@ -272,20 +272,18 @@ def _all_classes(
 
 def _common_columns(files: Sequence[Path], named: NamedColumns) -> ImageColumns:
     """Return the columns of the files. They must agree, also in the order of the classes."""
-    first: ImageColumns | None = None
+    by_file: dict[Path, ImageColumns] = {}
     for path in files:
         with open_regular(path) as file:
-            schema = pq.read_schema(file)
-        columns = choose_columns(schema, str(path), named)
-        first = first or columns
+            by_file[path] = choose_columns(pq.read_schema(file), str(path), named)
+        columns, first = by_file[path], by_file[files[0]]
         if columns != first:
             raise UserError(
                 f"{path} differs from {files[0].name} in its columns or in the order of its"
                 f" classes: {quoted(columns.features['label'])} against"
                 f" {quoted(first.features['label'])}."
             )
-    assert first is not None
-    return first
+    return by_file[files[0]]
 
 
 def _converted(files: Sequence[Path], columns: ImageColumns, root: Path) -> Path:
