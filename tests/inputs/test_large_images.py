@@ -108,11 +108,11 @@ from PIL import Image
 from bench.engine.images import resize_and_crop, squash
 from bench.inputs.pixels import decode
 import transformers
-from bench_plugins.backbones._encoders import Preprocessing
+from bench_plugins.backbones._encoders import prepare_images
 from bench_plugins.backbones.learned import pixels
 
 pil = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
-clip = Preprocessing(pil())
+clip = pil()
 taken = next(line for line in open("/proc/self/status") if line.startswith("VmData"))
 limit = int(taken.split()[1]) * 1024 + 500_000_000  # fog takes most of it
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -123,7 +123,7 @@ for size in ((1, 3000), (400_000, 1)):
     for kind in ("fog:5", "zoom-blur:1", "gaussian-noise:1"):
         decode({**stored, "corruption": (kind, "x")})
     image = decode(stored)
-    resize_and_crop(image, 512), squash(image, 512), clip.inputs([image]), pixels([image])
+    resize_and_crop(image, 512), squash(image, 512), prepare_images(clip, [image]), pixels([image])
 """
 
 

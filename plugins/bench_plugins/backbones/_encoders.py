@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import HERE, check_headers, first_line, load_model
+from bench_plugins.backbones._checkpoint import HERE, check_headers, explained, load_model
 from bench_plugins.backbones._components import build_on_meta
 from bench_plugins.backbones._configs import check_class, numbers
 from bench_plugins.backbones._counting import counted_operations, size
@@ -95,7 +95,7 @@ class Encoder:
             shape = (3 * self.config.vision_config.patch_size**2,)
         elif kind is not DINOV2:
             shape = (self.config.vision_config.image_size,) * 2
-        self.preprocessing = _preprocessing(weights, kind.processor, shape)
+        self.processor = _image_processor(weights, kind.processor, shape)
         self.tokens = None
         if kind.load_tokenizer is not None:
             vocabulary: int = self.config.text_config.vocab_size
@@ -132,7 +132,7 @@ class Encoder:
         if self.kind is NAFLEX:
             return None
         empty: Any = build_on_meta(self.weights, HERE, self.kind.model)
-        (pixels,) = self.preprocessing.inputs([Image.new("RGB", (64, 64))])
+        (pixels,) = prepare_images(self.processor, [Image.new("RGB", (64, 64))])
         inputs = torch.from_numpy(pixels).to("meta")
         return counted_operations(lambda: empty.vision_model(inputs))
 
@@ -177,7 +177,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _embed_images(self, images: Sequence[Image.Image]) -> Rows:
-        arrays = self.preprocessing.inputs(images)
+        arrays = prepare_images(self.processor, images)
         inputs = [torch.from_numpy(array).to(self.device) for array in arrays]
         inputs[0] = inputs[0].to(self.dtype)
         if self.kind is DINOV2:
@@ -218,26 +218,20 @@ MAX_SIZE = 4096  # pixels or patches
 ARGUMENTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes")  # of the vision network
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """Preprocessing by an image processor of transformers."""
+def prepare_images(processor: Any, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
+    """Return the arguments of the vision network: pixel values, float32 [n, 3, H, W].
 
-    processor: Any
-
-    def inputs(self, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
-        """Return the arguments of the vision network: pixel values, float32 [n, 3, H, W].
-
-        Those of NaFlex, which keeps the aspect ratio, are patches, float32 [n, L, D], a mask with 0
-        for padding, [n, L], and the numbers of patches down and across, [n, 2].
-        """
-        rgb = [image.convert("RGB") for image in images]
-        # The layout of an image of one pixel would be guessed.
-        prepared = self.processor(rgb, input_data_format="channels_last")
-        return tuple(np.stack(prepared[name]) for name in ARGUMENTS if name in prepared)
+    Those of NaFlex, which keeps the aspect ratio, are patches, float32 [n, L, D], a mask with 0 for
+    padding, [n, L], and the numbers of patches down and across, [n, 2].
+    """
+    rgb = [image.convert("RGB") for image in images]
+    # The layout of an image of one pixel would be guessed.
+    prepared = processor(rgb, input_data_format="channels_last")
+    return tuple(np.stack(prepared[name]) for name in ARGUMENTS if name in prepared)
 
 
-def _preprocessing(weights: Weights, kind: str, shape: tuple[int, ...]) -> Preprocessing:
-    """Return the preprocessing described by a folder, by an image processor of class `kind`.
+def _image_processor(weights: Weights, kind: str, shape: tuple[int, ...]) -> Any:
+    """Return the image processor of class `kind` that a folder describes.
 
     `shape` is what the network requires of the last axes of its first argument. Raises UserError if
     the preprocessing is incomplete, fails for an image, or does not fit.
@@ -250,13 +244,10 @@ def _preprocessing(weights: Weights, kind: str, shape: tuple[int, ...]) -> Prepr
         raise weights.error(name, f"has a size of {wrong[0]!r:.40}; expected 1 to {MAX_SIZE:,}")
     processor_cls = getattr(transformers, f"{kind}ImageProcessorPil", None)
     processor_cls = processor_cls or getattr(transformers, f"{kind}ImageProcessor")
-    try:
-        preprocessing = Preprocessing(processor_cls.from_dict(dict(config)))
-        plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "black")]
-        with np.errstate(all="ignore"):  # values are checked below
-            values, *_ = preprocessing.inputs(plain)
-    except Exception as error:  # whatever the library raises for missing or invalid values
-        raise weights.error(name, f"cannot be used: {first_line(error)}") from error
+    plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "black")]
+    with explained(weights, name, "cannot be used"), np.errstate(all="ignore"):  # checked below
+        processor = processor_cls.from_dict(dict(config))
+        values, *_ = prepare_images(processor, plain)
     if values.shape[values.ndim - len(shape) :] != shape:
         raise weights.error(
             name, f"prepares images as {values.shape[1:]}; the network requires {shape}"
@@ -268,7 +259,7 @@ def _preprocessing(weights: Weights, kind: str, shape: tuple[int, ...]) -> Prepr
             "does not keep white lighter than black: the image is padded, because crop_size is"
             " larger than size, or a rescale_factor, image_mean or image_std is out of range",
         )
-    return preprocessing
+    return processor
 
 
 def _read(weights: Weights) -> tuple[str, Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from bench.contracts.strategy import Ints, Problem, Session, Strategy
 from bench.inputs.draws import sub_grid
-from bench_plugins.strategies._elimination import Elimination
+from bench_plugins.strategies.elimination import Elimination
 
 # `samples` and `keep` for the paper's eight datasets, from the commands that its authors published
 # (diffusion-classifier/diffusion-classifier, commands.md). Evaluations per image: cifar10 2,750,

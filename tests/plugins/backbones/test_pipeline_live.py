@@ -198,7 +198,7 @@ SAME: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("change", matrix(SAME, {*SAME} - {"a LoRA that is off"}))
+@pytest.mark.parametrize("change", matrix(SAME, ["DDIMScheduler", "attention in slices"]))
 def test_what_changes_no_number_changes_no_identity(change: str, pipe: Any, before: str) -> None:
     SAME[change](pipe)
     assert fingerprint(pipe) == before

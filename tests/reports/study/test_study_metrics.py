@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.matrix import matrix
 from helpers.scores import LABELS, some_scores, stored
 from helpers.studies import store_study
 
@@ -53,7 +54,7 @@ def test_the_methods_of_a_dataset_hold_their_images_once(runs: list[Path]) -> No
     assert [id(m) for m in methods.select_most_images(same)] == [id(m) for m in same]
 
 
-@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+@pytest.mark.parametrize("metric", matrix(["auroc", "average_precision"], ["average_precision"]))
 def test_a_metric_with_influence_values_is_tested_as_two_runs_are(
     runs: list[Path], metric: str
 ) -> None:
