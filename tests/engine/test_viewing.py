@@ -68,9 +68,9 @@ def test_an_image_is_squashed_or_its_middle_is_cut_out(squashed: bool) -> None:
     image.save(file, "PNG")
     backbone = CheckedDenoiser(Painter(None, device="cpu", dtype="float32"), "painter")
     latents = Latents(backbone, 7, squashed=squashed)
-    [(_, [found])] = latents.of([Sample("x", 0, {"bytes": file.getvalue(), "path": None})])
+    [(_, found)] = latents.of([Sample("x", 0, {"bytes": file.getvalue(), "path": None})])
     seen = squash(image, SIDE) if squashed else image
-    torch.testing.assert_close(found, preprocess([seen], SIDE))
+    torch.testing.assert_close(list(found), [preprocess([seen], SIDE)])
 
 
 def test_views_of_the_posterior_are_samples_of_it() -> None:

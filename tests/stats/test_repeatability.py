@@ -101,7 +101,7 @@ def test_gaps_that_are_rare_near_zero_change_fewer_answers() -> None:
 @pytest.mark.parametrize("n", [FEWEST_IMAGES - 1, FEWEST_IMAGES, 200])
 def test_the_prior_is_fitted_by_expectation_and_maximisation(n: int) -> None:
     """A lead is normal about the gap, or about minus the gap if the winner is the wrong one."""
-    lead = np.round(np.abs(np.random.default_rng(n).normal(1.0, 1.5, n)), 2)
+    lead = np.abs(np.random.default_rng(n).normal(1.0, 1.5, n)).round(2)
     right, wrong = (norm.pdf(lead[:, None], place) for place in (GAPS, -GAPS))
     wrong[:, 0] = 0  # without a gap, neither is wrong
     prior = np.full(len(GAPS), 1 / len(GAPS))
