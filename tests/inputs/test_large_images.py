@@ -72,9 +72,10 @@ def test_long_images_are_cut_before_they_are_resized() -> None:
 def test_few_large_images_are_open_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.engine import images
 
-    monkeypatch.setattr(images, "MAX_GROUP_PIXELS", 3 * 64)
     image = stored(Image.new("RGB", (8, 8)))
     samples = [Sample(str(i), 0, image) for i in range(8)]
+    assert [len(group) for group in open_images(samples, 5)] == [5, 3]
+    monkeypatch.setattr(images, "MAX_GROUP_PIXELS", 3 * 64)
     assert [len(group) for group in open_images(samples, 8)] == [3, 3, 2]
 
 
