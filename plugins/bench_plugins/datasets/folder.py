@@ -102,21 +102,16 @@ def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     Without splits, they are the folder itself and an empty list. A folder called `train` that holds
     neither folders nor a table is a class of that name.
     """
-    visible = subfolders(folder)
-    parts = [
-        path
-        for path in visible
-        if path.name in SPLIT_NAMES and (subfolders(path) or find_table(folder, path))
-    ]
-    named = [path for path in visible if path.name == split]
-    if split is not None and split != "all" and not named:
-        has = ", ".join(path.name for path in parts) or "all"
-        raise UserError(f"The folder {folder} has no split {quoted(split)}; it has: {has}.")
-    if split == "all" or not (parts or named):
+    parts = {
+        path.name: path
+        for path in subfolders(folder)
+        if path.name == split
+        or (path.name in SPLIT_NAMES and (subfolders(path) or find_table(folder, path)))
+    }
+    if split == "all" or not (parts or split):
         return folder, []
-    ranked = sorted(parts, key=lambda path: SPLIT_NAMES.index(path.name))
-    chosen = (named or ranked)[0]
-    return chosen, [*parts, *(path for path in named if path not in parts)]
+    chosen = chosen_split(split, parts or ["all"], f"The folder {folder}")
+    return parts[chosen], [*parts.values()]
 
 
 def find_table(root: Path, folder: Path) -> Path | None:
