@@ -108,7 +108,7 @@ from PIL import Image
 from bench.engine.images import resize_and_crop, squash
 from bench.inputs.pixels import decode
 import transformers
-from bench_plugins.backbones._encoders import prepare_images
+from bench_plugins.backbones.clip import prepare_images
 from bench_plugins.backbones.learned import pixels
 
 pil = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)

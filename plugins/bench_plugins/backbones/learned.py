@@ -118,7 +118,7 @@ class _Learned(Classifier):
             )
         if resolution is not None:
             raise UserError("--resolution applies to features=pixels only; a model has its own.")
-        from bench_plugins.backbones._encoders import Encoder, kind_of
+        from bench_plugins.backbones.clip import Encoder, kind_of
 
         self.features = Encoder(weights, kind_of(weights), device, dtype).images
 

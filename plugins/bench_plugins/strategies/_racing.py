@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise, Outcome, Problem, Reply
 from bench.inputs.draws import sub_grid
-from bench_plugins.strategies.adaptive import Adaptive
 from bench_plugins.strategies.elimination import (
+    Adaptive,
     Elimination,
     order_by_bands,
     shuffle_draws,

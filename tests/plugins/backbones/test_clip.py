@@ -26,8 +26,7 @@ from bench.reports.leaderboard.ranking import leaderboard
 from bench.testing import ClassifierContract
 from bench.testing.backbones import TEXTS
 from bench.testing.datasets import pictures
-from bench_plugins.backbones._encoders import DINOV2, Encoder, prepare_images
-from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
+from bench_plugins.backbones.clip import DINOV2, Clip, Encoder, Siglip, Siglip2, prepare_images
 from bench_plugins.backbones.learned import NearestMean
 
 KINDS: Mapping[str, Any] = {"clip": Clip, "siglip": Siglip, "siglip2": Siglip2, "naflex": Siglip2}
