@@ -6,7 +6,7 @@
     Joint: an Interview per image ◀──────────────────  Flight         items.py, asking.py
        │ ask: Evaluate(prompts, draws)  or Linearise     ▲
        ▼                                                 │ Interview.tell(request, errors)
-    Block ──▶ Queue ── cut ──▶ Batch of cells            │            cells.py, batching.py
+    Block ──▶ Queue ── cut ──▶ Batch of cells            │            batching.py
                                  │                       │
                                  ▼                       │
               Evaluator: noise, denoise, reduce ──▶ errors, float32   scoring.py, denoising.py

@@ -13,8 +13,7 @@ from bench.contracts.strategy import Floats32, Ints, Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.guard import guard
 from bench.discovery.targets import with_defaults
-from bench.engine.batching import Batch, Queue
-from bench.engine.cells import CellEngine
+from bench.engine.batching import Batch, CellEngine, Queue
 from bench.engine.classifying import checked_floats
 from bench.engine.images import CheckedViews, open_images
 from bench.inputs.draws import MAX_DRAWS
