@@ -90,10 +90,10 @@ class RunView:
         """The decisions, which stay in memory."""
         return self.decisions()
 
-    def decisions(self) -> Decisions:
+    def decisions(self, top: bool = True) -> Decisions:
         """Return the decisions; those that are not in memory yet are read without keeping them."""
         kept: Decisions | None = self.__dict__.get("decided")
-        return self.stored.decided(top=True) if kept is None else kept
+        return self.stored.decided(top) if kept is None else kept
 
     @cached_property
     def so_far(self) -> Summary | None:

@@ -98,8 +98,10 @@ def test_rows_without_images_and_a_folder_that_is_missing_are_refused(tmp_path: 
         disable_decoding(rows, "data")
     with pytest.raises(UserError, match="no column 'label'"):
         load_split(DataSource(spec), rows=rows)
-    with pytest.raises(UserError, match=r"The data folder .* does not exist"):
-        check_data_dir(spec, str(tmp_path / "nothing"))
+    missing = DataSource(spec, str(tmp_path / "nothing"))
+    for read in (load_split, lambda source: check_data_dir(spec, source.data_dir)):
+        with pytest.raises(UserError, match=r"The data folder .* does not exist"):
+            read(missing)
 
 
 def test_empty_and_loose_folders(tmp_path: Path) -> None:

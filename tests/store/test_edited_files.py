@@ -23,6 +23,7 @@ from bench.store.columns import add_columns, read_columns
 from bench.store.folder import list_runs
 from bench.store.questions import keep_question, read_questions
 from bench.store.runs import read_run
+from bench.store.sidecar import SIDECAR_FORMAT, _hash
 from bench.store.studies import list_studies, read_study
 from bench.store.summary import Swept, read_again, read_swept, write_again
 from bench.store.writing import RunFolder
@@ -135,6 +136,23 @@ def test_an_edited_file_is_not_believed_and_stops_nothing(
         believed += after[name] == before[name]
         shutil.rmtree(results)
     assert believed < count / 4  # such as a changed space, a repeated line or an added empty one
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".json")])
+def test_a_file_of_a_newer_format_or_without_one_is_not_believed(
+    name: str, made: Path, tmp_path: Path
+) -> None:
+    """The newer one with its own seal; without a format, the seal is of another content."""
+    results = shutil.copytree(made, tmp_path / "results")
+    file = results / name if "/" in name else results / "run" / name
+    before, content = read_all(results)[name], json.loads(file.read_text("utf-8"))
+    seal, newer = content["seal"], {**content, "format": SIDECAR_FORMAT + 1}
+    newer["seal"] = {**seal, "hash": _hash(newer, seal)}
+    for changed in (newer, {key: value for key, value in content.items() if key != "format"}):
+        file.write_text(json.dumps(changed), "utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert len(read_all(results)[name]) < len(before)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "/" not in name])

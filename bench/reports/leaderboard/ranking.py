@@ -153,7 +153,7 @@ def _with_difference(row: Row, first: Row | None) -> Row:
     """Return a row that is no rival with its difference from the first one on shared images."""
     if first is None or row.rank is not None or row.kind == MEASURED or row.path is None:
         return row
-    a, b = first.run.decisions(), row.run.decisions()
+    a, b = first.run.decisions(top=False), row.run.decisions(top=False)
     rows_a, rows_b = shared_rows(a, b)
     if not len(rows_a):
         return row
@@ -204,7 +204,7 @@ def compare_pairs(rows: Rows, rivals: int) -> tuple[Bools, Floats]:
     unsure[rivals:, rivals:] = False
     needed = np.flatnonzero(unsure.any(axis=1))
     if len(needed):
-        wins = paired_wins(rows[index].run.decisions() for index in needed.tolist())
+        wins = paired_wins(rows[index].run.decisions(top=False) for index in needed.tolist())
         block = np.ix_(needed, needed)
         p[block] = np.where(unsure[block], mcnemar(wins, wins.T), p[block])
     return right[:, None] > right, p
