@@ -163,9 +163,9 @@ def test_what_is_not_read_would_not_change_a_rank(tmp_path: Path) -> None:
         wanted = dict(zip("abcdefgh", ranks(better), strict=False))
         read: list[Path] = []
 
-        def decided(run: RunView, read: list[Path] = read) -> Decisions:
+        def decided(run: RunView, top: bool = True, read: list[Path] = read) -> Decisions:
             read.append(run.path)
-            return run.stored.decided()
+            return run.stored.decided(top)
 
         rows = leaderboard(tmp_path / str(n))
         with pytest.MonkeyPatch.context() as patch:
@@ -369,7 +369,7 @@ class RunOf:
     def __init__(self, sample_ids: Any, correct: Any) -> None:
         self.decided = SimpleNamespace(sample_ids=sample_ids, correct=correct)
 
-    def decisions(self) -> Any:
+    def decisions(self, top: bool = True) -> Any:
         return self.decided
 
 
