@@ -169,18 +169,16 @@ class Adaptive(Strategy):
             if schedule not in SCHEDULES:
                 names = ", ".join(SCHEDULES)
                 raise ValueError(f"schedule must be one of {names}, got {schedule}")
-            own = SCHEDULES[schedule]
-            own_samples, own_keep = tuple(own["samples"]), tuple(own["keep"])
-            for name, own, value, default in (
-                ("samples", own_samples, tuple(samples or ()), ()),
-                ("keep", own_keep, tuple(keep), (5, 1)),
-            ):
-                if value not in (own, default):  # a recorded run states the schedule and its values
+            own = {name: tuple(values) for name, values in SCHEDULES[schedule].items()}
+            values = {"samples": (tuple(samples or ()), ()), "keep": (tuple(keep), (5, 1))}
+            for name, (value, default) in values.items():
+                # A recorded run states the schedule and its values.
+                if value not in (own[name], default):
                     raise ValueError(
-                        f"schedule={schedule} sets {name}={_text(own)}, so leave out {name} or"
-                        f" schedule; got {name}={_text(value)}"
+                        f"schedule={schedule} sets {name}={_text(own[name])}, so leave out {name}"
+                        f" or schedule; got {name}={_text(value)}"
                     )
-            samples, keep = own_samples, own_keep
+            samples, keep = own["samples"], own["keep"]
         if samples is None:
             n_draws = 500 if draws is None else draws
             samples = (max(1, n_draws // 10), n_draws)
