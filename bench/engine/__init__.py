@@ -15,5 +15,5 @@
 
 `CheckedDenoiser`, `CheckedClassifier`, `CheckedLikelihood` and `CheckedStrategy` are plugins whose
 every output is validated. A classifier or a likelihood takes the place of latents and Evaluator
-(classifying.py, likelihoods.py).
+(direct.py).
 """
