@@ -4,7 +4,11 @@
 usual.
 """
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 
@@ -16,6 +20,37 @@ class Library:
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(import_module(self._name), attribute)
+
+
+class _StandIn(ModuleType):
+    """Takes the place of a module, which is imported when one of its names is used."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute == "__file__":  # `inspect` reads it of all modules
+            raise AttributeError(attribute)
+        self.leave()
+        return getattr(import_module(self.__name__), attribute)
+
+    def leave(self) -> None:
+        """Leave the place to the module itself."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+
+
+@contextmanager
+def postponed(*names: str) -> Iterator[None]:
+    """Import a library without these parts of scipy, which it names but may never use.
+
+    scipy imports a part when its name is first read, so what the library uses later is there.
+    """
+    stand_ins = [_StandIn(name) for name in names]
+    for stand_in in stand_ins:
+        sys.modules.setdefault(stand_in.__name__, stand_in)
+    try:
+        yield
+    finally:
+        for stand_in in stand_ins:
+            stand_in.leave()
 
 
 datasets: Any = Library("datasets")

@@ -11,7 +11,6 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers.loaders import single_file_utils
 from torch import nn
 
 from bench.errors import UserError
@@ -185,6 +184,8 @@ def config_source(file: Path) -> str:
 
     Raises UserError if diffusers does not recognise the model in the file.
     """
+    from diffusers.loaders import single_file_utils
+
     check_files(Weights(str(file), None, "", file=str(file)))
     shapes = _shapes(file)
     model_type = single_file_utils.infer_diffusers_model_type(shapes)
@@ -206,6 +207,8 @@ def _is_in_file(component_cls: Any, shapes: Mapping[str, torch.Tensor]) -> bool:
     """Return whether diffusers reads a component from a single file, and not from the folder."""
     if not issubclass(component_cls, transformers.PreTrainedModel):
         return bool(shapes) and hasattr(component_cls, "from_single_file")
+    from diffusers.loaders import single_file_utils
+
     return bool(
         single_file_utils.is_clip_model_in_single_file(component_cls, shapes)
         or single_file_utils.is_t5_in_single_file(shapes)
