@@ -14,7 +14,7 @@ from bench.errors import UserError
 from bench.inputs.data import load_split, slugify
 from bench.inputs.items import has_items
 from bench.inputs.split import Split
-from bench.machine.libraries import pd
+from bench.machine.libraries import DataFrame, Figure, pd
 from bench.machine.offline import offline
 from bench.recordings.calibrate import calibrate_sweep
 from bench.reports.comparisons import compare as compare_runs
@@ -35,8 +35,6 @@ from bench.store.runs import read_run, with_tags
 
 if TYPE_CHECKING:
     import datasets
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
     from bench.reports.result import StudyResult
     from bench.running.classify import Picture

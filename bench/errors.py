@@ -23,6 +23,15 @@ class UserError(BenchError):
     exit_code = 2
 
 
+@contextmanager
+def refusing(before: str, *kinds: type[Exception], after: str = ".") -> Iterator[None]:
+    """Turn an exception of these kinds into a UserError: its text between `before` and `after`."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(f"{before}{error}{after}") from None
+
+
 class AbsentError(UserError):
     """Something is missing on this machine. A plan can be made all the same."""
 

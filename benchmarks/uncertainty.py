@@ -52,7 +52,7 @@ from bench.running.decider import make_decider
 from bench.stats.agreement import flip_probability, repeatability
 from bench.stats.shares import exact_interval
 from bench.store.decisions import Decisions, as_decisions
-from bench.store.records import make_record
+from bench.store.journal import make_record
 
 AGAIN = 60
 REPEATS = 20  # choices of the images, per seed

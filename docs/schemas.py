@@ -33,8 +33,8 @@ from bench.stats.power import Power
 from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest, StoredConfig
 from bench.store.fields import MAX_INT, MetricFields, insert_after
+from bench.store.journal import Record
 from bench.store.questions import AskedQuestion
-from bench.store.records import Record
 from bench.store.runs import Look
 from bench.store.studies import Study
 from bench.store.summary import Summary, Swept

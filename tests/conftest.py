@@ -34,12 +34,16 @@ if _missing := _declared - {plugin.name for plugin in find_plugins()}:
 # fewer cores than `os.cpu_count` says, and threads without a core wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["GOMP_SPINCOUNT"] = "10000"
-gc.set_threshold(50_000)  # as `bench` does
+gc.set_threshold(50_000)  # as `bench` does  # as `bench` does
+
+MORE = ("matrix", "long")  # marks of the tests that are drawn
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options by which some cases of the matrices are drawn (`helpers.matrix`)."""
-    parser.addoption("--draw", type=int, help="run so many of the selected tests")
+    """Add the options by which some of the further tests are drawn (`MORE`)."""
+    parser.addoption(
+        "--draw", type=int, help="run so many tests of each of the marks matrix and long"
+    )
     parser.addoption("--draw-seed", type=int, default=0, help="the seed by which they are drawn")
 
 
@@ -53,13 +57,29 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(trylast=True)  # after `-m` and `-k` have selected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Draw the tests; every process of pytest-xdist draws the same ones."""
+    """Draw tests of each mark in `MORE`; every process of pytest-xdist draws the same ones.
+
+    A test without these marks is run, and one with both counts as one more case.
+    """
     count = config.getoption("--draw")
-    if count is not None and count < len(items):
-        seeded = random.Random(config.getoption("--draw-seed"))
-        chosen = set(seeded.sample(range(len(items)), count))
-        config.hook.pytest_deselected(items=[t for n, t in enumerate(items) if n not in chosen])
-        items[:] = [test for number, test in enumerate(items) if number in chosen]
+    if count is None:
+        return
+    seeded, left_out = random.Random(config.getoption("--draw-seed")), set[pytest.Item]()
+    for mark in MORE:
+        marked = [t for t in items if next(filter(t.get_closest_marker, MORE), None) == mark]
+        left_out |= {*seeded.sample(marked, max(len(marked) - count, 0))}
+    config.hook.pytest_deselected(items=[test for test in items if test in left_out])
+    items[:] = [test for test in items if test not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported for the tests out of every later search for garbage."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Let Python's last search at its exit find all again: libraries report leaks otherwise."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

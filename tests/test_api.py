@@ -15,7 +15,7 @@ from PIL import Image
 
 import bench
 from bench.errors import BenchWarning, UserError
-from bench.reports.formats import percent_text
+from bench.reports.facts import percent_text
 from bench.store.runs import read_runs
 from bench.store.writing import RunFolder
 

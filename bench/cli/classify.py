@@ -14,7 +14,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.reports.sentences import risk_sentence
 from bench.reports.terminal.tables import print_explained, print_rows
-from bench.running.classify import Answer, Classified, RankedClass, classify
+from bench.running.classify import Answer, RankedClass, classify
 from bench.running.command import same_options
 from bench.running.settings import SETTINGS, about
 
@@ -55,7 +55,15 @@ def classify_command(
     shown = [image.model_dump(mode="json", by_alias=True) for image in answers]
     end_with_json(shown, 3 if any(image.error for image in answers) else 0)
     _print(answers, top, classified.strategy)
-    _print_promises(classified)
+    if classified.stated is not None:
+        say(risk_sentence(classified.stated))
+    if classified.calibrated is not None:
+        manifest, fitted = classified.calibrated
+        say(
+            f"Probability that the class is right: fitted on {fitted:,} other images"
+            f" ({manifest.dataset.name}/{manifest.dataset.split}, {manifest.run_id}). It holds for"
+            " images drawn as these were."
+        )
     measured = same_options(config, dataset=dataset or "./FOLDER")
     next_steps(("see how often it is right, on images of known class", measured))
 
@@ -83,18 +91,6 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
         )
     if strategy.level is not None:
         say(f"Each answer was decided at level {strategy.level:g}.")
-
-
-def _print_promises(classified: Classified) -> None:
-    if classified.stated is not None:
-        say(risk_sentence(classified.stated))
-    if classified.calibrated is not None:
-        manifest, images = classified.calibrated
-        say(
-            f"Probability that the class is right: fitted on {images:,} other images"
-            f" ({manifest.dataset.name}/{manifest.dataset.split}, {manifest.run_id}). It holds for"
-            " images drawn as these were."
-        )
 
 
 def _margin_text(answer: Answer, strategy: CheckedStrategy) -> str:

@@ -127,7 +127,7 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:
             shown = bool(keywords.get("default"))
             yield click.Option([*names, name], show_default=shown, **keywords)
         elif declared.kind is not Parameter.VAR_KEYWORD:
-            keywords |= {"nargs": -1} if several else {}
+            keywords |= {"nargs": -1, "default": None} if several else {}  # () to the function
             yield click.Argument([name], required=required and whole is kind, **keywords)
 
 

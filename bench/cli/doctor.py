@@ -3,8 +3,6 @@
 Group: See what is there, 3.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile
@@ -24,6 +22,8 @@ from bench.cli.output import PROBLEMS_FOUND, next_steps, say
 from bench.cli.settings import config_from_options, config_options
 from bench.discovery.finding import OWN_DISTRIBUTION, Plugin
 from bench.discovery.loading import Plugins, load_plugins
+from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
+from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchError, UserError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment, remember_batch_size, remember_speed
@@ -65,7 +65,7 @@ def doctor_command(
     _print_diagnosis(diagnosis)
 
 
-def _print_diagnosis(report: Diagnosis) -> None:
+def _print_diagnosis(report: "Diagnosis") -> None:
     commit = f", commit {report.git}" if report.git else ""
     rows: list[Sequence[str]] = [
         ["bench", f"{report.bench}{commit}"],
@@ -136,7 +136,7 @@ class Diagnosis(BaseModel):
     variables: dict[str, str]
     plugins: list[Plugin]
     self_test: SelfTest
-    speed: Speed | None = None  # of a backbone; None if it was not measured
+    speed: "Speed | None" = None  # of a backbone; None if it was not measured
 
     @property
     def well(self) -> bool:
@@ -261,9 +261,6 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
-    from bench.engine.batching import device_name, rates_by_size, smallest_of_the_best
-    from bench.engine.denoising import DenoisingEngine
-
     question = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
     name, dtype = question.backbone_name, question.dtype
     if not question.kind.batches_cells:
@@ -286,7 +283,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     )
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.1) -> float:
+def matmul_peak(device: "torch.device", dtype: "torch.dtype", seconds: float = 0.1) -> float:
     """Return the operations per second of the device's fastest product of n×n matrices, 2 n³ each.
 
     n is doubled until a product takes `seconds`, or to 16,384.

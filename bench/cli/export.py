@@ -22,7 +22,7 @@ from bench.discovery.targets import make_from
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.machine.hub import push_folder
-from bench.reports.run_view import RunView, read_view
+from bench.reports.run_view import read_view
 from bench.store.folder import find_run
 
 REPLAYED = "errors"  # format whose folder can be replayed
@@ -64,16 +64,23 @@ def export_command(
         what = "folder" if spec.several else "file"
         raise UserError(f"--format {kind} writes a {what}: name it with --out.")
     target = None if out is None else Path(out)
+    view, beside = read_view(find_run(run, results)), None
     if target is not None and spec.several:
-        _check_folder(target, spec)
-    view = read_view(find_run(run, results))
-    beside = target.parent if target is not None and spec.several else None
-    if beside is not None:
+        taken = target.is_symlink() or (target.exists() and not target.is_dir())
+        if taken or (not spec.adds and target.is_dir() and any(target.iterdir())):
+            raise UserError(
+                f"--out {target} already exists and is not an empty folder. Name a new one."
+            )
+        beside = target.parent
         beside.mkdir(parents=True, exist_ok=True)
     with writing(f"--out {out}"), TemporaryDirectory(prefix=".bench-export-", dir=beside) as name:
         folder = Path(name, "files")
         folder.mkdir()
-        files = export_run(view, spec, params, folder)
+        exporter: Exporter = make_from(spec, spec.resolve_parameters(params))
+        with guard(spec.label, "write()", (UserError, OSError)):
+            exporter.write(view, folder)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        files = {path.relative_to(folder).as_posix(): path for path in paths}
         if push is not None:
             what, address = f"Add {kind} of {view.manifest.run_id}", None
             if not dry_run:
@@ -99,25 +106,6 @@ def export_command(
         steps.append(("see what would go to the Hub", step))
     if steps and target is not None:
         next_steps(*steps)
-
-
-def export_run(
-    run: RunView, spec: ExporterSpec, params: dict[str, str], folder: Path
-) -> dict[str, Path]:
-    """Write a run in a format to an empty folder, and return the files by their paths there."""
-    exporter: Exporter = make_from(spec, spec.resolve_parameters(params))
-    with guard(spec.label, "write()", (UserError, OSError)):
-        exporter.write(run, folder)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path for path in paths}
-
-
-def _check_folder(folder: Path, spec: ExporterSpec) -> None:
-    taken = folder.is_symlink() or (folder.exists() and not folder.is_dir())
-    if taken or (not spec.adds and folder.is_dir() and any(folder.iterdir())):
-        raise UserError(
-            f"--out {folder} already exists and is not an empty folder. Name a new one."
-        )
 
 
 def _print_pushed(

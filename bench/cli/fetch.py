@@ -3,8 +3,6 @@
 Group: See what is there, 5.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +60,7 @@ def fetch_command(
         next_steps(("score with it", shlex.join(again)))
 
 
-def _describe(part: Fetched) -> str:
+def _describe(part: "Fetched") -> str:
     where = "it has no weights of its own"
     if part.images is not None:
         where = f"{part.images:,} images are on this machine"

@@ -21,7 +21,7 @@ from bench.cli.command import (
     is_set,
 )
 from bench.cli.output import next_steps, run_name, say
-from bench.reports.formats import NONE
+from bench.reports.facts import NONE
 from bench.reports.html import format_tables
 from bench.reports.leaderboard.board import CURRENCIES, board_tables, make_boards
 from bench.reports.leaderboard.ranking import RANKED, leaderboard, with_metric
@@ -29,8 +29,6 @@ from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow, to_csv
 from bench.reports.rows import Currency
 from bench.reports.terminal.tables import console, print_explained, print_table
 from bench.store.shipped import shipped_folder
-
-FOOT = "Cost: evaluation equivalents per image; a classifier looks once at each."
 
 
 @command(local=True, needs={"--set": "--metric"})
@@ -89,42 +87,32 @@ def leaderboard_command(
     elif not rows:
         absent = "No complete runs yet. `bench run digits` makes the first."
         say(f"No complete run has the tag {' and '.join(tags)}." if tags else absent)
-    else:
-        _print_boards(rows, wide, everything, metric, currency, results)
-        see = ("see which run each row is of", "the same command with --wide")
-        if wide:
-            see = ("see one of them", "bench show RUN")
-        next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)
-
-
-def _print_boards(
-    rows: Sequence[LeaderboardRow],
-    wide: bool,
-    everything: bool,
-    metric: str | None,
-    currency: Currency,
-    results: str,
-) -> None:
-    """Print a table per board; without `everything`, main rows of boards with stored runs alone."""
+    if table_format != "table" or not rows:
+        return
 
     def name(row: LeaderboardRow) -> str:
         return NONE if row.path is None else run_name(Path(row.path), results)
 
-    terminal = console()
-    shown = [[*board] for _, board in groupby(rows, key=lambda row: row.board)]
-    if not everything:
-        shown = [[row for row in board if not row.aside] or board for board in shown]
-        own = [board for board in shown if any(row.kind != REPORTED for row in board)]
-        shown = own or shown
-    kept = [row for board in shown for row in board]
+    kept = rows if everything else _main_rows(rows)
     for board in make_boards(kept, metric, currency):
         print_table(board.table("wide", name) if wide else board.table("narrow"))
-    words = CURRENCIES[currency]
-    foot = FOOT if currency == "evaluations" else f"{words[0].upper()}{words[1:]}."
-    terminal.print(f"{RANKED} {foot}", style="dim")
+    terminal, words = console(), CURRENCIES[currency]
+    terminal.print(f"{RANKED} {words[0].upper()}{words[1:]}.", style="dim")
     options = [] if wide else ["--wide: every column, and the run of each row."]
     if left_out := len(rows) - len(kept):
         options.append(f"--all: {left_out} more rows (replays, controls, corrupted, reported).")
     if options:
         terminal.print(" ".join(options), style="dim")
-    print_explained(FOOT)
+    print_explained(words)
+    see = ("see which run each row is of", "the same command with --wide")
+    if wide:
+        see = ("see one of them", "bench show RUN")
+    next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)
+
+
+def _main_rows(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    """Return the main rows of boards with stored runs, if there are any such rows and boards."""
+    boards = [[*board] for _, board in groupby(rows, key=lambda row: row.board)]
+    main = [[row for row in board if not row.aside] or board for board in boards]
+    own = [board for board in main if any(row.kind != REPORTED for row in board)]
+    return [row for board in own or main for row in board]

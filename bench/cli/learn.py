@@ -10,7 +10,7 @@ from bench.cli.command import Params, Results, command, end_with_json
 from bench.cli.output import next_steps, results_argument, say
 from bench.contracts.parameters import as_text
 from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
-from bench.reports.formats import assignments, percent_text
+from bench.reports.facts import assignments, percent_text
 from bench.reports.terminal.tables import print_rows
 from bench.running.command import other_images_command
 from bench.stats.risk import upper_limit

@@ -7,14 +7,12 @@ Group: See what is there, 1.
 Group: Look at results, 7.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import click
 
@@ -24,10 +22,8 @@ from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StudySpec, pr
 from bench.discovery.loading import Registry, load_plugins
 from bench.errors import UserError
 from bench.inputs.weights import locate
-from bench.reports.formats import assignments, value_text
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
+from bench.machine.libraries import JsonValue
+from bench.reports.facts import assignments, value_text
 
 _DATASET_FACTS = (
     "classes splits evaluated items template backbone homepage source unverified templates groups"

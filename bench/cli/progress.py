@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from bench.contracts.hooks import hookimpl
 from bench.machine.stages import Stage, current, displays
-from bench.reports.formats import format_duration, percent_text
+from bench.reports.facts import format_duration, percent_text
 from bench.reports.text import escape_hidden, shorten
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from bench.discovery.loading import load_plugins, non_default_params
 from bench.errors import UserError
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import SHOWN_AGREEMENT, SweepRow, default_grid, prepare_replay, sweep
+from bench.reports.facts import assignments, percent_text
 from bench.reports.figures.cost import draw_cost, sweep_panels
-from bench.reports.formats import assignments, percent_text
 from bench.reports.run_view import view_of
 from bench.reports.sentences import probability_sentence
 from bench.reports.terminal.run import print_run

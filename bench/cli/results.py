@@ -25,10 +25,10 @@ from bench.cli.output import (
 from bench.cli.progress import Progress
 from bench.cli.settings import config_options
 from bench.discovery.loading import load_plugins
-from bench.errors import BenchError, UserError
+from bench.errors import BenchError, UserError, refusing
 from bench.machine.files import write_atomically, writing
+from bench.reports.facts import percent_text
 from bench.reports.figures.cost import board_panel, draw_cost
-from bench.reports.formats import percent_text
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.published import TRUST, validate
@@ -264,12 +264,9 @@ def find_stale(published: Path, readme: Path, archive: Path | None = None) -> li
 
 
 def _read(file: Path) -> str:
-    try:
+    advice = ". This command works in a clone of the repository."
+    with refusing(f"{file} cannot be read: ", OSError, UnicodeDecodeError, after=advice):
         return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file} cannot be read: {error}. This command works in a clone of the repository."
-        ) from None
 
 
 def own_boards(published: Path) -> list[LeaderboardRow]:

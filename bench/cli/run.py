@@ -22,7 +22,7 @@ from bench.cli.settings import Sectioned, config_options, settings_from_options
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep
-from bench.reports.formats import percent_text
+from bench.reports.facts import percent_text
 from bench.reports.run_view import view_of
 from bench.reports.terminal.plan import print_plan
 from bench.reports.terminal.run import print_run

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import (
     ErrorTable,
     Evaluate,
     Floats,
+    Floats32,
     Linearise,
     Outcome,
     Problem,
@@ -36,7 +36,7 @@ REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 MEAN: Final = "mean"
 
 
-def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, NDArray[np.float32]]]) -> Outcome:
+def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, Floats32]]) -> Outcome:
     """Return the outcome of blocks of errors, float32 [prompts, draws], by the problem's reduction.
 
     Raises ValueError if that is not the mean, and prompts were evaluated on different draws.
@@ -85,9 +85,9 @@ class Decided:
     evaluations: int = 0  # forward passes of the network
     linearisations: int = 0  # number of linearised draws
     equivalents: float = 0.0  # cost of both, in evaluations
-    cells: list[tuple[Evaluate, NDArray[np.float32]]] = field(default_factory=list)
+    cells: list[tuple[Evaluate, Floats32]] = field(default_factory=list)
     """All blocks of cells requested, in order, with their errors, float32 [prompts, draws]."""
-    linearised: list[tuple[Linearise, NDArray[np.float32]]] = field(default_factory=list)
+    linearised: list[tuple[Linearise, Floats32]] = field(default_factory=list)
     """All linearisations requested, in order, with their first-order errors, float32 [P, draws]."""
     pairs: Floats | None = None
     """Score of each image of an item with each text, float64 [I, T].

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 
 NO_ANSWER = -2  # answer of a rater that was not shown the image; -1 is a failed image
 
@@ -35,8 +35,8 @@ class MetricInput:
     classes: tuple[str, ...]
     labels: Ints
     predictions: Ints
-    in_top5: NDArray[np.bool_] | None = None
-    in_candidates: NDArray[np.bool_] | None = None
+    in_top5: Bools | None = None
+    in_candidates: Bools | None = None
     scores: Floats | None = None
     groups: NDArray[np.str_] | None = None
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)

@@ -23,8 +23,10 @@ from bench.contracts.backbone import LINEARISATION_COST
 
 DECIDED_BY = ("bound", "ceiling", "exhausted", "tie")
 
+Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Reply:
     `values` are errors, float32 [len(prompts), len(draws)], or first-order errors, [P, len(draws)].
     """
 
-    values: NDArray[np.float32]
+    values: Floats32
     cost: float
 
 

@@ -27,7 +27,7 @@ from bench.discovery.declaration_checks import (
     is_path,
     refuse_unknown,
 )
-from bench.errors import UserError, quoted
+from bench.errors import UserError, quoted, refusing
 from bench.machine.files import read_text, read_toml
 
 _SPEC_LINE = re.compile(r"^    spec\b", re.MULTILINE)
@@ -162,12 +162,10 @@ def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
         raise UserError(f"{quoted(str(path))} is a folder; expected a TOML file.")
     if not path.is_file():
         raise UserError(f"There is no file {quoted(str(path))}.")
-    try:
+    with refusing(f"{path}: ", ValueError, TypeError):
         folder = path.absolute().parent
         fields = declared_fields(read_toml(path), str(path), folder, in_data)
         return DatasetSpec(**fields, owner=str(path))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: {error}.") from None
 
 
 def declared_fields(
@@ -207,10 +205,8 @@ def declared_fields(
 def _read_lines(value: Any, key: str, where: str, folder: Traversable) -> tuple[str, ...]:
     """Return a list of texts, or the non-empty lines of the text file that `value` names."""
     if isinstance(value, str):
-        try:
+        with refusing(f"{where}: {key} = {quoted(value)} cannot be read: ", OSError, ValueError):
             text = read_text(folder.joinpath(value))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{where}: {key} = {quoted(value)} cannot be read: {error}.") from None
         value = [line.strip() for line in text.splitlines() if line.strip()]
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise UserError(f"{where}: {key} must be a list of texts or the name of a text file.")

@@ -8,21 +8,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
 from bench.engine.denoiser import CheckedDenoiser
 from bench.errors import UserError
+from bench.machine.libraries import torch
 
-KERNELS = {
-    "math": SDPBackend.MATH,
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
+KERNELS = {  # values of `--attention` → names in torch
+    "math": "MATH",
+    "flash": "FLASH_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "cudnn": "CUDNN_ATTENTION",
 }
 
 
-def set_precision(device: torch.device, tf32: bool) -> None:
+def set_precision(device: "torch.device", tf32: bool) -> None:
     """Set for the whole process whether a GPU may round float32 products to TF32.
 
     torch's own default is yes for convolutions and no for matrix products. `UserError` where
@@ -54,10 +52,9 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
     if layout == "channels-last" or (layout == "auto" and backbone.device.type == "cuda"):
         cast(Any, network).to(memory_format=torch.channels_last)  # some stubs of torch lack it
     if attention != "auto":
-        kernel = KERNELS[attention]
         _check_kernel(attention, network, backbone.device)
-        network.forward = sdpa_kernel(kernel)(network.forward)  # entered anew by each call
-        backbone.pinned_kernel = kernel
+        network.forward = _pinned(attention)(network.forward)  # entered anew by each call
+        backbone.pinned_kernel = attention
 
 
 def compile_network(backbone: CheckedDenoiser) -> None:
@@ -82,16 +79,23 @@ def with_gradients(backbone: CheckedDenoiser) -> Iterator[None]:
         if "torch._dynamo" in sys.modules:  # importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if backbone.pinned_kernel is not None:
-            stack.enter_context(sdpa_kernel(backbone.pinned_kernel))
+            stack.enter_context(_pinned(backbone.pinned_kernel))
         yield
 
 
-def _check_kernel(name: str, network: torch.nn.Module, device: torch.device) -> None:
+def _pinned(attention: str) -> Any:
+    """Return the context in which torch uses one attention kernel."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(getattr(SDPBackend, KERNELS[attention]))
+
+
+def _check_kernel(name: str, network: "torch.nn.Module", device: "torch.device") -> None:
     """Try the kernel on heads of a usual size."""
     dtype = next((p.dtype for p in network.parameters()), torch.float32)
     q = torch.zeros(1, 1, 16, 64, dtype=dtype, device=device)
     try:
-        with sdpa_kernel(KERNELS[name]):
+        with _pinned(name):
             torch.nn.functional.scaled_dot_product_attention(q, q, q)
     except RuntimeError as error:
         raise UserError(

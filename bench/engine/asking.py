@@ -19,8 +19,10 @@ from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import (
     DECIDED_BY,
+    Bools,
     Evaluate,
     Floats,
+    Floats32,
     Ints,
     Linearise,
     Outcome,
@@ -136,7 +138,7 @@ class Interview:
         self.seen = strategy.seen(problem)  # the problem of the prompts that the strategy sees
         self.rows = strategy.rows(problem)  # these prompts among all
         self._requested = np.zeros((len(self.rows), len(problem.timesteps)), dtype=bool)
-        self._linearised: dict[bytes, NDArray[np.bool_]] = {}  # by mixture, which draws
+        self._linearised: dict[bytes, Bools] = {}  # by mixture, which draws
         self._request: Any = None  # as the plugin made it
         try:
             self._session = strategy.start(problem)
@@ -168,7 +170,7 @@ class Interview:
     def tell(
         self,
         request: Evaluate | Linearise,
-        values: NDArray[np.float32],
+        values: Floats32,
         linearisation_cost: float = 0.0,
     ) -> None:
         """Record the reply to the last request, with its cost, and pass it to the strategy.
@@ -241,7 +243,7 @@ class Interview:
         self._mark(linearised, draws, len(draws), "the same linearisation")
         return Linearise(draws, mixture)
 
-    def _mark(self, requested: NDArray[np.bool_], where: Any, count: int, what: str) -> None:
+    def _mark(self, requested: Bools, where: Any, count: int, what: str) -> None:
         """Mark `count` new places as requested; one named before, or twice, is refused."""
         before = np.count_nonzero(requested)
         requested[where] = True

@@ -8,13 +8,12 @@ from itertools import chain
 from typing import Any, Protocol, Self
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
+from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise
 from bench.engine.asking import Interview
 from bench.engine.items import Joint
 from bench.machine.environment import lower_batch_size, remember_batch_size, remembered_batch_size
+from bench.machine.libraries import Tensor, torch
 
 BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or all of a full one
 
@@ -27,7 +26,7 @@ class Flight:
     joint: Joint  # the sample to which the image belongs
     views: Any  # one per view: latents, float32 [V, C, H, W], or V pictures
     request: Any = None
-    errors: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    errors: Floats32 = field(default_factory=lambda: np.empty(0, np.float32))
     """Errors of the request, float32 [cells]; of a linearisation [draws, P]."""
     missing: int = 0  # number of errors that are not there yet
 
@@ -68,7 +67,7 @@ class Batch:
         """Return the batch of the chosen cells; they may repeat."""
         return replace(self, cells=self.cells[:, chosen], parts=[])
 
-    def deliver(self, errors: NDArray[np.float32]) -> Iterator[Flight]:
+    def deliver(self, errors: Floats32) -> Iterator[Flight]:
         """Hand the cells' errors to their flights; yield each whose request is complete."""
         start = 0
         for block, offset, count in self.parts:
@@ -95,7 +94,7 @@ class ShrinkingBatches:
         sizes = (-(-self.batch_size // fraction) for fraction in BATCH_FRACTIONS)
         return next(size for size in sizes if size >= count)
 
-    def in_batches(self, rows: Ints, work: Callable[[Ints], torch.Tensor]) -> torch.Tensor:
+    def in_batches(self, rows: Ints, work: Callable[[Ints], Tensor]) -> Tensor:
         """Return the result of `work` for these rows, computed for one batch of them at a time."""
         count = len(rows)
         if count > self.batch_size:
@@ -121,7 +120,7 @@ class Queue:
     """
 
     def __init__(
-        self, sized: ShrinkingBatches, work: Callable[[Batch], torch.Tensor], view_of_draw: Ints
+        self, sized: ShrinkingBatches, work: Callable[[Batch], Tensor], view_of_draw: Ints
     ) -> None:
         self.sized, self.work, self.view_of_draw = sized, work, view_of_draw
         self.blocks: deque[Block] = deque()
@@ -250,7 +249,7 @@ def smallest_of_the_best(rates: Mapping[int, float]) -> int:
     return min(size for size, rate in rates.items() if rate >= max(rates.values()) * (1 - GAIN))
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """Return the name of a device for its speed: the GPU's model, or the CPU's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem
+from bench.contracts.strategy import Evaluate, Floats32, Ints, Linearise, Problem
 from bench.engine.asking import CheckedStrategy
 from bench.engine.batching import Batch, Block, Flight, Queue, ShrinkingBatches
 from bench.engine.items import Joint, Question, Questions
@@ -58,7 +57,7 @@ class CellEngine(ShrinkingBatches, ABC):
         """Yield each image as it is decided; an image that fails does not stop the others."""
         arriving, queues = self.arriving(samples), self.queues()
         # Batches, each with a function that waits for its errors.
-        launched: deque[tuple[Batch, Callable[[], NDArray[np.float32]]]] = deque()
+        launched: deque[tuple[Batch, Callable[[], Floats32]]] = deque()
         while True:
             while (
                 not any(queue.full for queue in queues)

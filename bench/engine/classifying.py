@@ -18,7 +18,7 @@ from bench.contracts.backbone import Classifier
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Problem
+from bench.contracts.strategy import Evaluate, Floats32, Problem
 from bench.discovery.guard import guard
 from bench.discovery.targets import with_defaults
 from bench.engine.asking import CheckedStrategy, Interview
@@ -36,7 +36,7 @@ class CheckedClassifier:
         self.key: object = None  # `backbone_key` of the run that made it
         self._model: Classifier = with_defaults(backbone, Classifier)
 
-    def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
+    def score(self, images: Sequence[Image], texts: Sequence[str]) -> Floats32:
         """Return logits, float32 [images, texts]; a PluginError for anything else."""
         shape = len(images), len(texts)
         with guard(self.who, "score()"):
@@ -66,7 +66,7 @@ class CheckedEnsemble(CheckedClassifier):
             self.set_of_text[members] = number
 
     @override
-    def score(self, images: Sequence[Image], texts: Sequence[str]) -> NDArray[np.float32]:
+    def score(self, images: Sequence[Image], texts: Sequence[str]) -> Floats32:
         shape = len(images), len(self.sets)
         with guard(self.who, "score_sets()"):
             logits = self._model.score_sets(images, self.sets)
@@ -76,7 +76,7 @@ class CheckedEnsemble(CheckedClassifier):
 
 def checked_floats(
     who: str, call: str, returned: object, shape: tuple[int, ...], unit: str
-) -> NDArray[np.float32]:
+) -> Floats32:
     """Return a plugin's floats as float32 of this shape, one per `unit`, or raise `PluginError`."""
     values: NDArray[Any] = np.asarray(returned)
     if values.shape != shape or values.dtype.kind != "f":
@@ -134,7 +134,7 @@ class ClassifyingEngine:
                         yield whole
 
 
-def _decide(interview: Interview, logits: NDArray[np.float32], question: Question) -> None:
+def _decide(interview: Interview, logits: Floats32, question: Question) -> None:
     """Let one image be decided by its logits, float32 [texts]."""
     needed = logits if question.texts is None else logits[question.texts]
     if not (finite := np.isfinite(needed)).all():

@@ -10,9 +10,7 @@ from functools import partial
 from inspect import getattr_static
 from typing import Any
 
-import torch
 from PIL.Image import Image
-from torch.nn.attention import SDPBackend
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
@@ -21,6 +19,7 @@ from bench.discovery.targets import offers, with_defaults
 from bench.engine import trees
 from bench.engine.trees import Tree
 from bench.errors import PluginError, UserError
+from bench.machine.libraries import Tensor, torch
 
 
 class CheckedDenoiser:
@@ -34,7 +33,7 @@ class CheckedDenoiser:
         self.backbone, self.who = backbone, who
         self.key: object = None  # `backbone_key` of the run that made it
         self._model: Denoiser = with_defaults(backbone, Denoiser)
-        self.pinned_kernel: SDPBackend | None = None
+        self.pinned_kernel: str | None = None  # a key of `KERNELS`
         with self.guard("reading its latent_shape and resolution"):
             shape = tuple(int(side) for side in backbone.latent_shape)
             self.resolution = int(backbone.resolution)
@@ -53,7 +52,7 @@ class CheckedDenoiser:
         self.levels = levels
 
     @property
-    def network(self) -> torch.nn.Module | None:
+    def network(self) -> "torch.nn.Module | None":
         """The module that `denoise` calls; None where the backbone declares none."""
         backbone = self.backbone
         with self.guard("reading its network"):
@@ -67,13 +66,13 @@ class CheckedDenoiser:
             raise self._refuse(f"its network is a {type(network).__name__}, not a torch module")
         return network
 
-    def encode_images(self, images: Sequence[Image]) -> torch.Tensor:
+    def encode_images(self, images: Sequence[Image]) -> Tensor:
         """Return latents, floating [n, C, H, W]; torch.OutOfMemoryError passes."""
         with self.guard("encode_images()", torch.OutOfMemoryError):
             latents = self._model.encode_images(images)
         return self._floating("encode_images()", latents, (len(images), *self.latent_shape))
 
-    def posterior(self, images: Sequence[Image]) -> torch.Tensor:
+    def posterior(self, images: Sequence[Image]) -> Tensor:
         """Return the latents' mean and standard deviation, floating [n, 2, C, H, W]."""
         with self.guard("posterior()", torch.OutOfMemoryError):
             pair: Any = self._model.posterior(images)
@@ -102,7 +101,7 @@ class CheckedDenoiser:
             return None
         return partial(self._rows, "mix_rest()", 1, self._model.mix_rest)
 
-    def denoise(self, x_t: torch.Tensor, t: torch.Tensor, conditioning: Tree) -> torch.Tensor:
+    def denoise(self, x_t: Tensor, t: Tensor, conditioning: Tree) -> Tensor:
         """Return the prediction, floating [B, C, H, W]; torch.OutOfMemoryError passes."""
         with self.guard("denoise()", torch.OutOfMemoryError):
             prediction = self._model.denoise(x_t, t, conditioning)
@@ -135,7 +134,7 @@ class CheckedDenoiser:
                 )
         return tree
 
-    def _floating(self, doing: str, returned: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    def _floating(self, doing: str, returned: Any, shape: tuple[int, ...]) -> Tensor:
         if (
             isinstance(returned, torch.Tensor)
             and returned.shape == shape

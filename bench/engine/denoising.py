@@ -7,7 +7,6 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
-import torch
 from PIL.Image import Image
 from typing_extensions import override
 
@@ -23,9 +22,10 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.images import CheckedViews, name_of, open_images, squash
 from bench.engine.linearising import Lineariser
 from bench.engine.scoring import Evaluator, Scoring, sampled
-from bench.engine.transfer import ahead, fetch, to_device
+from bench.engine.transfer import ahead, fetch, inferring, to_device
 from bench.engine.trees import Tree
 from bench.inputs.prompts import Columns
+from bench.machine.libraries import Tensor, torch
 
 ENCODE_BATCH = 8  # images encoded by the VAE at a time
 
@@ -48,7 +48,7 @@ class Latents(ShrinkingBatches):
         self.views = views
         self.sampled = sample or (views is not None and views.of_latents)
 
-    def of(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[torch.Tensor] | str]]:
+    def of(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[Tensor] | str]]:
         """Yield samples with the latents of each image, float32 [V, C, H, W], or an error."""
         groups = open_images(samples, ENCODE_BATCH, self._views)
         if self.backbone.device.type not in THREADLESS:
@@ -71,7 +71,7 @@ class Latents(ShrinkingBatches):
         side = self.backbone.resolution
         return [squash(view, side) for view in views] if self.squashed else views
 
-    def _latents(self, encoded: torch.Tensor, name: str) -> torch.Tensor:
+    def _latents(self, encoded: Tensor, name: str) -> Tensor:
         """Return float32 [V, C, H, W] of one image from its encoded views."""
         encoded = encoded.float()
         if not self.sampled:
@@ -82,7 +82,7 @@ class Latents(ShrinkingBatches):
         views = zip(encoded, names, strict=True)
         return torch.stack([sampled(posterior, self.seed, view) for posterior, view in views])
 
-    def _encoded(self, images: list[Image]) -> torch.Tensor:
+    def _encoded(self, images: list[Image]) -> Tensor:
         """Return one row per image."""
         encode = self.backbone.posterior if self.sampled else self.backbone.encode_images
         rows = np.arange(len(images))
@@ -133,9 +133,7 @@ class DenoisingEngine(CellEngine):
         self.one_shape = False  # whether all batches are filled up, for a compiled network
 
     @override
-    def arriving(
-        self, samples: Iterable[Sample]
-    ) -> Iterator[tuple[Sample, list[torch.Tensor] | str]]:
+    def arriving(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[Tensor] | str]]:
         return self.latents.of(samples)
 
     @override
@@ -145,7 +143,7 @@ class DenoisingEngine(CellEngine):
             Queue(self, self._evaluate, self.view_of_draw),
         ]
 
-    @torch.inference_mode()
+    @inferring
     @override
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
         yield from super().score(samples, strategy)
@@ -154,7 +152,7 @@ class DenoisingEngine(CellEngine):
     def filled(self, count: int) -> int:
         return self.batch_size if self.one_shape else super().filled(count)
 
-    @torch.inference_mode()
+    @inferring
     def rehearse(self, size: int) -> None:
         """Evaluate one batch of `size` made-up cells and wait for it; OutOfMemoryError passes."""
         cell = np.arange(size)
@@ -194,7 +192,7 @@ class DenoisingEngine(CellEngine):
                 values = values - by_draw[:, 0]
             flight.interview.tell(request, values)
 
-    def _evaluate(self, batch: Batch) -> torch.Tensor:
+    def _evaluate(self, batch: Batch) -> Tensor:
         """Return the batch's errors, float32 [B]."""
         self.threads.adapt()
         cells = np.arange(len(batch))
@@ -202,7 +200,7 @@ class DenoisingEngine(CellEngine):
         self.evaluated += len(batch)
         return errors
 
-    def _linearise(self, batch: Batch) -> torch.Tensor:
+    def _linearise(self, batch: Batch) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
         self.threads.adapt()
         mixtures = [block.mixture for block, *_ in batch.parts if block.mixture is not None]

@@ -12,15 +12,14 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from bench.engine import trees
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import Tree, TreeError
-from bench.errors import UserError
+from bench.errors import refusing
 from bench.machine.cache import cache_dir, is_cached, writing_cached
+from bench.machine.libraries import Tensor, torch
 from bench.machine.stages import stage
 
 # 1: unchecked, 2: one file per prompt, 3: no hash, 4: leaves named by family, 5: SD a tensor,
@@ -46,15 +45,13 @@ def embed_prompts(
     path, prompts = conditioning_file(key, texts, with_null), len(texts) + with_null
     tree = read_tree(path)
     if tree is None or trees.count(tree) != prompts:
-        try:
+        with refusing("", TreeError, after=""):
             with suppress(OSError):  # a disk that does not take it must not stop a run
                 write_tree(path, _encoded(backbone, texts, with_null), prompts)
             tree = read_tree(path)
             if tree is None:
                 chunks = list(_encoded(backbone, texts, with_null))
                 tree = trees.mapped(lambda leaf: leaf.cpu(), trees.joined(chunks))
-        except TreeError as error:
-            raise UserError(str(error)) from None
     return trees.mapped(torch.clone, tree) if trees.size(tree) <= IN_MEMORY else tree
 
 
@@ -89,10 +86,10 @@ def _libraries() -> str:
 
 
 ROOT = "conditioning"  # the name of a tree that is a single tensor
-DTYPES = {
-    **{getattr(torch, f"float{bits}"): f"F{bits}" for bits in (64, 32, 16)},
-    **{getattr(torch, f"int{bits}"): f"I{bits}" for bits in (64, 32, 16, 8)},
-    **{torch.bfloat16: "BF16", torch.uint8: "U8", torch.bool: "BOOL"},
+DTYPES = {  # names in torch → names in safetensors
+    **{f"float{bits}": f"F{bits}" for bits in (64, 32, 16)},
+    **{f"int{bits}": f"I{bits}" for bits in (64, 32, 16, 8)},
+    **{"bfloat16": "BF16", "uint8": "U8", "bool": "BOOL"},
 }
 
 
@@ -100,7 +97,7 @@ def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
     """Write the conditioning of prompts from chunks (OSError, or TreeError if these differ)."""
     with writing_cached(path) as file:
         starts: dict[str, int] = {}
-        first: dict[str, torch.Tensor] = {}
+        first: dict[str, Tensor] = {}
         done = 0
         for chunk in map(trees.leaves, chunks):
             if not first:
@@ -118,6 +115,8 @@ def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
 
 def read_tree(path: Path) -> Tree | None:
     """Return a conditioning, mapped from its file; None where there is none, or it is damaged."""
+    from safetensors.torch import load_file
+
     if not is_cached(path, always=True):
         return None
     try:
@@ -129,18 +128,18 @@ def read_tree(path: Path) -> Tree | None:
     return trees.grown({"" if name == ROOT else name: tensors[name] for name in names})
 
 
-def _row_bytes(leaf: torch.Tensor) -> int:
+def _row_bytes(leaf: Tensor) -> int:
     return leaf[0].numel() * leaf.element_size()
 
 
-def _header(first: dict[str, torch.Tensor], prompts: int) -> tuple[bytes, dict[str, int]]:
+def _header(first: dict[str, Tensor], prompts: int) -> tuple[bytes, dict[str, int]]:
     """Return the file's header and the position of each leaf's data in the file."""
     entries, offset = {}, 0
     # Wide elements first, so that each leaf is aligned.
     for name, leaf in sorted(first.items(), key=lambda item: -item[1].element_size()):
         length = prompts * _row_bytes(leaf)
         entries[name or ROOT] = {
-            "dtype": DTYPES[leaf.dtype],
+            "dtype": DTYPES[str(leaf.dtype).removeprefix("torch.")],
             "shape": [prompts, *leaf.shape[1:]],
             "data_offsets": [offset, offset + length],
         }

@@ -1,24 +1,21 @@
 """Open images in groups, make views of them, and crop them to the resolution of a model."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contracts.dataset import Sample
+from bench.contracts.strategy import Floats32, Ints
 from bench.contracts.views import Views
 from bench.discovery.guard import guard, one_line
 from bench.discovery.targets import with_defaults
 from bench.errors import PluginError
-from bench.inputs.draws import Ints
 from bench.inputs.pixels import LARGE_PIXELS, PixelsError, decode
 from bench.inputs.turns import assign_evenly
-from bench.machine.libraries import torch
+from bench.machine.libraries import Tensor, torch
 
 # A sample, and the views of each of its images, or why one cannot be read.
 Opened = tuple[Sample, list[list[Image.Image]] | str]
@@ -59,15 +56,11 @@ def squash(image: Image.Image, resolution: int) -> Image.Image:
     return image.convert("RGB").resize((resolution, resolution), Image.Resampling.BICUBIC)
 
 
-def preprocess(
-    images: Sequence[Image.Image], resolution: int, normalize: str = "half"
-) -> torch.Tensor:
+def preprocess(images: Sequence[Image.Image], resolution: int, normalize: str = "half") -> Tensor:
     """Return pixels, float32 [n, 3, resolution, resolution], in [-1, 1] for `half`."""
-    import torch  # here: a plan needs the views alone
-
     pixels = np.stack([np.asarray(resize_and_crop(image, resolution)) for image in images])
     mean, std = (np.asarray(v, np.float32) for v in NORMALIZATIONS[normalize])
-    scaled: NDArray[np.float32] = (pixels.astype(np.float32) / 255.0 - mean) / std
+    scaled: Floats32 = (pixels.astype(np.float32) / 255.0 - mean) / std
     return torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
 
 

@@ -15,7 +15,6 @@ from itertools import product
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample, asks_for_images, pairing_of
 from bench.contracts.decision import Decided, reduced
@@ -159,7 +158,7 @@ def _against_ties(outcome: Outcome, right: int) -> Outcome:
     same = outcome.scores[second] == outcome.scores[right]
     if not same or outcome.draws[second] != outcome.draws[right]:
         return outcome
-    turned: NDArray[np.int64] = ranking.copy()
+    turned: Ints = ranking.copy()
     turned[[0, 1]] = second, right
     return replace(outcome, ranking=turned)
 

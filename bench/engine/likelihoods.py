@@ -4,14 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL.Image import Image
 from typing_extensions import override
 
 from bench.contracts.backbone import Likelihood
 from bench.contracts.dataset import Sample
-from bench.contracts.strategy import Ints, Problem
+from bench.contracts.strategy import Floats32, Ints, Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.guard import guard
 from bench.discovery.targets import with_defaults
@@ -21,6 +19,7 @@ from bench.engine.classifying import checked_floats
 from bench.engine.images import CheckedViews, open_images
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.prompts import Columns
+from bench.machine.libraries import Tensor, torch
 
 OPENED_IMAGES = 4  # images opened at a time
 
@@ -35,9 +34,7 @@ class CheckedLikelihood:
         self.reduction = read_reduction(backbone, who)
         self.blind = False
 
-    def evaluate(
-        self, images: Sequence[Image], texts: Sequence[str], draws: Ints
-    ) -> NDArray[np.float32]:
+    def evaluate(self, images: Sequence[Image], texts: Sequence[str], draws: Ints) -> Floats32:
         """Return errors, float32 [B] (PluginError); torch.OutOfMemoryError passes."""
         method = "prior()" if self.blind else "evaluate()"
         with guard(self.who, method, (torch.OutOfMemoryError,)):
@@ -83,10 +80,10 @@ class LikelihoodEngine(CellEngine):
     def _views(self, image: Image, name: str) -> list[Image]:
         return [image] if self.views is None else self.views.of(image, self.problem.seed, name)
 
-    def _evaluate(self, batch: Batch) -> torch.Tensor:
+    def _evaluate(self, batch: Batch) -> Tensor:
         """Return the batch's errors, float32 [B]."""
 
-        def errors(cells: Ints) -> torch.Tensor:
+        def errors(cells: Ints) -> Tensor:
             texts, draws, images = batch.cells[:, cells]
             values = self.backbone.evaluate(
                 [batch.contents[image] for image in images],

@@ -9,15 +9,15 @@ prompts, unless the model computes those of a mixture. A large conditioning is r
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from bench.contracts.strategy import Floats, Ints
 from bench.engine.acceleration import with_gradients
 from bench.engine.batching import ShrinkingBatches
 from bench.engine.scoring import Evaluator
-from bench.engine.transfer import Pool, to_device
+from bench.engine.transfer import Pool, inferring, to_device
 from bench.engine.trees import MixRest, count, grown, leaves
 from bench.errors import UserError
+from bench.machine.libraries import Tensor, torch
 
 CHUNK = 256 * 2**20  # bytes of offsets, in float32, at a time
 CACHED_MIXTURES = 64  # a strategy may have mixtures of each image's own
@@ -47,11 +47,11 @@ class Mixing:
         self.prompts = count(pool.tree)
         width = sum(by_path[path][0].numel() for path in self.floating)
         self._step = max(1, CHUNK // (4 * width))
-        self._centre: dict[str, torch.Tensor] | None = None
-        self._offsets: dict[str, torch.Tensor] | None = None
-        self._mixed: dict[bytes, dict[str, torch.Tensor]] = {}
+        self._centre: dict[str, Tensor] | None = None
+        self._offsets: dict[str, Tensor] | None = None
+        self._mixed: dict[bytes, dict[str, Tensor]] = {}
 
-    def mix(self, mixture: Floats) -> dict[str, torch.Tensor]:
+    def mix(self, mixture: Floats) -> dict[str, Tensor]:
         """Return the leaves of sum_p mixture_p c_p, one row each, in the conditioning's dtypes."""
         weights = torch.from_numpy(np.asarray(mixture, np.float32))
         key = weights.numpy().tobytes()
@@ -61,7 +61,7 @@ class Mixing:
             self._mixed[key] = self._mix(weights.to(self.pool.device))
         return self._mixed[key]
 
-    def _mix(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _mix(self, weights: Tensor) -> dict[str, Tensor]:
         by_path, mixed = leaves(self.pool.tree), dict(self.centre())
         for start, offsets in self._chunks():
             for path, offset in offsets.items():
@@ -79,10 +79,10 @@ class Mixing:
 
     def first_order(
         self,
-        errors: torch.Tensor,
-        slopes: dict[str, torch.Tensor],
-        references: dict[str, torch.Tensor],
-    ) -> torch.Tensor:
+        errors: Tensor,
+        slopes: dict[str, Tensor],
+        references: dict[str, Tensor],
+    ) -> Tensor:
         """Return e(c_0) + <g, c_p − c_0> for every prompt p, float32 [B, P].
 
         `errors` is e(c_0); `slopes` and `references` are g and c_0 of each floating leaf, [B, …].
@@ -99,14 +99,14 @@ class Mixing:
         ]
         return at_centre[:, None] + torch.cat(parts, dim=1)  # type: ignore[arg-type]  # sum() of one or more
 
-    def centre(self) -> dict[str, torch.Tensor]:
+    def centre(self) -> dict[str, Tensor]:
         """Return the prompts' mean of each floating leaf, float32 [its elements].
 
         Offsets are relative to it: the part that all prompts share (the start token's embedding) is
         large and would cost digits.
         """
         if self._centre is None:
-            sums: dict[str, torch.Tensor] = {}
+            sums: dict[str, Tensor] = {}
             for part in self._parts():
                 for path, flat in part.items():
                     one_chunk = len(flat) == self.prompts
@@ -115,7 +115,7 @@ class Mixing:
             self._centre = sums
         return self._centre
 
-    def _chunks(self) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+    def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Yield chunks of prompts with their start: c_p − centre of each floating leaf."""
         if self._offsets is not None:
             yield 0, self._offsets
@@ -129,20 +129,20 @@ class Mixing:
             yield start, offsets
             start += length
 
-    def _parts(self) -> Iterator[dict[str, torch.Tensor]]:
+    def _parts(self) -> Iterator[dict[str, Tensor]]:
         """Yield chunks of prompts, float32 [n, elements] of each floating leaf."""
         for start in range(0, self.prompts, self._step):
             chunk = leaves(self.pool.part(slice(start, start + self._step)))
             yield {path: _flat(chunk[path]) for path in self.floating}
 
 
-def _flat(leaf: torch.Tensor) -> torch.Tensor:
+def _flat(leaf: Tensor) -> Tensor:
     """Return float32 [n, elements], of a leaf that may have one number per prompt."""
     return leaf.float().reshape(len(leaf), -1)
 
 
 SHARE = 4  # a batch of linearisations is smaller by this factor: similar time, less memory
-Leaves = dict[str, torch.Tensor]
+Leaves = dict[str, Tensor]
 
 
 class Lineariser(ShrinkingBatches):
@@ -169,25 +169,25 @@ class Lineariser(ShrinkingBatches):
 
     def first_order(
         self,
-        draw: torch.Tensor,  # int64 [B], B at most `batch_size` when the batch was cut
-        latents: torch.Tensor,  # float32 [B, C, H, W]
-        eps: torch.Tensor,  # float32 [B, C, H, W], the noise
+        draw: Tensor,  # int64 [B], B at most `batch_size` when the batch was cut
+        latents: Tensor,  # float32 [B, C, H, W]
+        eps: Tensor,  # float32 [B, C, H, W], the noise
         mixtures: Sequence[Floats],  # float64 [P] each
-        of_mixture: torch.Tensor,  # int64 [B], mixture at which each draw is linearised
-    ) -> torch.Tensor:
+        of_mixture: Tensor,  # int64 [B], mixture at which each draw is linearised
+    ) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
         mixed = [self.mixing.mix(mixture) for mixture in mixtures]
         centres = {path: torch.cat([leaves[path] for leaves in mixed]) for path in mixed[0]}
         references = {path: leaf[of_mixture] for path, leaf in centres.items()}
 
-        def values(rows: Ints) -> torch.Tensor:
+        def values(rows: Ints) -> Tensor:
             chosen = to_device(rows, draw.device)
             at = {path: leaf[chosen] for path, leaf in references.items()}
             return self._values(draw[chosen], latents[chosen], eps[chosen], at)
 
         return self.in_batches(np.arange(len(draw)), values)
 
-    @torch.inference_mode()
+    @inferring
     def rehearse(self, size: int) -> None:
         """Linearise a batch of `size` made-up draws and wait for it; OutOfMemoryError passes."""
         draw = torch.zeros(size, dtype=torch.int64, device=self.backbone.device)
@@ -196,9 +196,7 @@ class Lineariser(ShrinkingBatches):
         references = {path: leaf.expand(size, *leaf.shape[1:]) for path, leaf in first.items()}
         self._values(draw, latents, torch.zeros_like(latents), references).cpu()
 
-    def _values(
-        self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, references: Leaves
-    ) -> torch.Tensor:
+    def _values(self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves) -> Tensor:
         """Return first-order errors; a backbone without memory for one draw keeps less for it."""
         try:
             return self._first_order(draw, latents, eps, references)
@@ -211,8 +209,8 @@ class Lineariser(ShrinkingBatches):
         return self._first_order(draw, latents, eps, references)
 
     def _first_order(
-        self, draw: torch.Tensor, latents: torch.Tensor, eps: torch.Tensor, references: Leaves
-    ) -> torch.Tensor:
+        self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves
+    ) -> Tensor:
         mixing = self.mixing
         # The engine works in inference mode, whose tensors cannot be kept for a backward pass.
         with with_gradients(self.backbone):

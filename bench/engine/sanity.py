@@ -13,16 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
+from bench.contracts.strategy import Floats, Ints
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.scoring import coefficients, mixed, times
+from bench.engine.transfer import inferring
 from bench.engine.trees import Tree, rows
 from bench.inputs.estimand import cell_loss
-
-Errors = NDArray[np.float64]
+from bench.machine.libraries import Tensor, torch
 
 MAX_IMAGES, MIN_SCALED = 8, 4  # S of fewer images is too noisy
 SNR = (8.0, 3.0, 1.0, 0.4, 0.1)  # signal-to-noise ratios alpha² / sigma² of the levels
@@ -65,9 +64,9 @@ class ModelFit:
         return None
 
 
-@torch.inference_mode()
+@inferring
 def check_fit(
-    denoiser: CheckedDenoiser, latents: torch.Tensor, prompt: Tree, batch_size: int, scaled: bool
+    denoiser: CheckedDenoiser, latents: Tensor, prompt: Tree, batch_size: int, scaled: bool
 ) -> ModelFit | None:
     """Return how well a denoiser fits its levels and `latents`, float32 [n, C, H, W] on its device.
 
@@ -82,7 +81,7 @@ def check_fit(
     errors_at = _errors_at(denoiser, latents, levels, prompt, batch_size)
     errors = errors_at(1.0)
     guess = float(np.median(errors / _affine_errors(levels, latents)))
-    sides: list[Errors] = []
+    sides: list[Floats] = []
     for factors in (SLOWER, FASTER) if scaled else ():
         ratios = [errors_at(factor).mean(axis=0) / errors.mean(axis=0) for factor in factors]
         sides.append(np.min(ratios, axis=0))
@@ -92,7 +91,7 @@ def check_fit(
     return ModelFit(guess, tuple(worst.tolist()))
 
 
-def _chosen_levels(levels: Levels) -> NDArray[np.int64]:
+def _chosen_levels(levels: Levels) -> Ints:
     """Return the level nearest to each of the signal-to-noise ratios, without repetitions."""
     with np.errstate(divide="ignore"):
         distance = np.abs(np.log(levels.snr)[:, None] - np.log(SNR))
@@ -102,7 +101,7 @@ def _chosen_levels(levels: Levels) -> NDArray[np.int64]:
     return np.asarray(nearest[usable[nearest]], np.int64)
 
 
-def _affine_errors(levels: Levels, latents: torch.Tensor) -> Errors:
+def _affine_errors(levels: Levels, latents: Tensor) -> Floats:
     """Return the mean squared error, float64 [L], of the best affine guess of the target from x_t.
 
     With x_t = α·x_0 + σ·ε, the target a·ε + b·x_0 and a variance s² of x_0 it is
@@ -117,8 +116,8 @@ def _affine_errors(levels: Levels, latents: torch.Tensor) -> Errors:
 
 
 def _errors_at(
-    denoiser: CheckedDenoiser, latents: torch.Tensor, levels: Levels, prompt: Tree, batch_size: int
-) -> Callable[[float], Errors]:
+    denoiser: CheckedDenoiser, latents: Tensor, levels: Levels, prompt: Tree, batch_size: int
+) -> Callable[[float], Floats]:
     """Return a function that takes a factor of the declared times to mean squared errors.
 
     The errors, float64 [n, L], are of each of n images at each of L levels with one noise, which is
@@ -135,7 +134,7 @@ def _errors_at(
     x_t = mixed(x_0, eps, draws.alpha[draw], draws.sigma[draw])
     wanted = mixed(x_0, eps, draws.p[draw], draws.q[draw])
 
-    def errors_at(factor: float) -> Errors:
+    def errors_at(factor: float) -> Floats:
         scaled = np.clip(levels.time * factor, table.min(), table.max())
         scaled = np.rint(scaled) if np.issubdtype(table.dtype, np.integer) else scaled
         at_times = replace(levels, time=scaled.astype(table.dtype))

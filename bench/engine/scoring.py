@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels
+from bench.contracts.strategy import Bools, Floats32, Ints
 from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.transfer import Pool, to_device
 from bench.engine.trees import Tree, count, rows
-from bench.inputs.draws import DrawPlan, Ints, generate_noise
+from bench.inputs.draws import DrawPlan, generate_noise
 from bench.inputs.estimand import Loss, cell_loss, space_factor
+from bench.machine.libraries import Tensor, torch
 
 CACHED_NOISES = 256  # (image, draw) pairs; the prompts of one are often in two batches
 LATENT = 2**64 - 1  # the draw number of an image's sampled latent; no plan has it
@@ -23,12 +23,10 @@ LATENT = 2**64 - 1  # the draw number of an image's sampled latent; no plan has 
 class SharedNoise:
     """Noise that is the same for all images, one tensor per draw: `bank`, float32 [N, C, H, W]."""
 
-    def __init__(self, bank: NDArray[np.float32], device: torch.device) -> None:
+    def __init__(self, bank: Floats32, device: "torch.device") -> None:
         self.bank = torch.from_numpy(bank).to(device)
 
-    def of(
-        self, images: Sequence[str], cells: NDArray[np.int64], draw: torch.Tensor
-    ) -> torch.Tensor:
+    def of(self, images: Sequence[str], cells: Ints, draw: Tensor) -> Tensor:
         """Return the noise of a batch's cells, float32 [B, C, H, W] on the device.
 
         `cells`, int64 [2, B], are draws and places in `images`; `draw` are the draws on the device.
@@ -40,16 +38,14 @@ class OwnNoise:
     """Noise of its own for each image and draw, from the seed, the draw and the sample id alone."""
 
     def __init__(
-        self, plan: DrawPlan, seed: int, shape: tuple[int, ...], device: torch.device
+        self, plan: DrawPlan, seed: int, shape: tuple[int, ...], device: "torch.device"
     ) -> None:
         self.device = device
         self._made = lru_cache(CACHED_NOISES)(
             lambda image, draw: plan.make_draw_noise(seed, draw, shape, image)
         )
 
-    def of(
-        self, images: Sequence[str], cells: NDArray[np.int64], draw: torch.Tensor
-    ) -> torch.Tensor:
+    def of(self, images: Sequence[str], cells: Ints, draw: Tensor) -> Tensor:
         """Return the noise as `SharedNoise.of` does; each (image, draw) is made once per batch."""
         distinct, place = np.unique(cells, axis=1, return_inverse=True)
         made = [self._made(images[image], int(k)) for k, image in distinct.T]
@@ -60,7 +56,7 @@ class OwnNoise:
 Noise = SharedNoise | OwnNoise
 
 
-def sampled(posterior: torch.Tensor, seed: int, image: str) -> torch.Tensor:
+def sampled(posterior: Tensor, seed: int, image: str) -> Tensor:
     """Return a sample, float32 [C, H, W], of mean and deviation, from (seed, sample id) alone."""
     mean, deviation = posterior
     eps = torch.from_numpy(generate_noise(seed, LATENT, tuple(mean.shape), image)).to(mean.device)
@@ -76,17 +72,15 @@ class Coefficients:
     `time` is passed to the model, int64 if its levels are integers.
     """
 
-    alpha: torch.Tensor
-    sigma: torch.Tensor
-    p: torch.Tensor
-    q: torch.Tensor
-    factor: torch.Tensor
-    time: torch.Tensor
+    alpha: Tensor
+    sigma: Tensor
+    p: Tensor
+    q: Tensor
+    factor: Tensor
+    time: Tensor
 
 
-def coefficients(
-    levels: Levels, rows: NDArray[np.int64], space: str, device: torch.device
-) -> Coefficients:
+def coefficients(levels: Levels, rows: Ints, space: str, device: "torch.device") -> Coefficients:
     """Return the coefficients of draws on these levels, computed in float64, kept in float32."""
     columns = (levels.alpha, levels.sigma, levels.p, levels.q, space_factor(levels, space))
     alpha, sigma, p, q, factor = (
@@ -95,15 +89,13 @@ def coefficients(
     return Coefficients(alpha, sigma, p, q, factor, times(levels, rows).to(device))
 
 
-def times(levels: Levels, rows: NDArray[np.int64]) -> torch.Tensor:
+def times(levels: Levels, rows: Ints) -> Tensor:
     """Return the time that the model is given on these levels: int64, or float32."""
     time = torch.from_numpy(levels.time[rows])
     return time.float() if time.is_floating_point() else time
 
 
-def mixed(
-    x_0: torch.Tensor, eps: torch.Tensor, of_x_0: torch.Tensor, of_eps: torch.Tensor
-) -> torch.Tensor:
+def mixed(x_0: Tensor, eps: Tensor, of_x_0: Tensor, of_eps: Tensor) -> Tensor:
     """Return of_x_0 · x_0 + of_eps · eps, float32 [B, C, H, W]; the factors are [B].
 
     With (alpha, sigma) it is x_t, with (p, q) what a perfect model answers.
@@ -111,9 +103,7 @@ def mixed(
     return _wide(of_x_0) * x_0 + _wide(of_eps) * eps
 
 
-def cell_errors(
-    answer: torch.Tensor, wanted: torch.Tensor, factor: torch.Tensor, loss: Loss
-) -> torch.Tensor:
+def cell_errors(answer: Tensor, wanted: Tensor, factor: Tensor, loss: Loss) -> Tensor:
     """Return each cell's error, float32 [B]: the loss of the difference times `factor`, [B].
 
     `answer` is [B, C, H, W] in the model's dtype, `wanted` is float32.
@@ -121,12 +111,12 @@ def cell_errors(
     return cell_loss((answer.float() - wanted) * _wide(factor), loss)
 
 
-def guided(null: torch.Tensor, answer: torch.Tensor, weight: float) -> torch.Tensor:
+def guided(null: Tensor, answer: Tensor, weight: float) -> Tensor:
     """Return null + weight · (answer − null), float32: classifier-free guidance (Ho & Salimans)."""
     return null.float() + weight * (answer.float() - null.float())
 
 
-def _wide(values: torch.Tensor) -> torch.Tensor:
+def _wide(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
@@ -158,9 +148,9 @@ class Evaluator:
         if scoring.guidance is not None:
             self.null_row = self.pool.part(slice(self.null, None))
             self.pool = Pool(rows(self.pool.tree, slice(self.null)), backbone.device)
-        self._last: torch.Tensor | None = None  # the last null predicted, [1, C, H, W]
+        self._last: Tensor | None = None  # the last null predicted, [1, C, H, W]
 
-    def errors(self, batch: Batch) -> torch.Tensor:
+    def errors(self, batch: Batch) -> Tensor:
         """Return the errors of the batch's cells, float32 [B]."""
         prompt, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.scoring.noise.of(batch.images, batch.cells[1:], draw)
@@ -170,12 +160,12 @@ class Evaluator:
 
     def errors_at(
         self,
-        draw: torch.Tensor,
-        latents: torch.Tensor,
-        eps: torch.Tensor,
+        draw: Tensor,
+        latents: Tensor,
+        eps: Tensor,
         conditioning: Tree,
-        nulls: NDArray[np.bool_] | None = None,
-    ) -> torch.Tensor:
+        nulls: Bools | None = None,
+    ) -> Tensor:
         """Return the errors, float32 [B], of cells with this noise and conditioning.
 
         `nulls`, bool [B], tells which of them are cells of the null, each for those that follow it;

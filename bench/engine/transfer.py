@@ -3,18 +3,32 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats32, Ints
 from bench.engine.trees import Tree, mapped, rows, size
+from bench.machine.libraries import Tensor, torch
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def to_device(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+def inferring(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function, or a generator, that runs in torch's inference mode."""
+
+    @wraps(function)
+    def run(*arguments: P.args, **keywords: P.kwargs) -> T:
+        result: T = torch.inference_mode()(function)(*arguments, **keywords)
+        return result
+
+    return run
+
+
+def to_device(values: NDArray[Any], device: "torch.device") -> Tensor:
     """Return the values on the device; a GPU's copy is queued behind its work, not waited for."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":
@@ -22,7 +36,7 @@ def to_device(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     return tensor.to(device)
 
 
-def fetch(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
+def fetch(values: Tensor) -> Callable[[], Floats32]:
     """Begin to copy float32 values to the host; the function returned waits for them."""
     if values.device.type != "cuda":
         return lambda: values.cpu().numpy()
@@ -31,7 +45,7 @@ def fetch(values: torch.Tensor) -> Callable[[], NDArray[np.float32]]:
     done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch gives it no types
     done.record()
 
-    def wait() -> NDArray[np.float32]:
+    def wait() -> Floats32:
         done.synchronize()
         return host.numpy()
 
@@ -60,14 +74,14 @@ GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part o
 class Pool:
     """Conditioning of the prompts, on the device (`near`) or, if it is too large, on the host."""
 
-    def __init__(self, tree: Tree, device: torch.device) -> None:
+    def __init__(self, tree: Tree, device: "torch.device") -> None:
         self.device, self.near = device, device.type != "cuda"
         if not self.near:
             memory = int(torch.cuda.get_device_properties(device).total_memory)
             self.near = size(tree) <= memory // GPU_SHARE
         self.tree = mapped(lambda leaf: leaf.to(device), tree) if self.near else tree
 
-    def take(self, prompts: NDArray[np.int64], there: torch.Tensor) -> Tree:
+    def take(self, prompts: Ints, there: Tensor) -> Tree:
         """Return rows on the device; both arguments are the prompts, int64 [B], here and there."""
         if self.near:
             return rows(self.tree, there)

@@ -10,10 +10,10 @@ The names of the leaves are up to the backbone; the engine only selects rows.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
+from bench.machine.libraries import Tensor, torch
 
-Tree = torch.Tensor | Mapping[str, Any]
-MixRest = Callable[[Tree, torch.Tensor], Tree]
+Tree = Tensor | Mapping[str, Any]
+MixRest = Callable[[Tree, Tensor], Tree]
 SEPARATOR = "/"  # between the names of a leaf's path
 
 
@@ -21,12 +21,12 @@ class TreeError(ValueError):
     """An object is not a valid conditioning, or its structure differs from another one's."""
 
 
-def leaves(tree: Tree) -> dict[str, torch.Tensor]:
+def leaves(tree: Tree) -> dict[str, Tensor]:
     """Return every leaf by its path, in order; a single tensor has the path `""` (TreeError)."""
     return dict(_walk(tree, ""))
 
 
-def _walk(tree: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
+def _walk(tree: Any, path: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(tree, torch.Tensor):
         yield path, tree
         return
@@ -41,7 +41,7 @@ def _walk(tree: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
         yield from _walk(child, f"{path}{SEPARATOR}{name}" if path else name)
 
 
-def grown(by_path: Mapping[str, torch.Tensor]) -> Tree:
+def grown(by_path: Mapping[str, Tensor]) -> Tree:
     """Return the tree of leaves by path: the inverse of `leaves`."""
     if set(by_path) == {""}:
         return by_path[""]
@@ -55,14 +55,14 @@ def grown(by_path: Mapping[str, torch.Tensor]) -> Tree:
     return tree
 
 
-def mapped(change: Callable[[torch.Tensor], torch.Tensor], tree: Tree) -> Tree:
+def mapped(change: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     """Return the tree with each leaf changed."""
     if isinstance(tree, torch.Tensor):
         return change(tree)
     return {name: mapped(change, child) for name, child in tree.items()}
 
 
-def rows(tree: Tree, chosen: torch.Tensor | slice) -> Tree:
+def rows(tree: Tree, chosen: Tensor | slice) -> Tree:
     """Return the tree of the chosen prompts, which may repeat."""
     return mapped(lambda leaf: leaf[chosen], tree)
 
@@ -85,7 +85,7 @@ def joined(trees: Sequence[Tree]) -> Tree:
     return grown({path: torch.cat([part[path] for part in parts]) for path in parts[0]})
 
 
-def check_alike(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> None:
+def check_alike(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
     """Raise `TreeError` where names, dtypes, or lengths behind the prompt axis differ."""
     layouts = [
         {path: (leaf.dtype, tuple(leaf.shape[1:])) for path, leaf in part.items()}

@@ -15,10 +15,10 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contracts.dataset import Sample, StoredImage
+from bench.contracts.strategy import Floats
 from bench.errors import UserError, did_you_mean
 from bench.machine.libraries import ndimage
 
@@ -29,7 +29,7 @@ COLLECTION = "@corruptions"
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
 ICE = (0.86, 0.93, 1.0)  # colour of ice
 
-Pixels = NDArray[np.float64]  # [H, W, 3] in [0, 1]
+Pixels = Floats  # [H, W, 3] in [0, 1]
 Rng = np.random.Generator
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
+from bench.contracts.strategy import Floats32, Ints
 from bench.errors import UserError
 from bench.machine.libraries import torch
 
-Ints = NDArray[np.int64]
 PLANS = ("grid", "repeated", "antithetic")
 MAX_DRAWS = 100_000  # a hundred per level of a schedule of 1,000
 MAX_NOISE_BYTES = 4 * 2**30  # bytes of the noise of all draws, which is kept in memory
@@ -70,7 +69,7 @@ class DrawPlan:
         pairs = timestep_grid((n_draws + 1) // 2, len(available))
         return available[np.repeat(pairs, 2)[:n_draws]]
 
-    def make_noise(self, seed: int, n_draws: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def make_noise(self, seed: int, n_draws: int, shape: tuple[int, ...]) -> Floats32:
         """Return the noise of all draws, float32 [N, *shape] (UserError over `MAX_NOISE_BYTES`)."""
         size = 4 * n_draws * math.prod(shape)
         if size > MAX_NOISE_BYTES:
@@ -86,7 +85,7 @@ class DrawPlan:
 
     def make_draw_noise(
         self, seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
-    ) -> NDArray[np.float32]:
+    ) -> Floats32:
         """Return the noise of one draw, float32 of `shape`; see the function `generate_noise`."""
         if self.name == "antithetic" and draw % 2:
             return -generate_noise(seed, draw - 1, shape, sample_id)
@@ -170,7 +169,7 @@ def even_order(n_draws: int) -> Ints:
 
 def generate_noise(
     seed: int, draw: int, shape: tuple[int, ...], sample_id: str | None = None
-) -> NDArray[np.float32]:
+) -> Floats32:
     """Return the noise of one draw, float32 of `shape`, standard normal.
 
     It depends only on (seed, draw) and, if given, the sample id. A counter-based generator (Philox)
@@ -187,9 +186,7 @@ def generate_noise(
     return generator.standard_normal(shape, dtype=np.float32)
 
 
-def read_noise(
-    path: Path, n_draws: int, shape: tuple[int, ...] | None = None
-) -> NDArray[np.float32]:
+def read_noise(path: Path, n_draws: int, shape: tuple[int, ...] | None = None) -> Floats32:
     """Read a noise bank, float32 [N, C, H, W], from a safetensors or a `torch.save`d file.
 
     The tensor in a safetensors file must be called `noise`. `shape` is (C, H, W) of the backbone's

@@ -13,8 +13,6 @@ conversion, so with them a formula needs `--space sample`. Weights that are list
 learned apply to the error in the space in use, and `uniform` to any error.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -22,13 +20,13 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from bench.contracts.levels import Column, Levels, answer_of
+from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.inputs.parsing import read_csv_file
-from bench.machine.libraries import torch
+from bench.machine.libraries import Tensor
 
 Space = Literal["prediction", "epsilon", "sample", "v"]
 FORMULAS = ("snr", "exp", "min-snr")  # weightings that are functions of the level
@@ -149,7 +147,7 @@ def draw_weights(
     weighting: Weighting,
     draw_levels: Levels,
     space: str,
-    level_indices: NDArray[np.int64],
+    level_indices: Ints,
     n_levels: int,
 ) -> Column:
     """Return the weights of the N draws, float64 [N], with mean 1.
@@ -200,7 +198,7 @@ def _evaluate_formula(weighting: Weighting, levels: Levels) -> Column:
     return np.exp(weighting.number * levels.progress) * noise
 
 
-def cell_loss(difference: torch.Tensor, loss: Loss) -> torch.Tensor:
+def cell_loss(difference: Tensor, loss: Loss) -> Tensor:
     """Return the error of each of B cells, float32 [B], given differences d, float32 [B, C, H, W].
 
     `l2` is the mean of d², `l1` of |d| and `huber` of Huber's loss with delta 1; `norm` is the

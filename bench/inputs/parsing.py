@@ -4,21 +4,17 @@ Nothing in a table is dropped or becomes something else: a line has as many fiel
 cell is a text or a whole number, and only line feeds and carriage returns end a line.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.machine.files import LINES, has_control, is_utf8, path_exists, read_text
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
+from bench.machine.libraries import JsonValue
 
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
@@ -150,10 +146,8 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
 def read_csv_rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and fields of each non-empty line of a CSV text (UserError if it is not)."""
     reader = csv.reader(StringIO(text, newline=""), strict=True)
-    try:
+    with refusing(f"{where} is not a CSV file: ", csv.Error):
         yield from ((reader.line_num, values) for values in reader if values)
-    except csv.Error as error:
-        raise UserError(f"{where} is not a CSV file: {error}.") from None
 
 
 def check_column(name: str, columns: Iterable[str], where: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from bench.inputs.corruptions import CORRUPTED_ELONGATION, corrupt
 from bench.machine.files import open_regular
 
 VERSION = 1  # increase it when the decoding of images that are not ordinary changes
@@ -98,8 +99,6 @@ def decode(image: Mapping[str, Any] | None, whole: bool = False) -> Image.Image:
     the arguments of `corrupt`. With `whole`, an image of any elongation is not cut. Raises
     PixelsError if the image cannot be decoded.
     """
-    from bench.inputs.corruptions import CORRUPTED_ELONGATION, corrupt
-
     corruption = image.get("corruption") if image else None
     try:
         picture = _decode(image)

@@ -14,12 +14,11 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.contracts.strategy import Floats, Floats32, Ints
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean, quoted, some_of
 from bench.inputs.class_names import keep_alphanumeric, normalise_text
-from bench.inputs.draws import Ints
 from bench.inputs.parsing import read_csv_file, read_lines, strip_text
 from bench.machine.files import LINES, has_control
 
@@ -238,20 +237,20 @@ class Columns:
         prompts = self.members[columns].ravel()
         return np.tile(prompts, len(draws)), np.repeat(draws, len(prompts))
 
-    def errors(self, values: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
+    def errors(self, values: Floats32, columns: int) -> Floats32:
         """Return a block's errors, float32 [columns, draws], from those of its cells."""
         by_cell = values.reshape(-1, columns, self.per_column)
         if self.per_column == 1:
             return by_cell[:, :, 0].T
         return np.asarray(by_cell.mean(axis=2, dtype=np.float64).T, np.float32)
 
-    def mixture(self, mixture: NDArray[np.float64]) -> NDArray[np.float64]:
+    def mixture(self, mixture: Floats) -> Floats:
         """Convert the weights of a mixture of columns to weights of the prompts, float64 [P]."""
         weights = np.zeros(self.members.size)
         weights[self.members] = mixture[:, None] / self.per_column
         return weights
 
-    def first_order(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def first_order(self, values: Floats32) -> Floats32:
         """Convert first-order errors of prompts, [draws, P], to those of columns, [C, draws]."""
         return np.asarray(values[:, self.members].mean(axis=2, dtype=np.float64).T, np.float32)
 

@@ -8,14 +8,13 @@
 Controls depend only on the split and the sample id: not on order, limit or seed.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from bench.contracts.dataset import Rows, Sample, StoredImage
 from bench.errors import UserError, quoted
@@ -23,13 +22,10 @@ from bench.inputs.parsing import check_column
 from bench.inputs.pixels import VERSION, PixelsError, decode
 from bench.inputs.prompts import Prompts
 from bench.inputs.rows import find_stored_rows, make_dataset, read_column
+from bench.inputs.split import Split
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.cache import cache_dir, cached_arrow
 from bench.machine.libraries import datasets, pa
-
-if TYPE_CHECKING:
-    from bench.inputs.split import Split
-
 
 GREY = 128
 TEXT_ONLY = "text-only"
@@ -69,8 +65,6 @@ def pair_samples(sample_ids: Sequence[str]) -> dict[str, str]:
 
 def _erase_content(image: Stored, name: str | None) -> Stored:
     """Return an image of its size, grey or noise derived from `name`; unchanged if unreadable."""
-    from PIL import Image
-
     try:
         width, height = decode(image).size
     except PixelsError:

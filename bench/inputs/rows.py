@@ -83,14 +83,12 @@ def make_dataset(
     is random. The library's own would hash the table, which copies all images in memory: for
     200,000 small ones that took seconds and 500 MB.
     """
-    from datasets.fingerprint import generate_random_fingerprint
-
     behind: dict[str, dict[str, str]] = {str(file): {} for file in files}
     return datasets.Dataset(
         table.replace_schema_metadata(features.arrow_schema.metadata),
         info=datasets.DatasetInfo(features=features, download_checksums=behind or None),
         split=None if split is None else datasets.NamedSplit(str(split)),
-        fingerprint=generate_random_fingerprint(),
+        fingerprint=datasets.fingerprint.generate_random_fingerprint(),
     )
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.inputs.draws import Ints, even_order, sub_grid
+from bench.contracts.strategy import Floats, Ints
+from bench.inputs.draws import even_order, sub_grid
 
 MAX_CLOSE_SIZE = 128  # largest size of the other sub-grids that are nearly balanced
 N_BANDS = 256  # number of ranges of levels, from the lowest on, that are nearly balanced
@@ -96,7 +96,7 @@ def _list_sets(n_draws: int) -> tuple[Ints, Ints]:
     return members[0], np.concatenate([members[1], bands.astype(np.int64)])
 
 
-def _set_weights(member: Ints) -> NDArray[np.float64]:
+def _set_weights(member: Ints) -> Floats:
     """Return the weight of each set, float64 [sets]; small sets weigh more."""
     return np.asarray(1.0 / np.sqrt(member.sum(axis=1)))
 

@@ -17,7 +17,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError
+from bench.errors import UserError, refusing
 from bench.machine.cache import cache_dir, file_digest, read_cached, stamp, write_cached
 from bench.machine.files import read_text, regular_file
 from bench.machine.hub import Commit, absent, find_commit
@@ -49,10 +49,8 @@ def find_file(folder: Path, name: str) -> Path | None:
             f"The weights folder {folder}: the folder of {name} is a link or lies outside."
             " Put a copy in its place."
         )
-    try:
+    with refusing("The weights file ", UserError, after=""):
         return regular_file(folder, name)
-    except UserError as error:
-        raise UserError(f"The weights file {error}") from None
 
 
 def hash_folder(folder: Path, left_out: Collection[str] = ()) -> str:

@@ -17,14 +17,14 @@ import stat
 import tomllib
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.resources.abc import Traversable
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-from bench.errors import UserError, quoted
+from bench.errors import UserError, quoted, refusing
 
 HUB_PREFIXES = ("models--", "datasets--")  # of repository folders in the Hub's cache
 NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # O_BINARY on Windows
@@ -246,10 +246,6 @@ def _check_values(table: dict[str, object]) -> None:
         raise RecursionError
 
 
-@contextmanager
-def writing(what: object) -> Iterator[None]:
+def writing(what: object) -> AbstractContextManager[None]:
     """Turn an OSError in the block into a UserError, "`what` cannot be written"."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{what} cannot be written: {error}.") from None
+    return refusing(f"{what} cannot be written: ", OSError)

@@ -7,6 +7,7 @@ usual.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,18 +19,35 @@ class Library:
     def __init__(self, name: str) -> None:
         self._name = name
 
+    @cached_property
+    def _module(self) -> Any:
+        return import_module(self._name)
+
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
+        return getattr(self._module, attribute)
 
 
 class _StandIn(ModuleType):
-    """Takes the place of a module, which is imported when one of its names is used."""
+    """Takes the place of a module, which is imported when one of its names is read.
+
+    One function can be read before: then the module is imported when it is called.
+    """
+
+    def __init__(self, name: str, function: str) -> None:
+        super().__init__(name)
+        self._function = function
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute == "__file__":  # `inspect` reads it of all modules
             raise AttributeError(attribute)
+        return self._call if attribute == self._function else getattr(self._module(), attribute)
+
+    def _call(self, *arguments: Any, **keywords: Any) -> Any:
+        return getattr(self._module(), self._function)(*arguments, **keywords)
+
+    def _module(self) -> ModuleType:
         self.leave()
-        return getattr(import_module(self.__name__), attribute)
+        return import_module(self.__name__)
 
     def leave(self) -> None:
         """Leave the place to the module itself."""
@@ -38,12 +56,13 @@ class _StandIn(ModuleType):
 
 
 @contextmanager
-def postponed(*names: str) -> Iterator[None]:
-    """Import a library without these parts of scipy, which it names but may never use.
+def postponed(**parts: str) -> Iterator[None]:
+    """Leave out parts of scipy while a library is imported that names them and may not use them.
 
-    scipy imports a part when its name is first read, so what the library uses later is there.
+    Each is named with the function that the library imports from it, or with "". scipy imports a
+    part when its name is first read, so that the library finds it later.
     """
-    stand_ins = [_StandIn(name) for name in names]
+    stand_ins = [_StandIn(f"scipy.{part}", function) for part, function in parts.items()]
     for stand_in in stand_ins:
         sys.modules.setdefault(stand_in.__name__, stand_in)
     try:
@@ -67,5 +86,12 @@ stats: Any = Library("scipy.stats")  # takes a second
 if TYPE_CHECKING:
     import huggingface_hub as huggingface_hub
     import torch as torch
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.figure import Figure as Figure
+    from matplotlib.transforms import Bbox as Bbox
+    from pandas import DataFrame as DataFrame
+    from pydantic import JsonValue as JsonValue
+    from torch import Tensor as Tensor
 else:
     huggingface_hub, torch = Library("huggingface_hub"), Library("torch")
+    Axes = Bbox = DataFrame = Figure = JsonValue = Tensor = object  # for annotations alone

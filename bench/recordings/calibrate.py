@@ -19,8 +19,8 @@ from bench.store.decisions import Decisions, as_decisions
 from bench.store.fields import without_none
 from bench.store.folder import requested_records
 from bench.store.identity import StrategyIdentity, digest
+from bench.store.journal import Record
 from bench.store.locking import refuse_shipped
-from bench.store.records import Record
 from bench.store.runs import StoredRun, read_run
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from bench.contracts.dataset import Sample
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import StrategySpec
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
@@ -23,7 +23,7 @@ from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import check_replayed, decider_for, replay_settings
 from bench.running.decider import make_decider, usual_parameters, usual_strategy
 from bench.running.risk import risk_choices
-from bench.stats.paired import Bools, Difference, paired_test
+from bench.stats.paired import Difference, paired_test
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import Calibration
 from bench.store.decisions import as_decisions

@@ -7,11 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.contracts.decision import MEAN
-from bench.contracts.strategy import Evaluate, Linearise, Problem
+from bench.contracts.strategy import Evaluate, Floats32, Linearise, Problem
 from bench.discovery.loading import exhaustive_strategy
 from bench.engine.items import Questions, plain_question
 from bench.errors import UserError
@@ -28,7 +27,7 @@ from bench.store.cells import (
 )
 from bench.store.documents import Manifest
 from bench.store.folder import MANIFEST, find_run, read_manifest, requested_records
-from bench.store.records import Record
+from bench.store.journal import Record
 
 CROISSANT = "croissant.json"
 RECORDING_FILES = (
@@ -41,13 +40,13 @@ RECORDING_FILES = (
 class Tables:
     """The recorded errors of one image: P prompts on N draws."""
 
-    errors: NDArray[np.float32]  # float32 [P, N]
+    errors: Floats32  # float32 [P, N]
     first_order: FirstOrder = field(default_factory=list)
     """Pairs of a mixture of prompts and its first-order errors, float32 [P, N], NaN if missing."""
     linearisation_cost: float = 0.0  # evaluations per linearised draw
 
     @property
-    def at_mean(self) -> NDArray[np.float32] | None:
+    def at_mean(self) -> Floats32 | None:
         """First-order errors at the mean of the prompts, float32 [P, N]; None if some are missing.
 
         A strategy that screens all prompts linearises there.
@@ -55,7 +54,7 @@ class Tables:
         tables = (table for mixture, table in self.first_order if np.allclose(mixture, mixture[0]))
         return next((table for table in tables if not np.isnan(table).any()), None)
 
-    def reply(self, request: Evaluate | Linearise) -> NDArray[np.float32]:
+    def reply(self, request: Evaluate | Linearise) -> Floats32:
         """Return the errors, float32 [prompts, draws]; UserError if a linearisation is missing."""
         if isinstance(request, Evaluate):
             return self.errors[np.ix_(request.prompts, request.draws)]
@@ -143,7 +142,7 @@ class Recording:
             ) from None
         return Tables(errors, first_order, self.linearisation_cost)
 
-    def errors(self, sample_id: str) -> NDArray[np.float32]:
+    def errors(self, sample_id: str) -> Floats32:
         """Return the errors of one image, float32 [P, N]; UserError if some are missing."""
         try:
             errors = read_cells(self.path / "errors", sample_id, self.shape(sample_id))

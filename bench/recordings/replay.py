@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 from typing_extensions import override
 
@@ -20,14 +19,14 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
-from bench.contracts.strategy import Ints, Problem
+from bench.contracts.strategy import Floats32, Ints, Problem
 from bench.discovery.guard import guard
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.sources import source_hashes
 from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
 from bench.engine.items import Joint, plain_question
-from bench.errors import UserError
+from bench.errors import UserError, refusing
 from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
@@ -47,7 +46,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import Document, without_none
 from bench.store.folder import read_manifest, requested_records, whole_manifest
 from bench.store.identity import CalibratedOn, ScoringIdentity, Source
-from bench.store.records import Record, make_record
+from bench.store.journal import Record, make_record
 from bench.store.summary import Summary
 
 
@@ -92,7 +91,7 @@ def replay_settings(
 
 def decide(
     sample: Sample,
-    recorded: Tables | NDArray[np.float32],
+    recorded: Tables | Floats32,
     strategy: CheckedStrategy,
     problem: Problem,
 ) -> Decided:
@@ -225,12 +224,10 @@ def _reweight(recording: Recording, text: str) -> Recording:
     Raises UserError if the weighting is invalid or learned, does not fit loss and space, or the run
     did not record the levels of its errors.
     """
-    try:
+    with refusing("--weighting: ", ValueError):
         weighting = parse_weighting(text)
         scoring = recording.manifest.identity.scoring
         check_estimand(str(scoring.loss), str(scoring.space), weighting)
-    except ValueError as error:
-        raise UserError(f"--weighting: {error}.") from None
     if weighting.name == "learned":
         raise UserError(
             "--weighting learned:RUN is for `bench run`, which checks that RUN has other images."

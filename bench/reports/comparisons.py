@@ -10,8 +10,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
-from bench.reports.facts import Column, Fact, difference_fact, metric_fact
-from bench.reports.formats import percent_text, value_text
+from bench.reports.facts import Column, Fact, difference_fact, metric_fact, percent_text, value_text
 from bench.reports.text import Table, make_table
 from bench.stats.checked import metric_parts
 from bench.stats.comparison import Comparison, compare_decided

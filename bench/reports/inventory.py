@@ -12,8 +12,7 @@ from bench.contracts.parameters import Parameters
 from bench.errors import UserError
 from bench.machine.stages import counted
 from bench.recordings.recording import open_recording
-from bench.reports.facts import Column, Fact
-from bench.reports.formats import assignments
+from bench.reports.facts import NONE, Column, Fact, assignments
 from bench.reports.rows import RunRow, accuracy_fact
 from bench.reports.run_view import read_view
 from bench.reports.terminal.tables import console, print_table
@@ -46,6 +45,20 @@ class InventoryRow(RunRow):
     def labels(self) -> str:
         """Tags and note of the run, as one text."""
         return self.run.manifest.config.labels if self.error is None else ""
+
+    @property
+    def age(self) -> str:
+        """How long ago the run was started, in words: `3 days`."""
+        try:
+            started = datetime.fromisoformat(self.created or "")
+            seconds = (datetime.now(UTC) - started).total_seconds()
+        except (ValueError, TypeError):  # the date is missing or has no time zone
+            return NONE
+        for unit, name in ((86400, "day"), (3600, "h"), (60, "min")):
+            if seconds >= unit:
+                count = int(seconds // unit)
+                return f"{count:,} {name}{'s' * (name == 'day' and count > 1)}"
+        return "now"
 
     @property
     def images(self) -> Fact:
@@ -132,7 +145,6 @@ def read_row(path: Path) -> InventoryRow:
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
     """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
-    now = datetime.now(UTC)
     shard: Column[InventoryRow] = Column(
         "run", lambda row: str(row.run_id) + (f" shard {row.shard}" if row.shard else "")
     )
@@ -146,7 +158,7 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
             Column("strategy", lambda row: row.strategy),
             images,
             Column("accuracy", accuracy_fact, "share"),
-            Column("age", lambda row: age(row, now)),
+            Column("age", lambda row: row.age),
             differs,
             Column("where", lambda row: row.path),
         ]
@@ -161,16 +173,3 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
 def _note(row: InventoryRow) -> str:
     notes = row.error, row.labels, row.stopped, assignments(row.differs)
     return " · ".join(filter(None, notes))
-
-
-def age(row: InventoryRow, now: datetime) -> str:
-    """Return how long ago a run was started, in words: `3 days`."""
-    try:
-        seconds = (now - datetime.fromisoformat(row.created or "")).total_seconds()
-    except (ValueError, TypeError):  # the date is missing or has no time zone
-        return "–"
-    for unit, name in ((86400, "day"), (3600, "h"), (60, "min")):
-        if seconds >= unit:
-            count = int(seconds // unit)
-            return f"{count:,} {name}{'s' * (name == 'day' and count > 1)}"
-    return "now"

@@ -1,15 +1,14 @@
 """Objects for Python and notebooks: results of runs, comparisons and studies."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from typing_extensions import override
 
 from bench.errors import UserError, images_failed
-from bench.machine.libraries import pd
+from bench.inputs.split import Split
+from bench.machine.libraries import DataFrame, Figure, JsonValue, pd
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
 from bench.reports.html import to_html
@@ -24,13 +23,6 @@ from bench.stats.comparison import Comparison
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.summary import Summary
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
-    from pydantic import JsonValue
-
-    from bench.inputs.split import Split
 
 
 class Fields(dict[str, Any]):

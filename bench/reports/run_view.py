@@ -15,8 +15,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins, metric_specs, non_default_params
 from bench.errors import UserError
-from bench.reports.facts import Fact, metric_fact
-from bench.reports.formats import assignments, percent_text, template_text
+from bench.reports.facts import Fact, assignments, metric_fact, percent_text, template_text
 from bench.reports.text import escape_hidden
 from bench.stats.agreement import Audit, audit_of
 from bench.stats.comparison import OF_BACKBONE, SHARED, run_settings
@@ -354,26 +353,25 @@ def read_decided_run(run: StoredRun) -> RunView:
     return view
 
 
-def restrict_to_label(run: StoredRun, column: str, value: str) -> RunView:
-    """Return a run limited to images with this label; UserError if none of them is decided."""
-    samples = labelled_samples(run.path, run.manifest, column, value)
-    manifest = run.manifest.model_copy(update={"samples": samples})
-    decided = StoredRun(run.path, manifest, None).require_decisions()
-    summary = summarize(manifest, decided, None, None)
-    return RunView(StoredRun(run.path, manifest, summary), label=(column, value))
-
-
 def read_requested_run(
     run: StoredRun,
     metric: tuple[str, Mapping[str, Any]] | None,
     label: tuple[str, str] | None,
     left_out: LeftOut,
 ) -> RunView:
-    """Return a run limited to a label, and with a metric.
+    """Return a run limited to images with a label, and with a metric.
 
-    If it lacks what the metric needs, `left_out` is called with the reason.
+    If it lacks what the metric needs, `left_out` is called with the reason. UserError if none of
+    the images is decided.
     """
-    view = restrict_to_label(run, *label) if label else read_decided_run(run)
+    if label is None:
+        view = read_decided_run(run)
+    else:
+        samples = labelled_samples(run.path, run.manifest, *label)
+        manifest = run.manifest.model_copy(update={"samples": samples})
+        decided = StoredRun(run.path, manifest, None).require_decisions()
+        summary = summarize(manifest, decided, None, None)
+        view = RunView(StoredRun(run.path, manifest, summary), label=label)
     try:
         return view if metric is None else view.with_metric(*metric)
     except UserError as error:

@@ -1,11 +1,9 @@
 """Describe a run in sentences: its question, accuracy, repeatability, audit and stated risk."""
 
-from dataclasses import dataclass
-
-from typing_extensions import override
+from typing import NamedTuple
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
-from bench.reports.formats import percent_text
+from bench.reports.facts import percent_text
 from bench.reports.run_view import RunView
 from bench.running.decider import strategy_of
 from bench.stats.agreement import Audit, Repeatability, repeatability
@@ -17,17 +15,12 @@ from bench.store.identity import CalibratedOn
 from bench.store.summary import Again, Summary
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(NamedTuple):
     """Three sentences for readers who do not know the toolkit's terms."""
 
     question: str  # what was asked, of which images and of which model
     accuracy: str  # with the answers to questions, if there are any
     certainty: str  # the interval, and what other noise or an audit shows
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.question} {self.accuracy} {self.certainty}"
 
 
 def make_opening(run: RunView) -> Opening:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from bench.reports.facts import IN_LABEL, Column, Fact, Row
-from bench.reports.formats import NONE
+from bench.reports.facts import IN_LABEL, NONE, Column, Fact, Row
 
 # Control characters (including the C1 block, which also starts escape sequences), bidirectional
 # marks, line separators and unpaired surrogates.

@@ -10,7 +10,7 @@ from PIL.Image import Image
 from bench.contracts.dataset import asks_for_images, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError, quoted, warn_user
+from bench.errors import UserError, quoted, refusing, warn_user
 from bench.inputs.data import DataSource, load_split, slugify
 from bench.inputs.estimand import Weighting
 from bench.inputs.pixels import PixelsError, decode
@@ -210,13 +210,9 @@ def find_fit_split(resolved: Resolved, scored: Split | None) -> Split | None:
 def images_to_learn(split: Split) -> Iterator[Image]:
     """Yield each image of a split, decoded. Raises UserError if one cannot be read."""
     for sample in split.samples(split.sample_ids):
-        try:
+        name = f"{quoted(sample.sample_id)} of {split.split!r}, the split to learn from,"
+        with refusing(f"The image {name} cannot be read: ", PixelsError):
             yield decode(sample.image)
-        except PixelsError as error:
-            raise UserError(
-                f"The image {quoted(sample.sample_id)} of {split.split!r}, the split to learn from,"
-                f" cannot be read: {error}."
-            ) from None
 
 
 def load_fit_split(
@@ -234,13 +230,10 @@ def load_fit_split(
             f"{learner} would learn from {quoted(chosen)}, the split that is scored. --fit-split"
             " names another split to learn from, or --split another one to score."
         )
-    try:
+    needs = f"{learner} learns from labelled images of a split, {quoted(chosen)}: "
+    advice = " --fit-split names another one; in a folder, train/ and test/ are splits."
+    with refusing(needs, UserError, after=advice):
         split = load_split(source, chosen)
-    except UserError as error:
-        raise UserError(
-            f"{learner} learns from labelled images of a split, {quoted(chosen)}: {error}"
-            " --fit-split names another one; in a folder, train/ and test/ are splits."
-        ) from None
     if scored is not None:
         if split.classes != scored.classes:
             raise UserError(

@@ -34,7 +34,7 @@ from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import Count, Document
 from bench.store.identity import CalibratedOn
-from bench.store.records import finite, make_record
+from bench.store.journal import finite, make_record
 
 Picture = str | PathLike[str] | Image.Image
 

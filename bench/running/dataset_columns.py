@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.contracts.dataset import Rows
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, did_you_mean, refusing
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.rows import find_stored_rows, read_column, resolve_paths
@@ -66,10 +66,8 @@ def _texts(rows: Rows, name: str, data: DataSource) -> list[str]:
         if (image := stored[row]) is None or (image["bytes"] is None and image["path"] is None):
             texts.append("")
             continue
-        try:
+        with refusing(f"The column {name!r}, row {row}: ", PixelsError):
             decode(image)
-        except PixelsError as error:
-            raise UserError(f"The column {name!r}, row {row}: {error}.") from None
         texts.append(hash_image(image)[:16])
     return texts
 

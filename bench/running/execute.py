@@ -25,9 +25,9 @@ from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest
 from bench.store.folder import missing_samples, read_manifest
+from bench.store.journal import make_record
 from bench.store.locking import refuse_in_use
 from bench.store.questions import QuestionAnswer
-from bench.store.records import make_record
 from bench.store.runs import record_look
 from bench.store.summary import Again, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels

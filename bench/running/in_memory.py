@@ -12,7 +12,11 @@ import numpy as np
 
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
+from bench.engine.likelihoods import CheckedLikelihood
+from bench.engine.scoring import mixed, times
+from bench.engine.trees import mapped
 from bench.errors import UserError
+from bench.inputs.pixels import decode
 from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.libraries import torch
@@ -112,11 +116,6 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 
 
 def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
-    from bench.engine.likelihoods import CheckedLikelihood
-    from bench.engine.scoring import mixed, times
-    from bench.engine.trees import mapped
-    from bench.inputs.pixels import decode
-
     denoiser = prepared.kind.make(prepared)
     sample, texts = next(prepared.samples([sample_id])), prepared.prompts.texts[:PROBED_TEXTS]
     image, count = decode(sample.images[0]), len(texts)

@@ -1,7 +1,5 @@
 """Make a run from its settings; share a backbone and executors among several runs."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -9,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.parameters import Parameters
@@ -22,15 +19,12 @@ from bench.running.execute import Finished, execute
 from bench.running.finders import passed_to
 from bench.running.in_memory import with_probe
 from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
-from bench.running.question import PreparedRun, RunQuestion
+from bench.running.question import CheckedBackbone, PreparedRun, RunQuestion
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig
 from bench.running.until import until_of
 from bench.store.fields import without_none
-
-if TYPE_CHECKING:
-    from bench.running.question import CheckedBackbone
 
 Tell = Callable[[str], None]
 Test = Callable[[PlannedSweep], object]  # such as `bench.recordings.calibrate.calibrate_sweep`
@@ -71,7 +65,7 @@ def sweep_only(config: RunConfig, test: Test, tell: Tell = lambda text: None) ->
 
 
 def _make_sweep(
-    sweep: PlannedSweep, test: Test, tell: Tell, shared: Shared | None = None
+    sweep: PlannedSweep, test: Test, tell: Tell, shared: "Shared | None" = None
 ) -> Finished:
     """Sweep the outstanding images. Then, unless this is a shard, test on the whole sweep."""
     untested = sweep.calibration() is None
@@ -107,7 +101,7 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
 
 
 def run_prepared(
-    prepared: PreparedRun, shared: Shared | None = None, later: Iterable[RunConfig] = ()
+    prepared: PreparedRun, shared: "Shared | None" = None, later: Iterable[RunConfig] = ()
 ) -> Finished:
     """Score a prepared run; with `again` or `audit`, decide some images a second time.
 

@@ -6,13 +6,11 @@ located weights: names, prompts, levels, checks and prices, as far as no image i
 `ScorerKind` is everything that depends on the kind of the backbone.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from typing_extensions import override
@@ -28,6 +26,9 @@ from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import count_tokens, fact, has_own
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
+from bench.engine.classifying import CheckedClassifier
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.likelihoods import CheckedLikelihood
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.corruptions import corrupt_samples
@@ -55,12 +56,7 @@ from bench.running.settings.declaration import option
 from bench.store.documents import Manifest
 from bench.store.identity import Candidates, ScoringIdentity
 
-if TYPE_CHECKING:
-    from bench.engine.classifying import CheckedClassifier
-    from bench.engine.denoiser import CheckedDenoiser
-    from bench.engine.likelihoods import CheckedLikelihood
-
-    CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
+CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 
 B = TypeVar("B", bound="CheckedBackbone")
 
@@ -72,7 +68,7 @@ class Resolved:
     config: RunConfig  # settings as the user set them
     data: DataSource  # where the images are, and how they are read
     source: BackboneSource  # the backbone, and the weights that the user named
-    kind: ScorerKind[Any]  # kind of the backbone
+    kind: "ScorerKind[Any]"  # kind of the backbone
     backbone_parameters: Parameters  # all of the backbone's parameters
     trained_on: str | None
     """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
@@ -329,7 +325,7 @@ class PreparedRun(RunQuestion, Executable):
     """A validated run, before anything heavy is loaded."""
 
     split: Split  # the images
-    lend: Callable[[PreparedRun], CheckedBackbone | None] = lambda run: None
+    lend: "Callable[[PreparedRun], CheckedBackbone | None]" = lambda run: None
     """Returns a loaded backbone that the run shares with others, or None if there is none."""
 
     @override

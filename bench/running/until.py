@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,35 +34,27 @@ from bench.store.writing import RunFolder
 CHECK_SECONDS = 2.0  # minimum time between two `question_checked` events
 
 
+@dataclass
 class Until:
     """Ends a run when its images, in random order, answer a question.
 
     Only the prefix of the random order that is completely decided counts, so that the answer does
     not depend on the order in which workers finish images.
-
-    `order` are the ids of the split's `total` images in random order, without those that cannot be
-    compared. `baseline` tells by id whether the other run is right; None if the question needs no
-    other run. `weights` None stands for equal weights.
     """
 
-    def __init__(
-        self,
-        question: StopQuestion,
-        order: Sequence[str],
-        total: int,
-        baseline: Mapping[str, bool] | None = None,
-        weights: Mapping[str, float] | None = None,
-    ) -> None:
-        self.question, self.order, self.total = question, order, total
-        self.baseline, self.weights = baseline, weights
-        self._max_weight = max(weights.values()) if weights else 1.0
-        self._right: dict[str, bool] = {}
-        self._verdict: Verdict = "open"
-        self._n = 0  # number of images in the complete prefix
-        self._checked = 0  # number of images at the last check
-        self._deciding = 0  # number of images that the verdict needs
-        self._next_event = 0.0  # time of the next event, on the clock of `time.monotonic`
-        self.post_hoc = False
+    question: StopQuestion
+    order: Sequence[str]  # ids in random order, without images that cannot be compared
+    total: int  # number of images of the split
+    baseline: Mapping[str, bool] | None = None
+    """Whether the other run is right, by id; None if the question needs no other run."""
+    weights: Mapping[str, float] | None = None  # None for equal weights
+    post_hoc: bool = field(default=False, init=False)
+    _right: dict[str, bool] = field(default_factory=dict, init=False)
+    _verdict: Verdict = field(default="open", init=False)
+    _n: int = field(default=0, init=False)  # number of images in the complete prefix
+    _checked: int = field(default=0, init=False)  # number of images at the last check
+    _deciding: int = field(default=0, init=False)  # number of images that the verdict needs
+    _next_event: float = field(default=0.0, init=False)  # time of the next event, as `monotonic`
 
     def resume(self, folder: Path, manifest: Manifest) -> Manifest:
         """Take up a stored run; return the manifest of the images that are asked for."""
@@ -137,7 +130,8 @@ class Until:
 
         right = np.array([self._right[i] for i in ids], dtype=float)
         other, weights = map(column, (self.baseline, self.weights))
-        return Results(right, other, self.total, weights, self._max_weight)
+        largest = max(self.weights.values()) if self.weights else 1.0
+        return Results(right, other, self.total, weights, largest)
 
     @property
     def answer(self) -> QuestionAnswer:

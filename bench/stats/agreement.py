@@ -9,9 +9,8 @@ from itertools import takewhile
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Bools, Floats
 from bench.stats.paired import normal_cdf
 from bench.stats.sequential import count_interval
 from bench.store.decisions import Decisions
@@ -84,7 +83,7 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
     )
 
 
-def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> NDArray[np.bool_]:
+def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> Bools:
     """Return a mask, bool [n], of the decided images that a full sweep could decide otherwise.
 
     A run evaluates each cell at most once, so it swept images with `most` evaluations itself.

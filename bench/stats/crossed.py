@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize, special
 from bench.stats.paired import Z95
 from bench.stats.shares import accuracy_interval
@@ -53,7 +52,7 @@ def are_answers(values: Floats) -> bool:
 
 
 def spread(
-    right: NDArray[np.bool_] | Floats,
+    right: Bools | Floats,
     clusters: Ints | None = None,
     over: Over = "images",
     within: tuple[float, float] = UNIT_RANGE,

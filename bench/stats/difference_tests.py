@@ -11,10 +11,9 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contracts.metrics import MetricSpec
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.stats.class_metrics import exchange_p, random_signs
 from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
 from bench.stats.paired import (
@@ -282,7 +281,7 @@ Rank = tuple[Positive, Positive]
 """Range of the places that a method may have, the best first."""
 
 
-def ranks(better: NDArray[np.bool_]) -> list[Rank | None]:
+def ranks(better: Bools) -> list[Rank | None]:
     """Return the rank of each of K methods.
 
     It is a range from 1 + the methods that are significantly better to K − those that are

@@ -6,9 +6,8 @@ softmax of the negative weighted errors.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize
 
 BUCKETS = 20
@@ -33,7 +32,7 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
 
     `errors` are float64 [images, classes, 20], NaN for classes that an image does not have.
     """
-    present: NDArray[np.bool_] = ~np.isnan(errors[:, :, 0])  # [images, classes]
+    present: Bools = ~np.isnan(errors[:, :, 0])  # [images, classes]
     filled = np.where(present[..., None], errors, 0.0)
     # Only differences between classes matter. The scale starts the search at a useful temperature.
     centred = filled - filled.sum(axis=1, keepdims=True) / present.sum(axis=1)[:, None, None]

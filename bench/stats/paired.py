@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from typing_extensions import override
 
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.store.decisions import Decisions, shared_rows
 from bench.store.fields import Document, Number, Positive, Share
 
@@ -18,8 +18,7 @@ BISECTIONS = 45  # of the ends of an interval, which are then exact to 1e-13
 SAMPLES_AT_ONCE = 8192
 Z95 = 1.959963984540054  # half-width of a normal 95 % interval in standard errors
 
-Bools = NDArray[np.bool_]
-Counts = NDArray[np.int64] | int
+Counts = Ints | int
 
 
 class Difference(Document):

@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import special
-from bench.stats.paired import Bools
 from bench.stats.shares import accuracy_interval
 from bench.store.calibrations import Calibrated, Feature, Fit
 from bench.store.decisions import Decisions
@@ -250,7 +248,7 @@ def held_out_skill(decided: Decisions) -> float | None:
     return _skill(log_loss(probability[usable], right), log_loss(constant, right))
 
 
-def _usable(decided: Decisions) -> NDArray[np.bool_]:
+def _usable(decided: Decisions) -> Bools:
     """Return which decisions have all features, bool [n]."""
     return np.isfinite(decided.margins) & ~decided.failed & (decided.equivalents > 0)
 

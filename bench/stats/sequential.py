@@ -19,9 +19,8 @@ from math import exp, inf, log
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize, special
 from bench.stats.difference_tests import holm
 from bench.stats.paired import ALPHA
@@ -41,7 +40,7 @@ class Population(NamedTuple):
     size: int  # number of images
     rest: Floats  # largest possible sum of the values left after each one, float64 [n or more]
 
-    def excludes(self, values: Floats, mean: float | Decimal) -> NDArray[np.bool_]:
+    def excludes(self, values: Floats, mean: float | Decimal) -> Bools:
         """Return after which values "the mean is at most `mean`" is impossible, bool [n].
 
         Sums are compared and nothing is divided, so that a decimal such as 0.07 is exact.

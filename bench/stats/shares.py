@@ -7,14 +7,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import stats
 from bench.stats.paired import Z95
 from bench.store.decisions import Decisions
 from bench.store.documents import Items
 from bench.store.summary import Group
 
-Counts = NDArray[np.int64] | Floats
+Counts = Ints | Floats
 
 
 def accuracy_interval(correct: float, n: float) -> tuple[float, float]:
@@ -93,7 +93,7 @@ def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
     return scores
 
 
-def per_group(names: NDArray[np.str_] | None, right: NDArray[np.bool_] | Floats) -> list[Group]:
+def per_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> list[Group]:
     """Return the accuracy of each group, worst first; images with an empty name are in none.
 
     `names` are the images' groups, str [n], and `right` whether, or how often, each image is right.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.contracts.strategy import Bools, Ints
 from bench.machine.libraries import pa
 
 
@@ -27,12 +28,12 @@ def values(column: Any, missing: float | None = None) -> NDArray[Any]:
     return numbers
 
 
-def booleans(column: Any) -> NDArray[np.bool_]:
+def booleans(column: Any) -> Bools:
     """Return a pyarrow column of booleans as a numpy array; it must not have nulls."""
     return values(_combined(column).cast("int32")).astype(bool)
 
 
-def indices(numbers: NDArray[np.int64]) -> Any:
+def indices(numbers: Ints) -> Any:
     """Return int64 [n] as a pyarrow array."""
     data = np.ascontiguousarray(numbers, dtype=np.int64)
     return pa.Array.from_buffers(pa.int64(), len(data), [None, pa.py_buffer(data)])

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from bench.contracts.levels import Levels
-from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise
-from bench.errors import UserError
+from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise
+from bench.errors import UserError, refusing
 from bench.machine.files import link_or_copy, regular_file, replacing
 from bench.machine.libraries import pa, pq
 from bench.store.documents import MAX_STORED_DRAWS
@@ -39,10 +39,10 @@ COLUMN_TYPES = {  # of the columns of a part, except `sample_id`
 # In the order of writing: an image with a part in `errors` is complete.
 ERROR_FOLDERS = ("first_order", "errors")
 
-Times = NDArray[np.float64] | Ints
-Cells = list[tuple[Evaluate, NDArray[np.float32]]]
-Linearised = list[tuple[Linearise, NDArray[np.float32]]]
-FirstOrder = list[tuple[Floats, NDArray[np.float32]]]  # mixture [P], first-order errors [P, N]
+Times = Floats | Ints
+Cells = list[tuple[Evaluate, Floats32]]
+Linearised = list[tuple[Linearise, Floats32]]
+FirstOrder = list[tuple[Floats, Floats32]]  # mixture [P], first-order errors [P, N]
 
 
 def part_path(folder: Path, sample_id: str) -> Path:
@@ -103,7 +103,7 @@ def write_first_order(
 
 
 def _columns_of(
-    blocks: Sequence[tuple[Any, Any, NDArray[np.float32]]], timesteps: Ints
+    blocks: Sequence[tuple[Any, Any, Floats32]], timesteps: Ints
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of blocks of cells: prompts, draws and errors [prompts, draws]."""
     prompt, draw, error = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
@@ -138,7 +138,7 @@ def link_part(source: Path, target: Path, sample_id: str) -> None:
         link_or_copy(part_path(source, sample_id), part_path(target, sample_id))
 
 
-def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[np.float32]:
+def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> Floats32:
     """Return errors, float32 [P, N], NaN if missing (FileNotFoundError; UserError if damaged)."""
     part = read_part(folder, sample_id, ("prompt", "draw", "error"))
     errors = np.full(shape, np.nan, dtype=np.float32)
@@ -149,7 +149,7 @@ def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> NDArray[
 def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> FirstOrder:
     """Return each mixture, float64 [P], with one image's first-order errors at it, float32 [P, N].
 
-    Errors that were not estimated are NaN. Raises FileNotFoundError if none are stored, UserError
+    Floats32 that were not estimated are NaN. Raises FileNotFoundError if none are stored, UserError
     if they are damaged or do not fit `shape` (P, N).
     """
     part = read_part(folder, sample_id, ("mixture", "prompt", "draw", "error"))
@@ -231,11 +231,10 @@ def _indices(part: ImagePart, name: str, count: int) -> Ints:
 
 def _mixtures(part: ImagePart, prompts: int) -> list[Floats]:
     """Return the mixtures of a part, float64 [P] each."""
-    try:
+    damaged = f"{part.file} is damaged: its mixtures cannot be read: "
+    with refusing(damaged, KeyError, TypeError, ValueError):
         content = from_json(part.metadata[b"mixtures"], allow_inf_nan=False)
         mixtures = [np.asarray(weights, dtype=np.float64) for weights in content]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{part.file} is damaged: its mixtures cannot be read: {error}.") from None
     if any(weights.shape != (prompts,) for weights in mixtures):
         raise UserError(f"{part.file} is damaged: a mixture must have {prompts:,} weights.")
     return mixtures

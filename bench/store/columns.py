@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Ints
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError, did_you_mean, refusing
 from bench.inputs.parsing import read_csv_file
 from bench.store.decisions import Decisions, class_scores, shared_rows
 from bench.store.documents import Manifest
@@ -174,7 +174,7 @@ def metric_input(
     run lacks something that the metric needs.
     """
     needs, sample_ids = spec.needs, decided.sample_ids.to_pylist() if metric.columns else []
-    try:
+    with refusing(f"{manifest.run_id} has no {spec.words}: ", UserError, after=""):
         if "top5" in needs and (len(manifest.classes) <= 5 or manifest.items):
             raise UserError("it has five classes or fewer, so all are among the five best.")
         if "candidates" in needs and decided.in_candidates is None:
@@ -197,8 +197,6 @@ def metric_input(
             columns={name: column_values(stored, name, sample_ids) for name in metric.columns},
             raters=raters or {},
         )
-    except UserError as error:
-        raise UserError(f"{manifest.run_id} has no {spec.words}: {error}") from None
 
 
 def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) -> dict[str, Ints]:

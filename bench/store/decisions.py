@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints
 from bench.discovery.loading import exhaustive_strategy
 from bench.errors import UserError
 from bench.machine.libraries import pc
 from bench.store.arrow import booleans, strings, values
 from bench.store.cells import read_cells, read_draws
 from bench.store.documents import Manifest
-from bench.store.journal import read_table, to_table
-from bench.store.records import TOP_CLASSES, Record
+from bench.store.journal import TOP_CLASSES, Record, read_table, to_table
 
 FAILED = -1  # prediction of a failed image, which equals no class and so counts as wrong
 NO_RUNNER_UP = -2  # runner-up of a failed image, or if there is only one class
@@ -40,22 +39,22 @@ class Decisions:
     linearisations: Ints  # number of draws for which a gradient was taken
     equivalents: Floats  # cost of both in evaluation equivalents
     seconds: Floats  # scoring time
-    failed: NDArray[np.bool_]  # whether the image could not be scored
-    in_top5: NDArray[np.bool_] | None = None  # whether the true class is among the five best
+    failed: Bools  # whether the image could not be scored
+    in_top5: Bools | None = None  # whether the true class is among the five best
     runner_up: Ints | None = None  # second best class, or `NO_RUNNER_UP`
     gaps: Floats | None = None  # [n, 9], scores of places 2 to 10 minus the winner's, inf if absent
     draws: Ints | None = None  # number of draws of the winner, 0 if the image failed
-    in_candidates: NDArray[np.bool_] | None = None  # whether the true class was a candidate
+    in_candidates: Bools | None = None  # whether the true class was a candidate
     groups: NDArray[np.str_] | None = None  # name of the group, "" if the image has none
-    image_right: NDArray[np.bool_] | None = None  # as in records, False if the image failed
-    group_right: NDArray[np.bool_] | None = None  # as in records, False if the image failed
+    image_right: Bools | None = None  # as in records, False if the image failed
+    group_right: Bools | None = None  # as in records, False if the image failed
     decided_by: Any = None  # pyarrow strings as in records, null if not reported
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def correct(self) -> NDArray[np.bool_]:
+    def correct(self) -> Bools:
         """Whether each prediction is right, bool [n]; False for a failed image."""
         return np.equal(self.labels, self.predictions)
 
@@ -127,7 +126,7 @@ def _unless_null(column: Any) -> Any:
     return None if column.null_count == len(column) else column.combine_chunks()
 
 
-def _optional_booleans(column: Any) -> NDArray[np.bool_] | None:
+def _optional_booleans(column: Any) -> Bools | None:
     return None if _unless_null(column) is None else booleans(column.fill_null(False))
 
 

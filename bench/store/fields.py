@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import override
 
 from bench.discovery.loading import metric_specs
-from bench.errors import UserError
+from bench.errors import UserError, refusing
 from bench.machine.files import read_bytes, regular_file
 
 MAX_INT = 2**63 - 1  # largest int64, since numpy columns hold these values
@@ -180,10 +180,8 @@ def read_json(root: Path, name: str) -> Any:
     file = regular_file(root, name)
     if file is None:
         raise UserError(f"There is no file {root / name}.")
-    try:
+    with refusing(f"{root / name} cannot be read: ", OSError, ValueError):
         return from_json(read_bytes(file, MAX_JSON_BYTES), allow_inf_nan=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{root / name} cannot be read: {error}.") from None
 
 
 def check_format(content: Any, newest: int, file: Path) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError, did_you_mean, quoted, warn_user
+from bench.errors import UserError, did_you_mean, quoted, refusing, warn_user
 from bench.store.cells import has_part_file
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrate
 from bench.store.fields import check_format, read_json, validated
 from bench.store.identity import digest
-from bench.store.journal import JOURNAL, has_id, read_lines, read_table
-from bench.store.records import is_record
+from bench.store.journal import JOURNAL, has_id, is_record, read_lines, read_table
 from bench.store.shipped import PUBLISHED_FOLDER, shipped_folder
 
 MANIFEST, SHARDS = "manifest.json", "shards"
@@ -59,16 +58,12 @@ def read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     if not os.path.lexists(file):
         raise UserError(f"{path} is not a run: it has no {MANIFEST}.")
-    try:
+    with refusing("", UserError, after=f" {REPAIR}"):
         content = read_json(path, MANIFEST)
-    except UserError as error:
-        raise UserError(f"{error} {REPAIR}") from None
     check_format(content, MANIFEST_FORMAT, file)
-    try:
+    with refusing(f"{file} ", ValueError, after=f". {REPAIR}"):
         content = migrate(content) if isinstance(content, dict) else content
         manifest: Manifest = validated(content, Manifest, "a run's manifest")
-    except ValueError as error:
-        raise UserError(f"{file} {error}. {REPAIR}") from None
     backbone = manifest.identity.backbone
     spec = next((s for s in load_plugins().backbones if s.name == backbone.name), None)
     if spec and spec.correction and backbone.version < spec.version:

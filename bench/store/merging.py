@@ -14,8 +14,7 @@ from bench.store.decisions import FAILED
 from bench.store.documents import Manifest, with_code_of
 from bench.store.fields import without_none
 from bench.store.folder import MANIFEST, find_run, holds_shards, shards_of, whole_manifest
-from bench.store.journal import JOURNAL, read_lines
-from bench.store.records import is_record
+from bench.store.journal import JOURNAL, is_record, read_lines
 from bench.store.runs import StoredRun, read_run
 from bench.store.shipped import is_shipped
 

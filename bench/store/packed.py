@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from bench.errors import UserError
+from bench.errors import UserError, refusing
 from bench.machine.files import regular_file
 from bench.machine.libraries import pa, pq
 
@@ -118,10 +118,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 @lru_cache(maxsize=8)
 def _open(file: Path, changed: int, size: int) -> Any:
-    try:
+    with refusing(f"{file} is damaged: ", OSError, pa.ArrowException):
         return pq.ParquetFile(file)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} is damaged: {error}.") from None
 
 
 @lru_cache(maxsize=64)

@@ -25,9 +25,9 @@ from bench.store.fields import (
     without_none,
 )
 from bench.store.identity import StrategyIdentity, digest
+from bench.store.journal import Evaluations, Summed
 from bench.store.locking import locked
 from bench.store.questions import QuestionAnswer
-from bench.store.records import Evaluations, Summed
 from bench.store.sidecar import Sidecar
 
 

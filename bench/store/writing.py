@@ -33,11 +33,10 @@ from bench.store.folder import (
     undecided_samples,
 )
 from bench.store.identity import digest
-from bench.store.journal import JOURNAL
+from bench.store.journal import JOURNAL, SWEEP, Record
 from bench.store.locking import LOCK, SHORT_LOCK, locked
 from bench.store.merging import Merge
 from bench.store.questions import EARLIER_QUESTIONS, QUESTIONS, read_questions
-from bench.store.records import SWEEP, Record
 from bench.store.summary import AGAIN, AUDIT, SUMMARY, Summary, Swept
 
 OF_QUESTIONS = QUESTIONS.name, EARLIER_QUESTIONS.name

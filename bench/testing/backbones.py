@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.decision import REDUCTIONS
+from bench.contracts.strategy import Floats32, Ints
 from bench.discovery.targets import offers, with_defaults
 from bench.engine.acceleration import with_gradients
 from bench.engine.classifying import CheckedClassifier
@@ -105,13 +105,13 @@ class LikelihoodContract(BackboneContract):
         for other in range(1, len(self.texts)):
             assert (errors[:, other] != errors[:, 0]).any()
 
-    def cells(self) -> tuple[list[Image.Image], list[str], NDArray[np.int64]]:
+    def cells(self) -> tuple[list[Image.Image], list[str], Ints]:
         """Return images, texts and draws: all images, two draws each, all texts of each."""
         cells = list(product(pictures(), draw_numbers(1, 2), self.texts))
         images, draws, texts = zip(*cells, strict=True)
         return list(images), list(texts), np.array(draws)
 
-    def close(self, actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    def close(self, actual: Floats32, expected: Floats32) -> None:
         """Check that errors are equal up to rounding."""
         scale = self.tolerance * float(np.abs(expected).max())
         np.testing.assert_allclose(actual, expected, rtol=self.tolerance, atol=scale)

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.strategy import Evaluate, Outcome, Problem
+from bench.contracts.strategy import Evaluate, Floats32, Ints, Outcome, Problem
 from bench.engine.asking import CheckedStrategy, Interview
 from bench.errors import UserError
 
@@ -25,7 +24,7 @@ COST_ROUNDING = 1e-6  # tolerance for rounding in sums of costs
 
 def made_table(
     prompts: int, draws: int, seed: int = 0, gap: float = 0.01, noise: float = 0.02
-) -> NDArray[np.float32]:
+) -> Floats32:
     """Return random errors of prompts on draws, float32 [prompts, draws].
 
     An error is the sum of the draw's error, which all prompts share, the prompt's mean, and noise
@@ -40,7 +39,7 @@ def made_table(
     return np.asarray(shared + level + own, np.float32)
 
 
-def made_problem(errors: NDArray[np.float32], per_class: int = 1, **fields: Any) -> Problem:
+def made_problem(errors: Floats32, per_class: int = 1, **fields: Any) -> Problem:
     """Return the problem of a table of errors [prompts, draws], with draws on 1,000 levels.
 
     `per_class` is the number of prompts per class; `fields` override those of the problem.
@@ -55,7 +54,7 @@ class Told:
     """The decision of a strategy on a table of errors."""
 
     decided: Decided
-    asked: NDArray[np.int64]  # number of times that each cell was requested, [prompts, draws]
+    asked: Ints  # number of times that each cell was requested, [prompts, draws]
 
     @property
     def outcome(self) -> Outcome:
@@ -64,7 +63,7 @@ class Told:
         return self.decided.outcome
 
 
-def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> Told:
+def decide(strategy: object, errors: Floats32, problem: Problem) -> Told:
     """Let a strategy decide on a table of errors, float32 [prompts, draws].
 
     Requests and the outcome are validated as in a run. A linearisation is answered with the errors
@@ -74,7 +73,7 @@ def decide(strategy: object, errors: NDArray[np.float32], problem: Problem) -> T
     return decision
 
 
-def _turns(strategy: object, errors: NDArray[np.float32], problem: Problem) -> Iterator[Told]:
+def _turns(strategy: object, errors: Floats32, problem: Problem) -> Iterator[Told]:
     """Yield the same object before the first request and after each reply; see `decide`."""
     checked = CheckedStrategy(strategy, "the strategy")
     for array in (problem.class_of_prompt, problem.timesteps, problem.weights):

@@ -7,7 +7,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import lru_cache
 from threading import Lock
 from types import MappingProxyType
@@ -19,11 +18,10 @@ from markupsafe import Markup
 
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
-from bench.reports.facts import Column, Fact
+from bench.reports.facts import Column, Fact, assignments
 from bench.reports.figures.gallery import Picture, make_pictures
-from bench.reports.formats import assignments
 from bench.reports.html import environment, read_template
-from bench.reports.inventory import InventoryRow, age
+from bench.reports.inventory import InventoryRow
 from bench.reports.page.page import make_section
 from bench.reports.rows import accuracy_fact
 from bench.reports.run_view import RunView
@@ -176,6 +174,7 @@ class Pages:
         self.stored = stored
         self._turn = Lock()
         self._templates = environment("bench.view")
+        self._templates.globals["address"] = address
         self._section = lru_cache(LOADED)(self._describe)
         self._routes: dict[str, Callable[[Query], Response]] = {
             "/": self.runs,
@@ -225,7 +224,6 @@ class Pages:
 
     def _table_of_runs(self, rows: Sequence[InventoryRow], query: Query) -> Table:
         """Return the table of some runs; a phone shows its first columns alone."""
-        now = datetime.now(UTC)
         columns: list[Column[InventoryRow]] = [
             Column("run", self._run_fact),
             Column("accuracy", accuracy_fact, "share"),
@@ -233,7 +231,7 @@ class Pages:
             Column("status", lambda row: Fact("", "", marks={str(row.status): row.state})),
             Column("dataset", lambda row: f"{row.dataset}/{row.split}" if row.dataset else None),
             Column("cost", lambda row: row.cost, "cost"),
-            Column("started", lambda row: age(row, now)),
+            Column("started", lambda row: row.age),
             Column("against", lambda row: self._against(row, query)),
         ]
         return make_table("Runs", columns, rows)
@@ -264,19 +262,20 @@ class Pages:
         if query.get("live"):
             return self._live("run", query, **live)
         if not row.n_samples:
-            return self._live("run", query, title=row.run_id, section="", rest="", **live)
+            return self._live("run", query, title=row.run_id, **live)
         run, path = self.stored.run(key), self.stored.path(key)
         calibrations = self.stored.calibrations()
         files = (path, *(calibration.path for calibration in calibrations))
         section = self._section(key, *map(read_stamp, files))
-        rest = self._images(run, key, query)
-        return self._live("run", query, title=row.run_id, section=section, rest=rest, **live)
+        images = self._images(run, key, query)
+        return self._live("run", query, title=row.run_id, section=section, **images, **live)
 
     def _describe(self, key: str, *stamps: Stamp) -> Markup:
         run, calibrated = self.stored.run(key), self.stored.calibrations()
         return make_section(run, "run", self.stored.images, 0, calibrated=calibrated).html
 
-    def _images(self, run: RunView, key: str, query: Query) -> Markup:
+    def _images(self, run: RunView, key: str, query: Query) -> dict[str, object]:
+        """Return the values of the template of a run's images."""
         columns: dict[str, dict[str, str]] = {}
         warning = ""
         try:
@@ -287,18 +286,8 @@ class Pages:
         page = paginate(rows.tolist(), query.get("page"), PICTURES)
         probable = known_probabilities(run.decided, run.manifest, self.stored.calibrations())
         pictures = _link_pictures(run, page.rows, key, probable)
-        template = self._templates.get_template("images.html")
-        return Markup(
-            template.render(
-                run=run,
-                query=query,
-                address=address,
-                part=page,
-                pictures=pictures,
-                columns=columns,
-                warning=warning,
-            )
-        )
+        shown = {"part": page, "pictures": pictures}
+        return {"run": run, "columns": columns, "warning": warning, **shown}
 
     def compare(self, query: Query) -> Response:
         """Return the page of two runs: their comparison, and the images on which they differ."""
@@ -315,7 +304,6 @@ class Pages:
             "compare.html",
             title="Run against run",
             query=query,
-            address=address,
             comparison=comparison,
             part=page,
             shown=list(zip(of_a, of_b, strict=True)),
@@ -341,7 +329,7 @@ class Pages:
     def _live(self, name: str, query: Query, **values: Any) -> Response:
         """Return a page, or only the part of it that keeps itself up to date (`live=1`)."""
         live = query.pop("live", "")
-        values = {"query": query, "address": address, **values}
+        values = {"query": query, **values}
         part = Response(self._templates.get_template(f"{name}-live.html").render(**values).encode())
         if live:
             return part

@@ -18,7 +18,7 @@ from bench.recordings.replay import decide, default_grid
 from bench.running.decider import make_decider
 from bench.stats.shares import accuracy_interval
 from bench.store.folder import list_runs
-from bench.store.records import make_record
+from bench.store.journal import make_record
 from bench.store.runs import StoredRun, read_run
 
 Result = dict[str, Any]

@@ -64,6 +64,7 @@ def test_a_wrong_scaling_factor_is_found(
     assert problem is not None and "linear guess" in problem
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", matrix([None, "a photo of a dog", "xyzzy"], ["xyzzy"]))
 def test_the_right_model_fits_with_any_prompt(text: str | None, pictures: list[Any]) -> None:
     backbone = toolkit.load_backbone("tiny-digits")

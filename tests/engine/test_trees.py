@@ -92,7 +92,7 @@ def test_a_chunk_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_every_dtype_is_kept(tmp_path: Path) -> None:
-    tree = {str(dtype): torch.ones(3, 2).to(dtype) for dtype in embeddings.DTYPES}
+    tree = {name: torch.ones(3, 2).to(getattr(torch, name)) for name in embeddings.DTYPES}
     write_tree(tmp_path / "set", [tree], 3)
     found = read_tree(tmp_path / "set")
     assert found is not None

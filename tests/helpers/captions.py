@@ -9,6 +9,7 @@ in a few lines of numpy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 from typing import Any, ClassVar
 
@@ -63,6 +64,7 @@ def things(count: int, seed: int = 0) -> list[tuple[tuple[str, str], tuple[str, 
     return [(every[a], every[b]) for a, b in chosen]
 
 
+@cache
 def one_image(count: int = 12) -> datasets.Dataset:
     """One image each, two to four captions; the groups are what a wrong caption swaps."""
     rows: dict[str, list[Any]] = {n: [] for n in ("sample_id", "image", "texts", "label", "group")}
@@ -80,6 +82,7 @@ def one_image(count: int = 12) -> datasets.Dataset:
     return with_images(rows)
 
 
+@cache
 def two_images(count: int = 8) -> datasets.Dataset:
     """Two images and two captions each."""
     rows: dict[str, list[Any]] = {n: [] for n in ("sample_id", "images", "texts", "pairing")}

@@ -211,6 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
     held: Hub
     cut: Fault | None = None  # of the present request
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one packet: a second would wait 40 ms for the client's word
 
     def log_message(self, *_: Any) -> None:
         """Print nothing; `Hub.log` has the requests."""

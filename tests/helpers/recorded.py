@@ -18,7 +18,7 @@ from bench.running.execute import execute
 from bench.stats.metrics import summarize
 from bench.store.decisions import as_decisions
 from bench.store.folder import read_records
-from bench.store.records import make_record
+from bench.store.journal import make_record
 from bench.store.writing import RunFolder
 
 N_DRAWS, N_CLASSES, N_IMAGES = 100, 6, 30

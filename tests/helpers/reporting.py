@@ -17,7 +17,7 @@ from bench.stats.metrics import summarize
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.folder import read_records
-from bench.store.records import make_record
+from bench.store.journal import make_record
 from bench.store.writing import RunFolder
 from bench_plugins.exporters.hub import ModelIndex
 

@@ -12,7 +12,7 @@ from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.identity import Identity, prompts_digest, run_id
-from bench.store.records import Record
+from bench.store.journal import Record
 from bench.store.writing import RunFolder
 
 

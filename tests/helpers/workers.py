@@ -15,9 +15,8 @@ from helpers.command import PATIENCE
 
 from bench.engine import embeddings
 from bench.engine.denoiser import CheckedDenoiser
-from bench_plugins.executors.messages import Answer, Block, Ended, Fetch, Job, Texts
 from bench_plugins.executors.ray import Actors
-from bench_plugins.executors.worker import Worker
+from bench_plugins.executors.worker import Answer, Block, Ended, Fetch, Job, Texts, Worker
 
 _here = threading.local()
 

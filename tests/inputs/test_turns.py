@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.inputs.draws import Ints, even_order, sub_grid
+from bench.contracts.strategy import Ints
+from bench.inputs.draws import even_order, sub_grid
 from bench.inputs.turns import assign_evenly
 
 

@@ -80,6 +80,7 @@ def test_what_a_risk_chooses_cannot_be_set(calibrated: Path, param: str, said: s
     assert done.code == 2 and said in done.err
 
 
+@pytest.mark.long
 def test_a_replay_of_other_images_takes_what_a_risk_chooses(tmp_path: Path) -> None:
     learned = calibrate(record(tmp_path), "race", settings=FEW)
     other = record(tmp_path, first=N_IMAGES)
@@ -221,6 +222,7 @@ def test_settings_must_differ_in_the_same_parameters() -> None:
             StrategySpec(**known, safest_first=wrong)
 
 
+@pytest.mark.long
 def test_a_run_finished_with_a_limit_is_calibrated_on_the_images_of_its_summary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

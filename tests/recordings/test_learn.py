@@ -152,6 +152,7 @@ def test_the_agreement_is_that_of_images_that_were_not_learned_from(tmp_path: Pa
     assert nothing.cost == pytest.approx(replayed["cost"]["evaluations_per_image"])
 
 
+@pytest.mark.long
 def test_too_few_images_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recordings, "N_IMAGES", 19)
     path = record(tmp_path, informative=(60, 75))
@@ -261,6 +262,7 @@ def test_learned_parameters_must_be_parameters() -> None:
         StrategySpec(name="x", target="a:B", parameters={"n": 1}, learned=("m",))
 
 
+@pytest.mark.long
 def test_a_risk_that_saves_nothing_is_not_suggested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

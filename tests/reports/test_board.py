@@ -14,8 +14,8 @@ from helpers.reporting import N_DRAWS
 from matplotlib.collections import LineCollection
 from matplotlib.transforms import Bbox
 
-from bench.reports.figures.cost import Point, board_panel, draw_cost, pareto_front
-from bench.reports.figures.plots import errors_by_timestep
+from bench.reports.figures.cost import board_panel, draw_cost, pareto_front
+from bench.reports.figures.plots import Point, errors_by_timestep
 from bench.reports.leaderboard.board import Board, letter_key, make_boards
 from bench.reports.leaderboard.ranking import leaderboard, rank_boards
 from bench.reports.leaderboard.rows import board_row, reported_rows
@@ -74,7 +74,8 @@ def test_keys_lie_on_no_error_bar(stored: Path) -> None:
     assert panel is not None
     for place in range(10):
         accuracy, cost = chance.uniform(0.45, 0.6), 10 ** chance.uniform(0.5, 2)
-        points.append(Point(cost, accuracy, (accuracy - 0.1, accuracy + 0.1), letter_key(place)))
+        ends = accuracy - 0.1, accuracy + 0.1
+        points.append(Point("", accuracy, ends, key=letter_key(place), cost=cost))
     figure = draw_cost([replace(panel, points=points, fronts=[])]).figure()
     figure.savefig(BytesIO())
     (axes,) = figure.axes

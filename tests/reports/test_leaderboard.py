@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bench.errors import BenchWarning
-from bench.reports.formats import percent_text
+from bench.reports.facts import percent_text
 from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
 from bench.reports.run_view import RunView

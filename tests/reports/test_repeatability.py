@@ -20,7 +20,7 @@ from bench.stats.agreement import flip_probability
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
-from bench.store.records import make_record
+from bench.store.journal import make_record
 from bench.store.summary import Again, read_again, write_again
 
 RACE = {"delta": 0.02, "first": 4, "growth": 8, "order": "even", "draws": 40}

@@ -136,6 +136,7 @@ def test_pictures_and_figures_are_there(page: Any) -> None:
     assert all(width > 250 and texts > 3 for width, texts in boxes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("width", "scheme"), matrix(product([1400, 390], ["light", "dark"]), [(390, "dark")])
 )

@@ -15,7 +15,7 @@ from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.cells import read_cells
 from bench.store.folder import read_records
-from bench_plugins.backbones.chance import Random
+from bench_plugins.backbones.learned import Random
 
 CLASSES = ("ant", "bee", "cow", "dog")
 

@@ -88,6 +88,7 @@ def test_what_lacks_a_tree_is_refused(results: Path, tree: Path, tmp_path: Path)
     assert replayed.code == 2 and "full-hierarchy" in replayed.err
 
 
+@pytest.mark.long
 def test_a_stated_risk_sweeps_the_nodes_and_calibrates(tree: Path, tmp_path: Path) -> None:
     options = ("--strategy", "hierarchy", "--hierarchy", tree, "--results", tmp_path)
     done = bench("run", "digits", "--set", "draws=8", "--risk", "0.3", "--limit", "30", *options)

@@ -10,6 +10,7 @@ import pytest
 from helpers.caption_runs import DRAWS, run
 from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images
 from helpers.command import bench
+from helpers.matrix import matrix
 from helpers.scoring import same, timeless
 
 from bench import load_dataset
@@ -60,7 +61,7 @@ def test_scores_are_those_computed_by_hand(
     assert len(Painter.encoded) == len(set(Painter.encoded)) or not Painter.encoded
 
 
-@pytest.mark.parametrize("kind", ["one", "two"])
+@pytest.mark.parametrize("kind", matrix(["one", "two"], ["two"]))
 def test_a_run_that_was_stopped_is_resumed_and_replayed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.matrix import matrix
 from helpers.scoring import same, timeless
 from helpers.stopped import interrupted_after
 from helpers.unsealed import write_unsealed
@@ -179,7 +180,9 @@ def test_errors_of_both_parts_are_kept(images: Path, one_process: Path, tmp_path
     assert same(timeless(run), timeless(one_process))
 
 
-@pytest.mark.parametrize(("otherwise", "name"), [("full", "full"), ("schedule", "adaptive")])
+@pytest.mark.parametrize(
+    ("otherwise", "name"), matrix([("full", "full"), ("schedule", "adaptive")], [("full", "full")])
+)
 def test_where_no_setting_passes_the_users_choice_decides(
     otherwise: str, name: str, images: Path, one_process: Path, tmp_path: Path
 ) -> None:

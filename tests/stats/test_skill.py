@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.matrix import matrix
 
-from bench.contracts.strategy import Floats
-from bench.stats.paired import Bools
+from bench.contracts.strategy import Bools, Floats
 from bench.stats.probability import Probability, coverage_area, equal_mass, skill
 
 
@@ -55,7 +55,9 @@ def test_exact_probabilities_have_skill_and_their_error_is_that_of_chance() -> N
     assert found.coverage_area > found.accuracy + 0.1
 
 
-@pytest.mark.parametrize(("n", "shift"), [(200, 0.0), (200, 0.15), (2000, 0.05)])
+@pytest.mark.parametrize(
+    ("n", "shift"), matrix([(200, 0.0), (200, 0.15), (2000, 0.05)], [(200, 0.0), (2000, 0.05)])
+)
 def test_the_interval_covers_the_true_error(n: int, shift: float) -> None:
     """Outcomes are right with probability p - shift where p is said, so the error is the shift."""
     covered, runs = 0, 80

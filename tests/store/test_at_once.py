@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import pytest
 from helpers.at_once import TURNS, change_all, score
 from helpers.command import PATIENCE, Finished, bench
-from helpers.interrupted import FORKS, Running
+from helpers.interrupted import Running
 from helpers.matrix import matrix
 from helpers.runs import store
 
+from bench.store import writing
 from bench.store.calibrations import calibration_files, read_calibration
 from bench.store.columns import read_columns
 from bench.store.folder import read_manifest
 from bench.store.journal import JOURNAL
+from bench.store.locking import locked
 from bench.store.questions import read_questions
 from bench.store.runs import read_run
 from bench.store.summary import read_again
 from bench.store.writing import RunFolder
 
+FORKS = multiprocessing.get_context("fork")  # of this process, as in `helpers.stopped`
 PROCESSES = 6
 BASELINE = "digits-random-full-3bae6f72"
 
 
-@pytest.mark.parametrize("scored", [False, True])
+@pytest.mark.parametrize("scored", matrix([False, True], [False]))
 @pytest.mark.parametrize("killed_in", matrix([None, 3], [3]))
 def test_all_changes_of_all_processes_are_kept(
     killed_in: int | None, scored: bool, tmp_path: Path
@@ -75,7 +80,10 @@ def test_all_changes_of_all_processes_are_kept(
 
 
 @pytest.mark.long
-def test_small_files_need_not_wait_for_scoring(tmp_path: Path) -> None:
+def test_small_files_need_not_wait_for_scoring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "locked", partial(locked, wait=0.1))  # of labels, instead of 10 s
     run, file = complete(tmp_path), tmp_path / "column.csv"
     manifest = read_manifest(run)
     file.write_text(f"sample_id,shape\n{manifest.samples[0]},round")

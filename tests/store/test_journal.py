@@ -11,8 +11,7 @@ import pytest
 from helpers.runs import a_record
 
 from bench.errors import BenchWarning, UserError
-from bench.store.journal import JOURNAL, Journal, complete_length, read_lines, read_table
-from bench.store.records import Record
+from bench.store.journal import JOURNAL, Journal, Record, complete_length, read_lines, read_table
 
 
 def write(folder: Path, *records: Record) -> Path:

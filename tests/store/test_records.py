@@ -11,7 +11,7 @@ from helpers.runs import a_record
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
-from bench.store.records import finite, is_record, make_record
+from bench.store.journal import finite, is_record, make_record
 
 
 @pytest.mark.parametrize(

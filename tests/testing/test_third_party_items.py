@@ -140,6 +140,7 @@ def test_strategies_views_and_refusals(tmp_path: Path) -> None:
     assert (plan["draws"], plan["evaluations_per_image"]) == (20, 40)
 
 
+@pytest.mark.long
 def test_a_text_alone(tmp_path: Path) -> None:
     """The shortest text wins whatever the image shows; the first of equal ones is no answer."""
     blind = run(tmp_path, "race", "--control", "text-only")

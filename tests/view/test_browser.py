@@ -125,6 +125,7 @@ def test_two_runs_stand_side_by_side(page: Any) -> None:
     assert "A: ✗" in pairs.first.inner_text() and "B: ✓" in pairs.first.inner_text()
 
 
+@pytest.mark.long
 def test_the_status_is_seen_on_a_narrow_screen(browser: Any, address: str) -> None:
     context = browser.new_context(viewport={"width": 500, "height": 800})
     page = context.new_page()
@@ -136,6 +137,7 @@ def test_the_status_is_seen_on_a_narrow_screen(browser: Any, address: str) -> No
     context.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", matrix([1400, 390], [390]))
 @pytest.mark.parametrize(
     "where",

@@ -1,48 +1,24 @@
 """The figure of cost: results against what they cost, with intervals and Pareto fronts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bench.contracts.strategy import Floats
+from bench.machine.libraries import Axes, Bbox, Figure
 from bench.recordings.replay import SweepRow
 from bench.reports.facts import Interval
+from bench.reports.figures.plots import Point
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.leaderboard.board import CURRENCIES, Board, BoardLine, comparable
 from bench.reports.leaderboard.rows import REPORTED
 from bench.reports.rows import Currency
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
-
 MAX_SHARED_KEYS = 5  # keys in one label, for points that lie together
 GAP = 7  # typographic points between a marker and its label
 KEY_STYLE: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
-
-
-@dataclass(frozen=True)
-class Point:
-    """A result in the figure."""
-
-    cost: float | None  # cost per image; None: unknown, drawn as a level
-    value: float
-    interval: Interval | None = None  # 95 % interval of the value
-    key: str = ""  # letters beside it
-    name: str = ""  # in the legend; points of one name are joined in order of cost
-    colour: str = "right"  # field of a palette, or a colour of matplotlib
-    shape: str = "o"
-    hollow: bool = False
-
-    @property
-    def ends(self) -> Interval:
-        """The ends of its error bar."""
-        return self.interval or (self.value, self.value)
 
 
 @dataclass(frozen=True)
@@ -76,14 +52,14 @@ def board_panel(board: Board, named: bool = False) -> Panel | None:
         row = line.row
         colour = "right" if row.trained_on is None else "wrong"
         return Point(
-            row.spent(board.currency).value,
+            f"{line.key}  {row.backbone} · {row.strategy}" if named else "",
             row.accuracy,
             row.shown_ci95,
-            line.key,
-            f"{line.key}  {row.backbone} · {row.strategy}" if named else "",
-            "muted" if row.kind == REPORTED else colour,
-            {"replayed": "^", REPORTED: "s"}.get(row.kind, "o"),
-            row.kind in ("subset", "incomplete"),
+            colour="muted" if row.kind == REPORTED else colour,
+            hollow=row.kind in ("subset", "incomplete"),
+            shape={"replayed": "^", REPORTED: "s"}.get(row.kind, "o"),
+            key=line.key,
+            cost=row.spent(board.currency).value,
         )
 
     points = [point(line) for line in board.lines]
@@ -104,9 +80,9 @@ def sweep_panels(rows: Sequence[SweepRow]) -> list[Panel]:
     def point(row: SweepRow, value: float, interval: Interval) -> Point:
         if row.point:
             name = f"{row.summary.backbone.name} (its own network)"
-            return Point(row.cost, value, interval, name=name, colour="ink", shape="X")
+            return Point(name, value, interval, colour="ink", shape="X", cost=row.cost)
         name = row.summary.strategy.name
-        return Point(row.cost, value, interval, name=name, colour=f"C{names.index(name)}")
+        return Point(name, value, interval, colour=f"C{names.index(name)}", cost=row.cost)
 
     agreement = [point(row, row.agreement, row.agreement_ci95) for row in rows]
     metrics = [row.summary.metrics for row in rows]

@@ -1,13 +1,10 @@
 """Picture files of a run: the confusion matrix, and example images with their predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -16,13 +13,14 @@ from bench.inputs.corruptions import corrupt_samples
 from bench.inputs.data import load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
+from bench.machine.libraries import Figure
 from bench.machine.offline import offline
 from bench.machine.stages import counted
 from bench.reports.classes import MOST_CONFUSED, confusion_matrix
+from bench.reports.facts import percent_text
 from bench.reports.figures.gallery import choose_images
 from bench.reports.figures.images import Images, join_images
 from bench.reports.figures.svg import Drawing, Palette
-from bench.reports.formats import percent_text
 from bench.reports.text import escape_hidden, shorten
 from bench.running.finders import find_dataset
 from bench.running.settings import data_config
@@ -32,9 +30,6 @@ from bench.store.documents import Manifest
 from bench.store.locking import locked, refuse_shipped
 from bench.store.runs import read_run
 from bench.store.summary import Summary
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MAX_CLASSES = 100  # up to so many, a picture has all classes
 EXAMPLES = 12

@@ -1,18 +1,15 @@
 """Figures of runs: errors by timestep, reliability, confidence sequences, values with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.contracts.strategy import Floats, Ints
+from bench.contracts.strategy import Floats, Floats32, Ints
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset, shuffle_samples
+from bench.machine.libraries import Figure
 from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.run_view import RunView
@@ -25,9 +22,6 @@ from bench.store.decisions import NO_RUNNER_UP
 from bench.store.folder import find_run
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import read_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CURVE_BINS = 40  # at most
 CURVE_IMAGES = 300  # a stratified subset is enough for a mean: no need to read 200,000 files
@@ -74,15 +68,15 @@ def errors_by_timestep(run: RunView) -> Curves | None:
     return _bin_errors(pairs, steps) if pairs else None
 
 
-def _best_prompt(errors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _best_prompt(errors: Floats32) -> Floats32:
     """Return the prompt's row with the smallest mean among those with the most evaluated cells."""
     cells = np.isfinite(errors).sum(axis=1)
     means = np.nansum(errors, axis=1) / np.maximum(cells, 1)
-    best: NDArray[np.float32] = errors[np.where(cells == cells.max(), means, np.inf).argmin()]
+    best: Floats32 = errors[np.where(cells == cells.max(), means, np.inf).argmin()]
     return best
 
 
-def _bin_errors(pairs: Sequence[NDArray[np.float32]], steps: Sequence[Ints]) -> Curves | None:
+def _bin_errors(pairs: Sequence[Floats32], steps: Sequence[Ints]) -> Curves | None:
     distinct = np.unique(np.concatenate(steps))
     distinct = distinct[distinct >= 0]
     n_bins = min(CURVE_BINS, len(distinct))
@@ -240,19 +234,27 @@ MOST_LABEL = 38  # characters of a name in a forest plot
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A line of a forest plot."""
+class Point:
+    """A value in a figure."""
 
-    name: str
+    name: str  # in the legend, or above a line of a forest plot
     value: float
-    interval: Interval | None = None  # 95 %
+    interval: Interval | None = None  # 95 % interval of the value
     text: str = ""  # the value in words
-    trained: bool = False  # has the colour of trained models
-    hollow: bool = False  # has an empty marker
+    colour: str = "right"  # field of a palette, or a colour of matplotlib
+    hollow: bool = False  # whether its marker is empty
+    shape: str = "o"
+    key: str = ""  # letters beside it
+    cost: float | None = None  # cost per image; None: unknown, drawn as a level
+
+    @property
+    def ends(self) -> Interval:
+        """The ends of its error bar."""
+        return self.interval or (self.value, self.value)
 
 
 def draw_forest(
-    panels: Mapping[str, Sequence[Bar]],
+    panels: Mapping[str, Sequence[Point]],
     axis: str,
     scale: float = 1,
     limits: Interval | None = None,
@@ -271,8 +273,8 @@ def draw_forest(
         )[:, 0]
         for axes, (title, bars) in zip(all_axes, panels.items(), strict=True):
             for height, bar in zip(range(0, -len(bars), -1), bars, strict=True):
-                colour = colours.wrong if bar.trained else colours.right
-                ends = [scale * end for end in bar.interval or (bar.value, bar.value)]
+                colour = getattr(colours, bar.colour)
+                ends = [scale * end for end in bar.ends]
                 axes.plot(ends, [height, height], color=colour, linewidth=2)
                 (point,) = axes.plot(scale * bar.value, height, "o", color=colour, clip_on=False)
                 point.set_markerfacecolor("none" if bar.hollow else colour)

@@ -1,7 +1,5 @@
 """Render matplotlib figures: as inline SVG that follows a page's colours, or to files."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Callable
@@ -9,14 +7,12 @@ from dataclasses import asdict, dataclass
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from bench.machine.files import writing
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from bench.machine.libraries import Figure
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import to_json
 from bench.store.folder import ADDING_PREFIX, MANIFEST, requested_records
-from bench.store.journal import JOURNAL
-from bench.store.records import Record
+from bench.store.journal import JOURNAL, Record
 from bench.store.runs import read_run
 from bench.store.summary import AUDIT, SUMMARY, read_swept
 

@@ -12,8 +12,16 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs, non_default_params
-from bench.reports.facts import Column, Fact, metric_unit
-from bench.reports.formats import assignments, percent_text, points_text, template_text, value_text
+from bench.reports.facts import (
+    Column,
+    Fact,
+    assignments,
+    metric_unit,
+    percent_text,
+    points_text,
+    template_text,
+    value_text,
+)
 from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact

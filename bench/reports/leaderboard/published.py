@@ -4,8 +4,6 @@ Submitted files may contain anything. Whatever follows from a run's identity, it
 registered specs is computed again and compared; `TRUST` states what cannot be checked.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import suppress
@@ -58,7 +56,7 @@ def validate(published: Path) -> list[str]:
     return errors
 
 
-def find_problems(run: Path, totals: Totals) -> Iterator[str]:
+def find_problems(run: Path, totals: "Totals") -> Iterator[str]:
     """Yield the problems of a published run, also in comparison with the `totals` of other runs."""
     try:
         stored = read_run(run)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.contracts.strategy import Bools, Floats
 from bench.discovery.loading import metric_of_runs
 from bench.errors import UserError, warn_user
 from bench.reports.leaderboard.rows import (
@@ -174,13 +174,13 @@ def _ranks(rows: Rows, rivals: int) -> list[Rank | None]:
     return results
 
 
-def _rejected(p: NDArray[np.float64], tested: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _rejected(p: Floats, tested: Floats) -> Bools:
     """Return which of the p-values, any shape, Holm's method rejects in the family `tested`."""
     rejected = tested[holm(tested) <= ALPHA]
     return p <= np.max(rejected, initial=-1.0)
 
 
-def compare_pairs(rows: Rows, rivals: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def compare_pairs(rows: Rows, rivals: int) -> tuple[Bools, Floats]:
     """Return whether row i is better than row j, bool [R, R], and the p-values, float64 [R, R].
 
     Each pair of the first `rivals` rows is tested, and each of them with each other row. Decisions

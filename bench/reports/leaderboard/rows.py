@@ -10,8 +10,7 @@ from typing_extensions import override
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.machine.files import has_control
-from bench.reports.facts import Fact
-from bench.reports.formats import assignments
+from bench.reports.facts import Fact, assignments
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.reports.text import csv_text

@@ -9,12 +9,11 @@ from itertools import combinations
 import numpy as np
 
 from bench.errors import UserError
-from bench.reports.facts import Column, Fact
+from bench.reports.facts import Column, Fact, percent_text
 from bench.reports.figures.cost import board_panel, draw_cost
 from bench.reports.figures.gallery import Picture, make_pictures
-from bench.reports.figures.plots import Bar, draw_forest
+from bench.reports.figures.plots import Point, draw_forest
 from bench.reports.figures.svg import Drawing
-from bench.reports.formats import percent_text
 from bench.reports.leaderboard.board import Board, BoardLine
 from bench.reports.leaderboard.rows import SUBSET, LeaderboardRow
 from bench.reports.run_view import RunView
@@ -173,13 +172,13 @@ class BoardPart:
     def intervals(self) -> Drawing:
         """The accuracies with their 95 % intervals, and the accuracy of guessing."""
         bars = [
-            Bar(
+            Point(
                 (f"{line.key}  " if len(self.board.lines) > 1 else "")
                 + f"{line.row.backbone} · {line.row.strategy}",
                 line.row.accuracy,
                 line.row.shown_ci95,
                 percent_text(line.row.accuracy, line.row.shown_ci95),
-                trained=line.row.trained_on is not None,
+                colour="right" if line.row.trained_on is None else "wrong",
                 hollow=line.row.kind in (SUBSET, INCOMPLETE),
             )
             for line in self.board.lines[:MOST_INTERVALS]

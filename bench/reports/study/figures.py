@@ -1,28 +1,23 @@
 """Figures of studies (forest, corruption), and studies for pages."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
+from bench.machine.libraries import Figure
 from bench.reports.facts import Fact, metric_unit
-from bench.reports.figures.plots import MOST_LABEL, Bar, draw_forest
+from bench.reports.figures.plots import MOST_LABEL, Point, draw_forest
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import error_words, study_tables
 from bench.reports.text import Table, shorten
 from bench.store.studies import list_studies, read_study
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -63,11 +58,12 @@ def forest_plot(report: StudyReport) -> Drawing:
     if not report.methods:
         raise UserError(f"The study {report.name} has no decided image yet; nothing to draw.")
     unit = metric_unit(metric_specs()[report.metric])
-    panels: dict[str, list[Bar]] = {}
+    panels: dict[str, list[Point]] = {}
     for method in report.methods:
         value, ends = method.shown.value, method.shown.interval
-        text, trained = Fact("", value, unit, ends).text, method.trained_on is not None
-        panels.setdefault(method.board, []).append(Bar(method.method, value, ends, text, trained))
+        text = Fact("", value, unit, ends).text
+        colour = "right" if method.trained_on is None else "wrong"
+        panels.setdefault(method.board, []).append(Point(method.method, value, ends, text, colour))
     over = "other images and seeds" if report.tests_over == "seeds" else "other images"
     return draw_forest(panels, *_axis(report, f"with its 95 % interval\nover {over}"))
 
@@ -77,11 +73,11 @@ def change_plot(report: StudyReport) -> Drawing:
     if not report.changes:
         raise UserError(f"The study {report.name} has no changes under a shift; nothing to draw.")
     unit = metric_unit(metric_specs()[report.metric], difference=True)
-    panels: dict[str, list[Bar]] = {}
+    panels: dict[str, list[Point]] = {}
     for change in report.changes:
         name = f"{change.method} less {change.less}" if change.less else change.method
         value, ends = change.change.estimate, change.change.interval
-        bar = Bar(name, value, ends, Fact("", value, unit, ends).text)
+        bar = Point(name, value, ends, Fact("", value, unit, ends).text)
         panels.setdefault(f"{change.usual} → {change.shifted}", []).append(bar)
     return draw_forest(panels, *_axis(report, "change under the shift, with its 95 % interval"))
 

@@ -18,7 +18,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
-from bench.reports.formats import NONE
+from bench.reports.facts import NONE
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.running.study.rounds import DATA, OVER
@@ -75,23 +75,14 @@ def _limit_run(run: StoredRun, limit: int) -> StoredRun:
     return StoredRun(run.path, part, None)
 
 
-@dataclass(frozen=True)
-class MethodRuns:
+@dataclass(frozen=True, kw_only=True)
+class MethodRuns(Answers):
     """The runs of one method on one dataset: all seeds with all templates, on the same images."""
 
-    name: str  # name in tables
     axes: dict[str, str]  # axis → value
     members: list[StudyRow]  # the S × T runs
-    predictions: Ints  # predicted classes, int64 [S, T, n]
-    measured: Floats  # values of the images whose mean is the tested metric, float64 [S, T, n]
-    method: Method  # kind of the values in `measured`
     seeds: tuple[str, ...]  # seeds, in the order of the arrays
     decided: Decisions  # decisions of the first run, whose images have the order of the arrays
-
-    @property
-    def answers(self) -> Answers:
-        """The arrays as input of a test."""
-        return Answers(self.name, self.predictions, self.measured, self.method)
 
     @property
     def right(self) -> Floats:
@@ -99,9 +90,8 @@ class MethodRuns:
         return np.asarray(self.predictions == self.decided.labels, dtype=np.float64)
 
     def mapped(self, function: Callable[[Any], Any]) -> Self:
-        """Return a copy with a function applied to `predictions` and `measured`."""
-        predictions, measured = function(self.predictions), function(self.measured)
-        return replace(self, predictions=predictions, measured=measured)
+        """Return a copy with a function applied to `predictions` and `values`."""
+        return replace(self, predictions=function(self.predictions), values=function(self.values))
 
 
 def varied_axes(names: Iterable[str], cells: Sequence[Mapping[str, str]]) -> list[str]:
@@ -154,7 +144,9 @@ def _read_method(
 ) -> MethodRuns | None:
     """Read the runs of a method with the most images; None if they are on different images.
 
-    `apart` are the axes that distinguish methods.
+    `apart` are the axes that distinguish methods. The values are those of the images, or influence
+    values if a run has these. Raises UserError if a run lacks something that the metric needs, or
+    if the metric is not such a mean.
     """
     most = max(member.n_samples or 0 for member in members)
     grid: dict[tuple[str, str], StudyRow] = {}
@@ -167,49 +159,37 @@ def _read_method(
     seeds, templates = _complete_grid(set(grid))
     used = [grid[seed, template] for seed in seeds for template in templates]
     first: Decisions | None = None
-    predictions, measured = [], []
-    method: Method = "images"
+    predictions, values = [], []
+    kind: Method = "images"
     for row in used:
-        decided, image_values, kind = _read_values(row.run.stored, spec, metric)
+        run = row.run.stored
+        decided = run.decided(top="top5" in spec.needs)
+        data = metric_input(run.path, run.manifest, decided, spec, metric)
+        _, of_images, method, _ = metric_parts(spec, metric, data)
+        if of_images is None:
+            raise UserError(
+                f"A study needs a metric that is a mean over images, and {spec.words} is not one."
+                f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
+            )
         first = first or decided
         if (rows := _rows_of(first, decided)) is None:
             return None
         predictions.append(decided.predictions[rows])
-        measured.append(image_values[rows])
-        method = kind if method == "images" else method
+        values.append(of_images[rows])
+        kind = method if kind == "images" else kind
     if first is None:
         return None
-    shape = len(seeds), len(templates), len(first)
-    cell = members[0].axes
+    shape, cell = (len(seeds), len(templates), len(first)), members[0].axes
     return MethodRuns(
         name,
-        {axis: cell[axis] for axis in apart if axis in cell},
-        used,
         np.reshape(predictions, shape),
-        np.reshape(measured, shape),
-        method,
-        tuple(seeds),
-        first,
+        np.reshape(values, shape),
+        kind,
+        axes={axis: cell[axis] for axis in apart if axis in cell},
+        members=used,
+        seeds=tuple(seeds),
+        decided=first,
     )
-
-
-def _read_values(
-    run: StoredRun, spec: MetricSpec, metric: Metric
-) -> tuple[Decisions, Floats, Method]:
-    """Return a run's decisions, and values of its images, float64 [n], whose mean is the metric.
-
-    The method says whether these are the images' own values or influence values. Raises UserError
-    if the run lacks something that the metric needs, or if the metric is not such a mean.
-    """
-    decided = run.decided(top="top5" in spec.needs)
-    data = metric_input(run.path, run.manifest, decided, spec, metric)
-    _, values, method, _ = metric_parts(spec, metric, data)
-    if values is None:
-        raise UserError(
-            f"A study needs a metric that is a mean over images, and {spec.words} is not one."
-            f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
-        )
-    return decided, values, method
 
 
 def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:

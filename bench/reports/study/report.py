@@ -30,7 +30,7 @@ from bench.reports.study.shifts import (
 )
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
-from bench.stats.difference_tests import Rank, compare_all, corrected, ranks
+from bench.stats.difference_tests import MethodDifference, Rank, compare_all, corrected, ranks
 from bench.stats.measures import make_metric
 from bench.stats.shares import Estimate, per_group
 from bench.store.runs import count_looks, is_test, look_of
@@ -72,47 +72,35 @@ def study_report(
     rows = [study_run(cell, results_of(folder)) for cell in cells]
     clean = [row for row in rows if is_clean(row)]
     boards = read_methods(clean, study, over, spec, metric_instance)
-    methods: list[StudyMethod] = []
-    between_methods: list[BoardDifferences] = []
-    tested_names: dict[str, list[str]] = {}  # board → methods whose differences are tested
     counts = count_looks([results_of(folder)])
     looks = {
         board_name(row): counts[key]
         for row in rows
         if row.path is not None and (key := look_of(row.run.manifest).key) in counts
     }
-    for board, members in boards.items():
-        largest = select_most_images(members)
-        clusters = image_clusters(largest) if study.whole_groups else None
-        tested = select_same_seeds(largest) if study.over == "seeds" else largest
-        tested_names[board] = [method.name for method in tested]
-        methods += [_method(board, m, study, spec, looks.get(board)) for m in members]
-        if study.stop is not None:  # tests that assume a fixed number of images would be invalid
-            continue
-        answers, labels = [method.answers for method in tested], largest[0].decided.labels
-        differences = compare_all(answers, labels, spec, margin, clusters, study.over)
-        between_methods.append(
-            BoardDifferences(board=board, metric=metric, differences=differences)
-        )
-    flat = iter(corrected([pair for board in between_methods for pair in board.differences]))
-    between_methods = [
-        board.model_copy(update={"differences": [next(flat) for _ in board.differences]})
-        for board in between_methods
+    between: dict[str, list[MethodDifference]] = {}  # board → differences of its methods
+    if study.stop is None:  # tests that assume a fixed number of images would be invalid
+        for board, members in boards.items():
+            largest = select_most_images(members)
+            clusters = image_clusters(largest) if study.whole_groups else None
+            tested = select_same_seeds(largest) if study.over == "seeds" else largest
+            labels = largest[0].decided.labels
+            between[board] = compare_all(tested, labels, spec, margin, clusters, study.over)
+    flat = iter(corrected([pair for pairs in between.values() for pair in pairs]))
+    between = {board: [next(flat) for _ in pairs] for board, pairs in between.items()}
+    rank_of = {board: _ranks(pairs, spec.sign) for board, pairs in between.items()}
+    methods = [
+        _method(board, m, study, spec, looks.get(board), rank_of.get(board, {}).get(m.name))
+        for board, members in boards.items()
+        for m in members
     ]
     corrupted = read_corrupted(rows, study, over, spec, metric_instance)
     changes: list[Change] = []
     if study.stop is None:
-        changes += dataset_changes(_estimates(methods, between_methods), study.shifts, reference)
+        changes += dataset_changes(_estimates(methods, between), study.shifts, reference)
         changes += corruption_changes(corrupted, study.whole_groups)
-    sign = spec.sign
-    rank_of = {
-        board.board: _ranks(board, tested_names[board.board], sign) for board in between_methods
-    }
-    methods = [
-        m.model_copy(update={"rank": rank_of.get(m.board, {}).get(m.method)}) for m in methods
-    ]
-    order = {board: index for index, board in enumerate(boards)}
-    methods.sort(key=lambda m: (order[m.board], m.rank is None, -(sign or 1) * m.shown.value))
+    order, sign = list(boards), spec.sign or 1
+    methods.sort(key=lambda m: (order.index(m.board), m.rank is None, -sign * m.shown.value))
     report = StudyReport(
         **{name: getattr(study, name) for name in StudyHead.model_fields},
         over=[name for name in OVER if name in over and name in study.axes],
@@ -124,7 +112,10 @@ def study_report(
         failed=study.failed,
         rows=rows,
         methods=methods,
-        differences=between_methods,
+        differences=[
+            BoardDifferences(board=board, metric=metric, differences=pairs)
+            for board, pairs in between.items()
+        ],
         changes=changes,
         corruption=corruption_errors(corrupted, spec),
         looks=looks,
@@ -133,7 +124,12 @@ def study_report(
 
 
 def _method(
-    board: str, method: MethodRuns, study: Study, metric: MetricSpec, looks: int | None
+    board: str,
+    method: MethodRuns,
+    study: Study,
+    metric: MetricSpec,
+    looks: int | None,
+    rank: Rank | None,
 ) -> StudyMethod:
     rows = method.members
     clusters = image_clusters([method]) if study.whole_groups else None
@@ -144,7 +140,7 @@ def _method(
     groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))
     tested = None
     if metric.name != "accuracy":
-        tested = spread(method.measured, clusters, study.over, metric.range)
+        tested = spread(method.values, clusters, study.over, metric.range)
     return StudyMethod(
         board=board,
         method=method.name,
@@ -162,33 +158,32 @@ def _method(
         tflop=None if None in flops else float(np.mean(np.array(flops, float))) / 1e12,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
         worst_group=next(iter(groups), None),
+        rank=rank,
         looks=looks if first.split is not None and is_test(first.split) else None,
     )
 
 
 def _estimates(
-    methods: Sequence[StudyMethod], differences: Sequence[BoardDifferences]
+    methods: Sequence[StudyMethod], differences: Mapping[str, Sequence[MethodDifference]]
 ) -> dict[str, dict[tuple[str, str | None], Estimate]]:
     """Return the values of methods and the differences of pairs, as for `dataset_changes`."""
     boards: dict[str, dict[tuple[str, str | None], Estimate]] = {}
     for method in methods:
         value = Estimate(method.shown.value, method.shown.interval)
         boards.setdefault(method.board, {})[method.method, None] = value
-    for board in differences:
-        for pair in board.differences:
+    for board, pairs in differences.items():
+        for pair in pairs:
             change = pair.difference
-            boards[board.board][pair.b, pair.a] = Estimate(change.estimate, change.interval)
+            boards[board][pair.b, pair.a] = Estimate(change.estimate, change.interval)
     return boards
 
 
-def _ranks(board: BoardDifferences, names: Sequence[str], sign: int) -> dict[str, Rank | None]:
+def _ranks(pairs: Sequence[MethodDifference], sign: int) -> dict[str, Rank | None]:
     """Return ranks; `sign` is 1 if larger values are better, -1 if smaller; with 0, none."""
-    if not sign:
-        return {}
-    index = {name: row for row, name in enumerate(names)}
+    names = list(dict.fromkeys(name for pair in pairs for name in (pair.a, pair.b)))
     better = np.zeros((len(names), len(names)), dtype=bool)
-    for pair in board.differences:
+    for pair in pairs:
         b_wins = sign * pair.difference.estimate > 0
         winner, loser = (pair.b, pair.a) if b_wins else (pair.a, pair.b)
-        better[index[winner], index[loser]] = pair.different
-    return dict(zip(names, ranks(better), strict=True))
+        better[names.index(winner), names.index(loser)] = pair.different
+    return dict(zip(names, ranks(better), strict=True)) if sign else {}

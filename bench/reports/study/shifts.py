@@ -210,12 +210,12 @@ def corruption_changes(methods: CorruptedRuns, whole_groups: bool) -> Iterator[C
         if CLEAN in runs:
             corrupted = np.mean(list(_by_corruption(runs).values()), axis=0)
             both = np.stack([_by_image(runs[CLEAN]), corrupted])[:, None]  # [2, 1, images]
-            boards.setdefault(board, []).append(replace(runs[CLEAN], measured=both))
+            boards.setdefault(board, []).append(replace(runs[CLEAN], values=both))
     for board, members in boards.items():
         same = select_most_images(members)
         clusters = image_clusters(same) if whole_groups else None
-        alone = [(method.name, None, method.measured) for method in same]
-        pairs = [(b.name, a.name, b.measured - a.measured) for a, b in combinations(same, 2)]
+        alone = [(method.name, None, method.values) for method in same]
+        pairs = [(b.name, a.name, b.values - a.values) for a, b in combinations(same, 2)]
         for method, less, (clean, corrupted) in (*alone, *pairs):
             yield Change(
                 method=method,
@@ -240,7 +240,7 @@ def _errors(
     corruptions = {name: high - values for name, values in _by_corruption(runs).items()}
     severities: dict[str, list[float]] = {}
     for name in runs.keys() - {CLEAN}:
-        error = high - float(runs[name].measured.mean())
+        error = high - float(runs[name].values.mean())
         severities.setdefault(name.partition(":")[2], []).append(error)
     by_image = np.mean(list(corruptions.values()), axis=0)
     mean = spread(by_image[None, None], within=(0.0, high - low))
@@ -248,7 +248,7 @@ def _errors(
         board=board,
         method=method,
         images=len(by_image),
-        clean=high - float(runs[CLEAN].measured.mean()) if CLEAN in runs else None,
+        clean=high - float(runs[CLEAN].values.mean()) if CLEAN in runs else None,
         severities={name: float(np.mean(severities[name])) for name in sorted(severities)},
         corruptions={name: float(values.mean()) for name, values in corruptions.items()},
         error=mean.value,
@@ -267,4 +267,4 @@ def _by_corruption(runs: Mapping[str, MethodRuns]) -> dict[str, Floats]:
 
 def _by_image(runs: MethodRuns) -> Floats:
     """Return each image's mean value over the runs of a method, float64 [n]."""
-    return np.asarray(runs.measured.mean(axis=(0, 1)))
+    return np.asarray(runs.values.mean(axis=(0, 1)))

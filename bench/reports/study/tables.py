@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from statistics import fmean, stdev
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
-from bench.reports.facts import Column, Fact, Row, difference_fact, metric_fact, metric_unit
-from bench.reports.formats import NONE
+from bench.reports.facts import NONE, Column, Fact, Row, difference_fact, metric_fact, metric_unit
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import StudyRow, varied_axes
 from bench.reports.study.shifts import Change, CorruptionErrors
@@ -322,35 +322,23 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
         place = f"{run(row)}: " if run(row) else ""
         deviations |= {f"* {place}{text}": None for text in figure.differs}
     below = [*sources, *["What differs from the publication:"] * bool(deviations), *deviations]
-    columns: list[Column[tuple[StudyRow, Published]]] = [
-        Column("run", lambda pair: run(pair[0]) or study),
-        Column("metric", lambda pair: metric_specs()[pair[1].metric].words),
-        Column("published", _published),
-        Column("ours", _ours),
-        Column("difference", _published_difference),
-        Column("verdict", lambda pair: _published_verdict(*pair)),
-    ]
-    shown = [c for c in columns if any(c.fact(pair).value is not None for pair in figures)]
+    lines: list[dict[str, object]] = []
+    for row, figure in figures:
+        metric, value = metric_specs()[figure.metric], figure.value
+        ends = row.accuracy_ci95 if metric.name == "accuracy" else None
+        cells: dict[str, object] = {
+            "run": run(row) or study,
+            "metric": metric.words,
+            "published": metric_fact(metric, value) if value is not None else "none at first hand",
+            "ours": metric_fact(metric, row.metric(metric.name), ends),
+            "difference": Fact("", figure.difference, metric_unit(metric, difference=True)),
+            "verdict": _published_verdict(row, figure),
+        }
+        lines.append(cells)
+    columns = [Column[dict[str, object]](name, itemgetter(name)) for name in lines[0]]
+    shown = [c for c in columns if any(c.fact(line).value is not None for line in lines)]
     title, optional = f"{study}: published and ours", ("metric", "run")
-    return [make_table(title, shown, figures, optional=optional, below=below)]
-
-
-def _published(pair: tuple[StudyRow, Published]) -> Fact:
-    figure = pair[1]
-    if figure.value is None:
-        return Fact("", "none at first hand")
-    return metric_fact(metric_specs()[figure.metric], figure.value)
-
-
-def _ours(pair: tuple[StudyRow, Published]) -> Fact:
-    row, metric = pair[0], metric_specs()[pair[1].metric]
-    ends = row.accuracy_ci95 if metric.name == "accuracy" else None
-    return metric_fact(metric, row.metric(metric.name), ends)
-
-
-def _published_difference(pair: tuple[StudyRow, Published]) -> Fact:
-    unit = metric_unit(metric_specs()[pair[1].metric], difference=True)
-    return Fact("difference", pair[1].difference, unit)
+    return [make_table(title, shown, lines, optional=optional, below=below)]
 
 
 def _published_verdict(row: StudyRow, figure: Published) -> str | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.errors import images_failed
 from bench.machine.environment import PEAK_UTILISATION
-from bench.reports.formats import assignments, format_duration
+from bench.reports.facts import assignments, format_duration
 from bench.reports.study.methods import StudyRow, varied_axes
 from bench.reports.study.tables import published_tables
 from bench.reports.terminal.tables import console, print_explained, print_rows, print_table

@@ -1,15 +1,13 @@
 """Print one run: its description, metrics, cost and statistics."""
 
 from collections.abc import Sequence
-from dataclasses import astuple
 
 import numpy as np
 
 from bench.discovery.loading import metric_specs
 from bench.errors import images_failed
 from bench.reports.classes import class_table
-from bench.reports.facts import Fact, metric_fact
-from bench.reports.formats import assignments, percent_text
+from bench.reports.facts import Fact, assignments, metric_fact, percent_text
 from bench.reports.run_view import RunView, without_defaults
 from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
 from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
@@ -33,7 +31,7 @@ def print_run(run: RunView, resumed: bool = False) -> None:
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     if summary is not None:
-        for sentence in astuple(make_opening(run)):
+        for sentence in make_opening(run):
             terminal.print(sentence)
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
@@ -174,21 +172,10 @@ INTERVALS = {
 
 def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | None) -> None:
     """Print a metric with its interval, for the run or for each value of the column `by`."""
-    facts = {name: row if isinstance(row, str) else _measured(row) for name, row in rows}
-    if by is not None:
-        measured = next((fact for fact in facts.values() if isinstance(fact, Fact)), None)
-        lines = [
-            [name, fact, ""] if isinstance(fact, str) else [name, fact.text, fact.note]
-            for name, fact in facts.items()
-        ]
-        head = [by, measured.label if measured else "value", "images"]
-        print_rows(head, lines, right={"images"})
-        return
-    for _, row in rows:
-        if isinstance(row, str):
-            continue
-        fact = _measured(row)
-        over = INTERVALS[row.interval] + (" and raters" if row.raters else "")
+    if by is None:
+        [(_, row)] = rows
+        assert not isinstance(row, str)
+        fact, over = _measured(row), INTERVALS[row.interval] + (" and raters" if row.raters else "")
         lines = [
             [fact.label, fact.text],
             ["images", fact.note],
@@ -196,6 +183,16 @@ def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | N
             *([name, f"{value:.4g}"] for name, value in (row.raters or {}).items()),
         ]
         print_rows(["", ""], lines)
+        return
+    label, lines = "value", []
+    for name, row in rows:
+        if isinstance(row, str):
+            lines.append([name, row, ""])
+            continue
+        fact = _measured(row)
+        lines.append([name, fact.text, fact.note])
+        label = fact.label
+    print_rows([by, label, "images"], lines, right={"images"})
 
 
 def _measured(row: MeasuredMetric) -> Fact:

@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 from typing_extensions import override
 
-from bench.reports.formats import NONE
+from bench.reports.facts import NONE
 from bench.reports.text import Table, cell_text, escape_message
 
 LEAST_CUT = 8  # characters of a column that may be cut off

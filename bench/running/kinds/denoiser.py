@@ -3,8 +3,6 @@
 Also the values, cache keys and entries of the identity of their draws and encoded prompts.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -12,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from typing_extensions import override
@@ -22,13 +20,23 @@ from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.backbones import encoder_key, fact, has_flag
 from bench.discovery.targets import offers
+from bench.engine.acceleration import accelerate, compile_network, set_precision
 from bench.engine.asking import Engine
+from bench.engine.batching import Batch, settle_batch_size
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.denoising import DenoisingEngine, Latents
+from bench.engine.embeddings import conditioning_file, embed_prompts
+from bench.engine.sanity import ModelFit, affordable, check_fit
+from bench.engine.scoring import Noise, OwnNoise, Scoring, SharedNoise, coefficients
+from bench.engine.transfer import fetch
+from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
+from bench.inputs.pixels import decode
 from bench.inputs.prompts import Columns
 from bench.machine.cache import cache_dir, read_cached, write_cached
-from bench.machine.libraries import torch
+from bench.machine.libraries import Tensor, torch
 from bench.machine.stages import stage
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.question import PreparedRun, RunQuestion, ScorerKind
@@ -36,14 +44,8 @@ from bench.running.settings import RunConfig, about, identity_settings, key_of, 
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity, digest
 
-if TYPE_CHECKING:
-    from bench.engine.denoiser import CheckedDenoiser
-    from bench.engine.denoising import DenoisingEngine
-    from bench.engine.scoring import Noise
-    from bench.engine.trees import Tree
 
-
-class DenoiserKind(ScorerKind["CheckedDenoiser"]):
+class DenoiserKind(ScorerKind[CheckedDenoiser]):
     """Runs of a denoiser, with noise levels, encoded prompts and latents of images."""
 
     batches_cells = True
@@ -116,17 +118,12 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
 
     @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedDenoiser:
-        from bench.engine.acceleration import set_precision
-        from bench.engine.denoiser import CheckedDenoiser
-
         denoiser = CheckedDenoiser(backbone, question.backbone.label)
         set_precision(denoiser.device, question.config.tf32)
         return denoiser
 
     @override
     def load(self, question: RunQuestion, others: Iterable[RunQuestion] = ()) -> CheckedDenoiser:
-        from bench.engine.acceleration import accelerate
-
         backbone, config = self.make(question), question.config
         for run in chain([question], others):
             with suppress(UserError):  # that run raises it again when it starts
@@ -137,18 +134,11 @@ class DenoiserKind(ScorerKind["CheckedDenoiser"]):
 
     @override
     def text_files(self, question: RunQuestion) -> list[Path]:
-        from bench.engine.embeddings import conditioning_file
-
         texts, with_null = question.prompts.texts, needs_null(question.config)
         return [conditioning_file(conditioning_key(question), texts, with_null)]
 
     @override
     def open_engine(self, question: RunQuestion, backbone: CheckedDenoiser | None = None) -> Engine:
-        from bench.engine.acceleration import compile_network
-        from bench.engine.batching import settle_batch_size
-        from bench.engine.denoising import DenoisingEngine, Latents
-        from bench.engine.scoring import Scoring, coefficients
-
         config = question.config
         denoiser = self.backbone_of(question, backbone)
         columns = question.columns()
@@ -233,8 +223,6 @@ def level_table(prepared: RunQuestion) -> Levels | None:
 
 def run_noise(prepared: RunQuestion, backbone: CheckedDenoiser) -> Noise:
     """Return the noise of the draws, from the seed or a file, shared by images or one per image."""
-    from bench.engine.scoring import OwnNoise, SharedNoise
-
     config, plan, shape = prepared.config, prepared.plan, backbone.latent_shape
     n_draws = prepared.n_draws
     if config.noise_per == "image":
@@ -248,8 +236,6 @@ def run_noise(prepared: RunQuestion, backbone: CheckedDenoiser) -> Noise:
 
 def encode_texts(prepared: RunQuestion, backbone: CheckedDenoiser) -> Tree:
     """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
-    from bench.engine.embeddings import embed_prompts
-
     prepared.check_key(backbone)
     texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
     return embed_prompts(backbone, conditioning_key(prepared), texts, with_null)
@@ -305,8 +291,6 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     checked are runs of a few evaluations, items, controls, whose images are altered, and models
     without a null prompt, which may rightly be worse than a guess under another class's prompt.
     """
-    from bench.engine.sanity import ModelFit, affordable, check_fit
-
     least = run.strategy.at_least(engine.problem)  # None: the highest cost stands for it
     cost = run.strategy.at_most(engine.problem) if least is None else least
     images, scaled = affordable(CHECK_SHARE * cost * len(run.sample_ids))
@@ -335,7 +319,7 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     return fit.problem
 
 
-def _latents(run: PreparedRun, engine: DenoisingEngine) -> Iterator[torch.Tensor]:
+def _latents(run: PreparedRun, engine: DenoisingEngine) -> Iterator[Tensor]:
     """Yield the latent of the first view of each readable image, float32 [C, H, W]."""
     for _, of_images in engine.latents.of(run.samples(run.sample_ids)):
         if not isinstance(of_images, str):
@@ -357,8 +341,6 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     network is loaded once more, in float32. Returns None without a check if there is a single
     prompt, or items have texts of their own.
     """
-    from bench.engine.denoising import DenoisingEngine
-
     texts = run.prompts.texts
     if len(texts) < 2 or run.split.items:
         return None
@@ -405,10 +387,6 @@ def _spread(count: int, of: int) -> Ints:
 
 def _differences(engine: DenoisingEngine, run: PreparedRun, prompts: Ints, draws: Ints) -> Floats:
     """Return float64 [P - 1, N]: errors of the first image, minus those of the first prompt."""
-    from bench.engine.batching import Batch
-    from bench.engine.transfer import fetch
-    from bench.inputs.pixels import decode
-
     sample = next(run.samples(run.sample_ids[:1]))
     with torch.inference_mode():
         latents = engine.backbone.encode_images([decode(sample.image)]).float()

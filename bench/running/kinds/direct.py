@@ -1,8 +1,6 @@
 """Runs of classifiers, which score an image once, and of likelihoods, which return errors."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import override
 
@@ -10,6 +8,8 @@ from bench.contracts.backbone import Classifier
 from bench.discovery.backbones import has_flag, reduction_of
 from bench.discovery.targets import offers
 from bench.engine.asking import Engine
+from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
+from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
@@ -19,15 +19,10 @@ from bench.running.question import Resolved, RunQuestion, ScorerKind
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
-if TYPE_CHECKING:
-    from bench.engine.classifying import CheckedClassifier
-    from bench.engine.likelihoods import CheckedLikelihood
-
-
 IMAGES_PER_BATCH = 16
 
 
-class ClassifierKind(ScorerKind["CheckedClassifier"]):
+class ClassifierKind(ScorerKind[CheckedClassifier]):
     """Runs of a classifier, which may be fitted to another split first."""
 
     one_draw = True
@@ -38,16 +33,12 @@ class ClassifierKind(ScorerKind["CheckedClassifier"]):
 
     @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedClassifier:
-        from bench.engine.classifying import CheckedClassifier
-
         return CheckedClassifier(backbone, question.backbone.label)
 
     @override
     def open_engine(
         self, question: RunQuestion, backbone: CheckedClassifier | None = None
     ) -> Engine:
-        from bench.engine.classifying import CheckedEnsemble, ClassifyingEngine
-
         prompts = question.prompts
         backbone = self.backbone_of(question, backbone)
         columns = question.columns()
@@ -69,7 +60,7 @@ class ClassifierKind(ScorerKind["CheckedClassifier"]):
 CELLS_PER_BATCH = 64
 
 
-class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
+class LikelihoodKind(ScorerKind[CheckedLikelihood]):
     """Runs of a likelihood."""
 
     @override
@@ -98,16 +89,12 @@ class LikelihoodKind(ScorerKind["CheckedLikelihood"]):
 
     @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedLikelihood:
-        from bench.engine.likelihoods import CheckedLikelihood
-
         return CheckedLikelihood(backbone, question.backbone.label)
 
     @override
     def open_engine(
         self, question: RunQuestion, backbone: CheckedLikelihood | None = None
     ) -> Engine:
-        from bench.engine.likelihoods import LikelihoodEngine
-
         prompts = question.prompts
         backbone = self.backbone_of(question, backbone)
         backbone.blind = question.config.control == TEXT_ONLY

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.contracts.specs import Scorer
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.machine.files import read_toml
 from bench.running.settings.declaration import (
     About,
@@ -167,12 +167,9 @@ def _check_together(config: RunConfig) -> None:
                 words = f"{option(other)} {value}".strip()
                 raise UserError(f"{option(name)} and {words} exclude each other: {why}.")
         if declared.fits is not None:
-            try:
-                declared.fits(
-                    *(getattr(config, other) for other in signature(declared.fits).parameters)
-                )
-            except ValueError as error:
-                raise UserError(f"{option(name)}: {error}.") from None
+            values = (getattr(config, other) for other in signature(declared.fits).parameters)
+            with refusing(f"{option(name)}: ", ValueError):
+                declared.fits(*values)
 
 
 def check_mode(config: RunConfig, mode: Mode, words: str) -> None:
@@ -196,9 +193,7 @@ def read_config_file(path: Path) -> Values:
     if not path.is_file():
         raise UserError(f"--config: {path} does not exist.")
     settings = read_toml(path, "--config")
-    try:
+    with refusing(f"--config {path}: ", UserError, after=""):
         for name, value in settings.items():
             check_name(name, value)
-    except UserError as error:
-        raise UserError(f"--config {path}: {error}") from None
     return settings

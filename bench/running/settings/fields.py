@@ -39,6 +39,11 @@ def _is_tracker(value: str) -> str:
 Tracker = Annotated[Text, AfterValidator(_is_tracker)]
 _LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
 _of_errors = partial(setting, "score", scorers=DENOISERS)
+_of_rows = partial(setting, "data", identity="content", passed_to="dataset")
+_of_texts = partial(setting, "prompts", of_classes=True, learns=False)
+_of_weights = partial(setting, "network", "prompts", identity="content")
+_of_speed = partial(setting, "network", scorers=DENOISERS, identity="half")
+_of_executor = partial(setting, "machine", needs="executor", of_split=True, passed_to="executor")
 
 
 def _corruption(text: str) -> str | None:
@@ -67,13 +72,13 @@ class RunConfig(BaseModel):
         "images", of_split=True, commands="study", most_used=True, gt=0, lt=2**63
     )
     """Score only N images: a stratified sample, the same every time."""
-    labels: Text | None = setting("data", "prompts", identity="content", passed_to="dataset")
+    labels: Text | None = _of_rows("prompts")
     """A CSV or JSONL file that maps image files to labels, for a folder of images."""
-    image_column: Text | None = setting("data", identity="content", passed_to="dataset")
+    image_column: Text | None = _of_rows()
     """The column of the images, if a file has several (default: image)."""
-    label_column: Text | None = setting("data", "prompts", identity="content", passed_to="dataset")
+    label_column: Text | None = _of_rows("prompts")
     """The column of the labels, if a file has several (default: label)."""
-    id_column: Text | None = setting("data", identity="content", passed_to="dataset")
+    id_column: Text | None = _of_rows()
     """The column with the sample ids (default: sample_id)."""
     class_names: Text | None = setting("data", "prompts", identity="content", of_classes=True)
     """A file with readable class names: JSON or CSV (name, words), or one name per line in class
@@ -112,23 +117,14 @@ class RunConfig(BaseModel):
     )
     """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as
     fog or gaussian-noise, with a severity from 1 to 5."""
-    template: Text | list[Text] | None = setting(
-        "prompts",
-        identity="resolved",
-        commands="prompts",
-        most_used=True,
-        of_classes=True,
-        learns=False,
-        chapter="What is asked",
+    template: Text | list[Text] | None = _of_texts(
+        identity="resolved", commands="prompts", most_used=True, chapter="What is asked"
     )
     """A prompt template with {class}, or a file of them, one per line; repeat for more (default:
     the dataset's)."""
-    prompts: Text | None = setting(
-        "prompts",
+    prompts: Text | None = _of_texts(
         identity="content",
         commands="prompts",
-        of_classes=True,
-        learns=False,
         excludes={"template": "the file contains complete prompts"},
     )
     """A CSV file of prompts with the columns prompt,classname,classidx; a class may have
@@ -159,25 +155,16 @@ class RunConfig(BaseModel):
         "score", default=5, identity="content", needs="candidates_from", of_split=True, gt=1
     )
     """Number of classes per image that --candidates-from keeps."""
-    backbone: Text | None = setting(
-        "network",
-        "prompts",
-        identity="content",
-        commands="study prompts",
-        most_used=True,
-        chapter="What scores it",
+    backbone: Text | None = _of_weights(
+        commands="study prompts", most_used=True, chapter="What scores it"
     )
     """A registered backbone, a pipeline folder, or a single .safetensors file of a pipeline
     (default: the dataset's)."""
-    weights: Text | None = setting(
-        "network", "prompts", identity="content", commands="study prompts"
-    )
+    weights: Text | None = _of_weights(commands="study prompts")
     """A Hub id, a folder or a single .safetensors file, instead of the backbone's own weights."""
-    lora: Text | list[Text] | None = setting(
-        "network", "prompts", scorers=DENOISERS, identity="content"
-    )
+    lora: Text | list[Text] | None = _of_weights(scorers=DENOISERS)
     """A LoRA to add to the pipeline, PATH or PATH:SCALE (default scale: 1); repeat for more."""
-    revision: Text | None = setting("network", "prompts", identity="content", commands="prompts")
+    revision: Text | None = _of_weights(commands="prompts")
     """The Hub revision of the weights."""
     dtype: Dtype | None = setting("network", "prompts", identity="resolved", commands="study")
     """The model's dtype; errors are always float32. auto: bfloat16 if the model was trained in it
@@ -273,14 +260,10 @@ class RunConfig(BaseModel):
         },
     )
     """Where images are scored: a registered executor, such as local (in this process) or ray."""
-    workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = setting(
-        "machine", needs="executor", of_split=True, passed_to="executor"
-    )
+    workers: Annotated[int, Field(gt=0, lt=2**16)] | Literal["auto"] | None = _of_executor()
     """Number of workers; auto: one per GPU, or one per machine if there are no GPUs (default:
     auto)."""
-    ray_address: Text | None = setting(
-        "machine", needs="executor", of_split=True, passed_to="executor"
-    )
+    ray_address: Text | None = _of_executor()
     """The Ray cluster: auto (the one running on this machine) or HOST:PORT (default: a new one on
     this machine)."""
     offline: bool = setting("machine", default=False)
@@ -289,11 +272,11 @@ class RunConfig(BaseModel):
         "network", "prompts", default=False, scorers=DENOISERS, identity="precision"
     )
     """Allow a GPU to compute float32 products in TF32."""
-    compile: bool = setting("network", default=False, scorers=DENOISERS, identity="half")
+    compile: bool = _of_speed(default=False)
     """Compile the network with torch.compile; takes a minute or more before the first image."""
-    layout: Layout = setting("network", default="auto", scorers=DENOISERS, identity="half")
+    layout: Layout = _of_speed(default="auto")
     """Memory layout of the network (auto: channels-last on a GPU)."""
-    attention: Attention = setting("network", default="auto", scorers=DENOISERS, identity="half")
+    attention: Attention = _of_speed(default="auto")
     """The attention kernel (auto: chosen by torch)."""
     results: Text = setting("machine", default="results", chapter="What is kept")
     """The folder that runs are stored in."""

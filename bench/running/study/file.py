@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.discovery.loading import load_plugins, metric_specs
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.inputs.corruptions import expand_corruptions
 from bench.inputs.data import slugify
 from bench.machine.files import read_text, read_toml
@@ -106,10 +106,8 @@ def read_study_file(
         spec = registered(load_plugins().studies, name)
         file, default = spec.file, spec.name
     table: Table = read_toml(file)
-    try:
+    with refusing(f"{name}: ", UserError, after=""):
         return declare(table, default, machine, changes, file=name, text=read_text(file))
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
 
 
 def find_state(study: str, results: Path) -> Path:

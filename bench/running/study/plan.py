@@ -1,12 +1,12 @@
 """Plan a study without reading weights: check its runs, remove duplicates, estimate the cost."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from pydantic import Field
 
-from bench.errors import UserError
+from bench.errors import UserError, refusing
 from bench.machine.environment import PEAKS
 from bench.running.borrowed import name_fit_split
 from bench.running.decider import backbone_params
@@ -69,15 +69,12 @@ def _effective_settings(config: RunConfig, resolved: Resolved) -> str:
     return config.model_dump_json()
 
 
-@contextmanager
-def _naming_run(declared: DeclaredStudy, cell: DeclaredCell) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(
-            f"{declared.file}: {error}\nIn the run {in_words(cell.axes)}. [[exclude]] leaves out"
-            " combinations, and a separate [[grid]] can have other settings."
-        ) from None
+def _naming_run(declared: DeclaredStudy, cell: DeclaredCell) -> AbstractContextManager[None]:
+    advice = (
+        f"\nIn the run {in_words(cell.axes)}. [[exclude]] leaves out combinations, and a separate"
+        " [[grid]] can have other settings."
+    )
+    return refusing(f"{declared.file}: ", UserError, after=advice)
 
 
 def in_words(axes: Mapping[str, str]) -> str:

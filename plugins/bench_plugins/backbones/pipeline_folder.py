@@ -119,8 +119,8 @@ class FolderPipeline(PipelineDenoiser):
     def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
         """Return the pipeline on the meta device. Raises UserError if its configs are invalid."""
         omitted = cls.omitted_components(weights, parameters.get("text"))
-        # Schedulers use them for rare settings; importing them takes half a second.
-        with LOADING, postponed("scipy.integrate", "scipy.stats"):
+        # Only rare schedulers and losses use them; their import takes a tenth of a first image.
+        with LOADING, postponed(integrate="", stats="", optimize="linear_sum_assignment"):
             return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
 
     @classmethod

@@ -20,10 +20,10 @@ from bench.contracts.executor import Executor, ModelFacts, OpenRun
 from bench.discovery.guard import stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError, warn_user
 from bench.running.question import PreparedRun
-from bench.store.records import is_record, make_record
+from bench.store.journal import is_record, make_record
 from bench_plugins.executors.dispatch import Dispatch, DispatchRules
-from bench_plugins.executors.messages import Answer, Ended, Job, Report, WorkerProcess
 from bench_plugins.executors.ray import Actors, Connection, connect, nodes, plan_workers
+from bench_plugins.executors.worker import Answer, Ended, Job, Report, WorkerProcess
 
 logger = logging.getLogger("bench.workers")
 IN_FLIGHT = 2  # blocks per worker, so that the next one is there before it is needed

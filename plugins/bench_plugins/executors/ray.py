@@ -20,8 +20,16 @@ from typing import Any, NamedTuple
 from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.discovery.guard import one_line, stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError
-from bench_plugins.executors.messages import Answer, Block, Ended, Fetch, Job, Texts, WorkerProcess
-from bench_plugins.executors.worker import Worker
+from bench_plugins.executors.worker import (
+    Answer,
+    Block,
+    Ended,
+    Fetch,
+    Job,
+    Texts,
+    Worker,
+    WorkerProcess,
+)
 
 logger = logging.getLogger("bench.workers")
 SOCKET_TIMEOUT = 5.0  # seconds until an address must accept a connection

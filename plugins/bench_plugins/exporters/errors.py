@@ -18,7 +18,7 @@ from bench.contracts.specs import provenance
 from bench.errors import UserError
 from bench.inputs.parsing import parse_json
 from bench.machine.stages import counted
-from bench.reports.formats import assignments
+from bench.reports.facts import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_markdown, escape_yaml

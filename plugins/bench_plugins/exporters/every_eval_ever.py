@@ -17,12 +17,11 @@ from typing import Any, ClassVar
 
 from bench import __version__
 from bench.contracts.exporters import Exporter
-from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.machine.hub import SCHEME
-from bench.reports.formats import assignments, value_text
+from bench.reports.facts import assignments, value_text
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
 from bench.store.documents import Manifest
@@ -113,6 +112,7 @@ def _results(run: RunView) -> list[dict[str, object]]:
     low, high = run.accuracy.interval or (None, None)
     method = "confidence sequence" if run.stop else "Wilson score"
     interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": method}
+    source, settings = _source(manifest), _settings(run)
     results: list[dict[str, object]] = []
     for name, metric in metric_specs().items():
         if not isinstance(score := values.get(name), int | float):
@@ -121,14 +121,23 @@ def _results(run: RunView) -> list[dict[str, object]]:
         if name == "accuracy":
             images = summary.dataset.n_samples
             details["uncertainty"] = {"confidence_interval": interval, "num_samples": images}
+        least, most = (v if isfinite(v) else f"{'-' * (v < 0)}Infinity" for v in metric.range)
         results.append(
             {
                 "evaluation_result_id": f"{manifest.run_id}/{name}",
                 "evaluation_name": _name(manifest),
-                "source_data": _source(manifest),
-                "metric_config": _metric(name, metric),
+                "source_data": source,
+                "metric_config": {
+                    "metric_id": name,
+                    "metric_name": metric.words,
+                    "metric_unit": "proportion" if metric.unit == "share" else metric.unit,
+                    "lower_is_better": metric.sign < 0,
+                    "score_type": "continuous",
+                    "min_score": least,
+                    "max_score": most,
+                },
                 "score_details": details,
-                "generation_config": _settings(run),
+                "generation_config": settings,
             }
         )
     return results
@@ -136,22 +145,6 @@ def _results(run: RunView) -> list[dict[str, object]]:
 
 def _name(manifest: Manifest) -> str:
     return f"{manifest.dataset.name}/{manifest.dataset.split}"
-
-
-def _metric(name: str, metric: MetricSpec) -> dict[str, object]:
-    return {
-        "metric_id": name,
-        "metric_name": metric.words,
-        "metric_unit": "proportion" if metric.unit == "share" else metric.unit,
-        "lower_is_better": metric.sign < 0,
-        "score_type": "continuous",
-        "min_score": _bound(metric.range[0]),
-        "max_score": _bound(metric.range[1]),
-    }
-
-
-def _bound(value: float) -> float | str:
-    return value if isfinite(value) else f"{'-' * (value < 0)}Infinity"
 
 
 def _source(manifest: Manifest) -> dict[str, object]:
@@ -172,18 +165,18 @@ def _source(manifest: Manifest) -> dict[str, object]:
 
 def _settings(run: RunView) -> dict[str, object]:
     manifest, summary = run.manifest, run.summary
-    arguments = without_none(
-        execution_command=reproducing_command(manifest), prompt_template=run.template
-    )
-    strategy = f"{manifest.strategy.name} {assignments(manifest.strategy.params)}".strip()
-    scoring = manifest.identity.scoring.plain()
     details = {
-        "strategy": strategy,
+        "strategy": f"{manifest.strategy.name} {assignments(manifest.strategy.params)}".strip(),
         "seed": str(manifest.identity.seed),
         "evaluation_equivalents_per_image": f"{summary.cost.equivalents_per_image:g}",
-        **{f"scoring.{name}": value_text(value) for name, value in scoring.items()},
     }
-    return {"generation_args": arguments, "additional_details": details}
+    for name, value in manifest.identity.scoring.plain().items():
+        details[f"scoring.{name}"] = value_text(value)
+    command = reproducing_command(manifest)
+    return {
+        "generation_args": without_none(execution_command=command, prompt_template=run.template),
+        "additional_details": details,
+    }
 
 
 def _lines(run: RunView, shared: Mapping[str, Any]) -> Iterator[dict[str, object]]:

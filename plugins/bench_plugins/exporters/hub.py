@@ -8,7 +8,7 @@ from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.machine.hub import SCHEME
-from bench.reports.formats import assignments
+from bench.reports.facts import assignments
 from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_yaml
 from bench.store.documents import Manifest

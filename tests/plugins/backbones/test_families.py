@@ -293,7 +293,7 @@ def test_levels_of_a_solver_s_flow_are_the_solver_s() -> None:
     ("kind", "dtype"),
     matrix(
         [*product(FAMILIES, ["bfloat16"]), ("sd3", "float16")],
-        [("sdxl", "bfloat16"), ("flux", "bfloat16"), ("sd3", "float16")],
+        [("sdxl", "bfloat16"), ("sd3", "float16")],
     ),
 )
 def test_half_precision_is_close_to_float32(

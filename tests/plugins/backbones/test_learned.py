@@ -20,8 +20,7 @@ from bench.store.writing import RunFolder
 from bench.testing import ClassifierContract
 from bench.testing.backbones import TEXTS
 from bench.testing.datasets import pictures
-from bench_plugins.backbones.chance import Majority, Random
-from bench_plugins.backbones.learned import LinearProbe, NearestMean
+from bench_plugins.backbones.learned import LinearProbe, Majority, NearestMean, Random
 
 MADE: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
 

@@ -62,6 +62,7 @@ def test_a_pipeline_is_swept_and_raced_where_a_risk_is_stated(pipe: Any, tmp_pat
     assert again.run_id == raced.run_id and again["resumed"] == "complete"
 
 
+@pytest.mark.long
 def test_a_pipeline_is_a_backbone_as_it_is(run: Any, pipe: Any, folder: Path) -> None:
     """Errors are those of the family that reads the folder, and the run resumes."""
     kept: dict[str, Any] = {**FULL, "results": run.folder.parent, "save_errors": True}

@@ -28,9 +28,8 @@ from bench.store.folder import read_records
 from bench_plugins.executors import driver as module
 from bench_plugins.executors.dispatch import DispatchRules
 from bench_plugins.executors.driver import Driver, RayExecutor
-from bench_plugins.executors.messages import Answer, Job, Report
 from bench_plugins.executors.ray import _ended
-from bench_plugins.executors.worker import Worker
+from bench_plugins.executors.worker import Answer, Job, Report, Worker
 
 DIGITS: dict[str, Any] = {"dataset": "digits", "params": {"draws": 4}, "batch_size": 16, "limit": 6}
 

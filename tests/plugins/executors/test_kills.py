@@ -54,7 +54,7 @@ finally:
 POISON = """
 import os
 from bench import hookimpl
-from bench_plugins.backbones.chance import Random
+from bench_plugins.backbones.learned import Random
 
 @hookimpl
 def register_backbones(register):

@@ -19,8 +19,7 @@ from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from bench_plugins.executors.dispatch import Dispatch
-from bench_plugins.executors.messages import Answer, Block, Ended, Job, Report, WorkerProcess
-from bench_plugins.executors.worker import Worker
+from bench_plugins.executors.worker import Answer, Block, Ended, Job, Report, Worker, WorkerProcess
 
 BASE: dict[str, Any] = {"dataset": "digits", "strategy": "race", "params": {"draws": 12}}
 QUICK = {"dataset": "digits", "backbone": "majority", "limit": 8}

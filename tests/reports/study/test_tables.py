@@ -193,8 +193,11 @@ def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
     nothing = as_decisions([])
     members = [
         MethodRuns(
-            *(name, {}, [], np.zeros((len(of), 1, 0), np.int64), np.zeros((len(of), 1, 0))),
-            *("images", tuple(of), nothing),
+            *(name, np.zeros((len(of), 1, 0), np.int64), np.zeros((len(of), 1, 0))),
+            axes={},
+            members=[],
+            seeds=tuple(of),
+            decided=nothing,
         )
         for name, of in seeds.items()
     ]

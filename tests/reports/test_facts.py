@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import store
 
-from bench.reports.formats import (
-    assignments,
-    percent_text,
-    points_text,
-    value_text,
-)
+from bench.reports.facts import assignments, percent_text, points_text, value_text
 from bench.reports.leaderboard.board import board_labels, make_boards, row_labels
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
