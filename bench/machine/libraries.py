@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,11 @@ class _StandIn(ModuleType):
 
     def __init__(self, name: str, function: str) -> None:
         super().__init__(name)
-        self._function = function
+        self._function, spec = function, find_spec(name)
+        assert spec is not None
+        vars(self).update(__file__=spec.origin, __path__=spec.submodule_search_locations)
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute == "__file__":  # `inspect` reads it of all modules
-            raise AttributeError(attribute)
         return self._call if attribute == self._function else getattr(self._module(), attribute)
 
     def _call(self, *arguments: Any, **keywords: Any) -> Any:
@@ -62,9 +63,9 @@ def postponed(**parts: str) -> Iterator[None]:
     Each is named with the function that the library imports from it, or with "". scipy imports a
     part when its name is first read, so that the library finds it later.
     """
-    stand_ins = [_StandIn(f"scipy.{part}", function) for part, function in parts.items()]
-    for stand_in in stand_ins:
-        sys.modules.setdefault(stand_in.__name__, stand_in)
+    named = {f"scipy.{part}": function for part, function in parts.items()}
+    stand_ins = [_StandIn(*part) for part in named.items() if part[0] not in sys.modules]
+    sys.modules.update((stand_in.__name__, stand_in) for stand_in in stand_ins)
     try:
         yield
     finally:
