@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
@@ -31,10 +33,20 @@ from bench.store.decisions import read_decisions
 from bench.store.fields import to_json
 
 
-def write_run(results: Path, seed: int, samples: int, classes: int) -> Path:
-    """Write a complete run quickly: the same bytes as the store writes, without its flushes."""
+def write_run(
+    results: Path,
+    seed: int,
+    samples: int,
+    classes: int,
+    predictions: Sequence[int] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write a complete run quickly: the same bytes as the store writes, without its flushes.
+
+    Without `predictions`, 70 % are right. `changes` are those of the manifest.
+    """
     ids = [f"image-{i:07d}" for i in range(samples)]
-    manifest = a_manifest(ids, n_classes=classes, seed=seed)
+    manifest = a_manifest(ids, n_classes=classes, seed=seed, **changes)
     path = results / manifest.run_id
     path.mkdir(parents=True)
     (path / "manifest.json").write_text(to_json(manifest.plain()))
@@ -43,12 +55,13 @@ def write_run(results: Path, seed: int, samples: int, classes: int) -> Path:
     with (path / "samples.jsonl").open("w") as file:
         for i, sample_id in enumerate(ids):
             label = i % classes
-            said = label if right[i] else (label + 1) % classes
-            top = [[(said + j) % classes, 0.0679379274 + j / 1000, 250] for j in range(10)]
+            made_up = label if right[i] else (label + 1) % classes
+            decided = made_up if predictions is None else predictions[i]
+            top = [[(decided + j) % classes, 0.0679379274 + j / 1000, 250] for j in range(10)]
             record = {
                 "sample_id": sample_id,
                 "label": label,
-                "prediction": said,
+                "prediction": decided,
                 "score": 0.0679379274,
                 "margin": 0.001,
                 "margin_stderr": 0.000546263,
@@ -59,8 +72,8 @@ def write_run(results: Path, seed: int, samples: int, classes: int) -> Path:
                 "error": None,
             }
             file.write(json.dumps(record) + "\n")
-    decided = read_decisions(path, manifest, top=True)
-    (path / "summary.json").write_text(to_json(summarize(manifest, decided, 1.0, None).plain()))
+    stored = read_decisions(path, manifest, top=True)
+    (path / "summary.json").write_text(to_json(summarize(manifest, stored, 1.0, None).plain()))
     return path
 
 

@@ -34,7 +34,7 @@ if _missing := _declared - {plugin.name for plugin in find_plugins()}:
 # fewer cores than `os.cpu_count` says, and threads without a core wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["GOMP_SPINCOUNT"] = "10000"
-gc.set_threshold(50_000)  # as `bench` does  # as `bench` does
+gc.set_threshold(50_000)  # as `bench` does
 
 MORE = ("matrix", "long")  # marks of the tests that are drawn
 

@@ -18,6 +18,7 @@ from helpers.command import PATIENCE, Finished
 from helpers.places import ROOT
 from sklearn.metrics import fbeta_score
 
+pytestmark = pytest.mark.long  # a copy, whose parts have other tests
 SETTING = """
     tilt: float = setting("score", default=0.0, scorers=DENOISERS, identity="scoring")
     \"\"\"How far the error is tilted.\"\"\"

@@ -81,9 +81,8 @@ class Display:
 
     def text(self, now: float) -> str | None:
         """Return what is under way; None if nothing is, or only for a moment."""
-        stage = current()
-        due = stage is not None and now - stage.started >= SHOWN_AFTER
-        return stage_text(stage, now) if stage and due else None
+        stage = current(now - SHOWN_AFTER)
+        return None if stage is None else stage_text(stage, now)
 
     def _watch(self) -> None:
         while not self.left.wait(1.0):

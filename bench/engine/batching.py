@@ -12,7 +12,7 @@ import numpy as np
 from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise
 from bench.engine.asking import Interview
 from bench.engine.items import Joint
-from bench.machine.environment import lower_batch_size, remember_batch_size, remembered_batch_size
+from bench.machine.environment import remember_batch_size, remembered_batch_size
 from bench.machine.libraries import Tensor, torch
 
 BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or all of a full one
@@ -195,7 +195,9 @@ def settle_batch_size(engine: Batched, key: str) -> None:
         size = best_batch_size(engine)
         remember_batch_size(key, size)
     engine.batch_size = size
-    engine.out_of_memory = lambda fits: lower_batch_size(key, fits)
+    engine.out_of_memory = lambda fits: remember_batch_size(
+        key, min(fits, remembered_batch_size(key) or fits)
+    )
 
 
 def best_batch_size(engine: Batched) -> int:

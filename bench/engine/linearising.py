@@ -7,6 +7,7 @@ prompts, unless the model computes those of a mixture. A large conditioning is r
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -158,14 +159,11 @@ class Lineariser(ShrinkingBatches):
         self.evaluator, self.backbone = evaluator, evaluator.backbone
         self.cost = cost
         self._saving = False
-        self._made: Mixing | None = None
 
-    @property
+    @cached_property
     def mixing(self) -> Mixing:
         """The mixtures, made on demand: not every conditioning can be mixed."""
-        if self._made is None:
-            self._made = Mixing(self.evaluator.pool, self.backbone.mixes_rest())
-        return self._made
+        return Mixing(self.evaluator.pool, self.backbone.mixes_rest())
 
     def first_order(
         self,

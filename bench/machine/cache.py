@@ -54,18 +54,26 @@ def write_cached(path: Path, content: str | bytes) -> None:
 
 def read_cached(path: Path) -> bytes | None:
     """Return the content of a small entry; None if it is missing or damaged."""
-    try:
+    with reading_cached(path):
         stored = read_bytes(path)
-    except (FileNotFoundError, PermissionError):  # missing, or another user's
-        return None
-    except OSError:  # not a regular file
-        discard_damaged(path)
-        return None
-    content = stored[DIGITS:]
-    if stored[:DIGITS] != hashlib.sha256(content).hexdigest().encode():
-        discard_damaged(path)
-        return None
-    return content
+        content = stored[DIGITS:]
+        if stored[:DIGITS] != hashlib.sha256(content).hexdigest().encode():
+            raise OSError("not what was written")
+        return content
+    return None
+
+
+@contextmanager
+def reading_cached(path: Path) -> Iterator[None]:
+    """Skip the rest of the block if an entry cannot be read; remove a damaged one (OSError)."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):  # missing, incomplete, or another user's
+        pass
+    except OSError:  # such as a pipe
+        warn_user(f"{path} in the cache is damaged and will be created again.")
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager
@@ -87,7 +95,7 @@ def is_cached(path: Path, always: bool = False) -> bool:
     last check. A damaged entry is removed with a warning.
     """
     seal = path.with_name(path.name + SEAL)
-    try:
+    with reading_cached(path):
         if not path.is_file():
             raise OSError("such as a pipe") if path.exists() else FileNotFoundError
         digest, _, sealed = read_bytes(seal).decode("ascii", "replace").partition(" ")
@@ -99,19 +107,8 @@ def is_cached(path: Path, always: bool = False) -> bool:
                 with suppress(OSError):
                     write_atomically(seal, f"{digest} {current}", durable=False)
             return True
-    except (FileNotFoundError, PermissionError):  # missing, incomplete, or another user's
-        return False
-    except OSError:
-        pass
-    discard_damaged(path)
+        raise OSError("not what was written")
     return False
-
-
-def discard_damaged(path: Path) -> None:
-    """Warn about a damaged entry and remove it."""
-    warn_user(f"{path} in the cache is damaged and will be created again.")
-    with suppress(OSError):
-        path.unlink()
 
 
 def file_digest(path: Path, kind: str = "sha256") -> str:

@@ -149,11 +149,6 @@ def remember_batch_size(key: str, size: int) -> None:
     _remember("batch_sizes", key, size)
 
 
-def lower_batch_size(key: str, size: int) -> None:
-    """Store `size`, the largest batch that fits into memory, unless a smaller one is stored."""
-    remember_batch_size(key, min(size, remembered_batch_size(key) or size))
-
-
 def remembered_batch_size(key: str) -> int | None:
     """Return the batch size stored for `key`; None if there is none."""
     size = _recall("batch_sizes").get(key)

@@ -25,12 +25,10 @@ displays: list[object] = []  # what shows the stages; the innermost one is last
 _under_way: list[Stage] = []
 
 
-def current() -> Stage | None:
-    """Return the stage that began last and has not ended; None if there is none."""
-    if not _under_way:
-        return None
-    stage = _under_way[-1]
-    if stage.measure is not None:
+def current(latest: float = float("inf")) -> Stage | None:
+    """Return the stage under way that began last, by the time `latest`; None if there is none."""
+    stage = next((begun for begun in _under_way[::-1] if begun.started <= latest), None)
+    if stage is not None and stage.measure is not None:
         stage.done = min(stage.measure(), stage.total)
     return stage
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Bools, Floats, Ints
+from bench.machine.stages import counted
 from bench.stats.class_metrics import exchange_p, random_signs
 from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
 from bench.stats.paired import (
@@ -153,7 +154,7 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
     total, n = float(values.sum()), len(values)
     ends = []
     for signs in random_signs(counts, len(rows)):
-        flipped, signed = (signs @ rows).T
+        flipped, signed = rows.T @ signs
         with np.errstate(divide="ignore", invalid="ignore"):  # equal signs reach it for any mean
             low = np.where(signed >= n, -np.inf, (total - flipped) / (n - signed))
             high = np.where(signed <= -n, -np.inf, (total + flipped) / (n + signed))
@@ -236,7 +237,8 @@ def compare_all(
         clipped, runs = tested.model_copy(update={"interval": within}), (a.runs, b.runs)
         return MethodDifference(a=a.name, b=b.name, runs=runs, difference=clipped, margin=margin)
 
-    return [compare(a, b) for a, b in combinations(methods, 2)]
+    pairs = list(combinations(methods, 2))
+    return [compare(a, b) for a, b in counted(pairs, "Comparing methods", len(pairs), "pairs")]
 
 
 def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]:

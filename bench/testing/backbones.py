@@ -19,23 +19,22 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.likelihoods import CheckedLikelihood, draw_numbers
 from bench.engine.scoring import mixed, times
 from bench.engine.trees import Tree, check_alike, grown, leaves, rows
-from bench.testing.datasets import once, pictures
+from bench.testing.datasets import Contract, once, pictures
 
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing of an owl in a tree")
 DENOISER_TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
 STEP = 1e-2  # of finite differences, as a fraction of the way to another prompt
 
 
-class BackboneContract:
-    """What the tests of all kinds of backbones have in common."""
+class BackboneContract(Contract):
+    """What the tests of all kinds of backbones have in common.
+
+    `make` returns the backbone, on the CPU and in float32.
+    """
 
     texts: Sequence[str] = TEXTS  # three prompts of different lengths and meanings
     tolerance = 1e-4  # allowed change of a number with its batch, relative to the largest number
     checked: ClassVar[type[Any]]  # validates the output of a backbone as in a run
-
-    def make(self) -> Any:
-        """Return the backbone, on the CPU and in float32."""
-        raise NotImplementedError
 
     @pytest.fixture
     def backbone(self) -> Any:

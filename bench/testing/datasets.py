@@ -36,6 +36,14 @@ def pictures(side: int = 48) -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
 
 
+class Contract:
+    """What the contracts of classes have in common."""
+
+    def make(self) -> Any:
+        """Return the object to test."""
+        raise NotImplementedError
+
+
 class SplitsContract:
     """Tests that `DatasetContract` and `ItemsContract` have in common."""
 
@@ -117,12 +125,8 @@ class ItemsContract(SplitsContract):
                 assert 0 <= sample.label < n_answers(*sample.item.shape)
 
 
-class ViewsContract:
+class ViewsContract(Contract):
     """Tests of views; subclass it and define `make`."""
-
-    def make(self) -> Any:
-        """Return the views."""
-        raise NotImplementedError
 
     @pytest.fixture
     def views(self) -> CheckedViews:

@@ -21,6 +21,7 @@ from bench.reports.run_view import RunView, read_view
 from bench.stats.checked import checked_value, metric_parts
 from bench.store.folder import list_runs
 from bench.store.shipped import shipped_folder
+from bench.testing.datasets import Contract
 
 CLASSES, N_IMAGES, FAILS = 3, 40, "image 7"
 N_MEASURED = 60  # number of images of a metric
@@ -50,12 +51,8 @@ class MadeRun(OpenRun):
         return Decided(Sample(sample_id, label, {}), outcome, evaluations=CLASSES)
 
 
-class ExecutorContract:
+class ExecutorContract(Contract):
     """Tests of an executor; subclass it and define `make`."""
-
-    def make(self) -> Any:
-        """Return the executor."""
-        raise NotImplementedError
 
     @pytest.fixture
     def run(self) -> Any:
@@ -97,7 +94,7 @@ def _plain(decided: Decided) -> tuple[object, ...]:
     return decided.sample.label, ranking, decided.error, decided.evaluations
 
 
-class MetricContract:
+class MetricContract(Contract):
     """Tests of a metric; subclass it and define `make`.
 
     Attributes:
@@ -110,10 +107,6 @@ class MetricContract:
     mean_over_images = False
     range: tuple[float, float] = (0.0, 1.0)
     columns: ClassVar[Mapping[str, Sequence[str]]] = {}
-
-    def make(self) -> Any:
-        """Return the metric."""
-        raise NotImplementedError
 
     @pytest.fixture
     def metric(self) -> Metric:
@@ -172,14 +165,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-class ExporterContract:
+class ExporterContract(Contract):
     """Tests of an exporter; subclass it and define `make`. `several` is as in its spec."""
 
     several = False
-
-    def make(self) -> Any:
-        """Return the exporter."""
-        raise NotImplementedError
 
     @pytest.fixture
     def run(self) -> RunView:

@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "bench", ""
-    timeout = SILENCE
+    timeout, wbufsize = SILENCE, -1  # buffered: what follows a first packet waits 40 ms
 
     def do_GET(self) -> None:
         """Answer with a page."""

@@ -101,8 +101,11 @@ def test_any_command_shows_a_stage_that_takes_long() -> None:
         assert display.text(stage.started + 1) is None
         assert list(stages.counted("ab", "Reading runs", 2, "runs")) == ["a", "b"]
         stage.done = 2
-        shown = display.text(stage.started + 4)
-    assert shown == "Replaying: 2 of 8 settings, 0.5 settings/s, 12 s left"
+        with stages.stage("One of many parts") as part:  # a short one does not hide it
+            part.started = stage.started + 3
+            shown = [display.text(stage.started + seconds) for seconds in (4, 5)]
+    assert shown[0] == "Replaying: 2 of 8 settings, 0.5 settings/s, 12 s left"
+    assert shown[1] == "One of many parts: 2.0 s so far"
     assert display.text(time.perf_counter()) is None
 
 

@@ -31,13 +31,23 @@ def own() -> list[Plugin]:
     return [plugin for plugin in find_plugins() if plugin.builtin]
 
 
-@pytest.fixture
-def plugins(own: list[Plugin]) -> Plugins:
-    """The toolkit's own plugins, loaded anew."""
+def anew(own: list[Plugin]) -> Plugins:
     plugins = Plugins()
     for plugin in own:
         plugins.load(replace(plugin))
     return plugins
+
+
+@pytest.fixture
+def plugins(own: list[Plugin]) -> Plugins:
+    """The toolkit's own plugins, loaded anew."""
+    return anew(own)
+
+
+@pytest.fixture(scope="module")
+def unharmed(own: list[Plugin]) -> Plugins:
+    """The same, for plugins that fail: none leaves anything behind."""
+    return anew(own)
 
 
 def raising(error: BaseException) -> Callable[..., None]:
@@ -97,15 +107,15 @@ FIELDS = [
 
 @pytest.mark.parametrize(("kind", "name", "value"), FIELDS)
 def test_a_field_of_the_wrong_type_is_named(
-    kind: str, name: str, value: object, plugins: Plugins
+    kind: str, name: str, value: object, unharmed: Plugins
 ) -> None:
     def hook(register: Register) -> None:
         register("mine", **{**MINE, name: value})
 
     hook.__name__ = f"register_{kind}"
-    plugin = load_hooks(plugins, "broken", hook)
+    plugin = load_hooks(unharmed, "broken", hook)
     assert plugin.error and f"register_{kind}() raised ValueError: " in plugin.error
-    assert name in plugin.error
+    assert name in plugin.error and "mine" not in getattr(unharmed, kind).by_name()
 
 
 @pytest.mark.parametrize("name", ["My Data", "", None, 3, "a\nb", "[/x]", "x" * 5 + "é"])

@@ -60,6 +60,17 @@ def test_the_best_batch_size_is_the_smallest_of_the_fast_ones(
 
     assert batching.best_batch_size(Slow()) == 7
 
+    class Uneven(Device):  # a size that gains nothing, before one that does
+        def rehearse(self, size: int) -> None:
+            nonlocal now
+            now += 0.04 if size == 32 else 0.02
+
+    assert batching.best_batch_size(Uneven()) == max(batching.rates_by_size(Uneven(), 60.0)) > 64
+
+
+def test_a_remembered_size_is_that_of_the_threads() -> None:
+    assert batching.device_name(torch.device("cpu")) == f"cpu {torch.get_num_threads()} threads"
+
 
 def test_memory_that_ends_is_remembered(
     wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch

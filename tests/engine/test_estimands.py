@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.matrix import matrix
 from helpers.tables import make
 from PIL import Image
 
@@ -180,7 +181,7 @@ def test_every_loss(table: str, loss: Loss) -> None:
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("loss", ["l2", "l1", "huber", "norm"])
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize("batch_size", matrix([1, 7, 64], [7, 64]))
 def test_every_position_in_a_batch(table: str, loss: Loss, batch_size: int) -> None:
     """There are 36 cells: each is at another place of a batch, which is full or filled up."""
     check(table, loss, "prediction", batch_size=batch_size, own=True, guidance=3.0)

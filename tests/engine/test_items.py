@@ -11,6 +11,7 @@ from helpers.tables import concluded, make, make_problem, make_table
 
 from bench.contracts.dataset import Item, Sample, answer_of, chance, n_answers, pairing_of
 from bench.contracts.decision import Decided
+from bench.engine.items import join
 from bench.recordings.replay import decide
 
 
@@ -79,6 +80,12 @@ def test_a_strategy_that_gives_up_texts_serves_the_answer_alone() -> None:
     full, race = (decided(table, (2, 2), 0, name) for name in ("full", "race"))
     assert concluded(race).ranking[0] == concluded(full).ranking[0]
     assert race.evaluations < full.evaluations and race.image_right is None
+
+
+def test_one_image_without_a_decision_fails_the_item() -> None:
+    sample = Sample("x", 0, {}, Item((None, None), (0, 1)))
+    whole = join(make_problem(make_table(2, 5)), [Decided(sample), Decided(sample)], True)
+    assert whole.error == "one of its images was not decided" and whole.outcome is None
 
 
 def test_one_image_that_fails_fails_the_item() -> None:

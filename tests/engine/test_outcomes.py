@@ -69,6 +69,12 @@ def test_what_is_not_known_is_taken(change: str, value: float) -> None:
     np.testing.assert_equal(getattr(found.outcome, change), value)
 
 
+def test_a_class_without_a_draw_has_an_infinite_score() -> None:
+    fields = {"ranking": [1, 0, 2], "scores": [0.2, 0.1, np.inf], "draws": [N, N, 0]}
+    found = decided(Scripted(outcome=lambda o: changed(o, **fields)))
+    assert found.error is None and found.outcome.scores[2] == np.inf
+
+
 numbers = st.floats(width=32) | st.integers(-2, 2) | st.none() | st.text(max_size=1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from helpers.matrix import matrix
 from helpers.pipelines import TINY_DIGITS, altered
 
 import bench as toolkit
-from bench.contracts.levels import Levels, answer_of
-from bench.engine.sanity import ModelFit, _affine_errors, affordable, check_fit
+from bench.contracts.levels import Levels, answer_of, diffusion_levels
+from bench.engine.sanity import ModelFit, _affine_errors, _errors_at, affordable, check_fit
 from bench.inputs.pixels import decode
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
@@ -46,6 +47,25 @@ def fit_of(
     fit = check_fit(backbone, latents, prompt, 5, scaled)
     assert fit is not None
     return fit
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_scaled_times_are_whole_where_those_of_the_model_are(dtype: type) -> None:
+    asked: list[float] = []
+
+    class Told:
+        levels = replace(
+            diffusion_levels(np.linspace(0.9, 0.1, 10), "epsilon"), time=np.arange(10, dtype=dtype)
+        )
+
+        def denoise(self, x_t: torch.Tensor, t: torch.Tensor, _: Any) -> torch.Tensor:
+            asked.extend(t.tolist())
+            return x_t
+
+    model: Any = Told()
+    latents, prompt = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1)
+    _errors_at(model, latents, model.levels.rows(np.array([1, 3, 9])), prompt, 8)(0.6)
+    assert asked == pytest.approx([1, 2, 5] if dtype is np.int64 else [0.6, 1.8, 5.4])
 
 
 @pytest.mark.parametrize("name", matrix(WRONG, ["linear betas"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 from bench.contracts.dataset import Sample
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import Latents
-from bench.engine.images import CheckedViews, preprocess, view_of_draw, view_seed
+from bench.engine.images import CheckedViews, preprocess, squash, view_of_draw, view_seed
 from bench.engine.scoring import LATENT
 from bench.errors import PluginError
 from bench.inputs.draws import even_order, generate_noise, sub_grid
@@ -49,6 +51,26 @@ class WithPosterior(Painter):
     def posterior(self, images: Any) -> tuple[torch.Tensor, torch.Tensor]:
         mean = self.encode_images(images)
         return mean, torch.full_like(mean, 0.5)
+
+
+@pytest.mark.parametrize("returned", [lambda m: m, lambda m: [m, m], lambda m: (m, m, m)])
+def test_a_posterior_that_is_no_pair_is_refused(returned: Callable[[Any], Any]) -> None:
+    model: Any = WithPosterior(None, device="cpu", dtype="float32")
+    model.posterior = lambda images: returned(model.encode_images(images))
+    with pytest.raises(PluginError, match=r"posterior\(\) returned .*; expected a pair"):
+        CheckedDenoiser(model, "painter").posterior([Image.new("RGB", (SIDE, SIDE))])
+
+
+@pytest.mark.parametrize("squashed", [False, True])
+def test_an_image_is_squashed_or_its_middle_is_cut_out(squashed: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (SIDE, 2 * SIDE, 3), np.uint8)
+    image, file = Image.fromarray(pixels), BytesIO()
+    image.save(file, "PNG")
+    backbone = CheckedDenoiser(Painter(None, device="cpu", dtype="float32"), "painter")
+    latents = Latents(backbone, 7, squashed=squashed)
+    [(_, found)] = latents.of([Sample("x", 0, {"bytes": file.getvalue(), "path": None})])
+    seen = squash(image, SIDE) if squashed else image
+    torch.testing.assert_close(list(found), [preprocess([seen], SIDE)])
 
 
 def test_views_of_the_posterior_are_samples_of_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from datasets import Value
 from helpers.command import bench
 from helpers.given import make_folder, rows_of, spec_of
 
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.class_names import name_classes, read_class_names
+from bench.inputs.class_names import find_indices, name_classes, read_class_names
 from bench.inputs.data import DataSource, load_split
 
 FOUND = ("n01440764", "n01443537")
@@ -81,6 +83,13 @@ def test_files_that_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message) as error:
         name_classes(FOUND, "It", declared=False, file=file)
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(("others", "words"), [(["x"], "'x' is"), (["x", "y"], "'x' (and 1 more)")])
+def test_classes_that_are_not_declared_are_counted(others: list[str], words: str) -> None:
+    spec = load_plugins().datasets.get("digits")
+    with pytest.raises(UserError, match=re.escape(f"data: the class {words}")):
+        find_indices([*(spec.classes or ()), *others], spec, "data")
 
 
 def test_bench_prompts_shows_what_was_changed(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from PIL import Image
 import bench as toolkit
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.inputs.data import DataSource, load_split
+from bench.inputs.data import DataSource, check_data_dir, load_split
+from bench.inputs.rows import disable_decoding
 from bench.inputs.subsets import select_subset
 
 
@@ -88,6 +89,17 @@ def test_a_folder_of_parquet(image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken" / "train.parquet").write_bytes(b"PAR1 nonsense")
     done = bench("run", tmp_path / "broken", "--results", tmp_path / "r")
     assert done.code == 2 and "cannot be read" in done.err and "Traceback" not in done.err
+
+
+def test_rows_without_images_and_a_folder_that_is_missing_are_refused(tmp_path: Path) -> None:
+    """Each before anything is read of them."""
+    spec, rows = load_plugins().datasets.get("folder"), datasets.Dataset.from_dict({"image": ["a"]})
+    with pytest.raises(UserError, match=r"data: its column 'image' holds .*, not images"):
+        disable_decoding(rows, "data")
+    with pytest.raises(UserError, match="no column 'label'"):
+        load_split(DataSource(spec), rows=rows)
+    with pytest.raises(UserError, match=r"The data folder .* does not exist"):
+        check_data_dir(spec, str(tmp_path / "nothing"))
 
 
 def test_empty_and_loose_folders(tmp_path: Path) -> None:

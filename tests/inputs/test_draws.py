@@ -136,7 +136,8 @@ def test_a_range_must_fit_the_model(tmp_path: Path) -> None:
 
 
 def test_a_run_on_some_timesteps(tmp_path: Path) -> None:
-    done = bench("run", "digits", "--limit", "10", "--plan", "grid:500-700", "--results", tmp_path)
+    chosen = ("--limit", "10", "--plan", "grid:500-700")
+    done = bench("run", "digits", *chosen, "--results", tmp_path, "--json")
     assert done.code == 0
 
 

@@ -44,6 +44,7 @@ def test_a_chain_of_single_children_is_one_step(tmp_path: Path) -> None:
         ("cat,\nbig dog,\ncar,\ncar,\n", "'car' occurs twice"),
         ("cat,car\nbig dog,\ncar,\n", "class 'car' cannot be a parent"),
         ("a,b\nb,a\ncat,a\nbig dog,a\ncar,\n", "below itself"),
+        ("a,b\nb,c\nc,b\ncat,a\nbig dog,a\ncar,\n", "below itself"),
         ("a,\ncat,\nbig dog,\ncar,\n", "'a' has no class below it"),
         (",\ncat,\nbig dog,\ncar,\n", "no name"),
     ],

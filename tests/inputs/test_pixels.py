@@ -229,6 +229,12 @@ def test_a_bad_image_fails_alone(case: str) -> None:
     assert [isinstance(image, str) for _, image in group] == [False, True, False]
 
 
+def test_the_limit_of_pixels_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.inputs.pixels.MAX_PIXELS", 99 * 99 - 1)
+    with pytest.raises(PixelsError, match="it has 9,801 pixels; at most 9,800 are read"):
+        decode(stored(noise()))
+
+
 def test_whatever_the_decoder_raises_is_one_image_s(monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (MemoryError(), RecursionError("deep"), SyntaxError("x\ny"), OverflowError("z")):
 

@@ -19,7 +19,7 @@ from helpers.damage import (
 from helpers.places import ROOT
 
 from bench.errors import UserError
-from bench.inputs.weights import resolve
+from bench.inputs.weights import locate, resolve
 from bench.machine.offline import offline
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
@@ -85,6 +85,13 @@ def test_names_that_are_no_weights(weights: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         resolve(weights)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 6000
+
+
+def test_a_folder_here_needs_no_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name may be that of a package, and has no colon."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bench").mkdir()
+    assert locate("bench") == str(tmp_path / "bench") and locate("owner/name") == "owner/name"
 
 
 def test_without_a_network_nobody_blames_the_hub() -> None:

@@ -25,6 +25,7 @@ from huggingface_hub import constants
 from bench.contracts.specs import DatasetSpec
 from bench.errors import AbsentError, BenchError, UserError
 from bench.inputs.data import DataSource, load_split
+from bench.inputs.rows import as_dataset
 from bench.inputs.weights import resolve
 from bench.machine import hub as hub_module
 from bench.machine.offline import offline
@@ -79,6 +80,10 @@ def read_recording(revision: str | None) -> object:
     return folder.name, (folder / "errors/part-0.parquet").read_bytes()
 
 
+def read_labels(source: str) -> list[int]:
+    return list(as_dataset(Dataset(source).load(None, None))["label"])
+
+
 WAYS = {
     "model": Way(f"models/{NAME}", "unet/diffusion_pytorch_model.safetensors", read_model),
     "--weights": Way(
@@ -87,12 +92,12 @@ WAYS = {
     "dataset": Way(
         f"datasets/{NAME}",
         "data/test.parquet",
-        lambda revision: Dataset(at(revision)).load(None, None)["label"][:],
+        lambda revision: read_labels(at(revision)),
     ),
     "first images": Way(
         f"datasets/{NAME}",
         "data/test.parquet",
-        lambda revision: Dataset(f"{at(revision)}:/test[:2]").load(None, None)["label"][:],
+        lambda revision: read_labels(f"{at(revision)}:/test[:2]"),
     ),
     "declared dataset": Way(f"datasets/{NAME}", "data/test.parquet", read_declared),
     "recording": Way(f"datasets/{NAME}", "errors/part-0.parquet", read_recording),

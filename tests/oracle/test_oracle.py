@@ -15,7 +15,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return Comparison(Session(tmp_path_factory.mktemp("oracle")))
 
 
-@pytest.mark.parametrize("seed", matrix(range(40), [0, 6, 16, 20, 35]))
+@pytest.mark.parametrize("seed", matrix(range(40), [0, 16]))
 def test_every_route_leads_to_the_numbers_of_the_reference(
     seed: int, comparison: Comparison
 ) -> None:

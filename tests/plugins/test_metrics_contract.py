@@ -12,9 +12,10 @@ import pytest
 from bench.contracts.measuring import MetricInput
 from bench.errors import BenchWarning, PluginError
 from bench.testing import MetricContract
-from bench_plugins.metrics.across_classes import Auroc, AveragePrecision
-from bench_plugins.metrics.of_decisions import (
+from bench_plugins.metrics.measures import (
     AssociationRate,
+    Auroc,
+    AveragePrecision,
     ErrorConsistency,
     MultiLabelAccuracy,
     ShapeBias,

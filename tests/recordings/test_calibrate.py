@@ -50,6 +50,7 @@ def test_disagreements_and_costs_are_those_of_the_replays(calibrated: Path, tmp_
         assert setting.cost == done["cost"]["evaluation_equivalents_per_image"]
 
 
+@pytest.mark.long
 def test_the_command_says_what_each_risk_chooses(
     calibrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

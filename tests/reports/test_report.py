@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from helpers.studies import store_study
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
 from bench.reports.figures.plots import find_course
-from bench.reports.page.page import write_report
+from bench.reports.page.page import Section, render, write_report
 from bench.reports.run_view import read_decided_run
 from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_run
@@ -83,13 +84,23 @@ def test_the_page_asks_for_nothing_beyond_itself(page: Page) -> None:
     assert policy.startswith("default-src 'none'; img-src data:")
 
 
-def test_runs_beyond_the_first_are_packed(
+def test_runs_beyond_the_first_are_packed_and_of_many_no_decisions_are_held(
     stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Those of the best runs are read again, and the page compares them as before."""
     monkeypatch.setattr("bench.reports.page.page.MAX_OPEN", 1)
+    monkeypatch.setattr("bench.reports.page.page.MOST_RUNS", 1)
+    held: list[bool] = []
+
+    def rendered(boards: Any, sections: Sequence[Section], *others: Any) -> str:
+        held.extend("decided" in vars(section.run) for section in sections)
+        return render(boards, sections, *others)
+
+    monkeypatch.setattr("bench.reports.page.page.render", rendered)
     out = tmp_path / "page.html"
     write_report(list_runs(stored / "results"), out, most_images=0)
     page = out.read_text("utf-8")
+    assert held == [False] * 4 and "images of both" in page
     [packed] = re.findall("Show 3 more runs.*<template>(.+)</template>", page)
     further = gzip.decompress(base64.b64decode(packed)).decode()
     runs = '<section class="run" aria-labelledby="(run-.)'

@@ -14,7 +14,7 @@ from helpers.matrix import matrix
 from helpers.reporting import save_pictures, store_reported, store_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.long]
 
 CLASSES = ["<b onclick=alert(1)>ant", "bee", "cat", "dog"]
 
@@ -68,7 +68,6 @@ def shown(page: Any, run: int = 0) -> list[tuple[str, str]]:
     return [(true, said) for true, said in found]
 
 
-@pytest.mark.long
 def test_a_click_sorts_and_another_reverses(page: Any) -> None:
     head = column(page, "cost")
     assert values(page, "key") == ["  A", "  B", "  C", "  D", "  E"]
@@ -98,7 +97,6 @@ def test_the_keyboard_sorts(page: Any) -> None:
     assert [float(v) for v in values(page, "accuracy, %")] == sorted(down)
 
 
-@pytest.mark.long
 def test_filters_hide_the_right_pictures(page: Any) -> None:
     everything = shown(page)
     assert len(everything) == 32
@@ -136,7 +134,6 @@ def test_pictures_and_figures_are_there(page: Any) -> None:
     assert all(width > 250 and texts > 3 for width, texts in boxes)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("width", "scheme"), matrix(product([1400, 390], ["light", "dark"]), [(390, "dark")])
 )
@@ -187,7 +184,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
     return out.as_uri()
 
 
-@pytest.mark.long
 def test_pictures_load_as_a_reader_comes_to_them(browser: Any, large: str) -> None:
     with opened_page(browser, large, own=(large,)) as page:
         pictures, output = page.locator(".pictures img"), page.locator(".gallery output")
@@ -204,7 +200,6 @@ def test_pictures_load_as_a_reader_comes_to_them(browser: Any, large: str) -> No
         assert set(pictures.evaluate_all("all => all.map(i => i.naturalWidth)")) == {128}
 
 
-@pytest.mark.long
 def test_printed_it_is_a_readable_document(browser: Any, large: str) -> None:
     context = browser.new_context(viewport={"width": 703, "height": 1000}, color_scheme="dark")
     page = context.new_page()  # as wide as A4 without its margins
@@ -223,7 +218,6 @@ def test_printed_it_is_a_readable_document(browser: Any, large: str) -> None:
     context.close()
 
 
-@pytest.mark.long
 def test_it_reads_well_without_scripts(browser: Any, address: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -38,7 +38,7 @@ def test_it_is_counted_and_changes_no_record(folder: Path) -> None:
     more = bench(*RUN, "--results", folder.parent, "--again", 4, "--json").json
     assert more["again"] == found["again"]  # five are more than four: nothing is scored
     assert "decided again" in bench("show", folder).out
-    assert bench(*RUN, "--results", folder.parent, "--fresh").code == 0
+    assert bench(*RUN, "--results", folder.parent, "--fresh", "--json").code == 0
     assert not (folder / "again.json").exists()
 
 

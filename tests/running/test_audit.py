@@ -85,7 +85,8 @@ def test_shards_audit_their_part_of_the_same_images(folder: Path, tmp_path: Path
     """Merged, they are the audit of one process: no image is swept for nothing."""
     run_id, swept = folder.name, lines(folder)
     for index in (1, 2):
-        part = bench(*RUN, "--results", tmp_path, "--shard", f"{index}/2", "--audit", len(swept))
+        shard = ("--shard", f"{index}/2", "--audit", len(swept), "--json")
+        part = bench(*RUN, "--results", tmp_path, *shard)
         assert part.code == 0, part.err
     merged = bench("results", "merge", run_id, "--results", tmp_path, "--json")
     assert merged.code == 0, merged.err
@@ -93,7 +94,7 @@ def test_shards_audit_their_part_of_the_same_images(folder: Path, tmp_path: Path
     shown = bench("show", run_id, "--results", tmp_path, "--json").json["audit"]
     assert shown["images"] == len(swept)
     assert bench("results", "audit", tmp_path / run_id, len(swept) + 1).code == 0
-    assert bench("results", "merge", run_id, "--results", tmp_path).code == 0
+    assert bench("results", "merge", run_id, "--results", tmp_path, "--json").code == 0
     assert len(lines(tmp_path / run_id)) == len(swept) + 1
 
 

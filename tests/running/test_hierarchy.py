@@ -57,11 +57,11 @@ def test_inner_nodes_are_asked_and_decide_nothing_in_the_full_sweep(results: Pat
 
 def test_a_replay_decides_as_the_live_run(results: Path, tmp_path: Path) -> None:
     recorded, live = run_of(results, "full-hierarchy"), run_of(results, "hierarchy")
-    done = bench("replay", recorded, "--strategy", "hierarchy", "--results", tmp_path)
+    done = bench("replay", recorded, "--strategy", "hierarchy", "--results", tmp_path, "--json")
     assert done.code == 0, done.err
     assert predictions(run_of(tmp_path, "hierarchy")) == predictions(live)
     # a strategy that ignores the tree decides among the classes alone
-    done = bench("replay", recorded, "--strategy", "uniform", "--results", tmp_path)
+    done = bench("replay", recorded, "--strategy", "uniform", "--results", tmp_path, "--json")
     assert done.code == 0, done.err
     assert set(predictions(run_of(tmp_path, "uniform")).values()) <= set(range(10))
 

@@ -37,6 +37,7 @@ def described(results: Path, **settings: Any) -> Any:
     return settled(prepare(make_config({**given, **settings}))).manifest
 
 
+@pytest.mark.long
 def test_the_run_says_what_was_chosen_and_on_what(results: Path) -> None:
     done = bench("run", "digits", *DRAWS, "--risk", 0.05, "--limit", 10, "--results", results)
     assert done.code == 0, done.err

@@ -15,6 +15,7 @@ from helpers.captions import Captions, two_images
 from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
 from helpers.loras import save_lora
+from helpers.matrix import matrix
 from helpers.pipelines import save_indexed
 from helpers.setting_values import PAIRS
 from PIL import Image
@@ -64,6 +65,7 @@ VALUES: dict[str, Any] = {  # where the second value of `PAIRS` does not fit the
     **{"backbone": "{root}/whole", "class_names": "{root}/names.txt"},
     **{"prompts": "{root}/prompts.csv", "noise": "{root}/noise.safetensors"},
 }
+ALIKE = {"normalize", "weights"}  # name the same pipeline as others do
 # Settings that no command of this machine can be run with: the commands are only parsed.
 ELSEWHERE = {"revision": "v1", "tf32": True, "executor": "ray", "workers": 2, "ray_address": "auto"}
 ELSEWHERE |= {"tracker": "wandb"}
@@ -144,7 +146,10 @@ def manifest_of(settings: Mapping[str, Any]) -> Manifest:
 
 
 @pytest.mark.usefixtures("captions")
-@pytest.mark.parametrize("name", sorted(SETTINGS.keys() - ELSEWHERE.keys()))
+@pytest.mark.parametrize(
+    "name",
+    matrix(sorted(SETTINGS.keys() - ELSEWHERE.keys()), SETTINGS.keys() - ELSEWHERE.keys() - ALIKE),
+)
 def test_what_is_suggested_for_a_run_is_accepted(
     name: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

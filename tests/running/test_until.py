@@ -211,7 +211,7 @@ def test_what_does_not_go_with_a_question_is_refused(fresh: Path, other: tuple[A
 
 def test_a_stratified_part_of_the_other_run_is_refused(tmp_path: Path) -> None:
     run = ("run", "digits", "--backbone", "random", "--limit", 20, "--results", tmp_path)
-    assert bench(*run).code == 0
+    assert bench(*run, "--json").code == 0
     with pytest.raises(UserError, match="not the first in random order"):
         scored(tmp_path, WORSE)
 

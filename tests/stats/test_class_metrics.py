@@ -49,6 +49,16 @@ def test_the_command_takes_every_metric_but_those_that_need_a_rater() -> None:
         option.process_value(context, "error_consistency")
 
 
+@pytest.mark.parametrize("metric", OTHERS)
+def test_the_average_over_classes_is_sklearns_metric(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = drawn(rng, 60)
+    predictions = answers(rng, labels, 0.6)
+    counts = class_metrics.class_counts(labels, predictions, 3)
+    average = class_metrics.class_average(metric_specs()[metric], *counts)
+    assert average == pytest.approx(KNOWN[metric](labels, predictions))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_mean_over_images_is_sklearns_metric(metric: str) -> None:
     rng = np.random.default_rng(0)
@@ -119,6 +129,18 @@ def test_images_that_belong_together_are_exchanged_together() -> None:
     copies = exchange_p(F1_MACRO, times[0], times[1], times[2])
     whole = exchange_p(F1_MACRO, times[0], times[1], times[2], np.repeat(np.arange(30), 10))
     assert whole == pytest.approx(once, abs=0.015) and copies < whole / 2
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 1], [2, 1, 60, 7, 2], [61, 1, 400], [5] * 300])
+def test_random_signs_are_numpys_binomial_numbers(
+    counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published p-values depend on them, and not on the size of a batch."""
+    monkeypatch.setattr(class_metrics, "AT_ONCE", 2_000)
+    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 1_111)
+    signs = np.concatenate([*class_metrics.random_signs(np.array(counts), len(counts))], axis=1)
+    heads = np.random.default_rng(0).binomial(counts, 0.5, (1_111, len(counts)))
+    assert np.array_equal(signs.T, 2 * heads - counts)
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "f1_macro"])

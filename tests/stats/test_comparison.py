@@ -123,6 +123,18 @@ def test_what_compares_with_care_is_warned_of(tmp_path: Path) -> None:
         assert words in said
 
 
+def test_a_run_that_is_not_complete_is_named(tmp_path: Path) -> None:
+    ids = [f"s{number}" for number in range(4)]
+    a = store(tmp_path, LABELS[:4], LABELS[:4], sample_ids=ids)
+    b = store(tmp_path, LABELS[:3], LABELS[:3], sample_ids=ids[:3], seed=1, complete=False)
+    (b / "manifest.json").write_text(
+        read_run(b).manifest.model_copy(update={"samples": ids}).model_dump_json()
+    )
+    warnings = " ".join(compare(a, b).warnings)
+    assert f"{b.name} is incomplete: 3 of 4 images are decided." in warnings
+    assert f"{a.name} is incomplete" not in warnings
+
+
 def test_what_differs_is_said_in_words(tmp_path: Path) -> None:
     scoring = {"loss": "l2", "space": "prediction", "noise": "seed 0"}
     other = {"loss": "l1", "space": "prediction", "noise": "seed 7"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.recorded import N_DRAWS, record
+from helpers.runs import store
 from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
@@ -83,6 +84,16 @@ def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
             read_view(path).measure(name, {})
     with pytest.raises(UserError, match="has no parameter 'heat'"):
         read_view(path).measure("auroc", {"heat": "2"})
+
+
+@pytest.mark.parametrize("classes", [5, 6])
+def test_the_five_best_need_a_sixth_class(classes: int, tmp_path: Path) -> None:
+    view = read_view(store(tmp_path, [0, 1], [0, 1], n_classes=classes))
+    if classes == 5:
+        with pytest.raises(UserError, match="five classes or fewer"):
+            view.measure("top5_accuracy", {})
+    else:
+        assert view.measure("top5_accuracy", {})
 
 
 def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:

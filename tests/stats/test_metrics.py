@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.runs import a_record, store
+from helpers.runs import a_manifest, a_record, store
 from sklearn import metrics as sk
 
 from bench.stats.agreement import repeatability
-from bench.stats.metrics import Statistics, confusions_of, metrics, per_class, statistics
+from bench.stats.metrics import Statistics, confusions_of, cost, metrics, per_class, statistics
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import read_manifest, requested_records
 
@@ -43,6 +43,16 @@ def test_metrics_equal_sklearn(decided: Any) -> None:
         confusions_of(as_decisions(decided)).square(np.arange(5))
         == sk.confusion_matrix(true, said, labels=range(5))
     ).all()
+
+
+@pytest.mark.parametrize(("scoring", "passes"), [({}, 1), ({"loss": "l2"}, 50)])
+def test_operations_per_image_are_those_of_one_pass_or_of_all(
+    scoring: dict[str, str], passes: int, decided: Any
+) -> None:
+    """Of a classifier and of a denoiser, whose records have 50 evaluations."""
+    manifest = a_manifest([r["sample_id"] for r in decided], scoring=scoring, evaluation_flop=7e9)
+    found = cost(manifest, as_decisions(decided), 10.0, None)
+    assert found.flop_per_image == passes * 7e9 and found.total_seconds == 10.0
 
 
 def test_a_perfect_run_is_exactly_one() -> None:

@@ -56,6 +56,13 @@ def test_what_cannot_be_fitted_is_not() -> None:
     assert fit_probability(as_decisions(right)) is None
 
 
+def test_a_decision_of_one_pass_has_a_probability() -> None:
+    fit = fit_probability(decided(300, 0))
+    assert fit is not None
+    once = as_decisions([a_record("a", 0, 0, evaluations=1), a_record("b", 0, 0, evaluations=0)])
+    assert np.isfinite(probabilities(fit, once)).tolist() == [True, False]
+
+
 def test_an_image_that_failed_has_no_probability() -> None:
     fit = fit_probability(decided(300, 0))
     assert fit is not None

@@ -156,7 +156,7 @@ def test_the_verdict_and_p_are_those_of_the_interval(
             assert known.level == 0.05
 
 
-@pytest.mark.parametrize(("text", "difference"), BOUNDARIES[:4])
+@pytest.mark.parametrize(("text", "difference"), matrix(BOUNDARIES[:4], BOUNDARIES[2:4]))
 def test_all_verdicts_on_a_pair_are_false_together_in_at_most_5_percent(
     text: str, difference: float
 ) -> None:

@@ -7,8 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.runs import a_record
+from scipy.stats import norm
 
-from bench.stats.agreement import flip_probability, repeatability
+from bench.stats.agreement import (
+    EM_STEPS,
+    FEWEST_IMAGES,
+    GAPS,
+    flip_probability,
+    prior_factor,
+    repeatability,
+)
 from bench.stats.shares import exact_interval
 from bench.store.decisions import as_decisions
 
@@ -88,6 +96,22 @@ def test_gaps_that_are_rare_near_zero_change_fewer_answers() -> None:
     flat = flip_probability(np.abs(one), np.ones(4000)).sum()
     assert found is not None and flat > 2 * differ
     assert found.expected_flips < 0.6 * flat and found.expected_flips > 0.5 * differ
+
+
+@pytest.mark.parametrize("n", [FEWEST_IMAGES - 1, FEWEST_IMAGES, 200])
+def test_the_prior_is_fitted_by_expectation_and_maximisation(n: int) -> None:
+    """A lead is normal about the gap, or about minus the gap if the winner is the wrong one."""
+    lead = np.abs(np.random.default_rng(n).normal(1.0, 1.5, n)).round(2)
+    right, wrong = (norm.pdf(lead[:, None], place) for place in (GAPS, -GAPS))
+    wrong[:, 0] = 0  # without a gap, neither is wrong
+    prior = np.full(len(GAPS), 1 / len(GAPS))
+    for _ in range(EM_STEPS):
+        shares = prior * (right + wrong)
+        prior = (shares / shares.sum(axis=1, keepdims=True)).mean(axis=0)
+    swapped = right * norm.cdf(-GAPS) + wrong * norm.cdf(GAPS)
+    fitted = (swapped @ prior) / ((right + wrong) @ prior)
+    factor = fitted / norm.cdf(-lead / np.sqrt(2)) if n >= FEWEST_IMAGES else np.ones(n)
+    np.testing.assert_allclose(prior_factor(lead), factor, rtol=1e-9)
 
 
 def test_images_that_share_their_noise_give_no_standard_error_of_the_accuracy() -> None:

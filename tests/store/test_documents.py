@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.matrix import matrix
-from helpers.runs import a_record, store
+from helpers.runs import a_manifest, a_record, store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -302,3 +302,10 @@ def test_a_part_is_opened_in_its_folder_only(parts: Path, kind: str) -> None:
 def test_a_part_of_another_run_is_refused(parts: Path, shape: tuple[int, int]) -> None:
     with pytest.raises(UserError, match=r"is damaged: every (prompt|draw) must be from"):
         read_cells(parts / "errors", "digit-0024", shape)
+
+
+def test_a_shard_has_one_place_per_image() -> None:
+    part = {"index": 1, "count": 2, "asked": 4}
+    a_manifest(["a", "b"], part={**part, "places": [0, 2]})
+    with pytest.raises(ValueError, match="one place per sample"):
+        a_manifest(["a", "b"], part={**part, "places": [0]})

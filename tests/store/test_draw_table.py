@@ -99,6 +99,16 @@ def test_a_damaged_table_is_refused_with_its_name(kind: str, tmp_path: Path) -> 
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(("count", "words"), [(4, "expected 4 rows"), (None, "expected 1 to 1")])
+def test_the_number_of_rows_is_that_of_the_run(
+    count: int | None, words: str, tmp_path: Path
+) -> None:
+    write_draws(tmp_path, draw_table(TABLES["diffusion"], np.array([3, 3, 20, 41]), np.ones(4)))
+    DAMAGES["no row"](tmp_path / DRAWS)
+    with pytest.raises(UserError, match=words):
+        read_draws(tmp_path, count)
+
+
 def test_a_replay_says_that_the_table_is_damaged(tmp_path: Path) -> None:
     path = record(tmp_path)
     (path / DRAWS).write_bytes(b"PAR1 rubbish PAR1")

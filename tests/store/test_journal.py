@@ -87,12 +87,32 @@ def test_the_table_of_a_damaged_journal_is_that_of_its_good_lines(tmp_path: Path
         {"decided_by": "chance"},
         {"top": [[9, 0.1, 5]]},
         {"top": [[0, 0.1]]},
+        {"top": [[0, 0.1], [1, 0.2, 5, 0]]},
+        {"top": [[0.5, 0.1, 5]]},
+        {"top": [[-1, 0.1, 5]]},
     ],
 )
 def test_both_readings_refuse_the_same_lines(changes: dict[str, object], tmp_path: Path) -> None:
     write(tmp_path, a_record("a", 0, 0), {**a_record("b", 1, 1), **changes})  # type: ignore[typeddict-item]
     with pytest.warns(BenchWarning, match="line 2"):
         assert ids(read_table(tmp_path, 3, top=True)) == ["a"]
+
+
+def test_lines_are_synced_on_closing_and_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("bench.store.journal.os.fsync", synced.append)
+    journal, times = Journal(tmp_path / "samples.jsonl"), []
+    for seconds in (9.0, 0.0):
+        monkeypatch.setattr("bench.store.journal.SYNC_SECONDS", seconds)
+        journal.append({"sample_id": "a"})
+        times.append(len(synced))
+    journal.append({"sample_id": "b"})
+    monkeypatch.setattr("bench.store.journal.SYNC_SECONDS", 9.0)
+    journal.append({"sample_id": "c"})
+    journal.close()
+    assert times == [0, 1] and len(synced) == 3
 
 
 def test_a_full_disk_leaves_no_part_of_a_line(

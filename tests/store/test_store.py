@@ -92,7 +92,7 @@ def test_errors_asked_for_later_are_made(tmp_path: Path) -> None:
     run = Path(first.json["results_dir"])
     scores = timeless(run)
     assert not (run / "errors").exists()
-    assert bench(*arguments, "--save-errors").code == 0
+    assert bench(*arguments, "--save-errors", "--json").code == 0
     assert len(list((run / "errors").glob("*.parquet"))) == 3 and same(timeless(run), scores)
 
 
@@ -103,12 +103,12 @@ def test_a_damaged_line_is_scored_again(tmp_path: Path) -> None:
     journal = run / "samples.jsonl"
     lines = journal.read_text().splitlines()
     journal.write_text("\n".join([lines[0], lines[1][:40], *lines[2:]]) + "\n")
-    assert bench(*arguments).code == 0 and same(timeless(run), before)
+    assert bench(*arguments, "--json").code == 0 and same(timeless(run), before)
 
 
 def test_fresh_starts_over(tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 2)
-    bench(*arguments)
+    bench(*arguments, "--json")
     done = bench(*arguments, "--fresh")
     assert "2 of 2 images" in done.err and "This run is complete" not in done.out
 

@@ -46,6 +46,7 @@ def test_every_figure_and_table_is_made(page: Path) -> None:
     assert "rehearsal with small models" in text
 
 
+@pytest.mark.long
 def test_the_numbers_of_the_text_are_those_of_the_data(page: Path) -> None:
     text, found = (page / "README.md").read_text(), measured(page)
     assert (found["images"], found["draws"], found["prompts"]) == (N_IMAGES, N_DRAWS, N_CLASSES)

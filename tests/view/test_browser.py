@@ -19,7 +19,7 @@ from helpers.runs import store
 from helpers.studies import store_study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.long]
 
 CLASSES = ["<b onclick=alert(1)>ant", "bee", "cat"]
 
@@ -72,7 +72,6 @@ def follow(page: Any, link: Any) -> None:
         link.click()
 
 
-@pytest.mark.long
 def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
     row = page.locator(".runs tbody tr", has_text="growing")
     assert "4 of 4" not in row.inner_text() and "75.0" in row.inner_text()
@@ -86,7 +85,6 @@ def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
     assert row.locator("progress").evaluate("bar => bar.value / bar.max") == 0.75
 
 
-@pytest.mark.long
 def test_runs_are_found_and_sorted(page: Any) -> None:
     page.get_by_label("Find").fill("pictures")
     follow(page, page.get_by_role("button", name="Show"))
@@ -98,7 +96,6 @@ def test_runs_are_found_and_sorted(page: Any) -> None:
     assert page.get_by_label("Find").input_value() == "pictures"
 
 
-@pytest.mark.long
 def test_a_run_shows_its_mistakes(page: Any) -> None:
     follow(page, page.get_by_role("link", name="zero"))
     assert page.locator("h1").inner_text() == "zero"
@@ -113,7 +110,6 @@ def test_a_run_shows_its_mistakes(page: Any) -> None:
     assert shown == ["bee"] * 6
 
 
-@pytest.mark.long
 def test_two_runs_stand_side_by_side(page: Any) -> None:
     follow(page, page.locator("tr", has_text="zero").get_by_role("link", name="compare with…"))
     follow(
@@ -125,7 +121,6 @@ def test_two_runs_stand_side_by_side(page: Any) -> None:
     assert "A: ✗" in pairs.first.inner_text() and "B: ✓" in pairs.first.inner_text()
 
 
-@pytest.mark.long
 def test_the_status_is_seen_on_a_narrow_screen(browser: Any, address: str) -> None:
     context = browser.new_context(viewport={"width": 500, "height": 800})
     page = context.new_page()
@@ -137,7 +132,6 @@ def test_the_status_is_seen_on_a_narrow_screen(browser: Any, address: str) -> No
     context.close()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("width", matrix([1400, 390], [390]))
 @pytest.mark.parametrize(
     "where",

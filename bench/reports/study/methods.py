@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -125,8 +126,17 @@ def read_methods(
     for board, methods in boards.items():
         for name, members in methods.items():
             if (method := _read_method(name, members, apart, over, spec, metric)) is not None:
-                decided.setdefault(board, []).append(method)
+                on_board = decided.setdefault(board, [])
+                same = [m.decided for m in on_board[:1] if _are_alike(m.decided, method.decided)]
+                on_board.append(replace(method, decided=[*same, method.decided][0]))
     return decided
+
+
+def _are_alike(a: Decisions, b: Decisions) -> bool:
+    """Return whether the images and their order, labels and groups are the same."""
+    groups: Any = a.groups, b.groups
+    same = np.array_equal(a.labels, b.labels) and np.array_equal(*groups)
+    return same and a.sample_ids.equals(b.sample_ids)
 
 
 def board_name(row: StudyRow) -> str:
@@ -197,17 +207,14 @@ def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
     The seed or template that lacks the largest share of them is dropped until none is missing.
     """
-    seeds, templates = ({key[axis] for key in cells} for axis in (0, 1))
-    while missing := [(s, t) for s in seeds for t in templates if (s, t) not in cells]:
-        worst_seed = max(sorted(seeds), key=lambda s: sum(key[0] == s for key in missing))
-        worst_template = max(sorted(templates), key=lambda t: sum(key[1] == t for key in missing))
-        share_seed = sum(key[0] == worst_seed for key in missing) / len(templates)
-        share_template = sum(key[1] == worst_template for key in missing) / len(seeds)
-        if share_seed >= share_template:
-            seeds.remove(worst_seed)
-        else:
-            templates.remove(worst_template)
-    return sorted(seeds), sorted(templates)
+    sides = [{cell[axis] for cell in cells} for axis in (0, 1)]
+    while missing := [cell for cell in product(*sides) if cell not in cells]:
+        counts = [Counter(cell[axis] for cell in missing) for axis in (0, 1)]
+        worst = [max(sorted(count), key=count.__getitem__) for count in counts]
+        seeds, templates = (counts[a][worst[a]] / len(sides[1 - a]) for a in (0, 1))
+        axis = int(seeds < templates)
+        sides[axis].remove(worst[axis])
+    return sorted(sides[0]), sorted(sides[1])
 
 
 def _rows_of(first: Decisions, other: Decisions) -> Ints | None:
@@ -227,7 +234,9 @@ def select_most_images(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     same = []
     for method in largest:
         first = largest[0].decided
-        if (rows := _rows_of(first, method.decided)) is not None:
+        if method.decided is first:
+            same.append(method)
+        elif (rows := _rows_of(first, method.decided)) is not None:
             ordered = method.mapped(partial(np.take, indices=rows, axis=2))
             same.append(replace(ordered, decided=first))
     return same
@@ -252,5 +261,4 @@ def image_clusters(members: Sequence[MethodRuns]) -> Ints | None:
     """Return the group of each image as a number, int64 [n], or None if images have no groups."""
     if not members or members[0].decided.groups is None:
         return None
-    _, codes = np.unique(members[0].decided.groups, return_inverse=True)
-    return np.asarray(codes, dtype=np.int64)
+    return np.unique(members[0].decided.groups, return_inverse=True)[1]

@@ -8,7 +8,7 @@ the largest value of the metric minus its value, so it is defined only if larger
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -209,14 +209,16 @@ def corruption_changes(methods: CorruptedRuns, whole_groups: bool) -> Iterator[C
     for (board, _), runs in methods.items():
         if CLEAN in runs:
             corrupted = np.mean(list(_by_corruption(runs).values()), axis=0)
-            both = np.stack([_by_image(runs[CLEAN]), corrupted])[:, None]  # [2, 1, images]
+            both = np.stack([runs[CLEAN].values.mean(axis=(0, 1)), corrupted])[
+                :, None
+            ]  # [2, 1, images]
             boards.setdefault(board, []).append(replace(runs[CLEAN], values=both))
     for board, members in boards.items():
         same = select_most_images(members)
         clusters = image_clusters(same) if whole_groups else None
         alone = [(method.name, None, method.values) for method in same]
-        pairs = [(b.name, a.name, b.values - a.values) for a, b in combinations(same, 2)]
-        for method, less, (clean, corrupted) in (*alone, *pairs):
+        pairs = ((b.name, a.name, b.values - a.values) for a, b in combinations(same, 2))
+        for method, less, (clean, corrupted) in chain(alone, pairs):
             yield Change(
                 method=method,
                 less=less,
@@ -261,10 +263,5 @@ def _by_corruption(runs: Mapping[str, MethodRuns]) -> dict[str, Floats]:
     values: dict[str, list[Floats]] = {}
     for name, of_name in runs.items():
         if name != CLEAN:
-            values.setdefault(name.partition(":")[0], []).append(_by_image(of_name))
+            values.setdefault(name.partition(":")[0], []).append(of_name.values.mean(axis=(0, 1)))
     return {name: np.mean(of_name, axis=0) for name, of_name in values.items()}
-
-
-def _by_image(runs: MethodRuns) -> Floats:
-    """Return each image's mean value over the runs of a method, float64 [n]."""
-    return np.asarray(runs.values.mean(axis=(0, 1)))

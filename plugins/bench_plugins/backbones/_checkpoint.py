@@ -7,6 +7,7 @@ random and only report them. Headers are compared first, because they are read a
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -35,17 +36,13 @@ LEFT_OVER = ("position_ids", "lm_head.weight")
 LOADING = RLock()
 
 
-def _silence_libraries() -> None:
-    """Hide the libraries' warnings, and their progress bars but those of downloads."""
-    shows_downloads = not are_progress_bars_disabled()
-    for library in (diffusers, transformers):
-        library.logging.set_verbosity_error()
-        library.logging.disable_progress_bar()
-    if shows_downloads:  # transformers hides them with its own
-        enable_progress_bars()
-
-
-_silence_libraries()
+# The libraries' warnings are hidden, and their progress bars but those of downloads.
+_shows_downloads = not are_progress_bars_disabled()
+for _library in (diffusers, transformers):
+    _library.logging.set_verbosity_error()
+    _library.logging.disable_progress_bar()
+if _shows_downloads:  # transformers hides them with its own
+    enable_progress_bars()
 
 
 def named_weights(weights: Weights | None) -> Weights:
@@ -60,10 +57,8 @@ def named_weights(weights: Weights | None) -> Weights:
 def from_library(weights: Weights, name: str, component_cls: Any, **options: Any) -> Any:
     """Return a component loaded with `from_pretrained`. Raises UserError if that fails."""
     folder = weights.folder(name)
-    try:
+    with explained(weights, f"{name}/", "cannot be loaded"):
         return component_cls.from_pretrained(folder, local_files_only=True, **options)
-    except Exception as error:  # whatever the libraries raise for missing or invalid files
-        raise weights.error(f"{name}/", f"cannot be loaded: {first_line(error)}") from error
 
 
 def load_model(
@@ -219,10 +214,8 @@ def _headers(weights: Weights, files: list[str]) -> Headers:
         path = weights.find(file)
         if path is None:
             raise weights.error(file, "does not exist, but its index names it")
-        try:
+        with explained(weights, file, "is damaged"):
             content = header_of(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise weights.error(file, f"is damaged: {first_line(error)}") from None
         for tensor, (dtype, shape) in content.items():
             if tensor in headers:
                 raise weights.error(
@@ -241,6 +234,17 @@ def _headers(weights: Weights, files: list[str]) -> Headers:
 def _shortened(names: list[str]) -> str:
     first = " and ".join(repr(name[:100]) for name in names[:2])
     return f"tensor {first}" if len(names) == 1 else f"{len(names)} tensors, such as {first},"
+
+
+@contextmanager
+def explained(weights: Weights, where: str, problem: str) -> Iterator[None]:
+    """Turn whatever a library raises into a UserError about a file or folder of the weights."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # for a missing or invalid file, it may be of any class
+        raise weights.error(where, f"{problem}: {first_line(error)}") from error
 
 
 def first_line(error: Exception) -> str:

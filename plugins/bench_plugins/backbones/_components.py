@@ -11,7 +11,7 @@ import transformers
 from torch import nn
 
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import first_line, from_library
+from bench_plugins.backbones._checkpoint import explained, from_library
 from bench_plugins.backbones._configs import read_config
 from bench_plugins.backbones._tokenizers import clip_tokenizer, other_tokenizer
 
@@ -81,14 +81,10 @@ def dtype_of(name: str, component_cls: Any, dtype: torch.dtype) -> torch.dtype:
 
 def make_pipeline(weights: Weights, pipeline_cls: Any, components: Mapping[str, Any]) -> Any:
     """Return a pipeline. Raises UserError if the components do not fit each other."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
-            return pipeline_cls(**components)
-    except Exception as error:  # whatever diffusers raises if components do not fit
-        raise weights.error(
-            PIPELINE_INDEX, f"does not describe a pipeline: {first_line(error)}"
-        ) from error
+    problem = "does not describe a pipeline"
+    with explained(weights, PIPELINE_INDEX, problem), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
+        return pipeline_cls(**components)
 
 
 def component_class(
@@ -137,18 +133,14 @@ def build_on_meta(weights: Weights, name: str, component_cls: Any) -> nn.Module:
     """
     config = config_of(weights, name, component_cls)
     is_diffusers = issubclass(component_cls, diffusers.ModelMixin)
-    try:
-        with torch.device("meta"):
-            module: nn.Module = (
-                component_cls.from_config(config)
-                if is_diffusers
-                else component_cls(component_cls.config_class.from_dict(config))
-            )
-            return module.eval().requires_grad_(False)
-    except Exception as error:  # whatever a library raises for an invalid config
-        raise weights.error(
-            f"{name}/config.json", f"does not describe a model: {first_line(error)}"
-        ) from error
+    problem = "does not describe a model"
+    with explained(weights, f"{name}/config.json", problem), torch.device("meta"):
+        module: nn.Module = (
+            component_cls.from_config(config)
+            if is_diffusers
+            else component_cls(component_cls.config_class.from_dict(config))
+        )
+        return module.eval().requires_grad_(False)
 
 
 def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
@@ -156,10 +148,8 @@ def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
     name = "scheduler/scheduler_config.json"
     config = weights.read(name)
     entry = index.get("scheduler") or [None, config.get("_class_name")]
-    try:
+    with explained(weights, name, "does not describe a scheduler"):
         return getattr(diffusers, str(entry[1])).from_config(config)
-    except Exception as error:
-        raise weights.error(name, f"does not describe a scheduler: {first_line(error)}") from error
 
 
 def tokenizer_of(weights: Weights, name: str, component_cls: Any) -> Any:

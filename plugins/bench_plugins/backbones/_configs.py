@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.contracts.levels import Levels, diffusion_levels
 from bench.inputs.weights import HAND_OVER, Weights
-from bench_plugins.backbones._checkpoint import first_line
+from bench_plugins.backbones._checkpoint import explained
 
 # These schedulers differ in how they sample. Their noise levels depend on the same few values.
 SCHEDULERS = tuple(f"{name}Scheduler" for name in (
@@ -82,7 +82,7 @@ def read_diffusion(weights: Weights) -> Levels:
     keys = {"num_train_timesteps", "trained_betas", *BETAS}
     values = {key: config[key] for key in keys & config.keys()}
     zero_snr = config.get("rescale_betas_zero_snr") or False
-    try:
+    with explained(weights, name, "does not describe a scheduler"):
         if not isinstance(zero_snr, bool):
             raise ValueError(f"rescale_betas_zero_snr is {zero_snr!r:.100}; expected true or false")
         if config.get("trained_betas") is None and (missing := BETAS - values.keys()):
@@ -90,8 +90,6 @@ def read_diffusion(weights: Weights) -> Levels:
         scheduler = DDPMScheduler(**values, rescale_betas_zero_snr=zero_snr)
         if len(scheduler.alphas_cumprod) != steps:
             raise ValueError(f"trained_betas must be {steps} numbers")
-    except Exception as error:  # whatever diffusers raises for invalid values
-        raise weights.error(name, f"does not describe a scheduler: {first_line(error)}") from error
     alphas: NDArray[np.float32] = scheduler.alphas_cumprod.numpy()
     least = 0 if zero_snr else np.finfo(np.float32).tiny
     if rising := np.flatnonzero(~(np.diff(alphas) < 0)).tolist():

@@ -15,7 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.machine.cache import cache_dir, discard_damaged
+from bench.machine.cache import cache_dir, reading_cached
 from bench.machine.files import open_regular
 
 CACHE_FORMAT = 3  # 1 had no hashes, and 2 was an SQLite database
@@ -57,22 +57,17 @@ class EmbeddingCache:
 
     def _read(self, keys: set[bytes]) -> dict[bytes, Rows]:
         cached: dict[bytes, Rows] = {}
-        try:
-            with open_regular(self._path) as file:
-                file.seek(self._end)  # other processes may have appended records since
-                while len(record := file.read(self._size)) == self._size:
-                    self._places[record[:KEY_BYTES]] = self._end
-                    self._end += self._size
-                for key in keys & self._places.keys():
-                    file.seek(self._places[key])
-                    record = file.read(self._size)
-                    row = record[KEY_BYTES:-HASH_BYTES]
-                    if record == _make_record(key, row):
-                        cached[key] = np.frombuffer(row, np.float32)
-        except (FileNotFoundError, PermissionError):  # missing, or another user's
-            pass
-        except OSError:  # not a regular file
-            discard_damaged(self._path)
+        with reading_cached(self._path), open_regular(self._path) as file:
+            file.seek(self._end)  # other processes may have appended records since
+            while len(record := file.read(self._size)) == self._size:
+                self._places[record[:KEY_BYTES]] = self._end
+                self._end += self._size
+            for key in keys & self._places.keys():
+                file.seek(self._places[key])
+                record = file.read(self._size)
+                row = record[KEY_BYTES:-HASH_BYTES]
+                if record == _make_record(key, row):
+                    cached[key] = np.frombuffer(row, np.float32)
         return cached
 
     def _append(self, new: dict[bytes, Rows]) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import transformers
 from transformers import CLIPTokenizerFast, PreTrainedTokenizerFast, T5TokenizerFast
 
-from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench.machine.files import read_bytes
-from bench_plugins.backbones._checkpoint import HERE, first_line, from_library
+from bench_plugins.backbones._checkpoint import HERE, explained, from_library
 from bench_plugins.backbones._configs import check_class, is_whole
 
 MAX_UNUSED_EMBEDDINGS = 127  # of a text encoder, which rounds their number up to a multiple of 128
@@ -85,14 +84,10 @@ def _from_folder(weights: Weights, component: str, tokenizer_cls: Any, length: i
 
 def _made(weights: Weights, where: str, make: Callable[[], Any], length: int) -> Any:
     """Return the tokenizer that `make` loads, after encoding a text. Errors name `where`."""
-    try:
+    with explained(weights, where, "cannot be loaded"):
         tokenizer = make()
         tokenizer("a", padding="max_length", max_length=length, truncation=True)
-    except UserError:
-        raise
-    except Exception as error:  # whatever the libraries raise
-        raise weights.error(where, f"cannot be loaded: {first_line(error)}") from error
-    return tokenizer
+        return tokenizer
 
 
 def _check_pieces(weights: Weights, component: str, tokenizer: Any, merges: list[Any]) -> None:

@@ -1,27 +1,283 @@
-"""Classifier backbones CLIP and SigLIP: score images against texts by cosine similarity."""
+"""CLIP, SigLIP and DINOv2: embeddings of images and texts, cached on disk, and classifiers.
 
-from collections.abc import Sequence
-from functools import lru_cache
+CLIP and SigLIP score images against texts by cosine similarity.
+
+Images are prepared by an image processor of transformers, as the folder describes. Of its classes
+the one that resizes with PIL is used, so that equal ids mean equal numbers.
+"""
+
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
 from PIL import Image
+from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
 from typing_extensions import override
 
 from bench.contracts.backbone import Classifier
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import named_weights
-from bench_plugins.backbones._encoders import (
-    CLIP,
-    NAFLEX,
-    SIGLIP,
-    SIGLIP2,
-    Encoder,
-    Kind,
-    Rows,
-    kind_of,
+from bench_plugins.backbones._checkpoint import (
+    HERE,
+    check_headers,
+    explained,
+    load_model,
+    named_weights,
 )
+from bench_plugins.backbones._components import build_on_meta
+from bench_plugins.backbones._configs import check_class, numbers
+from bench_plugins.backbones._counting import counted_operations, size
+from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
+from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An encoder architecture, with how its texts are prepared.
+
+    `processor` begins the name of the class that prepares images. `load_tokenizer` gets the
+    weights, the maximum length and the number of token embeddings; it is None if no texts are
+    embedded. `clean` prepares a text for the tokenizer.
+    """
+
+    model_type: str
+    model: Any
+    processor: str
+    load_tokenizer: Callable[[Weights, int, int], Any] | None = None
+    clean: Callable[[str], str] = str
+
+
+def canonical(text: str) -> str:
+    """Return a text in SigLIP's training format: lower case, no punctuation, single spaces."""
+    words = text.translate(str.maketrans("", "", string.punctuation))
+    return re.sub(r"\s+", " ", words).strip().lower()
+
+
+CLIP = Kind(
+    "clip", CLIPModel, "CLIP", lambda weights, *sizes: clip_tokenizer(weights, HERE, *sizes)
+)
+SIGLIP = Kind("siglip", SiglipModel, "Siglip", siglip_tokenizer, canonical)
+# SigLIP 2 keeps punctuation (Tschannen et al., 2025).
+SIGLIP2 = Kind("siglip", SiglipModel, "Siglip", siglip_tokenizer, str.lower)
+# SigLIP 2 for images of any aspect ratio and resolution has its own classes in transformers.
+NAFLEX = Kind("siglip2", Siglip2Model, "Siglip2", siglip_tokenizer, str.lower)
+DINOV2 = Kind("dinov2", Dinov2Model, "Bit")
+ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
+
+
+def kind_of(weights: Weights, kinds: Sequence[Kind] = ENCODER_KINDS) -> Kind:
+    """Return the kind of encoder in a folder. Raises UserError if it is not one of `kinds`."""
+    config = weights.read("config.json")
+    types = [kind.model_type for kind in kinds]
+    check_class(weights, "config.json", config, "model_type", types)
+    return kinds[types.index(config["model_type"])]
+
+
+EMBEDDING_VERSION = 1  # increase it if a change of the code changes embeddings
+ENCODER_BATCH = 64  # texts
+
+Rows = NDArray[np.float32]
+
+
+class Encoder:
+    """Image and text embeddings of a model, cached on disk.
+
+    All files are validated at once; UserError is raised if they are missing, invalid or of another
+    kind of model. The network is loaded if an embedding is not cached. `size` is the number of
+    bytes of its parameters, and `tokens` the tokenizer, or None if the model does not embed texts.
+    """
+
+    def __init__(self, weights: Weights, kind: Kind, device: str, dtype: str) -> None:
+        self.weights, self.kind = weights, kind
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        empty: Any = build_on_meta(weights, HERE, kind.model)
+        check_headers(weights, HERE, empty.to(self.dtype))
+        self.size = size(empty)
+        self.config: Any = empty.config
+        shape: tuple[int, ...] = ()  # DINOv2 interpolates its position embeddings to any size
+        if kind is NAFLEX:
+            shape = (3 * self.config.vision_config.patch_size**2,)
+        elif kind is not DINOV2:
+            shape = (self.config.vision_config.image_size,) * 2
+        self.processor = _image_processor(weights, kind.processor, shape)
+        self.tokens = None
+        if kind.load_tokenizer is not None:
+            vocabulary: int = self.config.text_config.vocab_size
+            self.tokens = kind.load_tokenizer(weights, self.limit, vocabulary)
+        clean = getattr(kind.clean, "__name__", "")
+        self.cache = EmbeddingCache(
+            f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}",
+            self.width,
+        )
+
+    @property
+    def width(self) -> int:
+        """Number of dimensions of an embedding."""
+        if self.kind is CLIP:
+            return int(self.config.projection_dim)
+        return int((self.config if self.kind is DINOV2 else self.config.vision_config).hidden_size)
+
+    @property
+    def limit(self) -> int:
+        """Maximum number of tokens of a text."""
+        return int(self.config.text_config.max_position_embeddings)
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text, with special tokens."""
+        assert self.tokens is not None
+        cleaned = [self.kind.clean(text) for text in texts]
+        return [len(ids) for ids in self.tokens(cleaned)["input_ids"]] if cleaned else []
+
+    def operations(self) -> float | None:
+        """Return the floating-point operations of the embedding of one image.
+
+        None for NaFlex, whose network reads the numbers of patches, which meta tensors have not.
+        """
+        if self.kind is NAFLEX:
+            return None
+        empty: Any = build_on_meta(self.weights, HERE, self.kind.model)
+        (pixels,) = prepare_images(self.processor, [Image.new("RGB", (64, 64))])
+        inputs = torch.from_numpy(pixels).to("meta")
+        return counted_operations(lambda: empty.vision_model(inputs))
+
+    @cached_property
+    def network(self) -> Any:
+        """The network. Reading it loads it."""
+        return load_model(self.weights, HERE, self.kind.model, self.dtype, self.device)
+
+    def images(self, images: Sequence[Image.Image]) -> Rows:
+        """Return the images' embeddings, normalised to length 1, float32 [n, D]."""
+        return self.cache.rows(
+            [image_key(image) for image in images],
+            lambda indices: self._embed_images([images[index] for index in indices]),
+        )
+
+    def texts(self, texts: Sequence[str]) -> Rows:
+        """Return the texts' embeddings, normalised to length 1, float32 [n, D]."""
+        keys = [cache_key("text", text.encode()) for text in texts]
+
+        def compute(indices: Sequence[int]) -> Rows:
+            batches = [
+                [texts[index] for index in indices[start : start + ENCODER_BATCH]]
+                for start in range(0, len(indices), ENCODER_BATCH)
+            ]
+            return np.concatenate([self._embed_texts(batch) for batch in batches])
+
+        return self.cache.rows(keys, compute)
+
+    @cached_property
+    def scale_and_bias(self) -> tuple[float, float]:
+        """Scale and bias that turn a cosine similarity into a logit."""
+
+        def compute(indices: Sequence[int]) -> Rows:
+            scale = self.network.logit_scale.float().exp().item()
+            bias = getattr(self.network, "logit_bias", torch.zeros(1)).float().item()
+            return np.array([[scale, bias] + [0] * (self.width - 2)], np.float32)
+
+        scale, bias, *_ = self.cache.rows([cache_key("scale and bias", b"")], compute)[0].tolist()
+        return scale, bias
+
+    @torch.inference_mode()
+    def _embed_images(self, images: Sequence[Image.Image]) -> Rows:
+        arrays = prepare_images(self.processor, images)
+        inputs = [torch.from_numpy(array).to(self.device) for array in arrays]
+        inputs[0] = inputs[0].to(self.dtype)
+        if self.kind is DINOV2:
+            return _unit(self.network(*inputs).pooler_output)
+        pooled = self.network.vision_model(*inputs).pooler_output
+        return _unit(self.network.visual_projection(pooled) if self.kind is CLIP else pooled)
+
+    @torch.inference_mode()
+    def _embed_texts(self, texts: Sequence[str]) -> Rows:
+        assert self.tokens is not None
+        tokens: Mapping[str, Any] = self.tokens(
+            [self.kind.clean(text) for text in texts],
+            padding="max_length",
+            max_length=self.limit,
+            truncation=True,
+            return_tensors="pt",
+        )
+        ids = tokens["input_ids"].to(self.device)
+        if self.kind is CLIP:
+            mask = tokens["attention_mask"].to(self.device)
+            pooled = self.network.text_model(input_ids=ids, attention_mask=mask).pooler_output
+            return _unit(self.network.text_projection(pooled))
+        return _unit(self.network.text_model(input_ids=ids).pooler_output)
+
+
+def _unit(rows: torch.Tensor) -> Rows:
+    """Return rows normalised to length 1, float32 [n, D]."""
+    values = rows.float()
+    return np.asarray((values / values.norm(dim=-1, keepdim=True)).cpu().numpy(), np.float32)
+
+
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # newer transformers write all preprocessing to this file
+PROCESSOR_KEY = "image_processor"  # its key for images
+STEPS = ("do_resize", "do_rescale", "do_normalize")
+SIZES = ("size", "crop_size", "patch_size", "max_num_patches")
+MAX_SIZE = 4096  # pixels or patches
+ARGUMENTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes")  # of the vision network
+
+
+def prepare_images(processor: Any, images: Sequence[Image.Image]) -> tuple[NDArray[Any], ...]:
+    """Return the arguments of the vision network: pixel values, float32 [n, 3, H, W].
+
+    Those of NaFlex, which keeps the aspect ratio, are patches, float32 [n, L, D], a mask with 0 for
+    padding, [n, L], and the numbers of patches down and across, [n, 2].
+    """
+    rgb = [image.convert("RGB") for image in images]
+    # The layout of an image of one pixel would be guessed.
+    prepared = processor(rgb, input_data_format="channels_last")
+    return tuple(np.stack(prepared[name]) for name in ARGUMENTS if name in prepared)
+
+
+def _image_processor(weights: Weights, kind: str, shape: tuple[int, ...]) -> Any:
+    """Return the image processor of class `kind` that a folder describes.
+
+    `shape` is what the network requires of the last axes of its first argument. Raises UserError if
+    the preprocessing is incomplete, fails for an image, or does not fit.
+    """
+    name, config = _read(weights)
+    if missing := [step for step in STEPS if config.get(step) is not True]:
+        raise weights.error(name, f"has no {missing[0]}: true, which is required")
+    sizes = {key: config[key] for key in SIZES if config.get(key) is not None}
+    if wrong := [number for _, number in numbers(sizes) if not 1 <= number <= MAX_SIZE]:
+        raise weights.error(name, f"has a size of {wrong[0]!r:.40}; expected 1 to {MAX_SIZE:,}")
+    processor_cls = getattr(transformers, f"{kind}ImageProcessorPil", None)
+    processor_cls = processor_cls or getattr(transformers, f"{kind}ImageProcessor")
+    plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "black")]
+    with explained(weights, name, "cannot be used"), np.errstate(all="ignore"):  # checked below
+        processor = processor_cls.from_dict(dict(config))
+        values, *_ = prepare_images(processor, plain)
+    if values.shape[values.ndim - len(shape) :] != shape:
+        raise weights.error(
+            name, f"prepares images as {values.shape[1:]}; the network requires {shape}"
+        )
+    white, black = values[:, 0] if len(shape) == 1 else values  # later patches may be padding
+    if not (np.isfinite(values).all() and (white > black).all()):
+        raise weights.error(
+            name,
+            "does not keep white lighter than black: the image is padded, because crop_size is"
+            " larger than size, or a rescale_factor, image_mean or image_std is out of range",
+        )
+    return processor
+
+
+def _read(weights: Weights) -> tuple[str, Mapping[str, Any]]:
+    if weights.find(PREPROCESSOR) or not weights.find(PROCESSOR):
+        return PREPROCESSOR, weights.read(PREPROCESSOR)
+    config = weights.read(PROCESSOR).get(PROCESSOR_KEY)
+    if not isinstance(config, Mapping):
+        raise weights.error(PROCESSOR, f"has no {PROCESSOR_KEY}, and there is no {PREPROCESSOR}")
+    return PROCESSOR, config
 
 
 class Clip(Classifier):

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -41,33 +41,6 @@ def _square(image: Image.Image, side: int) -> Matrix:
     left, top = (width - side) // 2, (height - side) // 2
     square = image.crop((left, top, left + side, top + side))
     return np.asarray(np.asarray(square, np.float32).ravel() / 127.5 - 1)
-
-
-def make_features(
-    weights: Weights | None, device: str, dtype: str, features: str, resolution: int | None
-) -> Features:
-    """Return the function that computes features, float32 [n, D], of n images.
-
-    `features` is `pixels`, with no weights, or anything else for a model. `resolution` is for
-    pixels only; None for the default. Raises UserError if a parameter is missing or does not apply.
-    """
-    if features == PIXELS:
-        if weights is not None:
-            raise UserError(
-                "features=pixels needs no weights. Omit --weights, or use the image embeddings of"
-                " that model with --set features=embedding"
-            )
-        return partial(pixels, side=resolution or PIXEL_SIDE)
-    if weights is None:
-        raise UserError(
-            f"features={features!r:.100} is not a known model, and --weights is not set. `bench"
-            " list backbones linear-probe` lists the known ones."
-        )
-    if resolution is not None:
-        raise UserError("--resolution applies to features=pixels only; a model has its own.")
-    from bench_plugins.backbones._encoders import Encoder, kind_of
-
-    return Encoder(weights, kind_of(weights), device, dtype).images
 
 
 class Random(Classifier):
@@ -112,7 +85,11 @@ class Majority(Classifier):
 
 
 class _Learned(Classifier):
-    """Base class of classifiers that learn from features of images. `fit` sets `texts`, sorted."""
+    """Base class of classifiers that learn from features of images. `fit` sets `texts`, sorted.
+
+    `features` is `pixels`, with no weights, or anything else for a model. `resolution` is for
+    pixels only; None for the default. Raises UserError if a parameter is missing or does not apply.
+    """
 
     features: Features
     texts: list[str]
@@ -126,7 +103,24 @@ class _Learned(Classifier):
         features: str = "pixels",
         resolution: int | None = None,
     ) -> None:
-        self.features = make_features(weights, device, dtype, features, resolution)
+        if features == PIXELS and weights is not None:
+            raise UserError(
+                "features=pixels needs no weights. Omit --weights, or use the image embeddings of"
+                " that model with --set features=embedding"
+            )
+        if features == PIXELS:
+            self.features = partial(pixels, side=resolution or PIXEL_SIDE)
+            return
+        if weights is None:
+            raise UserError(
+                f"features={features!r:.100} is not a known model, and --weights is not set. `bench"
+                " list backbones linear-probe` lists the known ones."
+            )
+        if resolution is not None:
+            raise UserError("--resolution applies to features=pixels only; a model has its own.")
+        from bench_plugins.backbones.clip import Encoder, kind_of
+
+        self.features = Encoder(weights, kind_of(weights), device, dtype).images
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:
@@ -139,7 +133,9 @@ class _Learned(Classifier):
         """Return the features, [n, D], and the class indices, [n], of all images. Sets `texts`."""
         self.texts = sorted(set(labels))
         index = {text: n for n, text in enumerate(self.texts)}
-        rows = np.concatenate([self.features(batch) for batch in _batches(images)])
+        source = iter(images)
+        batches = iter(lambda: list(islice(source, IMAGES_PER_CALL)), [])
+        rows = np.concatenate([self.features(batch) for batch in batches])
         return rows, np.array([index[label] for label in labels])
 
     def _columns(self, texts: Sequence[str]) -> list[int]:
@@ -289,9 +285,3 @@ def _cross_validate(
             predicted = (values[held_out] @ weights.T + bias).argmax(axis=1)
             correct[strength] += int((predicted == index[held_out]).sum())
     return {strength: count / len(index) for strength, count in correct.items()}
-
-
-def _batches(images: Iterable[Image.Image]) -> Iterator[list[Image.Image]]:
-    source = iter(images)
-    while batch := list(islice(source, IMAGES_PER_CALL)):
-        yield batch

@@ -6,7 +6,7 @@ prediction is exactly what the scheduler would get during sampling.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import prod
@@ -240,13 +240,15 @@ class PipelineDenoiser(Denoiser):
             keys = list(zip(keys, t.tolist(), strict=True))
         if len(set(keys)) == 1:
             return self._predict(x_t, t, conditioning, lengths)
-
-        def predict(rows: list[int]) -> Tensor:
+        predictions, order = [], []
+        for key in dict.fromkeys(keys):
+            rows = [row for row, other in enumerate(keys) if other == key]
             index = torch.tensor(rows, device=x_t.device)
             tree = {name: leaf[index] for name, leaf in conditioning.items()}
-            return self._predict(x_t[index], t[index], tree, [lengths[row] for row in rows])
-
-        return _grouped(keys, predict)
+            own_lengths = [lengths[row] for row in rows]
+            predictions.append(self._predict(x_t[index], t[index], tree, own_lengths))
+            order += rows
+        return torch.cat(predictions)[torch.tensor(order).argsort().to(predictions[0].device)]
 
     @override
     def save_memory(self) -> bool | None:
@@ -268,13 +270,3 @@ class PipelineDenoiser(Denoiser):
         if self.order is not None:
             flat = torch.empty_like(flat).index_copy(1, self.order, flat)
         return flat[:, : prod(self.latent_shape)].view(-1, *self.latent_shape)
-
-
-def _grouped(keys: list[Any], predict: Callable[[list[int]], Tensor]) -> Tensor:
-    """Return the predictions of all rows, [B, …]. Rows with equal keys are predicted together."""
-    by_key: dict[Any, list[int]] = {}
-    for row, key in enumerate(keys):
-        by_key.setdefault(key, []).append(row)
-    predictions = [predict(rows) for rows in by_key.values()]
-    order = torch.tensor([row for rows in by_key.values() for row in rows])
-    return torch.cat(predictions)[order.argsort().to(predictions[0].device)]

@@ -19,7 +19,7 @@ from datasets.features.features import generate_from_arrow_type
 from bench.contracts.dataset import Listing
 from bench.errors import UserError, quoted
 from bench.inputs.parsing import check_column, join_names, parse_json
-from bench.inputs.rows import make_dataset, resolve_paths
+from bench.inputs.rows import resolve_paths
 from bench.machine.cache import cache_dir, cached_arrow, stamp
 from bench.machine.files import open_regular, read_bytes, resolve_inside
 from bench_plugins.datasets._listing import chosen_split, splits_of, subfolders, warn_of_missing
@@ -175,22 +175,6 @@ def _may_be_image(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind))
 
 
-def standard_rows(
-    table: pa.Table,
-    where: str,
-    named: NamedColumns,
-    root: Path,
-    split: str,
-    files: Sequence[str] = (),
-) -> datasets.Dataset:
-    """Return a table's rows with columns renamed to image, label and perhaps sample_id (UserError).
-
-    `files` are the files that the table was read from, if it has no other content; see `convert`.
-    """
-    columns = choose_columns(table.schema, where, named)
-    return make_dataset(convert(table, columns, root), columns.features, split, files)
-
-
 def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
     """Return the columns of `columns.features`; UserError if the path of an image leaves `root`."""
     features = columns.features
@@ -288,20 +272,18 @@ def _all_classes(
 
 def _common_columns(files: Sequence[Path], named: NamedColumns) -> ImageColumns:
     """Return the columns of the files. They must agree, also in the order of the classes."""
-    first: ImageColumns | None = None
+    by_file: dict[Path, ImageColumns] = {}
     for path in files:
         with open_regular(path) as file:
-            schema = pq.read_schema(file)
-        columns = choose_columns(schema, str(path), named)
-        first = first or columns
+            by_file[path] = choose_columns(pq.read_schema(file), str(path), named)
+        columns, first = by_file[path], by_file[files[0]]
         if columns != first:
             raise UserError(
                 f"{path} differs from {files[0].name} in its columns or in the order of its"
                 f" classes: {quoted(columns.features['label'])} against"
                 f" {quoted(first.features['label'])}."
             )
-    assert first is not None
-    return first
+    return by_file[files[0]]
 
 
 def _converted(files: Sequence[Path], columns: ImageColumns, root: Path) -> Path:
@@ -325,7 +307,7 @@ def is_saved(folder: Path) -> bool:
     return (folder / STATE).is_file() or (folder / "dataset_dict.json").is_file()
 
 
-def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -> datasets.Dataset:
+def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -> Listing:
     """Return a split of a saved dataset, without reading outside its folder (UserError)."""
     parts = {path.name: path for path in subfolders(folder) if (path / STATE).is_file()}
     if (folder / STATE).is_file():
@@ -338,7 +320,10 @@ def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -
             file = resolve_inside(folder, str(place / name))
             open_regular(file).close()  # refuses pipes and devices before mapping
             tables.append(pa.ipc.open_stream(pa.memory_map(str(file))).read_all())
-        return standard_rows(pa.concat_tables(tables), str(place), named, folder, chosen)
+        table = pa.concat_tables(tables)
+        return Listing(
+            convert(table, choose_columns(table.schema, str(place), named), folder), chosen
+        )
 
 
 def _files(folder: Path, place: Path) -> Sequence[str]:

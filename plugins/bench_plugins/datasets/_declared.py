@@ -3,14 +3,12 @@
 Original downloads are read here: lists and tables of images, and JSON records of items.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.contracts.dataset import Listing, Row, file_image
+from bench.contracts.dataset import Listing, Row, Rows, file_image
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
@@ -22,9 +20,7 @@ from bench.inputs.parsing import convert_to_name
 from bench.inputs.replaced import crop_to_boxes
 from bench.inputs.rows import LABEL_DIGITS, as_dataset, format_group
 from bench.machine.files import path_exists, read_bytes, resolve_inside
-
-if TYPE_CHECKING:
-    import datasets
+from bench_plugins.datasets._listing import check_listed
 
 _FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
 MAX_LINE_LENGTH = 1_000  # characters; matching takes time quadratic in the length
@@ -150,7 +146,9 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> Listing:
         if fields is None:
             raise UserError(f"{at}: {quoted(line)} is not of the form {form!r}.")
         name = images.replace("{file}", fields["file"]).replace("{label}", fields["label"])
-        rows.append(_row(folder, name, _find_class(fields["label"], first, spec, at), at))
+        check_listed(folder, name, at)
+        label = _find_class(fields["label"], first, spec, at)
+        rows.append(Row(name, file_image(folder / name), label, at=at))
     if not rows:
         raise UserError(f"{table} lists no images.")
     return Listing(rows)
@@ -174,18 +172,13 @@ def read_table(folder: Path, split: str, spec: DatasetSpec) -> Listing:
         if row[layout["split_column"]] != layout["split_values"].get(split):
             continue
         name, at = row[layout["file_column"]], f"{table}:{line}"
+        check_listed(folder, name, at)
         group = format_group(spec, [row[group] for group in spec.groups])
         label = _find_class(row[layout["label_column"]], 0, spec, at)
-        rows.append(_row(folder, name, label, at, group))
+        rows.append(Row(name, file_image(folder / name), label, group, at))
     if not rows:
         raise UserError(f"{table} lists no images of {split}.")
     return Listing(rows)
-
-
-def _row(folder: Path, name: str, label: str, at: str, group: str | None = None) -> Row:
-    if not name or not resolve_inside(folder, name).exists():
-        raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
-    return Row(name, file_image(folder / name), label, group, at)
 
 
 def _read_lossy(table: Path) -> str:
@@ -213,9 +206,7 @@ def _find_class(label: str, first: int | None, spec: DatasetSpec, where: str) ->
 Record = Mapping[str, Any]
 
 
-def load_items(
-    spec: DatasetSpec, data_dir: str | None, table: Any = None
-) -> Listing | datasets.Dataset:
+def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> Listing | Rows:
     """Return the items of a declared dataset, a listing, or a dataset if they are cropped to boxes.
 
     They are read from the JSON files of the original download, or from a `datasets.Dataset`,

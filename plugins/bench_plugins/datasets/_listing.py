@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import UserError, quoted, some_of, warn_user
-from bench.machine.files import is_utf8
+from bench.machine.files import OutsideError, is_utf8, resolve_inside
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -88,6 +88,19 @@ def find_images(
     others = [suffix for suffix in suffixes if suffix not in IMAGE_SUFFIXES and suffix != expected]
     left_out.add((suffix or "no ending" for suffix in others), "file", " of other types")
     return [path for path, suffix in zip(files, suffixes, strict=True) if suffix in IMAGE_SUFFIXES]
+
+
+def check_listed(folder: Path, name: str, at: str) -> None:
+    """Raise UserError unless a folder has the file that a list names at the place `at`.
+
+    Its content is checked when it is loaded.
+    """
+    try:
+        path = resolve_inside(folder, name)
+    except OutsideError as error:
+        raise OutsideError(f"{at}: {error}") from None
+    if not name or not (path.exists() or (folder / name).is_symlink()):
+        raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
 
 
 def warn_of_missing(names: Sequence[str], source: Path) -> None:

@@ -10,7 +10,6 @@ only parses each header; the structure of the archive is checked.
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -191,12 +190,13 @@ def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
         used = f".{suffix}" in IMAGE_SUFFIXES or suffix in ("cls", "json", "txt")
         if not used or name.rpartition("/")[2].startswith("."):
             continue
-        if not (member.is_file or member.is_link):
+        is_link = member.islnk() or member.issym()
+        if not (member.isreg() or is_link):
             continue
         file_name, shown = f"{name}.{suffix}", quoted(member.name)
         if not is_utf8(member.name):
             raise UserError(f"{path}: the name {shown} is not UTF-8; rename it.")
-        if member.is_link:
+        if is_link:
             raise UserError(f"{path}: {shown} is a link; write the tar with --hard-dereference.")
         if file_name in names:
             problem = "occurs twice: same name up to its first dot, same ending"
@@ -212,21 +212,11 @@ def _split(name: str) -> tuple[str, str]:
     return folder + slash + stem, suffixes.rpartition(".")[2].lower()
 
 
-@dataclass(frozen=True)
-class TarMember:
-    """A member of a tar. Bytes of its name that are not UTF-8 are lone surrogates."""
-
-    name: str
-    size: int
-    is_file: bool
-    is_link: bool
-
-
-def read_members(file: BinaryIO) -> Iterator[TarMember]:
+def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Yield the members of a tar in order, with the file positioned at the member's content.
 
-    Read the content before requesting the next member. Raises TarError if a member is invalid or
-    could be missed.
+    Bytes of a name that are not UTF-8 are lone surrogates. Read the content before requesting the
+    next member. Raises TarError if a member is invalid or could be missed.
     """
     total = os.fstat(file.fileno()).st_size
     place, long_name = 0, None
@@ -266,8 +256,8 @@ def read_members(file: BinaryIO) -> Iterator[TarMember]:
             else:
                 extended = _extended(content)
             continue
-        name = facts.get("path", long_name or header.name)
-        yield TarMember(name, size, header.isreg(), header.islnk() or header.issym())
+        header.name, header.size = facts.get("path", long_name or header.name), size
+        yield header
         long_name, extended = None, {}
 
 

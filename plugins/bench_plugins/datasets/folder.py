@@ -9,13 +9,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
-
 from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import convert_to_words, normalise_text
 from bench.inputs.parsing import JSON_LINES, check_column, convert_to_text, read_cell, read_table
-from bench.machine.files import OutsideError, regular_file, resolve_inside
+from bench.machine.files import regular_file
 from bench_plugins.datasets._arrow import (
     UNNAMED,
     NamedColumns,
@@ -29,6 +27,7 @@ from bench_plugins.datasets._listing import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
     LeftOut,
+    check_listed,
     chosen_split,
     find_files,
     find_images,
@@ -51,7 +50,7 @@ class Folder:
         self.labels = None if labels is None else Path(labels)
         self.columns = NamedColumns(**columns)
 
-    def load(self, split: str | None, data_dir: str | None) -> Listing | datasets.Dataset:
+    def load(self, split: str | None, data_dir: str | None) -> Listing:
         """Return a split: the named one, else the first of test, validation, train, or all."""
         source = Path(str(data_dir))
         if self.labels is not None:
@@ -103,21 +102,16 @@ def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     Without splits, they are the folder itself and an empty list. A folder called `train` that holds
     neither folders nor a table is a class of that name.
     """
-    visible = subfolders(folder)
-    parts = [
-        path
-        for path in visible
-        if path.name in SPLIT_NAMES and (subfolders(path) or find_table(folder, path))
-    ]
-    named = [path for path in visible if path.name == split]
-    if split is not None and split != "all" and not named:
-        has = ", ".join(path.name for path in parts) or "all"
-        raise UserError(f"The folder {folder} has no split {quoted(split)}; it has: {has}.")
-    if split == "all" or not (parts or named):
+    parts = {
+        path.name: path
+        for path in subfolders(folder)
+        if path.name == split
+        or (path.name in SPLIT_NAMES and (subfolders(path) or find_table(folder, path)))
+    }
+    if split == "all" or not (parts or split):
         return folder, []
-    ranked = sorted(parts, key=lambda path: SPLIT_NAMES.index(path.name))
-    chosen = (named or ranked)[0]
-    return chosen, [*parts, *(path for path in named if path not in parts)]
+    chosen = chosen_split(split, parts or ["all"], f"The folder {folder}")
+    return parts[chosen], [*parts.values()]
 
 
 def find_table(root: Path, folder: Path) -> Path | None:
@@ -145,7 +139,11 @@ def load_table(
     rows: list[Row] = []
     for line, cells in lines:
         at = f"{table}:{line}"
-        name = _name(folder, read_cell(cells, image, at, required=True), at)
+        file = read_cell(cells, image, at, required=True)
+        check_listed(folder, file, at)
+        is_absolute = Path(file).is_absolute()
+        path = Path(file).relative_to(folder) if is_absolute else Path(os.path.normpath(file))
+        name = path.as_posix()
         if name in line_of:
             raise UserError(f"{at}: {quoted(name)} is already in line {line_of[name]}.")
         line_of[name] = line
@@ -164,19 +162,6 @@ def load_table(
         left_out.add(unlisted, "image", f" that {table.name} does not list")
         left_out.warn(folder)
     return Listing(rows, split, numbered=True)
-
-
-def _name(folder: Path, name: str, at: str) -> str:
-    """Return a file's name relative to the folder. Its content is checked when it is loaded."""
-    try:
-        path = resolve_inside(folder, name)
-    except OutsideError as error:
-        raise OutsideError(f"{at}: {error}") from None
-    if not path.exists() and not (folder / name).is_symlink():
-        raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
-    if Path(name).is_absolute():
-        return Path(name).relative_to(folder).as_posix()
-    return Path(os.path.normpath(name)).as_posix()
 
 
 def _check_folders(names: Iterable[str], rows: Sequence[Row]) -> None:

@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.packaged_modules.cache.cache import Cache
 
+from bench.contracts.dataset import Listing
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.rows import make_dataset
 from bench.machine.cache import cache_dir, cached_arrow, is_cached, read_cached, write_cached
 from bench.machine.files import open_regular, resolve_inside
 from bench.machine.hub import Commit, absent, ask_again, find_commit
-from bench_plugins.datasets._arrow import NamedColumns, reading, standard_rows
+from bench_plugins.datasets._arrow import NamedColumns, choose_columns, convert, reading
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
 from bench_plugins.datasets.folder import Folder
 
@@ -62,7 +63,7 @@ class Hub:
         self.place = parse_source(source)
         self.columns = columns
 
-    def load(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
+    def load(self, split: str | None, data_dir: str | None) -> Listing:
         """Return a split (UserError if it is missing or has no labelled images)."""
         place = self.place
         if split and place.split and split != place.split:
@@ -75,11 +76,13 @@ class Hub:
             return Folder(**self.columns).load(split, str(own if own.is_dir() else data_dir))
         rows, name = self.read(split)
         rows = rows.flatten_indices() if rows._indices is not None else rows
-        files = [file["filename"] for file in rows.cache_files]
-        named, where = NamedColumns(**self.columns), f"hf:{place.repository}"
+        table, files = rows.data.table, tuple(file["filename"] for file in rows.cache_files)
+        columns = choose_columns(
+            table.schema, f"hf:{place.repository}", NamedColumns(**self.columns)
+        )
         # Paths in the rows are files in the library's own cache.
         root = Path(datasets.config.HF_DATASETS_CACHE).parent
-        return standard_rows(rows.data.table, where, named, root, name, files)
+        return Listing(convert(table, columns, root), name, files=files)
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split of items with all its columns and undecoded images (UserError)."""

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Evaluate, Floats, Ints, Linearise, Outcome, Problem, Reply
 from bench.inputs.draws import sub_grid
-from bench_plugins.strategies._elimination import (
+from bench_plugins.strategies.elimination import (
+    Adaptive,
     Elimination,
     order_by_bands,
     shuffle_draws,
     timestep_means,
 )
-from bench_plugins.strategies.adaptive import Adaptive
 
 TINY = np.finfo(np.float64).tiny
 POOLED_DOF = 8  # degrees of freedom that the mean variance of all rivals counts as

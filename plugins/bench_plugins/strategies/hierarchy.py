@@ -23,7 +23,7 @@ from bench.contracts.strategy import (
 from bench.inputs.draws import sub_grid
 from bench.inputs.hierarchy import NO_PARENT
 from bench_plugins.strategies._racing import RaceSession
-from bench_plugins.strategies.adaptive import Adaptive
+from bench_plugins.strategies.elimination import Adaptive
 from bench_plugins.strategies.race import Race
 
 TREE_RULES = ("fixed", "dynamic", "race")

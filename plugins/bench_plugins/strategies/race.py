@@ -8,7 +8,6 @@ from typing_extensions import override
 
 from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
-from bench_plugins.strategies._elimination import order_by_bands, parse_bands
 from bench_plugins.strategies._racing import (
     GROWTH,
     PublishedSession,
@@ -16,6 +15,7 @@ from bench_plugins.strategies._racing import (
     published_cost,
     staged_order,
 )
+from bench_plugins.strategies.elimination import order_by_bands, parse_bands
 
 BOUNDS = ("t", "betting")
 PUBLISHED_CEILING = "published"

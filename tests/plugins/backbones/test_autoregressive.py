@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.matrix import matrix
 
 pytest.importorskip("transformers", "5.4")  # before it there are no processors without torchvision
 
@@ -172,7 +173,7 @@ class TestEmu3(_Contract):
     name = "emu3"
 
 
-@pytest.mark.parametrize("name", SAVERS)
+@pytest.mark.parametrize("name", matrix(SAVERS, ["emu3"]))
 def test_a_folder_is_run_by_the_class_it_names(
     name: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -26,8 +26,7 @@ from bench.reports.leaderboard.ranking import leaderboard
 from bench.testing import ClassifierContract
 from bench.testing.backbones import TEXTS
 from bench.testing.datasets import pictures
-from bench_plugins.backbones._encoders import DINOV2, Encoder
-from bench_plugins.backbones.clip import Clip, Siglip, Siglip2
+from bench_plugins.backbones.clip import DINOV2, Clip, Encoder, Siglip, Siglip2, prepare_images
 from bench_plugins.backbones.learned import NearestMean
 
 KINDS: Mapping[str, Any] = {"clip": Clip, "siglip": Siglip, "siglip2": Siglip2, "naflex": Siglip2}
@@ -63,7 +62,7 @@ def test_pictures_are_resized_by_pil(folders: dict[str, Path]) -> None:
     """With every version of transformers: resized, cropped, and scaled to [-1, 1]."""
     encoder = Encoder(resolve(str(folders["dinov2"])), DINOV2, **MADE)
     for image, values in zip(
-        OTHER_SHAPES, *encoder.preprocessing.inputs(OTHER_SHAPES), strict=True
+        OTHER_SHAPES, *prepare_images(encoder.processor, OTHER_SHAPES), strict=True
     ):
         short = min(image.size)
         width, height = (36 * side // short for side in image.size)
@@ -75,7 +74,7 @@ def test_pictures_are_resized_by_pil(folders: dict[str, Path]) -> None:
 
 def test_patches_keep_the_aspect_ratio(folders: dict[str, Path]) -> None:
     naflex = Siglip2(resolve(str(folders["naflex"])), **MADE)
-    patches, mask, shapes = naflex.encoder.preprocessing.inputs([*pictures(), *OTHER_SHAPES])
+    patches, mask, shapes = prepare_images(naflex.encoder.processor, [*pictures(), *OTHER_SHAPES])
     assert patches.dtype == np.float32 and patches.shape[1:] == (20, 192)
     assert {(4, 5), (1, 20), (20, 1)} <= set(map(tuple, shapes.tolist()))
     assert mask.sum(axis=1).tolist() == shapes.prod(axis=1).tolist() and not mask.all()

@@ -161,7 +161,7 @@ def test_what_no_prediction_needs_is_not_read(whole: Path, tmp_path: Path) -> No
 
 
 # A folder with a LoRA, a repository and a folder are loaded by the same functions.
-@each_damage(["unet"], ["missing", "not a number"])
+@each_damage(["unet"], ["not a number"])
 def test_a_folder_with_a_lora(
     part: str, kind: str, whole: Path, lora: Lora, tmp_path: Path
 ) -> None:
@@ -170,7 +170,7 @@ def test_a_folder_with_a_lora(
         loads(add_files(resolve(str(folder)), [lora], None))
 
 
-@each_damage(["text_encoder"], ["missing", "not a number"])
+@each_damage(["text_encoder"], ["not a number"])
 def test_a_repository_of_the_hub(
     part: str, kind: str, whole: Path, hub: Hub, tmp_path: Path
 ) -> None:

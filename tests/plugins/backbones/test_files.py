@@ -14,6 +14,7 @@ import torch
 from helpers.command import bench as command
 from helpers.families import save
 from helpers.loras import save_lora
+from helpers.matrix import matrix
 from helpers.pipelines import save_indexed
 from helpers.single_file import save_single_file
 from safetensors.torch import load_file, save_file
@@ -142,7 +143,7 @@ def test_a_single_file_with_the_configs_of_a_folder(
     assert repeated.json["run_id"] == one.json["run_id"], repeated.err
 
 
-@pytest.mark.parametrize("way", ["LoRA", "single file"])
+@pytest.mark.parametrize("way", matrix(["LoRA", "single file"], ["single file"]))
 def test_in_half_precision(
     way: str, folder: Path, loras: tuple[Path, Path], single: tuple[Path, Path]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.damage import says
 from helpers.families import save
+from helpers.matrix import matrix
 from PIL import Image
 
 import bench_plugins.backbones as room
@@ -102,7 +103,7 @@ def schedule_of(denoiser: PipelineDenoiser) -> dict[str, Any]:
     return denoiser.runner.first_latents(PROBED_STEPS).schedule or {}
 
 
-@pytest.mark.parametrize("shift", [1.0, 2.5, 6.0])
+@pytest.mark.parametrize("shift", matrix([1.0, 2.5, 6.0], [2.5]))
 def test_a_wrong_shift_is_found(flow: Any, shift: float) -> None:
     """SD 3's scheduler shifts by 3, twice; the same is told by its steps."""
     denoiser = PipelineDenoiser(flow, resolution=16)

@@ -15,7 +15,6 @@ from helpers.given import picture, write_parquet
 from helpers.hub import Hub as Server
 from helpers.hub import a_hub, point_datasets
 
-from bench.contracts.dataset import Listing
 from bench.errors import UserError
 from bench.inputs.rows import as_dataset
 from bench_plugins.datasets.hub import Hub, HubSource, parse_source
@@ -67,8 +66,7 @@ def repository(hub: Server, tmp_path: Path) -> Path:
 
 
 def load(source: str, split: str | None = None, data_dir: Any = None, **columns: Any) -> Any:
-    rows = Hub(source, **columns).load(split, data_dir)
-    return as_dataset(rows) if isinstance(rows, Listing) else rows
+    return as_dataset(Hub(source, **columns).load(split, data_dir))
 
 
 def test_columns_are_found_or_named(repository: Path) -> None:

@@ -56,6 +56,7 @@ def test_real_images_are_looked_up() -> None:
     assert len({image.size for image in test["image"]}) > 1  # not all are 256 pixels square
 
 
+@pytest.mark.long
 @real
 def test_an_image_folder_gives_the_same_samples(tmp_path: Path) -> None:
     """The original archive's layout, made from some of the images, in another encoding."""

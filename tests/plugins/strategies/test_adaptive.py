@@ -7,7 +7,7 @@ import pytest
 from helpers.tables import Errors, concluded, make, make_problem, make_table, prediction, run
 
 from bench.errors import UserError
-from bench_plugins.strategies.adaptive import Adaptive
+from bench_plugins.strategies.elimination import Adaptive
 
 
 def published(errors: Errors, samples: tuple[int, ...], keep: tuple[int, ...]) -> tuple[int, int]:

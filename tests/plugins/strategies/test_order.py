@@ -7,7 +7,7 @@ import pytest
 
 from bench.inputs.draws import even_order as even
 from bench.inputs.draws import timestep_grid
-from bench_plugins.strategies._elimination import order_by_bands, shuffle_draws, timestep_means
+from bench_plugins.strategies.elimination import order_by_bands, shuffle_draws, timestep_means
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 21, 250, 500, 1000])

@@ -8,7 +8,7 @@ from helpers.tables import Errors, concluded, make, make_table, run
 from scipy.stats import ttest_rel
 
 from bench.contracts.strategy import Ints
-from bench_plugins.strategies._elimination import shuffle_draws
+from bench_plugins.strategies.elimination import shuffle_draws
 
 
 def clark_and_jaini(errors: Errors, order: Ints, min_scores: int, cutoff: float) -> tuple[int, int]:

@@ -64,6 +64,7 @@ def test_errors_are_those_of_the_records(folder: Path) -> None:
     assert by_method["nearest-mean"]["error"] > by_method["nearest-mean"]["clean"]
 
 
+@pytest.mark.long
 def test_what_corruption_costs_is_paired_and_compared(folder: Path) -> None:
     report = json.loads(shown(folder, "--json"))
     errors = {one["method"]: one for one in report["corruption"]}

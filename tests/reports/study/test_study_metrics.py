@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.matrix import matrix
 from helpers.scores import LABELS, some_scores, stored
 from helpers.studies import store_study
 
@@ -19,9 +20,10 @@ from bench.reports.study import methods
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
-from bench.stats.measures import MeasuredMetric
+from bench.stats.measures import MeasuredMetric, make_metric
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
+from bench.store.studies import read_study
 
 
 @pytest.fixture
@@ -43,7 +45,16 @@ def report_of(runs: list[Path], metric: str, **parameters: Any) -> StudyReport:
     return study_report(folder, metric=metric, parameters=parameters)
 
 
-@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+def test_the_methods_of_a_dataset_hold_their_images_once(runs: list[Path]) -> None:
+    """Of each method, its predictions and values stay in memory; all decisions, of the first."""
+    study, spec = read_study(store_study(runs[0].parent, runs)), metric_specs()["accuracy"]
+    rows = [methods.study_run(cell, runs[0].parent) for cell in study.cells]
+    [same] = methods.read_methods(rows, study, (), spec, make_metric(spec)).values()
+    assert len(same) == 3 and len({id(method.decided) for method in same}) == 1
+    assert [id(m) for m in methods.select_most_images(same)] == [id(m) for m in same]
+
+
+@pytest.mark.parametrize("metric", matrix(["auroc", "average_precision"], ["average_precision"]))
 def test_a_metric_with_influence_values_is_tested_as_two_runs_are(
     runs: list[Path], metric: str
 ) -> None:

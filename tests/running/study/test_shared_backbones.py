@@ -93,6 +93,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("axis", matrix(AXES, ["a folder's parameter"]))
 def test_a_backbone_encodes_the_prompts_of_its_own_runs_alone(
     axis: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

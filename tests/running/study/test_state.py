@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.matrix import matrix
 from helpers.studies import GRID
 
 from bench.running.study.course import Clock
@@ -23,11 +24,14 @@ def test_what_is_left_is_what_cells_took_so_far() -> None:
 
 @pytest.mark.parametrize(
     ("pilot", "limit", "expected"),
-    [
-        (0, 40, [[40, 40], [40], []]),
-        (0, None, [[360, 360], [360], []]),
-        (10, 40, [[10, 10, 40, 40, 40], [10, 40, 40, 40], [40, 40, 40], [40, 40], [40], []]),
-    ],
+    matrix(
+        [
+            (0, 40, [[40, 40], [40], []]),
+            (0, None, [[360, 360], [360], []]),
+            (10, 40, [[10, 10, 40, 40, 40], [10, 40, 40, 40], [40, 40, 40], [40, 40], [40], []]),
+        ],
+        [(0, 40, [[40, 40], [40], []])],
+    ),
 )
 def test_cells_that_were_not_begun_have_their_images(
     pilot: int,
