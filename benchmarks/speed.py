@@ -35,10 +35,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from bench.contracts.dataset import Sample
-from bench.engine.acceleration import compile_network
 from bench.engine.asking import Engine
 from bench.engine.batching import smallest_of_the_best
-from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.denoiser import CheckedDenoiser, compile_network
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import cell_errors, mixed
 from bench.engine.trees import Tree, count

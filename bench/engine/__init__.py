@@ -6,7 +6,7 @@
     Joint: an Interview per image ◀──────────────────  Flight         items.py, asking.py
        │ ask: Evaluate(prompts, draws)  or Linearise     ▲
        ▼                                                 │ Interview.tell(request, errors)
-    Block ──▶ Queue ── cut ──▶ Batch of cells            │            cells.py, batching.py
+    Block ──▶ Queue ── cut ──▶ Batch of cells            │            batching.py
                                  │                       │
                                  ▼                       │
               Evaluator: noise, denoise, reduce ──▶ errors, float32   scoring.py, denoising.py
@@ -15,5 +15,5 @@
 
 `CheckedDenoiser`, `CheckedClassifier`, `CheckedLikelihood` and `CheckedStrategy` are plugins whose
 every output is validated. A classifier or a likelihood takes the place of latents and Evaluator
-(classifying.py, likelihoods.py).
+(direct.py).
 """

@@ -16,8 +16,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem
 from bench.engine import trees
 from bench.engine.asking import CheckedStrategy
-from bench.engine.batching import Batch, Block, Flight, Queue, ShrinkingBatches
-from bench.engine.cells import CellEngine
+from bench.engine.batching import Batch, Block, CellEngine, Flight, Queue, ShrinkingBatches
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.images import CheckedViews, name_of, open_images, squash
 from bench.engine.linearising import Lineariser

@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from bench.contracts.strategy import Floats, Ints
-from bench.engine.acceleration import with_gradients
 from bench.engine.batching import ShrinkingBatches
+from bench.engine.denoiser import with_gradients
 from bench.engine.scoring import Evaluator
 from bench.engine.transfer import Pool, inferring, to_device
 from bench.engine.trees import MixRest, count, grown, leaves

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
-from bench.engine.likelihoods import CheckedLikelihood
+from bench.engine.direct import CheckedLikelihood
 from bench.engine.scoring import mixed, times
 from bench.engine.trees import mapped
 from bench.errors import UserError

@@ -26,9 +26,8 @@ from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import count_tokens, fact, has_own
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
-from bench.engine.classifying import CheckedClassifier
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.likelihoods import CheckedLikelihood
+from bench.engine.direct import CheckedClassifier, CheckedLikelihood
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.corruptions import corrupt_samples

@@ -13,10 +13,8 @@ from bench.contracts.backbone import Denoiser
 from bench.contracts.decision import REDUCTIONS
 from bench.contracts.strategy import Floats32, Ints
 from bench.discovery.targets import offers, with_defaults
-from bench.engine.acceleration import with_gradients
-from bench.engine.classifying import CheckedClassifier
-from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.likelihoods import CheckedLikelihood, draw_numbers
+from bench.engine.denoiser import CheckedDenoiser, with_gradients
+from bench.engine.direct import CheckedClassifier, CheckedLikelihood, draw_numbers
 from bench.engine.scoring import mixed, times
 from bench.engine.trees import Tree, check_alike, grown, leaves, rows
 from bench.testing.datasets import Contract, once, pictures

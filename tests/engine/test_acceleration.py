@@ -9,7 +9,7 @@ import torch
 from helpers.command import bench
 from helpers.engines import prepared
 
-from bench.engine.acceleration import set_precision
+from bench.engine.denoiser import set_precision
 
 
 def test_the_attention_kernel_is_pinned() -> None:

@@ -17,12 +17,15 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.levels import diffusion_levels
 from bench.contracts.strategy import Problem
-from bench.engine.acceleration import accelerate
-from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
-from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.denoiser import CheckedDenoiser, accelerate
 from bench.engine.denoising import DenoisingEngine
+from bench.engine.direct import (
+    CheckedClassifier,
+    CheckedLikelihood,
+    ClassifyingEngine,
+    LikelihoodEngine,
+)
 from bench.engine.embeddings import embed_prompts
-from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
 from bench.engine.scoring import Scoring, SharedNoise, coefficients
 from bench.errors import PluginError, UserError
 from bench.inputs.prompts import make_columns

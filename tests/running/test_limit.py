@@ -52,7 +52,7 @@ def score(
     results: Path, monkeypatch: pytest.MonkeyPatch, after: int | None = None, **settings: Any
 ) -> tuple[Finished | None, list[str]]:
     """Run digits with an engine that costs nothing; return the end and what was scored."""
-    from bench.engine.classifying import CheckedClassifier, ClassifyingEngine
+    from bench.engine.direct import CheckedClassifier, ClassifyingEngine
 
     config = {"dataset": "digits", "strategy": "full", "params": {"draws": 1}}
     run = prepare(make_config({**config, "results": results, **settings}))

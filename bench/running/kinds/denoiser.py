@@ -20,10 +20,9 @@ from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.backbones import encoder_key, fact, has_flag
 from bench.discovery.targets import offers
-from bench.engine.acceleration import accelerate, compile_network, set_precision
 from bench.engine.asking import Engine
 from bench.engine.batching import Batch, settle_batch_size
-from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.denoiser import CheckedDenoiser, accelerate, compile_network, set_precision
 from bench.engine.denoising import DenoisingEngine, Latents
 from bench.engine.embeddings import conditioning_file, embed_prompts
 from bench.engine.sanity import ModelFit, affordable, check_fit

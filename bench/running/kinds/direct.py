@@ -8,8 +8,13 @@ from bench.contracts.backbone import Classifier
 from bench.discovery.backbones import has_flag, reduction_of
 from bench.discovery.targets import offers
 from bench.engine.asking import Engine
-from bench.engine.classifying import CheckedClassifier, CheckedEnsemble, ClassifyingEngine
-from bench.engine.likelihoods import CheckedLikelihood, LikelihoodEngine
+from bench.engine.direct import (
+    CheckedClassifier,
+    CheckedEnsemble,
+    CheckedLikelihood,
+    ClassifyingEngine,
+    LikelihoodEngine,
+)
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from math import ceil, log2
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from bench.contracts.strategy import (
     Strategy,
 )
 from bench.inputs.draws import even_order, sub_grid
+from bench.machine.files import read_toml
 
 
 class Elimination:
@@ -134,22 +136,8 @@ def parse_bands(bands: str) -> list[tuple[int, int]]:
     return limits
 
 
-# `samples` and `keep` for the paper's eight datasets, from the commands that its authors published
-# (diffusion-classifier/diffusion-classifier, commands.md). Evaluations per image: cifar10 2,750,
-# stl10 3,000, pets 2,050, food 5,570, aircraft 5,550, flowers 5,590, objectnet 14,400 (113
-# classes), imagenet 124,500. A stage may have more new draws than the difference between its
-# number and the previous one, because the sub-grids are not all nested: of 500 draws, the grids of
-# 20 and 50 have none in common. The loss was l1 for cifar10, pets, flowers and stl10, otherwise l2.
-SCHEDULES = {
-    "cifar10": ((50, 500), (5, 1)),
-    "stl10": ((100, 500), (5, 1)),
-    "pets": ((25, 250), (5, 1)),
-    "food": ((20, 50, 100, 500), (20, 10, 5, 1)),
-    "aircraft": ((20, 50, 100, 500), (20, 10, 5, 1)),
-    "flowers": ((20, 50, 100, 500), (20, 10, 5, 1)),
-    "objectnet": ((50, 100, 500, 1000), (25, 10, 5, 1)),
-    "imagenet": ((50, 100, 500, 1000), (500, 50, 10, 1)),
-}
+# The published schedules: name → `samples` and `keep`.
+SCHEDULES: dict[str, Any] = read_toml(files(__package__) / "schedules.toml")
 
 
 class Adaptive(Strategy):
@@ -181,17 +169,16 @@ class Adaptive(Strategy):
             if schedule not in SCHEDULES:
                 names = ", ".join(SCHEDULES)
                 raise ValueError(f"schedule must be one of {names}, got {schedule}")
-            own_samples, own_keep = SCHEDULES[schedule]
-            for name, own, value, default in (
-                ("samples", own_samples, tuple(samples or ()), ()),
-                ("keep", own_keep, tuple(keep), (5, 1)),
-            ):
-                if value not in (own, default):  # a recorded run states the schedule and its values
+            own = {name: tuple(values) for name, values in SCHEDULES[schedule].items()}
+            values = {"samples": (tuple(samples or ()), ()), "keep": (tuple(keep), (5, 1))}
+            for name, (value, default) in values.items():
+                # A recorded run states the schedule and its values.
+                if value not in (own[name], default):
                     raise ValueError(
-                        f"schedule={schedule} sets {name}={_text(own)}, so leave out {name} or"
-                        f" schedule; got {name}={_text(value)}"
+                        f"schedule={schedule} sets {name}={_text(own[name])}, so leave out {name}"
+                        f" or schedule; got {name}={_text(value)}"
                     )
-            samples, keep = own_samples, own_keep
+            samples, keep = own["samples"], own["keep"]
         if samples is None:
             n_draws = 500 if draws is None else draws
             samples = (max(1, n_draws // 10), n_draws)

@@ -18,8 +18,8 @@ from helpers.workers import Threads, own_caches
 from bench.contracts.decision import Decided
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import load_plugins
-from bench.engine.classifying import ClassifyingEngine
 from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.direct import ClassifyingEngine
 from bench.errors import PluginError
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun

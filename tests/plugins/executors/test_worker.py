@@ -13,8 +13,8 @@ from helpers.sketch import sketched as sketched
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts
-from bench.engine.classifying import ClassifyingEngine
 from bench.engine.denoising import DenoisingEngine
+from bench.engine.direct import ClassifyingEngine
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import make_config
