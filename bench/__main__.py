@@ -1,6 +1,5 @@
 """Entry point of `bench` and `python -m bench`: a process that runs one command."""
 
-import atexit
 import gc
 import os
 import sys
@@ -15,7 +14,6 @@ def main() -> None:
     # By default, looking for garbage takes a second of a run that loads torch and diffusers.
     gc.set_threshold(50_000)
     sys.meta_path.insert(0, _BeforeTriton())
-    atexit.register(gc.disable)  # Python collects garbage when it clears all modules anyway
     from bench.cli.main import main as run
 
     code: str | int | None = 1
@@ -28,15 +26,12 @@ def main() -> None:
         code = interrupts.exit_code()
     interrupts.end_work()
     _leave_stdout()
+    gc.disable()  # Python collects garbage when it clears all modules anyway
     sys.exit(code)
 
 
 class _BeforeTriton:
-    """A finder that finds no module, and freezes what exists when triton is looked for.
-
-    torch and what was imported before it stay to the end, so no collection needs to look at them,
-    at exit least of all. nanobind would report what triton creates as leaked if it were frozen.
-    """
+    """Freezes what torch leaves; nanobind would report frozen objects of triton as leaked."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == "triton":

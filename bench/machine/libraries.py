@@ -4,12 +4,11 @@
 usual.
 """
 
+import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,54 +21,47 @@ class Library:
 
     @cached_property
     def _module(self) -> Any:
-        return import_module(self._name)
+        return importlib.import_module(self._name)
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self._module, attribute)
 
 
 class _StandIn(ModuleType):
-    """Takes the place of a module, which is imported when one of its names is read.
-
-    One function can be read before: then the module is imported when it is called.
-    """
+    """Takes the place of a module until one of its names is read, or one function is called."""
 
     def __init__(self, name: str, function: str) -> None:
         super().__init__(name)
-        self._function, spec = function, find_spec(name)
-        assert spec is not None
+        spec: Any = importlib.util.find_spec(name)
         vars(self).update(__file__=spec.origin, __path__=spec.submodule_search_locations)
+        self._function = function
 
     def __getattr__(self, attribute: str) -> Any:
-        return self._call if attribute == self._function else getattr(self._module(), attribute)
-
-    def _call(self, *arguments: Any, **keywords: Any) -> Any:
-        return getattr(self._module(), self._function)(*arguments, **keywords)
+        if attribute == self._function:
+            return lambda *values, **named: getattr(self._module(), attribute)(*values, **named)
+        return getattr(self._module(), attribute)
 
     def _module(self) -> ModuleType:
         self.leave()
-        return import_module(self.__name__)
+        return importlib.import_module(self.__name__)
 
     def leave(self) -> None:
-        """Leave the place to the module itself."""
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
 
 
 @contextmanager
-def postponed(**parts: str) -> Iterator[None]:
-    """Leave out parts of scipy while a library is imported that names them and may not use them.
+def postponed(parts: Mapping[str, str]) -> Iterator[None]:
+    """Import libraries without parts of scipy, which it finds when they are first read.
 
-    Each is named with the function that the library imports from it, or with "". scipy imports a
-    part when its name is first read, so that the library finds it later.
+    `parts` maps each to the function that the libraries import from it, or to "".
     """
-    named = {f"scipy.{part}": function for part, function in parts.items()}
-    stand_ins = [_StandIn(*part) for part in named.items() if part[0] not in sys.modules]
-    sys.modules.update((stand_in.__name__, stand_in) for stand_in in stand_ins)
+    stand_ins = {name: _StandIn(name, parts[name]) for name in parts.keys() - sys.modules.keys()}
+    sys.modules.update(stand_ins)
     try:
         yield
     finally:
-        for stand_in in stand_ins:
+        for stand_in in stand_ins.values():
             stand_in.leave()
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
+from bench.machine.libraries import Library
 from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
     INDEX_DTYPES,
@@ -37,6 +38,7 @@ from bench_plugins.backbones._components import (
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._gate import class_problem
 
+single_file_utils: Any = Library("diffusers.loaders.single_file_utils")
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
 # Parts of a pipeline in a single file → beginnings of their tensors' names; all others are the
@@ -184,8 +186,6 @@ def config_source(file: Path) -> str:
 
     Raises UserError if diffusers does not recognise the model in the file.
     """
-    from diffusers.loaders import single_file_utils
-
     check_files(Weights(str(file), None, "", file=str(file)))
     shapes = _shapes(file)
     model_type = single_file_utils.infer_diffusers_model_type(shapes)
@@ -207,8 +207,6 @@ def _is_in_file(component_cls: Any, shapes: Mapping[str, torch.Tensor]) -> bool:
     """Return whether diffusers reads a component from a single file, and not from the folder."""
     if not issubclass(component_cls, transformers.PreTrainedModel):
         return bool(shapes) and hasattr(component_cls, "from_single_file")
-    from diffusers.loaders import single_file_utils
-
     return bool(
         single_file_utils.is_clip_model_in_single_file(component_cls, shapes)
         or single_file_utils.is_t5_in_single_file(shapes)

@@ -48,6 +48,8 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
 MAX_T5_TOKENS = 512
+# Rare schedulers and losses use these, whose import takes half a second.
+POSTPONED = {"scipy.integrate": "", "scipy.stats": "", "scipy.optimize": "linear_sum_assignment"}
 MAX_ORIGINAL_SIDE = 100_000  # pixels
 
 
@@ -88,28 +90,25 @@ class FolderPipeline(PipelineDenoiser):
         **parameters: Any,
     ) -> None:
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
-        facts_path = facts_file(weights.fingerprint, device, dtype, settings)
+        path = facts_file(weights.fingerprint, device, dtype, settings)
         is_folder = not weights.loras and not weights.file
-        learned = stored_facts(facts_path) if self.pipelines and is_folder else None
-        inspected: PipelineDenoiser | None = None
-        if learned and (empty := self.empty(weights, dtype, **settings)).runs:
-            empty = empty.with_files(weights)  # the configs were inspected before
-        else:
+        learned = stored_facts(path) if self.pipelines and is_folder else None
+        if learned is None or not self.empty(weights, dtype, **settings).runs:
             empty, inspected = self.checked(weights, dtype, **settings)
             learned = inspected.learned if inspected and is_folder else None
+        else:  # the same configs were inspected before
+            empty, inspected = self.empty(weights, dtype, **settings).with_files(weights), None
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
         self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
         self._classes, self._encoders = empty.classes, empty.encoders
-        options: dict[str, Any] = {"normalize": normalize, "dtype": self._dtype}
-        options["facts_path"] = facts_path
+        options: dict[str, Any] = {"normalize": normalize, "dtype": self._dtype, "facts_path": path}
         if learned is None:
             pipe = load_pipeline(weights, self._dtype).to(device)
             super().__init__(pipe, resolution=resolution, **options)
             return
         self._empty = empty.placeholders(empty.classes)
         pipe = _replaced(copy.copy(empty.pipe), self._empty)
-        options["device"] = torch.device(device)
-        super().__init__(pipe, learned=learned, **options)
+        super().__init__(pipe, learned=learned, device=torch.device(device), **options)
         self.levels = self._with_own_time(self.levels)
         self.untried = inspected.runner.shortest if inspected else None
 
@@ -119,8 +118,7 @@ class FolderPipeline(PipelineDenoiser):
     def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
         """Return the pipeline on the meta device. Raises UserError if its configs are invalid."""
         omitted = cls.omitted_components(weights, parameters.get("text"))
-        # Only rare schedulers and losses use them; their import takes a tenth of a first image.
-        with LOADING, postponed(integrate="", stats="", optimize="linear_sum_assignment"):
+        with LOADING, postponed(POSTPONED):
             return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
 
     @classmethod
