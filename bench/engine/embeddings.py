@@ -12,8 +12,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from bench.engine import trees
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import Tree, TreeError
@@ -115,6 +113,7 @@ def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
 
 def read_tree(path: Path) -> Tree | None:
     """Return a conditioning, mapped from its file; None where there is none, or it is damaged."""
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     if not is_cached(path, always=True):

@@ -11,11 +11,11 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers.loaders import single_file_utils
 from torch import nn
 
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
+from bench.machine.libraries import Library
 from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
     INDEX_DTYPES,
@@ -38,6 +38,7 @@ from bench_plugins.backbones._components import (
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._gate import class_problem
 
+single_file_utils: Any = Library("diffusers.loaders.single_file_utils")
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
 # Parts of a pipeline in a single file → beginnings of their tensors' names; all others are the

@@ -21,6 +21,7 @@ from bench.engine.images import NORMALIZATIONS
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
+from bench.machine.libraries import postponed
 from bench_plugins.backbones._checkpoint import LOADING, first_line, load_model, warn_of_adapters
 from bench_plugins.backbones._components import (
     AUTOENCODER,
@@ -40,13 +41,15 @@ from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
 from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._learning import facts_file, pixels_per_latent
+from bench_plugins.backbones._learning import facts_file, pixels_per_latent, stored_facts
 from bench_plugins.backbones._meta import EmptyPipeline, build
 from bench_plugins.backbones._runner import default_call, parameters_of, token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
 MAX_T5_TOKENS = 512
+# Rare schedulers and losses use these, whose import takes half a second.
+POSTPONED = {"scipy.integrate": "", "scipy.stats": "", "scipy.optimize": "linear_sum_assignment"}
 MAX_ORIGINAL_SIDE = 100_000  # pixels
 
 
@@ -87,22 +90,27 @@ class FolderPipeline(PipelineDenoiser):
         **parameters: Any,
     ) -> None:
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
-        empty, inspected = self.checked(weights, dtype, **settings)
+        path = facts_file(weights.fingerprint, device, dtype, settings)
+        is_folder = not weights.loras and not weights.file
+        learned = stored_facts(path) if self.pipelines and is_folder else None
+        if learned is None or not self.empty(weights, dtype, **settings).runs:
+            empty, inspected = self.checked(weights, dtype, **settings)
+            learned = inspected.learned if inspected and is_folder else None
+        else:  # the same configs were inspected before
+            empty, inspected = self.empty(weights, dtype, **settings).with_files(weights), None
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
         self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
         self._classes, self._encoders = empty.classes, empty.encoders
-        options: dict[str, Any] = {"normalize": normalize, "dtype": self._dtype}
-        options["facts_path"] = facts_file(weights.fingerprint, device, dtype, settings)
-        if inspected is None or weights.loras or weights.file:
+        options: dict[str, Any] = {"normalize": normalize, "dtype": self._dtype, "facts_path": path}
+        if learned is None:
             pipe = load_pipeline(weights, self._dtype).to(device)
             super().__init__(pipe, resolution=resolution, **options)
             return
         self._empty = empty.placeholders(empty.classes)
         pipe = _replaced(copy.copy(empty.pipe), self._empty)
-        options["device"] = torch.device(device)
-        super().__init__(pipe, learned=inspected.learned, **options)
+        super().__init__(pipe, learned=learned, device=torch.device(device), **options)
         self.levels = self._with_own_time(self.levels)
-        self.untried = inspected.runner.shortest
+        self.untried = inspected.runner.shortest if inspected else None
 
     # What is known without weights.
 
@@ -110,7 +118,7 @@ class FolderPipeline(PipelineDenoiser):
     def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
         """Return the pipeline on the meta device. Raises UserError if its configs are invalid."""
         omitted = cls.omitted_components(weights, parameters.get("text"))
-        with LOADING:
+        with LOADING, postponed(POSTPONED):
             return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
 
     @classmethod

@@ -25,7 +25,7 @@ from bench_plugins.backbones._probing import (
     check_shift,
     check_steps,
 )
-from bench_plugins.backbones.families import PixArt
+from bench_plugins.backbones.families import PixArt, StableDiffusion
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
@@ -151,17 +151,21 @@ def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
     torch.testing.assert_close(*answers)
 
 
+@pytest.mark.parametrize("reader", [FolderPipeline, StableDiffusion])
 def test_what_trial_calls_taught_is_remembered(
-    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reader: type[FolderPipeline], pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder of a class of which nothing is declared is tried once."""
+    """A folder is tried once: of a class of which nothing is declared, or of a family's."""
     pipe.save_pretrained(folder := tmp_path / "folder")
-    says("model_index.json", _class_name="StableDiffusionPAGPipeline")(folder)
-    tried = FolderPipeline(resolve(str(folder)))
+    name = "StableDiffusionPipeline" if reader.pipelines else "StableDiffusionPAGPipeline"
+    says("model_index.json", _class_name=name)(folder)
+    tried = reader(resolve(str(folder)))
     assert tried.network is not None  # which is tried when it is first read
     for name in ("learn", "is_batchable", "check_assumptions"):
         monkeypatch.setattr(f"bench_plugins.backbones.pipeline.{name}", None)
-    remembered = FolderPipeline(resolve(str(folder)))
+    if reader.pipelines:
+        monkeypatch.setattr("bench_plugins.backbones.pipeline_folder._inspect", None)
+    remembered = reader(resolve(str(folder)))
     x_t = torch.randn(2, *tried.latent_shape, generator=torch.Generator().manual_seed(0))
     answers = [
         made.denoise(x_t, torch.tensor([10, 700]), made.encode_prompts(["one", "two"]))
