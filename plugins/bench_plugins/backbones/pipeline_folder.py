@@ -90,7 +90,7 @@ class FolderPipeline(PipelineDenoiser):
         **parameters: Any,
     ) -> None:
         settings = {"normalize": normalize, "resolution": resolution, **parameters}
-        path = facts_file(weights.fingerprint, device, dtype, settings)
+        path = facts_file(type(self).__name__, weights.fingerprint, device, dtype, settings)
         is_folder = not weights.loras and not weights.file
         learned = stored_facts(path) if self.pipelines and is_folder else None
         if learned is None or not self.empty(weights, dtype, **settings).runs:

@@ -155,12 +155,14 @@ def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
 def test_what_trial_calls_taught_is_remembered(
     reader: type[FolderPipeline], pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder is tried once: of a class of which nothing is declared, or of a family's."""
+    """A folder is tried once by each class: one of which nothing is declared, or a family's."""
     pipe.save_pretrained(folder := tmp_path / "folder")
     name = "StableDiffusionPipeline" if reader.pipelines else "StableDiffusionPAGPipeline"
     says("model_index.json", _class_name=name)(folder)
     tried = reader(resolve(str(folder)))
     assert tried.network is not None  # which is tried when it is first read
+    other = type("Other", (reader,), {})(resolve(str(folder)))
+    assert other.facts_path != tried.facts_path
     for name in ("learn", "is_batchable", "check_assumptions"):
         monkeypatch.setattr(f"bench_plugins.backbones.pipeline.{name}", None)
     if reader.pipelines:
