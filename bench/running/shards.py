@@ -126,8 +126,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
         raise UserError(f"{parts[0].name}: no image is decided yet, so there is nothing to merge.")
     if not (planned.complete or partial):
         raise UserError(_missing_shards_message(planned))
-    warnings = sorted({text for part in parts for text in part.manifest.warnings or ()})
-    manifest = planned.manifest().model_copy(update={"warnings": warnings or None})
+    manifest = planned.manifest()
     mixed = mixed_code_warning([part.manifest for part in parts], "is not the same in all parts")
     if mixed:
         warn_user(mixed)

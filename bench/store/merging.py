@@ -52,11 +52,15 @@ class Merge:
         manifests = [source.manifest for source in self.sources]
         largest = max(manifests, key=_whole_size)
         largest = with_code_of(largest.with_unknowns_of(manifests), manifests)
+        warnings = sorted({text for manifest in manifests for text in manifest.warnings or ()})
         return whole_manifest(
             largest,
             samples=list(self.samples),
             created=min(manifest.created for manifest in manifests),
-            **without_none(asked=self.total if len(self.samples) < self.total else None),
+            **without_none(
+                asked=self.total if len(self.samples) < self.total else None,
+                warnings=warnings or None,
+            ),
         )
 
     def lines(self) -> Iterator[bytes]:

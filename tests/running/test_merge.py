@@ -72,6 +72,16 @@ def test_what_ended_the_images_is_merged(tmp_path: Path) -> None:
     assert merge([run.name], str(tmp_path)).summary.decided_by == Ends(bound=4)
 
 
+def test_warnings_of_every_shard_are_kept(tmp_path: Path) -> None:
+    """The first shard is the largest; a merge that is repeated says the same."""
+    warnings = ("one", "two"), ("three", "one"), None
+    for index, texts in enumerate(warnings, 1):
+        run = store_shard(tmp_path, index, 3, warnings=texts and list(texts)).parents[1]
+    for _ in range(2):
+        assert merge([run.name], str(tmp_path)).manifest.warnings == ["one", "three", "two"]
+        assert read_manifest(run).warnings == ["one", "three", "two"]
+
+
 def test_shards_from_several_folders_and_cut_otherwise(tmp_path: Path) -> None:
     parts = [store_shard(tmp_path / "a", 1, 2)]
     parts += [store_shard(tmp_path / "b", index, 4) for index in (2, 4)]
