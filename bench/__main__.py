@@ -31,7 +31,11 @@ def main() -> None:
 
 
 class _BeforeTriton:
-    """Freezes what torch leaves; nanobind would report frozen objects of triton as leaked."""
+    """A finder that finds no module: when triton is looked for, it freezes all objects so far.
+
+    They are those of torch, mostly, and stay to the end. Later ones are not frozen, because
+    nanobind would report those of triton as leaked.
+    """
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == "triton":

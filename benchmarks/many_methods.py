@@ -43,8 +43,8 @@ def main(
         # In a process of its own: a child's peak memory begins with its parent's.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             sizes = methods, images, classes
-            made = [pool.submit(write_method, results, m, *sizes) for m in range(methods)]
-            pool.submit(store_study, results, [run.result() for run in made], "many").result()
+            runs = [pool.submit(write_method, results, m, *sizes) for m in range(methods)]
+            pool.submit(store_study, results, [run.result() for run in runs], "many").result()
         pairs = methods * (methods - 1) // 2
         print(f"{methods} methods, {pairs:,} pairs, {images:,} images, {classes} classes")
         where, show = ("--results", folder), ("study", "many", "--show")

@@ -54,9 +54,9 @@ OUTCOMES: dict[str, tuple[Callable[[Outcome], Any], str]] = {
 @pytest.mark.parametrize("case", OUTCOMES)
 def test_an_outcome_that_is_none_fails_the_image_and_names_the_plugin(case: str) -> None:
     conclude, reason = OUTCOMES[case]
-    found = decided(Scripted(outcome=conclude))
-    assert found.outcome is None and "strategy 'x': outcome()" in found.error
-    assert reason in found.error and found.evaluations == P * N
+    image = decided(Scripted(outcome=conclude))
+    assert image.outcome is None and "strategy 'x': outcome()" in image.error
+    assert reason in image.error and image.evaluations == P * N
 
 
 @pytest.mark.parametrize(
@@ -64,15 +64,15 @@ def test_an_outcome_that_is_none_fails_the_image_and_names_the_plugin(case: str)
     [("confidence", math.nan), ("margin", math.nan), ("margin", math.inf), ("confidence", 1)],
 )
 def test_what_is_not_known_is_taken(change: str, value: float) -> None:
-    found = decided(Scripted(outcome=lambda o: changed(o, **{change: value})))
-    assert found.error is None
-    np.testing.assert_equal(getattr(found.outcome, change), value)
+    image = decided(Scripted(outcome=lambda o: changed(o, **{change: value})))
+    assert image.error is None
+    np.testing.assert_equal(getattr(image.outcome, change), value)
 
 
 def test_a_class_without_a_draw_has_an_infinite_score() -> None:
     fields = {"ranking": [1, 0, 2], "scores": [0.2, 0.1, np.inf], "draws": [N, N, 0]}
-    found = decided(Scripted(outcome=lambda o: changed(o, **fields)))
-    assert found.error is None and found.outcome.scores[2] == np.inf
+    image = decided(Scripted(outcome=lambda o: changed(o, **fields)))
+    assert image.error is None and image.outcome.scores[2] == np.inf
 
 
 numbers = st.floats(width=32) | st.integers(-2, 2) | st.none() | st.text(max_size=1)
@@ -105,12 +105,12 @@ def test_an_outcome_is_whole_or_refused(outcome: Outcome) -> None:
     assert interview.ask() is not None
     interview.tell(ALL, ERRORS.copy())
     assert interview.ask() is None
-    if (found := interview.decided.outcome) is None:
+    if (whole := interview.decided.outcome) is None:
         assert str(interview.decided.error).startswith("the plugin: outcome()")
         return
-    assert sorted(found.ranking.tolist()) == list(range(C))
-    assert found.ranking.dtype == found.draws.dtype == np.int64
-    assert found.scores.shape == found.draws.shape == (C,) and found.scores.dtype == np.float64
-    assert math.isfinite(found.scores[found.ranking[0]]) and (found.draws >= 0).all()
-    assert not np.isnan(found.scores).any()
-    assert not found.confidence < 0 and not found.confidence > 1
+    assert sorted(whole.ranking.tolist()) == list(range(C))
+    assert whole.ranking.dtype == whole.draws.dtype == np.int64
+    assert whole.scores.shape == whole.draws.shape == (C,) and whole.scores.dtype == np.float64
+    assert math.isfinite(whole.scores[whole.ranking[0]]) and (whole.draws >= 0).all()
+    assert not np.isnan(whole.scores).any()
+    assert not whole.confidence < 0 and not whole.confidence > 1

@@ -51,7 +51,7 @@ def fit_of(
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float32])
 def test_scaled_times_are_whole_where_those_of_the_model_are(dtype: type) -> None:
-    asked: list[float] = []
+    times: list[float] = []
 
     class Told:
         levels = replace(
@@ -59,13 +59,13 @@ def test_scaled_times_are_whole_where_those_of_the_model_are(dtype: type) -> Non
         )
 
         def denoise(self, x_t: torch.Tensor, t: torch.Tensor, _: Any) -> torch.Tensor:
-            asked.extend(t.tolist())
+            times.extend(t.tolist())
             return x_t
 
     model: Any = Told()
     latents, prompt = torch.zeros(1, 1, 2, 2), torch.zeros(1, 1)
     _errors_at(model, latents, model.levels.rows(np.array([1, 3, 9])), prompt, 8)(0.6)
-    assert asked == pytest.approx([1, 2, 5] if dtype is np.int64 else [0.6, 1.8, 5.4])
+    assert times == pytest.approx([1, 2, 5] if dtype is np.int64 else [0.6, 1.8, 5.4])
 
 
 @pytest.mark.parametrize("name", matrix(WRONG, ["linear betas"]))

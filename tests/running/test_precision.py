@@ -72,8 +72,8 @@ def test_sixty_four_cells_are_compared_with_float32(
         engine = in_half.open_engine()
     assert isinstance(engine, DenoisingEngine)
     monkeypatch.setattr(denoiser, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
-    said = denoiser.check_precision(in_half, engine) or ""
-    assert "chose bfloat16" in said and "(56 differences" in said  # 8 prompts on 8 draws
+    warning = denoiser.check_precision(in_half, engine) or ""
+    assert "chose bfloat16" in warning and "(56 differences" in warning  # 8 prompts on 8 draws
     whole = replace(in_half, prompts=replace(in_half.prompts, texts=in_half.prompts.texts[:1]))
     assert denoiser.check_precision(whole, engine) is None  # nothing to confuse
 

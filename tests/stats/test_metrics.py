@@ -49,10 +49,10 @@ def test_metrics_equal_sklearn(decided: Any) -> None:
 def test_operations_per_image_are_those_of_one_pass_or_of_all(
     scoring: dict[str, str], passes: int, decided: Any
 ) -> None:
-    """Of a classifier and of a denoiser, whose records have 50 evaluations."""
+    """A classifier makes one pass per image; a denoiser's records have 50 evaluations."""
     manifest = a_manifest([r["sample_id"] for r in decided], scoring=scoring, evaluation_flop=7e9)
-    found = cost(manifest, as_decisions(decided), 10.0, None)
-    assert found.flop_per_image == passes * 7e9 and found.total_seconds == 10.0
+    price = cost(manifest, as_decisions(decided), 10.0, None)
+    assert price.flop_per_image == passes * 7e9 and price.total_seconds == 10.0
 
 
 def test_a_perfect_run_is_exactly_one() -> None:

@@ -1,8 +1,8 @@
 """Metrics that are no averages over classes of a ratio.
 
-Of the ranking of images by the score of a class: area under the ROC curve, average precision. Of
-decisions: among several true classes, between two alternatives, against raters. Dimensions: [n]
-images, [C] classes.
+Some measure how a class's score ranks the images: area under the ROC curve, average precision.
+Others measure decisions: among several true classes, between two alternatives, against raters.
+Dimensions: [n] images, [C] classes.
 """
 
 from abc import abstractmethod

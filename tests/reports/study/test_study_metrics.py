@@ -46,7 +46,7 @@ def report_of(runs: list[Path], metric: str, **parameters: Any) -> StudyReport:
 
 
 def test_the_methods_of_a_dataset_hold_their_images_once(runs: list[Path]) -> None:
-    """Of each method, its predictions and values stay in memory; all decisions, of the first."""
+    """A method keeps its predictions and values; only the first one's decisions are kept whole."""
     study, spec = read_study(store_study(runs[0].parent, runs)), metric_specs()["accuracy"]
     rows = [methods.study_run(cell, runs[0].parent) for cell in study.cells]
     [same] = methods.read_methods(rows, study, (), spec, make_metric(spec)).values()
