@@ -24,7 +24,6 @@ from bench.errors import GateError, UserError
 from bench.recordings.calibrate import calibrate_sweep
 from bench.reports.facts import percent_text
 from bench.reports.run_view import view_of
-from bench.reports.terminal.plan import print_plan
 from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
 from bench.running.lifecycle import run, sweep_only, warm_up
@@ -102,6 +101,8 @@ def run_command(
         return
     config = make_config(settings)
     if dry_run:
+        from bench.reports.terminal.plan import print_plan
+
         plan = make_plan(config)
         end_with_json(plan.plain(), 2 if plan.missing else 0)
         print_plan(plan.plain())
