@@ -1,6 +1,7 @@
 """Click options built from the fields of `RunConfig`, so that a setting is defined once."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ class Lines(click.types.StringParamType):
     """Type of a repeatable text option; its environment variable holds one value per line."""
 
     envvar_list_splitter = "\n"
+
+
+class Number(click.ParamType):
+    """Type of a number. Other text is passed on, so that all settings are refused in one place."""
+
+    def __init__(self, kind: type) -> None:
+        self._type = click.types.convert_type(kind)
+        self.name = self._type.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or the text as it is."""
+        with suppress(click.BadParameter):
+            return self._type.convert(value, param, ctx)
+        return value
 
 
 class Sectioned(Command):
@@ -120,6 +135,7 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     if name == "params":
         return click.option("--set", name, help=help_of(field), envvar="BENCH_SET", **SET)
     kind, values = plain_type(field.annotation)
+    number = getattr(kind, "__origin__", kind)  # with `Annotated`, one of several types
     is_number, repeated, text = kind in (int, float), name in _REPEATED, help_of(field)
     if (values or is_number) and field.default is not None:
         text = f"{text} [default: {field.default}]"
@@ -132,7 +148,7 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
         is_flag=kind is bool or None,
         default=False if kind is bool else None,
         multiple=repeated,
-        type=kind if is_number else Lines() if repeated else None,
+        type=Number(number) if number in (int, float) else Lines() if repeated else None,
         metavar=metavar,
         shell_complete=completion(lambda: values) if values else named,
         help=text,
