@@ -24,17 +24,17 @@ class Lines(click.types.StringParamType):
     envvar_list_splitter = "\n"
 
 
-class Number(click.ParamType):
+class Number(click.types.FuncParamType):
     """Type of a number. Other text is passed on, so that all settings are refused in one place."""
 
-    def __init__(self, kind: type) -> None:
-        self._type = click.types.convert_type(kind)
-        self.name = self._type.name
+    def __init__(self, kind: type[int | float]) -> None:
+        super().__init__(kind)
+        self.name = click.types.convert_type(kind).name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number, or the text as it is."""
-        with suppress(click.BadParameter):
-            return self._type.convert(value, param, ctx)
+        with suppress(ValueError):
+            return self.func(value)
         return value
 
 
