@@ -1,7 +1,7 @@
 """Click options built from the fields of `RunConfig`, so that a setting is defined once."""
 
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,6 @@ class Lines(click.types.StringParamType):
     """Type of a repeatable text option; its environment variable holds one value per line."""
 
     envvar_list_splitter = "\n"
-
-
-class Number(click.types.FuncParamType):
-    """Type of a number. Other text is passed on, so that all settings are refused in one place."""
-
-    def __init__(self, kind: type[int | float]) -> None:
-        super().__init__(kind)
-        self.name = click.types.convert_type(kind).name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number, or the text as it is."""
-        with suppress(ValueError):
-            return self.func(value)
-        return value
 
 
 class Sectioned(Command):
@@ -127,6 +113,14 @@ def settings_from_options(
     return settings
 
 
+def _number(kind: type, ctx: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """Return the number of an option's text; another text is refused with the other settings."""
+    try:
+        return kind(text)
+    except (TypeError, ValueError):  # TypeError: the option is not set
+        return text
+
+
 def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     """Return the option of a field.
 
@@ -141,14 +135,16 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
         text = f"{text} [default: {field.default}]"
     metavar: str | None = "TEXT" if repeated or name == "device" else name.upper()
     if values or is_number or kind is bool:
-        metavar = f"[{'|'.join(values)}]" if values else None
+        metavar = {int: "INTEGER", float: "FLOAT"}.get(kind)
+        metavar = f"[{'|'.join(values)}]" if values else metavar
     named = names_of(_NAMED[name]) if name in _NAMED else None
     return click.option(
         *(option(name), name),
         is_flag=kind is bool or None,
         default=False if kind is bool else None,
         multiple=repeated,
-        type=Number(number) if number in (int, float) else Lines() if repeated else None,
+        type=Lines() if repeated else None,
+        callback=partial(_number, number) if number in (int, float) else None,
         metavar=metavar,
         shell_complete=completion(lambda: values) if values else named,
         help=text,
