@@ -63,10 +63,6 @@ class Merge:
             ),
         )
 
-    def changes(self, target: Path) -> bool:
-        """Return whether a line comes from another source than the run in the folder `target`."""
-        return any(self.sources[line.source].path != target for line in self.line_of.values())
-
     def lines(self) -> Iterator[bytes]:
         """Yield the line of each decided image, in the order of the samples."""
         with ExitStack() as stack:

@@ -193,7 +193,8 @@ class RunFolder:
         """
         with self._writing():
             merge.copy_errors(self.path)
-            if merge.changes(self.path):
+            used = {merge.sources[line.source].path for line in merge.line_of.values()}
+            if used != {self.path}:
                 with replacing(self.path / JOURNAL) as file:
                     file.writelines(merge.lines())
             self.manifest = merge.manifest()
