@@ -248,8 +248,10 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, Class
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
     if declared is None and file is not None and numbered:
         words = parse_class_names(file, set(map(str, column)))
-        listed = range(len(words)) if isinstance(words, list) else ()
-        declared = tuple(map(str, listed)) or None
+        if isinstance(words, list):
+            first = int(0 not in column and len(words) in column)
+            column = [n - first if n and n > 0 else n for n in column]
+            declared = tuple(map(str, range(first, first + len(words)))) or None
     spellings, indices = read_labels(column, feature, declared, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
     classes = name_classes(spellings, where, spec.classes is not None, file)
