@@ -31,8 +31,8 @@ from bench_plugins.datasets._listing import IMAGE_SUFFIXES, LeftOut, chosen_spli
 TAR_BATCH = 100  # maximum number of images per converted batch
 TAR_BATCH_BYTES = 64_000_000  # size of the images at which a batch ends early
 MAX_SAMPLE_BYTES = 200_000_000  # of all files of a sample
-VERSION = 2  # increase it when other rows are read from a tar
-FACTS = ("cls", "json", "txt")  # files of a sample that are no images
+TAR_VERSION = 2  # increase it when other rows are read from a tar
+LABEL_FILES = ("cls", "json", "txt")  # files of a sample that are no images
 LABELS = ("label", "class", "cls")  # keys of a json file that may hold the label
 CLASS_NAMES = "classnames.txt"  # as in clip-benchmark's tars: one class per line
 BLOCK = tarfile.BLOCKSIZE
@@ -74,7 +74,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
         left_out.warn(source)
         yield tabulate(rows).cast(schema) if rows else schema.empty_table()
 
-    arrow = str(converted("tars", files, f"{VERSION} {named}", schema, tables))
+    arrow = str(converted("tars", files, f"{TAR_VERSION} {named}", schema, tables))
     table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table)
     names = partial(_names_of_numbers, root, by_split[chosen][0])
     return Listing(table, chosen, str(source), names, numbered=True, files=(arrow,))
@@ -108,7 +108,7 @@ def _with_unique_ids(table: pa.Table) -> pa.Table:
 def _rows(path: Path, named: NamedColumns, left_out: LeftOut) -> Iterator[tuple[Row, int]]:
     """Yield a row, whose id is TAR:ID, and the image's size of each sample with an image."""
     for key, sample in read_tar(path):
-        images = [suffix for suffix in sample if suffix not in FACTS]
+        images = [suffix for suffix in sample if suffix not in LABEL_FILES]
         if not images:  # a caption or another file, such as a list of classes
             left_out.add([key] * ("cls" in sample), "label", " without an image")
             continue
@@ -194,7 +194,7 @@ def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
     for member in read_members(file):
         name, suffixes = _split(member.name)
         suffix = suffixes.rpartition(".")[2]
-        used = f".{suffix}" in IMAGE_SUFFIXES or suffix in FACTS
+        used = f".{suffix}" in IMAGE_SUFFIXES or suffix in LABEL_FILES
         if not used or name.rpartition("/")[2].startswith("."):
             continue
         is_link = member.islnk() or member.issym()
@@ -209,7 +209,7 @@ def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
             problem = "occurs twice: same name up to its first dot, same ending"
             raise UserError(f"{path}: {shown} {problem}.")
         names.add(file_name)
-        yield name, suffix if suffix in FACTS else suffixes, member.size
+        yield name, suffix if suffix in LABEL_FILES else suffixes, member.size
 
 
 def _split(name: str) -> tuple[str, str]:
