@@ -43,6 +43,12 @@ def points_text(difference: float, interval: tuple[float, float] | None = None) 
     return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval, " to ")
 
 
+def p_text(p: float, digits: int = 2) -> str:
+    """Return a p-value, with more digits if it would be rounded across 5 %."""
+    texts = (f"{p:.{more}g}" for more in range(digits, 18))
+    return next(text for text in texts if (float(text) <= 0.05) == (p <= 0.05))
+
+
 def template_text(template: str | None) -> str | None:
     """Return a template in quotes, and the name of a file of templates without them."""
     return f"“{template}”" if template and "{" in template else template
@@ -65,8 +71,8 @@ def format_duration(seconds: float) -> str:
 
 # fmt: off
 Unit = Literal[
-    "text", "share", "points", "number", "difference", "count", "cost", "passes", "ratio", "rank",
-    "p", "bar", "hit", "miss",
+    "text", "share", "points", "number", "difference", "count", "cost", "passes", "rank", "p",
+    "bar", "hit", "miss",
 ]
 # fmt: on
 Interval = tuple[float, float]
@@ -79,11 +85,10 @@ FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
     "number": partial(with_interval, "{:.4g}".format),
     "difference": partial(with_interval, "{:+.4g}".format, between=" to "),
     "count": lambda value, _: f"{value:,}",
-    "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+    "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",  # or a ratio
     "passes": lambda value, _: f"{value:.0f} pass",  # a classifier looks once at an image
-    "ratio": lambda value, _: f"{value:.3g}",
     "rank": lambda value, _: "–".join(map(str, dict.fromkeys(value))),
-    "p": lambda value, _: f"{value:.2g}",
+    "p": lambda value, _: p_text(value),
     "bar": lambda value, _: "",  # drawn on pages alone
     "hit": lambda value, _: str(value),  # cells of a confusion matrix
     "miss": lambda value, _: str(value),

@@ -70,18 +70,19 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
         return ""
     lines = []
     for row in rows:
-        line = row.plain()
-        del line["accuracy_ci95"], line["audit"]
-        (low, high), test = row.accuracy_ci95 or (None, None), row.against_first
-        images, same, (least, most) = None, None, (None, None)
-        if (audit := row.audit) is not None:
-            images, same, (least, most) = audit.images, audit.same, audit.agreement_ci95
+        line, audit, worst, test = row.plain(), row.audit, row.worst_group, row.against_first
+        intervals = {"accuracy": row.accuracy_ci95, "anytime": row.anytime_ci95}
+        intervals["agreement"] = audit and audit.agreement_ci95
+        del line["accuracy_ci95"], line["anytime_ci95"], line["audit"]
         line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
         line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
-        line |= {"audit_images": images, "audit_same": same}
-        line |= {"agreement_low": least, "agreement_high": most}
-        line |= {"against_first": None if test is None else test.difference.estimate}
-        lines.append({**line, "accuracy_low": low, "accuracy_high": high})
+        line |= {"worst_group": worst and worst.group, "tags": " ".join(row.tags)}
+        line |= {"worst_group_accuracy": worst and worst.accuracy}
+        line |= {"audit_images": audit and audit.images, "audit_same": audit and audit.same}
+        line |= {"against_first": test and test.difference.estimate}
+        for name, ends in intervals.items():
+            line[f"{name}_low"], line[f"{name}_high"] = ends or (None, None)
+        lines.append(line)
     return csv_text(lines[0], (line.values() for line in lines))
 
 
@@ -120,11 +121,7 @@ def all_reported(
 def reported_rows(file: Path) -> list[LeaderboardRow]:
     """Return the rows of a file of reported results; see `read_reported`."""
     return [
-        LeaderboardRow(
-            **result.model_dump(),
-            kind=REPORTED,
-            cost=result.evaluations_per_image,
-        )
+        LeaderboardRow(**result.model_dump(), kind=REPORTED, cost=result.evaluations_per_image)
         for result in read_reported(file)
     ]
 
