@@ -17,7 +17,7 @@ from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables
-from bench.reports.facts import difference_fact, p_text
+from bench.reports.facts import Fact, difference_fact
 from bench.reports.terminal.tables import print_rows, print_table
 from bench.stats.power import plan_power
 from bench.store.folder import find_run
@@ -56,7 +56,7 @@ def compare_command(
         fact = difference_fact(metric_specs()[metric], tested)
         failed = GateError(
             f"{comparison.run_b} is significantly worse than {comparison.run_a}: {fact.label}"
-            f" {fact.text} (p = {p_text(tested.p or 0.0, 3)})."
+            f" {fact.text} (p = {Fact('', tested.p, 'p').text})."
         )
     end_with_json(comparison.plain(), gate=failed)
     print_rows(["", ""], [[fact.label, fact.line] for fact in comparison_facts(comparison)])

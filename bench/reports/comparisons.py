@@ -10,15 +10,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
-from bench.reports.facts import (
-    Column,
-    Fact,
-    difference_fact,
-    metric_fact,
-    p_text,
-    percent_text,
-    value_text,
-)
+from bench.reports.facts import Column, Fact, difference_fact, metric_fact, percent_text, value_text
 from bench.reports.run_view import RunView, read_view
 from bench.reports.text import Table, make_table
 from bench.stats.checked import metric_parts
@@ -126,7 +118,7 @@ def _verdict(metric: MetricSpec, difference: Difference) -> str:
     if difference.p is None:
         return f"no p: fewer than {MIN_TESTED} images, or of a class, or all have the same value"
     verdict = metric.verdict(difference.estimate) if difference.significant else "not significant"
-    return f"p = {p_text(difference.p, 3)}: {verdict}"
+    return f"p = {Fact('', difference.p, 'p').text}: {verdict}"
 
 
 def comparison_tables(comparison: Comparison, most: int | None = None) -> list[Table]:

@@ -43,9 +43,9 @@ def points_text(difference: float, interval: tuple[float, float] | None = None) 
     return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval, " to ")
 
 
-def p_text(p: float, digits: int = 2) -> str:
-    """Return a p-value, with more digits if it would be rounded across 5 %."""
-    texts = (f"{p:.{more}g}" for more in range(digits, 18))
+def _p_text(p: float, _: Interval | None) -> str:
+    """Return a p-value with two digits, or more if these would round it across 5 %."""
+    texts = (f"{p:.{digits}g}" for digits in range(2, 18))
     return next(text for text in texts if (float(text) <= 0.05) == (p <= 0.05))
 
 
@@ -79,7 +79,7 @@ Interval = tuple[float, float]
 Row = TypeVar("Row")
 
 FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
-    "text": lambda value, _: str(value),
+    **dict.fromkeys(("text", "hit", "miss"), lambda value, _: str(value)),
     "share": percent_text,
     "points": points_text,
     "number": partial(with_interval, "{:.4g}".format),
@@ -88,10 +88,8 @@ FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
     "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",  # or a ratio
     "passes": lambda value, _: f"{value:.0f} pass",  # a classifier looks once at an image
     "rank": lambda value, _: "–".join(map(str, dict.fromkeys(value))),
-    "p": lambda value, _: p_text(value),
+    "p": _p_text,
     "bar": lambda value, _: "",  # drawn on pages alone
-    "hit": lambda value, _: str(value),  # cells of a confusion matrix
-    "miss": lambda value, _: str(value),
 }
 IN_LABEL: dict[Unit, str] = {"share": ", %", "points": ", points"}  # units that labels name
 

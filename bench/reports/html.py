@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from bench.reports.facts import Fact
 from bench.reports.text import (
     Table,
     escape_hidden,
@@ -43,7 +42,6 @@ def environment(*packages: str) -> Environment:
     templates.globals |= {
         "comparison_facts": comparison_facts,
         "comparison_tables": comparison_tables,
-        "Fact": Fact,
         "Table": Table,
         "zip": zip,
     }

@@ -68,6 +68,7 @@ def spread(
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)
     by_template = by_run.mean(axis=0)
+    ends = float(by_template.min()), float(by_template.max())
     return Spread(
         runs=seeds * templates,
         images=n,
@@ -79,9 +80,7 @@ def spread(
         of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
         of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
-        range_of_templates=(float(by_template.min()), float(by_template.max()))
-        if templates > 1
-        else None,
+        range_of_templates=ends if templates > 1 else None,
     )
 
 

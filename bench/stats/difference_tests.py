@@ -84,13 +84,13 @@ def difference_test(
         update["interval"] = with_zero(tested.interval, p)
     elif "influence" in (a.method, b.method):
         mean, error = float(change.mean()), image_error(change[None, None], clusters)
-        p = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
+        p_z = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
         sizes = np.bincount(labels)
         if metric.mean_over_images:
             sizes = np.array([method.images or len(labels) for method in (a, b)])
         fewest = sizes[sizes > 0].min()
         method = "influence" if fewest >= MIN_RELIABLE else "approximate"
-        tested = _normal(method, p, change, margin, clusters)
+        tested = _normal(method, p_z, change, margin, clusters)
         update["interval"] = mean - Z95 * error, mean + Z95 * error
         update |= {"p": None, "p_equal": None} if fewest < MIN_TESTED else {}
         if metric.mean_over_images and not error:  # such as two shares that are 0 or 1

@@ -70,18 +70,21 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
         return ""
     lines = []
     for row in rows:
-        line, audit, worst, test = row.plain(), row.audit, row.worst_group, row.against_first
-        intervals = {"accuracy": row.accuracy_ci95, "anytime": row.anytime_ci95}
-        intervals["agreement"] = audit and audit.agreement_ci95
+        line, worst, audit, test = row.plain(), row.worst_group, row.audit, row.against_first
         del line["accuracy_ci95"], line["anytime_ci95"], line["audit"]
         line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
         line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
-        line |= {"worst_group": worst and worst.group, "tags": " ".join(row.tags)}
-        line |= {"worst_group_accuracy": worst and worst.accuracy}
-        line |= {"audit_images": audit and audit.images, "audit_same": audit and audit.same}
-        line |= {"against_first": test and test.difference.estimate}
-        for name, ends in intervals.items():
-            line[f"{name}_low"], line[f"{name}_high"] = ends or (None, None)
+        line |= {"tags": " ".join(row.tags)}
+        line |= {"against_first": test.difference.estimate if test else None}
+        pairs = {
+            "worst_group worst_group_accuracy": (worst.group, worst.accuracy) if worst else None,
+            "audit_images audit_same": (audit.images, audit.same) if audit else None,
+            "agreement_low agreement_high": audit.agreement_ci95 if audit else None,
+            "anytime_low anytime_high": row.anytime_ci95,
+            "accuracy_low accuracy_high": row.accuracy_ci95,
+        }
+        for names, pair in pairs.items():
+            line |= zip(names.split(), pair or (None, None), strict=True)
         lines.append(line)
     return csv_text(lines[0], (line.values() for line in lines))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.errors import UserError
 from bench.reports.comparisons import compare_views
-from bench.reports.facts import Column, Fact, p_text, percent_text
+from bench.reports.facts import Column, Fact, percent_text
 from bench.reports.figures.cost import board_panel, draw_cost
 from bench.reports.figures.gallery import Picture, make_pictures
 from bench.reports.figures.plots import Point, draw_forest
@@ -70,9 +70,9 @@ class Pair:
     def rival(self, p: float) -> str:
         """Return B with the counts of right decisions on the images of both and corrected p."""
         c, n = self.comparison, self.comparison.difference.n or 0
-        right = (round(share * n) for share in (c.accuracy_a, c.accuracy_b))
-        counts = " against ".join(f"{count:,}" for count in right)
-        return f"{self.b.key} ({counts} of the {n:,} images of both, corrected p = {p_text(p)})"
+        right = " against ".join(f"{round(n * a):,}" for a in (c.accuracy_a, c.accuracy_b))
+        corrected = Fact("", p, "p").text
+        return f"{self.b.key} ({right} of the {n:,} images of both, corrected p = {corrected})"
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class BoardPart:
             return None
         tested = pair.comparison.difference
         value = tested.estimate if row > column else -tested.estimate
-        note = f"p {p_text(tested.p or 0.0)}"
+        note = f"p {Fact('', tested.p, 'p').text}"
         return Fact("", value, "points", note=note, strong=tested.significant)
 
     @property

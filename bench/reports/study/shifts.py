@@ -211,9 +211,8 @@ def corruption_changes(
     for (board, _), runs in methods.items():
         if CLEAN in runs:
             corrupted = np.mean(list(_by_corruption(runs).values()), axis=0)
-            both = np.stack([runs[CLEAN].values.mean(axis=(0, 1)), corrupted])[
-                :, None
-            ]  # [2, 1, images]
+            clean = runs[CLEAN].values.mean(axis=(0, 1))
+            both = np.stack([clean, corrupted])[:, None]  # [2, 1, images]
             boards.setdefault(board, []).append(replace(runs[CLEAN], values=both))
     for board, members in boards.items():
         same = select_most_images(members)

@@ -246,9 +246,8 @@ def _corruption(
         Column("corruption", lambda name: name),
         *map(method_column, range(len(methods))),
     ]
-    yield make_table(
-        f"{board}: {error_words(metric)}, by corruption", by_name, methods[0].corruptions
-    )
+    title = Fact(f"{board}: error by corruption", None, unit).label
+    yield make_table(title, by_name, methods[0].corruptions)
 
 
 def error_words(metric: MetricSpec) -> str:
