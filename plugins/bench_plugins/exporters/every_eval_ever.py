@@ -184,7 +184,7 @@ def _lines(run: RunView, shared: Mapping[str, Any]) -> Iterator[dict[str, object
     )
     for row in run.samples:
         answer, seconds = row["prediction"] or "", row["seconds"]
-        question = asked.format(row["sample_id"])
+        question = form.format(row["sample_id"])
         reference = [row["label"]]
         yield {
             **shared,
