@@ -179,7 +179,7 @@ def _settings(run: RunView) -> dict[str, object]:
 def _lines(run: RunView, shared: Mapping[str, Any]) -> Iterator[dict[str, object]]:
     manifest = run.manifest
     choices = manifest.classes if len(manifest.classes) <= MAX_CHOICES else None
-    asked = (
+    form = (
         "Which of its texts fits {}?" if manifest.items else "Which class does the image {} show?"
     )
     for row in run.samples:
