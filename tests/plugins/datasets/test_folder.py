@@ -93,9 +93,9 @@ def test_splits_with_a_table_each(tmp_path: Path) -> None:
     for part, label in (("train", "a"), ("test", "b")):
         make_folder(tmp_path / part, "1.png", "2.png")
         (tmp_path / part / "metadata.csv").write_text(f"file,label\n1.png,{label}\n2.png,c\n")
-    for part, labels in ((None, (1, 2)), ("train", (0, 2))):
+    for name, labels in ((None, (1, 2)), ("train", (0, 2))):
         with pytest.warns(BenchWarning, match="has no images of classes that other splits have"):
-            split = load(tmp_path, part)
+            split = load(tmp_path, name)
         assert (split.classes, split.labels) == (("a", "b", "c"), labels)
 
 
