@@ -58,7 +58,9 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except (BenchError, click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception:
+        except BaseException as error:
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
             owner = load_plugins().command_owners.get(ctx.invoked_subcommand or "")
             if owner is None:
                 raise

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import pluggy
 
 from bench import interrupts
+from bench.contracts.typed import mismatch
 from bench.errors import BenchError, PluginError, UserError, warn_user
 
 MAX_CHARACTERS = 300  # of a plugin's message
@@ -40,6 +41,21 @@ def guard(
             reason = f"tried to end the program (exit code {one_line(error.code)})"
         raise PluginError(who, f"{doing} {reason}") from error
     interrupts.check()
+
+
+def checked_answer(who: str, what: str, kind: Any, ask: Callable[[], Any]) -> Any:
+    """Return what `ask` gets of a plugin; raise PluginError unless it has the type `kind`.
+
+    `what` is a method, such as `check()`, or an attribute. A number of numpy becomes Python's.
+    """
+    is_call = what.endswith("()")
+    with guard(who, what if is_call else f"reading its {what}"):
+        value = ask()
+        value = value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
+        wrong = mismatch(value, kind, f"what {what} returns" if is_call else f"its {what}")
+    if wrong is not None:
+        raise PluginError(who, wrong)
+    return value
 
 
 def one_line(value: object) -> str:

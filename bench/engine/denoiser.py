@@ -19,7 +19,7 @@ from PIL.Image import Image
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
-from bench.discovery.guard import guard, one_line
+from bench.discovery.guard import checked_answer, guard, one_line
 from bench.discovery.targets import offers, with_defaults
 from bench.engine import trees
 from bench.engine.trees import Tree
@@ -45,16 +45,8 @@ class CheckedDenoiser:
         if len(shape) != 3 or min(shape) < 1:
             raise self._refuse(f"its latent_shape is {one_line(shape)}; expected (C, H, W)")
         self.latent_shape = shape
-        with self.guard("reading its device"):
-            device: Any = backbone.device
-        if not isinstance(device, torch.device):
-            raise self._refuse(f"its device is {one_line(device)}; expected a torch.device")
-        self.device = device
-        with self.guard("reading its levels"):
-            levels: Any = backbone.levels
-        if not isinstance(levels, Levels):
-            raise self._refuse(f"its levels are {_described(levels)}; expected Levels")
-        self.levels = levels
+        self.device = checked_answer(who, "device", torch.device, lambda: backbone.device)
+        self.levels: Levels = checked_answer(who, "levels", Levels, lambda: backbone.levels)
 
     @property
     def network(self) -> "torch.nn.Module | None":

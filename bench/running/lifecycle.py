@@ -7,12 +7,17 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain
+from typing import Any
 
+from typing_extensions import override
+
+from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.parameters import Parameters
+from bench.discovery.guard import guard, one_line
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make, with_defaults
-from bench.errors import UserError, warn_user
+from bench.discovery.targets import make, offers, with_defaults
+from bench.errors import BenchError, PluginError, UserError, warn_user
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
@@ -161,6 +166,43 @@ def _make_executor(spec: ExecutorSpec, parameters: Parameters) -> Executor[Prepa
     return executor
 
 
+def _close(opened: Executor[PreparedRun] | OpenRun, who: str) -> None:
+    """Close what an executor opened. Its decisions stand, so an error is only a warning."""
+    try:
+        with guard(who, "close()", passing=()):
+            opened.close()
+    except PluginError as error:
+        warn_user(f"{error}. What it started may still run.")
+
+
+class CheckedRun(OpenRun):
+    """Wrapper of a run that the executor `who` has opened, which errors name."""
+
+    def __init__(self, opened: OpenRun, who: str) -> None:
+        self._opened, self._who = opened, who
+        self.model, self.device = opened.model, opened.device
+
+    @override
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+        waiting, decisions = dict.fromkeys(sample_ids), None
+        while waiting:
+            with guard(self._who, "score()", (BenchError,)):
+                decisions = decisions or iter(self._opened.score(list(waiting)))
+                decided: Any = next(decisions, None)
+                self.peak_memory = self._opened.peak_memory
+            name = decided.sample.sample_id if isinstance(decided, Decided) else None
+            if name not in waiting:
+                did = "ended" if decided is None else f"yielded {one_line(name or decided)}"
+                left = f"each of {len(waiting)} undecided images is wanted once"
+                raise PluginError(self._who, f"score() {did}; {left}")
+            del waiting[name]
+            yield decided
+
+    @override
+    def close(self) -> None:
+        _close(self._opened, self._who)
+
+
 class Shared:
     """What the last run loaded, kept for further runs: a backbone, and an executor.
 
@@ -172,7 +214,7 @@ class Shared:
         self.keeps_executor = keeps_executor
         self._backbone: CheckedBackbone | None = None
         self._executor: Executor[PreparedRun] | None = None
-        self._key: object = None  # what the executor was made of
+        self._key: tuple[ExecutorSpec, Parameters] | None = None  # what the executor was made of
 
     def open(self, run: PreparedRun, later: Iterable[RunConfig] = ()) -> OpenRun:
         """Open a run with its executor, which gets the backbone; `later` runs will share it."""
@@ -185,13 +227,17 @@ class Shared:
         if self._executor is None or key != self._key:
             self.close_executor()
             self._executor, self._key = _make_executor(*key), key
-        return self._executor.open(replace(run, lend=lend))
+        run, who = replace(run, lend=lend), key[0].label
+        if not offers(self._executor, Executor.open):
+            return self._executor.open(run)
+        with guard(who, "open()", (BenchError,)):
+            return CheckedRun(with_defaults(self._executor.open(run), OpenRun), who)
 
     def close_executor(self) -> None:
         """Stop what the executor started."""
         executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.close()
+        if executor is not None and self._key is not None:
+            _close(executor, self._key[0].label)
 
     def backbone_of(
         self, prepared: RunQuestion, others: Iterable[RunConfig] = ()
