@@ -13,8 +13,6 @@ Group: Make it yours, 2.
 
 import shlex
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -69,25 +67,12 @@ def plugins_command() -> None:
     end_with_json(rows)
     from bench.reports.terminal.tables import print_rows
 
-    keys = ("name", "distribution", "version", "status")
-    print_rows(
-        ["plugin", *keys[1:], "registers"],
-        [
-            [*(row[key] for key in keys), row["error"] or _group_by_kind(row["registered"])]
-            for row in rows
-        ],
-        optional=["version", "distribution"],
-    )
+    keys, lines = ("name", "distribution", "version", "status"), []
+    for row in rows:
+        registered = (f"{kind}: {some_of(names)}" for kind, names in row["registered"].items())
+        lines.append([*(row[key] for key in keys), row["error"] or "; ".join(registered)])
+    print_rows(["plugin", *keys[1:], "registers"], lines, optional=["version", "distribution"])
     next_steps(("write one of your own", "bench new plugin NAME"))
-
-
-def _group_by_kind(registered: Sequence[str]) -> str:
-    """Return `backbone sd15`, `backbone sd21` as `backbone: sd15, sd21`; of many, the first."""
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for entry in registered:
-        kind, _, name = entry.partition(" ")
-        kinds[kind].append(name)
-    return "; ".join(f"{kind}: {some_of(names)}" for kind, names in kinds.items())
 
 
 @command(json=False)

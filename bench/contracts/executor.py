@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.contracts.parameters import Spec
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # so that listings, which import this module, load no numpy
     from bench.contracts.decision import Decided
     from bench.contracts.levels import Levels
     from bench.contracts.strategy import Problem
+    from bench.running.question import PreparedRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +67,7 @@ class OpenRun(ABC):
         return None
 
 
-class ScorableRun(Protocol):
-    """A run before its model is loaded; the toolkit's is `bench.running.question.PreparedRun`."""
-
-    def open(self) -> OpenRun:
-        """Load the model in this process.
-
-        `score` of the result takes an id from its argument only when it needs the image, so ids may
-        come from a queue. It must be iterated in one thread.
-        """
-
-
-RunT = TypeVar("RunT", bound=ScorableRun, contravariant=True)
-
-
-class Executor(Generic[RunT]):
+class Executor:
     """Opens runs one after another; the defaults are of `local`, which scores in this process.
 
     It is made as `Executor(device=…, **parameters)`, with the device that the user named or None
@@ -91,8 +78,12 @@ class Executor(Generic[RunT]):
     def __init__(self, device: str | None = None) -> None:
         return None
 
-    def open(self, run: RunT) -> OpenRun:
-        """Load the model wherever the images will be scored; raises BenchError if that fails."""
+    def open(self, run: PreparedRun) -> OpenRun:
+        """Load the model wherever the images will be scored; raises BenchError if that fails.
+
+        `run.open()` loads it in this process. `score` of its result takes an id from its argument
+        only when it needs the image, so ids may come from a queue; it is iterated in one thread.
+        """
         return run.open()
 
     def close(self) -> None:

@@ -31,6 +31,19 @@ Floats32 = NDArray[np.float32]
 Cost = Annotated[float, Bound("at least", 0)]
 
 
+def make_read_only(data: object) -> None:
+    """Replace all arrays of a dataclass, those in its mappings included, by read-only views."""
+    for name, value in vars(data).items():
+        object.__setattr__(data, name, _read_only(value))
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return {n: _read_only(v) for n, v in value.items()} if isinstance(value, Mapping) else value
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a strategy has to decide about an image. It is the same for all images of a run.
@@ -72,11 +85,7 @@ class Problem:
     parents: Ints | None = None
 
     def __post_init__(self) -> None:
-        arrays = ("class_of_prompt", "timesteps", "weights")
-        for name in arrays if self.parents is None else (*arrays, "parents"):
-            view = np.asarray(getattr(self, name)).view()
-            view.setflags(write=False)
-            object.__setattr__(self, name, view)
+        make_read_only(self)
 
     @cached_property
     def n_classes(self) -> int:

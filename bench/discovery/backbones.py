@@ -146,7 +146,4 @@ def encoder_key(spec: BackboneSpec, weights: Any, parameters: Parameters) -> str
 
 def read_reduction(backbone: Any, who: str) -> Reduction:
     """Return a likelihood's declared reduction; raise PluginError if it is unknown or missing."""
-    reduction: Reduction = checked_answer(
-        who, "reduction", Reduction, lambda: getattr(backbone, "reduction", None)
-    )
-    return reduction
+    return checked_answer(who, "reduction", Reduction, lambda: backbone.reduction)

@@ -8,7 +8,7 @@ per request, with no Python loop over cells.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,10 @@ from bench.contracts.strategy import (
     Session,
     Strategy,
 )
-from bench.contracts.typed import Bound, annotations_of
+from bench.contracts.typed import PositiveInt, annotations_of
 from bench.discovery.guard import checked_answer, guard, one_line
 from bench.discovery.targets import offers, with_defaults
-from bench.errors import PluginError, UserError
+from bench.errors import PluginError
 
 R = TypeVar("R")
 
@@ -56,8 +56,7 @@ class CheckedStrategy(Strategy):
         self.who = who
         self.strategy: Strategy = with_defaults(strategy, Strategy)
         self.bounds_cost = offers(strategy, Strategy.at_most)
-        number = Annotated[int, Bound("at least", 1)]
-        self.draws: int = checked_answer(who, "draws", number, lambda: self.strategy.draws)
+        self.draws = checked_answer(who, "draws", PositiveInt, lambda: self.strategy.draws)
         with guard(who, "reading `settled` and `level`"):
             self.settled = {str(key): value for key, value in self.strategy.settled.items()}
             self.linearises = self.strategy.linearises is True
@@ -86,11 +85,8 @@ class CheckedStrategy(Strategy):
 
     @override
     def check(self, problem: Problem) -> None:
-        try:
-            with guard(self.who, "check()", passing=(ValueError, UserError)):
-                self.strategy.check(self.seen(problem))
-        except ValueError as error:
-            raise UserError(f"{self.who}: {one_line(error)}.") from None
+        with guard(self.who, "check()", refuses=True):
+            self.strategy.check(self.seen(problem))
 
     @override
     def at_most(self, problem: Problem) -> float:
@@ -107,9 +103,8 @@ class CheckedStrategy(Strategy):
     def _fact(self, method: Callable[[Strategy, Problem], R], problem: Problem) -> R:
         """Return a method's answer; raise PluginError unless it has the annotated type."""
         name, kind = method.__name__, annotations_of(method)["return"]
-        ask = partial(getattr(self.strategy, name), self.seen(problem))
-        answer: R = checked_answer(self.who, f"{name}()", kind, ask)
-        return answer
+        ask: Callable[[], R] = partial(getattr(self.strategy, name), self.seen(problem))
+        return checked_answer(self.who, f"{name}()", kind, ask)
 
     @override
     def statistics(self, problem: Problem, errors: Floats, first_order: Floats | None) -> Any:
@@ -120,12 +115,9 @@ class CheckedStrategy(Strategy):
 
     @override
     def learn(self, statistics: Sequence[Any]) -> dict[str, Parameters]:
-        try:
-            with guard(self.who, "learn()", passing=(ValueError, UserError)):
-                learned = self.strategy.learn(statistics)
-                return {str(name): dict(setting) for name, setting in learned.items()}
-        except ValueError as error:
-            raise UserError(f"{self.who}: {one_line(error)}.") from None
+        with guard(self.who, "learn()", refuses=True):
+            learned = self.strategy.learn(statistics)
+            return {str(name): dict(setting) for name, setting in learned.items()}
 
 
 class Interview:

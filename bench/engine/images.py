@@ -8,6 +8,7 @@ from PIL import Image
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats32, Ints
+from bench.contracts.typed import PositiveInt
 from bench.contracts.views import Views
 from bench.discovery.guard import checked_answer, guard
 from bench.discovery.targets import with_defaults
@@ -108,12 +109,10 @@ class CheckedViews:
         self.who = who
         self.views: Views = with_defaults(views, Views)
         own = self.views
-        self.count: int = checked_answer(who, "count", int, lambda: own.count)
-        self.of_latents: bool = checked_answer(
-            who, "samples_latents", bool, lambda: own.samples_latents
-        )
-        if not 1 <= self.count <= MAX_VIEWS:
-            raise PluginError(who, f"its count is {self.count}, not 1 to {MAX_VIEWS}")
+        self.count = checked_answer(who, "count", PositiveInt, lambda: own.count)
+        self.of_latents = checked_answer(who, "samples_latents", bool, lambda: own.samples_latents)
+        if self.count > MAX_VIEWS:
+            raise PluginError(who, f"its count is {self.count}, above {MAX_VIEWS}")
 
     def of(self, image: Image.Image, seed: int, name: str) -> list[Image.Image]:
         """Return the views of one image, made from the run's seed and the image's name."""

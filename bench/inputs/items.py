@@ -185,10 +185,7 @@ def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
 
 
 def make_item_ids(rows: Any, where: str) -> tuple[str, ...]:
-    """Return a unique id for each row: its own, or a hash of its content.
-
-    Raises UserError if an id is invalid, or the column `texts` is missing.
-    """
+    """Return a unique id for each row: its own, or a hash (UserError if invalid, or no texts)."""
     check_column("texts", rows.column_names, where)
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)

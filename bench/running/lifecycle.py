@@ -14,9 +14,9 @@ from typing_extensions import override
 from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.parameters import Parameters
-from bench.discovery.guard import guard, one_line
+from bench.discovery.guard import guard, one_line, warning_guard
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make, offers, with_defaults
+from bench.discovery.targets import make, with_defaults
 from bench.errors import BenchError, PluginError, UserError, warn_user
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
@@ -31,6 +31,7 @@ from bench.running.settings import RunConfig
 from bench.running.until import until_of
 from bench.store.fields import without_none
 
+NOT_CLOSED = "What it started may still run."
 Tell = Callable[[str], None]
 Test = Callable[[PlannedSweep], object]  # such as `bench.recordings.calibrate.calibrate_sweep`
 # Setting → how the run's settings change to decide N images a second time, and what does so.
@@ -146,33 +147,19 @@ def check_executor(config: RunConfig, in_memory: bool = False) -> None:
                 f"--tracker {package}: it is not installed: pip install"
                 f" 'diffusion-classifier-bench[{package}]'"
             )
-    spec = load_plugins().executors.get(config.executor)
+    spec, parameters = _executor_of(config)
     if in_memory and not spec.in_process:
         raise UserError(
             f"--executor {spec.name}: workers load the dataset and the backbone by name, so objects"
             " in memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name"
             " the folder."
         )
-    _make_executor(*_executor_of(config))
+    make(spec, **parameters)
 
 
 def _executor_of(config: RunConfig) -> tuple[ExecutorSpec, Parameters]:
     spec = load_plugins().executors.get(config.executor)
     return spec, {"device": config.device, **passed_to(spec, config)}
-
-
-def _make_executor(spec: ExecutorSpec, parameters: Parameters) -> Executor[PreparedRun]:
-    executor: Executor[PreparedRun] = with_defaults(make(spec, **parameters), Executor)
-    return executor
-
-
-def _close(opened: Executor[PreparedRun] | OpenRun, who: str) -> None:
-    """Close what an executor opened. Its decisions stand, so an error is only a warning."""
-    try:
-        with guard(who, "close()", passing=()):
-            opened.close()
-    except PluginError as error:
-        warn_user(f"{error}. What it started may still run.")
 
 
 class CheckedRun(OpenRun):
@@ -192,15 +179,15 @@ class CheckedRun(OpenRun):
                 self.peak_memory = self._opened.peak_memory
             name = decided.sample.sample_id if isinstance(decided, Decided) else None
             if name not in waiting:
-                did = "ended" if decided is None else f"yielded {one_line(name or decided)}"
-                left = f"each of {len(waiting)} undecided images is wanted once"
-                raise PluginError(self._who, f"score() {did}; {left}")
+                left = f"{len(waiting)} images are left, each of which is wanted once"
+                raise PluginError(self._who, f"score() yielded {one_line(name or decided)}; {left}")
             del waiting[name]
             yield decided
 
     @override
     def close(self) -> None:
-        _close(self._opened, self._who)
+        with warning_guard(self._who, "close()", NOT_CLOSED):
+            self._opened.close()
 
 
 class Shared:
@@ -213,7 +200,7 @@ class Shared:
     def __init__(self, keeps_executor: bool = False) -> None:
         self.keeps_executor = keeps_executor
         self._backbone: CheckedBackbone | None = None
-        self._executor: Executor[PreparedRun] | None = None
+        self._executor: Executor | None = None
         self._key: tuple[ExecutorSpec, Parameters] | None = None  # what the executor was made of
 
     def open(self, run: PreparedRun, later: Iterable[RunConfig] = ()) -> OpenRun:
@@ -226,9 +213,10 @@ class Shared:
         key = _executor_of(run.config)
         if self._executor is None or key != self._key:
             self.close_executor()
-            self._executor, self._key = _make_executor(*key), key
+            self._executor, self._key = with_defaults(make(key[0], **key[1]), Executor), key
+        assert self._executor is not None
         run, who = replace(run, lend=lend), key[0].label
-        if not offers(self._executor, Executor.open):
+        if type(self._executor) is Executor:
             return self._executor.open(run)
         with guard(who, "open()", (BenchError,)):
             return CheckedRun(with_defaults(self._executor.open(run), OpenRun), who)
@@ -237,7 +225,8 @@ class Shared:
         """Stop what the executor started."""
         executor, self._executor = self._executor, None
         if executor is not None and self._key is not None:
-            _close(executor, self._key[0].label)
+            with warning_guard(self._key[0].label, "close()", NOT_CLOSED):
+                executor.close()
 
     def backbone_of(
         self, prepared: RunQuestion, others: Iterable[RunConfig] = ()

@@ -187,7 +187,7 @@ class Driver(OpenRun):
             logger.info("%s: %s, holds %d", _named(name, member.place), rate, holds)
 
 
-class RayExecutor(Executor[PreparedRun]):
+class RayExecutor(Executor):
     """Scores with workers of Ray; connects to it, or starts it, when the first run is opened."""
 
     def __init__(
