@@ -130,13 +130,13 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
         return click.option("--set", name, help=help_of(field), envvar="BENCH_SET", **SET)
     kind, values = plain_type(field.annotation)
     number = getattr(kind, "__origin__", kind)  # with `Annotated`, one of several types
-    is_number, repeated, text = kind in (int, float), name in _REPEATED, help_of(field)
-    if (values or is_number) and field.default is not None:
+    numeric = {int: "INTEGER", float: "FLOAT"}.get(kind)
+    repeated, text = name in _REPEATED, help_of(field)
+    if (values or numeric) and field.default is not None:
         text = f"{text} [default: {field.default}]"
     metavar: str | None = "TEXT" if repeated or name == "device" else name.upper()
-    if values or is_number or kind is bool:
-        metavar = {int: "INTEGER", float: "FLOAT"}.get(kind)
-        metavar = f"[{'|'.join(values)}]" if values else metavar
+    if values or numeric or kind is bool:
+        metavar = f"[{'|'.join(values)}]" if values else numeric
     named = names_of(_NAMED[name]) if name in _NAMED else None
     return click.option(
         *(option(name), name),

@@ -30,8 +30,11 @@ class DecodedImage(datasets.Image):  # type: ignore[misc]  # datasets is not typ
 
 def decode_images(rows: datasets.Dataset, border: int = 0) -> datasets.Dataset:
     """Return the rows with images, or lists of them for items, that are decoded when read."""
-    if "images" in rows.column_names:
-        return rows.cast_column("images", make_list_feature(DecodedImage()))
     feature = DecodedImage()
-    feature.border = border
-    return rows.cast_column("image", feature)
+    if "images" in rows.column_names:
+        decoded = rows.cast_column("images", make_list_feature(feature))
+    else:
+        feature.border = border
+        decoded = rows.cast_column("image", feature)
+    decoded.info.download_checksums = None  # what their user makes of them is in no file
+    return decoded

@@ -23,14 +23,18 @@ def drop_unlabelled(
     """Drop rows without a label, with a warning (UserError unless `skip`, or if all lack one)."""
     chosen = [row for row, index in enumerate(indices) if index is not None]
     missing = len(indices) - len(chosen)
-    if missing and not skip:
+    if not chosen:
         raise UserError(
-            f"{where}: {missing} of {len(indices)} images have no label (missing or -1). Use"
-            " --skip-unlabelled to leave them out."
+            f"{where}: none of the {missing} images has a label (missing or -1). --label-column"
+            " names another column, or key of a tar's json files."
+        )
+    if missing and not skip:
+        first = indices.index(None) + 1
+        raise UserError(
+            f"{where}: {missing} of {len(indices)} images have no label (missing or -1), such as"
+            f" image {first}. Use --skip-unlabelled to leave them out."
         )
     if missing:
-        if not chosen:
-            raise UserError(f"{where}: none of the {missing} images has a label.")
         warn_user(f"{where}: {missing} of {len(indices)} images have no label and are left out.")
         rows = rows.select(chosen)
     return rows, [index for index in indices if index is not None]

@@ -43,6 +43,12 @@ def points_text(difference: float, interval: tuple[float, float] | None = None) 
     return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval, " to ")
 
 
+def _p_text(p: float, _: Interval | None) -> str:
+    """Return a p-value with two digits, or more if these would round it across 5 %."""
+    texts = (f"{p:.{digits}g}" for digits in range(2, 18))
+    return next(text for text in texts if (float(text) <= 0.05) == (p <= 0.05))
+
+
 def template_text(template: str | None) -> str | None:
     """Return a template in quotes, and the name of a file of templates without them."""
     return f"“{template}”" if template and "{" in template else template
@@ -65,28 +71,25 @@ def format_duration(seconds: float) -> str:
 
 # fmt: off
 Unit = Literal[
-    "text", "share", "points", "number", "difference", "count", "cost", "passes", "ratio", "rank",
-    "p", "bar", "hit", "miss",
+    "text", "share", "points", "number", "difference", "count", "cost", "passes", "rank", "p",
+    "bar", "hit", "miss",
 ]
 # fmt: on
 Interval = tuple[float, float]
 Row = TypeVar("Row")
 
 FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
-    "text": lambda value, _: str(value),
+    **dict.fromkeys(("text", "hit", "miss"), lambda value, _: str(value)),
     "share": percent_text,
     "points": points_text,
     "number": partial(with_interval, "{:.4g}".format),
     "difference": partial(with_interval, "{:+.4g}".format, between=" to "),
     "count": lambda value, _: f"{value:,}",
-    "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+    "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",  # or a ratio
     "passes": lambda value, _: f"{value:.0f} pass",  # a classifier looks once at an image
-    "ratio": lambda value, _: f"{value:.3g}",
     "rank": lambda value, _: "–".join(map(str, dict.fromkeys(value))),
-    "p": lambda value, _: f"{value:.2g}",
+    "p": _p_text,
     "bar": lambda value, _: "",  # drawn on pages alone
-    "hit": lambda value, _: str(value),  # cells of a confusion matrix
-    "miss": lambda value, _: str(value),
 }
 IN_LABEL: dict[Unit, str] = {"share": ", %", "points": ", points"}  # units that labels name
 

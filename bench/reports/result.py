@@ -20,7 +20,6 @@ from bench.reports.text import Table, escape_html
 from bench.running.classify import Answer
 from bench.running.execute import Finished
 from bench.stats.comparison import Comparison
-from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.summary import Summary
 
@@ -100,16 +99,14 @@ class RunResult(Fields):
         """Draw the confusion matrix."""
         from bench.reports.figures.pictures import draw_confusion
 
-        decided = read_decisions(self.folder, self.manifest)
-        return draw_confusion(decided, self.manifest, self.summary).figure()
+        return draw_confusion(self._view.decided, self.manifest, self.summary).figure()
 
     def examples_figure(self) -> Figure:
         """Draw images with their classes; UserError if the data is not on this machine."""
         from bench.reports.figures.pictures import draw_examples
 
-        decided = read_decisions(self.folder, self.manifest, top=True)
         split = self._data() if self._data else None
-        return draw_examples(decided, self.manifest, split).figure()
+        return draw_examples(self._view.decided, self.manifest, split).figure()
 
     @property
     def _view(self) -> RunView:

@@ -118,10 +118,11 @@ def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
     stored = read_summary(path, manifest)
     if stored is None:
         return None
-    if len(manifest.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
+    samples, whole = {*manifest.samples}, read_manifest(path)
+    if samples == {*whole.samples} and len(samples) == stored.dataset.n_samples:
         return stored
     # Total time and peak memory of a subset of the images are unknown.
-    manifest = _priced(manifest, read_manifest(path))
+    manifest = _priced(manifest, whole)
     return summarize(manifest, read_decisions(path, manifest, top=True), None, None)
 
 

@@ -120,7 +120,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     before, place = covered(target), os.path.realpath(target)
     parts = [part for part in parts if os.path.realpath(part.path) != place]
     if os.path.lexists(target / MANIFEST):
-        parts.append(read_run(target))
+        parts.insert(0, read_run(target))  # first, because its lines are kept
     _check_same_run(parts)
     planned = plan_merge(parts)
     if not planned.decided:

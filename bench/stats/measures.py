@@ -99,7 +99,7 @@ def measure(
     if values is None:
         ends, _ = _bootstrap(spec, metric, (data,))
     else:
-        ends = spread(values[None, None], within=spec.range).interval
+        ends = spread(values[None, None], within=spec.range, counted=images).interval
     of_raters = None
     if len(data.raters) > 1:
         of_raters = {
@@ -124,8 +124,8 @@ def measured_difference(
     """Test B minus A on the same images: `difference_test`, or a bootstrap without image values."""
     parts = [metric_parts(spec, metric, data) for data in (a, b)]
     answers = [
-        Answers("", data.predictions[None, None], values[None, None], method)
-        for data, (_, values, method, _) in zip((a, b), parts, strict=True)
+        Answers("", data.predictions[None, None], values[None, None], method, images)
+        for data, (_, values, method, images) in zip((a, b), parts, strict=True)
         if values is not None
     ]
     if len(answers) == 2:

@@ -63,7 +63,7 @@ BAD: dict[str, tuple[list[Any], Any, Any, str]] = {
     "-1": ([0, -1], TWO, None, "1 of 2 images have no label"),
     "None": ([0, None], TWO, None, "1 of 2 images have no label"),
     "empty text": (["cat", " "], TEXT, None, "1 of 2 images have no label"),
-    "none at all": ([None, None], Value("null"), None, "2 of 2 images have no label"),
+    "none at all": ([None, None], Value("null"), None, "none of the 2 images has a label"),
     "a negative number": ([-5, 1], INT, None, "the label -5 is negative"),
     "floats": ([0.0, 1.0], Value("float64"), None, "holds 'float64'"),
     "lists": (

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from helpers.given import write_parquet
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -51,6 +52,19 @@ def make_folder(folder: Path) -> Path:
     for place, file in enumerate(FILES):
         write_picture(folder / file, place)
     return folder
+
+
+def list_pictures(folder: Path, form: str) -> Path:
+    """Return the folder, or a file in it that names the pictures."""
+    make_folder(folder)
+    if form == ".csv":
+        listed = "".join(f"{name},{name[:3]}\n" for name in FILES)
+        (folder / "list.csv").write_text(f"file_name,label\n{listed}")
+    elif form == ".parquet":
+        images = [{"bytes": None, "path": name} for name in FILES]
+        columns = {"image": images, "label": [name[:3] for name in FILES]}
+        write_parquet(folder / "list.parquet", columns)
+    return folder / f"list{form}" if form else folder
 
 
 def source_of(folder: Path, **options: Any) -> DataSource:
@@ -95,12 +109,21 @@ KINDS = ("write", "rewrite", "move", "new class", "table", "no table", "nothing"
 CHANGES = st.tuples(st.sampled_from(KINDS), st.sampled_from(FILES), st.integers(0, 3))
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.lists(CHANGES, min_size=1, max_size=4))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    form=st.sampled_from(("", ".csv", ".parquet")),
+    changes=st.lists(CHANGES, min_size=1, max_size=4),
+)
+@example(form=".csv", changes=[("rewrite", FILES[1], 3)])
+@example(form=".parquet", changes=[("write", FILES[1], 3)])
 def test_it_is_what_would_be_read(
-    changes: list[Any], restart: Callable[[], None], tmp_path_factory: pytest.TempPathFactory
+    form: str,
+    changes: list[Any],
+    restart: Callable[[], None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    source = source_of(make_folder(tmp_path_factory.mktemp("images")))
+    folder = tmp_path_factory.mktemp("images")
+    source = source_of(list_pictures(folder, form))
 
     def outcome(load: Callable[[], Split]) -> object:
         try:
@@ -109,7 +132,7 @@ def test_it_is_what_would_be_read(
             return str(error)
 
     for one in changes:
-        change(Path(str(source.data_dir)), *one)
+        change(folder, *one)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BenchWarning)
             for _ in range(2):

@@ -213,7 +213,7 @@ def converted(
     folder = cache_dir(kind, place)
     target = folder / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:16]}.arrow"
     if not target.is_file():
-        for old in folder.glob("*.arrow*"):
+        for old in folder.glob("[!.]*.arrow*"):  # not those that another process is writing
             old.unlink(missing_ok=True)
     return cached_arrow(target, schema, tables)
 

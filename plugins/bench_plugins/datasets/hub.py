@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,12 +187,10 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
     files = by_split.get(split) or by_split.get("all") or []
     if not files:
         raise UserError(f"{folder} holds no parquet files of the split {split!r}.")
-    tables = []
-    with reading(f"The parquet files in {folder}"):
-        for path in files:
-            with open_regular(resolve_inside(folder, str(path))) as file:
-                tables.append(pq.read_table(file))
-        table = pa.concat_tables(tables)
+    with reading(f"The parquet files in {folder}"), ExitStack() as opened:
+        paths = (resolve_inside(folder, str(path)) for path in files)
+        parts = [pq.read_table(opened.enter_context(open_regular(path))) for path in paths]
+        table = pa.concat_tables(parts)
         return make_dataset(table, datasets.Features.from_arrow_schema(table.schema))
 
 

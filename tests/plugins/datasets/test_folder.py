@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bench.errors import BenchWarning, UserError
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
+from bench_plugins.datasets._arrow import converted
 
 PICTURES = [picture(10), picture(20), picture(30)]
 
@@ -199,6 +200,19 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
         load(file, label_column="fine", image_column="nope")
     with pytest.raises(UserError, match="expected images"):
         load(file, label_column="fine", image_column="coarse")
+
+
+def test_two_processes_convert_one_file_at_once(tmp_path: Path) -> None:
+    file, schema = tmp_path / "x.parquet", pa.schema({"x": pa.int64()})
+    file.touch()
+
+    def tables() -> Iterator[pa.Table]:
+        yield pa.table({"x": [1]})
+        converted("both", [file], "other", schema, lambda: iter([pa.table({"x": [2]})]))
+        yield pa.table({"x": [3]})
+
+    made = converted("both", [file], "key", schema, tables)
+    assert pa.ipc.open_stream(pa.memory_map(str(made))).read_all()["x"].to_pylist() == [1, 3]
 
 
 def test_a_class_of_another_split_of_parquet_is_a_class(tmp_path: Path) -> None:
