@@ -128,10 +128,7 @@ def count_tokens(
 
 
 def code_of(spec: BackboneSpec) -> str:
-    """Return the hash of a plugin's code, which may change without its version.
-
-    It is empty for the toolkit's own backbones.
-    """
+    """Return the hash of a plugin's code, which may change without its version; "" for ours."""
     plugins = load_plugins()
     owner = plugins.backbones.owner(spec.name) or OWN_DISTRIBUTION
     return "" if owner == OWN_DISTRIBUTION else source_hashes(plugins, [owner])[owner]
