@@ -186,8 +186,7 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     summary = summary.with_folder_and_fit(folder.path, fitted)
     if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
-    elif not folder.outstanding(whole.samples, save_errors=False):
-        all_decided = read_decisions(folder.path, whole, top=True)
+    elif len(all_decided := read_decisions(folder.path, whole, top=True)) == len(whole.samples):
         seconds = float(all_decided.seconds.sum()) + elapsed
         complete = summarize(whole, all_decided, seconds, memory)
         folder.finish(complete.with_folder_and_fit(folder.path, fitted))
