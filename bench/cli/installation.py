@@ -49,14 +49,6 @@ def new_command(
     )
 
 
-# Shell → the command that enables completion in every new shell.
-_AT_EVERY_START = {
-    "bash": "bench completion bash >> ~/.bashrc",
-    "zsh": "bench completion zsh >> ~/.zshrc",
-    "fish": "bench completion fish > ~/.config/fish/completions/bench.fish",
-}
-
-
 @command()
 def plugins_command() -> None:
     """List the installed plugins: what each registered, or why it failed."""
@@ -87,4 +79,4 @@ def completion_command(shell: Literal["bash", "zsh", "fish"]) -> None:
     root = click.get_current_context().find_root()
     click.echo(completion(root.command, {}, "bench", "_BENCH_COMPLETE").source())
     if sys.stdout.isatty():
-        say(f"To enable it in every new shell: {_AT_EVERY_START[shell]}", err=True)
+        say("To enable it in every new shell: bench completion --help", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from bench.contracts.parameters import Spec
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # so that listings, which import this module, load no numpy
     from bench.contracts.decision import Decided
     from bench.contracts.levels import Levels
     from bench.contracts.strategy import Problem
-    from bench.running.question import PreparedRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +66,17 @@ class OpenRun(ABC):
         return None
 
 
+class ScorableRun(Protocol):
+    """A run before its model is loaded; the toolkit's is `bench.running.question.PreparedRun`."""
+
+    def open(self) -> OpenRun:
+        """Load the model in this process.
+
+        `score` of the result takes an id from its argument only when it needs the image, so ids may
+        come from a queue. It must be iterated in one thread.
+        """
+
+
 class Executor:
     """Opens runs one after another; the defaults are of `local`, which scores in this process.
 
@@ -78,12 +88,8 @@ class Executor:
     def __init__(self, device: str | None = None) -> None:
         return None
 
-    def open(self, run: PreparedRun) -> OpenRun:
-        """Load the model wherever the images will be scored; raises BenchError if that fails.
-
-        `run.open()` loads it in this process. `score` of its result takes an id from its argument
-        only when it needs the image, so ids may come from a queue; it is iterated in one thread.
-        """
+    def open(self, run: ScorableRun) -> OpenRun:
+        """Load the model wherever the images will be scored; raises BenchError if that fails."""
         return run.open()
 
     def close(self) -> None:
