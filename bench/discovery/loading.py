@@ -5,6 +5,7 @@ With `BENCH_STRICT_PLUGINS=1`, the command fails if a plugin does.
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any, Generic, Literal, TypeVar
@@ -26,6 +27,7 @@ from bench.contracts.specs import (
     StudySpec,
     ViewsSpec,
 )
+from bench.contracts.typed import unknown_key
 from bench.discovery.commands import own_commands
 from bench.discovery.finding import GROUP, OWN_DISTRIBUTION, Plugin, find_plugins
 from bench.discovery.guard import guard, stdout_to_stderr
@@ -179,6 +181,11 @@ class Plugins:
         with guard(who, "reading its hooks"):
             manager.register(module)
             manager.check_pending()
+            for name in vars(hookspecs):
+                hook = getattr(module, name, None)
+                own = getattr(hook, "__module__", "") == getattr(module, "__name__", None)
+                if own and not hasattr(hook, "bench_impl"):
+                    raise PluginError(who, f"its {name}() needs the decorator @hookimpl of bench")
         for registry in self._registries:
             hook = f"register_{registry.listing}"
             with guard(who, f"{hook}()"):
@@ -227,8 +234,13 @@ def _new_manager() -> pluggy.PluginManager:
 def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[..., None]:
     """Return the callback `register` of a hook, which appends a spec to `staged`."""
 
-    def register(name: str, **fields: Any) -> None:
-        spec = registry.spec_class(name=name, owner=plugin.label, **fields)
+    def register(name: str, **values: Any) -> None:
+        known = {field.name for field in fields(registry.spec_class)} - {"name", "owner"}
+        if unknown := values.keys() - known:
+            raise ValueError(
+                f"{registry.spec_class.kind} {name!r}: {unknown_key(min(unknown), known)}"
+            )
+        spec = registry.spec_class(name=name, owner=plugin.label, **values)
         for earlier in (earlier for other, earlier in staged if other is registry):
             if spec.name == earlier.name:
                 raise ValueError(f"{registry.spec_class.kind} {name!r} is registered twice")
