@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,6 +52,13 @@ def remember(spec: Spec, question: str, ask: Callable[[], T], shipped: Path | No
         answer = ask()
     _write(path, {"question": question, "answer": answer, "warnings": warnings})
     return answer
+
+
+def forget(spec: Spec, question: str) -> None:
+    """Drop the stored answer to a question, which turned out to be false."""
+    with suppress(OSError):
+        if path := _place(spec, question):
+            path.unlink()
 
 
 def read_shipped(file: Path | None, spec: Spec) -> Mapping[str, Any]:
