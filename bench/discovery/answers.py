@@ -11,7 +11,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,9 +55,8 @@ def remember(spec: Spec, question: str, ask: Callable[[], T], shipped: Path | No
 
 def forget(spec: Spec, question: str) -> None:
     """Drop the stored answer to a question, which turned out to be false."""
-    with suppress(OSError):
-        if path := _place(spec, question):
-            path.unlink()
+    if path := _place(spec, question):
+        write_cached(path, "null")
 
 
 def read_shipped(file: Path | None, spec: Spec) -> Mapping[str, Any]:
