@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from bench.contracts.decision import Decided
 from bench.contracts.executor import OpenRun
 from bench.contracts.strategy import Problem
+from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
@@ -23,7 +24,7 @@ from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
 from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Fitted, Manifest
+from bench.store.documents import Fitted, Manifest, changed_code
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.journal import make_record
 from bench.store.locking import refuse_in_use
@@ -80,6 +81,10 @@ def execute(
         run = replace(run, manifest=until.resume(run.folder, run.manifest))
     if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
+            code = {*changed_code([read_manifest(run.folder), run.manifest])} - {OWN_DISTRIBUTION}
+            if code:  # the toolkit raises a version if results change
+                since = "has changed since this run was scored; --fresh scores it again."
+                warn_user(f"The code of {' and '.join(sorted(code))} {since}")
             answer = until.answer_stored(run.folder, run.manifest) if until else None
             update_labels(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
