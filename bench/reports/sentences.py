@@ -116,8 +116,8 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
     level = None if strategy is None else strategy.level
     how = "" if manifest.replayed_from else " (`bench run … --again 60` measures it)"
     unknown = f"How many answers would change with other random noise is not known{how}."
-    each = "Each answer that was not swept" if manifest.sweep else "Each answer"
-    return unknown if level is None else f"{each} was decided at level {level:g}. {unknown}"
+    answers = "Each answer that was not swept" if manifest.sweep else "Each answer"
+    return unknown if level is None else f"{answers} was decided at level {level:g}. {unknown}"
 
 
 def audit_sentence(audit: Audit) -> str:
