@@ -48,9 +48,8 @@ class Parameter:
     @property
     def wanted(self) -> str:
         """Description of the values that it accepts, for messages."""
-        if self.default is not None:
-            return f"a value like {as_text(self.default)}"
-        return described(self.kind)
+        example = "" if self.type or self.default is None else as_text(self.default)
+        return f"a value like {example}" if example else described(self.kind)
 
     def parse(self, value: Any) -> Any:
         """Convert text from a command line, or a value of Python or TOML, to the parameter's type.

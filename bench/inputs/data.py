@@ -71,7 +71,7 @@ class DataSource:
         place = Path(self.data_dir or self.spec.source or "")
         if not (self.data_dir or place.is_absolute()):
             return None
-        return place.parent if self.is_file else place
+        return place if place.is_dir() else place.parent
 
     @property
     def is_file(self) -> bool:

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from bench.contracts.decision import Decided
 from bench.contracts.executor import OpenRun
 from bench.contracts.strategy import Problem
+from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
@@ -23,7 +24,7 @@ from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
 from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Fitted, Manifest
+from bench.store.documents import Fitted, Manifest, changed_code
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.journal import make_record
 from bench.store.locking import refuse_in_use
@@ -80,6 +81,10 @@ def execute(
         run = replace(run, manifest=until.resume(run.folder, run.manifest))
     if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
         if summary := _stored_result(run.folder, run.manifest):
+            code = {*changed_code([read_manifest(run.folder), run.manifest])} - {OWN_DISTRIBUTION}
+            if code:  # the toolkit raises a version if results change
+                since = "has changed since this run was scored; --fresh scores it again."
+                warn_user(f"The code of {' and '.join(sorted(code))} {since}")
             answer = until.answer_stored(run.folder, run.manifest) if until else None
             update_labels(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
@@ -168,7 +173,8 @@ def _score(
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
     """Write the summary of all decided images and return that of the images asked for.
 
-    `earlier` are the seconds that earlier calls spent on the images asked for.
+    `earlier` are the seconds that earlier calls spent scoring the images asked for; if they wrote a
+    summary, it has the whole time.
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     elapsed = time.perf_counter() - run.started
@@ -176,6 +182,8 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     # Earlier versions of the toolkit wrote it only into the summary.
     fitted = whole.fitted or (stored.fitted if stored else None)
     decided = read_decisions(folder.path, run.manifest, top=True)
+    if stored and stored.dataset.n_samples <= len(decided):
+        earlier = max(earlier, stored.cost.total_seconds or 0.0)
     priced = _priced(run.manifest, folder.manifest)
     summary = summarize(priced, decided, earlier + elapsed, memory)
     summary = summary.with_folder_and_fit(folder.path, fitted)

@@ -19,9 +19,9 @@ from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats
-from bench.discovery.guard import guard
+from bench.discovery.guard import checked_answer
 from bench.discovery.targets import make_from, with_defaults
-from bench.errors import PluginError, UserError
+from bench.errors import UserError
 from bench.machine.stages import counted
 from bench.stats.checked import metric_parts, metric_value, resampled
 from bench.stats.class_metrics import class_average, class_counts, image_values
@@ -84,9 +84,7 @@ def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -
     if spec.ratio is not None:
         return ByClass(spec)
     metric: Metric = with_defaults(make_from(spec, values), Metric)
-    with guard(spec.label, "reading its columns"):
-        if not all(isinstance(name, str) for name in metric.columns):
-            raise PluginError(spec.label, "its columns must be names")
+    checked_answer(spec.label, "columns", tuple[str, ...], lambda: tuple(metric.columns))
     return metric
 
 

@@ -71,7 +71,7 @@ def _registered(
                     value = None if missing else checked_value(spec, metric, data)
                 values[name] = value
             except BenchError as error:
-                warn_user(f"{error} It is left out of the summary.")
+                warn_user(f"{str(error).removesuffix('.')}. It is left out of the summary.")
     return values
 
 

@@ -240,7 +240,7 @@ def load_parquet(source: Path, split: str | None, named: NamedColumns = UNNAMED)
     """
     by_split = splits_of(source, ".parquet")
     chosen = chosen_split(split, by_split, str(source))
-    root = source.parent if source.is_file() else source
+    root = source if source.is_dir() else source.parent
     files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
     others = [path for name in by_split if name != chosen for path in by_split[name]]
     with reading(f"The parquet files in {source}"):
@@ -252,7 +252,7 @@ def load_parquet(source: Path, split: str | None, named: NamedColumns = UNNAMED)
         with reading(str(path)), open_regular(resolve_inside(root, str(path))) as file:
             return pq.ParquetFile(file, **VERIFIED).read([label])
 
-    labels = partial(_labels_in, others, columns.sources["label"], read)
+    labels = partial(labels_in, others, columns.sources["label"], read)
     return Listing(table, chosen, str(source), files=(arrow,), elsewhere=labels)
 
 
@@ -311,12 +311,12 @@ def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -
 
     table = read(place)
     columns = choose_columns(table.schema, str(place), named)
-    labels = partial(_labels_in, parts.values(), columns.sources["label"], read)
+    labels = partial(labels_in, parts.values(), columns.sources["label"], read)
     with reading(f"The saved dataset {place}"):
         return Listing(convert(table, columns, folder), chosen, str(folder), elsewhere=labels)
 
 
-def _labels_in(places: Iterable[Path], label: str, read: Callable[..., pa.Table]) -> Iterator[Any]:
+def labels_in(places: Iterable[Any], label: str, read: Callable[..., pa.Table]) -> Iterator[Any]:
     """Yield the different labels of each place that has them."""
     for place in places:
         table = read(place, label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -89,6 +89,7 @@ TYPED = {
     "list": Parameter((5, 1)),
     "later": Parameter(None, type=int),
     "stages": Parameter(None, type=tuple[int, ...]),
+    "choice": Parameter("one", type=Literal["one", "two"]),
 }
 SPEC = StrategySpec(name="s", target="a:B", parameters=TYPED)
 
@@ -135,6 +136,7 @@ def test_a_parameter_is_converted(name: str, value: Any, parsed: Any) -> None:
         ("list", "3,x", "a value like 5,1"),
         ("list", {}, "a value like 5,1"),
         ("later", "x", "a whole number"),
+        ("choice", "three", "one or two"),
         ("stages", "x", "a list, each a whole number"),
     ],
 )
