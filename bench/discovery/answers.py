@@ -57,6 +57,12 @@ def remember(spec: Spec, question: str, ask: Callable[[], T], shipped: Path | No
     return answer
 
 
+def forget(spec: Spec, question: str) -> None:
+    """Drop the stored answer to a question, which turned out to be false."""
+    if path := _place(spec, question):
+        write_cached(path, "null")
+
+
 def read_shipped(file: Path | None, spec: Spec) -> Mapping[str, Any]:
     """Return question → entry of the answers that come with weights, if they are for this spec."""
     if file is None or not file.is_file():

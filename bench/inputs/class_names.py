@@ -21,7 +21,7 @@ from bench.machine.libraries import datasets
 
 MAX_CLASS_LENGTH = 1000
 _LEADING_NUMBER = re.compile(r"\s*\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
-_NUMBER = re.compile(r"\d+(\.0*)?")  # pandas writes whole numbers beside missing ones as 3.0
+_NUMBER = re.compile(r"-?\d+(\.0*)?")  # pandas writes whole numbers beside missing ones as 3.0
 _WORDNET_ID = re.compile(r"n\d{8}")
 _REMEDY = "Give the classes in words with --class-names FILE."
 
@@ -169,7 +169,7 @@ def _list_positions(spellings: Sequence[str]) -> list[int]:
         return list(range(len(spellings)))
     numbers = [int(name.partition(".")[0]) for name in spellings]
     first = min(numbers)
-    if first > 1 or sorted(numbers) != list(range(first, first + len(spellings))):
+    if first not in (0, 1) or sorted(numbers) != list(range(first, first + len(spellings))):
         raise UserError(
             "--class-names: the classes are numbers that are not consecutive from 0 or 1, so the"
             " order of a list is ambiguous. Map each number to its words (a JSON object, or CSV)."

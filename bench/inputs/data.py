@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from bench.contracts.dataset import Listing, Rows
 from bench.contracts.specs import FOLDER, DatasetSpec
-from bench.discovery.answers import remember
+from bench.discovery.answers import forget, remember
 from bench.discovery.guard import guard
 from bench.discovery.loading import Registry, load_plugins
 from bench.discovery.targets import load_target, make
@@ -71,7 +71,7 @@ class DataSource:
         place = Path(self.data_dir or self.spec.source or "")
         if not (self.data_dir or place.is_absolute()):
             return None
-        return place.parent if self.is_file else place
+        return place if place.is_dir() else place.parent
 
     @property
     def is_file(self) -> bool:
@@ -118,6 +118,7 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
 
     def read_rows() -> Rows:
         if read()[0] != outline:
+            forget(reader, question)  # also if a process with code of another version stored it
             raise UserError(f"{source.label} changed meanwhile. Start the command again.")
         return read()[1]
 

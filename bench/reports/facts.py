@@ -33,8 +33,14 @@ def with_interval(
 
 
 def percent_text(share: float, interval: tuple[float, float] | None = None) -> str:
-    """Return a share in per cent, with its interval if it has one, such as `86.2 (80.9–90.2)`."""
-    return with_interval(lambda part: f"{100 * part:.1f}", share, interval)
+    """Return a share in per cent, with its interval if it has one, such as `86.2 (80.9–90.2)`.
+
+    The share has more digits where one would round it to 0 or to 100.
+    """
+    certain = not 1e-9 < share < 1 - 1e-9
+    more = (n for n in range(1, 16) if round(100 * share, n) not in (0, 100))
+    text, (low, high) = f"{100 * share:.{1 if certain else next(more)}f}", interval or (0, 0)
+    return f"{text} ({100 * low:.1f}–{100 * high:.1f})" if interval else text
 
 
 def points_text(difference: float, interval: tuple[float, float] | None = None) -> str:

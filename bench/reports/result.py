@@ -141,6 +141,8 @@ class ComparisonResult(Comparison):
         facts = ", ".join(f"{fact.label}: {fact.line}" for fact in comparison_facts(self))
         return f"ComparisonResult({facts})"
 
+    __str__ = __repr__
+
     def _repr_html_(self) -> str:
         rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
         return to_html([Table("B − A", ["fact", "value"], rows, below=self.warnings)])
@@ -187,6 +189,8 @@ class StudyResult(StudyReport):
     @override
     def __repr__(self) -> str:
         return f"StudyResult({self.name!r}, {self.done} of {self.cells} runs)"
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         progress = f"<p>{escape_html(self.name)}: {self.done} of {self.cells} runs</p>"

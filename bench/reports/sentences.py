@@ -37,7 +37,8 @@ def make_opening(run: RunView) -> Opening:
 
 def _question(manifest: Manifest, n: int) -> str:
     dataset, identity = manifest.dataset, manifest.identity
-    question, image = f"Which of {len(manifest.classes):,} classes does each image show?", "image"
+    classes = f"{len(manifest.classes):,} class{'es' * (len(manifest.classes) != 1)}"
+    question, image = f"Which of {classes} does each image show?", "image"
     if manifest.items is not None:
         question, image = "Which of its texts fits each image?", "item"
     counted, were = f"{n:,} {image}{'s' * (n != 1)}", "was" if n == 1 else "were"
@@ -115,7 +116,8 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
     level = None if strategy is None else strategy.level
     how = "" if manifest.replayed_from else " (`bench run … --again 60` measures it)"
     unknown = f"How many answers would change with other random noise is not known{how}."
-    return unknown if level is None else f"Each answer was decided at level {level:g}. {unknown}"
+    answers = "Each answer that was not swept" if manifest.sweep else "Each answer"
+    return unknown if level is None else f"{answers} was decided at level {level:g}. {unknown}"
 
 
 def audit_sentence(audit: Audit) -> str:

@@ -175,7 +175,8 @@ def _score(
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
     """Write the summary of all decided images and return that of the images asked for.
 
-    `earlier` are the seconds that earlier calls spent on the images asked for.
+    `earlier` are the seconds that earlier calls spent scoring the images asked for; if they wrote a
+    summary, it has the whole time.
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     elapsed = time.perf_counter() - run.started
@@ -183,6 +184,8 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     # Earlier versions of the toolkit wrote it only into the summary.
     fitted = whole.fitted or (stored.fitted if stored else None)
     decided = read_decisions(folder.path, run.manifest, top=True)
+    if stored and stored.dataset.n_samples <= len(decided):
+        earlier = max(earlier, stored.cost.total_seconds or 0.0)
     priced = _priced(run.manifest, folder.manifest)
     summary = summarize(priced, decided, earlier + elapsed, memory)
     summary = summary.with_folder_and_fit(folder.path, fitted)

@@ -54,7 +54,7 @@ def test_a_list_follows_numbers_and_not_their_order_as_text(tmp_path: Path) -> N
         numbers = sorted(f"{i + first}{end}" for i in range(11))  # 0, 1, 10, 2 …
         named = read_class_names(file, numbers)
         assert [named[numbers.index(f"{i + first}{end}")] for i in range(11)] == words
-    for others in ([*range(10), 12], range(2, 13)):
+    for others in ([*range(10), 12], range(2, 13), range(-1, 10)):
         with pytest.raises(UserError, match="not consecutive from 0 or 1"):
             read_class_names(file, list(map(str, others)))
 

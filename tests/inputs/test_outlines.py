@@ -170,6 +170,26 @@ def test_images_that_changed_meanwhile_are_not_scored(
         _ = split.rows
 
 
+def test_a_command_that_is_started_again_reads_what_was_remembered_falsely(
+    tmp_path: Path, restart: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a process whose code was replaced by a newer version while it ran."""
+    source, read = source_of(make_folder(tmp_path / "images")), data._read_split
+
+    def read_otherwise(*arguments: Any) -> Any:
+        outline, *others = read(*arguments)
+        return {**outline, "labels": outline["labels"][::-1]}, *others
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(data, "_read_split", read_otherwise)
+        load_split(source)
+    restart()
+    with pytest.raises(UserError, match="Start the command again"):
+        _ = load_split(source).rows
+    restart()
+    assert facts(load_split(source)) == facts(read_anew(source))
+
+
 def test_files_of_names_count_as_the_data(tmp_path: Path, restart: Callable[[], None]) -> None:
     names = tmp_path / "names.txt"
     source = source_of(make_folder(tmp_path / "images"), class_names=names)

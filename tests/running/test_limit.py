@@ -109,6 +109,17 @@ def test_a_smaller_limit_answers_with_its_own_images(
     assert len(read_manifest(finished.folder).samples) == 40
 
 
+def test_more_images_take_no_less_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole time of a run that had a summary includes that of its first images."""
+    first, _ = score(tmp_path, monkeypatch, limit=5)
+    assert first is not None
+    cost = first.summary.cost.model_copy(update={"total_seconds": 60.0})  # as if loading took it
+    with RunFolder(first.folder, first.manifest) as folder:
+        folder.finish(first.summary.model_copy(update={"cost": cost}))
+    more, _ = score(tmp_path, monkeypatch, limit=10)
+    assert more is not None and (more.summary.cost.total_seconds or 0) > 60
+
+
 def test_an_interrupted_run_is_resumed_with_fewer_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,7 +116,7 @@ class Board:
     def images(self) -> list[str]:
         """The number of images, if all rows have the same."""
         counts = {line.row.n_samples for line in self.lines}
-        return [f"{n:,} images" for n in counts if n and len(counts) == 1]
+        return [f"{n:,} image{'s' * (n != 1)}" for n in counts if n and len(counts) == 1]
 
     @property
     def in_comparable_cost(self) -> Self:

@@ -38,7 +38,8 @@ def study_tables(report: StudyReport) -> list[Table]:
     for board in boards:
         methods = [method for method in report.methods if method.board == board]
         tables.append(_methods(board, methods, metric, report.stop is not None))
-    tables += published_tables(report.name, report.rows)
+    bare = [row.model_copy(update={"accuracy_ci95": None}) for row in report.rows]
+    tables += published_tables(report.name, bare if report.stop else report.rows)
     tables += [_standing(board) for board in report.standings]
     words = f"differences in {metric.words}, B − A"
     tables += [

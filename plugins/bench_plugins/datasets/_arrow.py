@@ -240,7 +240,7 @@ def load_parquet(source: Path, split: str | None, named: NamedColumns = UNNAMED)
     """
     by_split = splits_of(source, ".parquet")
     chosen = chosen_split(split, by_split, str(source))
-    root = source.parent if source.is_file() else source
+    root = source if source.is_dir() else source.parent
     files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
     others = [path for name in by_split if name != chosen for path in by_split[name]]
     with reading(f"The parquet files in {source}"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import UserError, quoted, some_of, warn_user
+from bench.inputs.parsing import expand_pattern
 from bench.machine.files import OutsideError, is_utf8, resolve_inside
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -113,12 +114,13 @@ def usual_name(split: str) -> str:
 
 
 def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
-    """Return the files with a suffix, by split.
+    """Return the files with a suffix, by split (UserError).
 
-    The name of a file, or of its folder, begins with the split. Others form the split `all`.
+    The name of a file, or of its folder, begins with the split. Others form the split `all`, as do
+    those of a pattern such as `{000..031}.tar`.
     """
-    if source.is_file():
-        return {"all": [source]}
+    if not source.is_dir():
+        return {"all": expand_pattern(str(source))}
     by_split: dict[str, list[Path]] = {}
     prefix = re.compile("|".join(SPLIT_NAMES))
     for path in find_files(source):

@@ -31,7 +31,7 @@ from bench_plugins.datasets._listing import IMAGE_SUFFIXES, LeftOut, chosen_spli
 TAR_BATCH = 100  # maximum number of images per converted batch
 TAR_BATCH_BYTES = 64_000_000  # size of the images at which a batch ends early
 MAX_SAMPLE_BYTES = 200_000_000  # of all files of a sample
-TAR_VERSION = 2  # increase it when other rows are read from a tar
+TAR_VERSION = 3  # increase it when other rows are read from a tar
 LABEL_FILES = ("cls", "json", "txt")  # files of a sample that are no images
 LABELS = ("label", "class", "cls")  # keys of a json file that may hold the label
 CLASS_NAMES = "classnames.txt"  # as in clip-benchmark's tars: one class per line
@@ -51,9 +51,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
     The label of an image is its `cls` file, a key of its `json` file (`label`, `class`, `cls` or
     the named column), or its `txt` file. Its id is its name in the tar, or the named json key.
     """
-    pattern = "{" in source.name and not source.exists()
-    files = parsing.expand_pattern(str(source)) if pattern else []
-    by_split = {"all": files} if pattern else splits_of(source, ".tar")
+    by_split = splits_of(source, ".tar")
     chosen = chosen_split(split, by_split, str(source))
     root = source if source.is_dir() else source.parent
     files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
@@ -75,7 +73,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
         yield tabulate(rows).cast(schema) if rows else schema.empty_table()
 
     arrow = str(converted("tars", files, f"{TAR_VERSION} {named}", schema, tables))
-    table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table)
+    table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table, root)
     names = partial(_names_of_numbers, root, by_split[chosen][0])
     return Listing(table, chosen, str(source), names, numbered=True, files=(arrow,))
 
@@ -96,17 +94,21 @@ def _names_of_numbers(root: Path, first: Path) -> list[str] | None:
     return None
 
 
-def _with_unique_ids(table: pa.Table) -> pa.Table:
-    """Remove the tar's name from the ids, unless two tars use the same id."""
-    ids = table[SAMPLE_ID].to_pylist()
-    short = [full_id.partition(":")[2] for full_id in ids]
-    chosen = short if len(set(short)) == len(short) else ids
+def _with_unique_ids(table: pa.Table, root: Path) -> pa.Table:
+    """Make ids of names in tars, with that of the tar if two tars have one, or even its path."""
+    pairs = [full_id.split("\0") for full_id in table[SAMPLE_ID].to_pylist()]
+    forms = (
+        [own_id for _, own_id in pairs],
+        [f"{Path(tar).name}:{own_id}" for tar, own_id in pairs],
+        [f"{os.path.relpath(tar, os.path.realpath(root))}:{own_id}" for tar, own_id in pairs],
+    )
+    chosen = next((ids for ids in forms if len(set(ids)) == len(ids)), forms[2])
     position = table.column_names.index(SAMPLE_ID)
     return table.set_column(position, SAMPLE_ID, pa.array(chosen, pa.string()))
 
 
 def _rows(path: Path, named: NamedColumns, left_out: LeftOut) -> Iterator[tuple[Row, int]]:
-    """Yield a row, whose id is TAR:ID, and the image's size of each sample with an image."""
+    """Yield a row, whose id is TAR NUL ID, and the image's size of each sample with an image."""
     for key, sample in read_tar(path):
         images = [suffix for suffix in sample if suffix not in LABEL_FILES]
         if not images:  # a caption or another file, such as a list of classes
@@ -127,7 +129,7 @@ def _rows(path: Path, named: NamedColumns, left_out: LeftOut) -> Iterator[tuple[
         }
         image: StoredImage = {"bytes": sample[images[0]], "path": None}
         label = _label(path, key, sample, facts, named)
-        yield Row(f"{path.name}:{own_id}", image, label, kept=kept), len(sample[images[0]])
+        yield Row(f"{path}\0{own_id}", image, label, kept=kept), len(sample[images[0]])
 
 
 def _facts(path: Path, key: str, sample: Sample) -> dict[str, Any]:

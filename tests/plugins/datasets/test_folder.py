@@ -193,6 +193,17 @@ def test_a_table_is_not_about_the_files_beside_it(tmp_path: Path) -> None:
     assert checked.code == 4 and "that imgs.csv does not list" in checked.out
 
 
+def test_a_pattern_names_parquet_files(tmp_path: Path) -> None:
+    make_folder(tmp_path, "images/1.png", "images/2.png")
+    for n, label in ((1, "a"), (2, "b")):
+        columns = {"image": [f"images/{n}.png"], "label": [label]}
+        pq.write_table(pa.table(columns), tmp_path / f"{n}.parquet")
+    split = load(tmp_path / "{1..2}.parquet")
+    assert split.labels == (0, 1) and split.fingerprint == load(tmp_path).fingerprint
+    with pytest.raises(UserError, match=r"There is no file .*3\.parquet', of"):
+        load(tmp_path / "{1..3}.parquet")
+
+
 def test_columns_of_other_names(tmp_path: Path) -> None:
     columns = {"img": raw("binary"), "fine": LABELS["text"], "coarse": pa.array([0, 1, 0])}
     file = write_parquet(tmp_path / "x.parquet", columns)

@@ -67,6 +67,13 @@ def test_a_pattern_names_all_its_files(tmp_path: Path) -> None:
     assert done.code == 2 and "There is no file" in done.err and "s-002.tar" in done.err
 
 
+def test_tars_of_one_name_in_several_folders_have_ids_of_their_own(tmp_path: Path) -> None:
+    for place, label in (("b/x.tar", b"cat"), ("a/x.tar", b"dog"), ("a/deep/x.tar", b"cat")):
+        write_tar(tmp_path / place, {"1.png": PICTURES[len(place) % 4], "1.cls": label})
+    assert load(tmp_path).sample_ids == ("a/deep/x.tar:1", "a/x.tar:1", "b/x.tar:1")
+    assert load(tmp_path).labels == (0, 1, 0)
+
+
 def test_folders_of_tars_have_splits(tmp_path: Path) -> None:
     for part, word in (("test", b"0"), ("train", b"1")):
         two = {"1.png": PICTURES[0], "1.cls": word, "2.png": PICTURES[1], "2.cls": b"0"}
