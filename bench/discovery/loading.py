@@ -5,7 +5,6 @@ With `BENCH_STRICT_PLUGINS=1`, the command fails if a plugin does.
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint
 from typing import Any, Generic, Literal, TypeVar
@@ -27,7 +26,6 @@ from bench.contracts.specs import (
     StudySpec,
     ViewsSpec,
 )
-from bench.contracts.typed import unknown_key
 from bench.discovery.commands import own_commands
 from bench.discovery.finding import GROUP, OWN_DISTRIBUTION, Plugin, find_plugins
 from bench.discovery.guard import guard, stdout_to_stderr
@@ -234,13 +232,8 @@ def _new_manager() -> pluggy.PluginManager:
 def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[..., None]:
     """Return the callback `register` of a hook, which appends a spec to `staged`."""
 
-    def register(name: str, **values: Any) -> None:
-        known = {field.name for field in fields(registry.spec_class)} - {"name", "owner"}
-        if unknown := values.keys() - known:
-            raise ValueError(
-                f"{registry.spec_class.kind} {name!r}: {unknown_key(min(unknown), known)}"
-            )
-        spec = registry.spec_class(name=name, owner=plugin.label, **values)
+    def register(name: str, **fields: Any) -> None:
+        spec = registry.spec_class(name=name, owner=plugin.label, **fields)
         for earlier in (earlier for other, earlier in staged if other is registry):
             if spec.name == earlier.name:
                 raise ValueError(f"{registry.spec_class.kind} {name!r} is registered twice")

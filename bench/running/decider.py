@@ -11,7 +11,7 @@ from bench.contracts.specs import BackboneSpec, StrategySpec
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.discovery.targets import make_from
 from bench.engine.asking import CheckedStrategy
-from bench.errors import BenchError, UserError, did_you_mean
+from bench.errors import BenchError, UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.running.settings import RunConfig
 from bench.store.documents import Manifest
@@ -71,12 +71,6 @@ def find_strategy(settings: RunConfig, backbone: BackboneSpec) -> Decider:
         defaults.setdefault("draws", backbone.draws)
     others = backbone_params(settings, backbone, spec)
     own = {name: value for name, value in settings.params.items() if name not in others}
-    known = {**spec.parameters, **backbone.parameters}
-    for name in own.keys() - known if backbone.parameters else ():
-        raise UserError(
-            f"Strategy {spec.name!r} has no parameter {name!r}, nor has backbone {backbone.name!r}."
-            f"{did_you_mean(name, known)} They have: {', '.join(sorted(known))}."
-        )
     return make_decider(spec, {**defaults, **own})
 
 

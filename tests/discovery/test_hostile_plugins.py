@@ -120,16 +120,6 @@ def test_a_field_of_the_wrong_type_is_named(
     assert name in plugin.error and "mine" not in getattr(unharmed, kind).by_name()
 
 
-def test_a_field_that_a_registration_does_not_have_is_answered_with_a_close_one(
-    unharmed: Plugins,
-) -> None:
-    def register_metrics(register: Register) -> None:
-        register("mine", targit="nowhere:Mine")
-
-    wanted = "metric 'mine': unknown key 'targit'. Did you mean 'target'?"
-    assert wanted in str(load_hooks(unharmed, "broken", register_metrics).error)
-
-
 def test_a_hook_without_its_decorator_is_no_hook_that_is_passed_over(unharmed: Plugins) -> None:
     module = ModuleType("undecorated")
     exec("def run_finished(summary): ...", vars(module))
