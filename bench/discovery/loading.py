@@ -179,6 +179,11 @@ class Plugins:
         with guard(who, "reading its hooks"):
             manager.register(module)
             manager.check_pending()
+            for name in vars(hookspecs):
+                hook = getattr(module, name, None)
+                own = getattr(hook, "__module__", "") == getattr(module, "__name__", None)
+                if own and not hasattr(hook, "bench_impl"):
+                    raise PluginError(who, f"its {name}() needs the decorator @hookimpl of bench")
         for registry in self._registries:
             hook = f"register_{registry.listing}"
             with guard(who, f"{hook}()"):

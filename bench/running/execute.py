@@ -84,7 +84,8 @@ def execute(
         warn_user("The groups of images have changed since they were scored; use --fresh.")
     if missing == []:
         if summary := _stored_result(run.folder, run.manifest):
-            code = {*changed_code([read_manifest(run.folder), run.manifest])} - {OWN_DISTRIBUTION}
+            parts = [read_manifest(run.folder), run.manifest]
+            code = {*changed_code(parts, of_one_run=True)} - {OWN_DISTRIBUTION}
             if code:  # the toolkit raises a version if results change
                 since = "has changed since this run was scored; --fresh scores it again."
                 warn_user(f"The code of {' and '.join(sorted(code))} {since}")

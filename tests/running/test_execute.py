@@ -95,6 +95,8 @@ def test_a_stored_run_of_a_plugin_says_that_its_code_has_changed(run: PreparedRu
     execute(with_code(mine="a", **{own: "a"}), Scripted)
     with pytest.warns(BenchWarning, match="The code of mine has changed since this run was scored"):
         assert execute(with_code(mine="b", **{own: "b"}), Scripted).resumed
+    with pytest.warns(BenchWarning, match="The code of mine and other has changed since this run"):
+        assert execute(with_code(other="a", **{own: "a"}), Scripted).resumed
     with warnings.catch_warnings():  # the toolkit raises a version if results change
         warnings.simplefilter("error")
         assert execute(with_code(mine="a", **{own: "b"}), Scripted).resumed
