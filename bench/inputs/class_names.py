@@ -200,8 +200,14 @@ def parse_class_names(file: Path, spellings: Collection[str]) -> Mapping[str, st
     lines = read_lines(file, "class")
     rows = [(at, line.split(maxsplit=1)) for at, line in lines]
     names = set(map(normalise_text, spellings))
-    if rows and all(len(row) == 2 and normalise_text(row[0]) in names for _, row in rows):
+    others = [at for at, row in rows if len(row) < 2 or normalise_text(row[0]) not in names]
+    if rows and not others:
         return _parse_pairs(rows)
+    if 2 * len(others) < len(rows):
+        raise UserError(
+            f"{others[0]}: expected a class and its words, as in most lines. Words alone that begin"
+            " like classes need a JSON list."
+        )
     return [line for _, line in lines]
 
 

@@ -1,5 +1,6 @@
 """Loading a split from a dataset plugin and validating it before scoring."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,6 +154,7 @@ class _Outline(TypedDict):
     spellings: list[str]
     sample_ids: list[str]
     labels: list[int]
+    groups: str | None  # hash of the groups of images
     images: list[str | None]  # files that a file lists; those in a folder are part of its state
 
 
@@ -172,6 +174,7 @@ def _make_split(
         read=read,
         items=items,
         border=source.spec.border,
+        groups=outline["groups"],
     )
 
 
@@ -199,9 +202,15 @@ def _read_split(
         "spellings": list(classes.spellings),
         "sample_ids": read_column(rows, "sample_id"),
         "labels": list(items.answers) if items else read_column(rows, "label"),
+        "groups": _hash_groups(rows) if items is None and "group" in rows.column_names else None,
         "images": [] if items or not source.is_file else list_files(whole.column("image")),
     }
     return outline, rows, items
+
+
+def _hash_groups(rows: Rows) -> str:
+    pairs = zip(read_column(rows, "sample_id"), read_column(rows, "group"), strict=True)
+    return hashlib.sha256(ascii(sorted(map(str, pairs))).encode()).hexdigest()
 
 
 def explain_missing_data(

@@ -22,14 +22,9 @@ def value_text(value: Any, missing: str = NONE, separator: str = ",") -> str:
     return separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def with_interval(
-    form: Callable[[float], str],
-    value: float,
-    interval: tuple[float, float] | None,
-    between: str = "–",
-) -> str:
-    """Return a number as text, followed by the ends of its interval if it has one."""
-    return form(value) + (f" ({between.join(map(form, interval))})" if interval else "")
+def with_interval(form: Callable[[float], str], value: float, interval: Interval | None) -> str:
+    """Return a number that may be negative as text, followed by the ends of its interval."""
+    return form(value) + (f" ({' to '.join(map(form, interval))})" if interval else "")
 
 
 def percent_text(share: float, interval: tuple[float, float] | None = None) -> str:
@@ -46,7 +41,7 @@ def percent_text(share: float, interval: tuple[float, float] | None = None) -> s
 def points_text(difference: float, interval: tuple[float, float] | None = None) -> str:
     """Return a difference of shares in points, with its interval: `+1.4 (-0.5 to +3.3)`."""
     # Adding 0 removes the sign of a zero, such as that of -0.0004.
-    return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval, " to ")
+    return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval)
 
 
 def _p_text(p: float, _: Interval | None) -> str:
@@ -89,7 +84,7 @@ FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
     "share": percent_text,
     "points": points_text,
     "number": partial(with_interval, "{:.4g}".format),
-    "difference": partial(with_interval, "{:+.4g}".format, between=" to "),
+    "difference": partial(with_interval, "{:+.4g}".format),
     "count": lambda value, _: f"{value:,}",
     "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",  # or a ratio
     "passes": lambda value, _: f"{value:.0f} pass",  # a classifier looks once at an image

@@ -79,7 +79,10 @@ def execute(
     answer: QuestionAnswer | None = None
     if until and not run.fresh:
         run = replace(run, manifest=until.resume(run.folder, run.manifest))
-    if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
+    missing = None if run.fresh else missing_samples(run.folder, run.manifest, run.save_errors)
+    if missing is not None and read_manifest(run.folder).groups not in (None, run.manifest.groups):
+        warn_user("The groups of images have changed since they were scored; use --fresh.")
+    if missing == []:
         if summary := _stored_result(run.folder, run.manifest):
             parts = [read_manifest(run.folder), run.manifest]
             code = {*changed_code(parts, of_one_run=True)} - {OWN_DISTRIBUTION}

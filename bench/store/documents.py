@@ -162,6 +162,7 @@ class Manifest(Document):
     pairs_averaged: bool = False  # whether antithetic pairs count as one value in margin errors
     sweep: Sweep | None = None  # sweep of some of its own images, to keep a stated risk
     items: Items | None = None  # items of the dataset, in a run without shared prompts
+    groups: str | None = None  # hash of the groups of all images of the split
 
     @property
     def classifier(self) -> bool:

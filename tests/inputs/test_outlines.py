@@ -78,7 +78,7 @@ def read_anew(source: DataSource) -> Split:
 
 def facts(split: Split) -> object:
     read = split.class_names, split.sample_ids, split.labels, split.fingerprint, split.decoding
-    return split.name, split.version, split.split, *read
+    return split.name, split.version, split.split, split.groups, *read
 
 
 def rewrite(path: Path, value: int) -> None:

@@ -121,7 +121,7 @@ def edit(file: Path, **changes: Any) -> None:
         ("summary.json", {"cost__images_per_second": 9.0}, "images_per_second is 2"),
         ("summary.json", {"metrics__accuracy_ci95": [0.9, 1.0]}, "accuracy_ci95 is"),
         ("summary.json", {"metrics__precision": 1.0}, "metrics.precision is None"),
-        ("summary.json", {"failed_samples": 3}, "failed_samples is 0"),
+        ("summary.json", {"failed_samples": 3}, "one that contradicts its records"),
         ("summary.json", {"status": "failed_samples"}, "status is complete"),
         ("summary.json", {"decided_by": {"bound": 30}}, "decided_by is None"),
         ("summary.json", {"strategy__params": {"draws": 1}}, "strategy.params.draws is 5"),

@@ -66,7 +66,7 @@ def find_problems(run: Path, totals: "Totals") -> Iterator[str]:
         return
     manifest, summary = stored.manifest, stored.summary
     if summary is None:
-        yield "it has no summary.json"
+        yield "it has no summary.json, or one that contradicts its records"
         return
     expected = run_id(
         manifest.dataset.name, manifest.backbone.name, manifest.strategy.name, manifest.identity
