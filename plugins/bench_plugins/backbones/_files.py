@@ -36,7 +36,7 @@ from bench_plugins.backbones._components import (
     make_pipeline,
 )
 from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._gate import class_problem
+from bench_plugins.backbones._gate import class_problem, modules_of
 
 single_file_utils: Any = Library("diffusers.loaders.single_file_utils")
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
@@ -254,6 +254,8 @@ def add_loras(pipe: Any, weights: Weights) -> None:
         except Exception as error:  # whatever diffusers and PEFT raise
             problem, expected = first_line(error), 0
         added = list(_added(pipe, name))
+        for component in modules_of(pipe).values():
+            component.eval()  # a LoRA may come with dropout
         if not all(map(is_finite, added)):
             problem = "it contains values that are not finite"
         if problem or len(added) != expected or not added:
@@ -272,8 +274,7 @@ def _count_lora_tensors(state: Any) -> int:
 
 def _added(pipe: Any, adapter: str) -> Iterator[torch.Tensor]:
     """Yield the tensors of an adapter in a pipeline's components."""
-    for component in pipe.components.values():
-        if isinstance(component, nn.Module):
-            for name, tensor in component.named_parameters():
-                if f".{adapter}." in name:
-                    yield tensor
+    for component in modules_of(pipe).values():
+        for name, tensor in component.named_parameters():
+            if f".{adapter}." in name:
+                yield tensor
