@@ -19,6 +19,7 @@ from bench.machine.offline import offline
 from bench.recordings.calibrate import calibrate_sweep
 from bench.reports.comparisons import compare as compare_runs
 from bench.reports.result import AnswerList, ComparisonResult, RunResult
+from bench.reports.run_view import read_decided_run, read_decided_runs
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
 from bench.running.finders import data_source, find_dataset
@@ -28,9 +29,7 @@ from bench.running.prepare import AtHand, ask
 from bench.running.settings import RunConfig, make_config
 from bench.running.study.course import run_study
 from bench.running.study.grid import declare_grid, lists_in
-from bench.stats.metrics import summary_so_far
 from bench.store.folder import find_run, list_runs
-from bench.store.questions import ending_answer, read_questions
 from bench.store.runs import read_run, with_tags
 
 if TYPE_CHECKING:
@@ -178,10 +177,8 @@ def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
 
     `bench.errors.UserError`: there is no such run, or nothing of it is decided yet.
     """
-    stored = read_run(find_run(str(run), results))
-    summary = summary_so_far(stored.manifest, stored.summary, stored.require_decisions())
-    answer = ending_answer(read_questions(stored.path, stored.manifest), summary.dataset.n_samples)
-    return RunResult(Finished(stored.manifest, summary, stored.path, answer=answer))
+    view = read_decided_run(read_run(find_run(str(run), results)))
+    return RunResult(Finished(view.manifest, view.summary, view.path, answer=view.stop))
 
 
 @offline()
@@ -219,7 +216,6 @@ def tradeoff_figure(
     from bench.reports.leaderboard.board import make_boards
     from bench.reports.leaderboard.ranking import rank_boards
     from bench.reports.leaderboard.rows import board_row
-    from bench.reports.run_view import read_decided_run, read_decided_runs
 
     if runs is None:
         chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))

@@ -48,7 +48,7 @@ class PluginError(BenchError):
 
     def __init__(self, who: str, problem: str) -> None:
         super().__init__(who, problem)
-        self.who, self.problem = who, problem
+        self.who, self.problem = who, problem.removesuffix(".")
 
     def __str__(self) -> str:
         return f"{self.who}: {self.problem}"

@@ -7,6 +7,7 @@ can be finished in order. If a library swallows that, `check` raises it again.
 
 import os
 import signal
+import sys
 from types import FrameType
 
 WORDS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
@@ -34,6 +35,7 @@ def listen() -> None:
     _state.process = os.getpid()
     for number in WORDS:
         signal.signal(number, _handle)
+    sys.unraisablehook = _report
 
 
 def begin_work() -> None:
@@ -89,3 +91,9 @@ def _handle(number: int, frame: FrameType | None) -> None:
         os.write(2, f"Error: {word()} before anything was done.\n".encode())
         os._exit(exit_code())
     raise Interrupt
+
+
+def _report(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print an exception that cannot be raised, unless it is `Interrupt`, which `check` repeats."""
+    if not isinstance(unraisable.exc_value, Interrupt):
+        sys.__unraisablehook__(unraisable)

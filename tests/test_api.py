@@ -122,7 +122,7 @@ def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
     compared = bench.compare(run, other)
     plain: Any = compared.plain()
     assert plain["difference"]["estimate"] == compared.difference.estimate
-    for shown in (repr(compared), compared._repr_html_()):
+    for shown in (repr(compared), str(compared), compared._repr_html_()):
         assert f"{100 * compared.difference.estimate:+.1f} (" in shown and run.run_id in shown
     assert len(compared.to_pandas()) == len(compared.per_class)
     assert run.run_id in set(bench.leaderboard(results)["run_id"])
@@ -150,6 +150,7 @@ def test_a_study_is_an_object(tmp_path: Path) -> None:
         assert len(bench.tradeoff_figure(results=results)) == 1
     again = bench.load_study("small", results)
     assert again.methods == study.methods
+    assert str(study) == repr(study) == "StudyResult('small', 2 of 2 runs)"
 
 
 def test_a_warning_is_about_the_line_that_called_the_toolkit() -> None:

@@ -43,7 +43,11 @@ def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Packag
     _check_name(name, kinds, plugins)
     distribution = PREFIX + re.sub("[._]", "-", name)
     module = distribution.replace("-", "_")
-    _check_module(module, distribution)
+    installed = any(distributions(name=distribution))
+    if installed or find_spec(module) is not None or keyword.iskeyword(module):
+        raise UserError(
+            f"A package {distribution} ({module}) is installed already; choose another name."
+        )
     folder = into / distribution
     if folder.exists():
         raise UserError(f"{folder} already exists; choose another name, or another --into.")
@@ -70,14 +74,6 @@ def _check_name(name: str, kinds: Iterable[str], plugins: Plugins) -> None:
         if name in registry:
             owner = registry.owner(name)
             raise UserError(f"There is a {kind} {name!r} already, in {owner}; choose another name.")
-
-
-def _check_module(module: str, distribution: str) -> None:
-    installed = any(distributions(name=distribution))
-    if installed or find_spec(module) is not None or keyword.iskeyword(module):
-        raise UserError(
-            f"A package {distribution} ({module}) is installed already; choose another name."
-        )
 
 
 def _render(

@@ -17,7 +17,7 @@ from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables
-from bench.reports.facts import difference_fact
+from bench.reports.facts import Fact, difference_fact
 from bench.reports.terminal.tables import print_rows, print_table
 from bench.stats.power import plan_power
 from bench.store.folder import find_run
@@ -56,7 +56,7 @@ def compare_command(
         fact = difference_fact(metric_specs()[metric], tested)
         failed = GateError(
             f"{comparison.run_b} is significantly worse than {comparison.run_a}: {fact.label}"
-            f" {fact.text} (p = {tested.p:.2g})."
+            f" {fact.text} (p = {Fact('', tested.p, 'p').text})."
         )
     end_with_json(comparison.plain(), gate=failed)
     print_rows(["", ""], [[fact.label, fact.line] for fact in comparison_facts(comparison)])
@@ -105,7 +105,7 @@ def power_command(
         images = images or n
         if not difference:
             raise UserError(
-                f"Both runs have the same accuracy, and differ on {100 * discordance:.1f} % of the"
+                f"Both runs have the same accuracy, and differ on {100 * discordance:.3g} % of the"
                 " images. State the difference to detect, such as --difference 0.02."
             )
     elif run_a is not None:
@@ -118,7 +118,7 @@ def power_command(
     plan = plan_power(difference, discordance, images)
     end_with_json(plan.model_dump(mode="json"))
     say(
-        f"A difference of {100 * plan.difference:.2g} points between runs of which exactly one is"
+        f"A difference of {100 * plan.difference:.3g} points between runs of which exactly one is"
         f" right on {100 * plan.discordance:.3g} % of the images:"
     )
     rows = [
@@ -133,7 +133,7 @@ def power_command(
             f" {100 * plan.power:.1f} %."
         )
         say(
-            f"With a power of 80 % they show a difference of {100 * plan.smallest:.2g} points or"
+            f"With a power of 80 % they show a difference of {100 * plan.smallest:.3g} points or"
             " more."
             if plan.smallest is not None
             else "They show no difference with a power of 80 %, however large: runs that agree on"

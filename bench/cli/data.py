@@ -40,7 +40,8 @@ def check_data_command(dataset: str, **options: Any) -> None:
         PROBLEMS_FOUND if check.findings else 0,
     )
     read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
-    say(f"{data.title}: {check.classes:,} classes; images: {read}.")
+    of = f"{check.classes:,} classes; images" if check.classes else "items"
+    say(f"{data.title}: {of}: {read}.")
     if check.findings:
         rows = [[finding.kind, finding.split, finding.said] for finding in check.findings]
         print_rows(["what", "split", "is wrong"], rows)

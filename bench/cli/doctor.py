@@ -179,7 +179,7 @@ def self_test(plugins: Plugins) -> SelfTest:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         settings = {"dataset": dataset, "backbone": backbone.name, "limit": IMAGES}
         try:
-            summary = run(make_config({**settings, "batch_size": "64", "results": folder})).summary
+            summary = run(make_config({**settings, "batch_size": 64, "results": folder})).summary
         except BenchError as error:
             return SelfTest(status="failed", said=str(error))
         except Exception as error:  # the report includes any failure

@@ -13,8 +13,6 @@ Group: Make it yours, 2.
 
 import shlex
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -51,14 +49,6 @@ def new_command(
     )
 
 
-# Shell → the command that enables completion in every new shell.
-_AT_EVERY_START = {
-    "bash": "bench completion bash >> ~/.bashrc",
-    "zsh": "bench completion zsh >> ~/.zshrc",
-    "fish": "bench completion fish > ~/.config/fish/completions/bench.fish",
-}
-
-
 @command()
 def plugins_command() -> None:
     """List the installed plugins: what each registered, or why it failed."""
@@ -69,25 +59,12 @@ def plugins_command() -> None:
     end_with_json(rows)
     from bench.reports.terminal.tables import print_rows
 
-    keys = ("name", "distribution", "version", "status")
-    print_rows(
-        ["plugin", *keys[1:], "registers"],
-        [
-            [*(row[key] for key in keys), row["error"] or _group_by_kind(row["registered"])]
-            for row in rows
-        ],
-        optional=["version", "distribution"],
-    )
+    keys, lines = ("name", "distribution", "version", "status"), []
+    for row in rows:
+        registered = (f"{kind}: {some_of(names)}" for kind, names in row["registered"].items())
+        lines.append([*(row[key] for key in keys), row["error"] or "; ".join(registered)])
+    print_rows(["plugin", *keys[1:], "registers"], lines, optional=["version", "distribution"])
     next_steps(("write one of your own", "bench new plugin NAME"))
-
-
-def _group_by_kind(registered: Sequence[str]) -> str:
-    """Return `backbone sd15`, `backbone sd21` as `backbone: sd15, sd21`; of many, the first."""
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for entry in registered:
-        kind, _, name = entry.partition(" ")
-        kinds[kind].append(name)
-    return "; ".join(f"{kind}: {some_of(names)}" for kind, names in kinds.items())
 
 
 @command(json=False)
@@ -102,4 +79,4 @@ def completion_command(shell: Literal["bash", "zsh", "fish"]) -> None:
     root = click.get_current_context().find_root()
     click.echo(completion(root.command, {}, "bench", "_BENCH_COMPLETE").source())
     if sys.stdout.isatty():
-        say(f"To enable it in every new shell: {_AT_EVERY_START[shell]}", err=True)
+        say("To enable it in every new shell: bench completion --help", err=True)

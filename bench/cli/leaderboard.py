@@ -78,12 +78,8 @@ def leaderboard_command(
     if table_format == "csv":
         click.echo(to_csv(rows), nl=False)
     elif table_format != "table":
-        click.echo(
-            format_tables(
-                board_tables(rows, metric=metric, currency=currency), table_format, "Leaderboard"
-            ),
-            nl=False,
-        )
+        tables = board_tables(rows, metric=metric, currency=currency)
+        click.echo(format_tables(tables, table_format, "Leaderboard"), nl=False)
     elif not rows:
         absent = "No complete runs yet. `bench run digits` makes the first."
         say(f"No complete run has the tag {' and '.join(tags)}." if tags else absent)

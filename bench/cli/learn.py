@@ -10,7 +10,7 @@ from bench.cli.command import Params, Results, command, end_with_json
 from bench.cli.output import next_steps, results_argument, say
 from bench.contracts.parameters import as_text
 from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
-from bench.reports.facts import assignments, percent_text
+from bench.reports.facts import assignments, percent_text, points_text
 from bench.reports.terminal.tables import print_rows
 from bench.running.command import other_images_command
 from bench.stats.risk import upper_limit
@@ -98,13 +98,12 @@ def _advice(learned: LearnedSettings) -> str:
             f" {n} images), or shown to agree more often."
         )
     best = next(trial for trial in learned.settings if trial.params == learned.recommended)
-    change, (low, high) = best.difference.estimate, best.difference.interval
+    change = points_text(best.difference.estimate, best.difference.interval)
     return (
         f"Recommended: {assignments(best.params)}, for {best.cost:.1f} instead of"
         f" {learned.nothing_learned.cost:.1f} evaluations per image. On held-out images its"
-        f" agreement with the full sweep differs by {100 * change:+.1f} points (95 % interval"
-        f" {100 * low:+.1f} to {100 * high:+.1f}). Other data, prompts or draws need values of"
-        " their own."
+        f" agreement with the full sweep differs by {change} points (95 % interval). Other data,"
+        " prompts or draws need values of their own."
     )
 
 
@@ -131,8 +130,8 @@ def _print_calibration(learned: Learned) -> None:
         return
     last, skill = fitted[-1], fitted[-1].held_out_skill
     text = (
-        f"{start} fitted for {len(fitted)} settings on {calibration.images} images,"
-        f" {last.right} of them right with {last.strategy.name}."
+        f"{start} fitted for {len(fitted)} setting{'s' * (len(fitted) > 1)} on"
+        f" {calibration.images} images, {last.right} of them right with {last.strategy.name}."
     )
     if skill is None:
         text += " There are too few right or wrong decisions to try it on others."
@@ -169,7 +168,7 @@ def _print_risks(calibration: Calibration, choices: list[RiskChoice]) -> None:
         if choice.params is not None:
             text, cost = assignments(choice.params), choice.evaluation_equivalents_per_image
         saved = None if cost is None else f"{100 * (1 - cost / full):.0f}"
-        rows.append([choice.risk, text, cost, saved])
+        rows.append([f"{choice.risk:g}", text, cost, saved])
     print_rows(["--risk", "chooses", "cost", "saved of the full sweep, %"], rows)
     say(
         f"A setting is chosen if these {n} images show, with probability {level}, that at most the"

@@ -59,11 +59,12 @@ class LazyGroup(click.Group):
         except (BenchError, click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception:
-            owner = load_plugins().command_owners.get(ctx.invoked_subcommand or "")
-            if owner is None:
-                raise
-            with guard(owner, f"its command {ctx.invoked_subcommand!r}"):
-                raise
+            name = ctx.invoked_subcommand
+            for plugin in load_plugins().loaded:
+                if name in plugin.registered.get("command", ()):
+                    with guard(plugin.label, f"its command {name!r}"):
+                        raise
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by group, without importing any."""

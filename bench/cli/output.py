@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import select
 import shlex
 import shutil
 import sys
@@ -137,7 +138,9 @@ class Descriptor(io.FileIO):
     def write(self, data: Buffer, /) -> int:
         """Write, and after a failure send everything to the null device."""
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:  # a pipe is full and does not block
+                select.select([], [self], [])
+            return written
         except OSError as error:
             if not isinstance(error, BrokenPipeError):
                 self.failure = error

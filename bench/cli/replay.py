@@ -69,10 +69,9 @@ def replay_command(
     path = find_recording(run, results)
     folder = Path(results)
     with Progress(load_plugins().manager):
-        finished = execute(
-            prepare_replay(path, strategy, params, folder, limit, fresh, weighting, risk)
-        )
-    end_with_json(finished.plain())
+        replay = prepare_replay(path, strategy, params, folder, limit, fresh, weighting, risk)
+        finished = execute(replay)
+    end_with_json(finished.plain(), 3 if finished.summary.failed_samples else 0)
     print_run(view_of(finished), finished.resumed)
     decided = read_decisions(finished.folder, finished.manifest)
     if probable := probability_skill(decided, finished.manifest, find_calibrations(folder)):
@@ -132,8 +131,8 @@ def sweep_command(
     print_rows(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
     say(
         "Cost: evaluation equivalents per image. Agreement: with the full sweep, which evaluates"
-        " every prompt on every draw. A star marks the Pareto front: no other row costs"
-        " less and agrees as much."
+        " every prompt on every draw. A star marks the Pareto front: no other row is as good in"
+        " both and better in one."
     )
     say(_recommendation(rows))
     print_explained("equivalents")

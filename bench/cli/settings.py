@@ -1,6 +1,7 @@
 """Click options built from the fields of `RunConfig`, so that a setting is defined once."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ def settings_from_options(
     return settings
 
 
+def _number(kind: type, ctx: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    """Return the number of an option's text; another text is refused with the other settings."""
+    try:
+        return kind(text)
+    except (TypeError, ValueError):  # TypeError: the option is not set
+        return text
+
+
 def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     """Return the option of a field.
 
@@ -120,19 +129,22 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     if name == "params":
         return click.option("--set", name, help=help_of(field), envvar="BENCH_SET", **SET)
     kind, values = plain_type(field.annotation)
-    is_number, repeated, text = kind in (int, float), name in _REPEATED, help_of(field)
-    if (values or is_number) and field.default is not None:
+    number = getattr(kind, "__origin__", kind)  # with `Annotated`, one of several types
+    numeric = {int: "INTEGER", float: "FLOAT"}.get(kind)
+    repeated, text = name in _REPEATED, help_of(field)
+    if (values or numeric) and field.default is not None:
         text = f"{text} [default: {field.default}]"
     metavar: str | None = "TEXT" if repeated or name == "device" else name.upper()
-    if values or is_number or kind is bool:
-        metavar = f"[{'|'.join(values)}]" if values else None
+    if values or numeric or kind is bool:
+        metavar = f"[{'|'.join(values)}]" if values else numeric
     named = names_of(_NAMED[name]) if name in _NAMED else None
     return click.option(
         *(option(name), name),
         is_flag=kind is bool or None,
         default=False if kind is bool else None,
         multiple=repeated,
-        type=kind if is_number else Lines() if repeated else None,
+        type=Lines() if repeated else None,
+        callback=partial(_number, number) if number in (int, float) else None,
         metavar=metavar,
         shell_complete=completion(lambda: values) if values else named,
         help=text,

@@ -84,8 +84,8 @@ class Backbone:
         """Return a text that differs if weights or parameters encode prompts differently.
 
         `parameters` are those that are not at their default. By default it covers the weights and
-        all of them. Encoded prompts are cached under it, together with the dtype and the version of
-        the spec, so that runs with equal keys share them.
+        all of them. Encoded prompts are cached under it, together with the dtype, the version of
+        the spec and the plugin's code, so that runs with equal keys share them.
         """
         return f"{getattr(weights, 'fingerprint', '')} {sorted(parameters.items())}"
 

@@ -9,7 +9,7 @@ image fits the text, and its answer is the index of the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import factorial
 from typing import TYPE_CHECKING, TypedDict
@@ -73,6 +73,7 @@ class Listing:
         numbered: whether labels that are all whole numbers are numbers, such as places in
             `class_names`, and not names.
         files: files that determine the rows completely, if there are such.
+        elsewhere: returns the labels of other splits, whose names are classes too.
     """
 
     rows: list[Row] | pyarrow.Table
@@ -81,6 +82,7 @@ class Listing:
     class_names: Callable[[], Sequence[str] | None] = lambda: None
     numbered: bool = False
     files: tuple[str, ...] = ()
+    elsewhere: Callable[[], Iterable[object]] = tuple
 
 
 def file_image(path: object) -> StoredImage:

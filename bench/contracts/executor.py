@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from bench.contracts.parameters import Spec
 
@@ -77,10 +77,7 @@ class ScorableRun(Protocol):
         """
 
 
-RunT = TypeVar("RunT", bound=ScorableRun, contravariant=True)
-
-
-class Executor(Generic[RunT]):
+class Executor:
     """Opens runs one after another; the defaults are of `local`, which scores in this process.
 
     It is made as `Executor(device=…, **parameters)`, with the device that the user named or None
@@ -91,7 +88,7 @@ class Executor(Generic[RunT]):
     def __init__(self, device: str | None = None) -> None:
         return None
 
-    def open(self, run: RunT) -> OpenRun:
+    def open(self, run: ScorableRun) -> OpenRun:
         """Load the model wherever the images will be scored; raises BenchError if that fails."""
         return run.open()
 

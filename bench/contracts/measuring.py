@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.strategy import Bools, Floats, Ints
+from bench.contracts.strategy import Bools, Floats, Ints, make_read_only
 
 NO_ANSWER = -2  # answer of a rater that was not shown the image; -1 is a failed image
 
@@ -43,8 +43,7 @@ class MetricInput:
     raters: Mapping[str, Ints] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, values in vars(self).items():
-            object.__setattr__(self, name, _read_only(values))
+        make_read_only(self)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,13 +58,6 @@ def _take(values: Any, rows: Ints) -> Any:
     if isinstance(values, Mapping):
         return {name: of_images[rows] for name, of_images in values.items()}
     return values[rows] if isinstance(values, np.ndarray) else values
-
-
-def _read_only(values: Any) -> Any:
-    if isinstance(values, np.ndarray):
-        values = values.view()
-        values.flags.writeable = False
-    return {n: _read_only(v) for n, v in values.items()} if isinstance(values, Mapping) else values
 
 
 class Metric:

@@ -39,8 +39,6 @@ class ClassRatio:
 
 
 RECALL = ClassRatio(support=1)
-PRECISION = ClassRatio(predicted=1)
-F1 = ClassRatio(hits=2, support=1, predicted=1)
 
 
 @dataclass(frozen=True, kw_only=True)

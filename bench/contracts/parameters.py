@@ -48,13 +48,13 @@ class Parameter:
     @property
     def wanted(self) -> str:
         """Description of the values that it accepts, for messages."""
-        if self.default is not None:
-            return f"a value like {as_text(self.default)}"
-        return described(self.kind)
+        example = "" if self.type or self.default is None else as_text(self.default)
+        return f"a value like {example}" if example else described(self.kind)
 
     def parse(self, value: Any) -> Any:
-        """Convert text from a command line to the parameter's type, or validate a Python value.
+        """Convert text from a command line, or a value of Python or TOML, to the parameter's type.
 
+        A number means what its text means, so that `4`, `4.0` and `"4"` are one value everywhere.
         None stands for the default. Raises ValueError if the value is invalid or not finite.
         """
         import numpy as np  # imported late: listings need neither
@@ -64,18 +64,16 @@ class Parameter:
             return self.default
         value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
         several, kind = get_origin(self.kind) is tuple, self.kind
-        if several and isinstance(value, str):
-            value = [item.strip() for item in value.split(",")]
         if several and not isinstance(value, list | tuple):
-            raise ValueError(f"{value!r} is not a list")
+            value = [item.strip() for item in str(value).split(",")]
         adapter = TypeAdapter(get_args(kind)[0] if several else kind)
         converted = tuple(_convert(adapter, item) for item in (value if several else [value]))
         return converted if several else converted[0]
 
 
 def _convert(adapter: Any, value: Any) -> Any:
-    if isinstance(value, str):
-        converted = adapter.validate_strings(value)
+    if isinstance(value, str | int | float):
+        converted = adapter.validate_strings(str(value))
     else:
         converted = adapter.validate_python(value, strict=True)
     if isinstance(converted, float) and not isfinite(converted):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from bench.contracts.parameters import Parameter as Parameter
 from bench.contracts.parameters import Spec as Spec
-from bench.contracts.typed import Bound, Positive
+from bench.contracts.typed import Bound, Positive, PositiveInt
 
 UNKNOWN = "unknown"  # `trained_on` of the user's own weights
 
@@ -147,7 +147,7 @@ class DatasetSpec(Spec):
     classes: tuple[str, ...] | None = None
     phrases: Mapping[str, str] = field(default_factory=dict)
     template: str = "a photo of a {class}"
-    splits: Mapping[str, Annotated[int, Bound("at least", 1)] | None] = field(default_factory=dict)
+    splits: Mapping[str, PositiveInt | None] = field(default_factory=dict)
     split: str | None = None
     backbone: str | None = None
     homepage: str = ""

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import erf, inf, isinf, nan, sqrt
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.backbone import LINEARISATION_COST
+from bench.contracts.typed import Bound, annotations_of, mismatch
 
 DECIDED_BY = ("bound", "ceiling", "exhausted", "tie")
 
@@ -27,6 +28,20 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
+Cost = Annotated[float, Bound("at least", 0)]
+
+
+def make_read_only(data: object) -> None:
+    """Replace all arrays of a dataclass, those in its mappings included, by read-only views."""
+    for name, value in vars(data).items():
+        object.__setattr__(data, name, _read_only(value))
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return {n: _read_only(v) for n, v in value.items()} if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True)
@@ -70,11 +85,7 @@ class Problem:
     parents: Ints | None = None
 
     def __post_init__(self) -> None:
-        arrays = ("class_of_prompt", "timesteps", "weights")
-        for name in arrays if self.parents is None else (*arrays, "parents"):
-            view = np.asarray(getattr(self, name)).view()
-            view.setflags(write=False)
-            object.__setattr__(self, name, view)
+        make_read_only(self)
 
     @cached_property
     def n_classes(self) -> int:
@@ -169,7 +180,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Replaced:
-    """A strategy that another one replaces to save cost.
+    """A strategy that another one replaces to save cost. A wrong type raises ValueError.
 
     Attributes:
         strategy: its registered name.
@@ -178,8 +189,13 @@ class Replaced:
     """
 
     strategy: str
-    equivalents: float
+    equivalents: Cost
     settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, kind in annotations_of(type(self)).items():
+            if wrong := mismatch(getattr(self, name), kind, name):
+                raise ValueError(wrong)
 
 
 class Strategy(ABC):
@@ -234,7 +250,7 @@ class Strategy(ABC):
         Raises ValueError if the strategy cannot be used on it.
         """
 
-    def at_most(self, problem: Problem) -> float:
+    def at_most(self, problem: Problem) -> Cost:
         """Return an upper bound of the sum of `Reply.cost` for one image.
 
         The default holds for any strategy: a separate request for each prompt and draw. A strategy
@@ -242,7 +258,7 @@ class Strategy(ABC):
         """
         return len(problem.class_of_prompt) * problem.price(1, len(problem.timesteps))
 
-    def at_least(self, problem: Problem) -> float | None:
+    def at_least(self, problem: Problem) -> Cost | None:
         """Return a lower bound of the sum of `Reply.cost` for one image, or None if unknown."""
         return None
 

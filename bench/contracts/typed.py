@@ -33,6 +33,7 @@ class Bound:
 
 
 Positive = Annotated[float, Bound("above", 0)]
+PositiveInt = Annotated[int, Bound("at least", 1)]
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _WORDS[NoneType] = "None"
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,8 +50,17 @@ def remember(spec: Spec, question: str, ask: Callable[[], T], shipped: Path | No
         _asked.add(module)
     with recorded_warnings() as warnings:
         answer = ask()
-    _write(path, {"question": question, "answer": answer, "warnings": warnings})
+    entry = {"question": question, "answer": answer, "warnings": warnings}
+    with suppress(TypeError, ValueError):  # not JSON
+        if json.loads(text := json.dumps(entry)) == entry:
+            write_cached(path, text)
     return answer
+
+
+def forget(spec: Spec, question: str) -> None:
+    """Drop the stored answer to a question, which turned out to be false."""
+    if path := _place(spec, question):
+        write_cached(path, "null")
 
 
 def read_shipped(file: Path | None, spec: Spec) -> Mapping[str, Any]:
@@ -72,12 +82,3 @@ def _place(spec: Spec, question: str) -> Path | None:
     code = source_hashes(plugins, [owner])
     state = json.dumps([text, question, code, installed_distributions(), sys.version])
     return cache_dir(ANSWERS_FOLDER) / f"{hashlib.sha256(state.encode()).hexdigest()}.json"
-
-
-def _write(path: Path, entry: Mapping[str, Any]) -> None:
-    try:
-        text = json.dumps(entry)
-    except (TypeError, ValueError):
-        return
-    if json.loads(text) == entry:
-        write_cached(path, text)

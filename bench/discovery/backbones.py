@@ -7,6 +7,7 @@ weights whose files the Hub never listed, and the check of weights on the Hub, w
 import base64
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from inspect import getattr_static
 from pathlib import Path
@@ -19,10 +20,12 @@ from bench.contracts.decision import Reduction
 from bench.contracts.levels import Column, Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec
-from bench.contracts.typed import mismatch
 from bench.discovery import targets
 from bench.discovery.answers import ANSWERS_SUFFIX, remember
-from bench.discovery.guard import guard
+from bench.discovery.finding import OWN_DISTRIBUTION
+from bench.discovery.guard import checked_answer
+from bench.discovery.loading import load_plugins
+from bench.discovery.sources import source_hashes
 from bench.discovery.targets import load_target, with_defaults
 from bench.errors import PluginError
 
@@ -41,14 +44,9 @@ def fact(spec: BackboneSpec, method: Callable[P, R], *arguments: P.args, **keywo
     kind = get_type_hints(method, localns={"Levels": Levels}, include_extras=True)["return"]
 
     def ask() -> Any:
-        backbone_class = with_defaults(load_target(spec), Backbone)
-        with guard(spec.label, f"{name}()"):
-            value: Any = getattr(backbone_class, name)(*arguments, **keywords)
-            value = value.item() if isinstance(value, np.generic) else value
-            wrong = mismatch(value, kind, f"what {name}() returns")
-        if wrong is not None:
-            raise PluginError(spec.label, wrong)
-        return _plain(value)
+        reported = getattr(with_defaults(load_target(spec), Backbone), name)
+        answer = partial(reported, *arguments, **keywords)
+        return _plain(checked_answer(spec.label, f"{name}()", kind, answer))
 
     fetches = name == "check_weights" and getattr(weights, "revision", None)
     if spec.objects or fetches or getattr(weights, "is_partial", False):
@@ -129,19 +127,20 @@ def count_tokens(
     return counted
 
 
+def code_of(spec: BackboneSpec) -> str:
+    """Return the hash of a plugin's code, which may change without its version; "" for ours."""
+    plugins = load_plugins()
+    owner = plugins.backbones.owner(spec.name) or OWN_DISTRIBUTION
+    return "" if owner == OWN_DISTRIBUTION else source_hashes(plugins, [owner])[owner]
+
+
 def encoder_key(spec: BackboneSpec, weights: Any, parameters: Parameters) -> str:
     """Return what the encoded prompts of a backbone depend on, except their texts and the dtype."""
     changed = {name: v for name, v in parameters.items() if v != spec.parameters[name].default}
     own = fact(spec, Backbone.encoder_key, weights, **changed)
-    return f"{spec.name} {spec.version} {own}"
+    return f"{spec.name} {spec.version} {own}{code_of(spec)}"
 
 
 def read_reduction(backbone: Any, who: str) -> Reduction:
     """Return a likelihood's declared reduction; raise PluginError if it is unknown or missing."""
-    with guard(who, "reading its reduction"):
-        reduction: Any = getattr(backbone, "reduction", None)
-        wrong = mismatch(reduction, Reduction, "its reduction")
-    if wrong is not None:
-        raise PluginError(who, wrong)
-    result: Reduction = reduction
-    return result
+    return checked_answer(who, "reduction", Reduction, lambda: backbone.reduction)

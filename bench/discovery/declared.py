@@ -147,6 +147,8 @@ def register_collections(register: Callable[..., None], package: str, name: str)
 
 def _toml_files(folder: Traversable) -> list[Traversable]:
     toml = [file for file in folder.iterdir() if file.name.endswith(".toml")]
+    if not toml:  # a wheel leaves them out unless they are package data
+        raise UserError(f"There is no TOML file in {folder}. Is it listed as package data?")
     return sorted(toml, key=lambda file: file.name)
 
 

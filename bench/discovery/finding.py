@@ -19,15 +19,15 @@ PLUGIN_VARIABLES = ("BENCH_LOAD_PLUGINS", "BENCH_BLOCK_PLUGINS", "BENCH_STRICT_P
 class Plugin:
     """One entry point, or one distribution whose entry points cannot be read.
 
-    `module` is the entry point's value, empty if it cannot be read. `registered` has entries such
-    as `dataset digits` once it is loaded; `error` is None if it can be read and loaded.
+    `module` is the entry point's value, empty if it cannot be read. `registered` has the names
+    of each kind, such as `dataset`, once it is loaded; `error` is None if it could be.
     """
 
     name: str
     distribution: str
     version: str
     module: str
-    registered: list[str] = field(default_factory=list)
+    registered: dict[str, list[str]] = field(default_factory=dict)
     error: str | None = None
 
     @property

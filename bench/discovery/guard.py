@@ -6,24 +6,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from io import UnsupportedOperation
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import pluggy
 
 from bench import interrupts
-from bench.errors import BenchError, PluginError, UserError, warn_user
+from bench.contracts.typed import mismatch
+from bench.errors import PluginError, UserError, warn_user
 
+T = TypeVar("T")
 MAX_CHARACTERS = 300  # of a plugin's message
 
 
 @contextmanager
 def guard(
-    who: str, doing: str, passing: tuple[type[BaseException], ...] = (UserError,)
+    who: str,
+    doing: str,
+    passing: tuple[type[BaseException], ...] = (UserError,),
+    refuses: bool = False,
 ) -> Iterator[None]:
     """Run plugin code, and turn any exception into a `PluginError` that names the plugin `who`.
 
     This includes SystemExit, and KeyboardInterrupt unless the user caused it. `doing` is the call,
-    such as `ask()`. Exceptions in `passing`, and `PluginError`, are raised unchanged.
+    such as `ask()`. Exceptions in `passing`, and `PluginError`, are raised unchanged. If the call
+    `refuses` what the user chose with ValueError, this becomes a UserError.
     """
     passing = (PluginError, *passing)
     try:
@@ -36,10 +42,40 @@ def guard(
             raise
         text = one_line(error)
         reason = f"raised {type(error).__name__}" + (f": {text}" if text else "")
+        if isinstance(error, ValueError) and "read-only" in text:  # numpy's, about our arrays
+            reason = "writes into its input"
+        elif refuses and isinstance(error, ValueError):
+            raise UserError(f"{who}: {text}.") from None
         if isinstance(error, SystemExit):
             reason = f"tried to end the program (exit code {one_line(error.code)})"
         raise PluginError(who, f"{doing} {reason}") from error
     interrupts.check()
+
+
+@contextmanager
+def warning_guard(who: str, doing: str, then: str) -> Iterator[None]:
+    """Run plugin code whose error is only a warning, which ends with the sentence `then`."""
+    try:
+        with guard(who, doing, passing=()):
+            yield
+    except PluginError as error:
+        warn_user(f"{error}. {then}")
+
+
+def checked_answer(who: str, what: str, kind: Any, ask: Callable[[], T]) -> T:
+    """Return what `ask` gets of a plugin; raise PluginError unless it has the type `kind`.
+
+    `what` is a method, such as `check()`, or an attribute. A number of numpy becomes Python's.
+    """
+    is_call = what.endswith("()")
+    with guard(who, what if is_call else f"reading its {what}"):
+        value: Any = ask()
+        value = value.item() if type(value).__module__ == "numpy" and value.ndim == 0 else value
+        wrong = mismatch(value, kind, f"what {what} returns" if is_call else f"its {what}")
+    if wrong is not None:
+        raise PluginError(who, wrong)
+    answer: T = value
+    return answer
 
 
 def one_line(value: object) -> str:
@@ -62,12 +98,8 @@ def notify_plugins(manager: pluggy.PluginManager, event: str, **facts: Any) -> N
     for listener in listeners:
         others = [plugin for plugin in listeners if plugin is not listener]
         who = manager.get_name(listener) or one_line(listener)
-        try:
-            with guard(who, f"{event}()"):
-                manager.subset_hook_caller(event, others)(**deepcopy(facts))
-        except BenchError as error:
-            reason = error.problem if isinstance(error, PluginError) else f"{event}(): {error}"
-            warn_user(f"{who}: {reason}. The run continues.")
+        with warning_guard(who, f"{event}()", "The run continues."):
+            manager.subset_hook_caller(event, others)(**deepcopy(facts))
 
 
 STDOUT, STDERR = 1, 2

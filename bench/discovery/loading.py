@@ -122,8 +122,7 @@ Staged = list[tuple[Registry[Any], Spec]]  # registrations of a plugin that is b
 class Plugins:
     """The loaded plugins: their registrations, commands and hooks.
 
-    `commands` of plugins and `command_owners`, the labels of their plugins, are by the command's
-    name. `loaded` has all plugins, including those that failed.
+    `commands` are those of plugins by name. `loaded` has all plugins, those that failed included.
     """
 
     def __init__(self) -> None:
@@ -139,7 +138,6 @@ class Plugins:
         self.studies = Registry(StudySpec, "studies")
         self._registries = [part for part in vars(self).values() if isinstance(part, Registry)]
         self.commands: dict[str, click.Command] = {}
-        self.command_owners: dict[str, str] = {}
         self.loaded: list[Plugin] = []
 
     def versions(self) -> dict[str, str]:
@@ -163,10 +161,9 @@ class Plugins:
             return
         for registry, spec in staged:
             registry.add(spec, plugin.distribution)
+            plugin.registered.setdefault(spec.kind, []).append(spec.name)
         self.commands.update(cli.commands)
-        self.command_owners.update(dict.fromkeys(cli.commands, plugin.label))
-        plugin.registered = [f"{spec.kind} {spec.name}" for _, spec in staged]
-        plugin.registered += [f"command {name}" for name in cli.commands]
+        plugin.registered |= {"command": [*cli.commands]} if cli.commands else {}
 
     def _stage_all(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
         who = plugin.label
@@ -182,6 +179,11 @@ class Plugins:
         with guard(who, "reading its hooks"):
             manager.register(module)
             manager.check_pending()
+            for name in vars(hookspecs):
+                hook = getattr(module, name, None)
+                own = getattr(hook, "__module__", "") == getattr(module, "__name__", None)
+                if own and not hasattr(hook, "bench_impl"):
+                    raise PluginError(who, f"its {name}() needs the decorator @hookimpl of bench")
         for registry in self._registries:
             hook = f"register_{registry.listing}"
             with guard(who, f"{hook}()"):

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any
 
 from bench.contracts.specs import Spec
-from bench.discovery.guard import guard, one_line
+from bench.discovery.guard import guard
 from bench.errors import UserError
 
 
@@ -49,24 +49,18 @@ def _leading_numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in takewhile(str.isdecimal, text.strip().split(".")))
 
 
-def make(
-    spec: Spec, *arguments: Any, passing: tuple[type[BaseException], ...] = (), **keywords: Any
-) -> Any:
-    """Instantiate the class of a spec.
-
-    Raises UserError as `load_target` and the class do, PluginError for others not in `passing`.
-    """
+def make(spec: Spec, *arguments: Any, **keywords: Any) -> Any:
+    """Instantiate the class of a spec; UserError as `load_target` and the class, or PluginError."""
     target = load_target(spec)
-    with guard(spec.label, f"{spec.target.partition(':')[2]}(…)", (UserError, *passing)):
+    with guard(spec.label, f"{spec.target.partition(':')[2]}(…)"):
         return target(*arguments, **keywords)
 
 
 def make_from(spec: Spec, parameters: Mapping[str, Any]) -> Any:
     """Instantiate the class of a spec from its parameters; its ValueError becomes a UserError."""
-    try:
-        return make(spec, passing=(ValueError,), **parameters)
-    except ValueError as error:
-        raise UserError(f"{spec.kind.capitalize()} {spec.name!r}: {one_line(error)}.") from None
+    target = load_target(spec)
+    with guard(spec.label, f"{spec.target.partition(':')[2]}(…)", refuses=True):
+        return target(**parameters)
 
 
 def offers(thing: object, default: Callable[..., Any]) -> bool:

@@ -5,9 +5,10 @@ ranks every class. Exceptions of the plugin become `PluginError`. The cost is a 
 per request, with no Python loop over cells.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,12 @@ from bench.contracts.strategy import (
     Session,
     Strategy,
 )
-from bench.discovery.guard import guard, one_line
+from bench.contracts.typed import PositiveInt, annotations_of
+from bench.discovery.guard import checked_answer, guard, one_line
 from bench.discovery.targets import offers, with_defaults
-from bench.errors import PluginError, UserError
+from bench.errors import PluginError
+
+R = TypeVar("R")
 
 MAX_LINEARISATIONS = 10_000  # requests per image; a strategy may have ever new mixtures
 SUMS_TO_ONE = 1e-4  # how far float32 weights of thousands of prompts may be off
@@ -52,16 +56,13 @@ class CheckedStrategy(Strategy):
         self.who = who
         self.strategy: Strategy = with_defaults(strategy, Strategy)
         self.bounds_cost = offers(strategy, Strategy.at_most)
-        with guard(who, "reading `draws`, `settled` and `level`"):
-            draws: Any = self.strategy.draws
+        self.draws = checked_answer(who, "draws", PositiveInt, lambda: self.strategy.draws)
+        with guard(who, "reading `settled` and `level`"):
             self.settled = {str(key): value for key, value in self.strategy.settled.items()}
             self.linearises = self.strategy.linearises is True
             self.same_draws = self.strategy.same_draws is True
             self.uses_hierarchy = self.strategy.uses_hierarchy is True
             self.level = None if self.strategy.level is None else float(self.strategy.level)
-        if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
-            raise PluginError(who, f"its `draws` is {one_line(draws)}, not a number of 1 or more")
-        self.draws = int(draws)
 
     @override
     def start(self, problem: Problem) -> Session:
@@ -84,30 +85,26 @@ class CheckedStrategy(Strategy):
 
     @override
     def check(self, problem: Problem) -> None:
-        try:
-            with guard(self.who, "check()", passing=(ValueError, UserError)):
-                self.strategy.check(self.seen(problem))
-        except ValueError as error:
-            raise UserError(f"{self.who}: {one_line(error)}.") from None
+        with guard(self.who, "check()", refuses=True):
+            self.strategy.check(self.seen(problem))
 
     @override
     def at_most(self, problem: Problem) -> float:
-        with guard(self.who, "at_most()"):
-            return float(self.strategy.at_most(self.seen(problem)))
+        return self._fact(Strategy.at_most, problem)
 
     @override
     def at_least(self, problem: Problem) -> float | None:
-        with guard(self.who, "at_least()"):
-            least: Any = self.strategy.at_least(self.seen(problem))
-            return None if least is None else float(least)
+        return self._fact(Strategy.at_least, problem)
 
     @override
     def replaces(self, problem: Problem) -> Replaced | None:
-        with guard(self.who, "replaces()"):
-            other: Any = self.strategy.replaces(self.seen(problem))
-        if other is not None and not isinstance(other, Replaced):
-            raise PluginError(self.who, f"replaces() returned a {type(other).__name__}")
-        return other
+        return self._fact(Strategy.replaces, problem)
+
+    def _fact(self, method: Callable[[Strategy, Problem], R], problem: Problem) -> R:
+        """Return a method's answer; raise PluginError unless it has the annotated type."""
+        name, kind = method.__name__, annotations_of(method)["return"]
+        ask: Callable[[], R] = partial(getattr(self.strategy, name), self.seen(problem))
+        return checked_answer(self.who, f"{name}()", kind, ask)
 
     @override
     def statistics(self, problem: Problem, errors: Floats, first_order: Floats | None) -> Any:
@@ -118,12 +115,9 @@ class CheckedStrategy(Strategy):
 
     @override
     def learn(self, statistics: Sequence[Any]) -> dict[str, Parameters]:
-        try:
-            with guard(self.who, "learn()", passing=(ValueError, UserError)):
-                learned = self.strategy.learn(statistics)
-                return {str(name): dict(setting) for name, setting in learned.items()}
-        except ValueError as error:
-            raise UserError(f"{self.who}: {one_line(error)}.") from None
+        with guard(self.who, "learn()", refuses=True):
+            learned = self.strategy.learn(statistics)
+            return {str(name): dict(setting) for name, setting in learned.items()}
 
 
 class Interview:

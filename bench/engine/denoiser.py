@@ -19,7 +19,8 @@ from PIL.Image import Image
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
-from bench.discovery.guard import guard, one_line
+from bench.contracts.typed import PositiveInt
+from bench.discovery.guard import checked_answer, guard
 from bench.discovery.targets import offers, with_defaults
 from bench.engine import trees
 from bench.engine.trees import Tree
@@ -39,22 +40,13 @@ class CheckedDenoiser:
         self.key: object = None  # `backbone_key` of the run that made it
         self._model: Denoiser = with_defaults(backbone, Denoiser)
         self.pinned_kernel: str | None = None  # a key of `KERNELS`
-        with self.guard("reading its latent_shape and resolution"):
-            shape = tuple(int(side) for side in backbone.latent_shape)
-            self.resolution = int(backbone.resolution)
-        if len(shape) != 3 or min(shape) < 1:
-            raise self._refuse(f"its latent_shape is {one_line(shape)}; expected (C, H, W)")
-        self.latent_shape = shape
-        with self.guard("reading its device"):
-            device: Any = backbone.device
-        if not isinstance(device, torch.device):
-            raise self._refuse(f"its device is {one_line(device)}; expected a torch.device")
-        self.device = device
-        with self.guard("reading its levels"):
-            levels: Any = backbone.levels
-        if not isinstance(levels, Levels):
-            raise self._refuse(f"its levels are {_described(levels)}; expected Levels")
-        self.levels = levels
+        model, shape = self._model, tuple[PositiveInt, PositiveInt, PositiveInt]
+        self.latent_shape = checked_answer(
+            who, "latent_shape", shape, lambda: tuple(map(int, model.latent_shape))
+        )
+        self.resolution = checked_answer(who, "resolution", PositiveInt, lambda: model.resolution)
+        self.device = checked_answer(who, "device", torch.device, lambda: model.device)
+        self.levels = checked_answer(who, "levels", Levels, lambda: model.levels)
 
     @property
     def network(self) -> "torch.nn.Module | None":

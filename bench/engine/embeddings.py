@@ -41,7 +41,7 @@ def embed_prompts(
     path, prompts = conditioning_file(key, texts, with_null), len(texts) + with_null
     tree = read_tree(path)
     if tree is None or trees.count(tree) != prompts:
-        with refusing("", TreeError, after=""):
+        with refusing(f"{backbone.who}: ", TreeError, after=""):
             with suppress(OSError):  # a disk that does not take it must not stop a run
                 write_tree(path, _encoded(backbone, texts, with_null), prompts)
             tree = read_tree(path)

@@ -2,15 +2,15 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats32, Ints
+from bench.contracts.typed import PositiveInt
 from bench.contracts.views import Views
-from bench.discovery.guard import guard, one_line
+from bench.discovery.guard import checked_answer, guard
 from bench.discovery.targets import with_defaults
 from bench.errors import PluginError
 from bench.inputs.pixels import LARGE_PIXELS, PixelsError, decode
@@ -108,12 +108,11 @@ class CheckedViews:
     def __init__(self, views: object, who: str) -> None:
         self.who = who
         self.views: Views = with_defaults(views, Views)
-        with guard(who, "reading its count"):
-            count: Any = self.views.count
-            self.of_latents = self.views.samples_latents is True
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_VIEWS:
-            raise PluginError(who, f"its count is {one_line(count)}, not 1 to {MAX_VIEWS}")
-        self.count = count
+        own = self.views
+        self.count = checked_answer(who, "count", PositiveInt, lambda: own.count)
+        self.of_latents = checked_answer(who, "samples_latents", bool, lambda: own.samples_latents)
+        if self.count > MAX_VIEWS:
+            raise PluginError(who, f"its count is {self.count}, above {MAX_VIEWS}")
 
     def of(self, image: Image.Image, seed: int, name: str) -> list[Image.Image]:
         """Return the views of one image, made from the run's seed and the image's name."""
@@ -121,7 +120,8 @@ class CheckedViews:
             return [image]
         with guard(self.who, "of()"):
             pictures = list(self.views.of(image, view_seed(seed, name)))
-        if len(pictures) != self.count or not all(isinstance(p, Image.Image) for p in pictures):
+        whole = [p for p in pictures if isinstance(p, Image.Image) and min(p.size) > 0]
+        if not len(whole) == len(pictures) == self.count:
             raise PluginError(self.who, f"of() did not return {self.count} images")
         return pictures
 

@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass
 class DataReport:
-    """Number of images per split, number of classes of the last split, and problems."""
+    """Number of images per split, of classes in the last one (0 for items), and problems."""
 
     splits: dict[str, int] = field(default_factory=dict)
     classes: int = 0
@@ -63,13 +63,13 @@ def check_data(source: DataSource, split: str | None = None) -> DataReport:
     report, seen = DataReport(), dict[str, tuple[str, str]]()
     for name, loaded in _load_splits(source, split, report):
         report.splits[name] = len(loaded.sample_ids)
-        report.classes = len(loaded.classes)
+        report.classes = 0 if loaded.items else len(loaded.classes)
         expected = source.spec.splits.get(name)
         if expected not in (None, len(loaded.sample_ids)):
             problem = f"{len(loaded.sample_ids):,} images, but {expected:,} are declared"
             report.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
-        _check_classes(loaded, name, report)
         if loaded.items is None:
+            _check_classes(loaded, name, report)
             _check_images(loaded, name, seen, source.spec, report)
     _check_files(source, report)
     return report

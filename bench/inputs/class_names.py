@@ -21,6 +21,7 @@ from bench.machine.libraries import datasets
 
 MAX_CLASS_LENGTH = 1000
 _LEADING_NUMBER = re.compile(r"\s*\d+\s*[._-]\s*(?=[^\W\d])")  # 001.Black_footed_Albatross
+_NUMBER = re.compile(r"-?\d+(\.0*)?")  # pandas writes whole numbers beside missing ones as 3.0
 _WORDNET_ID = re.compile(r"n\d{8}")
 _REMEDY = "Give the classes in words with --class-names FILE."
 
@@ -45,7 +46,10 @@ def normalise_text(text: str) -> str:
 
 def keep_alphanumeric(name: str) -> str:
     """Normalise a name as `normalise_text` does, and keep its letters and digits only."""
-    return "".join(c for c in normalise_text(name) if c.isalnum())
+    text = normalise_text(name)
+    if not any(map(str.isalpha, text)):  # -1 is not 1, and 1.0 is not 10
+        return re.sub(r"(?<=\d)[\W_]+(?=\d)", " ", text)
+    return "".join(filter(str.isalnum, text))
 
 
 def convert_to_words(spellings: Sequence[str]) -> tuple[str, ...]:
@@ -120,7 +124,7 @@ def _warn_of_codes(names: Sequence[str], where: str) -> None:
     wordnet_ids = [name for name in names if _WORDNET_ID.fullmatch(name)]
     if wordnet_ids:
         codes = f"the class names include WordNet ids such as {wordnet_ids[0]}"
-    elif all(name.isdecimal() for name in names):
+    elif all(map(_NUMBER.fullmatch, names)):
         codes = f"the class names are bare numbers ({some_of(names)})"
     else:
         return
@@ -140,14 +144,16 @@ def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
     """
     content = parse_class_names(file, spellings)
     if isinstance(content, Mapping):
-        missing = [name for name in spellings if name not in content]
+        position_of = find_positions(spellings, [*enumerate(content)])
+        missing = [name for name in spellings if position_of[name] == OTHER]
         if missing:
             raise UserError(
                 f"{file}: no words for the class {quoted(missing[0])}"
                 f" ({len(missing)} of {len(spellings)} are missing)."
                 f"{did_you_mean(missing[0], content)}"
             )
-        return tuple(content[name] for name in spellings)
+        words = [*content.values()]
+        return tuple(words[position_of[name]] for name in spellings)
     if len(content) != len(spellings):
         raise UserError(
             f"{file} lists {len(content)} class{'' if len(content) == 1 else 'es'}, but the data"
@@ -159,11 +165,11 @@ def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
 
 def _list_positions(spellings: Sequence[str]) -> list[int]:
     """Return the position of each class in a list; numbers are ordered by value, not as text."""
-    if not all(name.isdecimal() for name in spellings):
+    if not all(map(_NUMBER.fullmatch, spellings)):
         return list(range(len(spellings)))
-    numbers = [int(name) for name in spellings]
+    numbers = [int(name.partition(".")[0]) for name in spellings]
     first = min(numbers)
-    if first > 1 or sorted(numbers) != list(range(first, first + len(spellings))):
+    if first not in (0, 1) or sorted(numbers) != list(range(first, first + len(spellings))):
         raise UserError(
             "--class-names: the classes are numbers that are not consecutive from 0 or 1, so the"
             " order of a list is ambiguous. Map each number to its words (a JSON object, or CSV)."
@@ -193,8 +199,8 @@ def parse_class_names(file: Path, spellings: Collection[str]) -> Mapping[str, st
         return _parse_pairs([(f"{file}:{line}", row) for line, row in table])
     lines = read_lines(file, "class")
     rows = [(at, line.split(maxsplit=1)) for at, line in lines]
-    names = set(spellings)
-    if rows and all(len(row) == 2 and row[0] in names for _, row in rows):
+    names = set(map(normalise_text, spellings))
+    if rows and all(len(row) == 2 and normalise_text(row[0]) in names for _, row in rows):
         return _parse_pairs(rows)
     return [line for _, line in lines]
 
@@ -214,8 +220,7 @@ def _parse_pairs(rows: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
 
 
 OTHER = -2  # index of an undeclared class
-
-
+_KEYS = (str, normalise_text, keep_alphanumeric)  # by which names are compared
 Labels = tuple[tuple[str, ...], tuple[int | None, ...]]
 
 
@@ -235,15 +240,13 @@ def read_labels(
             names = tuple(declared)
         return names, _check_indices(values, names, where)
     dtype = str(getattr(feature, "dtype", feature))
-    if isinstance(feature, datasets.Value) and dtype in ("string", "large_string"):
+    kind = dtype.lstrip("u") if isinstance(feature, datasets.Value) else ""
+    if kind in ("string", "large_string", "null"):
         return _read_texts(values, declared, where)
-    if isinstance(feature, datasets.Value) and dtype == "bool":  # false is class 0
+    if kind == "bool":  # false is class 0
         values = [None if value is None else int(value is True) for value in values]
+    if kind == "bool" or kind.startswith("int"):
         return _read_numbers(values, declared, where)
-    if isinstance(feature, datasets.Value) and dtype.lstrip("u").startswith("int"):
-        return _read_numbers(values, declared, where)
-    if isinstance(feature, datasets.Value) and dtype == "null":
-        return tuple(declared or ()), (None,) * len(values)
     raise UserError(
         f"{where}: the column 'label' holds {quoted(dtype)}; expected class names, whole numbers or"
         " truth values."
@@ -260,9 +263,9 @@ def check_order(in_data: Sequence[str], declared: Sequence[str], where: str) -> 
         raise UserError(
             f"{where}: the data has {len(in_data)} classes, but {len(declared)} are declared."
         )
-    declared_names = {keep_alphanumeric(name) for name in declared}
+    position_of = find_positions(in_data, [*enumerate(declared)])
     for index, name in enumerate(in_data):
-        if keep_alphanumeric(name) in declared_names - {keep_alphanumeric(declared[index])}:
+        if position_of[name] not in (OTHER, index):
             raise UserError(
                 f"{where}: label {index} is {quoted(name)} in the data and"
                 f" {quoted(declared[index])} in the declared classes; the order differs."
@@ -285,23 +288,30 @@ def _check_indices(
 def _read_texts(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
     texts = [value if isinstance(value, str) and value.strip() else None for value in values]
     names = tuple(declared) if declared else tuple(sorted({v for v in texts if v is not None}))
-    position_of = _find_positions({v for v in texts if v is not None}, [*enumerate(names)])
+    position_of = find_positions({v for v in texts if v is not None}, [*enumerate(names)])
     unknown = next((v for v, position in position_of.items() if position == OTHER), None)
     if unknown is not None:
         raise UserError(f"{where}: the label {quoted(unknown)} is not one of its classes.")
     return names, tuple(None if v is None else position_of[v] for v in texts)
 
 
-def _find_positions(names: Iterable[str], spelt: Sequence[tuple[int, str]]) -> dict[str, int]:
-    """Return each name's position in `spelt`, exactly or by letters and digits; or `OTHER`."""
-    position_of: dict[str, int] = {}
-    for key in (str, keep_alphanumeric):
+def find_positions(names: Iterable[str], spelt: Sequence[tuple[int, str]]) -> dict[str, int]:
+    """Return each name's position in `spelt`: (position, name), or `OTHER`.
+
+    Names are compared exactly, else without case and spaces, else by letters and digits. A
+    comparison by which names of two positions are equal, such as C and C++, decides nothing.
+    """
+    position_of: dict[tuple[object, str], int] = {}
+    for key in _KEYS:
         for position, name in spelt:
-            position_of.setdefault(key(name), position)
-    return {
-        name: position_of.get(name, position_of.get(keep_alphanumeric(name), OTHER))
-        for name in names
-    }
+            if position_of.setdefault((key, key(name)), position) != position and key is not str:
+                position_of[key, key(name)] = OTHER
+
+    def find(name: str) -> int:
+        positions = (position_of.get((key, key(name)), OTHER) for key in _KEYS)
+        return next((position for position in positions if position != OTHER), OTHER)
+
+    return {name: find(name) for name in names}
 
 
 def _read_numbers(values: Sequence[object], declared: Sequence[str] | None, where: str) -> Labels:
@@ -349,7 +359,7 @@ def find_indices(names: Sequence[str], spec: DatasetSpec, where: str) -> list[in
     UserError is raised.
     """
     classes = spec.classes or ()
-    position_of = _find_positions(names, [*enumerate(spec.found), *enumerate(classes)])
+    position_of = find_positions(names, [*enumerate(spec.found), *enumerate(classes)])
     others = [name for name in names if position_of[name] == OTHER]
     if others and all(name.isdecimal() for name in names):
         return _shift_numbers([int(name) for name in names], len(classes), where)

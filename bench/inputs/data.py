@@ -1,14 +1,16 @@
 """Loading a split from a dataset plugin and validating it before scoring."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
 from bench.contracts.dataset import Listing, Rows
 from bench.contracts.specs import FOLDER, DatasetSpec
-from bench.discovery.answers import remember
+from bench.discovery.answers import forget, remember
 from bench.discovery.guard import guard
 from bench.discovery.loading import Registry, load_plugins
 from bench.discovery.targets import load_target, make
@@ -33,7 +35,7 @@ from bench.inputs.rows import (
     read_column,
 )
 from bench.inputs.split import Split, Survey
-from bench.inputs.survey import hash_state
+from bench.inputs.survey import hash_state, list_files
 from bench.machine.files import is_utf8, path_exists
 from bench.machine.libraries import datasets
 from bench.machine.offline import hub_silence, offline
@@ -70,7 +72,12 @@ class DataSource:
         place = Path(self.data_dir or self.spec.source or "")
         if not (self.data_dir or place.is_absolute()):
             return None
-        return place.parent if place.is_file() else place
+        return place if place.is_dir() else place.parent
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the data is one file, which may name others."""
+        return Path(self.data_dir or self.spec.source or "").is_file()
 
 
 def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
@@ -100,19 +107,21 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
     reader = find_path_reader() if spec.source else spec
     places = source.data_dir and Path(source.data_dir).absolute(), source.class_names
     question = f"{spec} {places} {options} {source.skip_unlabelled} {split} {state}"
-    fresh: list[Rows] = []
 
-    def read() -> _Outline:
-        outline, table, _ = _read_split(source, split)
-        fresh.append(table)
-        return outline
+    @cache
+    def read() -> tuple[_Outline, Rows]:
+        return _read_split(source, split)[:2]
 
-    outline = remember(reader, question, read)
+    if source.is_file:
+        images = remember(reader, f"images {question}", lambda: read()[0]["images"])
+        question += hash_state(filter(None, images))
+    outline = remember(reader, question, lambda: read()[0])
 
     def read_rows() -> Rows:
-        if not fresh and read() != outline:
+        if read()[0] != outline:
+            forget(reader, question)  # also if a process with code of another version stored it
             raise UserError(f"{source.label} changed meanwhile. Start the command again.")
-        return fresh[-1]
+        return read()[1]
 
     def survey(compute: Callable[[], Survey]) -> Survey:
         fingerprint, ordinary = remember(reader, f"survey {question}", lambda: [*compute()])
@@ -145,6 +154,8 @@ class _Outline(TypedDict):
     spellings: list[str]
     sample_ids: list[str]
     labels: list[int]
+    groups: str | None  # hash of the groups of images
+    images: list[str | None]  # files that a file lists; those in a folder are part of its state
 
 
 def _make_split(
@@ -163,6 +174,7 @@ def _make_split(
         read=read,
         items=items,
         border=source.spec.border,
+        groups=outline["groups"],
     )
 
 
@@ -178,7 +190,7 @@ def _read_split(
     requested = split or spec.split  # a declaration names its splits, another reader what it read
     names = (requested, rows.split) if spec.source else (rows.split, requested)
     name = str(next(filter(None, names), "all"))
-    items = None
+    items, whole = None, rows.data.table
     if spec.items:
         rows, items = _read_items(rows, source, name)
         classes = items.names
@@ -190,8 +202,15 @@ def _read_split(
         "spellings": list(classes.spellings),
         "sample_ids": read_column(rows, "sample_id"),
         "labels": list(items.answers) if items else read_column(rows, "label"),
+        "groups": _hash_groups(rows) if items is None and "group" in rows.column_names else None,
+        "images": [] if items or not source.is_file else list_files(whole.column("image")),
     }
     return outline, rows, items
+
+
+def _hash_groups(rows: Rows) -> str:
+    pairs = zip(read_column(rows, "sample_id"), read_column(rows, "group"), strict=True)
+    return hashlib.sha256(ascii(sorted(map(str, pairs))).encode()).hexdigest()
 
 
 def explain_missing_data(
@@ -239,8 +258,10 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, Class
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
     if declared is None and file is not None and numbered:
         words = parse_class_names(file, set(map(str, column)))
-        listed = range(len(words)) if isinstance(words, list) else ()
-        declared = tuple(map(str, listed)) or None
+        if isinstance(words, list):
+            first = int(0 not in column and len(words) in column)
+            column = [n - first if n and n > 0 else n for n in column]
+            declared = tuple(map(str, range(first, first + len(words)))) or None
     spellings, indices = read_labels(column, feature, declared, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
     classes = name_classes(spellings, where, spec.classes is not None, file)

@@ -75,11 +75,10 @@ class ItemTable:
 def read_items(rows: Rows, column: str, ids: Sequence[str], where: str) -> ItemTable:
     """Read and validate the texts and answers of items, whose columns are listed above.
 
-    `column` holds the images, and `ids` are the items in messages. Raises UserError if a column is
-    missing or an item invalid.
+    `column` holds the images, and `ids` are the items in messages. Raises UserError if the answers
+    are missing or an item is invalid.
     """
     columns = rows.column_names
-    check_column("texts", columns, where)
     answer = next((name for name in ("pairing", "label") if name in columns), None)
     if answer is None:
         raise UserError(
@@ -186,7 +185,8 @@ def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
 
 
 def make_item_ids(rows: Any, where: str) -> tuple[str, ...]:
-    """Return a unique id for each row: its own (UserError if invalid), or a hash of its content."""
+    """Return a unique id for each row: its own, or a hash (UserError if invalid, or no texts)."""
+    check_column("texts", rows.column_names, where)
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)
 

@@ -145,7 +145,7 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
 
 def read_csv_rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and fields of each non-empty line of a CSV text (UserError if it is not)."""
-    reader = csv.reader(StringIO(text, newline=""), strict=True)
+    reader = csv.reader(StringIO(text, newline=""), strict=True, skipinitialspace=True)
     with refusing(f"{where} is not a CSV file: ", csv.Error):
         yield from ((reader.line_num, values) for values in reader if values)
 

@@ -125,15 +125,25 @@ def _decode(image: Mapping[str, Any] | None) -> Image.Image:
         header = _read_header(opened)
         if header.pixels > MAX_PIXELS:
             raise PixelsError(f"it has {header.pixels:,} pixels; at most {MAX_PIXELS:,} are read")
-        if header.is_ordinary:
-            opened.load()
-            return opened
         if header.pixels > LARGE_PIXELS:
             factor = _compute_factor(opened)
             opened.draft(None, (opened.width // factor, opened.height // factor))  # JPEG only
-        opened.load()
-        picture = _reduce(opened, header, _compute_factor(opened))
-        return picture.transpose(header.turn) if header.turn is not None else picture
+        return _load(opened, header)
+
+
+def _load(image: Image.Image, header: Header) -> Image.Image:
+    image.load()
+    if header.is_ordinary:
+        return image
+    picture = _reduce(image, header, _compute_factor(image))
+    return picture.transpose(header.turn) if header.turn is not None else picture
+
+
+def encode(image: Image.Image) -> bytes:
+    """Return a PNG of an image in memory, which is decoded as its file is (OSError, ValueError)."""
+    picture, file = _load(image, _read_header(image)), BytesIO()
+    (picture if picture.mode == "L" else picture.convert("RGB")).save(file, "PNG")
+    return file.getvalue()
 
 
 def _open(file: BytesIO | BufferedReader) -> Image.Image:
@@ -152,7 +162,7 @@ def _read_header(image: Image.Image) -> Header:
     if image.mode.startswith("I;16"):
         bits = tags.get(_BITS, (16,))
         white = 2 ** min(int(bits[0]), 16) - 1
-    elif image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, in older versions of PIL
+    elif image.mode == "I" and image.format in ("PNG", "PPM", None):  # 16 bits, in older PIL
         white = 2**16 - 1
     return Header(
         pixels=image.width * image.height,

@@ -18,7 +18,7 @@ import numpy as np
 from bench.contracts.strategy import Floats, Floats32, Ints
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean, quoted, some_of
-from bench.inputs.class_names import keep_alphanumeric, normalise_text
+from bench.inputs.class_names import OTHER, find_positions, normalise_text
 from bench.inputs.parsing import read_csv_file, read_lines, strip_text
 from bench.machine.files import LINES, has_control
 
@@ -103,7 +103,7 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
 
 def _distinct(prompts: Iterable[tuple[str, int, str]]) -> Prompts:
-    """Return prompts (UserError: control characters, or a difference in case or spaces alone)."""
+    """Return prompts (UserError: control characters, or those of two sources are equal)."""
     rows, first = list(prompts), dict[str, str]()
     for text, _, source in rows:
         if has_control(text, LINES):
@@ -120,12 +120,13 @@ def _distinct(prompts: Iterable[tuple[str, int, str]]) -> Prompts:
 def from_file(path: Path, classes: Sequence[str]) -> Prompts:
     """Read prompts from a CSV file with the columns `prompt,classname,classidx` of the reference.
 
-    A class may have several. `classname` is compared without case, spaces and punctuation. Raises
-    UserError, with the line, if a value is invalid or a column or prompt is missing.
+    A class may have several. `classname` is compared as `find_positions` does. Raises UserError,
+    with the line, if a value is invalid or a column or prompt is missing.
     """
-    index = {keep_alphanumeric(name): number for number, name in enumerate(classes)}
+    lines = list(read_csv_file(path, PROMPT_COLUMNS)[1])
+    index = find_positions({row["classname"] for _, row in lines}, [*enumerate(classes)])
     rows: list[tuple[str, int, str]] = []
-    for line, row in read_csv_file(path, PROMPT_COLUMNS)[1]:
+    for line, row in lines:
         where = f"{path}:{line}"
         if not (text := strip_text(row["prompt"], "prompt", where, LINES)):
             raise UserError(f"{where}: the prompt is empty.")
@@ -148,8 +149,8 @@ def _parse_class(
             f"{where}: classidx {quoted(number)} is not one of 0 … {len(classes) - 1},"
             f" the indices of the {len(classes)} classes."
         )
-    position = index.get(keep_alphanumeric(name))
-    if position is None:
+    position = index[name]
+    if position == OTHER:
         raise UserError(f"{where}: unknown class {quoted(name)}.{did_you_mean(name, classes)}")
     if position != int(number):
         raise UserError(
@@ -211,10 +212,10 @@ def _read_value(value: str) -> list[tuple[str, str]]:
 def from_templates(
     templates: Sequence[str], classes: Sequence[str], phrases: Mapping[str, str]
 ) -> Prompts:
-    """Return one prompt per template and class, in the order of the templates."""
+    """Return one prompt per template and class, in the order of the templates (UserError)."""
     made = [from_template(template, classes, phrases, as_written=True) for template in templates]
-    columns = zip(*((p.texts, p.class_of_prompt, p.sources) for p in made), strict=True)
-    return Prompts(*(tuple(chain.from_iterable(column)) for column in columns))
+    columns = (zip(p.texts, p.class_of_prompt, p.sources, strict=True) for p in made)
+    return _distinct(chain.from_iterable(columns))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.contracts.dataset import Listing, Row, Rows
 from bench.contracts.specs import DatasetSpec
-from bench.errors import UserError, quoted, warn_user
+from bench.errors import UserError, quoted, some_of, warn_user
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.files import is_utf8, resolve_inside
 from bench.machine.libraries import datasets, pa
@@ -23,14 +23,17 @@ def drop_unlabelled(
     """Drop rows without a label, with a warning (UserError unless `skip`, or if all lack one)."""
     chosen = [row for row, index in enumerate(indices) if index is not None]
     missing = len(indices) - len(chosen)
+    if not chosen:
+        raise UserError(
+            f"{where}: none of the {missing} images has a label (missing or -1). --label-column"
+            " names another column, or key of a tar's json files."
+        )
     if missing and not skip:
         raise UserError(
-            f"{where}: {missing} of {len(indices)} images have no label (missing or -1). Use"
-            " --skip-unlabelled to leave them out."
+            f"{where}: {missing} of {len(indices)} images have no label (missing or -1), such as"
+            f" image {indices.index(None) + 1}. Use --skip-unlabelled to leave them out."
         )
     if missing:
-        if not chosen:
-            raise UserError(f"{where}: none of the {missing} images has a label.")
         warn_user(f"{where}: {missing} of {len(indices)} images have no label and are left out.")
         rows = rows.select(chosen)
     return rows, [index for index in indices if index is not None]
@@ -109,6 +112,13 @@ def as_dataset(listing: Listing) -> Rows:
         if listing.numbered:
             numbers = parse_numbers(labels, places)
         classes = listing.class_names() if numbers or not listing.numbered else None
+        other = [] if numbers else [v for v in listing.elsewhere() if isinstance(v, str)]
+        if missing := {*filter(str.strip, other)} - {*labels}:
+            classes = sorted({label for label in labels if label and label.strip()} | missing)
+            warn_user(
+                f"{where} has no images of classes that other splits have and that are possible"
+                f" answers all the same: {some_of(sorted(missing))}."
+            )
         if classes is not None and numbers is None:
             number_of = {name: number for number, name in enumerate(classes)}
             numbers = [number_of.get(label) for label in labels]

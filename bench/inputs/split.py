@@ -32,6 +32,7 @@ class Split:
     read: Callable[[], Rows]  # returns `rows`
     items: ItemTable | None = None  # shapes and texts, if the rows are items
     border: int = 0  # number of pixels to cut from each side of an image
+    groups: str | None = None  # hash of the groups of images, which the fingerprint lacks
     survey: Callable[[Callable[[], Survey]], Survey] | None = None
     """Returns the survey of all images: a remembered one, or else the result of its argument."""
 

@@ -15,6 +15,7 @@ from typing import Any
 from bench.contracts.dataset import Rows, StoredImage
 from bench.inputs.pixels import VERSION, is_ordinary, open_encoded
 from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.machine.libraries import pc
 from bench.machine.stages import counted
 
 FORMAT = 3
@@ -40,12 +41,14 @@ def find_source_files(rows: Rows, table: Any) -> tuple[str, ...]:
     """Return the files that completely determine a dataset's table.
 
     They are the memory-mapped Arrow files, or the files that one of our readers converted in
-    memory, which it lists as `download_checksums`. Empty if part of the table is in memory only.
+    memory, which it lists as `download_checksums` without any. Empty if part of the table is in
+    memory only.
     """
     if table is not rows.data.table:
         return ()  # the table has rows of it in another order
-    if named := tuple(rows.info.download_checksums or ()):
-        return named
+    named = rows.info.download_checksums or {}
+    if named and not any(named.values()):
+        return tuple(named)
     is_mapped = type(rows.data).__name__ == "MemoryMappedTable"
     return tuple(file["filename"] for file in rows.cache_files) if is_mapped else ()
 
@@ -53,13 +56,13 @@ def find_source_files(rows: Rows, table: Any) -> tuple[str, ...]:
 def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
     """Return the hash of each image of a column, and whether it is ordinary (see `pixels`).
 
-    `images` is a chunked Arrow array of structs (bytes, path), and `files` determine it completely.
-    Without them, results are cached only if all images are files.
+    `images` is a chunked Arrow array of structs (bytes, path), and `files` determine it, but not
+    the files that it names. Without `files`, results are cached only if all images are files.
     """
     memo = _find_cache_file(images, files)
     if memo is not None:
         content = read_cached(memo) or b""
-        if len(content) == len(images) * WIDTH and _is_current(content, images):
+        if len(content) == len(images) * WIDTH:
             return ImageSurvey(content)
     made = bytearray()
     for image in counted(stored_images(images), "Reading images for the first time", len(images)):
@@ -67,16 +70,6 @@ def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
     if memo is not None:
         write_cached(memo, bytes(made))
     return ImageSurvey(bytes(made))
-
-
-def _is_current(content: bytes, images: Any) -> bool:
-    """Check cached hashes of three rows: the same files may have had another column of images."""
-    remembered = ImageSurvey(content)
-    for row in {0, len(images) // 2, len(images) - 1} if len(images) else ():
-        image = next(stored_images(images.slice(row, 1)))
-        if remembered.digest(row) != hash_image(image):
-            return False
-    return True
 
 
 def stored_images(images: Any) -> Iterator[StoredImage | None]:
@@ -98,15 +91,26 @@ def _find_cache_file(images: Any, files: Sequence[str]) -> Path | None:
     try:
         for file in files:
             state.update(_describe_file(file))
-        if not files:
-            for chunk in images.chunks:
-                if chunk.field("bytes").null_count < len(chunk):
+        for chunk in images.chunks:
+            stored = chunk.field("bytes")
+            if stored.null_count < len(stored):
+                if not files:
                     return None
-                for path in chunk.field("path").to_pylist():
-                    state.update(b"none\n" if path is None else _describe_file(path))
+                state.update(pc.binary_length(stored).to_numpy(zero_copy_only=False))
+        for row in {0, len(images) // 2, len(images) - 1} if len(images) else ():
+            # The same files may have had another column of images.
+            state.update(hash_image(next(stored_images(images.slice(row, 1)))).encode())
+        for path in list_files(images):
+            state.update(b"none\n" if path is None else _describe_file(path))
     except OSError:  # a missing file fails its image, and may exist next time
         return None
     return cache_dir("survey") / f"{state.hexdigest()[:32]}.bin"
+
+
+def list_files(images: Any) -> list[str | None]:
+    """Return the path, or None, of each image of a column whose bytes are not in it."""
+    parts = [(chunk.field("path"), chunk.field("bytes").is_null()) for chunk in images.chunks]
+    return [path for paths, outside in parts for path in paths.filter(outside).to_pylist()]
 
 
 def hash_state(paths: Iterable[str]) -> str:

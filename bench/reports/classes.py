@@ -22,7 +22,7 @@ def class_table(classes: Sequence[ClassFigures], bars: bool = False) -> Table:
         Column("predicted", lambda c: c.predicted, "count"),
         Column("precision", lambda c: c.precision if c.predicted else None, "share"),
         Column("recall", lambda c: Fact("recall", c.recall, "share", c.recall_ci95), "share"),
-        Column("F1", lambda c: c.f1, "share"),
+        Column("F1", lambda c: c.f1 if c.n else None, "share"),
     ]
     if bars:
         columns.insert(5, Column("", lambda c: Fact("", c.recall, "bar", c.recall_ci95), "bar"))

@@ -11,6 +11,7 @@ from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
 from bench.reports.facts import Column, Fact, difference_fact, metric_fact, percent_text, value_text
+from bench.reports.run_view import RunView, read_view
 from bench.reports.text import Table, make_table
 from bench.stats.checked import metric_parts
 from bench.stats.comparison import Comparison, compare_decided
@@ -20,15 +21,14 @@ from bench.stats.paired import ClassDifference, Difference
 from bench.stats.questions import Results, StopQuestion, answer
 from bench.store.arrow import indices
 from bench.store.columns import metric_input
-from bench.store.decisions import shared_rows
+from bench.store.decisions import Decisions, shared_rows
 from bench.store.questions import QuestionAnswer
-from bench.store.runs import read_run
 
 TESTS = {
     "permutation": "permutation test",
     "mcnemar": "McNemar, exact",
     "influence": "z test of influence values",
-    "approximate": "z test of influence values, approximate: fewer than 10 images in a class",
+    "approximate": "z test of influence values, approximate: fewer than 10 images, or of a class",
     "bootstrap": "bootstrap over images",
 }
 
@@ -47,11 +47,11 @@ def compare(
     must be a mean over images in [0, 1]. Raises as `compare_decided`, and a UserError if a run
     lacks something that the metric needs.
     """
-    a, b = read_run(path_a), read_run(path_b)
+    a, b = read_view(path_a), read_view(path_b)
     spec = load_plugins().metrics.get(metric)
     implementation, top = make_metric(spec, parameters), "top5" in spec.needs
-    decided = a.decided(top), b.decided(top)
-    compared, rows = compare_decided((a.manifest, b.manifest), decided), shared_rows(*decided)
+    decided = a.decisions(top), b.decisions(top)
+    compared, rows = compare_views(a, b, decided), shared_rows(*decided)
     inputs = [
         metric_input(run.path, run.manifest, decisions, spec, implementation).take(shared)
         for run, decisions, shared in zip((a, b), decided, rows, strict=True)
@@ -80,6 +80,13 @@ def compare(
     return compared.model_copy(update=update)
 
 
+def compare_views(a: RunView, b: RunView, decided: tuple[Decisions, Decisions]) -> Comparison:
+    """Return `compare_decided`, with a warning for each run that its results ended."""
+    compared = compare_decided((a.manifest, b.manifest), decided)
+    ended = [run.stop.warning(run.manifest.run_id) for run in (a, b) if run.stop]
+    return compared.model_copy(update={"warnings": [*compared.warnings, *ended]})
+
+
 def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
     """Yield what a comparison shows, the most important first."""
     c, accuracy = comparison, metric_specs()["accuracy"]
@@ -102,16 +109,16 @@ def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
     yield Fact("same prediction", c.agreement, "share", c.agreement_ci95)
     for name, ratio in (("cost", c.cost_ratio), ("seconds", c.seconds_ratio)):
         if ratio is not None:
-            yield Fact(f"{name}, B / A", ratio, "ratio")
+            yield Fact(f"{name}, B / A", ratio, "cost")
         elif name in c.not_divided:
             yield Fact(f"{name}, B / A", c.not_divided[name])
 
 
 def _verdict(metric: MetricSpec, difference: Difference) -> str:
     if difference.p is None:
-        return f"no p: fewer than {MIN_TESTED} images in a class"
+        return f"no p: fewer than {MIN_TESTED} images, or of a class, or all have the same value"
     verdict = metric.verdict(difference.estimate) if difference.significant else "not significant"
-    return f"p = {difference.p:.3g}: {verdict}"
+    return f"p = {Fact('', difference.p, 'p').text}: {verdict}"
 
 
 def comparison_tables(comparison: Comparison, most: int | None = None) -> list[Table]:

@@ -22,25 +22,32 @@ def value_text(value: Any, missing: str = NONE, separator: str = ",") -> str:
     return separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def with_interval(
-    form: Callable[[float], str],
-    value: float,
-    interval: tuple[float, float] | None,
-    between: str = "–",
-) -> str:
-    """Return a number as text, followed by the ends of its interval if it has one."""
-    return form(value) + (f" ({between.join(map(form, interval))})" if interval else "")
+def with_interval(form: Callable[[float], str], value: float, interval: Interval | None) -> str:
+    """Return a number that may be negative as text, followed by the ends of its interval."""
+    return form(value) + (f" ({' to '.join(map(form, interval))})" if interval else "")
 
 
 def percent_text(share: float, interval: tuple[float, float] | None = None) -> str:
-    """Return a share in per cent, with its interval if it has one, such as `86.2 (80.9–90.2)`."""
-    return with_interval(lambda part: f"{100 * part:.1f}", share, interval)
+    """Return a share in per cent, with its interval if it has one, such as `86.2 (80.9–90.2)`.
+
+    The share has more digits where one would round it to 0 or to 100.
+    """
+    certain = not 1e-9 < share < 1 - 1e-9
+    more = (n for n in range(1, 16) if round(100 * share, n) not in (0, 100))
+    text, (low, high) = f"{100 * share:.{1 if certain else next(more)}f}", interval or (0, 0)
+    return f"{text} ({100 * low:.1f}–{100 * high:.1f})" if interval else text
 
 
 def points_text(difference: float, interval: tuple[float, float] | None = None) -> str:
     """Return a difference of shares in points, with its interval: `+1.4 (-0.5 to +3.3)`."""
     # Adding 0 removes the sign of a zero, such as that of -0.0004.
-    return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval, " to ")
+    return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval)
+
+
+def _p_text(p: float, _: Interval | None) -> str:
+    """Return a p-value with two digits, or more if these would round it across 5 %."""
+    texts = (f"{p:.{digits}g}" for digits in range(2, 18))
+    return next(text for text in texts if (float(text) <= 0.05) == (p <= 0.05))
 
 
 def template_text(template: str | None) -> str | None:
@@ -65,28 +72,25 @@ def format_duration(seconds: float) -> str:
 
 # fmt: off
 Unit = Literal[
-    "text", "share", "points", "number", "difference", "count", "cost", "passes", "ratio", "rank",
-    "p", "bar", "hit", "miss",
+    "text", "share", "points", "number", "difference", "count", "cost", "passes", "rank", "p",
+    "bar", "hit", "miss",
 ]
 # fmt: on
 Interval = tuple[float, float]
 Row = TypeVar("Row")
 
 FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
-    "text": lambda value, _: str(value),
+    **dict.fromkeys(("text", "hit", "miss"), lambda value, _: str(value)),
     "share": percent_text,
     "points": points_text,
     "number": partial(with_interval, "{:.4g}".format),
-    "difference": partial(with_interval, "{:+.4g}".format, between=" to "),
+    "difference": partial(with_interval, "{:+.4g}".format),
     "count": lambda value, _: f"{value:,}",
-    "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+    "cost": lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",  # or a ratio
     "passes": lambda value, _: f"{value:.0f} pass",  # a classifier looks once at an image
-    "ratio": lambda value, _: f"{value:.3g}",
     "rank": lambda value, _: "–".join(map(str, dict.fromkeys(value))),
-    "p": lambda value, _: f"{value:.2g}",
+    "p": _p_text,
     "bar": lambda value, _: "",  # drawn on pages alone
-    "hit": lambda value, _: str(value),  # cells of a confusion matrix
-    "miss": lambda value, _: str(value),
 }
 IN_LABEL: dict[Unit, str] = {"share": ", %", "points": ", points"}  # units that labels name
 

@@ -20,7 +20,6 @@ from bench.reports.text import Table, escape_html
 from bench.running.classify import Answer
 from bench.running.execute import Finished
 from bench.stats.comparison import Comparison
-from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.summary import Summary
 
@@ -100,16 +99,14 @@ class RunResult(Fields):
         """Draw the confusion matrix."""
         from bench.reports.figures.pictures import draw_confusion
 
-        decided = read_decisions(self.folder, self.manifest)
-        return draw_confusion(decided, self.manifest, self.summary).figure()
+        return draw_confusion(self._view.decided, self.manifest, self.summary).figure()
 
     def examples_figure(self) -> Figure:
         """Draw images with their classes; UserError if the data is not on this machine."""
         from bench.reports.figures.pictures import draw_examples
 
-        decided = read_decisions(self.folder, self.manifest, top=True)
         split = self._data() if self._data else None
-        return draw_examples(decided, self.manifest, split).figure()
+        return draw_examples(self._view.decided, self.manifest, split).figure()
 
     @property
     def _view(self) -> RunView:
@@ -143,6 +140,8 @@ class ComparisonResult(Comparison):
     def __repr__(self) -> str:
         facts = ", ".join(f"{fact.label}: {fact.line}" for fact in comparison_facts(self))
         return f"ComparisonResult({facts})"
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         rows = [[fact.label, fact.line] for fact in comparison_facts(self)]
@@ -190,6 +189,8 @@ class StudyResult(StudyReport):
     @override
     def __repr__(self) -> str:
         return f"StudyResult({self.name!r}, {self.done} of {self.cells} runs)"
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         progress = f"<p>{escape_html(self.name)}: {self.done} of {self.cells} runs</p>"

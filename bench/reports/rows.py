@@ -100,9 +100,9 @@ class RunRow(MetricFields, FullDocument):
         """Return the cost per image in a currency; None if unknown."""
         if currency == "flop":
             flop = self.flop_per_image
-            return Fact("TFLOP", None if flop is None else flop / 1e12, "ratio")
+            return Fact("TFLOP", None if flop is None else flop / 1e12, "cost")
         if currency == "seconds":
-            return Fact("s", self.seconds_per_image, "ratio")
+            return Fact("s", self.seconds_per_image, "cost")
         return Fact("cost", self.cost, "passes" if self.classifier else "cost")
 
     @property

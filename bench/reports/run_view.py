@@ -14,7 +14,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins, metric_specs, non_default_params
-from bench.errors import UserError
+from bench.errors import UserError, warn_user
 from bench.reports.facts import Fact, assignments, metric_fact, percent_text, template_text
 from bench.reports.text import escape_hidden
 from bench.stats.agreement import Audit, audit_of
@@ -298,6 +298,8 @@ class RunView:
         """
         spec, decided = load_plugins().metrics.get(name), self.stored.require_decisions()
         metric = make_metric(spec, parameters)
+        if self.stop is not None:
+            warn_user(self.stop.warning(self.manifest.run_id))
         raters = read_raters(self.manifest, decided, others)
         data = metric_input(self.path, self.manifest, decided, spec, metric, raters)
         if by is None:

@@ -37,7 +37,8 @@ def make_opening(run: RunView) -> Opening:
 
 def _question(manifest: Manifest, n: int) -> str:
     dataset, identity = manifest.dataset, manifest.identity
-    question, image = f"Which of {len(manifest.classes):,} classes does each image show?", "image"
+    classes = f"{len(manifest.classes):,} class{'es' * (len(manifest.classes) != 1)}"
+    question, image = f"Which of {classes} does each image show?", "image"
     if manifest.items is not None:
         question, image = "Which of its texts fits each image?", "item"
     counted, were = f"{n:,} {image}{'s' * (n != 1)}", "was" if n == 1 else "were"
@@ -76,7 +77,6 @@ def _interval(run: RunView) -> str:
     )
 
 
-HOW = " (`bench run … --again 60` measures it)"
 TIED = 0.7  # estimated share of changes above which it is too low: nearly all answers change
 
 
@@ -114,9 +114,10 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
         )
     strategy = strategy_of(manifest)
     level = None if strategy is None else strategy.level
-    how = HOW if manifest.replayed_from is None else ""
+    how = "" if manifest.replayed_from else " (`bench run … --again 60` measures it)"
     unknown = f"How many answers would change with other random noise is not known{how}."
-    return unknown if level is None else f"Each answer was decided at level {level:g}. {unknown}"
+    answers = "Each answer that was not swept" if manifest.sweep else "Each answer"
+    return unknown if level is None else f"{answers} was decided at level {level:g}. {unknown}"
 
 
 def audit_sentence(audit: Audit) -> str:
@@ -124,7 +125,7 @@ def audit_sentence(audit: Audit) -> str:
     low, high = (percent_text(end) for end in audit.agreement_ci95)
     tied = ""
     if audit.same_or_tied is not None and audit.same_or_tied_ci95 is not None:
-        at_least = percent_text(audit.same_or_tied_ci95[0])
+        at_least = percent_text(int(1000 * audit.same_or_tied_ci95[0]) / 1000)
         tied = (
             f" Counting a class that is worse by at most {audit.tie:g} as the same:"
             f" {audit.same_or_tied:,}, at least {at_least} %."
@@ -181,7 +182,7 @@ def risk_warning(audit: Audit | None, stated: CalibratedOn | None) -> str | None
     """Return a warning if an audit contradicts or does not confirm the stated risk, else None."""
     if audit is None or stated is None or stated.risk >= 1 - audit.agreement_ci95[0]:
         return None
-    low, high = (f"{100 * (1 - end):.1f}" for end in audit.agreement_ci95[::-1])
+    low, high = (f"{100 * (1 - end):.3g}" for end in audit.agreement_ci95[::-1])
     risk = f"the stated risk of {100 * stated.risk:g} %"
     if audit.contradicts(stated.risk):
         return f"The audit contradicts {risk}: {low} to {high} % of the decisions differ."

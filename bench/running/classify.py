@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +15,8 @@ from bench.contracts.dataset import Sample, StoredImage
 from bench.contracts.decision import Decided
 from bench.contracts.specs import DatasetSpec
 from bench.engine.asking import CheckedStrategy
-from bench.errors import UserError, warn_user
+from bench.errors import UserError, refusing, warn_user
+from bench.inputs.pixels import encode
 from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.machine.stages import counted
@@ -135,7 +135,7 @@ def classify(
             manifest = _manifest_of_pictures(question, len(images))
         fitted = fit_for(manifest, find_calibrations(Path(question.config.results)))
     engine = question.kind.open_engine(question)
-    samples = [Sample(str(n), 0, _encoded(image)) for n, image in enumerate(images)]
+    samples = [Sample(str(n), 0, _encoded(image, n)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
     for decision in counted(engine.score(samples, question.strategy), "Classifying", len(samples)):
         decided[int(decision.sample.sample_id)] = decision
@@ -180,12 +180,14 @@ def name_of(image: Picture, position: int) -> str:
     return str(image) if isinstance(image, str | PathLike) else f"image {position}"
 
 
-def _encoded(image: Picture) -> StoredImage:
+def _encoded(image: Picture, position: int) -> StoredImage:
     if isinstance(image, str | PathLike):
         return {"bytes": None, "path": str(image)}
-    file = BytesIO()
-    image.save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
+    if not isinstance(image, Image.Image):
+        kind = type(image).__name__
+        raise UserError(f"image {position} is a {kind}; expected a path or an image of PIL.")
+    with refusing(f"image {position} cannot be read: ", OSError, ValueError):
+        return {"bytes": encode(image), "path": None}
 
 
 def _answer(

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from bench.contracts.decision import Decided
 from bench.contracts.executor import OpenRun
 from bench.contracts.strategy import Problem
+from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
@@ -23,7 +24,7 @@ from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
 from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Fitted, Manifest
+from bench.store.documents import Fitted, Manifest, changed_code
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.journal import make_record
 from bench.store.locking import refuse_in_use
@@ -78,8 +79,16 @@ def execute(
     answer: QuestionAnswer | None = None
     if until and not run.fresh:
         run = replace(run, manifest=until.resume(run.folder, run.manifest))
-    if not run.fresh and missing_samples(run.folder, run.manifest, run.save_errors) == []:
+    missing = None if run.fresh else missing_samples(run.folder, run.manifest, run.save_errors)
+    if missing is not None and read_manifest(run.folder).groups not in (None, run.manifest.groups):
+        warn_user("The groups of images have changed since they were scored; use --fresh.")
+    if missing == []:
         if summary := _stored_result(run.folder, run.manifest):
+            parts = [read_manifest(run.folder), run.manifest]
+            code = {*changed_code(parts, of_one_run=True)} - {OWN_DISTRIBUTION}
+            if code:  # the toolkit raises a version if results change
+                since = "has changed since this run was scored; --fresh scores it again."
+                warn_user(f"The code of {' and '.join(sorted(code))} {since}")
             answer = until.answer_stored(run.folder, run.manifest) if until else None
             update_labels(run.folder, run.manifest.config)
             return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
@@ -113,10 +122,11 @@ def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
     stored = read_summary(path, manifest)
     if stored is None:
         return None
-    if len(manifest.samples) == stored.dataset.n_samples == len(read_manifest(path).samples):
+    samples, whole = {*manifest.samples}, read_manifest(path)
+    if samples == {*whole.samples} and len(samples) == stored.dataset.n_samples:
         return stored
     # Total time and peak memory of a subset of the images are unknown.
-    manifest = _priced(manifest, read_manifest(path))
+    manifest = _priced(manifest, whole)
     return summarize(manifest, read_decisions(path, manifest, top=True), None, None)
 
 
@@ -167,7 +177,8 @@ def _score(
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
     """Write the summary of all decided images and return that of the images asked for.
 
-    `earlier` are the seconds that earlier calls spent on the images asked for.
+    `earlier` are the seconds that earlier calls spent scoring the images asked for; if they wrote a
+    summary, it has the whole time.
     """
     memory = max(peak_memory() or 0, memory or 0) or None
     elapsed = time.perf_counter() - run.started
@@ -175,13 +186,14 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     # Earlier versions of the toolkit wrote it only into the summary.
     fitted = whole.fitted or (stored.fitted if stored else None)
     decided = read_decisions(folder.path, run.manifest, top=True)
+    if stored and stored.dataset.n_samples <= len(decided):
+        earlier = max(earlier, stored.cost.total_seconds or 0.0)
     priced = _priced(run.manifest, folder.manifest)
     summary = summarize(priced, decided, earlier + elapsed, memory)
     summary = summary.with_folder_and_fit(folder.path, fitted)
     if len(whole.samples) == len(run.manifest.samples):
         folder.finish(summary)
-    elif not folder.outstanding(whole.samples, save_errors=False):
-        all_decided = read_decisions(folder.path, whole, top=True)
+    elif len(all_decided := read_decisions(folder.path, whole, top=True)) == len(whole.samples):
         seconds = float(all_decided.seconds.sum()) + elapsed
         complete = summarize(whole, all_decided, seconds, memory)
         folder.finish(complete.with_folder_and_fit(folder.path, fitted))

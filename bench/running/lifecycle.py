@@ -7,12 +7,17 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain
+from typing import Any
 
+from typing_extensions import override
+
+from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.parameters import Parameters
+from bench.discovery.guard import guard, one_line, warning_guard
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make, with_defaults
-from bench.errors import UserError, warn_user
+from bench.errors import BenchError, PluginError, UserError, warn_user
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
@@ -26,6 +31,7 @@ from bench.running.settings import RunConfig
 from bench.running.until import until_of
 from bench.store.fields import without_none
 
+NOT_CLOSED = "What it started may still run."
 Tell = Callable[[str], None]
 Test = Callable[[PlannedSweep], object]  # such as `bench.recordings.calibrate.calibrate_sweep`
 # Setting → how the run's settings change to decide N images a second time, and what does so.
@@ -141,14 +147,14 @@ def check_executor(config: RunConfig, in_memory: bool = False) -> None:
                 f"--tracker {package}: it is not installed: pip install"
                 f" 'diffusion-classifier-bench[{package}]'"
             )
-    spec = load_plugins().executors.get(config.executor)
+    spec, parameters = _executor_of(config)
     if in_memory and not spec.in_process:
         raise UserError(
             f"--executor {spec.name}: workers load the dataset and the backbone by name, so objects"
             " in memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name"
             " the folder."
         )
-    _make_executor(*_executor_of(config))
+    make(spec, **parameters)
 
 
 def _executor_of(config: RunConfig) -> tuple[ExecutorSpec, Parameters]:
@@ -156,9 +162,32 @@ def _executor_of(config: RunConfig) -> tuple[ExecutorSpec, Parameters]:
     return spec, {"device": config.device, **passed_to(spec, config)}
 
 
-def _make_executor(spec: ExecutorSpec, parameters: Parameters) -> Executor[PreparedRun]:
-    executor: Executor[PreparedRun] = with_defaults(make(spec, **parameters), Executor)
-    return executor
+class CheckedRun(OpenRun):
+    """Wrapper of a run that the executor `who` has opened, which errors name."""
+
+    def __init__(self, opened: OpenRun, who: str) -> None:
+        self._opened, self._who = opened, who
+        self.model, self.device = opened.model, opened.device
+
+    @override
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+        waiting, decisions = dict.fromkeys(sample_ids), None
+        while waiting:
+            with guard(self._who, "score()", (BenchError,)):
+                decisions = decisions or iter(self._opened.score(list(waiting)))
+                decided: Any = next(decisions, None)
+                self.peak_memory = self._opened.peak_memory
+            name = decided.sample.sample_id if isinstance(decided, Decided) else None
+            if name not in waiting:
+                left = f"{len(waiting)} images are left, each of which is wanted once"
+                raise PluginError(self._who, f"score() yielded {one_line(name or decided)}; {left}")
+            del waiting[name]
+            yield decided
+
+    @override
+    def close(self) -> None:
+        with warning_guard(self._who, "close()", NOT_CLOSED):
+            self._opened.close()
 
 
 class Shared:
@@ -171,8 +200,8 @@ class Shared:
     def __init__(self, keeps_executor: bool = False) -> None:
         self.keeps_executor = keeps_executor
         self._backbone: CheckedBackbone | None = None
-        self._executor: Executor[PreparedRun] | None = None
-        self._key: object = None  # what the executor was made of
+        self._executor: Executor | None = None
+        self._key: tuple[ExecutorSpec, Parameters] | None = None  # what the executor was made of
 
     def open(self, run: PreparedRun, later: Iterable[RunConfig] = ()) -> OpenRun:
         """Open a run with its executor, which gets the backbone; `later` runs will share it."""
@@ -184,14 +213,20 @@ class Shared:
         key = _executor_of(run.config)
         if self._executor is None or key != self._key:
             self.close_executor()
-            self._executor, self._key = _make_executor(*key), key
-        return self._executor.open(replace(run, lend=lend))
+            self._executor, self._key = with_defaults(make(key[0], **key[1]), Executor), key
+        assert self._executor is not None
+        run, who = replace(run, lend=lend), key[0].label
+        if type(self._executor) is Executor:
+            return self._executor.open(run)
+        with guard(who, "open()", (BenchError,)):
+            return CheckedRun(with_defaults(self._executor.open(run), OpenRun), who)
 
     def close_executor(self) -> None:
         """Stop what the executor started."""
         executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.close()
+        if executor is not None and self._key is not None:
+            with warning_guard(self._key[0].label, "close()", NOT_CLOSED):
+                executor.close()
 
     def backbone_of(
         self, prepared: RunQuestion, others: Iterable[RunConfig] = ()

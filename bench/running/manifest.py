@@ -121,6 +121,7 @@ def make_manifest(
         **without_none(
             parents=None if prompts.parents is None else list(prompts.parents),
             part=part,
+            groups=split.groups,
             sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
             linearisation_cost=linearisation_cost(question)

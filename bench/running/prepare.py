@@ -178,7 +178,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
     shortlist = find_candidates(resolved, split)
     if shortlist is not None and shortlist.trained_on is not None:
         resolved = _also_trained_on(resolved, shortlist.trained_on)
-    warnings = [out_of_domain_warning(resolved, len(named.names))]
+    warnings = [out_of_domain_warning(resolved)]
     if split and split.items:  # their texts; settings of classes are refused elsewhere
         asked_for = select_subset(split.sample_ids, split.labels, config.limit)
         prompts = split.collect_texts(asked_for)
@@ -263,14 +263,13 @@ def _only_elsewhere(resolved: Resolved) -> bool:
     return bool(split) and not resolved.backbone.learns and trained != resolved.dataset.name
 
 
-def out_of_domain_warning(resolved: Resolved, n_classes: int) -> str | None:
+def out_of_domain_warning(resolved: Resolved) -> str | None:
     """Return a warning if the backbone was trained only on other data."""
     if not _only_elsewhere(resolved):
         return None
     return (
         f"Backbone {resolved.backbone_name!r} was trained only on {resolved.trained_on}."
-        f" On other images it may do no better than guessing, whose accuracy is"
-        f" {1 / n_classes:.1%} with {n_classes} classes. Choose another one with --backbone;"
+        " On other images it may do no better than guessing. Choose another one with --backbone;"
         " `bench list backbones` shows all."
     )
 

@@ -23,7 +23,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery.backbones import count_tokens, fact, has_own
+from bench.discovery.backbones import code_of, count_tokens, fact, has_own
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.engine.denoiser import CheckedDenoiser
@@ -100,12 +100,12 @@ class Resolved:
     def backbone_key(self) -> tuple[object, ...]:
         """What is loaded, and how: runs with equal keys can share a backbone.
 
-        Name, version, parameters, dtype and settings of the loading, and last the weights, as the
-        settings name them.
+        Name, version, code, dtype, parameters and settings of the loading, and last the weights, as
+        the settings name them.
         """
         source, config = self.source, self.config
         return (
-            (source.spec.name, source.spec.version, self.dtype),
+            (source.spec.name, source.spec.version, code_of(source.spec), self.dtype),
             tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
             loading_settings(config),
             (source.weights, config.revision, source.file, *source.loras),

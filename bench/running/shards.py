@@ -27,7 +27,7 @@ from bench.store.decisions import read_decisions
 from bench.store.documents import mixed_code_warning
 from bench.store.folder import MANIFEST
 from bench.store.identity import digest
-from bench.store.journal import JOURNAL
+from bench.store.journal import covered
 from bench.store.merging import Merge, find_parts, missing_parts, plan_merge
 from bench.store.runs import StoredRun, read_run
 from bench.store.summary import Summary, read_swept
@@ -117,11 +117,12 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     """
     parts = find_parts(runs, results)
     target = Path(results, parts[0].manifest.run_id)
-    places = {os.path.realpath(part.path) for part in parts}
-    if os.path.realpath(target) not in places and os.path.lexists(target / MANIFEST):
-        parts.append(read_run(target))
+    before, place = covered(target), os.path.realpath(target)
+    parts = [part for part in parts if os.path.realpath(part.path) != place]
+    if os.path.lexists(target / MANIFEST):
+        parts.insert(0, read_run(target))  # first, because its lines are kept
     _check_same_run(parts)
-    before, planned = _state(target), plan_merge(parts)
+    planned = plan_merge(parts)
     if not planned.decided:
         raise UserError(f"{parts[0].name}: no image is decided yet, so there is nothing to merge.")
     if not (planned.complete or partial):
@@ -133,7 +134,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     shards = [part.summary for part in parts if part.path != target]
     costs = _total_cost(shards or [parts[0].summary])
     with RunFolder(target, manifest) as folder:
-        if before not in (None, _state(target)):
+        if before != covered(target):
             raise UserError(f"{target} changed while it was read. Merge again.")
         swept = (read_swept(part.path, part.manifest) for part in parts)
         folder.replace(planned, {k: v for of_part in swept for k, v in of_part.items()})
@@ -192,12 +193,3 @@ def _total_cost(summaries: Sequence[Summary | None]) -> tuple[float | None, int 
     memory = [cost.peak_memory_bytes for cost in costs if cost.peak_memory_bytes is not None]
     total = sum(seconds) if len(seconds) == len(summaries) else None
     return total, max(memory, default=None)
-
-
-def _state(target: Path) -> tuple[int, int] | None:
-    """Return size and modification time of a run's journal, or None without one."""
-    try:
-        journal = (target / JOURNAL).stat()
-    except OSError:
-        return None
-    return journal.st_size, journal.st_mtime_ns

@@ -60,20 +60,20 @@ class Until:
         """Take up a stored run; return the manifest of the images that are asked for."""
         if missing_samples(folder, manifest, False) is None:
             return manifest
-        stored = read_decisions(folder, manifest)
-        rows = zip(stored.sample_ids.to_pylist(), stored.correct, stored.failed, strict=True)
-        # Failed images are scored again.
-        self._right |= {name: bool(right) for name, right, failed in rows if not failed}
-        self.post_hoc = bool(self._right)
-        self._advance()
         with suppress(StoreError):  # raised again if anything must be scored
-            self._record_question(folder, manifest)
+            self.begin(folder, manifest, [])
         return self._narrowed(manifest)
 
     def begin(self, folder: Path, manifest: Manifest, outstanding: list[str]) -> list[str]:
-        """Begin to score; return the outstanding images in the order of scoring."""
+        """Begin to score; return the outstanding images that are needed, in scoring order."""
+        stored = read_decisions(folder, manifest)
+        rows = zip(stored.sample_ids.to_pylist(), stored.correct, stored.failed, strict=True)
+        # Also those stored since `resume` or without a manifest. Failed images are scored again.
+        self._right |= {name: bool(right) for name, right, failed in rows if not failed}
+        self.post_hoc = bool(self._right)
+        self._advance()
         self._record_question(folder, manifest)
-        left = set(outstanding)
+        left = set(outstanding).intersection(self._narrowed(manifest).samples)
         return [sample_id for sample_id in self.order if sample_id in left]
 
     def ends(self, sample_id: str, right: bool) -> bool:

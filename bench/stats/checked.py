@@ -202,10 +202,5 @@ def _numbers(spec: MetricSpec, method: str, returned: object, shape: tuple[int, 
 
 def _called(spec: MetricSpec, metric: Metric, method: str, data: MetricInput) -> Any:
     """Call a method of a metric; its ValueError becomes a UserError, others a PluginError."""
-    try:
-        with guard(spec.label, f"{method}()", (UserError, ValueError)):
-            return getattr(metric, method)(data)
-    except ValueError as error:
-        if "read-only" in str(error):  # numpy's error about the arrays of `MetricInput`
-            raise PluginError(spec.label, f"{method}() writes into its input") from None
-        raise UserError(f"{spec.label}: {one_line(error)}.") from None
+    with guard(spec.label, f"{method}()", refuses=True):
+        return getattr(metric, method)(data)

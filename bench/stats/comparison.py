@@ -58,7 +58,8 @@ def compare_decided(
     if (labels != b.labels[rows_b]).any():
         raise UserError(f"{names[0]} and {names[1]} give the same samples different labels.")
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
-    n, same = len(labels), int((a.predictions[rows_a] == b.predictions[rows_b]).sum())
+    alike = (a.predictions[rows_a] == b.predictions[rows_b]) & ~a.failed[rows_a]
+    n, same = len(labels), int(alike.sum())
     outcome = paired_test(right_a, right_b)
     significant = outcome.difference.significant
     reasons = _not_divided(*manifests)

@@ -56,16 +56,19 @@ def spread(
     clusters: Ints | None = None,
     over: Over = "images",
     within: tuple[float, float] = UNIT_RANGE,
+    counted: int | None = None,
 ) -> Spread:
     """Return the mean metric of a method and its variation.
 
     With fewer than MIN_SEEDS seeds, the interval is over images. If `within`, the range of the
-    metric, is not [0, 1], it is symmetric and clipped.
+    metric, is not [0, 1], it is symmetric and clipped. `counted` is the number of images with a
+    weight above 0 in the metric; None: all.
     """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)
     by_template = by_run.mean(axis=0)
+    ends = float(by_template.min()), float(by_template.max())
     return Spread(
         runs=seeds * templates,
         images=n,
@@ -73,13 +76,11 @@ def spread(
         seeds=seeds,
         templates=templates,
         value=float(values.mean()),
-        interval=_interval(values, clusters, over, within),
+        interval=_interval(values, clusters, over, within, counted or n),
         of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
         of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
-        range_of_templates=(float(by_template.min()), float(by_template.max()))
-        if templates > 1
-        else None,
+        range_of_templates=ends if templates > 1 else None,
     )
 
 
@@ -163,14 +164,14 @@ def _deviation(by_run: Floats, axis: int) -> float:
 
 
 def _interval(
-    values: Floats, clusters: Ints | None, over: Over, within: tuple[float, float]
+    values: Floats, clusters: Ints | None, over: Over, within: tuple[float, float], n: int
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean.
 
-    For a proportion, it is Wilson's with the effective sample size of the mean's variance;
-    otherwise, it is the normal interval, clipped to `within`.
+    For a proportion, it is Wilson's with the effective sample size of the mean's variance, which is
+    `n` if they do not vary; otherwise, it is the normal interval, clipped to `within`.
     """
-    n, mean, proportion = values.shape[2], float(values.mean()), within == UNIT_RANGE
+    mean, proportion = float(values.mean()), within == UNIT_RANGE
     if proportion and ((clusters is None and are_answers(values)) or mean <= 0 or mean >= 1):
         return accuracy_interval(round(mean * n), n)
     if over == "seeds" and values.shape[0] >= MIN_SEEDS:

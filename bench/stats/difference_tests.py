@@ -16,7 +16,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.stages import counted
 from bench.stats.class_metrics import exchange_p, random_signs
-from bench.stats.crossed import Over, are_answers, image_error, seed_error, unit_sums
+from bench.stats.crossed import Over, are_answers, image_error, seed_error, spread, unit_sums
 from bench.stats.paired import (
     ALPHA,
     Z95,
@@ -27,10 +27,12 @@ from bench.stats.paired import (
     tested_difference,
     with_zero,
 )
+from bench.stats.shares import Estimate
 from bench.store.fields import Document, Positive, Share, without_none
 
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
 # Influence values are a linear approximation, which is poor if a class has few images.
+# The same holds for a weighted mean over few images.
 MIN_RELIABLE = 10  # images of each class; with fewer, tests of influence values are approximate
 MIN_TESTED = 5  # images of each class; with fewer, influence values give no p
 
@@ -46,6 +48,7 @@ class Answers:
     predictions: Ints  # predicted classes, int64 [seeds, templates, n]
     values: Floats  # image values, float64 [seeds, templates, n]; their mean is the metric
     method: Method = "images"  # whether these are the images' own values or influence values
+    images: int | None = None  # number of images with a weight above 0 in the metric; None: all
 
     @property
     def runs(self) -> int:
@@ -68,7 +71,8 @@ def difference_test(
     averages of class ratios, it is a permutation test that exchanges predictions; the interval is
     based on the linear approximation of the metric, widened to include 0 if the test does not
     reject, but may also include 0 if it rejects narrowly. For influence values, it is a z test with
-    their paired standard error; otherwise, `compare_over_images`.
+    their paired standard error; otherwise, `compare_over_images`. No difference exceeds the width
+    of the metric's range.
     """
     change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
     update: dict[str, tuple[float, float] | None] = {}
@@ -80,16 +84,28 @@ def difference_test(
         update["interval"] = with_zero(tested.interval, p)
     elif "influence" in (a.method, b.method):
         mean, error = float(change.mean()), image_error(change[None, None], clusters)
-        p = 2 * float(normal_cdf(-abs(mean) / error)) if error else float(mean == 0)
-        counts = np.bincount(labels)
-        fewest = len(labels) if metric.mean_over_images else counts[counts > 0].min()
+        p_z = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
+        sizes = np.bincount(labels)
+        if metric.mean_over_images:
+            sizes = np.array([method.images or len(labels) for method in (a, b)])
+        fewest = sizes[sizes > 0].min()
         method = "influence" if fewest >= MIN_RELIABLE else "approximate"
-        tested = _normal(method, p, change, margin, clusters)
+        tested = _normal(method, p_z, change, margin, clusters)
         update["interval"] = mean - Z95 * error, mean + Z95 * error
         update |= {"p": None, "p_equal": None} if fewest < MIN_TESTED else {}
+        if metric.mean_over_images and not error:  # such as two shares that are 0 or 1
+            spreads = (spread(m.values, clusters, over, metric.range, m.images) for m in (a, b))
+            of_a, of_b = (Estimate(shown.value, shown.interval) for shown in spreads)
+            update |= {"interval": (of_b - of_a).interval, "p_equal": None}
     else:
         tested = compare_over_images(a.values, b.values, margin, clusters)
-    return tested.model_copy(update=update)
+    return limited(tested.model_copy(update=update), float(np.ptp(metric.range)))
+
+
+def limited(tested: Difference, most: float) -> Difference:
+    """Return a difference with its interval cut at ± `most`, the largest possible difference."""
+    low, high = np.clip(tested.interval, -most, most).tolist()
+    return tested.model_copy(update={"interval": (low, high)})
 
 
 def compare_over_images(
@@ -175,7 +191,7 @@ def _equality(mean: float, margin: float | None, tail: Callable[[float], float])
 
 
 def _normal(
-    method: str, p: float, change: Floats, margin: float | None, clusters: Ints | None
+    method: str, p: float | None, change: Floats, margin: float | None, clusters: Ints | None
 ) -> Difference:
     """Return the result of a test with a normal interval and z tests of equality."""
     mean, error = float(change.mean()), _image_error(change, clusters)
@@ -229,13 +245,13 @@ def compare_all(
     over: Over = "images",
 ) -> list[MethodDifference]:
     """Return the `difference_test` of each pair of methods, not yet `corrected`."""
-    largest = metric.range[1] - metric.range[0]
 
     def compare(a: Answers, b: Answers) -> MethodDifference:
-        tested = difference_test(metric, labels, a, b, margin, clusters, over)
-        within = tuple(np.clip(tested.interval, -largest, largest).tolist())
-        clipped, runs = tested.model_copy(update={"interval": within}), (a.runs, b.runs)
-        return MethodDifference(a=a.name, b=b.name, runs=runs, difference=clipped, margin=margin)
+        tested, runs = (
+            difference_test(metric, labels, a, b, margin, clusters, over),
+            (a.runs, b.runs),
+        )
+        return MethodDifference(a=a.name, b=b.name, runs=runs, difference=tested, margin=margin)
 
     pairs = list(combinations(methods, 2))
     return [compare(a, b) for a, b in counted(pairs, "Comparing methods", len(pairs), "pairs")]

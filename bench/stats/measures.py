@@ -19,9 +19,9 @@ from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats
-from bench.discovery.guard import guard
+from bench.discovery.guard import checked_answer
 from bench.discovery.targets import make_from, with_defaults
-from bench.errors import PluginError, UserError
+from bench.errors import UserError
 from bench.machine.stages import counted
 from bench.stats.checked import metric_parts, metric_value, resampled
 from bench.stats.class_metrics import class_average, class_counts, image_values
@@ -84,9 +84,7 @@ def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -
     if spec.ratio is not None:
         return ByClass(spec)
     metric: Metric = with_defaults(make_from(spec, values), Metric)
-    with guard(spec.label, "reading its columns"):
-        if not all(isinstance(name, str) for name in metric.columns):
-            raise PluginError(spec.label, "its columns must be names")
+    checked_answer(spec.label, "columns", tuple[str, ...], lambda: tuple(metric.columns))
     return metric
 
 
@@ -101,7 +99,7 @@ def measure(
     if values is None:
         ends, _ = _bootstrap(spec, metric, (data,))
     else:
-        ends = spread(values[None, None], within=spec.range).interval
+        ends = spread(values[None, None], within=spec.range, counted=images).interval
     of_raters = None
     if len(data.raters) > 1:
         of_raters = {
@@ -126,8 +124,8 @@ def measured_difference(
     """Test B minus A on the same images: `difference_test`, or a bootstrap without image values."""
     parts = [metric_parts(spec, metric, data) for data in (a, b)]
     answers = [
-        Answers("", data.predictions[None, None], values[None, None], method)
-        for data, (_, values, method, _) in zip((a, b), parts, strict=True)
+        Answers("", data.predictions[None, None], values[None, None], method, images)
+        for data, (_, values, method, images) in zip((a, b), parts, strict=True)
         if values is not None
     ]
     if len(answers) == 2:

@@ -71,7 +71,7 @@ def _registered(
                     value = None if missing else checked_value(spec, metric, data)
                 values[name] = value
             except BenchError as error:
-                warn_user(f"{error} It is left out of the summary.")
+                warn_user(f"{str(error).removesuffix('.')}. It is left out of the summary.")
     return values
 
 
@@ -92,20 +92,18 @@ def per_class(decided: Decisions, classes: Sequence[str]) -> list[ClassFigures]:
     counts = class_counts(decided.labels, decided.predictions, len(classes))
     ends = np.stack(wilson(counts[0], np.maximum(counts[1], 1)), axis=1).tolist()
     columns = (column.tolist() for column in counts)
-    rows = []
-    for name, interval, hits, n, predicted in zip(classes, ends, *columns, strict=True):
-        rows.append(
-            ClassFigures(
-                name=name,
-                n=int(n),
-                predicted=int(predicted),
-                precision=hits / predicted if predicted else 0.0,
-                recall=hits / n if n else None,
-                recall_ci95=interval if n else None,
-                f1=2 * hits / (n + predicted) if hits else 0.0,
-            )
+    return [
+        ClassFigures(
+            name=name,
+            n=int(n),
+            predicted=int(predicted),
+            precision=hits / predicted if predicted else 0.0,
+            recall=hits / n if n else None,
+            recall_ci95=interval if n else None,
+            f1=2 * hits / (n + predicted) if hits else 0.0,
         )
-    return rows
+        for name, interval, hits, n, predicted in zip(classes, ends, *columns, strict=True)
+    ]
 
 
 class Confusions(NamedTuple):

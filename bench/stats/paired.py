@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from typing_extensions import override
 
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.store.decisions import Decisions, shared_rows
@@ -40,11 +39,6 @@ class Difference(Document):
     def significant(self) -> bool:
         """Whether a difference is shown."""
         return self.p is not None and self.p <= self.level
-
-    @override
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.estimate:+.4f} (95 % {low:+.4f} to {high:+.4f})"
 
 
 def tested_difference(

@@ -14,8 +14,6 @@ from bench.store.decisions import Decisions
 from bench.store.documents import Items
 from bench.store.summary import Group
 
-Counts = Ints | Floats
-
 
 def accuracy_interval(correct: float, n: float) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of `correct` out of `n`; see `wilson`."""
@@ -23,7 +21,7 @@ def accuracy_interval(correct: float, n: float) -> tuple[float, float]:
     return float(low[0]), float(high[0])
 
 
-def wilson(correct: Counts, n: Counts) -> tuple[Floats, Floats]:
+def wilson(correct: Ints | Floats, n: Ints | Floats) -> tuple[Floats, Floats]:
     """Return the lower and upper ends of 95 % score intervals (Wilson 1927), float64 [C] each.
 
     `scipy.stats.binomtest` gives the same, but takes 0.5 ms per interval. For a weighted mean, `n`

@@ -162,6 +162,7 @@ class Manifest(Document):
     pairs_averaged: bool = False  # whether antithetic pairs count as one value in margin errors
     sweep: Sweep | None = None  # sweep of some of its own images, to keep a stated risk
     items: Items | None = None  # items of the dataset, in a run without shared prompts
+    groups: str | None = None  # hash of the groups of all images of the split
 
     @property
     def classifier(self) -> bool:
@@ -251,9 +252,15 @@ def migrate(manifest: Raw) -> Raw:
     return manifest
 
 
-def changed_code(manifests: Sequence[Manifest]) -> list[str]:
-    """Return the Python distributions whose code differs between manifests that record its hash."""
-    return sorted(name for name, hashes in _hashes(manifests).items() if hashes[1:])
+def changed_code(manifests: Sequence[Manifest], of_one_run: bool = False) -> list[str]:
+    """Return the Python distributions whose code differs between manifests that record hashes.
+
+    `of_one_run`: a distribution that only some of them record took the place of another plugin.
+    """
+    codes = [code for m in manifests if isinstance(code := m.environment.get("code"), Mapping)]
+    hashes = _hashes(manifests).items()
+    elsewhere = {n for n, _ in hashes if of_one_run and not all(n in code for code in codes)}
+    return sorted(elsewhere | {name for name, shas in hashes if shas[1:]})
 
 
 def mixed_code_warning(manifests: Sequence[Manifest], what: str) -> str | None:
@@ -261,7 +268,7 @@ def mixed_code_warning(manifests: Sequence[Manifest], what: str) -> str | None:
 
     `what` completes "The code of bench …", as in "has changed since this run began".
     """
-    if not (changed := changed_code(manifests)):
+    if not (changed := changed_code(manifests, of_one_run=True)):
         return None
     return (
         f"The code of {' and '.join(changed)} {what}. Images of one run are scored by different"

@@ -68,6 +68,10 @@ class QuestionAnswer(Document):
         """Return whether this answer ended a run with `images` decided images."""
         return self.verdict != "open" and self.n == images < self.total
 
+    def warning(self, run_id: str) -> str:
+        """Return a warning for statistics of a run that ended with this answer."""
+        return f"{run_id} was {self.label}: other p-values and intervals do not allow for that."
+
     @property
     def interval(self) -> tuple[float, float]:
         """Anytime-valid 95 % interval of the accuracy over all such images, (0, 1) if none."""

@@ -11,7 +11,7 @@ from typing import Self
 
 from typing_extensions import TypedDict
 
-from bench.store.decisions import Decisions
+from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import BackboneInfo, Data, Fitted, Manifest
 from bench.store.fields import (
     Amount,
@@ -178,8 +178,16 @@ AGAIN = Sidecar(
 
 
 def read_summary(path: Path, manifest: Manifest) -> Summary | None:
-    """Return the summary of a run; None if it has none, or a false one, with a warning."""
-    return SUMMARY.read(path, digest(manifest.identity))
+    """Return the summary of a run; None if it has none, or a false one, with a warning.
+
+    None also if failed images were decided since, by a run that was killed before its end.
+    """
+    summary = SUMMARY.read(path, digest(manifest.identity))
+    if summary and summary.failed_samples:
+        failed = read_decisions(path, manifest).failed
+        if len(failed) == summary.dataset.n_samples and failed.sum() != summary.failed_samples:
+            return None
+    return summary
 
 
 def read_again(path: Path, manifest: Manifest, decided: Decisions) -> Again | None:

@@ -189,12 +189,14 @@ class RunFolder:
     def replace(self, merge: Merge, swept: Mapping[str, Swept]) -> None:
         """Replace the records, errors, manifest and audit by those of a merge.
 
-        The audit stays if `swept` is empty.
+        Without new records their order stays, on which side files rely; without `swept` the audit.
         """
         with self._writing():
             merge.copy_errors(self.path)
-            with replacing(self.path / JOURNAL) as file:
-                file.writelines(merge.lines())
+            used = {merge.sources[line.source].path for line in merge.line_of.values()}
+            if used != {self.path}:
+                with replacing(self.path / JOURNAL) as file:
+                    file.writelines(merge.lines())
             self.manifest = merge.manifest()
             self._folder.write(MANIFEST, self.manifest)
             if swept:

@@ -60,13 +60,13 @@ class ExecutorContract(Contract):
         return MadeRun()
 
     @pytest.fixture
-    def executor(self) -> Iterator[Executor[Any]]:
+    def executor(self) -> Iterator[Executor]:
         """The executor, with default methods where it has none of its own."""
         with closing(with_defaults(self.make(), Executor)) as executor:
             yield executor
 
     def test_each_image_is_decided_once_and_as_in_this_process(
-        self, executor: Executor[Any], run: Any
+        self, executor: Executor, run: Any
     ) -> None:
         """Decisions, failures and facts about the model are those of `run.open()`; twice."""
         wanted = run.open()
@@ -78,7 +78,7 @@ class ExecutorContract(Contract):
                 assert {d.sample.sample_id: _plain(d) for d in decided} == expected
                 assert opened.model.problem.n_classes == wanted.model.problem.n_classes
 
-    def test_scoring_can_end_early(self, executor: Executor[Any], run: Any) -> None:
+    def test_scoring_can_end_early(self, executor: Executor, run: Any) -> None:
         """After the first decision the run is closed, twice; then it can be opened again."""
         opened = executor.open(run)
         first = next(iter(opened.score(run.sample_ids)))

@@ -67,7 +67,7 @@ def decide(strategy: object, errors: Floats32, problem: Problem) -> Told:
     """Let a strategy decide on a table of errors, float32 [prompts, draws].
 
     Requests and the outcome are validated as in a run. A linearisation is answered with the errors
-    of all prompts. The arrays of `problem` are made read-only.
+    of all prompts.
     """
     *_, decision = _turns(strategy, errors, problem)
     return decision
@@ -76,8 +76,6 @@ def decide(strategy: object, errors: Floats32, problem: Problem) -> Told:
 def _turns(strategy: object, errors: Floats32, problem: Problem) -> Iterator[Told]:
     """Yield the same object before the first request and after each reply; see `decide`."""
     checked = CheckedStrategy(strategy, "the strategy")
-    for array in (problem.class_of_prompt, problem.timesteps, problem.weights):
-        array.setflags(write=False)
     interview = Interview(Sample("made", 0, {}), checked, problem)
     decision = Told(interview.decided, np.zeros(errors.shape, np.int64))
     yield decision

@@ -230,7 +230,7 @@ class Pages:
             Column("images", lambda row: row.images),
             Column("status", lambda row: Fact("", "", marks={str(row.status): row.state})),
             Column("dataset", lambda row: f"{row.dataset}/{row.split}" if row.dataset else None),
-            Column("cost", lambda row: row.cost, "cost"),
+            Column("cost", lambda row: row.spent("evaluations"), "cost"),
             Column("started", lambda row: row.age),
             Column("against", lambda row: self._against(row, query)),
         ]

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import bench, bench_process
+from helpers.command import bench, bench_process, python
 from helpers.plugins import install
 
 BY_SIGNAL = [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
@@ -40,6 +40,31 @@ def sample_scored(record):
     if scored == 2 and "SIGNAL" in os.environ:
         os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 """
+
+
+DYING = """
+import os, signal
+from bench import interrupts
+
+class Dying:
+    def __init__(self, end): self.end = end
+    def __del__(self): self.end()
+
+interrupts.listen()
+interrupts.begin_work()
+Dying(lambda: os.kill(os.getpid(), signal.SIGINT))
+Dying(lambda: 1 / 0)
+try:
+    interrupts.check()
+except interrupts.Interrupt:
+    print("raised again")
+"""
+
+
+def test_one_that_python_drops_is_raised_again_without_a_traceback() -> None:
+    done = python(DYING)
+    assert (done.code, done.out) == (0, "raised again\n")
+    assert "ZeroDivisionError" in done.err and "Interrupt" not in done.err
 
 
 @pytest.mark.parametrize(("number", "code", "word"), BY_SIGNAL)

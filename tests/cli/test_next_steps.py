@@ -61,6 +61,9 @@ def test_power() -> None:
     numbers = ("power", "--difference", 0.02, "--discordance", 0.1)
     assert commands(bench(*numbers).out) == [["compare", "RUN_A", "RUN_B"]]
     assert bench(*numbers, "--json").json["needed"]
+    for difference, words in ((1.0, "100"), (0.125, "12.5"), (0.995, "99.5")):
+        stated = bench("power", "--difference", difference, "--discordance", 1).out
+        assert f"A difference of {words} points" in stated
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 from helpers.command import PATIENCE, bench_process
@@ -43,6 +44,20 @@ def test_a_full_disk_is_remembered_and_ends_nothing() -> None:
     out.write("more")
     out.close()
     assert raw.failure is not None and "space" in str(raw.failure)
+
+
+def test_a_pipe_that_does_not_block_gets_every_line() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    got: list[bytes] = []
+    reader = Thread(target=lambda: got.extend(iter(lambda: os.read(read, 5_000), b"")))
+    out = stream(Descriptor(write, "w"))
+    reader.start()
+    out.write("line\n" * 100_000)
+    out.close()
+    reader.join()
+    os.close(read)
+    assert b"".join(got) == b"line\n" * 100_000
 
 
 @pytest.fixture

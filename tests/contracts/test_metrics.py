@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
-from bench.contracts.metrics import F1, RECALL, RESERVED, MetricSpec
+from bench.contracts.metrics import RECALL, RESERVED, ClassRatio, MetricSpec
 from bench.reports.inventory import InventoryRow, RecordingRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
 from bench.reports.rows import RunRow
 from bench.reports.study.methods import StudyRow
 from bench.store.fields import MetricFields
 from bench.store.summary import Metrics
+
+F1 = ClassRatio(hits=2, support=1, predicted=1)
 
 
 @pytest.mark.parametrize(

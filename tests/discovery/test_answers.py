@@ -152,6 +152,20 @@ def test_what_is_in_memory_is_asked(installed: Installation) -> None:
     assert ask(8, "a")[1][2] is not before[2]
 
 
+def test_encoded_prompts_are_those_of_the_code_that_is_installed(installed: Installation) -> None:
+    weights = Weights("/weights", None, "a")
+
+    def keys() -> tuple[str, str]:
+        return backbones.encoder_key(SPEC, weights, {"side": 8}), backbones.code_of(SPEC)
+
+    first = keys()
+    installed.edit(1)
+    assert keys() != first
+    installed.edit(0)
+    assert keys() == first
+    assert backbones.code_of(load_plugins().backbones.get("tiny-digits")) == ""
+
+
 def test_errors_and_other_values_are_not_remembered(installed: Installation) -> None:
     weights = Weights("/weights", None, "a")
     for _ in range(2):

@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import click
 import pytest
@@ -116,6 +118,15 @@ def test_a_field_of_the_wrong_type_is_named(
     plugin = load_hooks(unharmed, "broken", hook)
     assert plugin.error and f"register_{kind}() raised ValueError: " in plugin.error
     assert name in plugin.error and "mine" not in getattr(unharmed, kind).by_name()
+
+
+def test_a_hook_without_its_decorator_is_no_hook_that_is_passed_over(unharmed: Plugins) -> None:
+    module = ModuleType("undecorated")
+    exec("def run_finished(summary): ...", vars(module))
+    with mock.patch.dict(sys.modules, {"undecorated": module}):
+        plugin = Plugin("mine", "mine", "1.0", "undecorated")
+        unharmed.load(plugin)
+    assert plugin.error == "its run_finished() needs the decorator @hookimpl of bench"
 
 
 @pytest.mark.parametrize("name", ["My Data", "", None, 3, "a\nb", "[/x]", "x" * 5 + "é"])

@@ -22,6 +22,18 @@ from bench.inputs.draws import even_order, generate_noise, sub_grid
 from bench_plugins.views.pictures import Posterior
 
 
+@pytest.mark.parametrize("pictures", [[], [Image.new("L", (4, 4))], [Image.new("L", (0, 0))] * 2])
+def test_views_are_as_many_pictures_as_declared(pictures: list[Image.Image]) -> None:
+    class Views:
+        count = 2
+
+        def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
+            return pictures
+
+    with pytest.raises(PluginError, match=r"views 'x': of\(\) did not return 2 images"):
+        CheckedViews(Views(), "views 'x'").of(Image.new("L", (4, 4)), 0, "a")
+
+
 @pytest.mark.parametrize(("draws", "views"), [(500, 8), (100, 5), (60, 2)])
 def test_views_are_balanced_on_every_prefix_and_sub_grid(draws: int, views: int) -> None:
     chosen = view_of_draw(draws, views)

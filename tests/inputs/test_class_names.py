@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,17 @@ from helpers.command import bench
 from helpers.given import make_folder, rows_of, spec_of
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
-from bench.inputs.class_names import find_indices, name_classes, read_class_names
+from bench.errors import BenchWarning, UserError
+from bench.inputs.class_names import (
+    OTHER,
+    check_order,
+    find_indices,
+    find_positions,
+    name_classes,
+    read_class_names,
+)
 from bench.inputs.data import DataSource, load_split
+from bench.inputs.prompts import from_file
 
 FOUND = ("n01440764", "n01443537")
 WORDS = ("tench", "gold fish")
@@ -40,11 +50,11 @@ def test_a_list_follows_numbers_and_not_their_order_as_text(tmp_path: Path) -> N
     file = tmp_path / "names.txt"
     words = [f"word {i}" for i in range(11)]
     file.write_text("\n".join(words))
-    for first in (0, 1):
-        numbers = sorted(str(i + first) for i in range(11))  # 0, 1, 10, 2 …
+    for first, end in itertools.product((0, 1), ("", ".0")):
+        numbers = sorted(f"{i + first}{end}" for i in range(11))  # 0, 1, 10, 2 …
         named = read_class_names(file, numbers)
-        assert [named[numbers.index(str(i + first))] for i in range(11)] == words
-    for others in ([*range(10), 12], range(2, 13)):
+        assert [named[numbers.index(f"{i + first}{end}")] for i in range(11)] == words
+    for others in ([*range(10), 12], range(2, 13), range(-1, 10)):
         with pytest.raises(UserError, match="not consecutive from 0 or 1"):
             read_class_names(file, list(map(str, others)))
 
@@ -56,6 +66,59 @@ def test_a_text_file_names_numeric_labels(tmp_path: Path) -> None:
         file.write_text(text)
         split = load_split(DataSource(spec, class_names=file))
         assert (split.classes, split.labels) == (("gold fish", "tench"), (1, 0))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_list_names_numeric_labels_from_0_or_1(first: int, tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("gold fish\ntench\nowl\n")
+    labels = [2 + first, first, -1]
+    source = DataSource(
+        spec_of(rows_of(labels, Value("int64"))), class_names=file, skip_unlabelled=True
+    )
+    with pytest.warns(BenchWarning, match="1 of 3 images have no label"):
+        split = load_split(source)
+    assert (split.classes, split.labels) == (("gold fish", "tench", "owl"), (2, 0))
+
+
+@pytest.mark.parametrize("name", ["n.json", "n.csv", "n.txt"])
+def test_names_are_those_of_the_data_in_another_normal_form_or_case(
+    name: str, tmp_path: Path
+) -> None:
+    pairs, file = {"Café": "coffee house", "PUB": "beer house"}, tmp_path / name
+    between = {"n.csv": ",", "n.txt": " "}.get(name)
+    lines = (f"{key}{between}{words}" for key, words in pairs.items())
+    file.write_text(json.dumps(pairs) if between is None else "\n".join(lines))
+    in_data = ("pub", unicodedata.normalize("NFD", "café"))
+    assert read_class_names(file, in_data) == ("beer house", "coffee house")
+
+
+ALIKE = (
+    ["C", "C++", "C#"],
+    ["+", "-", "*"],
+    ["A", "A+", "a-"],
+    ["กิน", "กัน"],
+    ["1", "-1", "10", "1.0"],
+)
+
+
+@pytest.mark.parametrize("names", ALIKE, ids=lambda names: names[0])
+def test_names_that_differ_in_signs_alone_are_never_mixed_up(
+    names: list[str], tmp_path: Path
+) -> None:
+    spelt = [*enumerate(names)]
+    assert [*find_positions(names, spelt).values()] == [*range(len(names))]
+    for own, name in spelt:
+        for other in (name.upper(), name.lower(), f" {name} ", f"{name}%", f"{name}.", f"({name})"):
+            assert find_positions([other], spelt)[other] in (own, OTHER), other
+    assert find_positions(["%"], spelt) == {"%": OTHER}
+    check_order(names, names, "data")
+    with pytest.raises(UserError, match="the order differs"):
+        check_order(names[::-1], names, "data")
+    file = tmp_path / "prompts.csv"
+    lines = (f"a sign no. {number},{name},{number}" for number, name in spelt)
+    file.write_text("\n".join(["prompt,classname,classidx", *lines]))
+    assert from_file(file, names).class_of_prompt == tuple(range(len(names)))
 
 
 BAD = {

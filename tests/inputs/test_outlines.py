@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from helpers.given import write_parquet
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -53,6 +54,19 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def list_pictures(folder: Path, form: str) -> Path:
+    """Return the folder, or a file in it that names the pictures."""
+    make_folder(folder)
+    if form == ".csv":
+        listed = "".join(f"{name},{name[:3]}\n" for name in FILES)
+        (folder / "list.csv").write_text(f"file_name,label\n{listed}")
+    elif form == ".parquet":
+        images = [{"bytes": None, "path": name} for name in FILES]
+        columns = {"image": images, "label": [name[:3] for name in FILES]}
+        write_parquet(folder / "list.parquet", columns)
+    return folder / f"list{form}" if form else folder
+
+
 def source_of(folder: Path, **options: Any) -> DataSource:
     return DataSource(data.find_path_reader(), str(folder), **options)
 
@@ -64,7 +78,7 @@ def read_anew(source: DataSource) -> Split:
 
 def facts(split: Split) -> object:
     read = split.class_names, split.sample_ids, split.labels, split.fingerprint, split.decoding
-    return split.name, split.version, split.split, *read
+    return split.name, split.version, split.split, split.groups, *read
 
 
 def rewrite(path: Path, value: int) -> None:
@@ -95,12 +109,21 @@ KINDS = ("write", "rewrite", "move", "new class", "table", "no table", "nothing"
 CHANGES = st.tuples(st.sampled_from(KINDS), st.sampled_from(FILES), st.integers(0, 3))
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.lists(CHANGES, min_size=1, max_size=4))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    form=st.sampled_from(("", ".csv", ".parquet")),
+    changes=st.lists(CHANGES, min_size=1, max_size=4),
+)
+@example(form=".csv", changes=[("rewrite", FILES[1], 3)])
+@example(form=".parquet", changes=[("write", FILES[1], 3)])
 def test_it_is_what_would_be_read(
-    changes: list[Any], restart: Callable[[], None], tmp_path_factory: pytest.TempPathFactory
+    form: str,
+    changes: list[Any],
+    restart: Callable[[], None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    source = source_of(make_folder(tmp_path_factory.mktemp("images")))
+    folder = tmp_path_factory.mktemp("images")
+    source = source_of(list_pictures(folder, form))
 
     def outcome(load: Callable[[], Split]) -> object:
         try:
@@ -109,7 +132,7 @@ def test_it_is_what_would_be_read(
             return str(error)
 
     for one in changes:
-        change(Path(str(source.data_dir)), *one)
+        change(folder, *one)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BenchWarning)
             for _ in range(2):
@@ -145,6 +168,26 @@ def test_images_that_changed_meanwhile_are_not_scored(
     write_picture(tmp_path / "images/cat/another.bmp", 0)
     with pytest.raises(UserError, match="changed meanwhile"):
         _ = split.rows
+
+
+def test_a_command_that_is_started_again_reads_what_was_remembered_falsely(
+    tmp_path: Path, restart: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a process whose code was replaced by a newer version while it ran."""
+    source, read = source_of(make_folder(tmp_path / "images")), data._read_split
+
+    def read_otherwise(*arguments: Any) -> Any:
+        outline, *others = read(*arguments)
+        return {**outline, "labels": outline["labels"][::-1]}, *others
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(data, "_read_split", read_otherwise)
+        load_split(source)
+    restart()
+    with pytest.raises(UserError, match="Start the command again"):
+        _ = load_split(source).rows
+    restart()
+    assert facts(load_split(source)) == facts(read_anew(source))
 
 
 def test_files_of_names_count_as_the_data(tmp_path: Path, restart: Callable[[], None]) -> None:

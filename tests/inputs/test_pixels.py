@@ -18,7 +18,7 @@ from bench.contracts.dataset import Sample
 from bench.engine.images import open_images
 from bench.inputs import pixels
 from bench.inputs.data import DataSource, load_split
-from bench.inputs.pixels import PixelsError, decode, is_ordinary
+from bench.inputs.pixels import PixelsError, decode, encode, is_ordinary
 
 RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
 COLOURS = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
@@ -174,6 +174,24 @@ def test_values_of_more_than_8_bits_are_scaled(case: str) -> None:
     decoded = decode(image)
     assert decoded.mode == "L" and np.asarray(decoded)[0, :4].tolist() == expected
     assert not is_ordinary(image)
+
+
+@pytest.mark.parametrize("case", [*ORDINARY, *TRANSPARENT, *SCALED, *range(2, 9)])
+def test_an_image_that_was_opened_is_seen_as_its_file(case: str | int) -> None:
+    if isinstance(case, int):
+        image = stored(Image.fromarray(COLOURS[:5]), "JPEG", exif=turned(case))
+    else:
+        image = {**ORDINARY, **TRANSPARENT, **{n: make for n, (make, _) in SCALED.items()}}[case]()
+    seen = decode({"bytes": encode(Image.open(BytesIO(image["bytes"]))), "path": None})
+    wanted = decode(image).convert("RGB")
+    assert (seen.size, seen.convert("RGB").tobytes()) == (wanted.size, wanted.tobytes())
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "HSV", "YCbCr", "RGBX", "PA", "RGBa", "I", "F", "1"])
+def test_an_image_in_memory_may_have_any_mode(mode: str) -> None:
+    image = Image.new("L", (4, 4)).convert({"PA": "P", "RGBa": "RGBA"}.get(mode, "RGB"))
+    image = Image.new(mode, (4, 4)) if mode in "IF" else image.convert(mode)
+    assert decode({"bytes": encode(image), "path": None}).convert("L").getextrema() == (0, 0)
 
 
 BAD: dict[str, tuple[Callable[[], dict[str, Any] | None], str]] = {

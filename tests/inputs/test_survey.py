@@ -14,6 +14,7 @@ import pytest
 from helpers.given import make_folder, picture, spec_of, write_parquet
 from PIL import Image
 
+import bench
 from bench.discovery.loading import load_plugins
 from bench.inputs import survey as module
 from bench.inputs.data import DataSource, load_split
@@ -87,6 +88,32 @@ def test_what_is_in_memory_is_never_remembered(read: list[int]) -> None:
         split = load_split(DataSource(spec_of(rows)))
         assert split.fingerprint == by_definition(split)
     assert len(read) > 6
+
+
+@pytest.mark.parametrize("way", ["in memory", "of paths"])
+def test_other_images_than_those_of_its_files_are_read(
+    way: str, tmp_path: Path, read: list[int]
+) -> None:
+    """Rows that a user changed, and images that a table names, are none of the table's files."""
+    columns: dict[str, Any] = {"image": [picture(n) for n in range(5)], "label": [*"xyxyx"]}
+    if way == "of paths":
+        folder = make_folder(tmp_path / "data", *(f"{n}.png" for n in range(5)))
+        columns["image"] = [{"bytes": None, "path": f"{n}.png"} for n in range(5)]
+        write_parquet(folder / "x.parquet", columns)
+    else:
+        folder = write_parquet(tmp_path / "x.parquet", columns)
+    first = load(folder)
+    assert first.fingerprint == by_definition(first)
+    if way == "of paths":
+        Image.new("RGB", (8, 8), "white").save(folder / "1.png")
+        again = load(folder)
+    else:
+        plain = bench.load_dataset(str(folder)).cast_column("image", datasets.Image(decode=False))
+        images = [row["image"] if n != 1 else picture(9) for n, row in enumerate(plain)]
+        changed = plain.map(lambda row, n: {**row, "image": images[n]}, with_indices=True)
+        changed = changed.cast_column("image", datasets.Image())
+        again = load_split(DataSource(spec_of(changed)))
+    assert again.fingerprint == by_definition(again) != first.fingerprint
 
 
 def test_another_order_of_rows_has_its_own_digests(tmp_path: Path, read: list[int]) -> None:

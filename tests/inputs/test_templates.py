@@ -21,6 +21,12 @@ def test_templates_are_texts_or_a_file_of_them(tmp_path: Path) -> None:
     assert prompts.class_of_prompt == (0, 1) * 3
 
 
+def test_two_templates_that_give_two_classes_one_prompt_are_refused() -> None:
+    with pytest.raises(UserError, match="cat: the prompt 'my  cat' is also that of my cat"):
+        from_templates(("{class}", "my  {class}"), ("cat", "my cat"), {})
+    assert len(from_templates(("{class}", "the {class}"), ("the cat", "owl"), {}).texts) == 4
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.stats.checked import metric_parts
-from bench.stats.measures import make_metric, measure
+from bench.stats.measures import make_metric, measure, measured_difference
+from bench.stats.shares import Estimate, accuracy_interval
 
 CLASSES = ("bear", "cat", "dog")
 
@@ -134,6 +136,28 @@ def test_shape_bias_is_shape_over_shape_and_texture() -> None:
     parts = metric_parts(*_made("shape_bias"), data)
     assert parts.values is not None and parts.method == "influence"
     assert parts.value == pytest.approx(2 / 3) == parts.values.mean()
+
+
+@pytest.mark.parametrize("counted", [1, 4, 10, 30])
+def test_images_that_a_mean_leaves_out_make_no_interval_narrower(counted: int) -> None:
+    """A shape bias of 100 % of few images among many others; in another run it is 0 %."""
+    names = {
+        name: np.array([name_] * 200) for name, name_ in (("shape", "bear"), ("texture", "cat"))
+    }
+    all_shape, all_texture = (
+        MetricInput(CLASSES, np.zeros(200, int), np.repeat([answer, 2], [counted, 200 - counted]))
+        for answer in (0, 1)
+    )
+    a, b = (replace(data, columns=names) for data in (all_shape, all_texture))
+    row = measure(*_made("shape_bias"), a, {})
+    assert (row.images, row.value) == (counted, 1.0)
+    assert row.ci95 == accuracy_interval(counted, counted)
+    low, high = (Estimate(0.0, accuracy_interval(0, counted)) - Estimate(1.0, row.ci95)).interval
+    tested = measured_difference(*_made("shape_bias"), a, b).difference
+    assert tested.interval == pytest.approx((low, high)) and tested.p is None
+    same = measured_difference(*_made("shape_bias"), a, a).difference
+    assert same.p == (1.0 if counted >= 5 else None) and same.interval[0] < 0 < same.interval[1]
+    assert tested.method == ("influence" if counted >= 10 else "approximate")
 
 
 def _made(name: str, **parameters: Any) -> tuple[Any, Metric]:

@@ -133,6 +133,14 @@ def test_the_command_prints_one_object_and_the_board_marks_it(
     assert f"replayed from: {recording.name}" in " ".join(shown.out.split())
 
 
+def test_a_replay_whose_strategy_fails_ends_with_3(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.contracts.strategy.ErrorTable.outcome", lambda self: None)
+    done = bench("replay", recording, "--strategy", "full", "--results", tmp_path, "--json")
+    assert done.code == 3 and done.json["failed_samples"] == done.json["dataset"]["n_samples"]
+
+
 @pytest.mark.long
 def test_replay_imports_no_torch(recording: Path, tmp_path: Path) -> None:
     code = (

@@ -49,7 +49,7 @@ def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -
     (answer,) = answered([*runs, make("poor", 40)])
     assert answer.best.row.backbone == "few"
     (rival,) = answer.rivals
-    assert rival == "B (20 against 20 of the 20 images of both, p = 1)"
+    assert rival == "B (20 against 20 of the 20 images of both, corrected p = 1)"
     page = tmp_path / "page.html"
     write_report([few, most], page, most_images=0)
     assert f"not told apart from {rival}." in page.read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import store
 
-from bench.reports.facts import assignments, percent_text, points_text, value_text
+from bench.reports.facts import Fact, assignments, percent_text, points_text, value_text
 from bench.reports.leaderboard.board import board_labels, make_boards, row_labels
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
@@ -65,5 +65,23 @@ def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
     assert dict(zip(table.head, table.texts[0], strict=True))["cost"] == "50"
     assert percent_text(0.8619, (0.8087, 0.90213)) == "86.2 (80.9–90.2)"
     assert percent_text(0.8619) == "86.2"
+    for share, text in (
+        (0.9996, "99.96"),
+        (0.99996, "99.996"),
+        (0.0004, "0.04"),
+        (1 - 1e-16, "100.0"),
+    ):
+        assert percent_text(share) == text
+    assert percent_text(1.0, (0.99996, 1.0)) == "100.0 (100.0–100.0)" and percent_text(0.0) == "0.0"
+    for p, text in ((0.0497, "0.05"), (0.05, "0.05"), (0.05002, "0.05002"), (1e-9, "1e-09")):
+        assert Fact("", p, "p").text == text
+    costs = (0.00052, 1.0, 12.34, 123.4, 201_234.5)
+    assert [Fact("", cost, "cost").text for cost in costs] == [
+        "0.00052",
+        "1",
+        "12.3",
+        "123",
+        "201,234",
+    ]
     assert points_text(0.0139, (-0.005, 0.0333)) == "+1.4 (-0.5 to +3.3)"
     assert points_text(-0.0004, (-0.001, -0.0)) == "+0.0 (-0.1 to +0.0)"

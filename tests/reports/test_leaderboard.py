@@ -25,7 +25,7 @@ from PIL import Image
 
 from bench.errors import BenchWarning
 from bench.reports.facts import percent_text
-from bench.reports.leaderboard.board import make_boards
+from bench.reports.leaderboard.board import make_boards, row_labels
 from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
 from bench.reports.run_view import RunView
 from bench.stats.difference_tests import holm, ranks
@@ -84,6 +84,8 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
     put(tmp_path, 0.5, backbone="whole")
     rows = {row.backbone: row for row in leaderboard(tmp_path)}
     ended, whole = rows["ended"], rows["whole"]
+    assert ended.against_first is not None
+    assert "(" not in row_labels(ended)["difference"], "its interval is of a fixed number of images"
     assert (ended.rank, whole.rank, rows["always-wrong"].rank) == (None, (1, 1), (2, 2))
     assert ended.against_first is not None and ended.against_first.difference.n == answer.n
     assert answer.n < 20 and ended.anytime_ci95 == answer.anytime_ci95 and not whole.anytime_ci95
@@ -100,6 +102,10 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
         r for r in bench("runs", "--results", tmp_path, "--json").json if r["run_id"] == path.name
     ]
     assert listed["stopped"] == mark and listed["anytime_ci95"] == [low, high]
+    warned = [bench("compare", run_id, path.name, "--results", tmp_path).err]
+    warned += [bench("show", path, "--metric", name).err for name in ("accuracy", "f1_macro")]
+    for text in warned:
+        assert f"{path.name} was {mark}: other p-values and intervals do not allow for that" in text
     whole_run = " ".join(bench("show", path).out.split())
     fixed = percent_text(ended.accuracy, ended.accuracy_ci95)
     assert percent_text(ended.accuracy, answer.interval) in whole_run
@@ -237,8 +243,30 @@ def test_rows_that_differ_look_different(tmp_path: Path) -> None:
     assert {(made["seed"], made["loss"]) for made in settings} == {(0, "l2"), (7, "l2"), (0, "l1")}
     assert {"prompt", "space", "plan", "dtype"} <= settings[0].keys()
     columns = shown["csv"].out.splitlines()[0].split(",")
-    assert "settings" in rows[0] and rows[0].keys() <= {*columns, "accuracy_ci95", "audit"}
+    assert "settings" in rows[0] and rows[0].keys() <= {
+        *columns,
+        "accuracy_ci95",
+        "anytime_ci95",
+        "audit",
+    }
     assert {"accuracy_low", "audit_images", "audit_same", "agreement_low"} <= {*columns}
+
+
+def test_csv_has_a_number_or_a_text_in_each_cell(tmp_path: Path) -> None:
+    """An interval has two columns, and the worst group its name and its accuracy."""
+    predictions = [y if i % 10 else (y + 1) % 3 for i, y in enumerate(LABELS)]
+    _, answer = store_ended(tmp_path, LABELS, predictions, backbone="ended")
+    groups = ["a", "b"] * (len(LABELS) // 2)
+    store(tmp_path, LABELS, predictions, backbone="grouped", groups=groups)
+    out = bench("leaderboard", "--results", tmp_path, "--format", "csv").out
+    cells = {row["backbone"]: row for row in csv.DictReader(out.splitlines())}
+    assert not any(cell.startswith(("[", "{")) for row in cells.values() for cell in row.values())
+    ends = [float(cells["ended"][f"anytime_{end}"]) for end in ("low", "high")]
+    assert tuple(ends) == answer.anytime_ci95
+    assert (cells["grouped"]["worst_group"], cells["grouped"]["worst_group_accuracy"]) == (
+        "a",
+        "0.8",
+    )
 
 
 def test_damaged_reported_results_are_named(tmp_path: Path) -> None:

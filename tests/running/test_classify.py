@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
+from bench.errors import UserError
 from bench.running.classify import classify
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.question import RunQuestion
@@ -112,6 +114,19 @@ def test_images_in_memory(monkeypatch: pytest.MonkeyPatch, picture: Path) -> Non
     answers = classify(config, [picture, Image.new("L", (9, 9))], ["cat", "dog", "hen"]).answers
     assert [answer.image for answer in answers] == [str(picture), "image 1"]
     assert answers[0].prediction == "hen"
+
+
+@pytest.mark.parametrize("kind", ["torn", "an array"])
+def test_what_is_no_image_in_memory_is_refused(kind: str) -> None:
+    file = BytesIO()
+    Image.effect_noise((64, 64), 50).save(file, "JPEG")
+    image: Any = (
+        np.zeros((4, 4)) if kind == "an array" else Image.open(BytesIO(file.getvalue()[:900]))
+    )
+    with pytest.raises(
+        UserError, match=r"^image 0 (is a ndarray|cannot be read: image file is tr)"
+    ):
+        classify(make_config({"dataset": "pictures"}), [image], ["a", "b"])
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:

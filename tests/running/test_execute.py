@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,23 @@ def test_a_resume_by_other_code_says_so(run: PreparedRun) -> None:
     run = replace(run, manifest=run.manifest.model_copy(update={"environment": environment}))
     with pytest.warns(BenchWarning, match=f"The code of {name} has changed since this run began"):
         execute(run, Scripted)
+
+
+def test_a_stored_run_of_a_plugin_says_that_its_code_has_changed(run: PreparedRun) -> None:
+    def with_code(**code: str) -> PreparedRun:
+        environment = {**run.manifest.environment, "code": code}
+        changes = {"environment": environment}
+        return replace(run, manifest=run.manifest.model_copy(update=changes))
+
+    own = "diffusion-classifier-bench"
+    execute(with_code(mine="a", **{own: "a"}), Scripted)
+    with pytest.warns(BenchWarning, match="The code of mine has changed since this run was scored"):
+        assert execute(with_code(mine="b", **{own: "b"}), Scripted).resumed
+    with pytest.warns(BenchWarning, match="The code of mine and other has changed since this run"):
+        assert execute(with_code(other="a", **{own: "a"}), Scripted).resumed
+    with warnings.catch_warnings():  # the toolkit raises a version if results change
+        warnings.simplefilter("error")
+        assert execute(with_code(mine="a", **{own: "b"}), Scripted).resumed
 
 
 def test_a_run_that_another_process_writes_is_refused_before_anything_is_loaded(

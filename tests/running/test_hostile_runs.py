@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers.command import Finished, bench
 
+from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.specs import BackboneSpec, DatasetSpec, StrategySpec
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
 from bench.discovery.loading import load_plugins
@@ -71,6 +72,32 @@ class Loads:
         return self.act()
 
 
+class Bends(Executor):
+    """An executor that does what `act` does, with each of its calls and decisions."""
+
+    act: Callable[[str, Any], Any]
+
+    def open(self, run: Any) -> Any:
+        return Bends.act("open", Bent(run.open()))
+
+    def close(self) -> None:
+        Bends.act("close", None)
+
+
+class Bent(OpenRun):
+    """The decisions of a run, as `Bends.act` changes them."""
+
+    def __init__(self, opened: OpenRun) -> None:
+        self.opened, self.model = opened, opened.model
+
+    def score(self, sample_ids: Any) -> Any:
+        for decided in self.opened.score(sample_ids):
+            yield Bends.act("score", decided)
+
+    def close(self) -> None:
+        Bends.act("close", None)
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register the plugins above, for one test."""
@@ -81,7 +108,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     direct = BackboneSpec(scorer="classifier", **fields("direct", Direct))
     sometimes = StrategySpec(parameters={"draws": 5}, **fields("sometimes", Sometimes))
     loads = DatasetSpec(**fields("loads", Loads))
+    bends = ExecutorSpec(in_process=True, **fields("bends", Bends))
     plugins = load_plugins()
+    monkeypatch.setitem(plugins.executors._specs, bends.name, bends)
     monkeypatch.setitem(plugins.backbones._specs, direct.name, direct)
     monkeypatch.setitem(plugins.strategies._specs, sometimes.name, sometimes)
     monkeypatch.setitem(plugins.datasets._specs, loads.name, loads)
@@ -113,6 +142,59 @@ def test_a_backbone_that_ends_the_program_ends_the_run_and_keeps_what_was_decide
     monkeypatch.setattr(Direct, "exits_at", 0)
     assert run(tmp_path, "--strategy", "full").code == 0
     assert len(journal.read_text().splitlines()) == 12
+
+
+WANTED = "images are left, each of which is wanted once"
+BENT: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "it opens nothing": ("open", lambda opened: None, "open() raised AttributeError"),
+    "opening ends the program": ("open", sys.exit, "open() tried to end the program"),
+    "a failure": ("score", lambda decided: 1 / 0, "score() raised ZeroDivisionError"),
+    "scoring ends the program": ("score", sys.exit, "score() tried to end the program"),
+    "it decides nothing": ("score", lambda decided: None, f"score() yielded None; 12 {WANTED}"),
+    "another object": ("score", lambda decided: "digit", f"score() yielded digit; 12 {WANTED}"),
+}
+
+
+@pytest.mark.parametrize("case", BENT)
+def test_an_executor_that_misbehaves_is_named(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, act, reason = BENT[case]
+    bend = staticmethod(lambda name, value: act(value) if name == call else value)
+    monkeypatch.setattr(Bends, "act", bend, raising=False)
+    done = run(tmp_path, "--strategy", "full", "--executor", "bends")
+    assert (done.code, done.out) == (2, "") and "Traceback" not in done.err
+    assert f"Error: executor 'bends' ({OWNER}): {reason}" in done.err
+
+
+def test_an_executor_decides_each_image_once_and_what_it_decided_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[Any] = []
+
+    def repeats(name: str, value: Any) -> Any:
+        first.extend([value] if name == "score" else [])
+        return first[0] if len(first) == 4 and name == "score" else value
+
+    monkeypatch.setattr(Bends, "act", staticmethod(repeats), raising=False)
+    options = ("--strategy", "full", "--executor", "bends")
+    done = run(tmp_path, *options)
+    assert done.code == 2 and f"; 9 {WANTED}. What was decided is kept." in done.err
+    [journal] = tmp_path.rglob("samples.jsonl")
+    assert len(journal.read_text().splitlines()) == 3
+    assert run(tmp_path, *options).code == 0
+    assert len(journal.read_text().splitlines()) == 12
+
+
+def test_an_executor_that_cannot_be_closed_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bend = staticmethod(lambda name, value: sys.exit(0) if name == "close" else value)
+    monkeypatch.setattr(Bends, "act", bend, raising=False)
+    done = run(tmp_path, "--strategy", "full", "--executor", "bends")
+    assert done.code == 0 and done.json["status"] == "complete"
+    assert f"executor 'bends' ({OWNER}): close() tried to end the program" in done.err
+    assert "(exit code 0). What it started may still run." in done.err
 
 
 def images_in_words() -> Any:

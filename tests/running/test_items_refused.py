@@ -70,6 +70,20 @@ BAD_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def test_items_need_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ("image", "label")
+    rows = {name: [row[name] for row in one_image(4)] for name in columns}
+    monkeypatch.setattr(Captions, "rows", with_images(rows))
+    done = run(tmp_path, "full")
+    assert done.code == 2 and "has no column 'texts'. Its columns: image, label" in done.err
+
+
+def test_a_position_that_no_answer_has_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Captions, "rows", one_image(3))  # no item's second text is right
+    done = bench("check-data", "captions", "--json")
+    assert done.code == 0 and done.json["classes"] == 0, done.err
+
+
 @pytest.mark.parametrize("case", BAD_PAIRS)
 def test_a_bad_pair_is_refused_with_its_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str

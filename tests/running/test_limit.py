@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.runs import a_record
@@ -18,8 +19,11 @@ from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import make_config
+from bench.stats.metrics import summarize
+from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest, read_records
 from bench.store.summary import read_summary
+from bench.store.writing import RunFolder
 
 
 class Interrupting:
@@ -105,6 +109,17 @@ def test_a_smaller_limit_answers_with_its_own_images(
     assert len(read_manifest(finished.folder).samples) == 40
 
 
+def test_more_images_take_no_less_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole time of a run that had a summary includes that of its first images."""
+    first, _ = score(tmp_path, monkeypatch, limit=5)
+    assert first is not None
+    cost = first.summary.cost.model_copy(update={"total_seconds": 60.0})  # as if loading took it
+    with RunFolder(first.folder, first.manifest) as folder:
+        folder.finish(first.summary.model_copy(update={"cost": cost}))
+    more, _ = score(tmp_path, monkeypatch, limit=10)
+    assert more is not None and (more.summary.cost.total_seconds or 0) > 60
+
+
 def test_an_interrupted_run_is_resumed_with_fewer_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +158,30 @@ def test_a_larger_run_that_is_complete_gets_its_summary(
     stored = read_summary(finished.folder, finished.manifest)
     assert stored is not None and stored.dataset.n_samples == 40
     assert stored.metrics.plain() == before
+
+
+@pytest.mark.parametrize("limit", [40, 20])
+def test_a_failed_image_that_is_decided_later_is_in_every_figure(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a run that was killed before it wrote the summary, or by one of fewer images."""
+    few = alone(tmp_path, monkeypatch, 20).manifest.samples
+    whole, _ = score(tmp_path, monkeypatch, limit=40)
+    assert whole is not None
+    path, manifest, records = whole.folder, whole.manifest, read_records(whole.folder)
+    failed = [few[3], next(name for name in manifest.samples if name not in few)]
+    with RunFolder(path, manifest) as folder:
+        for name in failed:
+            folder.append(a_record(name, records[name]["label"], None), None, np.zeros(0, np.int64))
+        folder.finish(summarize(manifest, read_decisions(path, manifest, top=True), 1.0, None))
+        for name in failed if limit == 40 else ():
+            folder.append(records[name], None, np.zeros(0, np.int64))
+    finished, scored = score(tmp_path, monkeypatch, limit=limit)
+    assert finished is not None and scored == ([] if limit == 40 else failed[:1])
+    stored = read_summary(path, manifest)
+    assert stored is not None and stored.dataset.n_samples == 40
+    assert stored.failed_samples == (0 if limit == 40 else 1)
+    assert (metrics(finished) == metrics(whole)) == (limit == 40)
 
 
 def test_events_count_what_earlier_starts_decided(

@@ -13,12 +13,16 @@ from helpers.runs import a_manifest, a_record
 
 from bench.contracts.strategy import Linearise
 from bench.errors import UserError
+from bench.running import shards
 from bench.running.shards import merge
 from bench.stats.metrics import summarize
 from bench.store.cells import has_part_file, read_first_order, write_cells, write_first_order
 from bench.store.decisions import read_decisions
 from bench.store.documents import ShardPart
 from bench.store.folder import read_manifest, read_records, shard_folder
+from bench.store.merging import Merge, plan_merge
+from bench.store.questions import keep_question, read_questions
+from bench.store.runs import StoredRun
 from bench.store.summary import Ends
 from bench.store.writing import RunFolder
 
@@ -136,6 +140,52 @@ def test_a_partial_merge_is_marked_and_made_whole_later(tmp_path: Path) -> None:
     assert bench(*merging, "--json").json["status"] == "complete"
     assert read_manifest(run).asked is None
     assert read_manifest(run).samples == list(read_records(run)) == IDS
+
+
+def test_a_run_that_was_killed_in_the_middle_of_a_line_is_merged_at_once(tmp_path: Path) -> None:
+    run = store_shard(tmp_path, 1, 2).parents[1]
+    store_whole(run, [0, 1])
+    journal = run / "samples.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-5])
+    store_shard(tmp_path, 2, 2)
+    assert list(read_records(merge([run.name], str(tmp_path)).folder)) == IDS
+
+
+def test_a_run_that_lacks_nothing_keeps_its_records_and_what_stands_on_them(tmp_path: Path) -> None:
+    run = store_shard(tmp_path, 1, 1).parents[1]
+    store_whole(run, [6, 5, 4, 3, 2, 1, 0])
+    asked = keep_question(run, read_manifest(run), "width 0.5", 0)
+    before = (run / "samples.jsonl").read_bytes()
+    for _ in range(2):
+        merge([run.name], str(tmp_path))
+        assert (run / "samples.jsonl").read_bytes() == before
+        assert read_questions(run, read_manifest(run)) == [asked]
+
+
+@pytest.mark.parametrize("before", [[], [6]])
+def test_what_is_decided_while_shards_are_read_is_not_lost(
+    before: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store_shard(tmp_path, 1, 3).parents[1]
+    if before:
+        store_whole(run, before)
+
+    def plan(parts: list[StoredRun]) -> Merge:
+        planned = plan_merge(parts)
+        store_whole(run, [1])
+        return planned
+
+    monkeypatch.setattr(shards, "plan_merge", plan)
+    with pytest.raises(UserError, match="changed while it was read"):
+        merge([run.name], str(tmp_path), partial=True)
+    assert [*read_records(run)] == [IDS[place] for place in (*before, 1)]
+
+
+def store_whole(run: Path, places: list[int]) -> None:
+    """Decide some images of the whole run."""
+    with RunFolder(run, a_manifest(IDS, n_total=len(IDS))) as folder:
+        for place in places:
+            folder.append(a_record(IDS[place], LABELS[place], LABELS[place]), None, NONE)
 
 
 def refused(tmp_path: Path, *runs: object) -> str:

@@ -60,9 +60,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scored(results: Path, until: str | None, **workers: Any) -> Finished:
+def scored(results: Path, until: str | None, limit: int | None = None, **workers: Any) -> Finished:
     settings = {"dataset": "digits", "backbone": "nearest-mean", "results": str(results)}
-    prepared = prepare(make_config({**settings, "until": until}))
+    prepared = prepare(make_config({**settings, "until": until, "limit": limit}))
     opened = lambda run: Workers(run, **workers)  # noqa: E731
     return execute(prepared, opened, until_of(prepared))
 
@@ -114,6 +114,20 @@ def test_a_stopped_run_resumes_to_the_same_answer(fresh: Path, tmp_path: Path) -
     resumed = scored(fresh, WORSE, block=5)
     assert resumed.answer == first.answer and resumed.manifest.samples == first.manifest.samples
     assert read_manifest(resumed.folder).samples == resumed.manifest.samples
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_manifest_that_was_deleted_changes_no_answer(limited: bool, fresh: Path) -> None:
+    """Its decisions count, and those of as many other images are not taken for them."""
+    first = scored(fresh, "width 0.2")
+    assert first.answer is not None
+    (scored(fresh, None).folder / "manifest.json").unlink()
+    if limited:
+        assert scored(fresh, None, limit=first.answer.n, ends_after=0).manifest != first.manifest
+    again = scored(fresh, "width 0.2", ends_after=0)
+    assert again.answer is not None and again.answer.interval == first.answer.interval
+    assert again.summary.metrics == first.summary.metrics
+    assert again.manifest.samples == first.manifest.samples
 
 
 def test_a_later_question_is_post_hoc_and_the_run_goes_on_without_one(fresh: Path) -> None:

@@ -15,10 +15,12 @@ from bench.stats import class_metrics
 from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import (
     Answers,
+    Method,
     compare_all,
     compare_over_images,
     compare_over_seeds,
     corrected,
+    difference_test,
     sign_flips,
 )
 from bench.stats.paired import Difference, difference_interval, mcnemar
@@ -145,6 +147,23 @@ def test_equality_is_claimed_rarely_where_the_margin_is_passed() -> None:
     assert claimed(margin, 300, 3, 100, compare_over_seeds) <= 0.12
     assert claimed(0.0, 4000, 1, 20, compare_over_images) >= 0.8
     assert claimed(0.0, 4000, 4, 20, compare_over_seeds) >= 0.8
+
+
+@pytest.mark.parametrize("n", [1, 3, 200])
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "auroc"])
+def test_no_difference_exceeds_the_range_of_its_metric(name: str, n: int) -> None:
+    """Of few images, permutations exclude no difference; of many, a normal interval may reach far.
+
+    Two seeds, so that means of images are tested by permutations.
+    """
+    labels = np.arange(n) % 2
+    kind: Method = "influence" if name == "auroc" else "images"
+    wrong, right = (
+        Answers(str(value), np.tile(answers, (2, 1, 1)), np.full((2, 1, n), value), kind)
+        for value, answers in ((0.0, 1 - labels), (1.0, labels))
+    )
+    tested = difference_test(metric_specs()[name], labels, wrong, right)
+    assert tested.estimate == 1 and -1 <= tested.interval[0] <= 1 == tested.interval[1]
 
 
 @pytest.mark.parametrize("test", [compare_over_images, compare_over_seeds])

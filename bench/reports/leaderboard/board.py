@@ -93,7 +93,7 @@ class Board:
         named = {"flop": "TFLOP", "seconds": "s"}.get(self.currency, "cost")
         columns += [Column(named, lambda line: line.row.spent(self.currency), "cost")]
         if not narrow and self.currency != "seconds":
-            columns += [Column("s", lambda line: line.row.seconds_per_image, "ratio")]
+            columns += [Column("s", lambda line: line.row.seconds_per_image, "cost")]
         if not narrow and not self.images:
             columns += [Column("n", lambda line: line.row.n_samples, "count")]
         if layout == "wide":
@@ -116,7 +116,7 @@ class Board:
     def images(self) -> list[str]:
         """The number of images, if all rows have the same."""
         counts = {line.row.n_samples for line in self.lines}
-        return [f"{n:,} images" for n in counts if n and len(counts) == 1]
+        return [f"{n:,} image{'s' * (n != 1)}" for n in counts if n and len(counts) == 1]
 
     @property
     def in_comparable_cost(self) -> Self:
@@ -235,7 +235,8 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
         top = row.settings.get("top")
         labels["candidates"] = f"among {top} candidates, recall {percent_text(recall)} %"
     if (test := row.against_first) is not None:
-        labels["difference"] = points_text(test.difference.estimate, test.difference.interval)
+        ends = None if row.stopped else test.difference.interval  # which is of a fixed number
+        labels["difference"] = points_text(test.difference.estimate, ends)
     labels["trained" if row.trained_on else "zero-shot"] = provenance(row.trained_on)
     if (plan := row.settings.get("plan", "grid")) != "grid":  # not the default plan
         labels["draws"] = f"draws {plan}"

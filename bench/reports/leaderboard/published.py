@@ -124,11 +124,8 @@ def _differences(field: str, computed: Any, stored: Any) -> Iterator[str]:
         return
     # Earlier versions left some values out, and wrote a top-5 accuracy of 1 for five classes or
     # fewer, which have none now.
-    comparable = stored is not None and (field, computed, stored) != (
-        "metrics.top5_accuracy",
-        None,
-        1,
-    )
+    of_five_classes = ("metrics.top5_accuracy", None, 1)
+    comparable = stored is not None and (field, computed, stored) != of_five_classes
     if comparable and not _is_close(computed, stored, COST_TOLERANCE * field.startswith("cost")):
         source = "manifest" if field.partition(".")[0] in FROM_MANIFEST else "records"
         yield f"its {field} is {computed} by its {source}, {stored} by its summary"

@@ -32,8 +32,8 @@ RANKED = (
     " those that are significantly worse (McNemar's exact test on the same images, 5 %, Holm over"
     " all pairs), among complete runs that are zero-shot, or trained on the same data. Published"
     " runs are ranked among themselves; each other run (yours) and each replay as if it alone were"
-    " added. Runs without a rank have a difference in points from the first ranked one, on the"
-    " images of both (95 % interval)."
+    " added. Other runs, such as subsets, have a difference in points from the first complete one,"
+    " on the images of both (95 % interval, unless their results ended them)."
 )
 
 

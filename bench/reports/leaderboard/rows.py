@@ -70,18 +70,22 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
         return ""
     lines = []
     for row in rows:
-        line = row.plain()
-        del line["accuracy_ci95"], line["audit"]
-        (low, high), test = row.accuracy_ci95 or (None, None), row.against_first
-        images, same, (least, most) = None, None, (None, None)
-        if (audit := row.audit) is not None:
-            images, same, (least, most) = audit.images, audit.same, audit.agreement_ci95
+        line, worst, audit, test = row.plain(), row.worst_group, row.audit, row.against_first
+        del line["accuracy_ci95"], line["anytime_ci95"], line["audit"]
         line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
         line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
-        line |= {"audit_images": images, "audit_same": same}
-        line |= {"agreement_low": least, "agreement_high": most}
-        line |= {"against_first": None if test is None else test.difference.estimate}
-        lines.append({**line, "accuracy_low": low, "accuracy_high": high})
+        line |= {"tags": " ".join(row.tags)}
+        line |= {"against_first": test.difference.estimate if test else None}
+        pairs = {
+            "worst_group worst_group_accuracy": (worst.group, worst.accuracy) if worst else None,
+            "audit_images audit_same": (audit.images, audit.same) if audit else None,
+            "agreement_low agreement_high": audit.agreement_ci95 if audit else None,
+            "anytime_low anytime_high": row.anytime_ci95,
+            "accuracy_low accuracy_high": row.accuracy_ci95,
+        }
+        for names, pair in pairs.items():
+            line |= zip(names.split(), pair or (None, None), strict=True)
+        lines.append(line)
     return csv_text(lines[0], (line.values() for line in lines))
 
 
@@ -120,11 +124,7 @@ def all_reported(
 def reported_rows(file: Path) -> list[LeaderboardRow]:
     """Return the rows of a file of reported results; see `read_reported`."""
     return [
-        LeaderboardRow(
-            **result.model_dump(),
-            kind=REPORTED,
-            cost=result.evaluations_per_image,
-        )
+        LeaderboardRow(**result.model_dump(), kind=REPORTED, cost=result.evaluations_per_image)
         for result in read_reported(file)
     ]
 

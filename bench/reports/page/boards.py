@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from bench.errors import UserError
+from bench.reports.comparisons import compare_views
 from bench.reports.facts import Column, Fact, percent_text
 from bench.reports.figures.cost import board_panel, draw_cost
 from bench.reports.figures.gallery import Picture, make_pictures
@@ -19,7 +20,7 @@ from bench.reports.leaderboard.rows import SUBSET, LeaderboardRow
 from bench.reports.run_view import RunView
 from bench.reports.sentences import Opening, make_opening
 from bench.reports.text import Table, make_table
-from bench.stats.comparison import Comparison, compare_decided
+from bench.stats.comparison import Comparison
 from bench.stats.difference_tests import holm
 from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import ALPHA, changed_samples
@@ -67,11 +68,11 @@ class Pair:
         return make_table("", columns, self.changed[0])
 
     def rival(self, p: float) -> str:
-        """Return B with the counts of right decisions on the images of both and a p-value."""
+        """Return B with the counts of right decisions on the images of both and corrected p."""
         c, n = self.comparison, self.comparison.difference.n or 0
-        right = (round(share * n) for share in (c.accuracy_a, c.accuracy_b))
-        counts = " against ".join(f"{count:,}" for count in right)
-        return f"{self.b.key} ({counts} of the {n:,} images of both, p = {p:.2g})"
+        right = " against ".join(f"{round(n * a):,}" for a in (c.accuracy_a, c.accuracy_b))
+        corrected = Fact("", p, "p").text
+        return f"{self.b.key} ({right} of the {n:,} images of both, corrected p = {corrected})"
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,9 @@ class BoardPart:
         """The pairs of the best runs by their places, the better one first, if comparable."""
         pairs = {}
         for a, b in combinations(range(len(self.lines)), 2):
-            runs = [self.lines[place].row.run for place in (a, b)]
+            of_a, of_b = (self.lines[place].row.run for place in (a, b))
             with suppress(UserError):  # different classes, or no image in common
-                compared = compare_decided(
-                    (runs[0].manifest, runs[1].manifest), (runs[0].decided, runs[1].decided)
-                )
+                compared = compare_views(of_a, of_b, (of_a.decided, of_b.decided))
                 pairs[a, b] = Pair(self.lines[a], self.lines[b], compared)
         return pairs
 
@@ -165,7 +164,7 @@ class BoardPart:
             return None
         tested = pair.comparison.difference
         value = tested.estimate if row > column else -tested.estimate
-        note = f"p {tested.p or 0.0:.2g}"
+        note = f"p {Fact('', tested.p, 'p').text}"
         return Fact("", value, "points", note=note, strong=tested.significant)
 
     @property

@@ -181,7 +181,7 @@ def _tested(count: int, report: StudyReport) -> str:
     elif methods & {"influence", "approximate"}:
         test = "a z test of the images' influence values"
         if "approximate" in methods:
-            test += ", approximate because a class has fewer than 10 images, and without p below 5"
+            test += ", approximate: fewer than 10 images, or of a class, and no p below 5"
     elif not metric_specs()[report.metric].mean_over_images:
         test, agree = "a permutation test", "the 95 % interval contains 0 if p is above 0.05"
     ranked = f" {ranking('methods', count)}" if metric_specs()[report.metric].sign else ""

@@ -60,12 +60,13 @@ def forest_plot(report: StudyReport) -> Drawing:
     unit = metric_unit(metric_specs()[report.metric])
     panels: dict[str, list[Point]] = {}
     for method in report.methods:
-        value, ends = method.shown.value, method.shown.interval
+        value, ends = method.shown.value, None if report.stop else method.shown.interval
         text = Fact("", value, unit, ends).text
         colour = "right" if method.trained_on is None else "wrong"
         panels.setdefault(method.board, []).append(Point(method.method, value, ends, text, colour))
     over = "other images and seeds" if report.tests_over == "seeds" else "other images"
-    return draw_forest(panels, *_axis(report, f"with its 95 % interval\nover {over}"))
+    words = "on the images of each" if report.stop else f"with its 95 % interval\nover {over}"
+    return draw_forest(panels, *_axis(report, words))
 
 
 def change_plot(report: StudyReport) -> Drawing:

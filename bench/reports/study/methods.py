@@ -169,13 +169,13 @@ def _read_method(
     seeds, templates = _complete_grid(set(grid))
     used = [grid[seed, template] for seed in seeds for template in templates]
     first: Decisions | None = None
-    predictions, values = [], []
+    predictions, values, counted = [], [], []
     kind: Method = "images"
     for row in used:
         run = row.run.stored
         decided = run.decided(top="top5" in spec.needs)
         data = metric_input(run.path, run.manifest, decided, spec, metric)
-        _, of_images, method, _ = metric_parts(spec, metric, data)
+        _, of_images, method, images = metric_parts(spec, metric, data)
         if of_images is None:
             raise UserError(
                 f"A study needs a metric that is a mean over images, and {spec.words} is not one."
@@ -186,6 +186,7 @@ def _read_method(
             return None
         predictions.append(decided.predictions[rows])
         values.append(of_images[rows])
+        counted.append(images)
         kind = method if kind == "images" else kind
     if first is None:
         return None
@@ -195,6 +196,7 @@ def _read_method(
         np.reshape(predictions, shape),
         np.reshape(values, shape),
         kind,
+        min(counted),
         axes={axis: cell[axis] for axis in apart if axis in cell},
         members=used,
         seeds=tuple(seeds),

@@ -98,7 +98,7 @@ def study_report(
     changes: list[Change] = []
     if study.stop is None:
         changes += dataset_changes(_estimates(methods, between), study.shifts, reference)
-        changes += corruption_changes(corrupted, study.whole_groups)
+        changes += corruption_changes(corrupted, study.whole_groups, spec)
     order, sign = list(boards), spec.sign or 1
     methods.sort(key=lambda m: (order.index(m.board), m.rank is None, -sign * m.shown.value))
     report = StudyReport(
@@ -140,7 +140,7 @@ def _method(
     groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))
     tested = None
     if metric.name != "accuracy":
-        tested = spread(method.values, clusters, study.over, metric.range)
+        tested = spread(method.values, clusters, study.over, metric.range, method.images)
     return StudyMethod(
         board=board,
         method=method.name,

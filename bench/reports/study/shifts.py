@@ -27,7 +27,7 @@ from bench.reports.study.methods import (
     select_most_images,
 )
 from bench.stats.crossed import spread
-from bench.stats.difference_tests import compare_over_images
+from bench.stats.difference_tests import compare_over_images, limited
 from bench.stats.paired import Difference, tested_difference
 from bench.stats.shares import Estimate
 from bench.store.fields import Document, Number, Positive, Share
@@ -199,7 +199,9 @@ def read_corrupted(
     }
 
 
-def corruption_changes(methods: CorruptedRuns, whole_groups: bool) -> Iterator[Change]:
+def corruption_changes(
+    methods: CorruptedRuns, whole_groups: bool, spec: MetricSpec
+) -> Iterator[Change]:
     """Yield the changes from clean to corrupted images, and the differences between methods.
 
     Every image is compared with itself, for these seeds. Methods with fewer images than the others
@@ -209,9 +211,8 @@ def corruption_changes(methods: CorruptedRuns, whole_groups: bool) -> Iterator[C
     for (board, _), runs in methods.items():
         if CLEAN in runs:
             corrupted = np.mean(list(_by_corruption(runs).values()), axis=0)
-            both = np.stack([runs[CLEAN].values.mean(axis=(0, 1)), corrupted])[
-                :, None
-            ]  # [2, 1, images]
+            clean = runs[CLEAN].values.mean(axis=(0, 1))
+            both = np.stack([clean, corrupted])[:, None]  # [2, 1, images]
             boards.setdefault(board, []).append(replace(runs[CLEAN], values=both))
     for board, members in boards.items():
         same = select_most_images(members)
@@ -219,6 +220,7 @@ def corruption_changes(methods: CorruptedRuns, whole_groups: bool) -> Iterator[C
         alone = [(method.name, None, method.values) for method in same]
         pairs = ((b.name, a.name, b.values - a.values) for a, b in combinations(same, 2))
         for method, less, (clean, corrupted) in chain(alone, pairs):
+            change = compare_over_images(clean[None], corrupted[None], None, clusters)
             yield Change(
                 method=method,
                 less=less,
@@ -226,7 +228,7 @@ def corruption_changes(methods: CorruptedRuns, whole_groups: bool) -> Iterator[C
                 shifted="corrupted",
                 before=float(clean.mean()),
                 after=float(corrupted.mean()),
-                change=compare_over_images(clean[None], corrupted[None], None, clusters),
+                change=limited(change, float(np.ptp(spec.range)) * (1 if less is None else 2)),
             )
 
 

@@ -38,7 +38,8 @@ def study_tables(report: StudyReport) -> list[Table]:
     for board in boards:
         methods = [method for method in report.methods if method.board == board]
         tables.append(_methods(board, methods, metric, report.stop is not None))
-    tables += published_tables(report.name, report.rows)
+    bare = [row.model_copy(update={"accuracy_ci95": None}) for row in report.rows]
+    tables += published_tables(report.name, bare if report.stop else report.rows)
     tables += [_standing(board) for board in report.standings]
     words = f"differences in {metric.words}, B − A"
     tables += [
@@ -95,7 +96,7 @@ def _methods(
         Column("worst", _worst, "share"),
     ]
     if "backbone" in varied:  # evaluations of one network are comparable
-        columns.insert(-1, Column("TFLOP", lambda m: m.tflop, "ratio"))
+        columns.insert(-1, Column("TFLOP", lambda m: m.tflop, "cost"))
     empty = ("templates", "±seeds", "worst", "TFLOP")
     columns = [
         column
@@ -246,7 +247,8 @@ def _corruption(
         Column("corruption", lambda name: name),
         *map(method_column, range(len(methods))),
     ]
-    yield make_table(f"{board}: error by corruption, %", by_name, methods[0].corruptions)
+    title = Fact(f"{board}: error by corruption", None, unit).label
+    yield make_table(title, by_name, methods[0].corruptions)
 
 
 def error_words(metric: MetricSpec) -> str:
@@ -277,13 +279,11 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
     others = [name for name in report.axes if name not in (rows, columns)]
     varied = varied_axes(others, [row.axes for row in report.rows])
     below = report.notes[:1]
-    if varied and value != "status":
-        below = [
-            f"Values are means over {', '.join(varied)}; ± is the standard deviation of runs.",
-            *below,
-        ]
     metric = metric_specs().get(value)
-    shown = f"{metric.words}, %" if metric else value
+    if varied and value != "status":
+        deviation = "; ± is the standard deviation of runs" if metric else ""
+        below = [f"Values are means over {', '.join(varied)}{deviation}.", *below]
+    shown = Fact(metric.words, None, metric_unit(metric)).label if metric else value
     title = f"{report.name}: {shown}"
     return Table(title, [rows, *heads], text, frozenset(heads), below=below)
 
@@ -295,11 +295,10 @@ def _pivot_cell(rows: Sequence[StudyRow], value: str) -> str:
     values = [float(number) for row in rows if (number := getattr(row, field)) is not None]
     if not values:
         return NONE
-    mean = fmean(values)
-    if value in ("cost", "seconds", "n"):
-        return f"{mean:,.0f}" if mean >= 10 else f"{mean:.2f}"
-    shown = f"{100 * mean:.1f}"
-    return f"{shown} ±{100 * stdev(values):.1f}" if len(values) > 1 else shown
+    if (metric := metric_specs().get(value)) is None:
+        return Fact(value, fmean(values), "cost").text
+    shown = metric.shown(fmean(values))
+    return f"{shown} ±{metric.shown(stdev(values))}" if len(values) > 1 else shown
 
 
 def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
@@ -325,7 +324,7 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
     lines: list[dict[str, object]] = []
     for row, figure in figures:
         metric, value = metric_specs()[figure.metric], figure.value
-        ends = row.accuracy_ci95 if metric.name == "accuracy" else None
+        ends = row.shown_ci95 if metric.name == "accuracy" else None
         cells: dict[str, object] = {
             "run": run(row) or study,
             "metric": metric.words,
@@ -342,7 +341,7 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
 
 
 def _published_verdict(row: StudyRow, figure: Published) -> str | None:
-    ends, value = row.accuracy_ci95, figure.value
+    ends, value = row.shown_ci95, figure.value
     if figure.rehearsal:
         return "rehearsal: not comparable"
     if ends is None or value is None or figure.metric != "accuracy":

@@ -146,7 +146,8 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
     try:
         config = RunConfig(**{key: value for key, value in settings.items() if value is not None})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        # The deepest one, because a list that is invalid fits neither a text nor a list.
+        first = max(error.errors(include_url=False), key=lambda problem: len(problem["loc"]))
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
         shown = quoted(first["input"], 60)
         raise UserError(f"{option(str(first['loc'][0]))}: {problem} (got {shown}).") from None

@@ -3,7 +3,7 @@
 import re
 from functools import partial
 from operator import attrgetter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -322,12 +322,6 @@ class RunConfig(BaseModel):
     @classmethod
     def _without_unit_scale(cls, value: float | None) -> float | None:
         return None if value == 1 else value  # scale 1 is the unguided prediction
-
-    @field_validator("batch_size", "workers", mode="before")
-    @classmethod
-    def _is_number(cls, value: Any) -> Any:
-        """Convert digits from a command line or variable to int; leave `auto` as it is."""
-        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @field_validator("device")
     @classmethod

@@ -45,7 +45,7 @@ for _library in (diffusers, transformers):
 if _shows_downloads:  # transformers hides them with its own
     enable_progress_bars()
 
-# It read the sources of all its models, and would again when the first of them is imported.
+# transformers has read the sources of all its models; it would again when the first is imported.
 _MODELS = Path(transformers.__file__).with_name("models")
 _read_models = import_utils.create_import_structure_from_path
 import_utils.create_import_structure_from_path = lambda path: _read_models(

@@ -5,9 +5,10 @@ The columns of images and labels are found, and converted to columns `image` and
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from bench.inputs.parsing import check_column, join_names, parse_json
 from bench.inputs.rows import resolve_paths
 from bench.machine.cache import cache_dir, cached_arrow, stamp
 from bench.machine.files import open_regular, read_bytes, resolve_inside
-from bench_plugins.datasets._listing import chosen_split, splits_of, subfolders, warn_of_missing
+from bench_plugins.datasets._listing import chosen_split, splits_of, subfolders
 
 SAMPLE_ID = "sample_id"
 
@@ -213,7 +214,7 @@ def converted(
     folder = cache_dir(kind, place)
     target = folder / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:16]}.arrow"
     if not target.is_file():
-        for old in folder.glob("*.arrow*"):
+        for old in folder.glob("[!.]*.arrow*"):  # not those that another process is writing
             old.unlink(missing_ok=True)
     return cached_arrow(target, schema, tables)
 
@@ -235,39 +236,24 @@ def reading(what: str) -> Iterator[None]:
 def load_parquet(source: Path, split: str | None, named: NamedColumns = UNNAMED) -> Listing:
     """Return a split of a parquet file, or of a folder of them such as data/train-….parquet.
 
-    Warns about classes that only other splits contain. Raises UserError, also if files differ in
-    their columns or classes.
+    Raises UserError, also if files differ in their columns or classes.
     """
     by_split = splits_of(source, ".parquet")
     chosen = chosen_split(split, by_split, str(source))
-    root = source.parent if source.is_file() else source
+    root = source if source.is_dir() else source.parent
     files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
     others = [path for name in by_split if name != chosen for path in by_split[name]]
     with reading(f"The parquet files in {source}"):
         columns = _common_columns(files, named)
         arrow = str(_converted(files, columns, root))
-        rows = datasets.Dataset.from_file(arrow)
-        others = [resolve_inside(root, str(path)) for path in others]
-        names = _all_classes(rows, others, columns, source)
-    return Listing(rows.data.table, chosen, class_names=lambda: names, files=(arrow,))
+        table = datasets.Dataset.from_file(arrow).data.table
 
+    def read(path: Path, label: str) -> pa.Table:
+        with reading(str(path)), open_regular(resolve_inside(root, str(path))) as file:
+            return pq.ParquetFile(file, **VERIFIED).read([label])
 
-def _all_classes(
-    rows: datasets.Dataset, others: Sequence[Path], columns: ImageColumns, source: Path
-) -> list[str] | None:
-    """Return the text labels of all splits in order; None for one split, or other labels."""
-    if not others or rows.features["label"] != datasets.Value("string"):
-        return None
-    labels = set(rows.data.table["label"].unique().to_pylist())
-    label, other_labels = columns.sources["label"], set[Any]()
-    for path in others:
-        with open_regular(path) as file, pq.ParquetFile(file, **VERIFIED) as parquet:
-            if label in parquet.schema_arrow.names:
-                other_labels |= set(parquet.read([label])[label].to_pylist())
-    classes = [name for name in labels | other_labels if isinstance(name, str) and name.strip()]
-    names = sorted(classes)
-    warn_of_missing([name for name in names if name not in labels], source)
-    return names
+    labels = partial(labels_in, others, columns.sources["label"], read)
+    return Listing(table, chosen, str(source), files=(arrow,), elsewhere=labels)
 
 
 def _common_columns(files: Sequence[Path], named: NamedColumns) -> ImageColumns:
@@ -313,17 +299,29 @@ def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -
     if (folder / STATE).is_file():
         parts = {"all": folder}
     chosen = chosen_split(split, parts, f"The saved dataset {folder}")
-    place = parts[chosen]
+    place = parts.pop(chosen)
+
+    def read(part: Path, label: str = "") -> pa.Table:
+        with reading(f"The saved dataset {part}"):
+            files = [resolve_inside(folder, str(part / name)) for name in _files(folder, part)]
+            for file in files:
+                open_regular(file).close()  # refuses pipes and devices before mapping
+            maps = (pa.memory_map(str(file)) for file in files)
+            return pa.concat_tables(pa.ipc.open_stream(file).read_all() for file in maps)
+
+    table = read(place)
+    columns = choose_columns(table.schema, str(place), named)
+    labels = partial(labels_in, parts.values(), columns.sources["label"], read)
     with reading(f"The saved dataset {place}"):
-        tables = []
-        for name in _files(folder, place):
-            file = resolve_inside(folder, str(place / name))
-            open_regular(file).close()  # refuses pipes and devices before mapping
-            tables.append(pa.ipc.open_stream(pa.memory_map(str(file))).read_all())
-        table = pa.concat_tables(tables)
-        return Listing(
-            convert(table, choose_columns(table.schema, str(place), named), folder), chosen
-        )
+        return Listing(convert(table, columns, folder), chosen, str(folder), elsewhere=labels)
+
+
+def labels_in(places: Iterable[Any], label: str, read: Callable[..., pa.Table]) -> Iterator[Any]:
+    """Yield the different labels of each place that has them."""
+    for place in places:
+        table = read(place, label)
+        if label in table.column_names:
+            yield from table[label].unique().to_pylist()
 
 
 def _files(folder: Path, place: Path) -> Sequence[str]:

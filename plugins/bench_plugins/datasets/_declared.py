@@ -62,10 +62,9 @@ class Declared:
                 )
             return call_reader(reader, parameters, source_split, source)
         folder = Path(data_dir)
-        if (file := layout.get("lists", {}).get(str(split))) and _has_file(folder, file):
-            return read_list(folder, str(split), spec)
-        if "table" in layout and _has_file(folder, layout["table"]):
-            return read_table(folder, str(split), spec)
+        for file in (layout.get("lists", {}).get(str(split)), layout.get("table")):
+            if file and _has_file(folder, file):
+                return read_listed(folder, file, str(split), spec)
         if "reader" in layout and _has_file(folder, layout["marker"]):
             reader, source = find_source(layout["reader"])
             source_split = None if split is None else layout.get("splits", {}).get(split, split)
@@ -122,20 +121,32 @@ def compile_line(line: str) -> re.Pattern[str]:
     return re.compile(pattern + r"\s*")
 
 
-def read_list(folder: Path, split: str, spec: DatasetSpec) -> Listing:
-    """Return the images of a split that a text file of a download lists.
+Entry = tuple[str, str, str, str | None]  # place in messages, image file, label, group
 
-    The declaration's `layout` has `lists` (split → file), `line` (format of a line), `images` (path
-    of the image that a line lists) and `first_label` (number of the first class, if labels are
-    numbers). Raises UserError, with file and line, if a line or a file is invalid.
+
+def read_listed(folder: Path, file: str, split: str, spec: DatasetSpec) -> Listing:
+    """Return the images of a split that a text or CSV file of a download lists.
+
+    The declaration's `layout` has `lists` (split → text file) or `table` (the CSV file), and
+    `first_label` (number of the first class, if labels are numbers). Raises UserError, with file
+    and line, if a line or a file is invalid.
     """
-    layout = spec.layout
-    table = resolve_inside(folder, layout["lists"][split])
-    form = layout.get("line", "{label}/{file}")
-    pattern = compile_line(form)
-    images = layout.get("images", "{label}/{file}")
-    first = layout.get("first_label")
+    table, is_csv = resolve_inside(folder, file), file == spec.layout.get("table")
+    first = 0 if is_csv else spec.layout.get("first_label")
     rows: list[Row] = []
+    for at, name, label, group in (_read_cells if is_csv else _read_lines)(table, split, spec):
+        check_listed(folder, name, at)
+        label = _find_class(label, first, spec, at)
+        rows.append(Row(name, file_image(folder / name), label, group, at))
+    if not rows:
+        raise UserError(f"{table} lists no images of {split}.")
+    return Listing(rows)
+
+
+def _read_lines(table: Path, split: str, spec: DatasetSpec) -> Iterator[Entry]:
+    """Yield what lines of the form `line` list; `images` is the path of a line's image."""
+    form = spec.layout.get("line", "{label}/{file}")
+    pattern, images = compile_line(form), spec.layout.get("images", "{label}/{file}")
     for number, line in enumerate(_read_lossy(table).split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -146,39 +157,20 @@ def read_list(folder: Path, split: str, spec: DatasetSpec) -> Listing:
         if fields is None:
             raise UserError(f"{at}: {quoted(line)} is not of the form {form!r}.")
         name = images.replace("{file}", fields["file"]).replace("{label}", fields["label"])
-        check_listed(folder, name, at)
-        label = _find_class(fields["label"], first, spec, at)
-        rows.append(Row(name, file_image(folder / name), label, at=at))
-    if not rows:
-        raise UserError(f"{table} lists no images.")
-    return Listing(rows)
+        yield at, name, fields["label"], None
 
 
-def read_table(folder: Path, split: str, spec: DatasetSpec) -> Listing:
-    """Return the images of a split that a CSV file of a download lists, with their groups.
-
-    The declaration's `layout` has `table`, `file_column`, `label_column`, and `split_column` with
-    `split_values` (split → value of the column); its `groups` are columns of the table. Raises
-    UserError, with file and line, if a line or a file is invalid.
-    """
+def _read_cells(table: Path, split: str, spec: DatasetSpec) -> Iterator[Entry]:
+    """Yield the rows whose `split_column` has the split's value in `split_values`."""
     layout = spec.layout
-    table = resolve_inside(folder, layout["table"])
     head, lines = parsing.read_csv(_read_lossy(table), str(table))
     columns = [layout["file_column"], layout["label_column"], layout["split_column"], *spec.groups]
     for column in columns:
         parsing.check_column(column, head, str(table))
-    rows: list[Row] = []
     for line, row in lines:
-        if row[layout["split_column"]] != layout["split_values"].get(split):
-            continue
-        name, at = row[layout["file_column"]], f"{table}:{line}"
-        check_listed(folder, name, at)
-        group = format_group(spec, [row[group] for group in spec.groups])
-        label = _find_class(row[layout["label_column"]], 0, spec, at)
-        rows.append(Row(name, file_image(folder / name), label, group, at))
-    if not rows:
-        raise UserError(f"{table} lists no images of {split}.")
-    return Listing(rows)
+        if row[layout["split_column"]] == layout["split_values"].get(split):
+            group = format_group(spec, [row[group] for group in spec.groups])
+            yield f"{table}:{line}", row[columns[0]], row[columns[1]], group
 
 
 def _read_lossy(table: Path) -> str:

@@ -4,10 +4,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import UserError, quoted, some_of, warn_user
+from bench.inputs.parsing import expand_pattern
 from bench.machine.files import OutsideError, is_utf8, resolve_inside
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -103,30 +105,26 @@ def check_listed(folder: Path, name: str, at: str) -> None:
         raise UserError(f"{at}: there is no file {quoted(name)} in {folder}.")
 
 
-def warn_of_missing(names: Sequence[str], source: Path) -> None:
-    """Warn about classes, if any, that only other splits have images of."""
-    if names:
-        what, count = ("class", "it is") if len(names) == 1 else ("classes", "they are")
-        warn_user(
-            f"{source} has no images of {len(names)} {what} that other splits have"
-            f" ({some_of(names)}); {count} still among the possible answers."
-        )
-
-
 SPLIT_NAMES = ("test", "validation", "val", "valid", "train")  # in order of preference
 
 
-def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
-    """Return the files with a suffix, by split.
+def usual_name(split: str) -> str:
+    """Return the usual name of a split: `test` for `Test` and `testing`."""
+    return split.lower().removesuffix("ing")
 
-    The name of a file, or of its folder, begins with the split. Others form the split `all`.
+
+def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
+    """Return the files with a suffix, by split (UserError).
+
+    The name of a file, or of its folder, begins with the split. Others form the split `all`, as do
+    those of a pattern such as `{000..031}.tar`.
     """
-    if source.is_file():
-        return {"all": [source]}
+    if not source.is_dir():
+        return {"all": expand_pattern(str(source))}
     by_split: dict[str, list[Path]] = {}
     prefix = re.compile("|".join(SPLIT_NAMES))
     for path in find_files(source):
-        if path.suffix == ending:
+        if path.suffix.lower() == ending:
             match = prefix.match(path.stem) or prefix.match(path.parent.name)
             by_split.setdefault(match.group() if match else "all", []).append(path)
     return by_split
@@ -134,7 +132,8 @@ def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
 
 def chosen_split(split: str | None, splits: Collection[str], what: str) -> str:
     """Return the requested split, else the preferred one of those that exist (UserError)."""
-    name = split or next((n for n in (*SPLIT_NAMES, *splits) if n in splits), "all")
+    usual = (name for own in SPLIT_NAMES for name in splits if usual_name(name) == own)
+    name = split or next(chain(usual, splits), "all")
     if name not in splits:
         has = ", ".join(splits) or "none"
         raise UserError(f"{what} has no split {quoted(name)}; it has: {has}.")
@@ -179,11 +178,9 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> Listing
     left_out.add(empty, "class folder", " without images")
     left_out.add(unused, "folder", " beside the splits")
     left_out.warn(folder)
-    warn_of_missing(sorted(elsewhere - names), folder)
-    classes = sorted(names | elsewhere)
     ids = [path.relative_to(folder).as_posix() for path in files]
     rows = [
         Row(sample_id, file_image(path), sample_id.split("/")[0])
         for sample_id, path in zip(ids, files, strict=True)
     ]
-    return Listing(rows, split, class_names=lambda: classes)
+    return Listing(rows, split, str(folder), lambda: sorted(names), elsewhere=lambda: elsewhere)

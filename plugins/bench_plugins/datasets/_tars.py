@@ -26,11 +26,13 @@ from bench.inputs.parsing import convert_to_name
 from bench.inputs.rows import tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
 from bench_plugins.datasets._arrow import SAMPLE_ID, UNNAMED, NamedColumns, converted
-from bench_plugins.datasets._listing import IMAGE_SUFFIXES, chosen_split, splits_of
+from bench_plugins.datasets._listing import IMAGE_SUFFIXES, LeftOut, chosen_split, splits_of
 
 TAR_BATCH = 100  # maximum number of images per converted batch
 TAR_BATCH_BYTES = 64_000_000  # size of the images at which a batch ends early
 MAX_SAMPLE_BYTES = 200_000_000  # of all files of a sample
+TAR_VERSION = 3  # increase it when other rows are read from a tar
+LABEL_FILES = ("cls", "json", "txt")  # files of a sample that are no images
 LABELS = ("label", "class", "cls")  # keys of a json file that may hold the label
 CLASS_NAMES = "classnames.txt"  # as in clip-benchmark's tars: one class per line
 BLOCK = tarfile.BLOCKSIZE
@@ -49,9 +51,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
     The label of an image is its `cls` file, a key of its `json` file (`label`, `class`, `cls` or
     the named column), or its `txt` file. Its id is its name in the tar, or the named json key.
     """
-    pattern = "{" in source.name and not source.exists()
-    files = parsing.expand_pattern(str(source)) if pattern else []
-    by_split = {"all": files} if pattern else splits_of(source, ".tar")
+    by_split = splits_of(source, ".tar")
     chosen = chosen_split(split, by_split, str(source))
     root = source if source.is_dir() else source.parent
     files = [resolve_inside(root, str(path)) for path in by_split[chosen]]
@@ -61,18 +61,19 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
 
     def tables() -> Iterator[pa.Table]:
         rows: list[Row] = []
-        size = 0
+        size, left_out = 0, LeftOut()
         for path in files:
-            for row, n_bytes in _rows(path, named):
+            for row, n_bytes in _rows(path, named, left_out):
                 rows.append(row)
                 size += n_bytes
                 if len(rows) == TAR_BATCH or size > TAR_BATCH_BYTES:
                     yield tabulate(rows).cast(schema)
                     rows, size = [], 0
+        left_out.warn(source)
         yield tabulate(rows).cast(schema) if rows else schema.empty_table()
 
-    arrow = str(converted("tars", files, repr(named), schema, tables))
-    table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table)
+    arrow = str(converted("tars", files, f"{TAR_VERSION} {named}", schema, tables))
+    table = _with_unique_ids(datasets.Dataset.from_file(arrow).data.table, root)
     names = partial(_names_of_numbers, root, by_split[chosen][0])
     return Listing(table, chosen, str(source), names, numbered=True, files=(arrow,))
 
@@ -93,21 +94,31 @@ def _names_of_numbers(root: Path, first: Path) -> list[str] | None:
     return None
 
 
-def _with_unique_ids(table: pa.Table) -> pa.Table:
-    """Remove the tar's name from the ids, unless two tars use the same id."""
-    ids = table[SAMPLE_ID].to_pylist()
-    short = [full_id.partition(":")[2] for full_id in ids]
-    chosen = short if len(set(short)) == len(short) else ids
+def _with_unique_ids(table: pa.Table, root: Path) -> pa.Table:
+    """Make ids of names in tars, with that of the tar if two tars have one, or even its path."""
+    pairs = [full_id.split("\0") for full_id in table[SAMPLE_ID].to_pylist()]
+    forms = (
+        [own_id for _, own_id in pairs],
+        [f"{Path(tar).name}:{own_id}" for tar, own_id in pairs],
+        [f"{os.path.relpath(tar, os.path.realpath(root))}:{own_id}" for tar, own_id in pairs],
+    )
+    chosen = next((ids for ids in forms if len(set(ids)) == len(ids)), forms[2])
     position = table.column_names.index(SAMPLE_ID)
     return table.set_column(position, SAMPLE_ID, pa.array(chosen, pa.string()))
 
 
-def _rows(path: Path, named: NamedColumns) -> Iterator[tuple[Row, int]]:
-    """Yield a row, whose id is TAR:ID, and the image's size of each sample with an image."""
+def _rows(path: Path, named: NamedColumns, left_out: LeftOut) -> Iterator[tuple[Row, int]]:
+    """Yield a row, whose id is TAR NUL ID, and the image's size of each sample with an image."""
     for key, sample in read_tar(path):
-        images = [suffix for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES]
-        if not images:
-            continue  # a caption or another file, such as a list of classes
+        images = [suffix for suffix in sample if suffix not in LABEL_FILES]
+        if not images:  # a caption or another file, such as a list of classes
+            left_out.add([key] * ("cls" in sample), "label", " without an image")
+            continue
+        if len(images) > 1:  # a mask may be 1.seg.png beside 1.jpg
+            images = [suffix for suffix in images if "." not in suffix] or images
+        if len(images) > 1:
+            several = ", ".join(f"{key}.{suffix}" for suffix in images)
+            raise UserError(f"{path}: expected one image for {quoted(key)}, got {several}.")
         facts, at = _facts(path, key, sample), f"{path}: in {key}.json"
         own_id = key
         if named.id_column is not None:
@@ -118,7 +129,7 @@ def _rows(path: Path, named: NamedColumns) -> Iterator[tuple[Row, int]]:
         }
         image: StoredImage = {"bytes": sample[images[0]], "path": None}
         label = _label(path, key, sample, facts, named)
-        yield Row(f"{path.name}:{own_id}", image, label, kept=kept), len(sample[images[0]])
+        yield Row(f"{path}\0{own_id}", image, label, kept=kept), len(sample[images[0]])
 
 
 def _facts(path: Path, key: str, sample: Sample) -> dict[str, Any]:
@@ -148,13 +159,7 @@ def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], named: N
         label = "" if value is None else convert_to_name(value, name, f"{path}: in {key}.json")
     else:
         label = _decoded(sample.get("txt", b""), f"{path}: {key}.txt")
-    label = parsing.strip_text(label, "label", f"{path}: {key}")
-    if not label:
-        raise UserError(
-            f"{path}: the image {quoted(key)} has no label: expected {key}.cls, or {key}.json with"
-            " a key label. --label-column names another key."
-        )
-    return label
+    return parsing.strip_text(label, "label", f"{path}: {key}")
 
 
 def _decoded(content: bytes, where: str) -> str:
@@ -183,11 +188,15 @@ def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
 
 
 def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
-    """Yield name, suffix and size of the members that belong to samples, as `read_members`."""
+    """Yield name, suffix and size of the members that belong to samples, as `read_members`.
+
+    The suffix of an image is all that follows the first dot of its name.
+    """
     names: set[str] = set()
     for member in read_members(file):
-        name, suffix = _split(member.name)
-        used = f".{suffix}" in IMAGE_SUFFIXES or suffix in ("cls", "json", "txt")
+        name, suffixes = _split(member.name)
+        suffix = suffixes.rpartition(".")[2]
+        used = f".{suffix}" in IMAGE_SUFFIXES or suffix in LABEL_FILES
         if not used or name.rpartition("/")[2].startswith("."):
             continue
         is_link = member.islnk() or member.issym()
@@ -202,14 +211,14 @@ def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
             problem = "occurs twice: same name up to its first dot, same ending"
             raise UserError(f"{path}: {shown} {problem}.")
         names.add(file_name)
-        yield name, suffix, member.size
+        yield name, suffix if suffix in LABEL_FILES else suffixes, member.size
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Return a member's name up to the first dot of its last part, and its last suffix."""
+    """Return a member's name up to the first dot of its last part, and what follows that dot."""
     folder, slash, base = name.removeprefix("./").rpartition("/")
     stem, _, suffixes = base.partition(".")
-    return folder + slash + stem, suffixes.rpartition(".")[2].lower()
+    return folder + slash + stem, suffixes.lower()
 
 
 def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:

@@ -5,7 +5,9 @@ their own.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from bench_plugins.datasets._listing import (
     find_images,
     load_images,
     subfolders,
+    usual_name,
 )
 from bench_plugins.datasets._tars import load_tars
 
@@ -60,8 +63,8 @@ class Folder:
         is_folder = source.is_dir()
         if is_folder and is_saved(source):
             return load_saved(source, split, self.columns)
-        files = find_files(source) if is_folder else [Path(source.name.lower())]
-        endings = {path.suffix for path in files}
+        files = find_files(source) if is_folder else [source]
+        endings = {path.suffix.lower() for path in files}
         if ".parquet" in endings:
             return load_parquet(source, split, self.columns)
         if ".tar" in endings and not endings & IMAGE_SUFFIXES:
@@ -81,7 +84,9 @@ class Folder:
             # Without labels, as with captions or boxes only, class folders have to tell them.
             loose = any(path.parent == table.parent for path in find_images(table.parent))
             if loose or self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}:
-                return load_table(whole, table, name, self.columns)
+                listing = load_table(whole, table, name, self.columns)
+                others = (find_table(source, part) for part in parts if part != whole)
+                return replace(listing, elsewhere=partial(_labels_in, others, self.columns))
         if self.columns != UNNAMED:
             raise UserError(
                 f"There is no column {quoted(self.columns.names[0])}, because {whole} holds no"
@@ -100,14 +105,12 @@ def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     """Return the folder of the chosen split, and those of all splits (UserError).
 
     Without splits, they are the folder itself and an empty list. A folder called `train` that holds
-    neither folders nor a table is a class of that name.
+    neither folders nor a table is a class of that name, and so is a single `Train` or `training`.
     """
-    parts = {
-        path.name: path
-        for path in subfolders(folder)
-        if path.name == split
-        or (path.name in SPLIT_NAMES and (subfolders(path) or find_table(folder, path)))
-    }
+    named = [path for path in subfolders(folder) if usual_name(path.name) in SPLIT_NAMES]
+    usual = [path for path in named if subfolders(path) or find_table(folder, path)]
+    parts = {path.name: path for path in usual if len(usual) > 1 or path.name in SPLIT_NAMES}
+    parts |= {path.name: path for path in subfolders(folder) if path.name == split}
     if split == "all" or not (parts or split):
         return folder, []
     chosen = chosen_split(split, parts or ["all"], f"The folder {folder}")
@@ -119,6 +122,13 @@ def find_table(root: Path, folder: Path) -> Path | None:
     part = folder.relative_to(root)
     names = (name for name in METADATA if regular_file(root, str(part / name)) is not None)
     return next((folder / name for name in names), None)
+
+
+def _labels_in(tables: Iterable[Path | None], named: NamedColumns) -> Iterator[str]:
+    for table in filter(None, tables):
+        head, lines = read_table(table)
+        label = choose_column(named.label_column, LABEL_COLUMNS, head, str(table), "label")
+        yield from (read_cell(cells, label, f"{table}:{line}") for line, cells in lines)
 
 
 def load_table(
@@ -140,10 +150,8 @@ def load_table(
     for line, cells in lines:
         at = f"{table}:{line}"
         file = read_cell(cells, image, at, required=True)
-        check_listed(folder, file, at)
-        is_absolute = Path(file).is_absolute()
-        path = Path(file).relative_to(folder) if is_absolute else Path(os.path.normpath(file))
-        name = path.as_posix()
+        name = _name_in(folder, os.path.normpath(file))
+        check_listed(folder, name, at)
         if name in line_of:
             raise UserError(f"{at}: {quoted(name)} is already in line {line_of[name]}.")
         line_of[name] = line
@@ -161,7 +169,15 @@ def load_table(
         unlisted = [path for path in paths if path not in line_of]
         left_out.add(unlisted, "image", f" that {table.name} does not list")
         left_out.warn(folder)
-    return Listing(rows, split, numbered=True)
+    return Listing(rows, split, str(table), numbered=True)
+
+
+def _name_in(folder: Path, file: str) -> str:
+    """Return the name of a file relative to a folder that it is in, perhaps by links."""
+    for path in (os.path.normpath, os.path.realpath) if Path(file).is_absolute() else ():
+        if Path(path(file)).is_relative_to(path(folder)):
+            return Path(path(file)).relative_to(path(folder)).as_posix()
+    return Path(file).as_posix()
 
 
 def _check_folders(names: Iterable[str], rows: Sequence[Row]) -> None:

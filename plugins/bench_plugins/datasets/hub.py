@@ -4,7 +4,9 @@ import glob
 import hashlib
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from bench.inputs.rows import make_dataset
 from bench.machine.cache import cache_dir, cached_arrow, is_cached, read_cached, write_cached
 from bench.machine.files import open_regular, resolve_inside
 from bench.machine.hub import Commit, absent, ask_again, find_commit
-from bench_plugins.datasets._arrow import NamedColumns, choose_columns, convert, reading
+from bench_plugins.datasets._arrow import NamedColumns, choose_columns, convert, labels_in, reading
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
 from bench_plugins.datasets.folder import Folder
 
@@ -82,7 +84,14 @@ class Hub:
         )
         # Paths in the rows are files in the library's own cache.
         root = Path(datasets.config.HF_DATASETS_CACHE).parent
-        return Listing(convert(table, columns, root), name, files=files)
+        others = [other for other in rows.info.splits or () if other != name]
+
+        def read(other: str, label: str) -> pa.Table:
+            return self.read(other)[0].data.table
+
+        labels = partial(labels_in, others, columns.sources["label"], read)
+        where = f"hf:{place.repository}"
+        return Listing(convert(table, columns, root), name, where, files=files, elsewhere=labels)
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split of items with all its columns and undecoded images (UserError)."""
@@ -186,12 +195,10 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
     files = by_split.get(split) or by_split.get("all") or []
     if not files:
         raise UserError(f"{folder} holds no parquet files of the split {split!r}.")
-    tables = []
-    with reading(f"The parquet files in {folder}"):
-        for path in files:
-            with open_regular(resolve_inside(folder, str(path))) as file:
-                tables.append(pq.read_table(file))
-        table = pa.concat_tables(tables)
+    with reading(f"The parquet files in {folder}"), ExitStack() as opened:
+        paths = (resolve_inside(folder, str(path)) for path in files)
+        parts = [pq.read_table(opened.enter_context(open_regular(path))) for path in paths]
+        table = pa.concat_tables(parts)
         return make_dataset(table, datasets.Features.from_arrow_schema(table.schema))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from typing_extensions import override
 
 from bench.contracts.decision import Decided
-from bench.contracts.executor import Executor, ModelFacts, OpenRun
+from bench.contracts.executor import Executor, ModelFacts, OpenRun, ScorableRun
 from bench.discovery.guard import stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError, warn_user
 from bench.running.question import PreparedRun
@@ -187,7 +187,7 @@ class Driver(OpenRun):
             logger.info("%s: %s, holds %d", _named(name, member.place), rate, holds)
 
 
-class RayExecutor(Executor[PreparedRun]):
+class RayExecutor(Executor):
     """Scores with workers of Ray; connects to it, or starts it, when the first run is opened."""
 
     def __init__(
@@ -208,7 +208,8 @@ class RayExecutor(Executor[PreparedRun]):
         self._connection: Connection | None = None
 
     @override
-    def open(self, run: PreparedRun) -> Driver:
+    def open(self, run: ScorableRun) -> Driver:
+        assert isinstance(run, PreparedRun)
         most = len(run.sample_ids)
         workers = min(self.workers, most) if isinstance(self.workers, int) else self.workers
         with stdout_to_stderr():  # Ray prints messages, but stdout is for results

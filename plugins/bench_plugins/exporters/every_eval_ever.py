@@ -22,6 +22,7 @@ from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.machine.hub import SCHEME
 from bench.reports.facts import assignments, value_text
+from bench.reports.leaderboard.adding import strip_paths
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
 from bench.store.documents import Manifest
@@ -63,7 +64,7 @@ class EveryEvalEver(Exporter):
             },
             "eval_library": {"name": "diffusion-classifier-bench", "version": __version__},
             "model_info": _model(manifest, model),
-            "evaluation_results": _results(run),
+            "evaluation_results": list(_results(run)),
             "detailed_evaluation_results": {
                 "format": "jsonl",
                 "file_path": (place / f"{name}_samples.jsonl").as_posix(),
@@ -73,7 +74,7 @@ class EveryEvalEver(Exporter):
             },
         }
         (folder / place).mkdir(parents=True)
-        (folder / place / f"{name}.json").write_text(_json(document), "utf-8")
+        (folder / place / f"{name}.json").write_text(_json(strip_paths(document)), "utf-8")
         (folder / place / f"{name}_samples.jsonl").write_bytes(content)
 
 
@@ -106,14 +107,13 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
     }
 
 
-def _results(run: RunView) -> list[dict[str, object]]:
+def _results(run: RunView) -> Iterator[dict[str, object]]:
     manifest, summary = run.manifest, run.summary
     values = summary.metrics.plain()
     low, high = run.accuracy.interval or (None, None)
     method = "confidence sequence" if run.stop else "Wilson score"
     interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": method}
     source, settings = _source(manifest), _settings(run)
-    results: list[dict[str, object]] = []
     for name, metric in metric_specs().items():
         if not isinstance(score := values.get(name), int | float):
             continue
@@ -122,25 +122,22 @@ def _results(run: RunView) -> list[dict[str, object]]:
             images = summary.dataset.n_samples
             details["uncertainty"] = {"confidence_interval": interval, "num_samples": images}
         least, most = (v if isfinite(v) else f"{'-' * (v < 0)}Infinity" for v in metric.range)
-        results.append(
-            {
-                "evaluation_result_id": f"{manifest.run_id}/{name}",
-                "evaluation_name": _name(manifest),
-                "source_data": source,
-                "metric_config": {
-                    "metric_id": name,
-                    "metric_name": metric.words,
-                    "metric_unit": "proportion" if metric.unit == "share" else metric.unit,
-                    "lower_is_better": metric.sign < 0,
-                    "score_type": "continuous",
-                    "min_score": least,
-                    "max_score": most,
-                },
-                "score_details": details,
-                "generation_config": settings,
-            }
-        )
-    return results
+        yield {
+            "evaluation_result_id": f"{manifest.run_id}/{name}",
+            "evaluation_name": _name(manifest),
+            "source_data": source,
+            "metric_config": {
+                "metric_id": name,
+                "metric_name": metric.words,
+                "metric_unit": "proportion" if metric.unit == "share" else metric.unit,
+                "lower_is_better": metric.sign < 0,
+                "score_type": "continuous",
+                "min_score": least,
+                "max_score": most,
+            },
+            "score_details": details,
+            "generation_config": settings,
+        }
 
 
 def _name(manifest: Manifest) -> str:
@@ -182,9 +179,12 @@ def _settings(run: RunView) -> dict[str, object]:
 def _lines(run: RunView, shared: Mapping[str, Any]) -> Iterator[dict[str, object]]:
     manifest = run.manifest
     choices = manifest.classes if len(manifest.classes) <= MAX_CHOICES else None
+    form = (
+        "Which of its texts fits {}?" if manifest.items else "Which class does the image {} show?"
+    )
     for row in run.samples:
         answer, seconds = row["prediction"] or "", row["seconds"]
-        question = f"Which class does the image {row['sample_id']} show?"
+        question = form.format(row["sample_id"])
         reference = [row["label"]]
         yield {
             **shared,

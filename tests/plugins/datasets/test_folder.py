@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bench.errors import BenchWarning, UserError
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
 from bench.inputs.split import Split
+from bench_plugins.datasets._arrow import converted
 
 PICTURES = [picture(10), picture(20), picture(30)]
 
@@ -92,7 +93,10 @@ def test_splits_with_a_table_each(tmp_path: Path) -> None:
     for part, label in (("train", "a"), ("test", "b")):
         make_folder(tmp_path / part, "1.png", "2.png")
         (tmp_path / part / "metadata.csv").write_text(f"file,label\n1.png,{label}\n2.png,c\n")
-    assert load(tmp_path).classes == ("b", "c") and load(tmp_path, "train").classes == ("a", "c")
+    for name, labels in ((None, (1, 2)), ("train", (0, 2))):
+        with pytest.warns(BenchWarning, match="has no images of classes that other splits have"):
+            split = load(tmp_path, name)
+        assert (split.classes, split.labels) == (("a", "b", "c"), labels)
 
 
 def test_captions_beside_class_folders_are_no_labels(tmp_path: Path) -> None:
@@ -189,6 +193,17 @@ def test_a_table_is_not_about_the_files_beside_it(tmp_path: Path) -> None:
     assert checked.code == 4 and "that imgs.csv does not list" in checked.out
 
 
+def test_a_pattern_names_parquet_files(tmp_path: Path) -> None:
+    make_folder(tmp_path, "images/1.png", "images/2.png")
+    for n, label in ((1, "a"), (2, "b")):
+        columns = {"image": [f"images/{n}.png"], "label": [label]}
+        pq.write_table(pa.table(columns), tmp_path / f"{n}.parquet")
+    split = load(tmp_path / "{1..2}.parquet")
+    assert split.labels == (0, 1) and split.fingerprint == load(tmp_path).fingerprint
+    with pytest.raises(UserError, match=r"There is no file .*3\.parquet', of"):
+        load(tmp_path / "{1..3}.parquet")
+
+
 def test_columns_of_other_names(tmp_path: Path) -> None:
     columns = {"img": raw("binary"), "fine": LABELS["text"], "coarse": pa.array([0, 1, 0])}
     file = write_parquet(tmp_path / "x.parquet", columns)
@@ -201,11 +216,61 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
         load(file, label_column="fine", image_column="coarse")
 
 
-def test_a_class_of_another_split_of_parquet_is_a_class(tmp_path: Path) -> None:
-    for part, labels in (("train", ["a", "b", "c"]), ("test", ["c", "a", "a"])):
-        write_parquet(tmp_path / f"{part}-0.parquet", {"image": PICTURES, "label": labels})
-    split = load(tmp_path)
+def test_two_processes_convert_one_file_at_once(tmp_path: Path) -> None:
+    file, schema = tmp_path / "x.parquet", pa.schema({"x": pa.int64()})
+    file.touch()
+
+    def tables() -> Iterator[pa.Table]:
+        yield pa.table({"x": [1]})
+        converted("both", [file], "other", schema, lambda: iter([pa.table({"x": [2]})]))
+        yield pa.table({"x": [3]})
+
+    made = converted("both", [file], "key", schema, tables)
+    assert pa.ipc.open_stream(pa.memory_map(str(made))).read_all()["x"].to_pylist() == [1, 3]
+
+
+@pytest.mark.parametrize("form", ["parquet", "saved"])
+def test_a_class_of_another_split_is_a_class(form: str, tmp_path: Path) -> None:
+    features = datasets.Features(image=datasets.Image(), label=datasets.Value("string"))
+    parts = {}
+    for part, labels in (("train", ["a", "b", " "]), ("test", ["c", "a", "a"])):
+        columns = {"image": PICTURES, "label": labels}
+        parts[part] = datasets.Dataset.from_dict(columns, features)
+        if form == "parquet":
+            parts[part].to_parquet(tmp_path / f"{part}-0.parquet")
+    if form == "saved":
+        datasets.DatasetDict(parts).save_to_disk(tmp_path)
+    with pytest.warns(BenchWarning, match="possible answers all the same: b"):
+        split = load(tmp_path)
     assert split.classes == ("a", "b", "c") and split.labels == (2, 0, 0)
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("train", "VAL")])
+def test_splits_have_the_names_that_people_give_them(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    train, other = names
+    make_folder(tmp_path, *(f"{name}/{label}/{name}.png" for name in names for label in "ab"))
+    assert load(tmp_path).sample_ids == (f"a/{other}.png", f"b/{other}.png")
+    assert load(tmp_path, train).split == train
+    classes = make_folder(tmp_path / "vehicles", "Train/green/1.png", "Bus/red/2.png")
+    assert load(classes).classes == ("Bus", "Train")
+
+
+def test_absolute_names_are_read_by_any_way_to_their_folder(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "real", "1.png", "2.png")
+    (folder / "metadata.csv").write_text(f"file,label\n{folder}/1.png,a\n{folder}/2.png,b\n")
+    (tmp_path / "link").symlink_to("real")
+    for way in ("real", "link", "real/../real", "link/../real"):
+        assert load(tmp_path / way).sample_ids == ("1.png", "2.png")
+
+
+def test_endings_may_be_upper_case(tmp_path: Path) -> None:
+    make_folder(tmp_path, "cat/1.PNG", "dog/2.PNG")
+    (tmp_path / "originals.tar").write_bytes(b"")
+    assert load(tmp_path).classes == ("cat", "dog")
+    write_parquet(tmp_path / "p/X.PARQUET", {"image": PICTURES, "label": ["x", "y", "x"]})
+    assert load(tmp_path / "p").labels == load(tmp_path / "p/X.PARQUET").labels == (0, 1, 0)
 
 
 def test_damaged_parquet_is_named(tmp_path: Path) -> None:

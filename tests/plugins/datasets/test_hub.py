@@ -15,7 +15,7 @@ from helpers.given import picture, write_parquet
 from helpers.hub import Hub as Server
 from helpers.hub import a_hub, point_datasets
 
-from bench.errors import UserError
+from bench.errors import BenchWarning, UserError
 from bench.inputs.rows import as_dataset
 from bench_plugins.datasets.hub import Hub, HubSource, parse_source
 
@@ -76,6 +76,18 @@ def test_columns_are_found_or_named(repository: Path) -> None:
     assert rows["label"] == ["x", "y", "y"] and rows["sample_id"] == ["7", "8", "9"]
     assert str(rows.split) == "test" and rows.column_names == ["image", "label", "sample_id"]
     assert load("owner/pets:/train", label_column="fine")["label"] == [1, 0, 0]
+
+
+def test_a_class_of_another_split_is_a_class_with_the_hub_and_in_a_copy(
+    hub: Server, tmp_path: Path
+) -> None:
+    for split, label in (("test", ["x", "y", "y"]), ("train", ["z", "x", "y"])):
+        write_parquet(tmp_path / f"words/{split}.parquet", {"image": IMAGES, "label": label})
+    hub.add("datasets/owner/words", tmp_path / "words")
+    for copy in (None, str(tmp_path / "words")):
+        with pytest.warns(BenchWarning, match="possible answers all the same: z"):
+            rows = load("owner/words", data_dir=copy)
+        assert rows.features["label"].names == ["x", "y", "z"] and rows["label"] == [0, 1, 1]
 
 
 def test_wrong_names_are_answered(repository: Path) -> None:

@@ -17,7 +17,7 @@ from bench.testing import ExecutorContract
 
 
 class TestLocal(ExecutorContract):
-    def make(self) -> Executor[Any]:
+    def make(self) -> Executor:
         return Executor()
 
 

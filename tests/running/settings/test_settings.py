@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from helpers.command import bench
 from bench.contracts.specs import Parameter, StrategySpec
 from bench.errors import UserError
 from bench.running.prepare import resolve
-from bench.running.settings import make_config
+from bench.running.settings import RunConfig, make_config
+from bench.running.settings.declaration import option
 
 
 @pytest.mark.parametrize(
@@ -46,9 +48,30 @@ def test_a_wrong_value_is_named_in_one_line(setting: str, value: Any, said: str)
     assert "\n" not in message and len(message) < 200
 
 
-def test_text_paths_and_numbers_are_taken_as_they_are_meant(tmp_path: Path) -> None:
-    config = make_config({"dataset": "digits", "batch_size": "16", "results": tmp_path})
-    assert (config.batch_size, config.results) == (16, str(tmp_path))
+def test_a_path_is_taken_as_its_text(tmp_path: Path) -> None:
+    assert make_config({"dataset": "digits", "results": tmp_path}).results == str(tmp_path)
+
+
+NUMBERS = [
+    name
+    for name, field in RunConfig.model_fields.items()
+    if re.search(r"\b(int|float)\b", str(field.annotation))
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_wrong_number_is_refused_alike_by_every_door(name: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        make_config({"dataset": "digits", name: "1x"})
+    by_option = bench("run", "digits", f"{option(name)}=1x")
+    by_variable = bench("run", "digits", **{f"BENCH_{name.upper()}": "1x"})
+    assert by_option == by_variable and by_option.code == 2
+    assert by_option.err == f"Error: {refusal.value}\n"
+
+
+def test_the_wrong_value_of_a_list_is_the_one_that_is_named() -> None:
+    with pytest.raises(UserError, match=r"--tracker: must be trackio or wandb.* \(got 'x'\)"):
+        make_config({"dataset": "digits", "tracker": ["wandb", "x"]})
 
 
 @pytest.mark.parametrize("line", ["limit = true", "limit = 1.0", "fresh = 'yes'", "seed = '1'"])
@@ -66,6 +89,7 @@ TYPED = {
     "list": Parameter((5, 1)),
     "later": Parameter(None, type=int),
     "stages": Parameter(None, type=tuple[int, ...]),
+    "choice": Parameter("one", type=Literal["one", "two"]),
 }
 SPEC = StrategySpec(name="s", target="a:B", parameters=TYPED)
 
@@ -81,6 +105,11 @@ SPEC = StrategySpec(name="s", target="a:B", parameters=TYPED)
         ("word", "x", "x"),
         ("list", "3, 1", (3, 1)),
         ("list", [3, 1], (3, 1)),
+        ("list", 3, (3,)),
+        ("list", "3", (3,)),
+        ("whole", 4.0, 4),
+        ("whole", "4.0", 4),
+        ("word", 3, "3"),
         ("later", "3", 3),
         ("stages", "4,40", (4, 40)),
         ("whole", None, 500),
@@ -102,11 +131,12 @@ def test_a_parameter_is_converted(name: str, value: Any, parsed: Any) -> None:
         ("real", float("inf"), "a value like 0.5"),
         ("real", True, "a value like 0.5"),
         ("flag", "maybe", "a value like False"),
-        ("word", 3, "a value like t"),
+        ("word", {}, "a value like t"),
         ("word", "\ud800", "a value like t"),
         ("list", "3,x", "a value like 5,1"),
-        ("list", 3, "a value like 5,1"),
+        ("list", {}, "a value like 5,1"),
         ("later", "x", "a whole number"),
+        ("choice", "three", "one or two"),
         ("stages", "x", "a list, each a whole number"),
     ],
 )

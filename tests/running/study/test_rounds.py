@@ -31,8 +31,17 @@ def stopping(tmp_path: Path) -> Path:
     return file
 
 
+PUBLISHED = """
+[[published]]
+source = "Somebody, 2020, Table 1"
+backbone = "nearest-mean"
+value = 0.9
+"""
+
+
 def test_methods_leave_and_the_study_stops(stopping: Path, tmp_path: Path) -> None:
-    results = tmp_path / "r"
+    results, figure = tmp_path / "r", tmp_path / "figure.svg"
+    stopping.write_text(STOPPING + PUBLISHED)
     report = bench("study", stopping, "--results", results, "--json").json
     (board,) = report["standings"]
     assert board["decided"] and board["images"] < board["total"] == 360
@@ -47,8 +56,10 @@ def test_methods_leave_and_the_study_stops(stopping: Path, tmp_path: Path) -> No
     again = bench("study", stopping, "--results", results, "--json")
     assert again.json["standings"] == report["standings"]
     assert again.err.count("stored already") == again.err.count(" backbone ") > 2
-    shown = bench("study", "stopping", "--show", "--results", results).out
+    shown = bench("study", "stopping", "--show", "--results", results, "--figure", figure).out
     assert "verdicts on images in random order" in shown and "worse than the best" in shown
+    assert "published and ours" in shown and "our interval" not in shown
+    assert "on the images of each" in figure.read_text()
     left = [m for m in board["methods"] if m["verdict"] == "left"]
     assert all(m["p"] <= 0.05 for m in left) and "strict" not in report
     assert "the method named is not a best one in at most 5 %" in " ".join(shown.split())
