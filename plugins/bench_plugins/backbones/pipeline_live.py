@@ -125,8 +125,9 @@ class LivePipeline(LiveObject, PipelineDenoiser):
         facts = {"class": type(self.pipe).__qualname__, "call": self.call, **_values(self.pipe)}
         fingerprint = content_hash(used, facts, self.levels)
         with torch.no_grad():
-            shortest = replace(self.runner, device_override=self.device).shortest
-        self._encoded = {name: leaf.double().sum(-1).tolist() for name, leaf in shortest.items()}
+            shortest = replace(self.runner, device_override=self.device).shortest.values()
+        sums = [leaf.double().sum(-1).tolist() for leaf in shortest]
+        self._encoded = f"{sums} {getattr(self.pipe, 'labels', None)}"
         self.facts_path = facts_file(fingerprint, str(self.device), self._chosen)
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
@@ -134,8 +135,7 @@ class LivePipeline(LiveObject, PipelineDenoiser):
     @override
     def encoder_key(weights: InMemory, **parameters: Any) -> str:
         """Return the key of the weights and of what the pipeline's own code makes of a text."""
-        own = weights.backbone
-        return f"{weights.fingerprint} {own._encoded} {getattr(own.pipe, 'labels', None)}"
+        return f"{weights.fingerprint} {weights.backbone._encoded}"
 
     @staticmethod
     @override
@@ -247,11 +247,10 @@ def _facts(component: Any) -> dict[str, Any]:
     if isinstance(component, nn.Module):
         facts["adapters"] = _adapters(component)[0]
         processors = getattr(component, "attn_processors", None) or {}
-        names = {name: type(p).__qualname__ for name, p in processors.items()}
         facts["attention"] = {
-            name: f"{kind}{_numbers(processors[name]) or ''}"
-            for name, kind in names.items()
-            if kind not in SAME_ATTENTION
+            name: f"{type(own).__qualname__}{_numbers(own) or ''}"
+            for name, own in processors.items()
+            if type(own).__qualname__ not in SAME_ATTENTION
         }
     elif hasattr(component, "get_vocab"):
         backend = getattr(component, "backend_tokenizer", None)
