@@ -147,6 +147,16 @@ def test_what_is_wrong_is_found(
         assert not done.err, done.err.replace("\n", " ")
 
 
+def test_a_metric_of_a_plugin_that_is_not_installed_here_is_taken_on_trust(
+    run: Path, tmp_path: Path
+) -> None:
+    copy = publish_run(run, tmp_path / "published", private=True)
+    edit(copy / "summary.json", metrics__sureness=0.5)
+    assert "sureness" in "; ".join(find_problems(copy, Totals(copy.parent)))
+    edit(copy / "manifest.json", environment={"plugins": {"bench-sureness": "1.0"}})
+    assert list(find_problems(copy, Totals(copy.parent))) == []
+
+
 def test_a_picture_and_a_changed_line_are_found(run: Path, tmp_path: Path) -> None:
     copy = publish_run(run, tmp_path / "published", private=True)
     (copy / "examples.png").write_bytes(b"pixels")
