@@ -62,12 +62,10 @@ def _open_descriptors() -> None:
 
 def _leave_stdout() -> None:
     """Redirect stdout to stderr for what plugins and libraries print at exit."""
-    try:
+    with suppress(OSError):  # the reader has exited
         if sys.stdout is not None:
             sys.stdout.flush()
         os.dup2(2, 1)
-    except OSError:  # the reader has exited
-        pass
 
 
 if __name__ == "__main__":

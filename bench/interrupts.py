@@ -20,11 +20,9 @@ class Interrupt(KeyboardInterrupt):
 class _State:
     """A plain class, because importing dataclasses takes longer than all else here."""
 
-    def __init__(self) -> None:
-        self.process: int | None = None  # process that handles signals; forked workers do not
-        self.received: int | None = None
-        self.working = False
-        self.over = False
+    process: int | None = None  # process that handles signals; forked workers do not
+    received: int | None = None
+    working = over = False
 
 
 _state = _State()
@@ -64,9 +62,8 @@ def is_users(error: BaseException) -> bool:
 
     Without signal handlers, as in a notebook, every KeyboardInterrupt counts as the user's.
     """
-    if isinstance(error, Interrupt):
-        return True
-    return isinstance(error, KeyboardInterrupt) and _state.process != os.getpid()
+    handled = _state.process == os.getpid()
+    return isinstance(error, Interrupt if handled else KeyboardInterrupt)
 
 
 def exit_code() -> int:

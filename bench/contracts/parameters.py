@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from math import isfinite
-from typing import Any, ClassVar, Final, get_args, get_origin
+from typing import Any, ClassVar, Final, Literal, get_args, get_origin
 
 from bench.contracts.typed import annotations_of, described, mismatch
 from bench.errors import UserError, did_you_mean
@@ -48,8 +48,9 @@ class Parameter:
     @property
     def wanted(self) -> str:
         """Description of the values that it accepts, for messages."""
-        example = "" if self.type or self.default is None else as_text(self.default)
-        return f"a value like {example}" if example else described(self.kind)
+        example = "" if self.default is None else as_text(self.default)
+        chosen = get_origin(self.kind) is Literal or not example
+        return described(self.kind) if chosen else f"a value like {example}"
 
     def parse(self, value: Any) -> Any:
         """Convert text from a command line, or a value of Python or TOML, to the parameter's type.

@@ -88,6 +88,6 @@ class _Adapted:
         if getattr_static(self._thing, name, None) is not None:
             return getattr(self._thing, name)
         default = getattr_static(self._base, name, self)  # `self` if absent; a default may be None
-        if default is self:
+        if default is self or getattr(default, "__isabstractmethod__", False):
             return getattr(self._thing, name)
         return default.__get__(self, type(self)) if hasattr(default, "__get__") else default

@@ -80,7 +80,7 @@ class CheckedDenoiser:
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning, one row per text in every leaf."""
-        return self._rows("encode_prompts()", len(texts), self._model.encode_prompts, texts)
+        return self._rows("encode_prompts()", len(texts), lambda: self._model.encode_prompts(texts))
 
     @property
     def prompts_at_once(self) -> int:

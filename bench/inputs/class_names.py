@@ -200,8 +200,14 @@ def parse_class_names(file: Path, spellings: Collection[str]) -> Mapping[str, st
     lines = read_lines(file, "class")
     rows = [(at, line.split(maxsplit=1)) for at, line in lines]
     names = set(map(normalise_text, spellings))
-    if rows and all(len(row) == 2 and normalise_text(row[0]) in names for _, row in rows):
+    others = [at for at, row in rows if len(row) < 2 or normalise_text(row[0]) not in names]
+    if rows and not others:
         return _parse_pairs(rows)
+    if 2 * len(others) < len(rows):
+        raise UserError(
+            f"{others[0]}: expected a class and its words, as in most lines. Words alone that begin"
+            " like classes need a JSON list."
+        )
     return [line for _, line in lines]
 
 
@@ -336,15 +342,14 @@ def match_classes(rows: Rows, spec: DatasetSpec, where: str) -> list[int | None]
         return None
     values, feature = read_column(rows, "label"), rows.features["label"]
     if isinstance(feature, datasets.ClassLabel):
-        index: Sequence[int] = find_indices(feature.names, spec, where)
-        numbers = _check_indices(values, feature.names, where)
-        matched = [None if number is None else index[number] for number in numbers]
+        names = feature.names
+        values = [None if n is None else names[n] for n in _check_indices(values, names, where)]
     elif feature == datasets.Value("string"):
         names = sorted({v for v in values if v is not None and v.strip()})
-        of = dict(zip(names, find_indices(names, spec, where), strict=True))
-        matched = [of.get(v) for v in values]
     else:
         return None
+    index_of = dict(zip(names, find_indices(names, spec, where), strict=True))
+    matched = [index_of.get(v) for v in values]
     if all(position == OTHER for position in matched):
         raise UserError(f"{where}: no image belongs to a class of dataset {spec.name!r}.")
     return matched

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.metrics import MetricSpec
-from bench.discovery.loading import load_plugins, metric_specs
+from bench.discovery.loading import metric_of_runs, metric_specs
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
 from bench.reports.facts import Column, Fact, difference_fact, metric_fact, percent_text, value_text
@@ -48,7 +48,7 @@ def compare(
     lacks something that the metric needs.
     """
     a, b = read_view(path_a), read_view(path_b)
-    spec = load_plugins().metrics.get(metric)
+    spec = metric_of_runs(metric)
     implementation, top = make_metric(spec, parameters), "top5" in spec.needs
     decided = a.decisions(top), b.decisions(top)
     compared, rows = compare_views(a, b, decided), shared_rows(*decided)

@@ -66,7 +66,7 @@ class SweepPlan(Document):
             f"--risk {self.risk:g}: {self.swept:,} of the split's {self.split:,} images, drawn"
             f" uniformly, are swept ({self.sweep_cost:,.0f} evaluations; their errors take about"
             f" {self.errors_bytes / 1e6:,.1f} MB). The cheapest setting that differs from the sweep"
-            f" on at most {self.allowed:,} of them races the other {self.rest:,} (expected:"
+            f" on at most {self.allowed:,} of them decides the other {self.rest:,} (expected:"
             f" {self.rest_cost:,.0f} evaluations); if none does, {self.otherwise} decides them."
         )
 

@@ -179,11 +179,11 @@ def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit |
     spec = load_plugins().backbones.get(str(manifest.config.backbone))
     config = make_config({**stored_settings(manifest), **without_none(**settings)})
     sweep = prepare(_swept(config, spec, int(str(manifest.strategy.params["draws"]))))
-    differs = [
-        name
-        for name in differing_identity(manifest, sweep.manifest)
-        if name.partition(".")[0] not in MAY_DIFFER
-    ]
+    # A tree has prompts of inner nodes too, which no sweep needs.
+    of_classes = [prompt for prompt in manifest.prompts if prompt[1] < len(manifest.classes)]
+    same = ("prompts", "hierarchy") if of_classes == sweep.manifest.prompts else ()
+    places = differing_identity(manifest, sweep.manifest)
+    differs = [name for name in places if name.partition(".")[0] not in (*MAY_DIFFER, *same)]
     if differs:
         raise UserError(
             f"{manifest.run_id} cannot be swept here, because {', '.join(differs)} differ. Name its"

@@ -88,9 +88,11 @@ def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> Bools
 
     A run evaluates each cell at most once, so it swept images with `most` evaluations itself.
     `decided_by` does not show this, because the true winner may have been dropped before the draws
-    ran out. If the cost of a sweep varies between images, all decided images are included.
+    ran out. If the cost of a sweep varies between images, or a tree has prompts that no sweep has,
+    all decided images are included.
     """
-    uneven = manifest.items is not None or manifest.identity.candidates is not None
+    different = manifest.items, manifest.identity.candidates, manifest.parents
+    uneven = any(part is not None for part in different)
     return np.asarray(~decided.failed & ((decided.evaluations < most) | uneven))
 
 

@@ -6,9 +6,8 @@ another one, so that labelling, asking and calibrating need not wait for a run t
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from bench.errors import StoreError, UserError
 from bench.machine.files import regular_file, write_atomically
@@ -38,11 +37,6 @@ class LockedFolder:
         """Open a file of lines to append to it."""
         regular_file(self.path, name)
         return Journal(self.path / name)
-
-    def append(self, name: str, line: Any) -> None:
-        """Append one line to a file of lines."""
-        with closing(self.journal(name)) as journal:
-            journal.append(line)
 
     def remove(self, *names: str) -> None:
         """Remove files and folders, as far as they exist."""

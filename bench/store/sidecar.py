@@ -8,6 +8,7 @@ holds, the file was edited, damaged, or moved, or the records were changed, and 
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -102,7 +103,8 @@ class Sidecar(Generic[Content]):
 
     def append(self, folder: LockedFolder, settings: str, content: Content) -> None:
         """Append a line."""
-        folder.append(self.name, self._sealed(_plain(content), folder.path, settings))
+        with closing(folder.journal(self.name)) as lines:
+            lines.append(self._sealed(_plain(content), folder.path, settings))
 
     def rewrite(self, folder: LockedFolder, settings: str, contents: Iterable[Content]) -> None:
         """Replace all lines atomically."""

@@ -53,6 +53,9 @@ def test_what_an_object_lacks_is_the_contracts() -> None:
     assert pickle.loads(pickle.dumps(strategy)).at_most(PROBLEM) == 7  # as Ray sends it
     with pytest.raises(AttributeError, match="no attribute 'stop'"):
         _ = strategy.stop  # type: ignore[attr-defined]
+    for method in ("encode_images", "encode_prompts", "denoise"):  # required, so no default
+        with pytest.raises(AttributeError, match=f"no attribute '{method}'"):
+            getattr(with_defaults(Duck(), Denoiser), method)
 
 
 def test_what_a_class_lacks_is_the_contracts() -> None:

@@ -121,6 +121,16 @@ def test_names_that_differ_in_signs_alone_are_never_mixed_up(
     assert from_file(file, names).class_of_prompt == tuple(range(len(names)))
 
 
+def test_a_line_of_pairs_whose_class_is_misspelt_makes_no_list_of_them(tmp_path: Path) -> None:
+    file, classes = tmp_path / "names.txt", ("cat", "dog", "ibis")
+    for line in ("ibiss an ibis", "ibis"):
+        file.write_text(f"dog a dog\ncat a cat\n{line}\n")
+        with pytest.raises(UserError, match=r"names.txt:3: expected a class and its words"):
+            read_class_names(file, classes)
+    file.write_text("big cat\ndog house\nwader\n")
+    assert read_class_names(file, classes) == ("big cat", "dog house", "wader")
+
+
 BAD = {
     "missing.json": (None, "There is no file"),
     "text.json": ("not json", "cannot be read"),

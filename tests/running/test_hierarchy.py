@@ -55,6 +55,16 @@ def test_inner_nodes_are_asked_and_decide_nothing_in_the_full_sweep(results: Pat
     assert "parents" not in json.loads((full / "manifest.json").read_text())
 
 
+@pytest.mark.long
+def test_an_audit_of_a_tree_sweeps_its_classes_and_takes_no_decision_for_granted(
+    results: Path,
+) -> None:
+    live, full = run_of(results, "hierarchy"), predictions(run_of(results, "full"))
+    audit = bench("results", "audit", live, 12, "--json").json["audit"]
+    same = sum(full[name] == prediction for name, prediction in predictions(live).items())
+    assert (audit["images"], audit["exact"], audit["same"]) == (12, 0, same)
+
+
 def test_a_replay_decides_as_the_live_run(results: Path, tmp_path: Path) -> None:
     recorded, live = run_of(results, "full-hierarchy"), run_of(results, "hierarchy")
     done = bench("replay", recorded, "--strategy", "hierarchy", "--results", tmp_path, "--json")

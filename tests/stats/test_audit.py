@@ -129,6 +129,9 @@ def test_draws_that_ran_out_are_no_full_sweep(tmp_path: Path) -> None:
     manifest = read_manifest(audited(tmp_path, {})[0])
     rows = sweepable_rows(as_decisions(records), manifest, 30)
     assert np.array_equal(rows, [True, False, False])
+    tree = manifest.model_copy(update={"parents": [3, 3, 3, -1]})
+    rows = sweepable_rows(as_decisions(records), tree, 30)
+    assert np.array_equal(rows, [True, True, False]), "30 may be those of inner nodes too"
 
 
 def test_a_torn_line_counts_as_not_swept(tmp_path: Path) -> None:

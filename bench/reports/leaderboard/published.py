@@ -35,8 +35,9 @@ FROM_MANIFEST = ("run_id", "dataset", "backbone", "strategy")  # fields of a sum
 TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from"})
 TRUST = (
     "Taken on trust: the records of the images, the hashes of data and weights, times and memory;"
-    " the run's description of data, classes and backbones that are not registered here; and"
-    " reported results. All other values were computed again."
+    " the run's description of data, classes and backbones that are not registered here; metrics"
+    " of plugins that are not installed here; and reported results. All other values were computed"
+    " again."
 )
 
 
@@ -65,7 +66,7 @@ def find_problems(run: Path, totals: "Totals") -> Iterator[str]:
         return
     manifest, summary = stored.manifest, stored.summary
     if summary is None:
-        yield "it has no summary.json"
+        yield "it has no summary.json, or one that contradicts its records"
         return
     expected = run_id(
         manifest.dataset.name, manifest.backbone.name, manifest.strategy.name, manifest.identity
@@ -81,7 +82,11 @@ def find_problems(run: Path, totals: "Totals") -> Iterator[str]:
         return
     cost = summary.cost
     computed = summarize(manifest, decided, cost.total_seconds, cost.peak_memory_bytes)
-    yield from _differences("", computed.plain(), summary.plain())
+    ours: Any = computed.plain()
+    if manifest.environment.get("plugins", {}).keys() - load_plugins().versions().keys():
+        # Metrics of plugins that are not installed here cannot be computed.
+        ours["metrics"] = {**summary.metrics.plain(), **ours["metrics"]}
+    yield from _differences("", ours, summary.plain())
     if cost.flop_per_image is not None and manifest.evaluation_flop is None:
         yield "it has operations per image, but not those of an evaluation"
     if cost.linearisation_cost is not None:

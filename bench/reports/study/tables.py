@@ -232,9 +232,9 @@ def _corruption(
         return Column(of.method, lambda name: Fact("", of.corruptions[name], unit), "number")
 
     text = (
-        f"{error_words(metric)}, on {methods[0].images:,} images by severity: the mean over"
-        f" {len(methods[0].corruptions)} corruptions. The last mean, over all severities, is the"
-        " mean corruption error; it is not divided by another model's."
+        f"{error_words(metric)}, on {methods[0].images:,} images by severity: the mean over the"
+        f" corruptions that have it. The last mean, over {len(methods[0].corruptions)} corruptions"
+        " and their severities, is the mean corruption error; it is not divided by another model's."
     )
     columns: list[Column[CorruptionErrors]] = [
         Column("method", lambda m: m.method),
