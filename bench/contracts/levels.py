@@ -173,8 +173,8 @@ def flow_levels(
 
     Args:
         config: config of a diffusers `FlowMatchEulerDiscreteScheduler`.
-        mu: shift for the resolution, as the pipeline's `calculate_shift` returns it (`dynamic_mu`),
-            if the config has `use_dynamic_shifting`.
+        mu: shift for the resolution, as the pipeline's `calculate_shift` returns it, if the
+            config has `use_dynamic_shifting`.
         scale: the model's time is scale · sigma: 1000 for SD 3, 1 for FLUX.
         reverse: the model's time is scale · (1 − sigma), as in Lumina.
 
@@ -201,16 +201,6 @@ def flow_levels(
     return Levels(alpha, sigma, time, *answer_of("flow", alpha, sigma), sigma)
 
 
-def dynamic_mu(config: Mapping[str, Any], tokens: int) -> float:
-    """Return the shift `mu` for an image of `tokens` tokens, linear between the config's two sizes.
-
-    `tokens` is the length of the packed latent, (side / 16)² for FLUX.1.
-    """
-    base, maximum = config["base_image_seq_len"], config["max_image_seq_len"]
-    slope = (config["max_shift"] - config["base_shift"]) / (maximum - base)
-    return float(config["base_shift"] + slope * (tokens - base))
-
-
 def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
     """Return the levels of a network F with EDM's preconditioning (Karras et al., 2022, table 1).
 
@@ -221,9 +211,3 @@ def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
     s = np.asarray(sigmas, np.float64)
     size = np.sqrt(s**2 + sigma_data**2)
     return Levels(1 / size, s / size, np.log(s) / 4, s / (sigma_data * size), -sigma_data / size)
-
-
-def karras_sigmas(count: int, low: float = 0.002, high: float = 80.0, rho: float = 7.0) -> Column:
-    """Return EDM's levels from `low` to `high`, float64 [count] (Karras et al., 2022, eq. 5)."""
-    steps = np.linspace(low ** (1 / rho), high ** (1 / rho), count)
-    return np.asarray(steps**rho)

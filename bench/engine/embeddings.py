@@ -8,8 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.engine import trees
@@ -17,13 +15,13 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import Tree, TreeError
 from bench.errors import refusing
 from bench.machine.cache import cache_dir, is_cached, writing_cached
+from bench.machine.environment import installed_distributions
 from bench.machine.libraries import Tensor, torch
 from bench.machine.stages import stage
 
 # 1: unchecked, 2: one file per prompt, 3: no hash, 4: leaves named by family, 5: SD a tensor,
 # 6: a study could write the prompts of one backbone under the key of another, 7: whole weights
 CONDITIONING_FORMAT = 8
-LIBRARIES = ("torch", "transformers", "tokenizers")  # they compute an embedding
 IN_MEMORY = 256 * 2**20  # bytes up to which a conditioning is read, and not mapped from its file
 
 
@@ -36,8 +34,8 @@ def embed_prompts(
     it. Two processes may do this at once: a file appears whole. Raises UserError for a row that is
     not finite, or prompts not padded to the same lengths.
 
-    `key` is everything else that decides a conditioning but the libraries: the fingerprint of the
-    weights (of text encoder and tokenizer at least), dtype, version. `with_null` adds the null
+    `key` is everything that decides a conditioning but the installed packages: the fingerprint of
+    the weights (of text encoder and tokenizer at least), dtype, version. `with_null` adds the null
     conditioning as the last row.
     """
     path, prompts = conditioning_file(key, texts, with_null), len(texts) + with_null
@@ -56,7 +54,7 @@ def embed_prompts(
 def conditioning_file(key: str, texts: Sequence[str], with_null: bool = False) -> Path:
     """Return the file of a conditioning of prompts; it may be missing."""
     key = f"{key} and the null" if with_null else key
-    content = json.dumps([CONDITIONING_FORMAT, _libraries(), key, list(texts)])
+    content = json.dumps([CONDITIONING_FORMAT, installed_distributions(), key, list(texts)])
     digest = hashlib.sha256(content.encode()).hexdigest()
     return cache_dir("embeddings", digest[:2]) / f"{digest}.safetensors"
 
@@ -70,17 +68,6 @@ def _encoded(backbone: CheckedDenoiser, texts: Sequence[str], with_null: bool) -
             encoding.done += len(batch)
     if with_null:
         yield trees.check_conditioning(backbone.encode_null(), ["the null"])
-
-
-@cache
-def _libraries() -> str:
-    versions = []
-    for name in LIBRARIES:
-        try:
-            versions.append(f"{name} {version(name)}")
-        except PackageNotFoundError:  # a backbone need not use it
-            versions.append(f"no {name}")
-    return ", ".join(versions)
 
 
 ROOT = "conditioning"  # the name of a tree that is a single tensor

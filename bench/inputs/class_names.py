@@ -342,15 +342,14 @@ def match_classes(rows: Rows, spec: DatasetSpec, where: str) -> list[int | None]
         return None
     values, feature = read_column(rows, "label"), rows.features["label"]
     if isinstance(feature, datasets.ClassLabel):
-        index: Sequence[int] = find_indices(feature.names, spec, where)
-        numbers = _check_indices(values, feature.names, where)
-        matched = [None if number is None else index[number] for number in numbers]
+        names = feature.names
+        values = [None if n is None else names[n] for n in _check_indices(values, names, where)]
     elif feature == datasets.Value("string"):
         names = sorted({v for v in values if v is not None and v.strip()})
-        of = dict(zip(names, find_indices(names, spec, where), strict=True))
-        matched = [of.get(v) for v in values]
     else:
         return None
+    index_of = dict(zip(names, find_indices(names, spec, where), strict=True))
+    matched = [index_of.get(v) for v in values]
     if all(position == OTHER for position in matched):
         raise UserError(f"{where}: no image belongs to a class of dataset {spec.name!r}.")
     return matched

@@ -234,11 +234,12 @@ def get_images(row: Any) -> tuple[Any, ...]:
     return tuple(row["images"] or ()) if "images" in row else (row["image"],)
 
 
-def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
+def resolve_paths(column: Any, root: Path | None, where: str, links: bool = False) -> Any:
     """Return a column of stored images with absolute paths inside `root`; bytes are not copied.
 
-    `column` is a chunked Arrow array of structs (bytes, path), or of lists of them. Raises
-    UserError if a path leads out of `root`, or is relative and `root` is None.
+    `column` is a chunked Arrow array of structs (bytes, path), or of lists of them. Links are
+    resolved, or with `links` kept, as they may change. Raises UserError if a path leads out of
+    `root`, or is relative and `root` is None.
     """
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         return pa.chunked_array(
@@ -251,7 +252,7 @@ def resolve_paths(column: Any, root: Path | None, where: str) -> Any:
             return chunk
         paths, valid = chunk.field("path").to_pylist(), stored.is_valid().to_pylist()
         absolute = [
-            path if path is None or has_bytes else str(_resolve_path(path, root, where))
+            path if path is None or has_bytes else str(_resolve_path(path, root, where, links))
             for path, has_bytes in zip(paths, valid, strict=True)
         ]
         return pa.StructArray.from_arrays(
@@ -269,9 +270,10 @@ def _resolve_lists(chunk: Any, root: Path | None, where: str) -> Any:
     return pa.ListArray.from_arrays(starts, images).cast(chunk.type)
 
 
-def _resolve_path(path: str, root: Path | None, where: str) -> Path:
+def _resolve_path(path: str, root: Path | None, where: str, links: bool) -> Path:
     if root is not None:
-        return resolve_inside(root, path)
+        real = resolve_inside(root, path)
+        return root / path if links else real
     if not Path(path).is_absolute():
         raise UserError(
             f"{where}: the path of an image, {quoted(path)}, is not absolute. A dataset must have"

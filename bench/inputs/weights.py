@@ -23,9 +23,8 @@ from bench.machine.files import read_text, regular_file
 from bench.machine.hub import Commit, absent, find_commit
 from bench.machine.stages import counted
 
-HASHED_SUFFIXES = {".safetensors", ".json", ".txt", ".model"}  # of all files that are read
-CHAT_TEMPLATE = "chat_template.jinja"  # of a model that is the whole folder; hashed too
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")  # of configs and tokenizers
+HASHED_SUFFIXES = {".safetensors", *TEXT_SUFFIXES}  # of all files that are read
 # Parts of a pipeline that process generated images. None are generated here.
 UNREAD_PARTS = ("feature_extractor/", "safety_checker/", "image_encoder/")
 MAX_WEIGHT_FILES = 20_000  # in the folder of one model
@@ -101,8 +100,6 @@ def _iterate_files(folder: Path) -> Iterator[Path]:
             )
         paths = [Path(parent, name) for name in files]
         yield from (path for path in paths if path.suffix in HASHED_SUFFIXES)
-    if (path := folder / CHAT_TEMPLATE).is_file():
-        yield path
 
 
 def hash_file(path: Path, real: Path) -> str:

@@ -33,7 +33,8 @@ class _StandIn(ModuleType):
     def __init__(self, name: str, function: str) -> None:
         super().__init__(name)
         spec: Any = importlib.util.find_spec(name)
-        vars(self).update(__file__=spec.origin, __path__=spec.submodule_search_locations)
+        places = spec.submodule_search_locations
+        vars(self).update(__spec__=spec, __file__=spec.origin, __path__=places)
         self._function = function
 
     def __getattr__(self, attribute: str) -> Any:
@@ -56,12 +57,13 @@ def postponed(parts: Mapping[str, str]) -> Iterator[None]:
 
     `parts` maps each to the function that the libraries import from it, or to "".
     """
-    stand_ins = {name: _StandIn(name, parts[name]) for name in parts.keys() - sys.modules.keys()}
-    sys.modules.update(stand_ins)
+    stand_ins = [_StandIn(name, parts[name]) for name in parts.keys() - sys.modules.keys()]
+    for stand_in in stand_ins:  # unless another thread has begun to import it
+        sys.modules.setdefault(stand_in.__name__, stand_in)
     try:
         yield
     finally:
-        for stand_in in stand_ins.values():
+        for stand_in in stand_ins:
             stand_in.leave()
 
 

@@ -76,6 +76,7 @@ def with_loaded(backbone: Any, settings: Values) -> tuple[Any, Values]:
     for name in about("network"):  # the precision can be changed after loading
         if SETTINGS[name].identity != "precision" and name not in made and settings.get(name):
             raise UserError(f"{name}= needs a backbone's name, not a loaded backbone.")
+    made = {**made, **getattr(backbone, "settings", {})}  # it may have been changed
     for name, value in made.items():
         if settings.get(name) not in (None, value):
             raise UserError(

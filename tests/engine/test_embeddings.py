@@ -42,6 +42,9 @@ def test_embeddings_are_shared_by_runs_that_begin_together(
         torch.testing.assert_close(embed_prompts(backbone, "key", texts), found[0])
     embed_prompts(backbone, "another backbone", texts)
     embed_prompts(backbone, "key", texts[::-1])
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(embeddings, "installed_distributions", lambda: ["diffusers-99.dist-info"])
+        assert not embeddings.conditioning_file("key", texts).exists()
     assert len(list(tmp_path.rglob("*.safetensors"))) == 3
 
     def never(texts: list[str]) -> torch.Tensor:

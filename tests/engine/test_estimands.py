@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.flows import edm_sigmas
 from helpers.matrix import matrix
 from helpers.tables import make
 from PIL import Image
@@ -18,7 +19,6 @@ from bench.contracts.levels import (
     diffusion_levels,
     edm_levels,
     flow_levels,
-    karras_sigmas,
 )
 from bench.contracts.strategy import Problem
 from bench.engine import scoring
@@ -46,7 +46,7 @@ TABLES: dict[str, Levels] = {
         np.ones(20), -np.ones(20)
     ),
     "divided": flow_levels(FLOW).answering(np.full(20, -0.5), np.full(20, 0.5)),
-    "edm": edm_levels(karras_sigmas(20)),
+    "edm": edm_levels(edm_sigmas(20)),
 }
 SHAPE, ROWS, SEED = (3, 4, 4), np.array([1, 7, 12, 18]), 5
 TEXTS = ("one", "two", "three")

@@ -15,6 +15,11 @@ from bench.engine.images import preprocess
 SHIFT, STEPS, SIDE = 3.0, 1000, 16  # the initial table of SD 3's scheduler
 
 
+def edm_sigmas(count: int) -> np.ndarray:
+    """Return EDM's levels, float64 [count] (Karras et al., 2022, eq. 5)."""
+    return np.linspace(0.002 ** (1 / 7), 80.0 ** (1 / 7), count) ** 7
+
+
 class SmallFlow:
     """Answers eps − x_0; the prompt's characters shift its hidden layer."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.flows import edm_sigmas
 
 from bench.contracts.levels import (
     Levels,
@@ -13,7 +14,6 @@ from bench.contracts.levels import (
     diffusion_levels,
     edm_levels,
     flow_levels,
-    karras_sigmas,
 )
 from bench.errors import UserError
 from bench.inputs.estimand import (
@@ -33,7 +33,7 @@ TABLES = {
     "v_prediction": diffusion_levels(ABAR, "v_prediction"),
     "flow": flow_levels(FLOW),
     "negated": flow_levels(FLOW).answering(np.full(1000, 2.0), np.full(1000, -2.0)),
-    "edm": edm_levels(karras_sigmas(1000)),
+    "edm": edm_levels(edm_sigmas(1000)),
 }
 ROWS = np.array([3, 200, 500, 997])
 

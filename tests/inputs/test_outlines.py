@@ -96,6 +96,9 @@ def change(folder: Path, kind: str, file: str, value: int) -> None:
         rewrite(path, value)
     elif kind == "move" and path.exists():
         path.rename(path.with_name(f"moved-{value}.bmp"))
+    elif kind == "link" and file != FILES[value]:
+        path.unlink(missing_ok=True)
+        path.symlink_to(folder / FILES[value])
     elif kind == "new class":
         write_picture(folder / f"owl{value}" / "1.bmp", value)
     elif kind == "table":
@@ -105,7 +108,7 @@ def change(folder: Path, kind: str, file: str, value: int) -> None:
         (folder / "metadata.csv").unlink(missing_ok=True)
 
 
-KINDS = ("write", "rewrite", "move", "new class", "table", "no table", "nothing")
+KINDS = ("write", "rewrite", "move", "link", "new class", "table", "no table", "nothing")
 CHANGES = st.tuples(st.sampled_from(KINDS), st.sampled_from(FILES), st.integers(0, 3))
 
 
@@ -116,6 +119,7 @@ CHANGES = st.tuples(st.sampled_from(KINDS), st.sampled_from(FILES), st.integers(
 )
 @example(form=".csv", changes=[("rewrite", FILES[1], 3)])
 @example(form=".parquet", changes=[("write", FILES[1], 3)])
+@example(form=".parquet", changes=[("link", FILES[1], 0), ("link", FILES[1], 2)])
 def test_it_is_what_would_be_read(
     form: str,
     changes: list[Any],

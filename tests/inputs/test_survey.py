@@ -90,22 +90,27 @@ def test_what_is_in_memory_is_never_remembered(read: list[int]) -> None:
     assert len(read) > 6
 
 
-@pytest.mark.parametrize("way", ["in memory", "of paths"])
+@pytest.mark.parametrize("way", ["in memory", "a file", "a link"])
 def test_other_images_than_those_of_its_files_are_read(
     way: str, tmp_path: Path, read: list[int]
 ) -> None:
     """Rows that a user changed, and images that a table names, are none of the table's files."""
     columns: dict[str, Any] = {"image": [picture(n) for n in range(5)], "label": [*"xyxyx"]}
-    if way == "of paths":
-        folder = make_folder(tmp_path / "data", *(f"{n}.png" for n in range(5)))
+    if way != "in memory":
+        folder = make_folder(tmp_path / "data", *(f"{n}.png" for n in (0, 2, 3, 4, 5)))
+        (folder / "1.png").symlink_to("5.png")
         columns["image"] = [{"bytes": None, "path": f"{n}.png"} for n in range(5)]
         write_parquet(folder / "x.parquet", columns)
     else:
         folder = write_parquet(tmp_path / "x.parquet", columns)
     first = load(folder)
     assert first.fingerprint == by_definition(first)
-    if way == "of paths":
-        Image.new("RGB", (8, 8), "white").save(folder / "1.png")
+    if way != "in memory":
+        (folder / "1.png").unlink()
+        if way == "a link":
+            (folder / "1.png").symlink_to("2.png")
+        else:
+            Image.new("RGB", (8, 8), "white").save(folder / "1.png")
         again = load(folder)
     else:
         plain = bench.load_dataset(str(folder)).cast_column("image", datasets.Image(decode=False))

@@ -15,6 +15,7 @@ from helpers.damage import (
     sets,
     shards,
     tensors,
+    writes,
 )
 from helpers.places import ROOT
 
@@ -34,6 +35,7 @@ def test_all_that_is_read_is_in_the_fingerprint(tmp_path: Path) -> None:
         tensors("text_encoder/one.safetensors", sets(0.5)),
         both(lambda f: (f / UNET).rename(f / "unet/a.safetensors"), links(UNET, "a.safetensors")),
         tensors("unet/a.safetensors", sets(0.5)),
+        writes("tokenizer/chat_template.jinja", "Prompt: {{ messages }}"),
     ):
         before = resolve(str(folder)).fingerprint
         damage(folder)

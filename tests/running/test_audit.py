@@ -145,8 +145,10 @@ def test_a_classifier_has_no_sweep() -> None:
     ("risk", "ends", "words"),
     [
         (0.1, (0.9, 1.0), None),
-        (0.05, (0.9, 1.0), "does not show the stated risk of 5 % yet: up to 10.0 %"),
-        (0.05, (0.6, 0.9), "contradicts the stated risk of 5 %: 10.0 to 40.0 %"),
+        (0.05, (0.9, 1.0), "does not show the stated risk of 5 % yet: up to 10 %"),
+        (0.05, (0.6, 0.9), "contradicts the stated risk of 5 %: 10 to 40 %"),
+        (0.05, (0.9496, 1.0), "does not show the stated risk of 5 % yet: up to 5.04 %"),
+        (0.05, (0.6, 0.9496), "contradicts the stated risk of 5 %: 5.04 to 40 %"),
     ],
 )
 def test_a_stated_risk_is_held_against_it(

@@ -12,16 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.command import bench
+from helpers.flows import edm_sigmas
 from helpers.recorded import record
 
-from bench.contracts.levels import Levels, diffusion_levels, edm_levels, flow_levels, karras_sigmas
+from bench.contracts.levels import Levels, diffusion_levels, edm_levels, flow_levels
 from bench.errors import UserError
 from bench.store.cells import DRAWS, LEVEL_COLUMNS, draw_table, read_draws, write_draws
 
 TABLES = {
     "diffusion": diffusion_levels(np.linspace(0.99, 0.01, 50), "epsilon"),
     "flow": flow_levels({"num_train_timesteps": 50, "shift": 3.0}),
-    "edm": edm_levels(karras_sigmas(50)),
+    "edm": edm_levels(edm_sigmas(50)),
 }
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +36,7 @@ from bench_plugins.backbones._components import (
     make_pipeline,
 )
 from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._gate import class_problem
+from bench_plugins.backbones._gate import class_problem, modules_of
 
 single_file_utils: Any = Library("diffusers.loaders.single_file_utils")
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
@@ -253,7 +253,10 @@ def add_loras(pipe: Any, weights: Weights) -> None:
             expected = _count_lora_tensors(type(pipe).lora_state_dict(source, **options))
         except Exception as error:  # whatever diffusers and PEFT raise
             problem, expected = first_line(error), 0
-        added = list(_added(pipe, name))
+        added: list[torch.Tensor] = []
+        for component in modules_of(pipe).values():
+            component.eval()  # a LoRA may come with dropout
+            added += [part for path, part in component.named_parameters() if f".{name}." in path]
         if not all(map(is_finite, added)):
             problem = "it contains values that are not finite"
         if problem or len(added) != expected or not added:
@@ -268,12 +271,3 @@ def add_loras(pipe: Any, weights: Weights) -> None:
 def _count_lora_tensors(state: Any) -> int:
     tensors = state[0] if isinstance(state, tuple) else state
     return sum(any(layer in name for layer in LORA_LAYERS) for name in tensors)
-
-
-def _added(pipe: Any, adapter: str) -> Iterator[torch.Tensor]:
-    """Yield the tensors of an adapter in a pipeline's components."""
-    for component in pipe.components.values():
-        if isinstance(component, nn.Module):
-            for name, tensor in component.named_parameters():
-                if f".{adapter}." in name:
-                    yield tensor

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 from bench.errors import UserError
 from bench_plugins.backbones._checkpoint import first_line
@@ -27,6 +28,7 @@ MOVING_HOOKS = (
 )
 HOOKING_LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
 NO_AUTOENCODER = "it has no vae: models of pixels are not supported"
+CALLED = ("forward", "encode", "decode")  # methods of modules that pipelines call
 FREEU_SCALES = ("s1", "s2", "b1", "b2")  # attributes that FreeU sets in blocks of a UNet
 
 
@@ -117,16 +119,27 @@ def _alteration(module: nn.Module) -> str | None:
     for hook in (*getattr(own_hook, "hooks", [own_hook]), *registry.values()):
         if hook is not None and not type(hook).__module__.startswith(MOVING_HOOKS):
             return type(hook).__name__
-    for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+    of_all = {**torch_module._global_forward_hooks, **torch_module._global_forward_pre_hooks}
+    for hook in {**module._forward_hooks, **module._forward_pre_hooks, **of_all}.values():
         if not str(getattr(hook, "__module__", "")).startswith(HOOKING_LIBRARIES):
             return f"the forward hook {getattr(hook, '__name__', type(hook).__name__)}"
-    forward: Any = vars(module).get("_old_forward" if own_hook else "forward")
     is_wrapper = bool(registry) or type(module).__module__.startswith("torch._")  # by torch.compile
-    own_forward = getattr(forward, "__func__", None) is type(module).forward
-    if forward and not own_forward and not is_wrapper:
-        return "a replaced forward method"
+    for name in CALLED[is_wrapper:]:
+        stored = "_old_forward" if own_hook and name == "forward" else name
+        if is_replaced(module, name, vars(module).get(stored)):
+            return f"a replaced {name} method"
+    if isinstance(module, nn.Dropout) and module.training and module.p:
+        return "random dropout, which eval() would end"
+    if getattr(module, "use_tiling", False):
+        return "tiling"
     is_freed = all(getattr(module, scale, None) is not None for scale in FREEU_SCALES)
     return "FreeU" if is_freed else None
+
+
+def is_replaced(owner: object, name: str, method: Any) -> bool:
+    """Return whether a callable attribute of an object is not the method of its class."""
+    own = getattr(type(owner), name, None)
+    return callable(own) and callable(method) and getattr(method, "__func__", None) is not own
 
 
 def modules_of(pipe: Any) -> dict[str, nn.Module]:

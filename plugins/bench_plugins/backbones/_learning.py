@@ -271,7 +271,7 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
     try:
         if not flow:
             return diffusion_levels(scheduler.alphas_cumprod.numpy(), config.prediction_type)
-        shift = config.get("flow_shift", config.get("shift", 1.0))
+        shift = getattr(scheduler, "_shift", config.get("flow_shift", config.get("shift", 1.0)))
         dynamic = bool(config.get("use_dynamic_shifting"))
         mu = schedule["mu"] if dynamic else None
         levels = flow_levels({**config, "shift": shift}, mu)

@@ -32,11 +32,10 @@ from bench_plugins.backbones._components import (
 from bench_plugins.backbones._configs import check_flow, read_diffusion
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._files import pipeline_class, read_index
-from bench_plugins.backbones._gate import network_of
+from bench_plugins.backbones._gate import CALLED, network_of
 from bench_plugins.backbones._runner import embeds_guidance
 
 _AUTOCAST_LOCK = RLock()
-CALLED = ("forward", "encode", "decode")  # methods of modules that pipelines call
 
 
 @dataclass(frozen=True)

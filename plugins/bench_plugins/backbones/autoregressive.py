@@ -350,11 +350,6 @@ class LiveAutoregressive(LiveObject, Autoregressive):
         self.device, self.dtype = str(pipe.model.device), pipe.model.dtype
         self.tokens = kind(pipe.model, pipe.processor)
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Settings of a run that are fixed by the pipeline."""
-        return {"device": self.device, "dtype": str(self.dtype).removeprefix("torch.")}
-
     def content(self) -> InMemory:
         """Describe and hash the model and its processor. Every tensor is read."""
         images, prompt = self._processor.image_processor, self.tokens.wrapped(self._processor, "{}")
@@ -365,11 +360,6 @@ class LiveAutoregressive(LiveObject, Autoregressive):
         )
         described = {"class": self.tokens.architecture, **facts}
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
-
-    @staticmethod
-    def weight_parameters(weights: InMemory, **parameters: Any) -> Mapping[str, Any]:
-        """Return the model's class and how the pipeline is used."""
-        return dict(weights.description)
 
 
 def _kind(weights: Weights) -> type[TokenModel]:

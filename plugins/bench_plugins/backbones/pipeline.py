@@ -66,6 +66,7 @@ class PipelineDenoiser(Denoiser):
     """
 
     can_linearise = True
+    learned: CallFacts
     keeps_defaults = False  # of the pipeline's `__call__`, if its network is not guidance-distilled
 
     def __init__(
@@ -101,8 +102,8 @@ class PipelineDenoiser(Denoiser):
 
         `prompt` is the conditioning of one prompt. Raises UserError if a check fails.
         """
-        if (learned := stored_facts(self.facts_path)) is not None:
-            self.learned = learned
+        if (stored := stored_facts(self.facts_path)) is not None:
+            self.learned = replace(self.learned, times=stored.times)
             return
         who, slots = self.runner.who, self.learned.slots
         prompt = {name: leaf.to(self.device) for name, leaf in prompt.items()}

@@ -5,8 +5,10 @@ their copies on the CPU, and packed tensors, such as quantised ones, as the tens
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,15 @@ from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench.inputs.weights import InMemory
 from bench_plugins.backbones._components import TORCH_DTYPES
-from bench_plugins.backbones._gate import check_unaltered, modules_of
+from bench_plugins.backbones._gate import check_unaltered, is_replaced, modules_of
 from bench_plugins.backbones._learning import facts_file
 from bench_plugins.backbones._runner import token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 # Components that process generated images. None are generated here.
 UNUSED_COMPONENTS = ("safety_checker", "feature_extractor", "image_processor")
+# Parts of a description that are no parameters of a run.
+DESCRIPTIVE = ("source", "dtypes", "scheduler", "quantised", "handed_over_with")
 # Attention processors of diffusers that compute the same, one with less memory than another.
 SAME_ATTENTION = ("AttnProcessor", "AttnProcessor2_0", "SlicedAttnProcessor")
 CHUNK_BYTES = 2**26  # copied from a device at a time
@@ -38,12 +42,25 @@ class LiveObject:
     """The user's own object, used as it is."""
 
     named: Any  # what runs are named after: the pipeline or its model
+    device: Any
+    dtype: Any
 
     @property
     def label(self) -> str:
         """Name of the object in runs: that of its source or, if unknown, of its class."""
         source = getattr(self.named, "name_or_path", None)
         return Path(source).name if source else type(self.named).__name__
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of a run that are fixed by the object."""
+        name = str(self.dtype).removeprefix("torch.")  # another one: of a quantised network
+        return {"device": str(self.device), "dtype": name if name in TORCH_DTYPES else "float32"}
+
+    @staticmethod
+    def weight_parameters(weights: InMemory, **parameters: Any) -> Mapping[str, Any]:
+        """Return the object's class, how it is called, and the scales of its adapters."""
+        return {n: value for n, value in weights.description.items() if n not in DESCRIPTIVE}
 
     @staticmethod
     def check_weights(weights: Any, *, dtype: str, **parameters: Any) -> None:
@@ -73,25 +90,31 @@ class LivePipeline(LiveObject, PipelineDenoiser):
         normalize: str = "half",
         call: Mapping[str, Any] | None = None,
     ) -> None:
-        self.named = pipe
-        check_live(pipe, modules_of(pipe))
-        super().__init__(pipe, resolution=resolution, normalize=normalize, call=call)
+        self.named, self._learned_of = pipe, ""
         chosen: dict[str, Any] = {"resolution": resolution, "call": call and dict(call)}
         chosen["normalize"] = None if normalize == "half" else normalize
         self._chosen = {name: value for name, value in chosen.items() if value}
+        self._inspect()
+
+    def _inspect(self) -> None:
+        """Check the pipeline, and learn how it is called if more than tensors has changed."""
+        pipe = self.named
+        check_live(pipe, modules_of(pipe))
+        facts = [_facts(component) for component in pipe.components.values()]
+        state = str([facts, pipe.config, vars(pipe.scheduler)])
+        if state != self._learned_of:
+            super().__init__(pipe, **self._chosen)
+            self._learned_of = state
 
     @property
+    @override
     def settings(self) -> dict[str, Any]:
-        """Settings of a run that are fixed by the pipeline and its arguments."""
-        name = str(self.dtype).removeprefix("torch.")
-        return {
-            "device": str(self.device),
-            "dtype": name if name in TORCH_DTYPES else "float32",  # for a quantised network
-            **{name: value for name, value in self._chosen.items() if name != "call"},
-        }
+        chosen = {name: value for name, value in self._chosen.items() if name != "call"}
+        return {**super().settings, **chosen}
 
     def content(self) -> InMemory:
         """Describe and hash the pipeline in its present state. Every tensor is read."""
+        self._inspect()
         described = {**describe(self.pipe), "call": self.call, "handed_over_with": self._chosen}
         described = json.loads(json.dumps(described, default=repr))
         used = {
@@ -99,18 +122,20 @@ class LivePipeline(LiveObject, PipelineDenoiser):
             for name, component in self.pipe.components.items()
             if not (name in UNUSED_COMPONENTS or component in (None, self.pipe.scheduler))
         }
-        facts = {"class": type(self.pipe).__qualname__, "call": self.call}
+        facts = {"class": type(self.pipe).__qualname__, "call": self.call, **_values(self.pipe)}
         fingerprint = content_hash(used, facts, self.levels)
+        with torch.no_grad():
+            shortest = replace(self.runner, device_override=self.device).shortest.values()
+        sums = [leaf.double().sum(-1).tolist() for leaf in shortest]
+        self._encoded = f"{sums} {getattr(self.pipe, 'labels', None)}"
         self.facts_path = facts_file(fingerprint, str(self.device), self._chosen)
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
     @staticmethod
-    def weight_parameters(weights: InMemory, **parameters: Any) -> Mapping[str, Any]:
-        """Return the pipeline's class, the keywords of its call, and the scales of its adapters."""
-        described = weights.description
-        return {
-            name: described[name] for name in ("class", "call", "adapters") if name in described
-        }
+    @override
+    def encoder_key(weights: InMemory, **parameters: Any) -> str:
+        """Return the key of the weights and of what the pipeline's own code makes of a text."""
+        return f"{weights.fingerprint} {weights.backbone._encoded}"
 
     @staticmethod
     @override
@@ -130,13 +155,17 @@ class LivePipeline(LiveObject, PipelineDenoiser):
 
 def check_live(pipe: Any, modules: Mapping[str, nn.Module]) -> None:
     """Raise UserError if one of a pipeline's modules is in training mode or altered by a hook."""
+    who = f"The pipeline {type(pipe).__name__}"
     for name, module in sorted(modules.items()):
         if module.training and name not in UNUSED_COMPONENTS:
             raise UserError(
                 f"The pipeline's {name} is in training mode, which makes dropout random: call"
                 f" pipe.{name}.eval() first."
             )
-    check_unaltered(modules, f"The pipeline {type(pipe).__name__}")
+    check_unaltered(modules, who)
+    for name, method in vars(pipe).items():
+        if is_replaced(pipe, name, method):
+            raise UserError(f"{who} cannot be used: its {name} is replaced. Remove it first.")
 
 
 def content_hash(
@@ -189,12 +218,19 @@ def describe(pipe: Any) -> dict[str, Any]:
         "scheduler": type(pipe.scheduler).__name__,
         "adapters": adapters,
         "quantised": quantised,
-        "device_map": getattr(pipe, "hf_device_map", None),
-        "offloaded": sorted(
-            name for name, component in modules.items() if hasattr(component, "_hf_hook")
-        ),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _values(pipe: Any) -> dict[str, Any]:
+    """Return the values in a pipeline's config that are not the defaults of its class."""
+    parameters = inspect.signature(type(pipe).__init__).parameters
+    return {
+        name: value
+        for name, value in pipe.config.items()
+        if name in parameters.keys() - pipe.components.keys() - {"requires_safety_checker"}
+        and value != parameters[name].default
+    }
 
 
 def _facts(component: Any) -> dict[str, Any]:
@@ -211,14 +247,21 @@ def _facts(component: Any) -> dict[str, Any]:
     if isinstance(component, nn.Module):
         facts["adapters"] = _adapters(component)[0]
         processors = getattr(component, "attn_processors", None) or {}
-        names = {name: type(p).__qualname__ for name, p in processors.items()}
-        facts["attention"] = {n: kind for n, kind in names.items() if kind not in SAME_ATTENTION}
+        facts["attention"] = {
+            name: f"{type(own).__qualname__}{_numbers(own) or ''}"
+            for name, own in processors.items()
+            if type(own).__qualname__ not in SAME_ATTENTION
+        }
     elif hasattr(component, "get_vocab"):
         backend = getattr(component, "backend_tokenizer", None)
         facts["tokens"] = backend.to_str() if backend else sorted(component.get_vocab().items())
         facts["special"] = {k: str(v) for k, v in component.special_tokens_map.items()}
         facts["length"], facts["side"] = component.model_max_length, component.padding_side
     return facts
+
+
+def _numbers(processor: object) -> dict[str, float]:
+    return {name: value for name, value in vars(processor).items() if type(value) in (int, float)}
 
 
 def _adapters(component: nn.Module) -> tuple[dict[str, Any], set[str]]:

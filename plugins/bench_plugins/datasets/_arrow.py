@@ -187,7 +187,7 @@ def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
         if name == "image":
             chunks = [features[name].cast_storage(chunk) for chunk in column.chunks]
             column = resolve_paths(
-                pa.chunked_array(chunks, features[name].pa_type), root, str(root)
+                pa.chunked_array(chunks, features[name].pa_type), root, str(root), links=True
             )
         if isinstance(features[name], datasets.ClassLabel):
             column = column.cast(pa.int64())
@@ -282,7 +282,7 @@ def _converted(files: Sequence[Path], columns: ImageColumns, root: Path) -> Path
                     batch.validate(full=True)  # finds texts that are not UTF-8
                     yield convert(pa.Table.from_batches([batch]), columns, root).cast(schema)
 
-    return converted("parquet", files, f"{columns} {root}", schema, tables)
+    return converted("parquet", files, f"{columns} {root} links", schema, tables)
 
 
 STATE = "state.json"

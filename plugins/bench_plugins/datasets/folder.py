@@ -85,7 +85,7 @@ class Folder:
             loose = any(path.parent == table.parent for path in find_images(table.parent))
             if loose or self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}:
                 listing = load_table(whole, table, name, self.columns)
-                others = (find_table(source, part) for part in parts if part != whole)
+                others = [find_table(source, part) for part in parts if part != whole]
                 return replace(listing, elsewhere=partial(_labels_in, others, self.columns))
         if self.columns != UNNAMED:
             raise UserError(

@@ -216,6 +216,17 @@ def test_a_lora_that_is_not_finite(whole: Path, lora: Lora, tmp_path: Path) -> N
         load_pipeline(weights, torch.float32)
 
 
+def test_the_dropout_of_a_lora_is_off(whole: Path, lora: Lora, tmp_path: Path) -> None:
+    """Newer files say with which one it was trained, and newer diffusers restore it."""
+    config = {"r": 2, "lora_alpha": 2, "lora_dropout": 0.5, "target_modules": ["to_q", "to_v"]}
+    content = json.dumps({f"unet.{name}": value for name, value in config.items()})
+    file = tmp_path / "lora.safetensors"
+    save_file(load_file(lora.path), file, {"format": "pt", "lora_adapter_metadata": content})
+    weights = add_files(resolve(str(whole)), [Lora(str(file), 1.0)], None)
+    unet = load_pipeline(weights, torch.float32).unet
+    assert not [name for name, module in unet.named_modules() if module.training]
+
+
 @pytest.mark.long
 def test_a_lora_of_zeros_does_not_hide_what_is_missing(lora: Lora, tmp_path: Path) -> None:
     """The whole command: it ended well, with another accuracy in each process."""

@@ -25,7 +25,9 @@ from bench.errors import UserError
 from bench.running.command import other_images_command, recording_command, reproducing_command
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
+from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import check_unaltered, modules_of
+from bench_plugins.backbones._learning import levels_of
 from bench_plugins.backbones.pipeline_live import LivePipeline
 
 FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 2}, "limit": 3, "batch_size": 8}
@@ -139,6 +141,11 @@ def other_betas(pipe: Any) -> None:
 class OtherAttention(AttnProcessor2_0):  # type: ignore[misc]  # Any to mypy
     """Attention of which nothing is known."""
 
+    factor = 1.0
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self.factor * super().__call__(*arguments, **keywords)
+
 
 def adds_lora(pipe: Any, scale: float = 1.0) -> None:
     with tempfile.TemporaryDirectory() as scratch:
@@ -165,6 +172,9 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "the scale of a LoRA": lambda pipe: adds_lora(pipe, 0.5),
     "the autoencoder's scale": lambda pipe: pipe.vae.register_to_config(scaling_factor=0.2),
     "a tokenizer": other_tokens,
+    "what stands for no prompt": lambda pipe: pipe.register_to_config(
+        force_zeros_for_empty_prompt=False
+    ),
 }
 
 ALIKE = {"the network", "the second text encoder", "a LoRA", "the autoencoder's scale"}  # to others
@@ -176,6 +186,53 @@ def before(folder: Path) -> str:
     loaded = diffusers.DiffusionPipeline.from_pretrained(folder)
     assert fingerprint(copy.deepcopy(loaded)) == fingerprint(loaded)
     return fingerprint(loaded)
+
+
+def test_the_numbers_of_an_attention_are_part_of_it(pipe: Any) -> None:
+    attention = OtherAttention()
+    pipe.unet.set_attn_processor(attention)
+    before = fingerprint(pipe)
+    attention.factor = 2.0
+    assert fingerprint(pipe) != before
+
+
+AFTERWARDS: dict[str, Callable[[Any], object]] = {
+    "the target": CHANGES["the target"],
+    "the noise levels": other_betas,
+    "the autoencoder's scale": CHANGES["the autoencoder's scale"],
+    "the dtype": lambda pipe: pipe.to(torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("change", matrix(AFTERWARDS, ["the target"]))
+def test_what_changes_after_it_was_loaded_counts(change: str, pipe: Any) -> None:
+    """As if the pipeline were handed over anew."""
+    backbone = LivePipeline(pipe)
+    AFTERWARDS[change](pipe)
+    content, anew = backbone.content(), LivePipeline(pipe)
+    assert content.fingerprint == anew.content().fingerprint
+    assert content.description["dtypes"] == anew.content().description["dtypes"]
+    np.testing.assert_array_equal(backbone.levels.p, anew.levels.p)
+    one, other = backbone.learned.normalisation, anew.learned.normalisation
+    torch.testing.assert_close(one.scale, other.scale)
+
+
+def test_prompts_are_encoded_anew_by_other_code(pipe: Any) -> None:
+    """Of the same tensors, so in a run of the same identity."""
+    backbone, layer = LivePipeline(pipe), pipe.text_encoder_2.text_model.encoder.layers[0]
+    keys = [backbone.encoder_key(backbone.content()) for _ in range(2)]
+    layer.mlp.activation_fn = torch.nn.Tanh()
+    keys.append(backbone.encoder_key(backbone.content()))
+    assert keys[0] == keys[1] != keys[2]
+    assert len({key.partition(" ")[0] for key in keys}) == 1
+
+
+def test_a_shift_that_is_set_counts_as_that_of_the_config() -> None:
+    facts, who = Facts(levels="flow"), "It"
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler.set_shift(3.0)
+    wanted = levels_of(diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0), facts, {}, who)
+    np.testing.assert_array_equal(levels_of(scheduler, facts, {}, who).sigma, wanted.sigma)
 
 
 @pytest.mark.parametrize("change", matrix(CHANGES, {*CHANGES} - ALIKE))
@@ -209,6 +266,17 @@ def other_forward(pipe: Any) -> None:
     pipe.vae.encoder.forward = lambda *arguments, **keywords: 2 * own(*arguments, **keywords)
 
 
+def twice_encoded(pipe: Any) -> None:
+    own = pipe.vae.encode
+    pipe.vae.encode = lambda pixels: own(2 * pixels)
+
+
+def drops_at_random(pipe: Any) -> None:
+    dropout = pipe.unet.mid_block.resnets[0].dropout
+    dropout.p = 0.1
+    dropout.train()
+
+
 ALTERED: dict[str, tuple[Callable[[Any], object], str]] = {
     "a forward hook": (
         lambda pipe: pipe.unet.mid_block.register_forward_hook(lambda module, given, made: made),
@@ -216,6 +284,10 @@ ALTERED: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "FreeU": (lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4), "by FreeU"),
     "another forward": (other_forward, "vae.encoder is altered by a replaced forward method"),
+    "another encode": (twice_encoded, "vae is altered by a replaced encode method"),
+    "dropout": (drops_at_random, r"resnets.0.dropout is altered by random dropout, which eval"),
+    "tiles": (lambda pipe: pipe.vae.enable_tiling(), "vae is altered by tiling"),
+    "a method": (lambda pipe: setattr(pipe, "encode_prompt", print), "encode_prompt is replaced"),
     "a cache": (
         lambda pipe: diffusers.hooks.HookRegistry.check_if_exists_or_initialize(
             pipe.unet
@@ -233,6 +305,14 @@ def test_what_alters_a_component_is_refused_by_name(alteration: str, pipe: Any) 
     alter(pipe)
     with pytest.raises(UserError, match=message):
         LivePipeline(pipe)
+
+
+def test_a_hook_of_all_modules_is_refused(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every alteration, also if it is made once the pipeline was loaded."""
+    backbone, hooks = LivePipeline(pipe), torch.nn.modules.module._global_forward_hooks
+    monkeypatch.setitem(hooks, -1, lambda module, given, made: made)
+    with pytest.raises(UserError, match="is altered by the forward hook"):
+        backbone.content()
 
 
 MOVED: dict[str, Callable[[Any], object]] = {
