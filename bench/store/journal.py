@@ -210,7 +210,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._synced, self._clean = monotonic(), True
+        self._path, self._synced, self._clean = path, monotonic(), True
         self._file = path.open("ab+", buffering=0)  # so that a failed write leaves no buffered data
         complete = complete_length(self._file)
         if complete != self._file.seek(0, os.SEEK_END):  # a process was killed while it wrote
@@ -219,6 +219,8 @@ class Journal:
     def append(self, record: Any) -> None:
         """Write one line, completely or not at all (OSError if the disk is full or gone)."""
         line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        if not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+            raise FileNotFoundError(errno.ENOENT, "it was replaced", str(self._path))
         before = self._file.seek(0, os.SEEK_END)
         try:
             while line:

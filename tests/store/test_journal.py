@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,25 @@ def test_a_full_disk_leaves_no_part_of_a_line(
     with pytest.raises(OSError, match="No space"):
         journal.append({"sample_id": "b"})
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_line_that_nobody_would_find_is_refused(how: str, tmp_path: Path) -> None:
+    """As that of a run whose folder was deleted while it is scored, for hours perhaps."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    journal = Journal(folder / JOURNAL)
+    journal.append({"sample_id": "a"})
+    folder.rename(tmp_path / "elsewhere")
+    if how == "deleted":
+        shutil.rmtree(tmp_path / "elsewhere")
+    elif how == "replaced":
+        folder.mkdir()
+        (folder / JOURNAL).touch()
+    with pytest.raises(FileNotFoundError):
+        journal.append({"sample_id": "b"})
+    journal.close()
+    assert [path.read_text() for path in folder.glob(JOURNAL)] == [""] * (how == "replaced")
 
 
 def test_an_absent_journal_has_no_lines_and_a_link_is_refused(tmp_path: Path) -> None:
