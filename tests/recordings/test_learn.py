@@ -274,4 +274,4 @@ def test_a_risk_that_saves_nothing_is_not_suggested(
     calibration = read_calibration(path).calibration.model_validate(stored)
     monkeypatch.setattr("bench.recordings.learn.calibrate", lambda *_: calibration)
     out = bench("learn", path, "calibration").out
-    assert "Next:" not in out and "0.1000" in out
+    assert "Next:" not in out and "\n0.1 " in out
