@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.nn.modules.dropout import _DropoutNd
 
 from bench.errors import UserError
 from bench_plugins.backbones._checkpoint import first_line
@@ -128,8 +129,10 @@ def _alteration(module: nn.Module) -> str | None:
         stored = "_old_forward" if own_hook and name == "forward" else name
         if is_replaced(module, name, vars(module).get(stored)):
             return f"a replaced {name} method"
-    if isinstance(module, nn.Dropout) and module.training and module.p:
-        return "random dropout, which eval() would end"
+    # Of attention, it is a number.
+    rate = vars(module).get("p" if isinstance(module, _DropoutNd) else "dropout")
+    if module.training and isinstance(rate, int | float) and rate:
+        return "dropout in training mode"
     if getattr(module, "use_tiling", False):
         return "tiling"
     is_freed = all(getattr(module, scale, None) is not None for scale in FREEU_SCALES)

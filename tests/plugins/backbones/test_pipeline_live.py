@@ -277,6 +277,13 @@ def drops_at_random(pipe: Any) -> None:
     dropout.train()
 
 
+def attention_drops_at_random(pipe: Any) -> None:
+    modules = dict(pipe.text_encoder.named_modules())
+    attention = next(module for name, module in modules.items() if name.endswith("0.self_attn"))
+    attention.dropout = 0.1
+    attention.train()
+
+
 ALTERED: dict[str, tuple[Callable[[Any], object], str]] = {
     "a forward hook": (
         lambda pipe: pipe.unet.mid_block.register_forward_hook(lambda module, given, made: made),
@@ -285,7 +292,8 @@ ALTERED: dict[str, tuple[Callable[[Any], object], str]] = {
     "FreeU": (lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4), "by FreeU"),
     "another forward": (other_forward, "vae.encoder is altered by a replaced forward method"),
     "another encode": (twice_encoded, "vae is altered by a replaced encode method"),
-    "dropout": (drops_at_random, r"resnets.0.dropout is altered by random dropout, which eval"),
+    "dropout": (drops_at_random, r"resnets.0.dropout is altered by dropout in training"),
+    "attention's dropout": (attention_drops_at_random, "self_attn is altered by dropout in train"),
     "tiles": (lambda pipe: pipe.vae.enable_tiling(), "vae is altered by tiling"),
     "a method": (lambda pipe: setattr(pipe, "encode_prompt", print), "encode_prompt is replaced"),
     "a cache": (
