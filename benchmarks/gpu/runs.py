@@ -67,10 +67,9 @@ def linearised(machine: Machine) -> Iterator[Row]:
     """Time a linearised draw against an evaluation, and compare with its counted price."""
     folder, device = pipeline(machine), str(machine.device)
     for dtype in ("float32", "bfloat16"):
-        more = {"strategy": "full-linearised", "batch_size": "auto"}
-        if machine.small:
-            more["batch_size"] = "4"
-        engine = engine_of(full_sweep(folder, device, dtype, **more))
+        batch_size = 4 if machine.small else "auto"
+        sweep = full_sweep(folder, device, dtype, strategy="full-linearised", batch_size=batch_size)
+        engine = engine_of(sweep)
         linear, plain = engine.linear, engine.batch_size
         size = linear.batch_size
 
