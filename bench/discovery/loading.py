@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint
+from inspect import isfunction
 from typing import Any, Generic, Literal, TypeVar
 
 import click
@@ -181,7 +182,7 @@ class Plugins:
             manager.check_pending()
             for name in vars(hookspecs):
                 hook = getattr(module, name, None)
-                own = getattr(hook, "__module__", "") == getattr(module, "__name__", None)
+                own = isfunction(hook) and hook.__module__ == plugin.module
                 if own and not hasattr(hook, "bench_impl"):
                     raise PluginError(who, f"its {name}() needs the decorator @hookimpl of bench")
         for registry in self._registries:

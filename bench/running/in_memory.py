@@ -27,7 +27,8 @@ from bench.running.settings import SETTINGS, RunConfig, Values, about, check_mod
 from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest
 
-# Backbone → the settings that it was made from, which enter the identity of a run.
+# Backbone → the settings that it was made from, which enter the identity of a run. An object's
+# device and others are read from it for every run, because the user may change them.
 _LOADED: WeakKeyDictionary[Any, Values] = WeakKeyDictionary()
 
 
@@ -45,7 +46,7 @@ def load_named(name: str, weights: str | None, device: str | None, dtype: str | 
 
 
 def take_object(thing: Any, **parameters: Any) -> Any:
-    """Make a backbone from an object such as a diffusers pipeline, and remember its settings.
+    """Make a backbone from an object such as a diffusers pipeline, and remember its name.
 
     Raises UserError if no plugin accepts such an object.
     """
@@ -57,7 +58,7 @@ def take_object(thing: Any, **parameters: Any) -> Any:
             " bench.load_backbone(NAME), so that the run can record what scored it."
         )
     backbone = make(spec, thing, **parameters)
-    _LOADED[backbone] = {"backbone": spec.name, "weights": backbone.label, **backbone.settings}
+    _LOADED[backbone] = {"backbone": spec.name, "weights": backbone.label}
     return backbone
 
 
@@ -67,22 +68,22 @@ def with_loaded(backbone: Any, settings: Values) -> tuple[Any, Values]:
     Raises UserError if the settings contradict each other or the object is not a backbone.
     """
     try:
-        made = _LOADED.get(backbone)
+        loaded = _LOADED.get(backbone)
     except TypeError:  # the object does not support weak references
-        made = None
-    if made is None:
+        loaded = None
+    if loaded is None:
         backbone = take_object(backbone)
-        made = _LOADED[backbone]
+        loaded = _LOADED[backbone]
+    fixed = loaded if "device" in loaded else {**loaded, **backbone.settings}
     for name in about("network"):  # the precision can be changed after loading
-        if SETTINGS[name].identity != "precision" and name not in made and settings.get(name):
+        if SETTINGS[name].identity != "precision" and name not in fixed and settings.get(name):
             raise UserError(f"{name}= needs a backbone's name, not a loaded backbone.")
-    made = {**made, **getattr(backbone, "settings", {})}  # it may have been changed
-    for name, value in made.items():
+    for name, value in fixed.items():
         if settings.get(name) not in (None, value):
             raise UserError(
                 f"{name}={settings[name]!r}: the backbone was loaded with {name}={value!r}."
             )
-    return backbone, {**settings, **made}
+    return backbone, {**settings, **fixed}
 
 
 PROBED_TEXTS = 2  # number of prompts

@@ -37,20 +37,20 @@ def test_a_limit_and_a_shard_choose_samples_and_the_shards_hold_each_one_once() 
         manifest(limit=2, shard="3/3")
 
 
-def test_groups_that_changed_since_a_run_are_said_and_change_no_id(tmp_path: Path) -> None:
+def test_groups_that_changed_since_a_run_cause_a_warning_and_change_no_id(tmp_path: Path) -> None:
     make_folder(tmp_path, "a/1.png", "b/2.png")
     declaration = tmp_path / "pets.toml"
     declaration.write_text('name = "my-pets"\nsource = "list.csv"\ngroups = ["place"]\n')
-    made = []
+    runs = []
     for place in ("land", "land", "water"):
         lines = f"file,label,place\na/1.png,a,{place}\nb/2.png,b,land\n"
         (tmp_path / "list.csv").write_text(lines)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             run = bench.run(str(declaration), backbone="random", results=str(tmp_path / "runs"))
-        made.append((run["run_id"], any("groups of images" in str(w.message) for w in caught)))
-    assert [changed for _, changed in made] == [False, False, True]
-    assert len({run_id for run_id, _ in made}) == 1
+        runs.append((run["run_id"], any("groups of images" in str(w.message) for w in caught)))
+    assert [changed for _, changed in runs] == [False, False, True]
+    assert len({run_id for run_id, _ in runs}) == 1
 
 
 def test_only_a_run_that_linearises_has_a_price() -> None:

@@ -154,12 +154,12 @@ def test_a_run_that_was_killed_in_the_middle_of_a_line_is_merged_at_once(tmp_pat
 def test_a_run_that_lacks_nothing_keeps_its_records_and_what_stands_on_them(tmp_path: Path) -> None:
     run = store_shard(tmp_path, 1, 1).parents[1]
     store_whole(run, [6, 5, 4, 3, 2, 1, 0])
-    asked = keep_question(run, read_manifest(run), "width 0.5", 0)
+    question = keep_question(run, read_manifest(run), "width 0.5", 0)
     before = (run / "samples.jsonl").read_bytes()
     for _ in range(2):
         merge([run.name], str(tmp_path))
         assert (run / "samples.jsonl").read_bytes() == before
-        assert read_questions(run, read_manifest(run)) == [asked]
+        assert read_questions(run, read_manifest(run)) == [question]
 
 
 @pytest.mark.parametrize("before", [[], [6]])

@@ -152,9 +152,9 @@ def test_equality_is_claimed_rarely_where_the_margin_is_passed() -> None:
 @pytest.mark.parametrize("n", [1, 3, 200])
 @pytest.mark.parametrize("name", ["accuracy", "f1_macro", "auroc"])
 def test_no_difference_exceeds_the_range_of_its_metric(name: str, n: int) -> None:
-    """Of few images, permutations exclude no difference; of many, a normal interval may reach far.
+    """Permutations of few images exclude no difference; a normal interval may be too wide.
 
-    Two seeds, so that means of images are tested by permutations.
+    There are two seeds, so that means of images are tested by permutations.
     """
     labels = np.arange(n) % 2
     kind: Method = "influence" if name == "auroc" else "images"

@@ -112,7 +112,7 @@ def _rows(path: Path, named: NamedColumns, left_out: LeftOut) -> Iterator[tuple[
     for key, sample in read_tar(path):
         images = [suffix for suffix in sample if suffix not in LABEL_FILES]
         if not images:  # a caption or another file, such as a list of classes
-            left_out.add([key] * ("cls" in sample), "label", " without an image")
+            left_out.add([key] if "cls" in sample else [], "label", " without an image")
             continue
         if len(images) > 1:  # a mask may be 1.seg.png beside 1.jpg
             images = [suffix for suffix in images if "." not in suffix] or images

@@ -86,7 +86,7 @@ class Folder:
             if loose or self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}:
                 listing = load_table(whole, table, name, self.columns)
                 others = [find_table(source, part) for part in parts if part != whole]
-                return replace(listing, elsewhere=partial(_labels_in, others, self.columns))
+                return replace(listing, elsewhere=partial(_labels_of_tables, others, self.columns))
         if self.columns != UNNAMED:
             raise UserError(
                 f"There is no column {quoted(self.columns.names[0])}, because {whole} holds no"
@@ -104,8 +104,9 @@ class Folder:
 def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     """Return the folder of the chosen split, and those of all splits (UserError).
 
-    Without splits, they are the folder itself and an empty list. A folder called `train` that holds
-    neither folders nor a table is a class of that name, and so is a single `Train` or `training`.
+    Without splits, they are the folder itself and an empty list. A folder `train` without
+    folders or a table in it is a class. So is `Train` or `training`, unless another split stands
+    beside it.
     """
     named = [path for path in subfolders(folder) if usual_name(path.name) in SPLIT_NAMES]
     usual = [path for path in named if subfolders(path) or find_table(folder, path)]
@@ -124,7 +125,7 @@ def find_table(root: Path, folder: Path) -> Path | None:
     return next((folder / name for name in names), None)
 
 
-def _labels_in(tables: Iterable[Path | None], named: NamedColumns) -> Iterator[str]:
+def _labels_of_tables(tables: Iterable[Path | None], named: NamedColumns) -> Iterator[str]:
     for table in filter(None, tables):
         head, lines = read_table(table)
         label = choose_column(named.label_column, LABEL_COLUMNS, head, str(table), "label")

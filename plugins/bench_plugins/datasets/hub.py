@@ -4,7 +4,6 @@ import glob
 import hashlib
 import json
 import re
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -195,10 +194,13 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
     files = by_split.get(split) or by_split.get("all") or []
     if not files:
         raise UserError(f"{folder} holds no parquet files of the split {split!r}.")
-    with reading(f"The parquet files in {folder}"), ExitStack() as opened:
-        paths = (resolve_inside(folder, str(path)) for path in files)
-        parts = [pq.read_table(opened.enter_context(open_regular(path))) for path in paths]
-        table = pa.concat_tables(parts)
+
+    def read(path: Path) -> pa.Table:
+        with open_regular(resolve_inside(folder, str(path))) as file:
+            return pq.read_table(file)
+
+    with reading(f"The parquet files in {folder}"):
+        table = pa.concat_tables(map(read, files))
         return make_dataset(table, datasets.Features.from_arrow_schema(table.schema))
 
 

@@ -172,7 +172,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "the scale of a LoRA": lambda pipe: adds_lora(pipe, 0.5),
     "the autoencoder's scale": lambda pipe: pipe.vae.register_to_config(scaling_factor=0.2),
     "a tokenizer": other_tokens,
-    "what stands for no prompt": lambda pipe: pipe.register_to_config(
+    "the embedding of no prompt": lambda pipe: pipe.register_to_config(
         force_zeros_for_empty_prompt=False
     ),
 }
@@ -218,7 +218,7 @@ def test_what_changes_after_it_was_loaded_counts(change: str, pipe: Any) -> None
 
 
 def test_prompts_are_encoded_anew_by_other_code(pipe: Any) -> None:
-    """Of the same tensors, so in a run of the same identity."""
+    """A key of prompts differs with the code of a text encoder, though no tensor does."""
     backbone, layer = LivePipeline(pipe), pipe.text_encoder_2.text_model.encoder.layers[0]
     keys = [backbone.encoder_key(backbone.content()) for _ in range(2)]
     layer.mlp.activation_fn = torch.nn.Tanh()

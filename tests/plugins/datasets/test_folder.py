@@ -225,8 +225,8 @@ def test_two_processes_convert_one_file_at_once(tmp_path: Path) -> None:
         converted("both", [file], "other", schema, lambda: iter([pa.table({"x": [2]})]))
         yield pa.table({"x": [3]})
 
-    made = converted("both", [file], "key", schema, tables)
-    assert pa.ipc.open_stream(pa.memory_map(str(made))).read_all()["x"].to_pylist() == [1, 3]
+    arrow = converted("both", [file], "key", schema, tables)
+    assert pa.ipc.open_stream(pa.memory_map(str(arrow))).read_all()["x"].to_pylist() == [1, 3]
 
 
 @pytest.mark.parametrize("form", ["parquet", "saved"])
