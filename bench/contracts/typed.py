@@ -41,8 +41,10 @@ class Bound:
 
 Positive = Annotated[float, Bound("above", 0)]
 PositiveInt = Annotated[int, Bound("at least", 1)]
-_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_WORDS |= {NoneType: "None", PathLike: "a path", Callable: "a function"}
+_WORDS: dict[Any, str] = {
+    **{int: "a whole number", float: "a number", bool: "true or false", str: "text"},
+    **{NoneType: "None", PathLike: "a path", Callable: "a function"},
+}
 
 # Cached, because resolving annotations takes longer than checking values. The type is declared,
 # because mypy takes classes with unhashable instances for unhashable.
