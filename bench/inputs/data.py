@@ -1,7 +1,6 @@
 """Loading a split from a dataset plugin and validating it before scoring."""
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,10 +224,6 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
         )
     check_data_dir(spec, data_dir)
-    datasets.disable_progress_bars()  # they would interrupt the run's own output
-    datasets.logging.set_verbosity_error()
-    # It logs every retry; the final error message is ours.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # Absolute, so that the paths in the rows do not depend on the working directory.
     folder = str(Path(data_dir).absolute()) if data_dir else None
     if spec.unverified and data_dir is None:

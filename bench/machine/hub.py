@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from bench.errors import AbsentError, BenchError, UserError, warn_user
 from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
 from bench.machine.files import read_text, resolve_inside, write_atomically
+from bench.machine.guest import hide_downloads
 from bench.machine.libraries import huggingface_hub
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
 from bench.machine.stages import Stage, displays, stage
@@ -331,10 +332,8 @@ def _bytes_in(folder: Path) -> int:
 
 def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
     """Return a stage of megabytes; the client's own bars are hidden where stages are shown."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
     if displays:
-        disable_progress_bars()
+        hide_downloads()
     return stage(f"{what} {repository}", max(1, size // 10**6), "MB")
 
 

@@ -8,6 +8,8 @@ import importlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from bench.machine.guest import silence_imported
+
 
 class Library:
     """A module that is imported when an attribute of it is first read."""
@@ -17,7 +19,9 @@ class Library:
 
     @cached_property
     def _module(self) -> Any:
-        return importlib.import_module(self._name)
+        module = importlib.import_module(self._name)
+        silence_imported()
+        return module
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self._module, attribute)

@@ -15,7 +15,6 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -34,15 +33,6 @@ LEFT_OVER = ("position_ids", "lm_head.weight")
 # Held while models are created, because the libraries' loaders patch torch for all threads. If two
 # threads used them at the same time, torch would stay patched.
 LOADING = RLock()
-
-
-# The libraries' warnings are hidden, and their progress bars but those of downloads.
-_shows_downloads = not are_progress_bars_disabled()
-for _library in (diffusers, transformers):
-    _library.logging.set_verbosity_error()
-    _library.logging.disable_progress_bar()
-if _shows_downloads:  # transformers hides them with its own
-    enable_progress_bars()
 
 
 def named_weights(weights: Weights | None) -> Weights:
