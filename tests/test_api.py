@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,21 @@ def test_images_of_ones_own() -> None:
         bench.classify(picture)
 
 
+def test_classes_are_a_list_or_the_text_of_the_command_line(tmp_path: Path) -> None:
+    Image.new("L", (9, 9)).save(file := tmp_path / "a.png")
+    own = bench.classify(file, classes=["cat", "dog"], backbone="random")
+    assert {place.name for place in own[0].ranking} == {"cat", "dog"}
+    assert bench.classify(file, classes="cat, dog", backbone="random") == own
+    told = command("classify", file, "--classes", "cat, dog", "--backbone", "random", "--json")
+    assert told.json == [answer.model_dump(mode="json", by_alias=True) for answer in own]
+    for classes in ("cat", "cat,Cat", ["cat", ""], "", []):
+        with pytest.raises(UserError, match="list of classes"):
+            bench.classify(file, classes=classes, backbone="random")
+        if isinstance(classes, str):
+            refused = command("classify", file, "--classes", classes)
+            assert refused.code == 2 and "list of classes" in refused.err
+
+
 def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
     other = bench.run("digits", limit=12, results=results, loss="l1", **FULL)
     compared = bench.compare(run, other)
@@ -157,3 +173,43 @@ def test_a_warning_is_about_the_line_that_called_the_toolkit() -> None:
     with pytest.warns(BenchWarning) as caught:
         list(read_runs([Path("nowhere")]))
     assert [warning.filename for warning in caught] == [__file__]
+
+
+VALID: dict[str, Any] = {  # an argument of the right type for each required parameter
+    **{"name": "digits", "dataset": "digits", "images": "a.png", "run": "r", "study": "s"},
+    **{"one": "r", "other": "s", "register": print, "package": "bench"},
+}
+FUNCTIONS = [f for f in (getattr(bench, name) for name in bench.__all__) if inspect.isfunction(f)]
+
+
+@pytest.mark.parametrize(
+    ("function", "parameter"),
+    [
+        pytest.param(function, declared, id=f"{function.__name__}-{declared.name}")
+        for function in FUNCTIONS
+        for declared in inspect.signature(function).parameters.values()
+        if declared.kind is not inspect.Parameter.VAR_KEYWORD
+    ],
+)
+def test_an_argument_of_another_type_is_named(function: Any, parameter: Any) -> None:
+    required = {
+        name: VALID[name]
+        for name, declared in inspect.signature(function).parameters.items()
+        if declared.default is inspect.Parameter.empty and name in VALID
+    }
+    for value in (3, object(), [1], {"a": 1}, b"abc"):
+        if parameter.name == "params" and isinstance(value, dict):
+            continue
+        words = {"name": "backbone"} if function is bench.load_backbone else {}
+        with pytest.raises(UserError, match=words.get(parameter.name, parameter.name)):
+            function(**{**required, parameter.name: value})
+
+
+def test_a_text_is_no_list() -> None:
+    for refused in (
+        lambda: bench.leaderboard(tags="abc"),
+        lambda: bench.tradeoff_figure("abc"),
+        lambda: bench.tradeoff_figure(cost="x"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UserError, match=r"(tags|runs|cost) must be .*, got"):
+            refused()

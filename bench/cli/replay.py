@@ -21,12 +21,12 @@ from bench.cli.command import (
     command,
     end_with_json,
     figure_file,
-    parse_names,
 )
 from bench.cli.output import next_steps, results_argument, run_name, say
 from bench.cli.progress import Progress
 from bench.discovery.loading import load_plugins, non_default_params
 from bench.errors import UserError
+from bench.inputs.parsing import split_names
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import SHOWN_AGREEMENT, SweepRow, default_grid, prepare_replay, sweep
 from bench.reports.facts import assignments, percent_text
@@ -116,7 +116,7 @@ def sweep_command(
             raise UserError(f"--set {name}={value} has no effect: no default grid has {name}.")
     settings = grid(params)
     if strategies is not None:
-        if not (names := parse_names(strategies)):
+        if not (names := split_names(strategies)):
             raise UserError("--strategies must name at least one strategy; leave it out for all.")
         others = set(names) - {name for name, _ in settings}
         settings = [s for s in settings if s[0] in names]
