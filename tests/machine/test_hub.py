@@ -290,6 +290,20 @@ def test_no_way_waits_longer_for_a_busy_hub_than_the_limit(
     assert sum(hub.pauses) <= hub_module.LONGEST_WAIT
 
 
+@pytest.mark.parametrize("retry_after", [3, 9999])
+@pytest.mark.parametrize("path", ["/repos/create", "/preupload/", "/commit/"])
+def test_a_push_waits_no_longer_and_makes_no_second_commit(
+    path: str, retry_after: int, hub: Hub, tmp_path: Path
+) -> None:
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "sent/a.json").write_text("{}")
+    hub.faults.append(Fault(path, 429, retry_after=retry_after))
+    with pytest.raises(BenchError, match="refused it .429.. It is busy: try again later"):
+        hub_module.push_folder(tmp_path / "sent", "owner/new", "model", "a", False, create=True)
+    again = path != "/commit/" and retry_after == 3
+    assert hub.pauses == ([3.0, 4.0, 15.0] if again else [])
+
+
 def test_a_hub_that_names_the_time_as_a_rate_limit_is_believed() -> None:
     """The public Hub sends this header, of which only a spent one says why it refuses."""
     error = Exception()
