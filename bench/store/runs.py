@@ -95,11 +95,11 @@ def read_runs(paths: Iterable[Path], left_out: LeftOut = warn_left_out) -> Itera
             yield run
 
 
-def check_stored(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+def check_stored(kind: str, names: Iterable[str], stored: Collection[str]) -> None:
     """Raise UserError for a name, of a tag or a dataset, that is not among those of stored runs."""
     for name in names:
-        if name not in known:
-            close = did_you_mean(name, known)
+        if name not in stored:
+            close = did_you_mean(name, stored)
             raise UserError(f"No stored run has the {kind} {quoted(name)}.{close}")
 
 
