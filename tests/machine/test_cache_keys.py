@@ -25,7 +25,7 @@ from bench_plugins.backbones import _embedding_cache
 from bench_plugins.backbones._embedding_cache import EmbeddingCache
 from bench_plugins.backbones._learning import facts_file
 
-CALLED = re.compile(r"""(?:cache_dir|converted|_recall)\(\s*"([a-z_-]+)""")
+CALLED = re.compile(r"""(?:cache_dir|converted|_recall|_listing_file)\(\s*(?:\w+, )?"([a-z_-]+)""")
 FIRST_CELL = re.compile(r"^\| (`[^|]+) \|", re.MULTILINE)
 
 
