@@ -43,10 +43,11 @@ def compare_command(
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
     A win is a sample that only B classifies correctly. p is McNemar's exact test; the interval of
-    the difference is Tango's score interval, widened to include 0 if p is above 0.05. Another
-    --metric is tested in addition, on the same images, and --gate then uses it. Runs are refused
-    if their dataset, version, split or classes differ. A warning names other differences: data of
-    the same name with other content, subsets, prompts, training.
+    the difference is Tango's score interval, corrected for continuity and skewness, and widened to
+    include 0 if p is above 0.05. Another --metric is tested in addition, on the same images, and
+    --gate then uses it. Runs are refused if their dataset, version, split or classes differ. A
+    warning names other differences: data of the same name with other content, subsets, prompts,
+    training.
     """
     paths = find_run(run_a, results), find_run(run_b, results)
     comparison = compare(*paths, metric, sequential, params)

@@ -65,6 +65,12 @@ def image_values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
     return np.asarray(value + influence)
 
 
+def largest_influence(metric: MetricSpec, labels: Ints) -> float:
+    """Return the most that the answer to an image moves the sum of the images' values."""
+    support = np.bincount(labels).astype(np.float64)
+    return float((len(labels) * _class_weights(metric, support) / np.maximum(support, 1)).max())
+
+
 def _class_ratios(ratio: ClassRatio, hits: Any, support: Floats, predicted: Any) -> Any:
     """Return the ratio of each class, [..., classes] as `hits`; 0 if its denominator is 0."""
     denominators = ratio.support * support + ratio.predicted * predicted

@@ -18,6 +18,7 @@ import numpy as np
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize, special
 from bench.stats.paired import Z95
+from bench.stats.score import mean_score, unit_sums
 from bench.stats.shares import accuracy_interval
 from bench.store.fields import Amount, Document, Number, Positive
 
@@ -46,9 +47,9 @@ class Spread(Document):
     """Lowest and highest value of a template, the mean over seeds; None with one template."""
 
 
-def are_answers(values: Floats) -> bool:
-    """Return whether the values are those of a single run, and each is 0 or 1."""
-    return values.shape[:2] == (1, 1) and bool(((values == 0) | (values == 1)).all())
+def are_answers(*values: Floats) -> bool:
+    """Return whether each of the values is 0 or 1."""
+    return all(((runs == 0) | (runs == 1)).all() for runs in values)
 
 
 def spread(
@@ -140,14 +141,6 @@ def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
     return SeedError(of_seeds / cells, max(of_images - residual, 0.0) / cells, seeds, units)
 
 
-def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return the sum of `values` [runs, images] over each cluster, or image, and its size."""
-    if clusters is None:
-        return values, np.ones(values.shape[1], dtype=np.int64)
-    _, member = np.unique(clusters, return_inverse=True)
-    return np.stack([np.bincount(member, weights=row) for row in values]), np.bincount(member)
-
-
 def _variances(values: Floats, clusters: Ints | None) -> Floats:
     """Return the sampling variance of each run's mean over images; 0 for fewer than two units."""
     sums, sizes = unit_sums(values, clusters)
@@ -166,19 +159,34 @@ def _deviation(by_run: Floats, axis: int) -> float:
 def _interval(
     values: Floats, clusters: Ints | None, over: Over, within: tuple[float, float], n: int
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the mean.
+    """Return the 95 % interval of the mean over `n` images with a weight above 0.
 
-    For a proportion, it is Wilson's with the effective sample size of the mean's variance, which is
-    `n` if they do not vary; otherwise, it is the normal interval, clipped to `within`.
+    A proportion has Wilson's: for answers that are right or wrong, of the mean over runs
+    (`mean_score`); otherwise, or over seeds, with the effective sample size of the mean's variance.
+    Others have the normal interval, clipped to `within`. That over seeds contains that over images.
     """
     mean, proportion = float(values.mean()), within == UNIT_RANGE
-    if proportion and ((clusters is None and are_answers(values)) or mean <= 0 or mean >= 1):
-        return accuracy_interval(round(mean * n), n)
+    if proportion and (mean <= 0 or mean >= 1):
+        units = n if clusters is None else min(n, len(np.unique(clusters)))
+        return accuracy_interval(round(mean) * units, units)
+    if proportion and are_answers(values):
+        single = clusters is None and values.shape[:2] == (1, 1)
+        score = mean_score(values.mean(axis=(0, 1)), clusters, UNIT_RANGE)
+        low, high = accuracy_interval(round(mean * n), n) if single else score.interval()
+    else:
+        low, high = _by_error(mean, image_error(values, clusters), within, n)
     if over == "seeds" and values.shape[0] >= MIN_SEEDS:
         error = seed_error(values, clusters).reach(0.025) / Z95
-    else:
-        error = image_error(values, clusters)
-    if not proportion:
+        lower, higher = _by_error(mean, error, within, n)
+        low, high = min(low, lower), max(high, higher)
+    return low, high
+
+
+def _by_error(
+    mean: float, error: float, within: tuple[float, float], n: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean by its standard error."""
+    if within != UNIT_RANGE:
         return max(within[0], mean - Z95 * error), min(within[1], mean + Z95 * error)
     effective = mean * (1 - mean) / error**2 if error > 0 else float(n)
     return accuracy_interval(mean * effective, effective)

@@ -43,7 +43,15 @@ class Group(Document):
     group: str  # name of the group
     n: Positive  # number of images
     accuracy: Share
-    accuracy_ci95: Interval
+    accuracy_ci95: Interval  # 95 % interval of this group's accuracy, for one group at a time
+
+
+class WorstGroup(Group):
+    """The group of images with the lowest accuracy. Its own interval forgets that it was chosen."""
+
+    groups: Positive | None = None  # number of groups; None in summaries of early versions
+    lowest_ci95: Interval | None = None
+    """95 % interval of the lowest accuracy of all groups, whichever has it; None as above."""
 
 
 class Metrics(MetricFields, Document):
@@ -63,7 +71,7 @@ class Metrics(MetricFields, Document):
     group_score: Share | None = None  # share of items in which both are right
     group_score_ci95: Interval | None = None
     group_chance: Share | None = None  # group score of guessing
-    worst_group: Group | None = None  # group with the lowest accuracy, in a dataset with groups
+    worst_group: WorstGroup | None = None  # group with the lowest accuracy
 
 
 class Cost(Document):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.stats.crossed import image_error, spread
+from bench.stats.shares import accuracy_interval
 
 
 def simulated(
@@ -78,6 +79,22 @@ def test_the_interval_of_one_run_is_wilsons() -> None:
     found = spread(right)
     assert found.interval == pytest.approx((0.7864, 0.9565), abs=1e-4)
     assert spread(np.ones((3, 1, 20), bool)).interval[0] < 0.9
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 9])
+def test_runs_that_agree_have_the_interval_of_one(wrong: int) -> None:
+    """And a single answer of three runs that differs does not make 36 images into 108."""
+    right = np.arange(36)[None, None, :] >= wrong
+    one, many = spread(right).interval, spread(np.broadcast_to(right, (3, 2, 36))).interval
+    assert many == pytest.approx(one, abs=1e-9)
+    almost = np.ones((3, 1, 36), bool)
+    almost[0, 0, 0] = False
+    assert spread(almost).interval[0] < spread(np.ones((1, 1, 36), bool)).interval[0] + 1e-9
+
+
+def test_clusters_that_are_all_right_count_as_images() -> None:
+    low, high = spread(np.ones((1, 1, 60), bool), np.repeat(np.arange(6), 10)).interval
+    assert (low, high) == pytest.approx(accuracy_interval(6, 6))
 
 
 def test_an_interval_stays_between_nothing_and_all() -> None:

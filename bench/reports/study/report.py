@@ -32,7 +32,7 @@ from bench.running.study.rounds import DATA, OVER
 from bench.stats.crossed import spread
 from bench.stats.difference_tests import MethodDifference, Rank, compare_all, corrected, ranks
 from bench.stats.measures import make_metric
-from bench.stats.shares import Estimate, per_group
+from bench.stats.shares import Estimate, worst_group
 from bench.store.runs import count_looks, is_test, look_of
 from bench.store.studies import Study, StudyHead, read_study, results_of
 
@@ -137,7 +137,6 @@ def _method(
     flops = [row.flop_per_image for row in rows]
     first = rows[0]
     cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
-    groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))
     tested = None
     if metric.name != "accuracy":
         tested = spread(method.values, clusters, study.over, metric.range, method.images)
@@ -157,7 +156,7 @@ def _method(
         cost=float(np.mean([row.cost or 0.0 for row in rows])),
         tflop=None if None in flops else float(np.mean(np.array(flops, float))) / 1e12,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
-        worst_group=next(iter(groups), None),
+        worst_group=worst_group(method.decided.groups, method.right.mean(axis=(0, 1))),
         rank=rank,
         looks=looks if first.split is not None and is_test(first.split) else None,
     )

@@ -95,7 +95,7 @@ def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
         rows = [
             [g.group, g.n, percent_text(g.accuracy, g.accuracy_ci95)] for g in statistics.per_group
         ]
-        print_rows(["group", "n", "accuracy, %"], rows, "Groups")
+        print_rows(["group", "n", "accuracy, %"], rows, "Groups (each interval is for one group)")
     _print_probability(statistics.probability)
     if noise:
         console().print(noise)
