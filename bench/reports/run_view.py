@@ -168,8 +168,9 @@ class RunView:
             if share is not None:
                 rows.append(Fact(f"{kind} score", share, "share", ends, _guessing(chance)))
         if self.measured is not None:
-            value, ends = self.measured.value, self.measured.ci95
-            rows.append(metric_fact(specs[self.measured.metric], value, ends))
+            value, spec = self.measured.value, specs[self.measured.metric]
+            note = self.measured.caveat or ""
+            rows.append(metric_fact(spec, value, self.measured.ci95, note))
         if (worst := metrics.worst_group) is not None:
             alone = percent_text(worst.accuracy, worst.accuracy_ci95)
             note = f"{worst.group} ({worst.n:,}), the lowest of {worst.groups}; alone {alone}"

@@ -15,7 +15,13 @@ import numpy as np
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.stages import counted
-from bench.stats.class_metrics import exchange_p, largest_influence, random_signs
+from bench.stats.class_metrics import (
+    by_class,
+    class_reach,
+    exchange_p,
+    largest_influence,
+    random_signs,
+)
 from bench.stats.crossed import Over, are_answers, image_error, seed_error, spread
 from bench.stats.paired import (
     ALPHA,
@@ -70,10 +76,10 @@ def difference_test(
 
     The test follows from the metric and its values. Over seeds, it is `compare_over_seeds`. For
     averages of class ratios, it is a permutation test that exchanges predictions; the interval is
-    based on the linear approximation of the metric, widened to include 0 if the test does not
-    reject, but may also include 0 if it rejects narrowly. For influence values, it is a z test with
-    their paired standard error; otherwise, `compare_over_images`. No difference exceeds the width
-    of the metric's range.
+    based on the linear approximation of the metric, contains that of the variance within classes,
+    and is widened to include 0 if the test does not reject, but may also include 0 if it rejects
+    narrowly. For influence values, it is a z test with their paired standard error; otherwise,
+    `compare_over_images`. No difference exceeds the width of the metric's range.
     """
     change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
     update: dict[str, tuple[float, float] | None] = {}
@@ -81,9 +87,12 @@ def difference_test(
         tested = compare_over_seeds(a.values, b.values, margin, clusters)
     elif metric.ratio is not None and not metric.mean_over_images:
         p = exchange_p(metric, labels, a.predictions, b.predictions, clusters)
-        tested = _scored(
-            "permutation", p, change, largest_influence(metric, labels), margin, clusters
-        )
+        most = largest_influence(metric, labels)
+        tested = _scored("permutation", p, change, most, margin, clusters)
+        if by_class(metric) and clusters is None:
+            reach, (low, high) = class_reach(change, labels), tested.interval
+            middle = tested.estimate
+            update["interval"] = min(low, middle - reach), max(high, middle + reach)
     elif "influence" in (a.method, b.method):
         mean, error = float(change.mean()), image_error(change[None, None], clusters)
         p_z = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
@@ -98,8 +107,11 @@ def difference_test(
             update["interval"] = mean - Z95 * error, mean + Z95 * error
         update |= {"p": None, "p_equal": None} if fewest < MIN_TESTED else {}
         if metric.mean_over_images and not error:  # such as two shares that are 0 or 1
-            spreads = (spread(m.values, clusters, over, metric.range, m.images) for m in (a, b))
-            of_a, of_b = (Estimate(shown.value, shown.interval) for shown in spreads)
+            spreads = (
+                spread(m.values, clusters, over, metric.range, m.images, influence=True)
+                for m in (a, b)
+            )
+            of_a, of_b = (Estimate(s.value, s.interval) for s in spreads if s.interval)
             update |= {"interval": (of_b - of_a).interval, "p_equal": None}
     else:
         tested = compare_over_images(a.values, b.values, margin, clusters)
@@ -113,7 +125,11 @@ def limited(tested: Difference, most: float) -> Difference:
 
 
 def compare_over_images(
-    a: Floats, b: Floats, margin: float | None = None, clusters: Ints | None = None
+    a: Floats,
+    b: Floats,
+    margin: float | None = None,
+    clusters: Ints | None = None,
+    reach: float | None = None,
 ) -> Difference:
     """Test the difference of means over images, for these seeds and templates.
 
@@ -123,7 +139,8 @@ def compare_over_images(
     the sign of each image's mean difference, with the interval of the same score test. If the test
     rejects, the end near 0 is that of the permutations, so that p is at most 0.05 exactly if the
     interval excludes 0. Equality is tested by two one-sided score tests (Schuirmann 1987). The
-    methods may have different seeds and templates.
+    methods may have different seeds and templates. `reach` is the largest difference that an image
+    may have; None: it follows from the values.
     """
     change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
     if clusters is None and are_answers(a, b) and np.isin(change, (-1, 0, 1)).all():
@@ -133,7 +150,8 @@ def compare_over_images(
         p_equal = equality_p(pair.wins, pair.losses, len(change), margin)
         return pair.difference.model_copy(update={"p_equal": p_equal})
     p, (low, high) = sign_flips(change, clusters)
-    tested = _scored("permutation", p, change, _reach(a, b, change), margin, clusters)
+    reach = _reach(a, b, change) if reach is None else reach
+    tested = _scored("permutation", p, change, reach, margin, clusters)
     if p <= ALPHA:
         lowest, highest = tested.interval
         ends = (low, max(highest, low)) if low > 0 else (min(lowest, high), high)
