@@ -190,14 +190,14 @@ def main() -> None:
     class_metrics.PERMUTATIONS = 999  # a study has 20,000; the level is the same
     print("| images | seeds | ±seeds | images, these | images, any | seeds, any | Hillis | off |")
     print("| --: | --: | --: | --: | --: | --: | --: | --: |")
-    for n, seeds, spread in product(IMAGES, SEEDS, SPREADS):
-        rng = np.random.default_rng([n, seeds, round(1000 * spread)])
+    for n, seeds, moved in product(IMAGES, SEEDS, SPREADS):
+        rng = np.random.default_rng([n, seeds, round(1000 * moved)])
         found: dict[str, int] = dict.fromkeys(("these", "any", "seeds", "Hillis", "off"), 0)
         for _ in range(studies):
-            tested = compare_over_images(*methods(rng, n, seeds, spread, "these"))
+            tested = compare_over_images(*methods(rng, n, seeds, moved, "these"))
             found["these"] += tested.significant
             found["off"] += contradicts(tested)
-            runs = methods(rng, n, seeds, spread, "any")
+            runs = methods(rng, n, seeds, moved, "any")
             for name, tested in (
                 ("any", compare_over_images(*runs)),
                 ("seeds", compare_over_seeds(*runs)),
@@ -208,7 +208,7 @@ def main() -> None:
         shares = [
             f"{100 * found[name] / studies:.1f}" for name in ("these", "any", "seeds", "Hillis")
         ]
-        cells = [f"{n:,}", str(seeds), f"{100 * spread:.0f}", *shares, str(found["off"])]
+        cells = [f"{n:,}", str(seeds), f"{100 * moved:.0f}", *shares, str(found["off"])]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -24,6 +24,7 @@ from bench.errors import UserError
 from bench.inputs.weights import locate
 from bench.machine.libraries import JsonValue
 from bench.reports.facts import assignments, value_text
+from bench.store.runs import check_stored
 
 _DATASET_FACTS = (
     "classes splits evaluated items template backbone homepage source unverified templates groups"
@@ -59,11 +60,11 @@ def runs_command(
     """
     from bench.reports.inventory import print_runs, stored_runs
 
-    rows = [
-        row
-        for row in stored_runs(Path(results))
-        if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
-    ]
+    stored = stored_runs(Path(results))
+    datasets = {*load_plugins().datasets.by_name(), *(row.dataset for row in stored if row.dataset)}
+    check_stored("dataset", [dataset] if dataset else [], datasets)
+    check_stored("tag", tags, {tag for row in stored for tag in row.tags})
+    rows = [r for r in stored if dataset in (None, r.dataset) and {*tags} <= {*r.tags}]
     end_with_json([row.plain() for row in rows])
     if rows:
         print_runs(rows, wide)

@@ -134,7 +134,9 @@ def measure(
         ci95=ends,
         interval=method,
         images=images,
-        parameters=dict(parameters),
+        parameters={
+            k: v for k, v in spec.resolve_parameters(parameters).items() if k in parameters
+        },
         **without_none(caveat=caveat, never_predicted=never),
         **({"raters": of_raters} if of_raters else {}),
     )
