@@ -101,14 +101,14 @@ def power_command(
                 "Both runs get the same images right: more images would show no difference."
             )
         n = runs.wins + runs.losses + runs.ties
-        discordance = discordance or (runs.wins + runs.losses) / n
-        difference = difference or abs(runs.difference.estimate)
-        images = images or n
-        if not difference:
+        images = n if images is None else images
+        discordance = (runs.wins + runs.losses) / n if discordance is None else discordance
+        if difference is None and not runs.difference.estimate:
             raise UserError(
                 f"Both runs have the same accuracy, and differ on {100 * discordance:.3g} % of the"
                 " images. State the difference to detect, such as --difference 0.02."
             )
+        difference = abs(runs.difference.estimate) if difference is None else difference
     elif run_a is not None:
         raise UserError("Name two runs, or give --difference and --discordance.")
     if difference is None or discordance is None:

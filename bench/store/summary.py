@@ -11,6 +11,7 @@ from typing import Self
 
 from typing_extensions import TypedDict
 
+from bench.errors import warn_user
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import BackboneInfo, Data, Fitted, Manifest
 from bench.store.fields import (
@@ -25,7 +26,7 @@ from bench.store.fields import (
     without_none,
 )
 from bench.store.identity import StrategyIdentity, digest
-from bench.store.journal import Evaluations, Summed
+from bench.store.journal import JOURNAL, Evaluations, Summed, has_changed_decisions
 from bench.store.locking import locked
 from bench.store.questions import QuestionAnswer
 from bench.store.sidecar import Sidecar
@@ -188,9 +189,18 @@ AGAIN = Sidecar(
 def read_summary(path: Path, manifest: Manifest) -> Summary | None:
     """Return the summary of a run; None if it has none, or a false one, with a warning.
 
-    None also if failed images were decided since, by a run that was killed before its end.
+    None also if failed images were decided since, by a run that was killed before its end, or,
+    with a warning, if the decision of an image was changed since.
     """
     summary = SUMMARY.read(path, digest(manifest.identity))
+    if summary and (covered := SUMMARY.covered(path)) is not None:
+        grown = covered < (path / JOURNAL).stat().st_size
+        if grown and has_changed_decisions(path, len(manifest.classes)):
+            warn_user(
+                f"Left out: {path / SUMMARY.name} is stale: records were added that change the"
+                f" decisions that it is about. {SUMMARY.advice}"
+            )
+            return None
     if summary and summary.failed_samples:
         failed = read_decisions(path, manifest).failed
         if len(failed) == summary.dataset.n_samples and failed.sum() != summary.failed_samples:
