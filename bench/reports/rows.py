@@ -47,7 +47,7 @@ class RunRow(MetricFields, FullDocument):
     worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
     cost: float | None = None  # evaluation equivalents per image; 1 for a classifier
     flop_per_image: float | None = None  # floating-point operations, without encoders
-    evaluations_per_image: float | None = None  # number of forward passes of the network
+    evaluations_per_image: float | None = None  # forward passes of the network; 1 for a classifier
     cost_timed: bool | None = None  # whether the cost of gradients was timed on one machine
     seconds: float | None = None  # scoring time
     replayed_from: str | None = None  # run whose errors were replayed; None: not a replay
@@ -154,7 +154,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "worst_group": values.worst_group,
         "cost": cost.per_image(manifest.classifier),
         "flop_per_image": cost.flop_per_image or _declared_flop(run),
-        "evaluations_per_image": cost.evaluations_per_image,
+        "evaluations_per_image": cost.passes_per_image(manifest.classifier),
         "cost_timed": cost.timed,
         "seconds": cost.seconds,
         "audit": run.audit,
