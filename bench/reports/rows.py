@@ -77,6 +77,16 @@ class RunRow(MetricFields, FullDocument):
         return self._run
 
     @property
+    def n_declared(self) -> int | None:
+        """Number of images of the split that the registered dataset declares; None if none is."""
+        datasets = load_plugins().datasets
+        name = None if self._run is None else self._run.manifest.identity.dataset.name
+        if name is None or name not in datasets:
+            return None
+        spec = datasets.get(name)
+        return spec.splits.get(str(self.split)) if spec.version == self.version else None
+
+    @property
     def shown_ci95(self) -> tuple[float, float] | None:
         """The 95 % interval of the accuracy, valid also if a stopping rule ended the run."""
         return self.anytime_ci95 or self.accuracy_ci95
