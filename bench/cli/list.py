@@ -24,7 +24,6 @@ from bench.errors import UserError
 from bench.inputs.weights import locate
 from bench.machine.libraries import JsonValue
 from bench.reports.facts import assignments, value_text
-from bench.store.runs import check_stored
 
 _DATASET_FACTS = (
     "classes splits evaluated items template backbone homepage source unverified templates groups"
@@ -59,6 +58,7 @@ def runs_command(
     shown below its id.
     """
     from bench.reports.inventory import print_runs, stored_runs
+    from bench.store.runs import check_stored
 
     stored = stored_runs(Path(results))
     datasets = {*load_plugins().datasets.by_name(), *(row.dataset for row in stored if row.dataset)}

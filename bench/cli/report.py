@@ -22,13 +22,13 @@ from bench.cli.command import (
     end_with_json,
     output_file,
 )
-from bench.cli.output import next_steps, results_argument, run_name, say
+from bench.cli.output import named_run, next_steps, results_argument, run_name, say
 from bench.discovery.loading import load_plugins, metric_of_runs
 from bench.errors import UserError
 from bench.reports.page.page import write_report
 from bench.reports.text import with_subject
 from bench.stats.measures import make_metric
-from bench.store.folder import find_run, list_runs
+from bench.store.folder import list_runs
 from bench.store.runs import check_stored, read_runs, with_tags
 from bench.view.pages import Pages
 from bench.view.server import Server, serve
@@ -85,7 +85,7 @@ def report_command(
     paths: list[Path] = []
     for run in runs:
         try:
-            paths.append(find_run(run, results))
+            paths.append(named_run(run, results))
         except UserError as error:
             notes.append((run, str(error)))
     if not runs:

@@ -4,13 +4,11 @@
 usual.
 """
 
-import importlib.util
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import importlib
 from functools import cached_property
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from bench.machine.guest import silence_imported
 
 
 class Library:
@@ -21,50 +19,12 @@ class Library:
 
     @cached_property
     def _module(self) -> Any:
-        return importlib.import_module(self._name)
+        module = importlib.import_module(self._name)
+        silence_imported()
+        return module
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self._module, attribute)
-
-
-class _StandIn(ModuleType):
-    """Takes the place of a module until one of its names is read, or one function is called."""
-
-    def __init__(self, name: str, function: str) -> None:
-        super().__init__(name)
-        spec: Any = importlib.util.find_spec(name)
-        places = spec.submodule_search_locations
-        vars(self).update(__spec__=spec, __file__=spec.origin, __path__=places)
-        self._function = function
-
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute == self._function:
-            return lambda *values, **named: getattr(self._module(), attribute)(*values, **named)
-        return getattr(self._module(), attribute)
-
-    def _module(self) -> ModuleType:
-        self.leave()
-        return importlib.import_module(self.__name__)
-
-    def leave(self) -> None:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-
-
-@contextmanager
-def postponed(parts: Mapping[str, str]) -> Iterator[None]:
-    """Import libraries without parts of scipy, which it finds when they are first read.
-
-    `parts` maps each to the function that the libraries import from it, or to "".
-    """
-    stand_ins = [_StandIn(name, parts[name]) for name in parts.keys() - sys.modules.keys()]
-    for stand_in in stand_ins:  # unless another thread has begun to import it
-        sys.modules.setdefault(stand_in.__name__, stand_in)
-    try:
-        yield
-    finally:
-        for stand_in in stand_ins:
-            stand_in.leave()
 
 
 datasets: Any = Library("datasets")

@@ -174,7 +174,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         check_named_runs(config)
     if images and split is None:
         split = load_split(resolved.data, config.split, at_hand.rows)
-        split = split if surveyed is None else replace(split, survey=lambda _: surveyed)
+        split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.class_names if split else load_classes(resolved.data)
     warnings = [out_of_domain_warning(resolved)]
     if split is not None:
