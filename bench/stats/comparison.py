@@ -107,8 +107,8 @@ def check_comparable(a: Manifest, b: Manifest) -> None:
 
 def data_apart(a: Manifest, b: Manifest) -> str | None:
     """Return why two runs on splits of one name do not have the same data; None if they have."""
-    one, other = a.identity.dataset, b.identity.dataset
-    if one.fingerprint == other.fingerprint:
+    of_a, of_b = a.identity.dataset, b.identity.dataset
+    if of_a.fingerprint == of_b.fingerprint:
         return None
     counts = [m.dataset.n_total for m in (a, b)]
     if counts[0] != counts[1]:
@@ -116,7 +116,7 @@ def data_apart(a: Manifest, b: Manifest) -> str | None:
     if {*a.samples}.isdisjoint(b.samples):
         ids = " and ".join(quoted(m.samples[0]) for m in (a, b))
         return f"their images have other ids, such as {ids}, by which images are recognised"
-    if one.decoding != other.decoding:
+    if of_a.decoding != of_b.decoding:
         return "their images are decoded by other rules"
     return "the content of images or labels differs"
 
