@@ -16,6 +16,7 @@ from bench.contracts.dataset import Rows, StoredImage
 from bench.inputs.pixels import VERSION, is_ordinary, open_encoded
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.libraries import pc
+from bench.machine.libraries.private_datasets import is_memory_mapped
 from bench.machine.stages import counted
 
 FORMAT = 3
@@ -49,8 +50,7 @@ def find_source_files(rows: Rows, table: Any) -> tuple[str, ...]:
     named = rows.info.download_checksums or {}
     if named and not any(named.values()):
         return tuple(named)
-    is_mapped = type(rows.data).__name__ == "MemoryMappedTable"
-    return tuple(file["filename"] for file in rows.cache_files) if is_mapped else ()
+    return tuple(f["filename"] for f in rows.cache_files) if is_memory_mapped(rows) else ()
 
 
 def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
