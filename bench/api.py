@@ -1,4 +1,8 @@
-"""Python interface: the commands as functions, which check the types of their arguments."""
+"""Python interface: the commands as functions, which check the types of their arguments.
+
+`results=None` is the folder in the variable `BENCH_RESULTS`, or `results`, as on the command line.
+No other variable of a setting is read, so that none changes a number.
+"""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -31,6 +35,7 @@ from bench.running.study.course import run_study
 from bench.running.study.grid import declare_grid, lists_in
 from bench.store.folder import find_run, list_runs
 from bench.store.runs import read_run, with_tags
+from bench.store.shipped import default_results
 
 if TYPE_CHECKING:
     import datasets
@@ -148,6 +153,7 @@ def run(
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
     """
+    settings = {**settings, "results": _results(settings.get("results"))}
     names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
     if any(isinstance(value, list) for value in names.values()):
         chosen = {**names, "params": dict(params or {}), **settings}
@@ -180,18 +186,20 @@ def run(
 
 @checks_types
 @offline()
-def load_run(run: Name, results: Name = "results") -> RunResult:
+def load_run(run: Name, results: Name | None = None) -> RunResult:
     """Return a stored run, by its id or folder; of one that is not complete, what is decided.
 
-    `bench.errors.UserError`: there is no such run, or nothing of it is decided yet.
+    Runs anywhere below `results` come first. If none matches, it may be one that came with the
+    package: then its `published` is true. `bench.errors.UserError`: there is no such run, or
+    nothing of it is decided yet.
     """
-    view = read_decided_run(read_run(find_run(str(run), str(results))))
+    view = read_decided_run(read_run(_folder(run, results)))
     return RunResult(Finished(view.manifest, view.summary, view.path, answer=view.stop))
 
 
 @checks_types
 @offline()
-def load_study(study: Name, results: Name = "results") -> "StudyResult":
+def load_study(study: Name, results: Name | None = None) -> "StudyResult":
     """Return a study that was started, with what is stored of it by now.
 
     `study` is the file that declares it, its name, or its folder. `bench.errors.UserError`: there
@@ -201,7 +209,7 @@ def load_study(study: Name, results: Name = "results") -> "StudyResult":
     from bench.reports.study.report import study_report
     from bench.running.study.file import find_state
 
-    report = study_report(find_state(str(study), Path(results)))
+    report = study_report(find_state(str(study), _results(results)))
     return StudyResult.model_construct(report.model_fields_set, **dict(report))
 
 
@@ -209,7 +217,7 @@ def load_study(study: Name, results: Name = "results") -> "StudyResult":
 @offline()
 def tradeoff_figure(
     runs: Sequence[RunResult | Name] | None = None,
-    results: Name = "results",
+    results: Name | None = None,
     tags: Sequence[str] = (),
     cost: Literal["evaluations", "flop", "seconds"] = "evaluations",
 ) -> list[Figure]:
@@ -228,7 +236,7 @@ def tradeoff_figure(
     from bench.reports.leaderboard.rows import board_row
 
     if runs is None:
-        chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))
+        chosen = list(read_decided_runs(with_tags(list_runs(_results(results)), tags)))
     else:
         chosen = [read_decided_run(read_run(_folder(run, results))) for run in runs]
     boards = make_boards(rank_boards(map(board_row, chosen)), currency=cost)
@@ -259,6 +267,7 @@ def classify(
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
     """
+    settings = {**settings, "results": _results(settings.get("results"))}
     if (classes is None) == (dataset is None):
         raise UserError("Give classes=[…], or dataset=… for a dataset's own.")
     several = [images] if isinstance(images, str) or not isinstance(images, Sequence) else images
@@ -274,7 +283,7 @@ def classify(
 def compare(
     one: RunResult | Name,
     other: RunResult | Name,
-    results: Name = "results",
+    results: Name | None = None,
     metric: str = "accuracy",
 ) -> ComparisonResult:
     """Compare two runs on the images that both have, as `bench compare` does.
@@ -291,7 +300,7 @@ def compare(
 @checks_types
 @offline()
 def leaderboard(
-    results: Name = "results",
+    results: Name | None = None,
     dataset: str | None = None,
     tags: Sequence[str] = (),
 ) -> DataFrame:
@@ -301,11 +310,15 @@ def leaderboard(
     """
     from bench.reports.leaderboard.ranking import leaderboard as rank_runs
 
-    return pd.DataFrame([row.plain() for row in rank_runs(Path(results), dataset, tags=tags)])
+    return pd.DataFrame([row.plain() for row in rank_runs(_results(results), dataset, tags=tags)])
 
 
-def _folder(run: RunResult | Name, results: Name) -> Path:
-    return run.folder if isinstance(run, RunResult) else find_run(str(run), str(results))
+def _results(results: Name | None) -> Path:
+    return Path(default_results() if results is None else results)
+
+
+def _folder(run: RunResult | Name, results: Name | None) -> Path:
+    return run.folder if isinstance(run, RunResult) else find_run(str(run), str(_results(results)))
 
 
 def _in_memory(rows: Any) -> DatasetSpec:

@@ -73,6 +73,40 @@ def test_a_stored_run_is_loaded(run: Any, results: Path) -> None:
         bench.load_run("nothing", results=str(results))
 
 
+def test_the_folder_of_results_is_that_of_the_command_line_and_no_number_follows_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"SEED": "7", "LIMIT": "3", "SET": "draws=2", "STRATEGY": "race"}.items():
+        monkeypatch.setenv(f"BENCH_{name}", value)
+    plain = bench.run("digits", "random", limit=20)
+    assert plain.folder == Path("results", plain.run_id) and plain.manifest.identity.seed == 0
+    monkeypatch.setenv("BENCH_RESULTS", "mine")
+    mine = bench.run("digits", "random", limit=10)
+    assert (
+        mine.folder == Path("mine", plain.run_id)
+        and mine.manifest.identity == plain.manifest.identity
+    )
+    assert (
+        command("show", plain.run_id, "--json", BENCH_RESULTS="mine").json["dataset"]
+        == mine.dataset
+    )
+    for results, images in ((None, 10), ("results", 20)):
+        assert bench.load_run(plain.run_id, results).dataset.n_samples == images
+        assert bench.compare(plain.run_id, plain, results).difference.n == min(images, 20)
+        assert bench.leaderboard(results)["n_samples"].tolist() == [images]
+        assert bench.tradeoff_figure([plain.run_id], results) == []  # of a run without a cost
+    study = bench.run("digits", ["random", "majority"], limit=10)
+    assert Path("mine/studies").is_dir() and not Path("results/studies").exists()
+    assert bench.load_study(study.name).name == study.name
+    bench.run("digits", "random", limit=10, results="named")
+    bench.run("digits", "majority", limit=10, results=None)
+    assert [p.name for p in Path("named").glob("digits-*")] == [plain.run_id]
+    assert len([*Path("mine").glob("digits-majority-*")]) == 1
+    monkeypatch.setenv("BENCH_RESULTS", "")
+    assert bench.load_run(plain.run_id).folder == plain.folder
+
+
 def test_a_function_hears_of_the_progress(results: Path) -> None:
     heard: list[tuple[int, int, float]] = []
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import click
 
 from bench.cli.command import Params, Results, command, end_with_json, names_of
-from bench.cli.output import next_steps, results_argument, say
+from bench.cli.output import named_run, next_steps, results_argument, say
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
 from bench.discovery.guard import guard
@@ -22,7 +22,6 @@ from bench.errors import PluginError, UserError, some_of
 from bench.machine.files import own_files, resolve_inside, take_file, write_atomically, writing
 from bench.machine.hub import push_folder
 from bench.reports.run_view import RunView, read_view
-from bench.store.folder import find_run
 
 REPLAYED = "errors"  # format whose folder can be replayed
 TAKEN = "files"  # folder of the copies of what an exporter wrote
@@ -62,7 +61,7 @@ def export_command(
         raise UserError(f"--format {kind} is for no repository on the Hub.")
     if push is None and target is None and spec.several:
         raise UserError(f"--format {kind} writes a folder: name it with --out.")
-    view, beside = read_view(find_run(run, results)), None
+    view, beside = read_view(named_run(run, results, err=True)), None
     if target is not None and spec.several:
         _check_folder(target, spec)
         beside = target.parent

@@ -94,7 +94,10 @@ def find_parts(runs: Sequence[str], results: str) -> list[StoredRun]:
         holders = (path for path in (Path(run), Path(results, run)) if holds_shards(path))
         folder = next(holders, None) or find_run(run, results)
         if is_shipped(folder):
-            raise UserError(f"{folder.name} came with the package, whole: nothing is to be merged.")
+            raise UserError(
+                f"{folder.name} is a published run, which came with the package whole: nothing"
+                " is to be merged."
+            )
         paths = [path for path in shards_of(folder) if os.path.lexists(path / MANIFEST)]
         paths += [folder] if os.path.lexists(folder / MANIFEST) else []
         folders.update((os.path.realpath(path), path) for path in paths)

@@ -244,6 +244,10 @@ def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: 
         ({"evaluations_per_image": 1e999}, "evaluations_per_image|cannot be read"),
         ({"n_samples": 0}, "n_samples"),
         ({"version": "1"}, "version"),
+        ({"source": "x"}, "at least 10 characters"),
+        ({"source": " " * 12}, "one line"),
+        ({"n_samples": 5, "n_total": 3}, "n_samples is 5, more than n_total, 3"),
+        ({"accuracy_ci95": [0.1, 0.2]}, "does not contain the accuracy"),
     ],
 )
 def test_a_reported_result_out_of_range_is_refused(

@@ -284,7 +284,7 @@ def test_images_of_any_size_are_scored(
         (2, None, r"draws=2: .* Use 1"),
         (3, "flip", r"draws=3: .* Use 2"),
         (1, "flip", r"--views flip: draws=1 cannot see all of its 2 views. Use --set draws=2"),
-        (2, "crops:3", r"--views crops: draws=2 cannot see all of its 3 views. Use --set draws=3"),
+        (2, "crop:3", r"--views crop: draws=2 cannot see all of its 3 views. Use --set draws=3"),
     ],
 )
 def test_an_image_has_one_draw_or_one_for_each_view(

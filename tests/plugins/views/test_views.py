@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from bench.errors import UserError
-from bench.running.finders import parse_plan, resolve_views, view_of_each_draw
+from bench.inputs.draws import parse_plan
+from bench.running.finders import resolve_views, view_of_each_draw
 from bench_plugins.views.pictures import Crops, Flip, Turns8
 
 
@@ -32,7 +33,7 @@ def test_crops_are_inside_and_their_seed_s(size: tuple[int, int]) -> None:
         assert [c.tobytes() for c in crops] != [c.tobytes() for c in other]
 
 
-@pytest.mark.parametrize("views", ["flip", "turns8", "crops:5", "latents:3"])
+@pytest.mark.parametrize("views", ["flip", "turns8", "crop:5", "posterior:3"])
 @pytest.mark.parametrize(("plan", "per_view"), [("grid", 1), ("antithetic", 2)])
 def test_fewer_draws_than_views_are_refused(plan: str, per_view: int, views: str) -> None:
     """The two draws of a pair share a view."""
