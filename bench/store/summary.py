@@ -103,6 +103,10 @@ class Cost(Document):
         """Return the cost per image for tables: 1 for a classifier, which encodes an image once."""
         return 1.0 if classifier else self.equivalents_per_image
 
+    def passes_per_image(self, classifier: bool) -> float:
+        """Return the forward passes per image for tables, without gradients; 1 for a classifier."""
+        return 1.0 if classifier else self.evaluations_per_image
+
     def in_words(self, classifier: bool) -> str:
         """Return the cost per image with its unit."""
         if classifier:
