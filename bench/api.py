@@ -17,6 +17,7 @@ from bench.inputs.class_names import list_classes
 from bench.inputs.data import load_split, slugify
 from bench.inputs.items import has_items
 from bench.inputs.split import Split
+from bench.machine.guest import at_work
 from bench.machine.libraries import DataFrame, Figure, pd
 from bench.machine.offline import offline
 from bench.recordings.calibrate import calibrate_sweep
@@ -48,6 +49,7 @@ Name = str | PathLike[str]
 
 
 @checks_types
+@at_work()
 def load_dataset(
     name: Name, split: str | None = None, data_dir: Name | None = None
 ) -> "datasets.Dataset":
@@ -65,6 +67,7 @@ def load_dataset(
 
 
 @checks_types
+@at_work()
 def prompts(name: Name, template: str | list[str] | None = None) -> list[str]:
     """Return the prompts of a dataset (a name or a folder) in class order.
 
@@ -75,6 +78,7 @@ def prompts(name: Name, template: str | list[str] | None = None) -> list[str]:
 
 
 @checks_types
+@at_work()
 def load_backbone(
     name: Any,
     weights: Name | None = None,
@@ -122,6 +126,7 @@ def run(
     **settings: Any,
 ) -> RunResult: ...
 @checks_types
+@at_work()
 def run(
     dataset: Any,
     backbone: Any = None,
@@ -245,6 +250,7 @@ def tradeoff_figure(
 
 
 @checks_types
+@at_work()
 def classify(
     images: Picture | Sequence[Picture],
     classes: str | Sequence[str] | None = None,

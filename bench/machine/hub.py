@@ -38,6 +38,7 @@ from bench.machine.files import (
     resolve_inside,
     write_atomically,
 )
+from bench.machine.guest import hide_downloads
 from bench.machine.libraries import huggingface_hub
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
 from bench.machine.stages import Stage, displays, stage
@@ -409,10 +410,8 @@ def _bytes_in(folder: Path) -> int:
 
 def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
     """Return a stage of megabytes; the client's own bars are hidden where stages are shown."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
     if displays:
-        disable_progress_bars()
+        hide_downloads()
     return stage(f"{what} {repository}", max(1, size // 10**6), "MB")
 
 

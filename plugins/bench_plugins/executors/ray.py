@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.discovery.guard import one_line, stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError
+from bench.machine.guest import borrow_variable
 from bench_plugins.executors.worker import (
     Answer,
     Block,
@@ -207,7 +208,7 @@ def connect(address: str | None, workers: int | str | None) -> Connection:
     nothing answers there in time, BenchError if Ray failed.
     """
     for name, value in RAY_VARIABLES.items():
-        os.environ.setdefault(name, value)
+        borrow_variable(name, os.environ.get(name, value))
     import ray
 
     if ray.is_initialized():
