@@ -122,7 +122,7 @@ def study_report(
         looks=looks,
     )
     caveats = {
-        f"{board}: the 95 % interval of {spec.words}: {text}."
+        f"{board}: the 95 % interval of {spec.words}: {text}. Those of differences are approximate."
         for board, members in boards.items()
         for method in members
         if (text := interval_caveat(spec, method.decided.labels)[1])
