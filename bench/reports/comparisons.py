@@ -60,10 +60,8 @@ def compare(
     ]
     update: dict[str, MetricDifference | QuestionAnswer | bool | list[str]] = {}
     if interval_caveat(spec, inputs[0].labels)[1] is not None:
-        few = (
-            f"The interval of the difference in {spec.words} is approximate: few images in a class."
-        )
-        update["warnings"] = [*compared.warnings, few]
+        few = f"The interval of the difference in {spec.words} is approximate"
+        update["warnings"] = [*compared.warnings, f"{few}: few images in a class."]
     if metric != "accuracy":
         tested = measured_difference(spec, implementation, *inputs)
         shown, change = tested.difference.significant, spec.sign * tested.difference.estimate
