@@ -57,5 +57,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names, which are imported on first use."""
-    return sorted({*globals(), *__all__})
+    """Return the public names alone, which are imported on first use."""
+    return sorted(__all__)

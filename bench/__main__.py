@@ -1,6 +1,5 @@
 """Entry point of `bench` and `python -m bench`: a process that runs one command."""
 
-import atexit
 import gc
 import os
 import sys
@@ -12,24 +11,6 @@ from bench import interrupts
 def main() -> None:
     """Run the command line, handling Ctrl-C and SIGTERM from the start."""
     code: str | int | None = 1
-    process = os.getpid()
-
-    def end() -> None:
-        """End the process at once: clearing the modules of torch takes half a second.
-
-        With other plugins it ends as usual, because they may have files open that must be written.
-        """
-        loading = sys.modules.get("bench.discovery.loading")
-        if loading is not None and loading.loaded_others():
-            return
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            with suppress(OSError):  # the reader has exited
-                stream.flush()
-        if os.getpid() == process:  # not in a child that was forked
-            os._exit(code if isinstance(code, int) else code is not None)
-
-    # Registered first, so that it runs last: after threads have ended and libraries have tidied up.
-    atexit.register(end)
     interrupts.listen()
     _open_descriptors()
     # By default, looking for garbage takes a second of a run that loads torch and diffusers.

@@ -1,8 +1,9 @@
-"""Python interface: the commands as functions."""
+"""Python interface: the commands as functions, which check the types of their arguments.
 
-from __future__ import annotations
+`results=None` is the folder in the variable `BENCH_RESULTS`, or `results`, as on the command line.
+No other variable of a setting is read, so that none changes a number.
+"""
 
-import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,40 +11,48 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from bench.cli.progress import ProgressChoice, show_progress
 from bench.contracts.specs import DatasetSpec
+from bench.contracts.typed import checks_types
 from bench.errors import UserError
+from bench.inputs.class_names import list_classes
 from bench.inputs.data import load_split, slugify
 from bench.inputs.items import has_items
 from bench.inputs.split import Split
+from bench.machine.guest import at_work
 from bench.machine.libraries import DataFrame, Figure, pd
 from bench.machine.offline import offline
 from bench.recordings.calibrate import calibrate_sweep
 from bench.reports.comparisons import compare as compare_runs
 from bench.reports.result import AnswerList, ComparisonResult, RunResult
 from bench.reports.run_view import read_decided_run, read_decided_runs
+from bench.running.classify import Picture
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
 from bench.running.finders import data_source, find_dataset
 from bench.running.in_memory import load_named, take_object, with_loaded
 from bench.running.lifecycle import run as run_config
 from bench.running.prepare import AtHand, ask
-from bench.running.settings import RunConfig, make_config
+from bench.running.settings import make_config
 from bench.running.study.course import run_study
 from bench.running.study.grid import declare_grid, lists_in
 from bench.store.folder import find_run, list_runs
 from bench.store.runs import read_run, with_tags
+from bench.store.shipped import default_results
 
 if TYPE_CHECKING:
     import datasets
 
     from bench.reports.result import StudyResult
-    from bench.running.classify import Picture
 
     Data: TypeAlias = str | PathLike[str] | datasets.Dataset
 
+Name = str | PathLike[str]
 
+
+@checks_types
+@at_work()
 def load_dataset(
-    name: str, split: str | None = None, data_dir: str | None = None
-) -> datasets.Dataset:
+    name: Name, split: str | None = None, data_dir: Name | None = None
+) -> "datasets.Dataset":
     """Return a dataset's split with the columns image, label and sample_id.
 
     Images are decoded when they are read, as runs see them. A dataset of items has the columns of
@@ -52,22 +61,27 @@ def load_dataset(
     """
     from bench.inputs.decoded import decode_images
 
-    data = find_dataset(RunConfig(dataset=name, data_dir=data_dir))
-    return decode_images(load_split(data, split).rows, data.spec.border)
+    config = make_config({"dataset": name, "split": split, "data_dir": data_dir})
+    data = find_dataset(config)
+    return decode_images(load_split(data, config.split).rows, data.spec.border)
 
 
-def prompts(name: str, template: str | None = None) -> list[str]:
+@checks_types
+@at_work()
+def prompts(name: Name, template: str | list[str] | None = None) -> list[str]:
     """Return the prompts of a dataset (a name or a folder) in class order.
 
-    `template` is a text with `{class}` instead of the dataset's own.
+    `template` is a text with `{class}`, or a list of them, instead of the dataset's own.
     """
     config = make_config({"dataset": name, "template": template})
     return list(ask(config).prompts.texts)
 
 
+@checks_types
+@at_work()
 def load_backbone(
     name: Any,
-    weights: str | None = None,
+    weights: Name | None = None,
     device: str | None = None,
     dtype: str | None = None,
     **parameters: Any,
@@ -91,25 +105,28 @@ def load_backbone(
             raise UserError(
                 f"{next(iter(parameters))}= is for a pipeline in memory, not for a name."
             )
-        return load_named(os.fspath(name), weights, device, dtype)
+        chosen = {"backbone": name, "weights": weights, "device": device, "dtype": dtype}
+        return load_named(make_config({"dataset": "-", **chosen}))
     if (weights, device, dtype) != (None, None, None):
         raise UserError("weights, device and dtype must be None for a pipeline in memory.")
     return take_object(name, **parameters)
 
 
 @overload
-def run(dataset: list[str], backbone: Any = None, **settings: Any) -> StudyResult: ...
+def run(dataset: list[str], backbone: Any = None, **settings: Any) -> "StudyResult": ...
 @overload
-def run(dataset: Data, backbone: list[str], **settings: Any) -> StudyResult: ...
+def run(dataset: "Data", backbone: list[str], **settings: Any) -> "StudyResult": ...
 @overload
 def run(
-    dataset: Data,
+    dataset: "Data",
     backbone: Any = None,
     strategy: str | None = None,
     params: Mapping[str, Any] | None = None,
     progress: ProgressChoice = None,
     **settings: Any,
 ) -> RunResult: ...
+@checks_types
+@at_work()
 def run(
     dataset: Any,
     backbone: Any = None,
@@ -117,7 +134,7 @@ def run(
     params: Mapping[str, Any] | None = None,
     progress: ProgressChoice = None,
     **settings: Any,
-) -> RunResult | StudyResult:
+) -> "RunResult | StudyResult":
     """Make or resume a run, and return the object behind `bench run --json`.
 
     Lists of datasets, backbones or strategies, by their names, are a study of all combinations.
@@ -141,6 +158,7 @@ def run(
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
     """
+    settings = {**settings, "results": _results(settings.get("results"))}
     names = {"dataset": dataset, "backbone": backbone, "strategy": strategy}
     if any(isinstance(value, list) for value in names.values()):
         chosen = {**names, "params": dict(params or {}), **settings}
@@ -171,18 +189,22 @@ def run(
     return RunResult(finished, split)
 
 
+@checks_types
 @offline()
-def load_run(run: str | PathLike[str], results: str = "results") -> RunResult:
+def load_run(run: Name, results: Name | None = None) -> RunResult:
     """Return a stored run, by its id or folder; of one that is not complete, what is decided.
 
-    `bench.errors.UserError`: there is no such run, or nothing of it is decided yet.
+    Runs anywhere below `results` come first. If none matches, it may be one that came with the
+    package: then its `published` is true. `bench.errors.UserError`: there is no such run, or
+    nothing of it is decided yet.
     """
-    view = read_decided_run(read_run(find_run(str(run), results)))
+    view = read_decided_run(read_run(_folder(run, results)))
     return RunResult(Finished(view.manifest, view.summary, view.path, answer=view.stop))
 
 
+@checks_types
 @offline()
-def load_study(study: str | PathLike[str], results: str = "results") -> StudyResult:
+def load_study(study: Name, results: Name | None = None) -> "StudyResult":
     """Return a study that was started, with what is stored of it by now.
 
     `study` is the file that declares it, its name, or its folder. `bench.errors.UserError`: there
@@ -192,14 +214,15 @@ def load_study(study: str | PathLike[str], results: str = "results") -> StudyRes
     from bench.reports.study.report import study_report
     from bench.running.study.file import find_state
 
-    report = study_report(find_state(str(study), Path(results)))
+    report = study_report(find_state(str(study), _results(results)))
     return StudyResult.model_construct(report.model_fields_set, **dict(report))
 
 
+@checks_types
 @offline()
 def tradeoff_figure(
-    runs: Sequence[RunResult | str | PathLike[str]] | None = None,
-    results: str = "results",
+    runs: Sequence[RunResult | Name] | None = None,
+    results: Name | None = None,
     tags: Sequence[str] = (),
     cost: Literal["evaluations", "flop", "seconds"] = "evaluations",
 ) -> list[Figure]:
@@ -218,7 +241,7 @@ def tradeoff_figure(
     from bench.reports.leaderboard.rows import board_row
 
     if runs is None:
-        chosen = list(read_decided_runs(with_tags(list_runs(Path(results)), tags)))
+        chosen = list(read_decided_runs(with_tags(list_runs(_results(results)), tags)))
     else:
         chosen = [read_decided_run(read_run(_folder(run, results))) for run in runs]
     boards = make_boards(rank_boards(map(board_row, chosen)), currency=cost)
@@ -226,17 +249,19 @@ def tradeoff_figure(
     return [draw_cost([panel]).figure() for panel in panels if panel is not None]
 
 
+@checks_types
+@at_work()
 def classify(
-    images: Sequence[Picture] | Picture,
-    classes: Sequence[str] | None = None,
-    dataset: str | None = None,
+    images: Picture | Sequence[Picture],
+    classes: str | Sequence[str] | None = None,
+    dataset: Name | None = None,
     **settings: Any,
 ) -> AnswerList:
     """Classify images of your own, as `bench classify` does.
 
     Args:
         images: paths or PIL images.
-        classes: class names, for the template; or
+        classes: class names, for the template, in a list or as the text "cat,dog"; or
         dataset: a dataset whose classes and prompts to use.
         settings: any other field of `bench.running.settings.RunConfig`; `backbone` may be all that
             `bench.run` takes.
@@ -248,21 +273,23 @@ def classify(
     Raises:
         bench.errors.UserError: invalid input or configuration; nothing was scored.
     """
+    settings = {**settings, "results": _results(settings.get("results"))}
     if (classes is None) == (dataset is None):
         raise UserError("Give classes=[…], or dataset=… for a dataset's own.")
-    several: Sequence[Any] = images if isinstance(images, list | tuple) else [images]
-    loaded = None
+    several = [images] if isinstance(images, str) or not isinstance(images, Sequence) else images
+    names, loaded = None if classes is None else list_classes(classes), None
     if not isinstance(settings.get("backbone"), str | PathLike | None):
         loaded, settings = with_loaded(settings.pop("backbone"), settings)
     config = make_config({"dataset": dataset or "pictures", **settings})
-    return AnswerList(classify_images(config, several, classes, loaded=loaded).answers)
+    return AnswerList(classify_images(config, several, names, loaded=loaded).answers)
 
 
+@checks_types
 @offline()
 def compare(
-    one: RunResult | str | PathLike[str],
-    other: RunResult | str | PathLike[str],
-    results: str = "results",
+    one: RunResult | Name,
+    other: RunResult | Name,
+    results: Name | None = None,
     metric: str = "accuracy",
 ) -> ComparisonResult:
     """Compare two runs on the images that both have, as `bench compare` does.
@@ -276,9 +303,10 @@ def compare(
     return ComparisonResult.model_construct(compared.model_fields_set, **dict(compared))
 
 
+@checks_types
 @offline()
 def leaderboard(
-    results: str | PathLike[str] = "results",
+    results: Name | None = None,
     dataset: str | None = None,
     tags: Sequence[str] = (),
 ) -> DataFrame:
@@ -288,11 +316,15 @@ def leaderboard(
     """
     from bench.reports.leaderboard.ranking import leaderboard as rank_runs
 
-    return pd.DataFrame([row.plain() for row in rank_runs(Path(results), dataset, tags=tags)])
+    return pd.DataFrame([row.plain() for row in rank_runs(_results(results), dataset, tags=tags)])
 
 
-def _folder(run: RunResult | str | PathLike[str], results: str) -> Path:
-    return run.folder if isinstance(run, RunResult) else find_run(str(run), results)
+def _results(results: Name | None) -> Path:
+    return Path(default_results() if results is None else results)
+
+
+def _folder(run: RunResult | Name, results: Name | None) -> Path:
+    return run.folder if isinstance(run, RunResult) else find_run(str(run), str(_results(results)))
 
 
 def _in_memory(rows: Any) -> DatasetSpec:

@@ -24,15 +24,18 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 CHEAP = ("--strategy", "full", "--set", "draws=2")  # two complete runs are made to be asked about
 GOALS = {
-    "run digits, complete": 2.0,
-    "prompts digits": 1.5,
-    "prompts ./folder": 1.5,
-    "run digits --limit 3 --dry-run": 3.0,
-    'run digits --until "better than nosuch"': 2.0,
-    "leaderboard": 1.0,
-    "show latest": 1.0,
+    "--help": 0.35,
+    "list datasets": 0.35,
+    "leaderboard": 1.2,
+    "show latest": 1.2,
     "compare A B": 1.2,
-    "run digits --limit 1": 5.0,
+    "run digits --strategy nosuch": 1.5,
+    'run digits --until "better than nosuch"': 1.5,
+    "run digits, complete": 6.0,
+    "run digits --limit 3 --dry-run": 6.0,
+    "prompts digits": 6.0,
+    "prompts ./folder": 6.0,
+    "run digits --limit 1": 8.0,
 }
 
 
@@ -41,14 +44,17 @@ def commands(folder: Path, first: str, second: str) -> dict[str, list[str]]:
     results = ["--results", str(folder / "results")]
     scored = ["--results", str(folder / "scored"), "--fresh", "--json"]
     arguments = (
-        ["run", "digits", *CHEAP, *results],
-        ["prompts", "digits"],
-        ["prompts", str(folder / "images")],
-        ["run", "digits", "--limit", "3", "--dry-run", *results],
-        ["run", "digits", "--until", "better than nosuch", *results],
+        ["--help"],
+        ["list", "datasets"],
         ["leaderboard", *results],
         ["show", "latest", *results],
         ["compare", first, second, *results],
+        ["run", "digits", "--strategy", "nosuch", *results],
+        ["run", "digits", "--until", "better than nosuch", *results],
+        ["run", "digits", *CHEAP, *results],
+        ["run", "digits", "--limit", "3", "--dry-run", *results],
+        ["prompts", "digits"],
+        ["prompts", str(folder / "images")],
         ["run", "digits", "--limit", "1", *scored],
     )
     return dict(zip(GOALS, arguments, strict=True))

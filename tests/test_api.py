@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,40 @@ def test_a_stored_run_is_loaded(run: Any, results: Path) -> None:
         bench.load_run("nothing", results=str(results))
 
 
+def test_the_folder_of_results_is_that_of_the_command_line_and_no_number_follows_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"SEED": "7", "LIMIT": "3", "SET": "draws=2", "STRATEGY": "race"}.items():
+        monkeypatch.setenv(f"BENCH_{name}", value)
+    plain = bench.run("digits", "random", limit=20)
+    assert plain.folder == Path("results", plain.run_id) and plain.manifest.identity.seed == 0
+    monkeypatch.setenv("BENCH_RESULTS", "mine")
+    mine = bench.run("digits", "random", limit=10)
+    assert (
+        mine.folder == Path("mine", plain.run_id)
+        and mine.manifest.identity == plain.manifest.identity
+    )
+    assert (
+        command("show", plain.run_id, "--json", BENCH_RESULTS="mine").json["dataset"]
+        == mine.dataset
+    )
+    for results, images in ((None, 10), ("results", 20)):
+        assert bench.load_run(plain.run_id, results).dataset.n_samples == images
+        assert bench.compare(plain.run_id, plain, results).difference.n == min(images, 20)
+        assert bench.leaderboard(results)["n_samples"].tolist() == [images]
+        assert bench.tradeoff_figure([plain.run_id], results) == []  # of a run without a cost
+    study = bench.run("digits", ["random", "majority"], limit=10)
+    assert Path("mine/studies").is_dir() and not Path("results/studies").exists()
+    assert bench.load_study(study.name).name == study.name
+    bench.run("digits", "random", limit=10, results="named")
+    bench.run("digits", "majority", limit=10, results=None)
+    assert [p.name for p in Path("named").glob("digits-*")] == [plain.run_id]
+    assert len([*Path("mine").glob("digits-majority-*")]) == 1
+    monkeypatch.setenv("BENCH_RESULTS", "")
+    assert bench.load_run(plain.run_id).folder == plain.folder
+
+
 def test_a_function_hears_of_the_progress(results: Path) -> None:
     heard: list[tuple[int, int, float]] = []
 
@@ -117,6 +152,21 @@ def test_images_of_ones_own() -> None:
         bench.classify(picture)
 
 
+def test_classes_are_a_list_or_the_text_of_the_command_line(tmp_path: Path) -> None:
+    Image.new("L", (9, 9)).save(file := tmp_path / "a.png")
+    own = bench.classify(file, classes=["cat", "dog"], backbone="random")
+    assert {place.name for place in own[0].ranking} == {"cat", "dog"}
+    assert bench.classify(file, classes="cat, dog", backbone="random") == own
+    told = command("classify", file, "--classes", "cat, dog", "--backbone", "random", "--json")
+    assert told.json == [answer.model_dump(mode="json", by_alias=True) for answer in own]
+    for classes in ("cat", "cat,Cat", ["cat", ""], "", []):
+        with pytest.raises(UserError, match="list of classes"):
+            bench.classify(file, classes=classes, backbone="random")
+        if isinstance(classes, str):
+            refused = command("classify", file, "--classes", classes)
+            assert refused.code == 2 and "list of classes" in refused.err
+
+
 def test_runs_are_compared_and_ranked(run: Any, results: Path) -> None:
     other = bench.run("digits", limit=12, results=results, loss="l1", **FULL)
     compared = bench.compare(run, other)
@@ -157,3 +207,43 @@ def test_a_warning_is_about_the_line_that_called_the_toolkit() -> None:
     with pytest.warns(BenchWarning) as caught:
         list(read_runs([Path("nowhere")]))
     assert [warning.filename for warning in caught] == [__file__]
+
+
+VALID: dict[str, Any] = {  # an argument of the right type for each required parameter
+    **{"name": "digits", "dataset": "digits", "images": "a.png", "run": "r", "study": "s"},
+    **{"one": "r", "other": "s", "register": print, "package": "bench"},
+}
+FUNCTIONS = [f for f in (getattr(bench, name) for name in bench.__all__) if inspect.isfunction(f)]
+
+
+@pytest.mark.parametrize(
+    ("function", "parameter"),
+    [
+        pytest.param(function, declared, id=f"{function.__name__}-{declared.name}")
+        for function in FUNCTIONS
+        for declared in inspect.signature(function).parameters.values()
+        if declared.kind is not inspect.Parameter.VAR_KEYWORD
+    ],
+)
+def test_an_argument_of_another_type_is_named(function: Any, parameter: Any) -> None:
+    required = {
+        name: VALID[name]
+        for name, declared in inspect.signature(function).parameters.items()
+        if declared.default is inspect.Parameter.empty and name in VALID
+    }
+    for value in (3, object(), [1], {"a": 1}, b"abc"):
+        if parameter.name == "params" and isinstance(value, dict):
+            continue
+        words = {"name": "backbone"} if function is bench.load_backbone else {}
+        with pytest.raises(UserError, match=words.get(parameter.name, parameter.name)):
+            function(**{**required, parameter.name: value})
+
+
+def test_a_text_is_no_list() -> None:
+    for refused in (
+        lambda: bench.leaderboard(tags="abc"),
+        lambda: bench.tradeoff_figure("abc"),
+        lambda: bench.tradeoff_figure(cost="x"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(UserError, match=r"(tags|runs|cost) must be .*, got"):
+            refused()

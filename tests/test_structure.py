@@ -74,8 +74,8 @@ def test_the_kind_of_a_backbone_is_asked_in_one_place() -> None:
 
 # Of the folder of a run, only an object that holds its lock can write files: `LockedFolder`, which
 # `locked` alone makes, or `RunFolder`, which has one.
-PARTS = {"write_cells", "write_first_order", "write_draws", "link_part", "copy_errors"}
-WRITES = {"write_atomically", "replacing", "link_or_copy", "mkdir", "rename", "rmtree", "unlink"}
+PARTS = {"write_cells", "write_first_order", "write_draws", "copy_part", "copy_errors"}
+WRITES = {"write_atomically", "replacing", "take_file", "mkdir", "rename", "rmtree", "unlink"}
 WRITES |= {"write_text", "write_bytes", "savefig", "write_table", "ParquetWriter", "truncate"}
 WRITES |= {"copyfile", "copytree", "move", "rmdir", "touch", "symlink_to", "hardlink_to"}
 OTHER_WRITERS = {  # modules that write files, none of them in the folder of a run

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from bench.cli.command import command, end_with_json, parse_names
+from bench.cli.command import command, end_with_json
 from bench.cli.output import next_steps, say
 from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
+from bench.inputs.class_names import list_classes
 from bench.reports.sentences import risk_sentence
 from bench.reports.terminal.tables import print_explained, print_rows
 from bench.running.classify import Answer, RankedClass, classify
@@ -43,9 +44,7 @@ def classify_command(
     """
     if (classes is None) == (dataset is None):
         raise UserError('Give --classes "beach,harbor,freeway", or --dataset for a dataset\'s own.')
-    names = tuple(parse_names(classes)) if classes else None
-    if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
-        raise UserError(f"--classes {classes!r}: expected two or more different names.")
+    names = None if classes is None else list_classes(classes)
     if missing := [path for path in images if not Path(path).is_file()]:
         inside = f" It is a folder; its files: {missing[0]}/*" if Path(missing[0]).is_dir() else ""
         raise UserError(f"There is no image {missing[0]}.{inside}")

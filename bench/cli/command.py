@@ -185,11 +185,6 @@ def figure_file(option: str, value: str) -> Path:
     return path
 
 
-def parse_names(text: str | None) -> list[str]:
-    """Return the names of a comma-separated list."""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
-
-
 def names_of(kind: str) -> Completion:
     """Return the shell completion of registered names; `kind`: such as `datasets`."""
     return completion(lambda: [spec.name for spec in getattr(load_plugins(), kind)])

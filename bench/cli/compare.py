@@ -13,14 +13,13 @@ from typing import Annotated
 import click
 
 from bench.cli.command import METRIC, Params, Results, command, end_with_json
-from bench.cli.output import next_steps, results_argument, run_name, say
+from bench.cli.output import named_run, next_steps, results_argument, run_name, say
 from bench.discovery.loading import metric_specs
 from bench.errors import GateError, UserError
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables
 from bench.reports.facts import Fact, difference_fact
 from bench.reports.terminal.tables import print_rows, print_table
 from bench.stats.power import plan_power
-from bench.store.folder import find_run
 
 MOST_CLASSES = 10  # in the table, those whose accuracies differ most
 
@@ -48,7 +47,7 @@ def compare_command(
     if their dataset, version, split or classes differ. A warning names other differences: data of
     the same name with other content, subsets, prompts, training.
     """
-    paths = find_run(run_a, results), find_run(run_b, results)
+    paths = named_run(run_a, results), named_run(run_b, results)
     comparison = compare(*paths, metric, sequential, params)
     failed = None
     if gate and comparison.regression:
@@ -94,7 +93,7 @@ def power_command(
     exact test at 5 %. With two runs, --difference replaces the difference between them.
     """
     if run_a is not None and run_b is not None:
-        runs = compare(find_run(run_a, results), find_run(run_b, results))
+        runs = compare(named_run(run_a, results), named_run(run_b, results))
         if not runs.wins + runs.losses:
             raise UserError(
                 "Both runs get the same images right: more images would show no difference."

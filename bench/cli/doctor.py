@@ -27,7 +27,7 @@ from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchError, UserError
 from bench.machine.cache import cache_dir
 from bench.machine.environment import devices, environment, remember_batch_size, remember_speed
-from bench.machine.libraries import torch
+from bench.machine.libraries import NEWEST_SEEN, torch
 from bench.machine.offline import offline_if_set
 from bench.reports.terminal.tables import print_rows
 from bench.running.kinds.denoiser import speed_key
@@ -72,6 +72,10 @@ def _print_diagnosis(report: "Diagnosis") -> None:
         ["Python", f"{report.python} on {report.platform}, {report.cpus} CPUs"],
         ["devices", "\n".join(report.devices)],
         ["packages", ", ".join(f"{k} {v or 'MISSING'}" for k, v in report.packages.items())],
+        *(
+            [f"{name}", f"newer than tested, which was {seen}"]
+            for name, seen in report.newer.items()
+        ),
         *([f"cache: {c.name}", f"{c.bytes / 1e6:,.1f} MB in {c.folder}"] for c in report.caches),
         ["variables", "\n".join(f"{k}={v}" for k, v in report.variables.items()) or "none"],
     ]
@@ -136,6 +140,8 @@ class Diagnosis(BaseModel):
     variables: dict[str, str]
     plugins: list[Plugin]
     self_test: SelfTest
+    newer: dict[str, str] = {}
+    """Library → newest version that was tested, of those that are installed in a newer one."""
     speed: "Speed | None" = None  # of a backbone; None if it was not measured
 
     @property
@@ -147,11 +153,14 @@ class Diagnosis(BaseModel):
 
 def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
     """Describe this installation. With `testing`, also score a few images."""
-    here = environment({}, {})
+    here, packages = environment({}, {}), _packages()
     return Diagnosis(
         bench=__version__,
         **{name: here[name] for name in ("git", "python", "platform", "cpus")},
-        packages=_packages(),
+        packages=packages,
+        newer={
+            name: seen for name, seen in NEWEST_SEEN.items() if _newer(packages.get(name), seen)
+        },
         devices=devices(),
         caches=_caches(),
         variables={
@@ -210,6 +219,14 @@ def _packages() -> dict[str, str | None]:
                 packages[name] = None
     packages.pop(OWN_DISTRIBUTION, None)
     return packages
+
+
+def _newer(installed: str | None, seen: str) -> bool:
+    """Return whether a version is of a later release than one that was tested."""
+    release, tested = (
+        [int(part) for part in re.findall(r"\d+", text)[:2]] for text in (installed or "0", seen)
+    )
+    return release > tested
 
 
 def _caches() -> list[Cache]:

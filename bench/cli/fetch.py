@@ -21,7 +21,7 @@ from bench.machine.files import read_toml
 from bench.running.finders import DECLARATION, expand_datasets, find_dataset
 from bench.running.prepare import NO_DATASET, find_weights, naming_licence, resolve
 from bench.running.question import Resolved
-from bench.running.settings import RunConfig, make_config
+from bench.running.settings import make_config
 from bench.running.study.file import read_study_file
 from bench.store.fields import Document
 
@@ -99,7 +99,7 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> I
         or find_scheme(name, plugins.datasets) is not None
     ):
         for dataset in expand_datasets([name]):
-            yield _fetch_data(find_dataset(RunConfig(dataset=dataset)))
+            yield _fetch_data(find_dataset(make_config({"dataset": dataset})))
     else:
         settings = {"dataset": "-", "backbone": name, "revision": revision, "dtype": dtype}
         yield _fetch_weights(resolve(make_config(settings), NO_DATASET), name)

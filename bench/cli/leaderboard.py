@@ -81,7 +81,8 @@ def leaderboard_command(
         tables = board_tables(rows, metric=metric, currency=currency)
         click.echo(format_tables(tables, table_format, "Leaderboard"), nl=False)
     elif not rows:
-        absent = "No complete runs yet. `bench run digits` makes the first."
+        of = f" of {dataset}" if dataset else ""
+        absent = f"No complete runs{of} yet. `bench run {dataset or 'digits'}` makes the first."
         say(f"No complete run has the tag {' and '.join(tags)}." if tags else absent)
     if table_format != "table" or not rows:
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from bench.cli.command import Params, Results, command, end_with_json
-from bench.cli.output import next_steps, results_argument, say
+from bench.cli.output import named_run, next_steps, results_argument, say
 from bench.contracts.parameters import as_text
 from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
 from bench.reports.facts import assignments, percent_text, points_text
@@ -16,7 +16,7 @@ from bench.running.command import other_images_command
 from bench.stats.risk import upper_limit
 from bench.store.calibrations import Calibration
 from bench.store.documents import RiskChoice
-from bench.store.folder import find_run, read_manifest
+from bench.store.folder import read_manifest
 
 LOSES = ("costs more", "agrees less often")  # verdicts
 
@@ -45,7 +45,7 @@ def learn_command(
     strategy differs from the full sweep, from which bench run --risk 0.02 chooses, and how
     probable it is that a decision is right.
     """
-    path = find_run(run, results)
+    path = named_run(run, results)
     learned = learn(path, what, strategy, params)
     end_with_json(learned.plain())
     steps = []

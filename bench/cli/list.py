@@ -58,12 +58,13 @@ def runs_command(
     shown below its id.
     """
     from bench.reports.inventory import print_runs, stored_runs
+    from bench.store.runs import check_stored
 
-    rows = [
-        row
-        for row in stored_runs(Path(results))
-        if dataset in (None, row.dataset) and set(tags) <= set(row.tags)
-    ]
+    stored = stored_runs(Path(results))
+    datasets = {*load_plugins().datasets.by_name(), *(row.dataset for row in stored if row.dataset)}
+    check_stored("dataset", [dataset] if dataset else [], datasets)
+    check_stored("tag", tags, {tag for row in stored for tag in row.tags})
+    rows = [r for r in stored if dataset in (None, r.dataset) and {*tags} <= {*r.tags}]
     end_with_json([row.plain() for row in rows])
     if rows:
         print_runs(rows, wide)

@@ -20,6 +20,7 @@ from bench.discovery.commands import own_commands
 from bench.discovery.guard import guard, stdout_to_stderr
 from bench.discovery.loading import load_plugins
 from bench.errors import BenchError, BenchWarning, PluginError, did_you_mean
+from bench.machine.guest import at_work
 
 # Options and commands of similar programs → their names here.
 OPTION_ELSEWHERE = {
@@ -115,6 +116,8 @@ def main() -> None:
     # Waiting OpenMP threads spin 300,000 times by default, and steal the cores they wait for when
     # other processes are busy: design/engine.md has the figures.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # transformers warns even while it is imported.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.showwarning = warning_printer()
     out = prepare_streams()
     code = _run()
@@ -127,7 +130,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        with Display():
+        with at_work(), Display():
             code = cli.main(standalone_mode=False, prog_name="bench")
         interrupts.check()
         return code if isinstance(code, int) else 0

@@ -16,7 +16,7 @@ import select
 import shlex
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,13 +25,14 @@ import click
 
 from bench.errors import warn_user
 from bench.reports.text import escape_message
-from bench.store.shipped import is_shipped
+from bench.store.shipped import default_results, is_published, is_shipped, published_note
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from bench.store.documents import Manifest
 
+Find = Callable[[str, str], Path]
 JSON_WRITER = "bench.stdout"  # key in a command's context: writer to the stdout kept for JSON
 RUN_PICTURES = ("confusion.png", "examples.png")  # in a run's folder
 PROBLEMS_FOUND = 4  # exit code of a command that looks for problems, if it found any
@@ -96,10 +97,19 @@ def run_name(folder: Path, results: str) -> str:
     return folder.name if usual else shlex.quote(str(folder))
 
 
+def named_run(run: str, results: str, find: Find | None = None, err: bool = False) -> Path:
+    """Return the folder of a run as `find_run`, or `find`; if it is published, say so first."""
+    from bench.store.folder import find_run  # here: listings need no documents
+
+    path = (find or find_run)(run, results)
+    if is_published(path):
+        say(published_note(path, results), err)
+    return path
+
+
 def results_argument(results: str) -> str:
     """Return ` --results FOLDER` for a command, or "" if that is the default folder."""
-    usual = os.environ.get("BENCH_RESULTS") or "results"
-    return "" if results == usual else f" --results {shlex.quote(results)}"
+    return "" if results == default_results() else f" --results {shlex.quote(results)}"
 
 
 def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:

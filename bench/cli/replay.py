@@ -21,12 +21,12 @@ from bench.cli.command import (
     command,
     end_with_json,
     figure_file,
-    parse_names,
 )
-from bench.cli.output import next_steps, results_argument, run_name, say
+from bench.cli.output import named_run, next_steps, results_argument, run_name, say
 from bench.cli.progress import Progress
 from bench.discovery.loading import load_plugins, non_default_params
 from bench.errors import UserError
+from bench.inputs.parsing import split_names
 from bench.recordings.recording import find_recording, open_draws
 from bench.recordings.replay import SHOWN_AGREEMENT, SweepRow, default_grid, prepare_replay, sweep
 from bench.reports.facts import assignments, percent_text
@@ -39,7 +39,6 @@ from bench.running.execute import execute
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
 from bench.store.decisions import read_decisions
-from bench.store.folder import find_run
 from bench.store.journal import JOURNAL
 
 
@@ -66,7 +65,7 @@ def replay_command(
     a folder, or `hf:owner/name` on the Hugging Face Hub. The replay is stored as a run
     of its own, marked as replayed, and counts the evaluations that the strategy asked for.
     """
-    path = find_recording(run, results)
+    path = named_run(run, results, find_recording)
     folder = Path(results)
     with Progress(load_plugins().manager):
         replay = prepare_replay(path, strategy, params, folder, limit, fresh, weighting, risk)
@@ -107,7 +106,7 @@ def sweep_command(
     shown to decide at least 95 % of such images as the full sweep does. Nothing is stored. RUN may
     be an error table, as in `bench replay`.
     """
-    path = find_recording(run, results)
+    path = named_run(run, results, find_recording)
     plot_path = figure_file("--plot", plot_file) if plot_file else None
     recording = open_draws(path)
     grid = partial(default_grid, recording.n_draws, recording.problem.can_linearise)
@@ -116,12 +115,12 @@ def sweep_command(
             raise UserError(f"--set {name}={value} has no effect: no default grid has {name}.")
     settings = grid(params)
     if strategies is not None:
-        if not (names := parse_names(strategies)):
+        if not (names := split_names(strategies)):
             raise UserError("--strategies must name at least one strategy; leave it out for all.")
         others = set(names) - {name for name, _ in settings}
         settings = [s for s in settings if s[0] in names]
         settings += [(name, {}) for name in names if name in others]
-    rows = sweep(path, settings, limit, [find_run(point, results) for point in points])
+    rows = sweep(path, settings, limit, [named_run(point, results) for point in points])
     if plot_path is not None:
         draw_cost(sweep_panels(rows)).write(plot_path)
         say(f"Wrote {plot_path}", err=True)

@@ -7,6 +7,7 @@ Group: Look at results, 2.
 Group: Look at results, 3.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +22,14 @@ from bench.cli.command import (
     end_with_json,
     output_file,
 )
-from bench.cli.output import next_steps, results_argument, run_name, say
-from bench.discovery.loading import metric_of_runs
+from bench.cli.output import named_run, next_steps, results_argument, run_name, say
+from bench.discovery.loading import load_plugins, metric_of_runs
 from bench.errors import UserError
 from bench.reports.page.page import write_report
 from bench.reports.text import with_subject
 from bench.stats.measures import make_metric
-from bench.store.folder import find_run, list_runs
-from bench.store.runs import with_tags
+from bench.store.folder import list_runs
+from bench.store.runs import check_stored, read_runs, with_tags
 from bench.view.pages import Pages
 from bench.view.server import Server, serve
 from bench.view.stored import Stored
@@ -84,7 +85,7 @@ def report_command(
     paths: list[Path] = []
     for run in runs:
         try:
-            paths.append(find_run(run, results))
+            paths.append(named_run(run, results))
         except UserError as error:
             notes.append((run, str(error)))
     if not runs:
@@ -95,7 +96,7 @@ def report_command(
             raise UserError(f"No run in {results} has the tag {' and '.join(tags)}.")
         if not runs:
             raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
-    paths, folders = list(dict.fromkeys(paths)), _data_folders(data_dirs)
+    paths, folders = list(dict.fromkeys(paths)), _data_folders(data_dirs, paths)
     others = None if label else Path(results)  # studies and reported results are of all images
     report = write_report(paths, file, others, folders, most_images, notes, chosen, label)
     for note in report.notes:
@@ -133,7 +134,8 @@ def view_command(
         raise UserError(
             f"There is no folder {results}. `bench run digits` makes the first run in ./results."
         )
-    server = Server(Pages(Stored(Path(results), _data_folders(data_dirs))), port)
+    folders = _data_folders(data_dirs, list_runs(Path(results)))
+    server = Server(Pages(Stored(Path(results), folders)), port)
 
     def ready(url: str) -> None:
         say(f"{results} is shown at {url} (Ctrl-C stops the server)")
@@ -142,8 +144,12 @@ def view_command(
     serve(server, ready)
 
 
-def _data_folders(values: tuple[str, ...]) -> dict[str, str]:
-    """Return dataset → folder; the key "" stands for all other datasets."""
+def _unsaid(path: Path, error: UserError) -> None:
+    """Say nothing of an unreadable run: the report and the pages do."""
+
+
+def _data_folders(values: tuple[str, ...], paths: Iterable[Path]) -> dict[str, str]:
+    """Return dataset → folder; the key "" stands for all other datasets of the runs in `paths`."""
     folders = {}
     for value in values:
         name, equals, folder = value.partition("=")
@@ -152,4 +158,7 @@ def _data_folders(values: tuple[str, ...]) -> dict[str, str]:
         if not Path(folder).is_dir():
             raise UserError(f"--data-dir {value}: there is no folder {folder}.")
         folders[name] = folder
+    if named := [name for name in folders if name]:
+        datasets = {run.manifest.dataset.name for run in read_runs(paths, _unsaid)}
+        check_stored("dataset", named, {*datasets, *load_plugins().datasets.by_name()})
     return folders

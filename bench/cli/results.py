@@ -16,6 +16,7 @@ import click
 from bench.cli.command import Command, Results, end_with_json
 from bench.cli.output import (
     draw_pictures,
+    named_run,
     next_steps,
     results_argument,
     run_name,
@@ -40,7 +41,7 @@ from bench.running.second import audit_stored
 from bench.running.shards import merge
 from bench.stats.metrics import INCOMPLETE
 from bench.store.columns import add_columns, read_columns_csv
-from bench.store.folder import find_run, list_runs, read_manifest
+from bench.store.folder import list_runs, read_manifest
 from bench.store.shipped import SHIPPED_ARCHIVE, is_packed, pack
 
 PUBLISHED = "results/published"
@@ -85,7 +86,7 @@ def add_results(
         end_with_json({"added": [result.model_dump(mode="json") for result in new]})
         say(f"Added {len(new)} reported result{'s' * (len(new) != 1)} to {published}.")
     else:
-        run = find_run(source, results)
+        run = named_run(source, results)
         added = publish_run(run, Path(published), subset, private, replace)
         end_with_json({"added": str(added)})
         say(f"Added {added}")
@@ -117,7 +118,7 @@ def columns(
     """
     if (file is None) == (not names):
         raise UserError("Give a CSV file, or --of-dataset COLUMN.")
-    path = find_run(run, results)
+    path = named_run(run, results)
     manifest = read_manifest(path)
     if file is not None:
         added = read_columns_csv(Path(file))
@@ -182,7 +183,7 @@ def audit_results(
     that took fewer evaluations. More can be added at any time, because the interval is valid at
     every number of images. A replay is audited with the model.
     """
-    path = find_run(run, results)
+    path = named_run(run, results)
     with Progress(load_plugins().manager):
         audit = audit_stored(path, count, options)
     end_with_json({"run_id": read_manifest(path).run_id, "audit": audit and audit.plain()})

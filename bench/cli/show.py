@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import JsonValue
 
 from bench.cli.command import METRIC, Params, Results, command, end_with_json, wants_json
-from bench.cli.output import next_steps, results_argument, run_name, say, steps_after_run
+from bench.cli.output import named_run, next_steps, results_argument, run_name, say, steps_after_run
 from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
 from bench.reports.terminal.run import print_measured, print_run, print_statistics
@@ -19,7 +19,7 @@ from bench.stats.metrics import INCOMPLETE, Statistics, statistics
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
 from bench.store.fields import without_none
-from bench.store.folder import find_run
+from bench.store.shipped import is_published
 
 SECOND_RESULTS = "again"  # results folder that is suggested for making a run again
 
@@ -54,11 +54,11 @@ def show_command(
 
     The metrics of an incomplete run are those of the images decided so far.
     """
-    path = find_run(run, results)
+    path = named_run(run, results)
     metric = metric or ("accuracy" if by else None)
     view = read_view(path)
     if metric is not None:
-        rest = [Path(name) if Path(name).is_file() else find_run(name, results) for name in others]
+        rest = [Path(name) if Path(name).is_file() else named_run(name, results) for name in others]
         rows = view.measure(metric, params, rest, by)
         plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
         end_with_json(plain if by else plain[""])
@@ -71,7 +71,8 @@ def show_command(
     if more:
         view.stored.require_decisions()
     if wants_json():
-        end_with_json({**_summary_json(view, more, results), "results_dir": str(path.resolve())})
+        place = {"results_dir": str(path.resolve()), "published": is_published(path)}
+        end_with_json({**_summary_json(view, more, results), **place})
     manifest = view.manifest
     print_run(view)
     if more:

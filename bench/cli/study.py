@@ -19,13 +19,13 @@ from bench.cli.command import (
     figure_file,
     is_set,
     names_of,
-    parse_names,
 )
 from bench.cli.output import next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options
 from bench.discovery.loading import load_plugins, metric_specs
 from bench.errors import UserError
+from bench.inputs.parsing import split_names
 from bench.reports.figures.svg import Drawing
 from bench.reports.html import format_tables
 from bench.reports.study.documents import StudyReport
@@ -126,7 +126,7 @@ def study_command(
         folder, code = make_runs(declared, results, pilot_only)
 
     metric_params = {name: value for name, value in params.items() if name in of_metric}
-    report = study_report(folder, parse_names(over), metric, margin, metric_params, reference)
+    report = study_report(folder, split_names(over), metric, margin, metric_params, reference)
     for path, plot in plots:
         plot(report).write(path)
         say(f"Wrote {path}", err=True)

@@ -109,10 +109,7 @@ class DatasetSpec(Spec):
         split: the split to evaluate unless the user names another.
         backbone: name of the default backbone.
         takes_data_dir: whether it can read a local copy that the user names with `--data-dir`.
-        stored_in: `package` if its images come with an installed distribution; `folder` if those of
-            a `data_dir` depend on nothing but the files in it. What was read is then remembered
-            until these change, and no dataset is loaded to find that a run is complete. Declared
-            datasets, and the one that reads paths, need no `stored_in` for folders.
+        stored_in: accepted and ignored; earlier versions remembered what was read of such data.
         scheme: whether `NAME:SOURCE` selects this dataset, with the parameter `source`.
         paths: whether the path of a folder or file selects this dataset. Its class has an attribute
             `declared`, the class that reads declared datasets.

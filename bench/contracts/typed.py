@@ -1,14 +1,18 @@
-"""Check values against annotations: fields of specs, tables of TOML files, facts of backbones."""
+"""Check values against annotations: of specs, TOML files, backbones' facts, public functions."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, wraps
+from inspect import signature
 from math import isfinite
+from os import PathLike
 from types import NoneType, UnionType
 from typing import (
     Annotated,
     Any,
     Literal,
+    ParamSpec,
+    TypeVar,
     Union,
     get_args,
     get_origin,
@@ -16,7 +20,10 @@ from typing import (
     is_typeddict,
 )
 
-from bench.errors import did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,10 @@ class Bound:
 
 Positive = Annotated[float, Bound("above", 0)]
 PositiveInt = Annotated[int, Bound("at least", 1)]
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_WORDS[NoneType] = "None"
+_WORDS: dict[Any, str] = {
+    **{int: "a whole number", float: "a number", bool: "true or false", str: "text"},
+    **{NoneType: "None", PathLike: "a path", Callable: "a function"},
+}
 
 # Cached, because resolving annotations takes longer than checking values. The type is declared,
 # because mypy takes classes with unhashable instances for unhashable.
@@ -53,12 +62,12 @@ def described(kind: Any) -> str:
         return " or ".join(map(described, inner))
     if origin is Annotated:
         return f"{described(inner[0])} {inner[1].words} {inner[1].limit:g}"
-    if origin in (tuple, list):
-        of = "" if origin is list or inner[-1] is ... else f" of {len(inner)}"
+    if origin in (tuple, list, Sequence):
+        of = f" of {len(inner)}" if origin is tuple and inner[-1] is not ... else ""
         return f"a list{of}, each {described(inner[0])}"
     if origin is Mapping or is_typeddict(kind):
         return "a table"
-    return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+    return _WORDS.get(origin or kind, getattr(kind, "__name__", str(kind)))
 
 
 def unknown_key(key: str, keys: Iterable[str]) -> str:
@@ -71,7 +80,7 @@ def mismatch(value: Any, kind: Any, name: str) -> str | None:
     """Return why a value does not have a type, without a full stop; None if it has.
 
     `name` is that of the value, for the message. A `list` must not be empty, which a `tuple` may
-    be. It handles only the types that specs and facts of backbones use.
+    be; a text is no list. It handles only the types that annotations of its callers use.
     """
     if is_typeddict(kind) and isinstance(value, Mapping):
         kinds = annotations_of(kind)
@@ -106,6 +115,28 @@ def _fits(value: Any, kind: Any) -> bool:
         return len(kinds) == len(value) and all(mismatch(*pair, "") is None for pair in items)
     if origin is Mapping or is_typeddict(kind):
         return False
+    if origin is Sequence:
+        is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        return is_list and all(mismatch(item, inner[0], "") is None for item in value)
+    if origin is not None:
+        return isinstance(value, origin)
     if isinstance(value, bool):
         return kind in (bool, Any)
     return kind is Any or isinstance(value, int | float if kind is float else kind)
+
+
+def checks_types(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a public function that checks its arguments against their annotations.
+
+    It raises UserError, which names the parameter, for an argument of another type.
+    """
+    declared = signature(function)
+
+    @wraps(function)
+    def checked(*values: P.args, **named: P.kwargs) -> R:
+        for name, value in declared.bind(*values, **named).arguments.items():
+            if problem := mismatch(value, declared.parameters[name].annotation, name):
+                raise UserError(f"{problem}.")
+        return function(*values, **named)
+
+    return checked

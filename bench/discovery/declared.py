@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from bench.contracts.parameters import LATER, Parameter
 from bench.contracts.specs import DatasetSpec
+from bench.contracts.typed import checks_types
 from bench.discovery.declaration_checks import (
     LISTS,
     SETS,
@@ -39,6 +40,7 @@ _TYPES = {
 }
 
 
+@checks_types
 def register_modules(register: Callable[..., None], package: str) -> None:
     """Register every class with a literal `spec` in a package, usually `__name__`.
 
@@ -119,6 +121,7 @@ MAX_NAME = 100  # characters, because names of folders contain it
 COLLECTION_KEYS = ("summary", "datasets")
 
 
+@checks_types
 def register_toml(register: Callable[..., None], package: str, folder: str = "") -> None:
     """Register every dataset that a `.toml` file of a package, usually `__name__`, declares.
 

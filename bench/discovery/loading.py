@@ -255,12 +255,6 @@ def load_plugins() -> Plugins:
     return plugins
 
 
-def loaded_others() -> bool:
-    """Return whether this process has loaded plugins besides the toolkit's own."""
-    called = load_plugins.cache_info().currsize > 0
-    return called and not all(plugin.builtin for plugin in load_plugins().loaded)
-
-
 def exhaustive_strategy() -> str:
     """Return the name of the first strategy that declares to evaluate every prompt on every draw.
 

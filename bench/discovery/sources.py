@@ -21,12 +21,6 @@ def source_hashes(plugins: Plugins, owners: Iterable[str | None]) -> dict[str, s
     return {name: _hash_packages(tuple(sorted(_packages(plugins, name)))) for name in sorted(names)}
 
 
-@cache
-def has_sources(package: str) -> bool:
-    """Return whether a top-level module is in files, so that its hash tells it from others."""
-    return bool(_list_files(package))
-
-
 def _packages(plugins: Plugins, distribution: str) -> set[str]:
     """Return the top-level modules that hold a distribution's entry points and targets."""
     modules = {plugin.module for plugin in plugins.loaded if plugin.distribution == distribution}

@@ -15,6 +15,7 @@ from typing import Any
 from bench.contracts.specs import Spec
 from bench.discovery.guard import guard
 from bench.errors import UserError
+from bench.machine.guest import silence_imported
 
 
 def load_target(spec: Spec) -> Any:
@@ -26,12 +27,14 @@ def load_target(spec: Spec) -> Any:
     module, _, attribute = spec.target.partition(":")
     with guard(spec.label, f"importing {spec.target}"):
         try:
-            return getattr(import_module(module), attribute)
+            target = getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
             hint = f" Install it with: pip install '{spec.extra}'." if spec.extra else ""
             raise UserError(
                 f"{spec.label} needs the package {error.name!r}, which is not installed.{hint}"
             ) from error
+    silence_imported()
+    return target
 
 
 def _check_version(spec: Spec) -> None:

@@ -1,11 +1,8 @@
 """Engine for denoisers: latents of images, and queues for evaluations and linearisations."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
-from pathlib import Path
-from time import monotonic
 
 import numpy as np
 from PIL.Image import Image
@@ -144,7 +141,6 @@ class DenoisingEngine(CellEngine):
         self.subtracts_null = subtracts_null
         self.with_nulls = subtracts_null or scoring.guidance is not None
         self.prompts = trees.count(conditioning) - self.with_nulls
-        self.threads = Threads(adapts=backbone.device.type == "cpu")
         self.linear = Lineariser(self.evaluator, batch_size, problem.linearisation_cost)
         # Cost so far, in evaluations, of linearised draws, and of cells but filling ones.
         self.evaluated = 0.0
@@ -238,7 +234,6 @@ class DenoisingEngine(CellEngine):
 
     def _evaluate(self, batch: Batch) -> Tensor:
         """Return the batch's errors, float32 [B]."""
-        self.threads.adapt()
         cells = np.arange(len(batch))
         errors = self.in_batches(cells, lambda part: self.evaluator.errors(batch.part(part)))
         self.evaluated += len(batch)
@@ -246,7 +241,6 @@ class DenoisingEngine(CellEngine):
 
     def _linearise(self, batch: Batch) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
-        self.threads.adapt()
         mixtures = [block.mixture for block, _ in batch.parts if block.mixture is not None]
         _, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
@@ -255,51 +249,3 @@ class DenoisingEngine(CellEngine):
         errors = self.linear.first_order(draw, latents, eps, mixtures, of_mixture, is_one)
         self.evaluated += len(batch) * self.linear.cost
         return errors
-
-
-CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-
-ADAPTS_EVERY = 2.0  # seconds between two changes
-
-BUSY, QUIET = 0.2, 0.05  # shares of its time that a runnable thread waits for a core
-
-WAITING = Path("/proc/thread-self/schedstat")  # nanoseconds running and waiting, of this thread
-
-
-class Threads:
-    """Halves the number of threads while they wait for cores, and doubles it again afterwards.
-
-    The kernel reports the calling thread's waiting time, so load on cores that this process may not
-    use does not count. The number is never changed if the user set it or the kernel reports none.
-    """
-
-    def __init__(self, adapts: bool = True) -> None:
-        self.most = torch.get_num_threads()
-        by_user = any(name in os.environ for name in CHOSEN_BY_USER)
-        self._fixed = by_user or self.most == 1 or not adapts
-        self._next = 0.0  # on the monotonic clock; the first measurement is since the thread began
-        self._before = (0, 0)
-
-    def adapt(self) -> None:
-        """Change the number of threads where it is time to, and the machine has changed."""
-        now = monotonic()
-        if self._fixed or now < self._next:
-            return
-        self._next = now + ADAPTS_EVERY
-        try:
-            running, waiting = map(int, WAITING.read_text().split()[:2])
-        except (OSError, ValueError):
-            self._fixed = True
-            return
-        ran, waited = running - self._before[0], waiting - self._before[1]
-        self._before = running, waiting
-        wanted = threads_for(torch.get_num_threads(), self.most, waited / max(1, ran + waited))
-        if wanted != torch.get_num_threads():
-            torch.set_num_threads(wanted)
-
-
-def threads_for(threads: int, most: int, waiting: float) -> int:
-    """Return how many threads to use next, where a thread waits for this share of its time."""
-    if waiting > BUSY:
-        return max(1, threads // 2)
-    return min(most, 2 * threads) if waiting < QUIET else threads

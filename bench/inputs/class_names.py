@@ -14,7 +14,14 @@ from typing import Any
 from bench.contracts.dataset import Rows
 from bench.contracts.specs import DatasetSpec
 from bench.errors import UserError, did_you_mean, quoted, some_of, warn_user
-from bench.inputs.parsing import parse_json, read_csv_rows, read_lines, read_text_file, strip_text
+from bench.inputs.parsing import (
+    parse_json,
+    read_csv_rows,
+    read_lines,
+    read_text_file,
+    split_names,
+    strip_text,
+)
 from bench.inputs.rows import UNLABELLED, read_column
 from bench.machine.files import has_control
 from bench.machine.libraries import datasets
@@ -85,6 +92,13 @@ def name_classes(
         check_names(names, where, spellings, ", or name both with --class-names FILE")
         _warn_of_codes(names, where)
     return ClassNames(names, tuple(spellings))
+
+
+def list_classes(classes: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names in a list, or in a text such as "cat,dog" (UserError, as `check_names`)."""
+    names = tuple(split_names(classes) if isinstance(classes, str) else classes)
+    check_names(names, f"The list of classes {quoted(classes)}")
+    return names
 
 
 def check_names(

@@ -1,16 +1,13 @@
 """Loading a split from a dataset plugin and validating it before scoring."""
 
 import hashlib
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from bench.contracts.dataset import Listing, Rows
 from bench.contracts.specs import FOLDER, DatasetSpec
-from bench.discovery.answers import forget, remember
 from bench.discovery.guard import guard
 from bench.discovery.loading import Registry, load_plugins
 from bench.discovery.targets import load_target, make
@@ -34,8 +31,7 @@ from bench.inputs.rows import (
     format_group,
     read_column,
 )
-from bench.inputs.split import Split, Survey
-from bench.inputs.survey import hash_state, list_files
+from bench.inputs.split import Split
 from bench.machine.files import is_utf8, path_exists
 from bench.machine.libraries import datasets
 from bench.machine.offline import hub_silence, offline
@@ -94,93 +90,11 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
 
 
 def load_split(source: DataSource, split: str | None = None, rows: Rows | None = None) -> Split:
-    """Load one split, or remember what was read of it; its rows are then read when they are needed.
+    """Load one split.
 
     If `rows` are already in memory, the plugin is not called. Raises UserError if the data cannot
     be found, read or scored, and PluginError if the plugin failed or did not return rows.
     """
-    state = _state(source) if rows is None else None
-    if state is None:
-        outline, table, items = _read_split(source, split, rows)
-        return _make_split(source, outline, lambda: table, items)
-    spec, options = source.spec, sorted(source.parameters.items())
-    reader = find_path_reader() if spec.source else spec
-    places = source.data_dir and Path(source.data_dir).absolute(), source.class_names
-    question = f"{spec} {places} {options} {source.skip_unlabelled} {split} {state}"
-
-    @cache
-    def read() -> tuple[_Outline, Rows]:
-        return _read_split(source, split)[:2]
-
-    if source.is_file:
-        images = remember(reader, f"images {question}", lambda: read()[0]["images"])
-        question += hash_state(filter(None, images))
-    outline = remember(reader, question, lambda: read()[0])
-
-    def read_rows() -> Rows:
-        if read()[0] != outline:
-            forget(reader, question)  # also if a process with code of another version stored it
-            raise UserError(f"{source.label} changed meanwhile. Start the command again.")
-        return read()[1]
-
-    def survey(compute: Callable[[], Survey]) -> Survey:
-        fingerprint, ordinary = remember(reader, f"survey {question}", lambda: [*compute()])
-        return str(fingerprint), bool(ordinary)
-
-    return replace(_make_split(source, outline, read_rows), survey=survey)
-
-
-def _state(source: DataSource) -> str | None:
-    """Return a text that changes with everything a split is read from; None if nothing tells."""
-    spec, place = source.spec, source.data_dir or source.spec.source
-    if spec.items or not (spec.paths or spec.source or spec.stored_in):
-        return None
-    if place is None:
-        return spec.stored_in if spec.stored_in == "package" else None
-    if spec.stored_in == "package" or not (source.data_dir or Path(place).is_absolute()):
-        return None
-    if not path_exists(place):
-        return None
-    named = [value for value in source.parameters.values() if isinstance(value, str)]
-    files = [value for value in named if path_exists(value)]
-    return hash_state([place, *files, *([str(source.class_names)] if source.class_names else [])])
-
-
-class _Outline(TypedDict):
-    """What is known of a split without its rows, as JSON values."""
-
-    split: str
-    names: list[str]
-    spellings: list[str]
-    sample_ids: list[str]
-    labels: list[int]
-    groups: str | None  # hash of the groups of images
-    images: list[str | None]  # files that a file lists; those in a folder are part of its state
-
-
-def _make_split(
-    source: DataSource,
-    outline: _Outline,
-    read: Callable[[], Rows],
-    items: ItemTable | None = None,
-) -> Split:
-    return Split(
-        name=source.title,
-        version=source.spec.version,
-        split=outline["split"],
-        class_names=ClassNames(tuple(outline["names"]), tuple(outline["spellings"])),
-        sample_ids=tuple(outline["sample_ids"]),
-        labels=tuple(outline["labels"]),
-        read=read,
-        items=items,
-        border=source.spec.border,
-        groups=outline["groups"],
-    )
-
-
-def _read_split(
-    source: DataSource, split: str | None, rows: Rows | None = None
-) -> tuple[_Outline, Rows, ItemTable | None]:
     spec = source.spec
     if spec.items and source.class_names:
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
@@ -190,22 +104,25 @@ def _read_split(
     requested = split or spec.split  # a declaration names its splits, another reader what it read
     names = (requested, rows.split) if spec.source else (rows.split, requested)
     name = str(next(filter(None, names), "all"))
-    items, whole = None, rows.data.table
+    items, groups = None, None
     if spec.items:
         rows, items = _read_items(rows, source, name)
         classes = items.names
     else:
         rows, classes = _read_images(rows, source, name)
-    outline: _Outline = {
-        "split": name,
-        "names": list(classes.names),
-        "spellings": list(classes.spellings),
-        "sample_ids": read_column(rows, "sample_id"),
-        "labels": list(items.answers) if items else read_column(rows, "label"),
-        "groups": _hash_groups(rows) if items is None and "group" in rows.column_names else None,
-        "images": [] if items or not source.is_file else list_files(whole.column("image")),
-    }
-    return outline, rows, items
+        groups = _hash_groups(rows) if "group" in rows.column_names else None
+    return Split(
+        name=source.title,
+        version=spec.version,
+        split=name,
+        class_names=classes,
+        sample_ids=tuple(read_column(rows, "sample_id")),
+        labels=items.answers if items else tuple(read_column(rows, "label")),
+        rows=rows,
+        items=items,
+        border=spec.border,
+        groups=groups,
+    )
 
 
 def _hash_groups(rows: Rows) -> str:
@@ -307,10 +224,6 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
         )
     check_data_dir(spec, data_dir)
-    datasets.disable_progress_bars()  # they would interrupt the run's own output
-    datasets.logging.set_verbosity_error()
-    # It logs every retry; the final error message is ours.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     # Absolute, so that the paths in the rows do not depend on the working directory.
     folder = str(Path(data_dir).absolute()) if data_dir else None
     if spec.unverified and data_dir is None:

@@ -160,6 +160,11 @@ def check_column(name: str, columns: Iterable[str], where: str) -> None:
         )
 
 
+def split_names(text: str) -> list[str]:
+    """Return the names of a comma-separated list, stripped, without empty ones."""
+    return [name for name in map(str.strip, text.split(",")) if name]
+
+
 def join_names(names: Iterable[str]) -> str:
     """Join names for a message: shortened to 400 characters, control characters escaped."""
     return quoted(", ".join(names) or "none", 400)[1:-1]

@@ -11,6 +11,7 @@ from bench.errors import UserError, quoted, some_of, warn_user
 from bench.inputs.survey import find_source_files, survey
 from bench.machine.files import is_utf8, resolve_inside
 from bench.machine.libraries import datasets, pa
+from bench.machine.libraries.private_datasets import selected_rows
 
 LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
 MAX_ID_LENGTH = 4096  # characters; the longest path possible
@@ -199,10 +200,9 @@ def find_stored_rows(rows: Rows) -> tuple[Any, Sequence[int]]:
     Unlike `flatten_indices`, this copies no images. If a row is selected twice, the table holds a
     copy of each selected row.
     """
-    table, selected = rows.data.table, rows._indices
-    if selected is None:
+    table, places = rows.data.table, selected_rows(rows)
+    if places is None:
         return table, range(len(table))
-    places: list[int] = selected.column(0).to_pylist()
     if len(set(places)) < len(places):  # a row that is selected twice needs two ids
         return table.take(places), range(len(places))
     return table, places

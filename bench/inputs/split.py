@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ Survey = tuple[str, bool]  # fingerprint of a split, and whether all its images 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of one dataset, ready to be scored; its images are read when they are needed."""
+    """One split of one dataset, ready to be scored; its images are decoded when they are needed."""
 
     name: str  # name of the dataset; `version` is that of its spec
     version: int
@@ -29,17 +29,11 @@ class Split:
     class_names: ClassNames
     sample_ids: tuple[str, ...]  # [n], unique, in the order of the dataset
     labels: tuple[int, ...]  # [n], class indices, or answers of items
-    read: Callable[[], Rows]  # returns `rows`
+    rows: Rows  # [n]: image (not decoded), label, sample_id and perhaps group
     items: ItemTable | None = None  # shapes and texts, if the rows are items
     border: int = 0  # number of pixels to cut from each side of an image
     groups: str | None = None  # hash of the groups of images, which the fingerprint lacks
-    survey: Callable[[Callable[[], Survey]], Survey] | None = None
-    """Returns the survey of all images: a remembered one, or else the result of its argument."""
-
-    @cached_property
-    def rows(self) -> Rows:
-        """Rows [n]: image (not decoded), label, sample_id and perhaps group."""
-        return self.read()
+    survey: Survey | None = None  # that of images which are not here; None to read them
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -49,19 +43,18 @@ class Split:
     @property
     def fingerprint(self) -> str:
         """Hash of ids, labels, images and border, and of items' texts and groups, in any order."""
-        return self._surveyed[0]
+        return self._survey[0]
 
     @property
     def decoding(self) -> int | None:
         """Version of the decoding of images that are not ordinary; None if all images are."""
-        return None if self._surveyed[1] else VERSION
+        return None if self._survey[1] else VERSION
 
     @cached_property
-    def _surveyed(self) -> Survey:
-        return self.survey(self._survey) if self.survey else self._survey()
-
     def _survey(self) -> Survey:
-        """Return the fingerprint, and whether all images are ordinary (see `pixels`)."""
+        """The fingerprint, and whether all images are ordinary (see `pixels`)."""
+        if self.survey is not None:
+            return self.survey
         if self.items is not None:
             lines, ordinary = [], True
             for place, row in enumerate(self.rows):

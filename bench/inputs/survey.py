@@ -7,7 +7,7 @@ set back, so a file that was rewritten with its old modification time is read ag
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from bench.contracts.dataset import Rows, StoredImage
 from bench.inputs.pixels import VERSION, is_ordinary, open_encoded
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.libraries import pc
+from bench.machine.libraries.private_datasets import is_memory_mapped
 from bench.machine.stages import counted
 
 FORMAT = 3
@@ -49,8 +50,7 @@ def find_source_files(rows: Rows, table: Any) -> tuple[str, ...]:
     named = rows.info.download_checksums or {}
     if named and not any(named.values()):
         return tuple(named)
-    is_mapped = type(rows.data).__name__ == "MemoryMappedTable"
-    return tuple(file["filename"] for file in rows.cache_files) if is_mapped else ()
+    return tuple(f["filename"] for f in rows.cache_files) if is_memory_mapped(rows) else ()
 
 
 def survey(images: Any, files: Sequence[str] = ()) -> ImageSurvey:
@@ -100,39 +100,17 @@ def _find_cache_file(images: Any, files: Sequence[str]) -> Path | None:
         for row in {0, len(images) // 2, len(images) - 1} if len(images) else ():
             # The same files may have had another column of images.
             state.update(hash_image(next(stored_images(images.slice(row, 1)))).encode())
-        for path in list_files(images):
+        for path in _list_files(images):
             state.update(b"none\n" if path is None else _describe_file(path))
     except OSError:  # a missing file fails its image, and may exist next time
         return None
     return cache_dir("survey") / f"{state.hexdigest()[:32]}.bin"
 
 
-def list_files(images: Any) -> list[str | None]:
+def _list_files(images: Any) -> list[str | None]:
     """Return the path, or None, of each image of a column whose bytes are not in it."""
     parts = [(chunk.field("path"), chunk.field("bytes").is_null()) for chunk in images.chunks]
     return [path for paths, outside in parts for path in paths.filter(outside).to_pylist()]
-
-
-def hash_state(paths: Iterable[str]) -> str:
-    """Return a hash of the names, sizes, times and inodes of files and of all below folders.
-
-    Links to folders are not followed below a path. A file that does not exist counts as missing.
-    """
-    state = hashlib.sha256()
-
-    def add(path: str) -> None:
-        try:
-            state.update(_describe_file(path))
-        except OSError:
-            state.update(b"%s missing\n" % path.encode(errors="surrogateescape"))
-
-    for path in paths:
-        add(path)
-        for parent, folders, files in os.walk(path):
-            folders.sort()
-            for name in sorted((*folders, *files)):
-                add(f"{parent}/{name}")
-    return state.hexdigest()
 
 
 def _describe_file(path: str) -> bytes:

@@ -156,8 +156,8 @@ class Weights:
 
     `location` is an absolute folder, or a Hub id with its commit as `revision`. `fingerprint` is a
     hash of the folder's files, or Hub id and commit, and covers `loras`, which are added, and
-    `file`, whose tensors replace the folder's. `listing` maps the names of all files of the commit
-    to their bytes; None for a folder, and if the Hub never said.
+    `file`, whose tensors replace the folder's. `commit` is what the Hub says of the revision; None
+    for a folder.
     """
 
     location: str
@@ -165,7 +165,7 @@ class Weights:
     fingerprint: str
     loras: tuple[Lora, ...] = ()
     file: str | None = None
-    listing: Mapping[str, int] | None = field(default=None, compare=False, repr=False)
+    commit: Commit | None = field(default=None, compare=False, repr=False)
 
     def find(self, name: str) -> Path | None:
         """Return the file `name`, such as `unet/config.json`, or None if it does not exist.
@@ -177,7 +177,7 @@ class Weights:
         if self.revision is None:
             return find_file(Path(self.location), name)
         if self.listing is None:
-            return path if (path := self.root / name).is_file() else None
+            return self._commit.kept(name)
         if name not in self.listing:
             return None
         if name.endswith(TEXT_SUFFIXES) and not self.root.is_dir():
@@ -231,8 +231,13 @@ class Weights:
         return Path(self.location) if self.revision is None else self._commit.folder
 
     @property
+    def listing(self) -> Mapping[str, int] | None:
+        """Names of all files on the Hub with their bytes; None if unknown, and for a folder."""
+        return self._commit.files
+
+    @property
     def _commit(self) -> Commit:
-        return Commit(self.location, str(self.revision), "model", self.listing)
+        return self.commit or Commit(self.location, str(self.revision))
 
     def read(self, name: str) -> dict[str, Any]:
         """Read the JSON object in the file `name` (UserError if it is missing or another value)."""
@@ -301,7 +306,7 @@ def resolve(weights: str, revision: str | None = None) -> Weights:
                 f" --weights FOLDER:\n  hf download {location} --local-dir FOLDER",
             ) from error
         fingerprint = f"{location}@{commit.commit}"
-        return Weights(location, commit.commit, fingerprint, listing=commit.files)
+        return Weights(location, commit.commit, fingerprint, commit=replace(commit, error=None))
     if not Path(location).is_dir():
         problem = "is not a folder" if Path(location).exists() else "does not exist"
         other = advise_format([Path(location)])

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.resources.abc import Traversable
 from io import BufferedReader, BufferedWriter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import get_ident
 from typing import Any
 
@@ -174,15 +174,52 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedWriter]:
         raise
 
 
-def link_or_copy(file: Path, target: Path) -> None:
-    """Replace `target` atomically by a hard link to a file that never changes, or by a copy."""
-    temporary = target.with_suffix(".partial")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(file, temporary)
-    except OSError:
-        shutil.copyfile(file, temporary)
-    temporary.replace(target)
+def own_files(folder: Path) -> list[str]:
+    """Return the names of all files below a folder that something else wrote, `a/b`, sorted.
+
+    Raises UserError if anything below the folder, or the folder itself, is a link or special.
+    """
+    names, waiting = [], [""]
+    while waiting:
+        name = waiting.pop()
+        if is_own_file(folder, name):
+            names.append(name)
+        else:
+            inside = (folder / name).iterdir()
+            waiting += [path.relative_to(folder).as_posix() for path in inside]
+    return sorted(names)
+
+
+def is_own_file(folder: Path, name: str) -> bool:
+    """Return whether a folder that something else wrote has a file `a/b`; False for a folder.
+
+    Raises UserError if it, or a folder on the way to it, is a link or special.
+    """
+    mode = 0
+    for part in (*reversed(PurePosixPath(name).parents), PurePosixPath(name)):
+        try:
+            mode = (folder / part).lstat().st_mode
+        except FileNotFoundError:
+            return False
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            kind = "a link" if stat.S_ISLNK(mode) else "not a regular file"
+            raise UserError(
+                f"{folder / part} is {kind}. Only regular files inside the folder are taken:"
+                " replace it by a copy."
+            )
+    return stat.S_ISREG(mode)
+
+
+def take_file(folder: Path, name: str, target: Path) -> None:
+    """Copy a file that something else wrote in a folder, `a/b`, and replace `target` atomically.
+
+    Nothing is moved or linked, because the file may belong to someone, and may change later. Raises
+    UserError as `is_own_file` does.
+    """
+    if not is_own_file(folder, name):
+        raise UserError(f"{folder / name} is not a file.")
+    with open_regular(folder / name) as file, replacing(target, durable=False) as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def has_control(text: str, allowed: str = "") -> bool:

@@ -3,13 +3,18 @@
 `find_commit` asks which commit a revision is and which files it has. Both answers are kept, the
 commit where the Hub's own clients look for it (`refs`) and the listing in the toolkit's cache, and
 are used if the Hub does not answer. Files are fetched by commit. A file that the listing has is
-fetched or reported, never taken for absent.
+fetched or reported, never taken for absent, and a file of the cache is used only if it has the size
+and, where the listing has it, the git hash that are listed.
+
+A busy Hub is waited for by `ask_again` alone: the retries of the Hub's clients, which would wait
+for as long as the Hub names, many times over, never see its answer.
 
 All functions of huggingface_hub that are needed exist since 0.27, the lowest version.
 """
 
 import errno
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -25,15 +30,23 @@ from typing import Any, TypeVar
 
 from bench.errors import AbsentError, BenchError, UserError, warn_user
 from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
-from bench.machine.files import read_text, resolve_inside, write_atomically
+from bench.machine.files import (
+    path_exists,
+    read_bytes,
+    read_text,
+    regular_file,
+    resolve_inside,
+    write_atomically,
+)
+from bench.machine.guest import hide_downloads
 from bench.machine.libraries import huggingface_hub
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
 from bench.machine.stages import Stage, displays, stage
 
 SCHEME = "hf:"  # prefix of what is on the Hub
-BUSY = (429, 500, 502, 503, 504)  # HTTP statuses of a Hub that should be asked again
-PAUSES = (1.0, 4.0, 15.0)  # seconds before a busy Hub is asked again, if it names no time
-LONGEST_PAUSE = 300.0  # seconds; the Hub counts the requests of five minutes
+BUSY = (408, 429, 500, 502, 503, 504)  # HTTP statuses of a Hub that should be asked again
+PAUSES = (1.0, 4.0, 15.0)  # seconds before a busy Hub is asked again, unless it names more
+LONGEST_WAIT = 300.0  # seconds in all; the Hub counts the requests of five minutes
 TIMEOUT = 10.0  # seconds to wait for a listing
 ANSWER_LIFETIME = 60.0  # seconds for which an answer is not asked for again
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -46,6 +59,7 @@ class Commit:
     """A commit of a repository of the Hub.
 
     `files` maps the names of all files to their sizes in bytes; None if the Hub never listed them.
+    `hashes` maps those that git itself keeps, which are small, to git's hashes of their contents.
     `error` is why the Hub did not answer, if the answers were stored before.
     """
 
@@ -53,6 +67,7 @@ class Commit:
     commit: str
     kind: str = "model"  # or "dataset"
     files: Mapping[str, int] | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
     error: Exception | None = field(default=None, compare=False)
 
     @property
@@ -60,34 +75,51 @@ class Commit:
         """The folder of its files in the cache of the Hub's clients."""
         return _folder(self.repository, self.kind) / "snapshots" / self.commit
 
+    def kept(self, name: str) -> Path | None:
+        """Return a file in the cache; None if it is missing or not what the listing says.
+
+        Raises UserError if it is not a regular file of the repository.
+        """
+        path = self.folder / name
+        resolve_inside(self.folder, name)
+        if not path_exists(path):  # or a link to content that was removed
+            return None
+        real, size = regular_file(self.folder, name), (self.files or {}).get(name)
+        if real is None or size not in (None, real.stat().st_size):
+            return None
+        return path if self.hashes.get(name) in (None, _git_hash(real)) else None
+
     def fetch(self, name: str) -> Path:
         """Return a file that the listing has, after downloading it if necessary.
 
-        Raises UserError if there is no room for it, and what the Hub's client raises.
+        Raises UserError if there is no room for it, or another file is in its place, and what the
+        Hub's client raises.
         """
-        path = self.folder / name
-        if path.is_file():
+        if (path := self.kept(name)) is not None:
             return path
         get = partial(huggingface_hub.hf_hub_download, self.repository, name, endpoint=endpoint())
+        if is_damaged := path_exists(self.folder / name):
+            warn_user(f"{self.folder / name} is damaged: the Hub lists another content.")
         with self.downloading([name]):
-            return Path(ask_again(lambda: get(repo_type=self.kind, revision=self.commit)))
+            revision = {"repo_type": self.kind, "revision": self.commit}
+            ask_again(lambda: get(force_download=is_damaged, **revision))
+        if (path := self.kept(name)) is None:
+            raise UserError(f"{self.repository}: the Hub sends another {name} than it lists.")
+        return path
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Download missing files of the listing together. Those that fail are reported by `fetch`.
 
-        Raises UserError if there is no room for them.
+        Raises UserError if there is no room for them, or another file is in the place of one.
         """
-        missing = [name for name in names if not (self.folder / name).is_file()]
+        missing = [name for name in names if self.kept(name) is None]
         if not missing:
             return
+        get = partial(huggingface_hub.snapshot_download, self.repository, endpoint=endpoint())
+        names = [glob.escape(name) for name in missing]
+        revision = {"repo_type": self.kind, "revision": self.commit}
         with suppress(SilentHubError), self.downloading(missing), suppress(Exception):
-            huggingface_hub.snapshot_download(
-                self.repository,
-                repo_type=self.kind,
-                revision=self.commit,
-                allow_patterns=[glob.escape(name) for name in missing],
-                endpoint=endpoint(),
-            )
+            ask_again(lambda: get(allow_patterns=names, **revision))
 
     @contextmanager
     def downloading(self, names: Collection[str]) -> Iterator[None]:
@@ -116,6 +148,7 @@ class Commit:
 
 
 _answers: dict[tuple[str | None, ...], tuple[float, Commit]] = {}  # with the times of the answers
+_given_up: dict[str | None, float] = {}  # address of a busy Hub → when it was not waited for longer
 
 
 def find_commit(repository: str, revision: str | None = None, kind: str = "model") -> Commit:
@@ -140,8 +173,10 @@ def find_commit(repository: str, revision: str | None = None, kind: str = "model
             lambda: describe(repository, revision=revision, timeout=TIMEOUT, files_metadata=True),
             TIMEOUT,
         )
-        files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        return Commit(repository, str(info.sha), kind, files or None)
+        listed: Any = info.siblings or ()
+        files = {file.rfilename: file.size or 0 for file in listed}
+        hashes = {f.rfilename: f.blob_id for f in listed if f.blob_id and not f.lfs}
+        return Commit(repository, str(info.sha), kind, files or None, hashes)
 
     try:
         with stage(f"Asking the Hub about {repository}"):
@@ -214,19 +249,53 @@ def advise_licence(repository: str, licence: str | None = None, kind: str = "mod
 
 
 def ask_again(ask: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
-    """Return what `ask` returns; while the Hub is busy, ask again after the time that it names."""
+    """Return what `ask` returns; while the Hub is busy, ask again after the time that it names.
+
+    All pauses together last `LONGEST_WAIT` seconds at most, and there are none for a Hub that was
+    given up a moment ago: its listing, all files together and each file share one limit.
+    """
+    address, waited = endpoint(), 0.0
+    if time.monotonic() - _given_up.get(address, -ANSWER_LIFETIME) < ANSWER_LIFETIME:
+        pauses = ()
     for pause in pauses:
         try:
-            return ask()
+            return _ask_once(ask)
         except Exception as error:
-            status, named = hub_status(error), _retry_after(error)
-            if status not in BUSY or (named or 0) > LONGEST_PAUSE:
+            status, pause = hub_status(error), max(pause, _retry_after(error) or 0.0)
+            if status not in BUSY:
                 raise
-        seconds = pause if named is None else named
-        if seconds > TIMEOUT:
-            warn_user(f"The Hub is busy ({status}); it is asked again in {seconds:.0f} s.")
-        time.sleep(seconds)
-    return ask()
+            if waited + pause > LONGEST_WAIT:
+                _given_up[address] = time.monotonic()
+                raise
+        waited += pause
+        if waited > TIMEOUT:
+            warn_user(
+                f"The Hub is busy ({status}); it is asked again in {pause:.0f} s. It is waited for"
+                f" {LONGEST_WAIT:.0f} s at most."
+            )
+        time.sleep(pause)
+    try:
+        return _ask_once(ask)
+    except Exception as error:
+        if hub_status(error) in BUSY:
+            _given_up[address] = time.monotonic()
+        raise
+
+
+def _ask_once(ask: Callable[[], T]) -> T:
+    """Return what `ask` returns. A busy answer to any of its requests is raised at once."""
+    session: Any = huggingface_hub.get_session()  # of httpx, or before 1.0 of requests
+    hooks = (session.event_hooks if hasattr(session, "event_hooks") else session.hooks)["response"]
+    hooks.append(_raise_if_busy)
+    try:
+        return ask()
+    finally:
+        hooks.remove(_raise_if_busy)
+
+
+def _raise_if_busy(response: Any, *_: Any, **__: Any) -> None:
+    if response.status_code in BUSY:
+        response.raise_for_status()
 
 
 def hub_status(error: BaseException | None) -> int | None:
@@ -266,8 +335,10 @@ def _is_hidden(error: BaseException | None) -> bool:
 def _retry_after(error: BaseException) -> float | None:
     """Return the seconds after which the Hub wants to be asked again, if it names them."""
     response: Any = getattr(_refused(error), "response", None)
-    with suppress(AttributeError, KeyError, ValueError):  # AttributeError without an answer
-        return max(0.0, float(response.headers["Retry-After"]))
+    headers: Mapping[str, str] = getattr(response, "headers", {})
+    spent = re.search(r"\br=0\s*;\s*t=(\d+)", headers.get("RateLimit", ""))
+    with suppress(ValueError):
+        return max(0.0, float(spent[1] if spent else headers.get("Retry-After", "")))
     return None
 
 
@@ -284,21 +355,21 @@ def _ref(repository: str, revision: str, kind: str) -> Path:
 
 def _stored(repository: str, revision: str | None, kind: str) -> Commit | None:
     """Return the commit that a revision was when it was last fetched, if it is in the cache."""
-    folder, ref = _folder(repository, kind), _ref(repository, revision or "main", kind)
+    ref = _ref(repository, revision or "main", kind)
     name = read_text(ref).strip() if ref.is_file() else revision or ""
     if not COMMIT.fullmatch(name):
         return None
-    files = _listing(repository, name, kind)
+    commit = _listed(Commit(repository, name, kind))
     # The rows of a dataset may be in the cache of another library alone.
-    is_used = (folder / "snapshots" / name).is_dir() or (kind == "dataset" and files is not None)
-    return Commit(repository, name, kind, files) if is_used else None
+    is_used = commit.folder.is_dir() or (kind == "dataset" and commit.files is not None)
+    return commit if is_used else None
 
 
 def _store(commit: Commit, revision: str) -> None:
     """Keep the listing of a commit, and that it is the commit of a revision."""
     if commit.files is not None:
-        file = _listing_file(commit.repository, commit.commit, commit.kind)
-        write_cached(file, json.dumps(commit.files))
+        listing = {"files": commit.files, "hashes": commit.hashes}
+        write_cached(_listing_file(commit, "listings"), json.dumps(listing))
     ref = _ref(commit.repository, revision, commit.kind)
     with suppress(OSError):  # of a read-only cache
         if revision != commit.commit and not (ref.is_file() and ref.read_text() == commit.commit):
@@ -306,17 +377,25 @@ def _store(commit: Commit, revision: str) -> None:
             write_atomically(ref, commit.commit, durable=False)
 
 
-def _listing(repository: str, commit: str, kind: str) -> dict[str, int] | None:
-    """Return the stored listing of a commit: our own, or that of another user of the cache."""
-    stored = read_cached(_listing_file(repository, commit, kind))
-    if stored is not None:
-        files: dict[str, int] = json.loads(stored)
-        return files
+def _listed(commit: Commit) -> Commit:
+    """Return a commit with its stored listing: our own, or that of another user of the cache."""
+    if (stored := read_cached(_listing_file(commit, "listings"))) is not None:
+        return replace(commit, **json.loads(stored))
+    if (sizes := read_cached(_listing_file(commit, "files"))) is not None:  # of earlier versions
+        return replace(commit, files=json.loads(sizes))
     try:
-        tree = huggingface_hub.get_cached_repo_tree(repository, repo_type=kind, revision=commit)
+        tree = huggingface_hub.get_cached_repo_tree(
+            commit.repository, repo_type=commit.kind, revision=commit.commit
+        )
     except Exception:  # not stored, or a version before 1.23
-        return None
-    return {file.path: file.size for file in tree}
+        return commit
+    hashes = {file.path: file.blob_id for file in tree if not file.lfs}
+    return replace(commit, files={file.path: file.size for file in tree}, hashes=hashes)
+
+
+def _git_hash(file: Path) -> str:
+    content = read_bytes(file)
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _bytes_in(folder: Path) -> int:
@@ -331,15 +410,14 @@ def _bytes_in(folder: Path) -> int:
 
 def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
     """Return a stage of megabytes; the client's own bars are hidden where stages are shown."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
     if displays:
-        disable_progress_bars()
+        hide_downloads()
     return stage(f"{what} {repository}", max(1, size // 10**6), "MB")
 
 
-def _listing_file(repository: str, commit: str, kind: str) -> Path:
-    return cache_dir("files", f"{kind}s") / f"{repository.replace('/', '--')}@{commit}.json"
+def _listing_file(commit: Commit, form: str) -> Path:
+    name = f"{commit.repository.replace('/', '--')}@{commit.commit}.json"
+    return cache_dir(form, f"{commit.kind}s") / name
 
 
 def push_folder(
@@ -351,35 +429,32 @@ def push_folder(
     Raises BenchError if the Hub refuses it or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api, paths = HfApi(endpoint=endpoint()), sorted(p for p in folder.rglob("*") if p.is_file())
     files = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
     sizes = [path.stat().st_size for path in paths]
     try:
         if create:
-            api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
+            make = partial(api.create_repo, repository, private=True, exist_ok=True)
+            ask_again(lambda: make(repo_type=kind))
         with _megabytes("Sending to", repository, sum(sizes)) as sending:
             for number, file in enumerate(files, start=1):
-                api.preupload_lfs_files(repository, [file], repo_type=kind, create_pr=pull_request)
+                send = partial(api.preupload_lfs_files, repository, [file], repo_type=kind)
+                ask_again(partial(send, create_pr=pull_request))
                 sending.done = sum(sizes[:number]) // 10**6
-            commit = api.create_commit(
-                repository,
-                files,
-                commit_message=message,
-                repo_type=kind,
-                create_pr=pull_request,
-            )
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else None
+            change = partial(api.create_commit, repository, files, commit_message=message)
+            # Not asked again, which might make a second pull request.
+            commit = _ask_once(lambda: change(repo_type=kind, create_pr=pull_request))
+    except Exception as error:  # the Hub's client raises many types
+        status = hub_status(error)
         advice = {
             401: " Log in with: hf auth login",
             403: " The token may not write there; --pull-request proposes the change instead.",
             404: f" There is no {kind} of that name that you can see; --create makes it.",
+            **dict.fromkeys(BUSY, " It is busy: try again later."),
         }.get(status or 0, "")
-        problem = f"--push {repository}: the Hub refused it ({status}).{advice}"
-        raise BenchError(problem) from error
-    except Exception as error:  # the Hub's client raises many types
-        problem = f"--push {repository}: the Hub cannot be reached ({type(error).__name__})."
-        raise BenchError(problem) from error
+        problem = f"the Hub refused it ({status}).{advice}"
+        if status is None:
+            problem = f"the Hub cannot be reached ({type(error).__name__})."
+        raise BenchError(f"--push {repository}: {problem}") from error
     return str((commit.pr_url if pull_request else commit.commit_url) or repository)

@@ -23,6 +23,7 @@ from bench.store.arrow import indices
 from bench.store.columns import metric_input
 from bench.store.decisions import Decisions, shared_rows
 from bench.store.questions import QuestionAnswer
+from bench.store.shipped import is_published
 
 TESTS = {
     "permutation": "permutation test",
@@ -84,7 +85,12 @@ def compare_views(a: RunView, b: RunView, decided: tuple[Decisions, Decisions]) 
     """Return `compare_decided`, with a warning for each run that its results ended."""
     compared = compare_decided((a.manifest, b.manifest), decided)
     ended = [run.stop.warning(run.manifest.run_id) for run in (a, b) if run.stop]
-    return compared.model_copy(update={"warnings": [*compared.warnings, *ended]})
+    update = {
+        "warnings": [*compared.warnings, *ended],
+        "published_a": is_published(a.path),
+        "published_b": is_published(b.path),
+    }
+    return compared.model_copy(update=update)
 
 
 def comparison_facts(comparison: Comparison) -> Iterator[Fact]:

@@ -45,7 +45,8 @@ class RunResult(Fields):
     `run.metrics.accuracy`, `run.metrics.accuracy_ci95` and `run.cost.evaluations_per_image` are
     figures; `run.samples` has a row per image; `run.confusion_figure()`, `run.examples_figure()`
     and `run.error_figure()` are matplotlib figures; `run.answer` is that of `until`;
-    `run.command` makes the run again, and `run.folder` has its files. A notebook shows a table.
+    `run.command` makes the run again, and `run.folder` has its files. `run.published` is whether
+    it is a published run, such as those that came with the package. A notebook shows a table.
     """
 
     def __init__(self, finished: Finished, data: Callable[[], Split] | None = None) -> None:
@@ -117,7 +118,7 @@ class RunResult(Fields):
         run = self._view
         facts = run.accuracy, run.images
         shown = "; ".join(f"{fact.label} {fact.line}" for fact in facts)
-        return f"RunResult({self.summary.run_id}: {shown})"
+        return f"RunResult({self._title}: {shown})"
 
     def _repr_html_(self) -> str:
         run, failed = self._view, self.summary.failed_samples
@@ -125,7 +126,11 @@ class RunResult(Fields):
         if failed:
             facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
         rows = [[fact.label, fact.line] for fact in facts]
-        return to_html([Table(self.summary.run_id, ["fact", "value"], rows)])
+        return to_html([Table(self._title, ["fact", "value"], rows)])
+
+    @property
+    def _title(self) -> str:
+        return self.summary.run_id + (" (published)" if self["published"] else "")
 
 
 class ComparisonResult(Comparison):

@@ -312,7 +312,7 @@ class RunView:
         for group in sorted(set(names.tolist()) - {""}):  # an image without a name is in no group
             try:
                 part = data.take(np.flatnonzero(names == group))
-                rows.append((group, measure(spec, metric, part, {})))
+                rows.append((group, measure(spec, metric, part, parameters)))
             except UserError as error:
                 rows.append((group, str(error)))
         return rows

@@ -267,6 +267,6 @@ def _drop_scored(split: Split, scored: Split) -> Split:
         split,
         sample_ids=tuple(split.sample_ids[n] for n in remaining),
         labels=tuple(split.labels[n] for n in remaining),
-        read=lambda: split.rows.select(remaining),
+        rows=split.rows.select(remaining),
         survey=None,
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -165,14 +165,10 @@ def _manifest_of_pictures(question: RunQuestion, count: int) -> Manifest:
         class_names=question.named,
         sample_ids=ids,
         labels=(0,) * count,
-        read=_no_rows,
-        survey=lambda _: ("", True),  # not needed: a calibration is on other images anyway
+        rows=None,
+        survey=("", True),  # not needed: a calibration is on other images anyway
     )
     return make_manifest(question, pictures)
-
-
-def _no_rows() -> NoReturn:
-    raise AssertionError("the pictures of a question are no rows of a dataset")
 
 
 def name_of(image: Picture, position: int) -> str:

@@ -113,10 +113,13 @@ def _question(manifest: Manifest) -> set[str]:
 def _settings(manifest: Manifest) -> Values:
     """Return a run's settings, with the name `folder` replaced by the folder's path.
 
-    A guided run that predicted the null for every cell has the removed setting that did so.
+    A guided run that predicted the null for every cell has the removed setting that did so. A
+    classifier draws nothing at random, but earlier versions took a seed for it.
     """
     settings, scoring = manifest.config.plain(), manifest.identity.scoring
     settings.pop("guidance_null", None)
+    if manifest.classifier:
+        settings.pop("seed", None)
     if scoring.guidance is not None and scoring.guidance_null is None:
         settings["guidance_null"] = "cell"
     if not isinstance(settings.get("params"), dict):

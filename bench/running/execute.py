@@ -30,6 +30,7 @@ from bench.store.journal import make_record
 from bench.store.locking import refuse_in_use
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import record_look
+from bench.store.shipped import is_published
 from bench.store.summary import Again, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels
 
@@ -55,6 +56,7 @@ class Finished:
         return {
             **self.summary.ended_by(self.answer).plain(),
             "results_dir": str(self.folder.resolve()),
+            "published": is_published(self.folder),
             **{name: result.plain() for name, result in self.second.items()},
             **({"answer": self.answer.plain()} if self.answer else {}),
             **({"risk": {**risk.plain(), **sweep.plain()}} if risk and sweep else {}),

@@ -32,16 +32,16 @@ from bench.store.folder import missing_samples, read_manifest
 _LOADED: WeakKeyDictionary[Any, Values] = WeakKeyDictionary()
 
 
-def load_named(name: str, weights: str | None, device: str | None, dtype: str | None) -> Any:
-    """Make a backbone from its name or folder, and remember its settings for a run."""
-    config = RunConfig(dataset="-", backbone=name, weights=weights)
+def load_named(config: RunConfig) -> Any:
+    """Make the backbone that settings name, and remember those of a run with it."""
     resolved = find_backbone(config)
     spec, source = resolved.spec, resolved.weights or resolved.spec.weights
-    device, dtype = pick_device(device), resolve_dtype(dtype, spec, device)
+    device, dtype = pick_device(config.device), resolve_dtype(config.dtype, spec, config.device)
     folder = resolve_weights(source, spec.revision) if source else None
     parameters = spec.resolve_parameters({})
     backbone = make(spec, folder, device=device, dtype=dtype, **parameters)
-    _LOADED[backbone] = {"backbone": name, "weights": weights, "device": device, "dtype": dtype}
+    named = {"backbone": config.backbone, "weights": config.weights}
+    _LOADED[backbone] = {**named, "device": device, "dtype": dtype}
     return backbone
 
 

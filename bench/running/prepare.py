@@ -116,9 +116,9 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
     )
 
 
-def check_effect(resolved: Resolved) -> None:
-    """Raise UserError if the user changed a setting that cannot change anything in this run."""
-    backbone = f"Backbone {resolved.backbone_name!r}"
+def without_effect(resolved: Resolved) -> dict[str, str]:
+    """Return the settings that the user changed and that change nothing in this run → why."""
+    backbone, reasons = f"Backbone {resolved.backbone_name!r}", {}
     for name in changed(resolved.config):
         declared, why = SETTINGS[name], ""
         if resolved.backbone.scorer not in declared.scorers:
@@ -134,8 +134,19 @@ def check_effect(resolved: Resolved) -> None:
             why = f"has no effect: {backbone} is not trainable."
         elif declared.learns is False and resolved.backbone.learns:
             why = f"has no effect: {backbone} learns classes from images and reads no prompts."
+        elif name == "seed" and not resolved.kind.draws_at_random(resolved):
+            why = "has no effect: nothing in this run is drawn at random."
+        if why and name in resolved.backbone.parameters:
+            why += f" The backbone has a parameter of this name: --set {name}=VALUE."
         if why:
-            raise UserError(f"{option(name)} {why}")
+            reasons[name] = why
+    return reasons
+
+
+def check_effect(resolved: Resolved) -> None:
+    """Raise UserError if the user changed a setting that cannot change anything in this run."""
+    for name, why in without_effect(resolved).items():
+        raise UserError(f"{option(name)} {why}")
     if resolved.risk is not None:
         resolved.risk.check()
 
@@ -163,7 +174,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         check_named_runs(config)
     if images and split is None:
         split = load_split(resolved.data, config.split, at_hand.rows)
-        split = split if surveyed is None else replace(split, survey=lambda _: surveyed)
+        split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.class_names if split else load_classes(resolved.data)
     resolved = name_fit_split(resolved, split)
     check_strategy(

@@ -385,6 +385,10 @@ class ScorerKind(ABC, Generic[B]):
         """Return how the errors of a text are combined into its score."""
         return MEAN
 
+    def draws_at_random(self, resolved: Resolved) -> bool:
+        """Return whether the seed can change a score or a decision."""
+        return True
+
     def check(self, question: RunQuestion) -> None:
         """Raise UserError if settings do not fit the backbone's class."""
         return None

@@ -25,6 +25,8 @@ class Comparison(Paired):
 
     run_a: str  # id of A
     run_b: str  # id of B
+    published_a: bool = False  # whether A is a published run
+    published_b: bool = False  # whether B is a published run
     tested: MetricDifference | None = None  # the tested metric; None if it is accuracy
     significant: bool  # whether p <= 0.05 for the tested metric
     regression: bool  # whether B is significantly worse in the tested metric

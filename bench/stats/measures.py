@@ -113,7 +113,9 @@ def measure(
         ci95=ends,
         interval=method,
         images=images,
-        parameters=dict(parameters),
+        parameters={
+            k: v for k, v in spec.resolve_parameters(parameters).items() if k in parameters
+        },
         **({"raters": of_raters} if of_raters else {}),
     )
 

@@ -26,7 +26,7 @@ from pydantic_core import from_json
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise
 from bench.errors import UserError, refusing
-from bench.machine.files import link_or_copy, regular_file, replacing
+from bench.machine.files import is_own_file, regular_file, replacing, take_file
 from bench.machine.libraries import pa, pq
 from bench.store.documents import MAX_STORED_DRAWS
 from bench.store.packed import compact_options, find_packed, read_packed
@@ -131,11 +131,12 @@ def _write_part(
         pq.write_table(table, file, **compact_options(table.schema))
 
 
-def link_part(source: Path, target: Path, sample_id: str) -> None:
-    """Link or copy an image's part if it is complete; parts are replaced, and never changed."""
-    if has_part_file(source, sample_id):
+def copy_part(source: Path, target: Path, sample_id: str) -> None:
+    """Copy an image's part if it is complete (UserError if it, or the folder, is a link)."""
+    name = f"{source.name}/{part_path(source, sample_id).name}"
+    if is_own_file(source.parent, name) and has_part_file(source, sample_id):
         target.mkdir(exist_ok=True)
-        link_or_copy(part_path(source, sample_id), part_path(target, sample_id))
+        take_file(source.parent, name, part_path(target, sample_id))
 
 
 def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> Floats32:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError, did_you_mean, quoted, refusing, warn_user
+from bench.errors import UserError, did_you_mean, quoted, refusing, some_of, warn_user
 from bench.store.cells import has_part_file
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrate
 from bench.store.fields import check_format, read_json, validated
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, has_id, is_record, read_lines, read_table
-from bench.store.shipped import PUBLISHED_FOLDER, shipped_folder
+from bench.store.shipped import is_published, published_note, shipped_folder
 
 MANIFEST, SHARDS = "manifest.json", "shards"
 LATEST = "latest"  # names the newest run in commands
@@ -94,37 +94,59 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
 
     `run` is a path or an id. Unless `exact`, for settings stored in a manifest, it may also be a
     part of the id with at least four characters, or `latest`: the run with the newest manifest.
-    What is not stored here is looked for among the published runs that come with the package.
+    Runs anywhere below `results` come first, those in a folder `published` last. Only if none
+    matches, nor anything that is left of one, a run that came with the package does; a warning
+    says so if `exact`.
     """
-    for path in (Path(run), Path(results, run), Path(results, PUBLISHED_FOLDER, run)):
+    for path in (Path(run), Path(results, run)):
         if os.path.lexists(path / MANIFEST):
             return path
     stored = list_runs(Path(results))
     if run == LATEST and stored and not exact:
         return max(stored, key=lambda path: (path / MANIFEST).lstat().st_mtime_ns)
-    if os.path.lexists((shipped := Path(shipped_folder(), run)) / MANIFEST):
-        return shipped
-    matches = []
-    if len(run) >= MIN_PART_OF_ID:
-        matches = [path for path in stored if run in path.name]
-        matches = matches or [path for path in list_runs(shipped.parent) if run in path.name]
-    if len(matches) == 1 and not exact:
+    matches = _matches(run, stored, exact)
+    if not matches:
+        _refuse_remains(run, Path(results))
+        matches = _matches(run, list_runs(shipped_folder()), exact)
+        if exact and matches:
+            warn_user(published_note(matches[0], results))
+    if len(matches) == 1:
         return matches[0]
-    if holds_shards(Path(results, run)):
+    listing = "bench runs"
+    if results != "results":
+        listing += f" --results {shlex.quote(results)}"
+    if {path.name for path in matches} == {run}:
+        raise UserError(f"{quoted(run)} is in {some_of(map(str, matches))}. Name one of them.")
+    if matches:
+        shown = some_of((path.name for path in matches), 5)
+        raise UserError(f"{quoted(run)} is part of the names of {len(matches)} runs: {shown}.")
+    raise UserError(
+        f"There is no run {quoted(run)}, neither as a folder nor in {quoted(results)}."
+        f"{did_you_mean(run, [path.name for path in stored])} `{listing}` shows all."
+    )
+
+
+def _matches(run: str, paths: Sequence[Path], exact: bool) -> Sequence[Path]:
+    """Return the runs with this id or, unless `exact`, with this part of it; published ones last.
+
+    They are several of one kind if more than one is meant.
+    """
+    matches = [path for path in paths if path.name == run]
+    if not (matches or exact) and len(run) >= MIN_PART_OF_ID:
+        matches = [path for path in paths if run in path.name]
+    return [path for path in matches if not is_published(path)] or matches
+
+
+def _refuse_remains(run: str, results: Path) -> None:
+    """Raise UserError if a run of this id is in shards, or has records and no manifest."""
+    if any(path.name == run for path in folders_with(results, SHARDS)):
         raise UserError(
             f"{quoted(run)} is in shards. `bench results merge` makes one run of them. To name a"
             " single shard, use its folder."
         )
-    listing = "bench runs"
-    if results != "results":
-        listing += f" --results {shlex.quote(results)}"
-    if len(matches) > 1:
-        shown = ", ".join(path.name for path in matches[:5]) + (", …" if len(matches) > 5 else "")
-        raise UserError(f"{quoted(run)} is part of the names of {len(matches)} runs: {shown}.")
-    raise UserError(
-        f"There is no run {quoted(run)}, neither as a folder nor in {quoted(results)}."
-        f"{did_you_mean(run, [path.name for path in matches or stored])} `{listing}` shows all."
-    )
+    for path in folders_with(results, JOURNAL):
+        if path.name == run:
+            read_manifest(path)  # raises: it is missing
 
 
 def list_runs(results: Path) -> list[Path]:

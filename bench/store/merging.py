@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import UserError, quoted
-from bench.machine.files import link_or_copy, regular_file
-from bench.store.cells import DRAWS, ERROR_FOLDERS, has_part_file, link_part
+from bench.machine.files import is_own_file, take_file
+from bench.store.cells import DRAWS, ERROR_FOLDERS, copy_part, has_part_file
 from bench.store.decisions import FAILED
 from bench.store.documents import Manifest, with_code_of
 from bench.store.fields import without_none
@@ -76,16 +76,15 @@ class Merge:
                 yield journal.read(line.length).rstrip(b"\n") + b"\n"
 
     def copy_errors(self, target: Path) -> None:
-        """Link or copy each image's errors, and the table of draws, into the folder `target`."""
+        """Copy each image's errors, and the table of draws, into the folder `target`."""
         for number, path in [(n, s.path) for n, s in enumerate(self.sources) if s.path != target]:
-            file = regular_file(path, DRAWS)
-            if file and not (target / DRAWS).exists():
-                link_or_copy(file, target / DRAWS)
+            if is_own_file(path, DRAWS) and not (target / DRAWS).exists():
+                take_file(path, DRAWS, target / DRAWS)
             samples = [name for name, line in self.line_of.items() if line.source == number]
             for folder in (name for name in ERROR_FOLDERS if (path / name).is_dir()):
                 for name in samples:
                     if not has_part_file(target / folder, name):
-                        link_part(path / folder, target / folder, name)
+                        copy_part(path / folder, target / folder, name)
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[StoredRun]:
@@ -95,7 +94,10 @@ def find_parts(runs: Sequence[str], results: str) -> list[StoredRun]:
         holders = (path for path in (Path(run), Path(results, run)) if holds_shards(path))
         folder = next(holders, None) or find_run(run, results)
         if is_shipped(folder):
-            raise UserError(f"{folder.name} came with the package, whole: nothing is to be merged.")
+            raise UserError(
+                f"{folder.name} is a published run, which came with the package whole: nothing"
+                " is to be merged."
+            )
         paths = [path for path in shards_of(folder) if os.path.lexists(path / MANIFEST)]
         paths += [folder] if os.path.lexists(folder / MANIFEST) else []
         folders.update((os.path.realpath(path), path) for path in paths)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.errors import UserError, warn_user
+from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.machine.files import read_bytes, regular_file
 from bench.machine.stages import counted
 from bench.store.decisions import Decisions, read_decisions
@@ -95,16 +95,27 @@ def read_runs(paths: Iterable[Path], left_out: LeftOut = warn_left_out) -> Itera
             yield run
 
 
+def check_stored(kind: str, names: Iterable[str], stored: Collection[str]) -> None:
+    """Raise UserError for a name, of a tag or a dataset, that is not among those of stored runs."""
+    for name in names:
+        if name not in stored:
+            close = did_you_mean(name, stored)
+            raise UserError(f"No stored run has the {kind} {quoted(name)}.{close}")
+
+
 def with_tags(paths: Sequence[Path], tags: Collection[str]) -> Sequence[Path]:
-    """Return the folders of readable runs that have all `tags`; all folders without `tags`."""
+    """Return the folders of readable runs that have all `tags`; all folders without `tags`.
+
+    Raises UserError for a tag that none of them has.
+    """
     if not tags:
         return paths
-    tagged: list[Path] = []
+    tags_of: dict[Path, set[str]] = {}
     for path in paths:
         with suppress(UserError):
-            if set(tags) <= set(read_manifest(path).config.tags):
-                tagged.append(path)
-    return tagged
+            tags_of[path] = {*read_manifest(path).config.tags}
+    check_stored("tag", tags, set().union(*tags_of.values()))
+    return [path for path, own in tags_of.items() if own.issuperset(tags)]
 
 
 def list_shards(results: Path) -> list[Path]:

@@ -1,7 +1,8 @@
-"""The published runs that come with the package, as a folder in the cache."""
+"""The default folder of results, and the published runs that come with the package in the cache."""
 
 import hashlib
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,9 +17,20 @@ PUBLISHED_FOLDER = "published"  # name of a folder of published runs
 SHIPPED_ARCHIVE = Path("bench", "store", "published.zip")  # in a clone of the repository
 
 
+def default_results() -> str:
+    """Return the folder of stored runs unless a caller names one: `BENCH_RESULTS`, or `results`."""
+    return os.environ.get("BENCH_RESULTS") or "results"
+
+
 def is_published(run: Path) -> bool:
     """Return whether a run's folder is one of the published runs."""
     return run.parent.name == PUBLISHED_FOLDER
+
+
+def published_note(run: Path, results: str) -> str:
+    """Return the sentence that says of a published run, by its folder, where it is from."""
+    place = f": {results} has none" if is_shipped(run) else f", in {run.parent}"
+    return f"{run.name} is a published run{place}."
 
 
 def is_shipped(run: Path) -> bool:

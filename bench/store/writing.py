@@ -17,7 +17,7 @@ from bench.store.cells import (
     ERROR_FOLDERS,
     DrawTable,
     Times,
-    link_part,
+    copy_part,
     write_cells,
     write_draws,
     write_first_order,
@@ -183,7 +183,7 @@ class RunFolder:
                 if record is None or record["error"] is not None:
                     continue
                 for folder in ERROR_FOLDERS if save_errors else ():
-                    link_part(source / folder, self.path / folder, name)
+                    copy_part(source / folder, self.path / folder, name)
                 self._journal.append({**record, "decided_by": SWEEP})
 
     def replace(self, merge: Merge, swept: Mapping[str, Swept]) -> None:

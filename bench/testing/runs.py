@@ -17,6 +17,7 @@ from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Outcome, Problem
 from bench.discovery.targets import with_defaults
+from bench.machine.files import own_files
 from bench.reports.run_view import RunView, read_view
 from bench.stats.checked import checked_value, metric_parts
 from bench.store.folder import list_runs
@@ -160,9 +161,8 @@ class MetricContract(Contract):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the files below a folder by their paths in it."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    """Return the files below a folder by their names in it; UserError if there is a link."""
+    return {name: (folder / name).read_bytes() for name in own_files(folder)}
 
 
 class ExporterContract(Contract):
@@ -184,7 +184,7 @@ class ExporterContract(Contract):
     def test_it_writes_one_file_or_several(
         self, exporter: Exporter, run: RunView, tmp_path: Path
     ) -> None:
-        """It writes files that are not empty: exactly one, unless `several` is set."""
+        """It writes files that are not empty and no links: exactly one, unless `several` is set."""
         exporter.write(run, tmp_path)
         files = contents(tmp_path)
         assert all(files.values()) and (len(files) > 1 if self.several else len(files) == 1)

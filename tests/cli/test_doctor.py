@@ -8,6 +8,7 @@ import pytest
 from helpers.command import bench
 from helpers.plugins import load_hooks
 
+from bench.cli import doctor
 from bench.cli.doctor import diagnose, self_test
 from bench.discovery.loading import Plugins, load_plugins
 
@@ -41,3 +42,15 @@ def test_what_is_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("bench.running.lifecycle.run", Gone())
     assert self_test(load_plugins()).said == "OSError: the disk is gone"
+
+
+@pytest.mark.parametrize(
+    ("installed", "newer"),
+    [("2.13.0+cpu", False), ("2.13.9", False), ("2.14.0", True), ("3.0", True)],
+)
+def test_a_library_newer_than_tested_is_named(
+    installed: str, newer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_packages", lambda: {"torch": installed, "numpy": "99"})
+    monkeypatch.setattr(doctor, "NEWEST_SEEN", {"torch": "2.13"})
+    assert diagnose(Plugins(), testing=False).newer == ({"torch": "2.13"} if newer else {})

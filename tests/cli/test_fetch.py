@@ -145,7 +145,8 @@ def test_of_two_precisions_in_shards_or_not_one_is_chosen() -> None:
     older = [shard.replace(".safe", ".fp16.safe") for shard in shards[1:]]
     single = "text_encoder/model.safetensors"
     names = [*shards, *halves, *older, single, "text_encoder/model-00001-of-00002.safetensors"]
-    weights = Weights("a/b", "c" * 40, "", listing=dict.fromkeys(names, 1))
+    commit = hub_module.Commit("a/b", "c" * 40, files=dict.fromkeys(names, 1))
+    weights = Weights("a/b", "c" * 40, "", commit=commit)
     assert weights.model_files("unet", False) == shards
     assert weights.model_files("unet", True) == [*halves, *older]
     assert weights.model_files("text_encoder", True) == [single]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.engines import assert_same, outcomes, prepared
-from helpers.standin import BATCH, KINDS, READ_VALUES, denoiser_of, layout_of, stand
+from helpers.standin import KINDS, READ_VALUES, denoiser_of, layout_of, stand
 
 from bench.contracts.decision import Decided
 from bench.engine import trees
@@ -15,8 +15,6 @@ from bench.engine.denoiser import CheckedDenoiser, compile_network
 from bench.engine.scoring import times
 
 FEW = 5  # images of a run
-# Classes whose calls take one noise level. With few images in progress, their batches are small.
-ONE_LEVEL = ("AuraFlowPipeline", "HunyuanDiTPipeline")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,8 +22,7 @@ def test_a_batch_is_one_call_and_the_host_never_waits_in_our_code(kind: str) -> 
     run = stand(kind, images=FEW)
     assert run.decided == FEW
     assert not run.ours, run.ours
-    assert len(run.calls) == run.batches
-    assert run.cells / run.batches > BATCH / (4 if kind in ONE_LEVEL else 2)
+    assert len(run.calls) == run.batches < run.cells / 4
 
 
 def test_calls_of_one_level_fill_up_with_the_images_in_progress() -> None:

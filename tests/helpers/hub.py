@@ -73,6 +73,7 @@ class Hub:
         sizes: path → bytes that a listing claims; for a file that fits on no disk.
         faults: the first one that fits a request applies to it.
         log: the requests in the order of their answers.
+        pauses: seconds for which clients in this process would have waited, each time.
     """
 
     address: str = ""
@@ -81,6 +82,7 @@ class Hub:
     sizes: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     log: list[Request] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -146,7 +148,7 @@ def a_hub() -> Iterator[Hub]:
 def point_clients(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn the Hub's clients in this process to a hub, with a cache of their own and a network.
 
-    They do not wait before they ask again.
+    They do not wait before they ask again: `Hub.pauses` has for how long they would have.
     """
     from huggingface_hub import constants, file_download
 
@@ -160,10 +162,12 @@ def point_clients(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", hub.address)  # of its functions
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    restless = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr("bench.machine.hub._given_up", {})  # ports are used again
+    restless = SimpleNamespace(**{**vars(time), "sleep": hub.pauses.append})
     for name in (
         "huggingface_hub.utils._http",
         "huggingface_hub.file_download",
+        "datasets.utils.file_utils",
         "bench.machine.hub",
     ):
         monkeypatch.setattr(f"{name}.time", restless, raising=False)
@@ -196,6 +200,13 @@ def _entry(path: str, content: bytes) -> dict[str, Any]:
     if path.endswith(LFS_SUFFIXES):
         entry["lfs"] = {"oid": _digest(content), "size": size, "pointerSize": 134}
     return entry
+
+
+def _sibling(path: str, content: bytes, size: int) -> dict[str, Any]:
+    """Return what the Hub says of a file in a description of its repository."""
+    lfs = {"sha256": _digest(content), "size": size, "pointerSize": 134}
+    large = {"lfs": lfs} if path.endswith(LFS_SUFFIXES) else {}
+    return {"rfilename": path, "size": size, "blobId": _oid(content), **large}
 
 
 @lru_cache(maxsize=1024)
@@ -245,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = repository.partition("/")[2]
         if rest[:1] != ["tree"]:
             sizes = {path: self.held.sizes.get(path, len(c)) for path, c in files.items()}
-            siblings = [{"rfilename": path, "size": size} for path, size in sizes.items()]
+            siblings = [_sibling(path, files[path], size) for path, size in sizes.items()]
             commit = self.held.commit(repository, revision)
             self._answer({"_id": "1", "id": name, "sha": commit, "siblings": siblings})
             return

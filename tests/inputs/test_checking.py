@@ -16,6 +16,27 @@ def test_a_good_dataset_has_no_findings(tmp_path: Path) -> None:
     assert bench("check-data", folder, "--json").json["findings"] == []
 
 
+def test_a_readme_beside_the_images_is_no_problem(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", "cat/1.png", "dog/2.png")
+    for name in ("README", "LICENSE", "README.md", "cat/notes.txt", "paper.pdf"):
+        (folder / name).write_text("These are photographs.")
+    done = bench("check-data", folder)
+    assert done.code == 0 and "Nothing is wrong" in done.out
+    (folder / "cat" / "3.heic").write_bytes(b"an image that is not read")
+    found = bench("check-data", folder, "--json")
+    assert found.code == 4 and "1 file of other types (.heic)" in found.json["findings"][0]["said"]
+
+
+def test_the_check_of_a_dataset_that_was_never_loaded_does_not_ask_for_itself(
+    tmp_path: Path,
+) -> None:
+    make_folder(tmp_path / "copy", "robin/1.png", "wren/2.png")
+    (tmp_path / "birds.toml").write_text(
+        'name = "birds"\nsource = "copy"\nclasses = ["robin", "wren"]\nunverified = true\n'
+    )
+    assert bench("check-data", tmp_path / "birds.toml").code == 0
+
+
 def test_everything_that_is_wrong_is_said(tmp_path: Path) -> None:
     names = ["test/n01440764/1.png", "test/class_7/2.png", "test/dog/3.png", "train/dog/4.png"]
     folder = make_folder(tmp_path / "data", *names, "train/class_7/5.png", "train/n01440764/6.png")

@@ -194,6 +194,9 @@ def _valid(case: Case) -> Case:
         settings["space"] = "sample"  # other losses have no equivalent of these weights
     if noise_file:  # these are made from the seed
         settings = {k: v for k, v in settings.items() if (k, v) not in FROM_THE_SEED}
+    in_order = noise_file and settings["strategy"] == "full" and "latent" not in settings
+    if in_order or (case.kind in TOKENS and "views" not in settings):
+        settings.pop("seed", None)  # nothing is drawn at random
     if prompts_file:  # its classes have different numbers of prompts
         settings.pop("template_rule", None)
         settings.pop("template", None)

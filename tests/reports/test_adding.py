@@ -113,6 +113,17 @@ def test_a_link_in_the_place_of_a_run_stays(tmp_path: Path) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["a file", "a pipe"])
+def test_what_a_user_put_into_a_published_run_is_not_deleted(tmp_path: Path, kind: str) -> None:
+    run, published = store(tmp_path / "results", LABELS, LABELS), tmp_path / "published"
+    copy = publish_run(run, published, private=True)
+    (copy / "notes").write_text("mine") if kind == "a file" else os.mkfifo(copy / "notes")
+    (copy / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match="has notes, which does not belong there"):
+        publish_run(run, published, private=True, replace=True)
+    assert os.path.lexists(copy / "notes") and [*published.iterdir()] == [copy]
+
+
 FORGED: dict[str, tuple[dict[str, Any], str]] = {
     "a subset as the whole": ({"samples": 20}, "n_total is 20, but .* 360"),
     "no training data": ({"trained_on": None}, "trained_on is None, but .* for tiny-digits"),
@@ -213,7 +224,7 @@ def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: 
     elif kind == "folder":
         (copy / "odd").mkdir()
     else:
-        (copy / "odd").symlink_to("/etc/passwd")
+        (copy / "odd").symlink_to(tmp_path / "elsewhere")
     assert any(
         "odd does not belong there" in problem
         for problem in find_problems(copy, Totals(copy.parent))
@@ -233,6 +244,10 @@ def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: 
         ({"evaluations_per_image": 1e999}, "evaluations_per_image|cannot be read"),
         ({"n_samples": 0}, "n_samples"),
         ({"version": "1"}, "version"),
+        ({"source": "x"}, "at least 10 characters"),
+        ({"source": " " * 12}, "one line"),
+        ({"n_samples": 5, "n_total": 3}, "n_samples is 5, more than n_total, 3"),
+        ({"accuracy_ci95": [0.1, 0.2]}, "does not contain the accuracy"),
     ],
 )
 def test_a_reported_result_out_of_range_is_refused(

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -277,12 +278,14 @@ def test_what_cannot_work_is_said(
 
 def test_only_a_regular_file_is_replaced(stored: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for special in (Path("/dev/null"), tmp_path / "pipe"):
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(tmp_path / "socket"))
+    for special in (tmp_path / "socket", tmp_path / "pipe"):
         done = bench("report", "--results", stored / "results", "--out", special)
         assert done.code == 2 and "expected a regular file" in done.err
         with pytest.raises(OSError, match="not a regular file"):
             write_atomically(special, "text")
-    assert Path("/dev/null").is_char_device() and (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "socket").is_socket() and (tmp_path / "pipe").is_fifo()
     (tmp_path / "page.html").write_text("earlier")
     (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
     link = tmp_path / "link.html"

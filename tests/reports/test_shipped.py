@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from helpers.command import bench
 from helpers.places import ROOT
 from helpers.runs import store
 
+from bench import compare, load_run
 from bench.cli.main import cli
+from bench.errors import BenchWarning, UserError
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.store.folder import find_run, list_runs
 from bench.store.shipped import SHIPPED_ARCHIVE, is_packed, is_shipped, pack, shipped_folder
@@ -116,8 +119,48 @@ def test_their_ids_name_them_in_every_command(
     why = next((why for name, why in REFUSED.items() if f"{words} ".startswith(f"{name} ")), None)
     assert done.code == (2 if why else 0), done.err
     if why:
-        [error] = done.err.splitlines()
-        assert RACE in error and why in error
+        assert RACE in done.err.splitlines()[-1] and why in done.err.splitlines()[-1]
+    first_lines = [text.partition("\n")[0] for text in (done.out, done.err)]
+    named = any("is a published run" in line and RACE in line for line in first_lines)
+    assert named or "--dry-run" in call  # which does not read it
+
+
+def test_a_run_of_the_same_id_anywhere_below_the_results_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = bench(
+        "run", "digits", "--backbone", "random", "--limit", 100, "--json", "--results", "r/a"
+    )
+    run_id = made.json["run_id"]
+    assert (shipped_folder() / run_id).is_dir() and made.json["published"] is False
+
+    def shown(results: str) -> tuple[int, bool, bool]:
+        args = (run_id, "--results", results)
+        answer, one = bench("show", *args, "--json").json, load_run(run_id, results)
+        other = bench("compare", run_id, run_id, "--results", results, "--json").json
+        assert answer["published"] == one["published"] == one.published == other["published_a"]
+        assert answer["dataset"] == one["dataset"] and other["published_b"] == one.published
+        assert ("(published)" in repr(one)) == one.published == compare(one, one).published_b
+        first = bench("show", *args).out.partition("\n")[0]
+        return one.dataset.n_samples, one.published, "is a published run" in first
+
+    assert shown("r") == shown("r/a") == (100, False, False)
+    assert shown("elsewhere") == (360, True, True)
+    shutil.copytree(shipped_folder() / run_id, f"r/published/{run_id}")
+    assert shown("r") == (100, False, False) and shown("r/published") == (360, True, True)
+    shutil.copytree(f"r/a/{run_id}", f"r/b/{run_id}")
+    with pytest.raises(UserError, match=f"is in r/a/{run_id}, r/b/{run_id}. Name one"):
+        load_run(run_id, "r")
+    shutil.rmtree("r/b")
+    shutil.move(f"r/a/{run_id}", f"r/{run_id}")
+    assert shown("r") == (100, False, False)
+    (tmp_path / f"r/{run_id}/manifest.json").unlink()  # what is left of a run is not another one
+    shutil.rmtree("r/published")
+    with pytest.raises(UserError, match=f"r/{run_id} is not a run: it has no manifest.json"):
+        load_run(run_id, "r")
+    with pytest.warns(BenchWarning, match=f"{run_id} is a published run: elsewhere has none"):
+        assert is_shipped(find_run(run_id, "elsewhere", exact=True))
 
 
 def test_a_table_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,9 @@ from bench.store.folder import read_manifest
 )
 def test_it_names_what_differs_from_the_defaults(settings: dict[str, object], command: str) -> None:
     config: dict[str, object] = {"dataset": "digits", "backbone": "tiny-digits", **settings}
-    made = a_manifest(["1"], config=config, backbone=str(config["backbone"]))
+    made = a_manifest(
+        ["1"], config=config, backbone=str(config["backbone"]), scoring={"loss": "l2"}
+    )
     assert recording_command(made) == command
 
 
@@ -78,7 +80,7 @@ def test_a_replay_names_its_own_weighting() -> None:
 
 def test_the_command_makes_the_same_run_again(tmp_path: Path) -> None:
     made = bench(
-        *("run", "digits", "--backbone", "random", "--seed", 3, "--limit", 8),
+        *("run", "digits", "--backbone", "random", "--set", "seed=3", "--limit", 8),
         *("--template", "a {class}", "--template", "the {class}", "--template-rule", "mean"),
         *("--results", tmp_path, "--json"),
     ).json

@@ -92,7 +92,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in ((1, "one"), (2, "two")):
         results = root / name
         done = bench("run", root / "pictures", "--split", "test", "--backbone", "random",
-                     "--seed", seed, "--results", results, "--json")  # fmt: skip
+                     "--set", f"seed={seed}", "--results", results, "--json")  # fmt: skip
         assert done.code == 0, done.err
         (root / "r").mkdir(exist_ok=True)
         Path(done.json["results_dir"]).rename(root / "r" / name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,14 @@ from bench.errors import UserError
 from bench.running import shards
 from bench.running.shards import merge
 from bench.stats.metrics import summarize
-from bench.store.cells import has_part_file, read_first_order, write_cells, write_first_order
+from bench.store.cells import (
+    DRAWS,
+    has_part_file,
+    part_path,
+    read_first_order,
+    write_cells,
+    write_first_order,
+)
 from bench.store.decisions import read_decisions
 from bench.store.documents import ShardPart
 from bench.store.folder import read_manifest, read_records, shard_folder
@@ -108,6 +117,44 @@ def test_first_order_errors_are_merged_too(tmp_path: Path) -> None:
         [(weights, values)] = read_first_order(folder / "first_order", IDS[number], (3, 2))
         np.testing.assert_array_equal(values, number)
         np.testing.assert_array_equal(weights, mixture)
+
+
+FOREIGN: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "a part": (lambda run, data: move_and_link(part_path(run / "errors", IDS[0]), data), "parquet"),
+    "the folder": (lambda run, data: move_and_link(run / "errors", data), "errors is a link"),
+    "draws": (lambda run, data: (run / DRAWS).symlink_to(data / "mine"), f"{DRAWS} is a link"),
+    "a pipe": (lambda run, data: os.mkfifo(run / DRAWS), f"{DRAWS} is not a regular file"),
+}
+
+
+def move_and_link(path: Path, data: Path) -> None:
+    path.rename(data / path.name)
+    path.symlink_to(data / path.name)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_merge_takes_regular_files_of_a_shard_alone(tmp_path: Path, name: str) -> None:
+    link, message = FOREIGN[name]
+    run, data = store_shard(tmp_path / "r", 1, 1), tmp_path / "data"
+    write_cells(run / "errors", IDS[0], [], np.arange(2))
+    data.mkdir()
+    (data / "mine").write_text("mine")
+    link(run, data)
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=f"{message}.* replace it by a copy"):
+        merge([str(run)], str(tmp_path / "all"))
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+
+
+def test_what_is_merged_is_a_copy(tmp_path: Path) -> None:
+    run = store_shard(tmp_path / "r", 1, 1)
+    write_cells(run / "errors", IDS[0], [], np.arange(2))
+    folder = merge([str(run)], str(tmp_path / "all")).folder
+    part = part_path(folder / "errors", IDS[0])
+    content = part.read_bytes()
+    with part_path(run / "errors", IDS[0]).open("r+b") as file:  # as a copy in place changes it
+        file.write(b"changed")
+    assert part.read_bytes() == content
 
 
 def test_a_failed_image_gives_way_to_a_decided_one(tmp_path: Path) -> None:

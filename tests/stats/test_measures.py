@@ -110,7 +110,7 @@ def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
     path = stored(tmp_path, some_scores())
     manifest = read_manifest(path)
     places = {s: ("sea", "land", "")[i % 3] for i, s in enumerate(manifest.samples)}
-    add_columns(path, manifest, {"place": places})
+    add_columns(path, manifest, {"place": places, "half": dict(zip(places, "ab" * 99))})  # noqa: B905
     rows = dict(read_view(path).measure("accuracy", {}, by="place"))
     decided = read_decisions(path, manifest)
     assert set(rows) == {"sea", "land"}
@@ -123,6 +123,11 @@ def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
     assert isinstance(
         dict(read_view(path).measure("auroc", {}, by="place"))["sea"], str
     )  # of one class
+    chosen = ("show", path, "--metric", "auroc", "--set", "temperature=2", "--json")
+    parameters = bench(*chosen).json["parameters"]
+    assert parameters == {"temperature": 2.0}
+    for row in bench(*chosen, "--by", "half").json.values():
+        assert row["parameters"] == parameters
 
 
 class Weighted(Metric):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+import bench
 from bench.errors import UserError
 from bench.store.fields import (
     Count,
@@ -81,3 +85,22 @@ def test_json_is_indented_and_holds_no_nan() -> None:
 
 def test_fields_that_do_not_apply_are_left_out() -> None:
     assert without_none(a=0, b=None, c="") == {"a": 0, "c": ""}
+
+
+def _documents(of: type[BaseModel] = BaseModel) -> Iterator[type[BaseModel]]:
+    for kind in of.__subclasses__():
+        yield kind
+        yield from _documents(kind)
+
+
+def test_no_field_states_a_constraint_twice() -> None:
+    """Pydantic takes one of the two in silence: a source of at least 10 characters was of 1."""
+    for module in pkgutil.walk_packages(bench.__path__, "bench."):
+        if module.name != "bench.__main__":
+            importlib.import_module(module.name)
+    own = [kind for kind in _documents() if kind.__module__.startswith("bench")]
+    assert len(own) > 50
+    for kind in own:
+        for name, field in kind.model_fields.items():
+            constraints = [type(constraint) for constraint in field.metadata]
+            assert len(constraints) == len({*constraints}), f"{kind.__name__}.{name}"

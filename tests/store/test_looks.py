@@ -24,12 +24,12 @@ def test_looks_are_runs_with_settings_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_deleted_run_was_a_look_all_the_same(tmp_path: Path) -> None:
-    command = ("run", "digits", "--backbone", "majority", "--results", tmp_path, "--json")
+    command = ("run", "digits", "--backbone", "random", "--results", tmp_path, "--json")
     done = bench(*command).json
     bench(*command, "--fresh")
     shutil.rmtree(tmp_path / done["run_id"])
     assert list(count_looks([tmp_path]).values()) == [1]
-    bench(*command, "--seed", 1)
+    bench(*command, "--set", "seed=1")
     assert list(count_looks([tmp_path]).values()) == [2]
     with (tmp_path / LOOKS).open("a") as file:
         file.write('{"torn')

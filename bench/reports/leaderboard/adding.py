@@ -13,9 +13,9 @@ from typing import Any
 
 from bench.contracts.specs import FOLDER
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
-from bench.machine.files import write_atomically, writing
-from bench.reports.leaderboard.published import Totals, find_problems
+from bench.errors import UserError, some_of
+from bench.machine.files import read_text, write_atomically, writing
+from bench.reports.leaderboard.published import ALLOWED_FILES, Totals, find_problems
 from bench.reports.leaderboard.rows import REPORTED_FILE, ReportedResult, read_reported
 from bench.stats.metrics import metrics
 from bench.store.decisions import as_decisions
@@ -23,6 +23,7 @@ from bench.store.documents import Manifest
 from bench.store.fields import to_json
 from bench.store.folder import ADDING_PREFIX, MANIFEST, requested_records
 from bench.store.journal import JOURNAL, Record
+from bench.store.locking import LOCK, SHORT_LOCK
 from bench.store.runs import read_run
 from bench.store.summary import AUDIT, SUMMARY, read_swept
 
@@ -129,7 +130,7 @@ def _not_public(manifest: Manifest, totals: Totals) -> str | None:
 
 def _has_contents(target: Path, contents: Mapping[str, str]) -> bool:
     try:
-        return {path.name: path.read_text("utf-8") for path in target.iterdir()} == contents
+        return {path.name: read_text(path) for path in target.iterdir()} == contents
     except (OSError, ValueError):
         return False
 
@@ -141,6 +142,12 @@ def _move_in(new: Path, target: Path) -> None:
     # Outside the temporary folder, so that the old run survives if the second move fails.
     old = target.with_name(f"{ADDING_PREFIX}{os.getpid()}-old")
     if target.exists():
+        names = {path.name for path in target.iterdir()}
+        if foreign := names.difference(ALLOWED_FILES, (LOCK, SHORT_LOCK)):
+            raise UserError(
+                f"{target} has {some_of(sorted(foreign))}, which does not belong there and would be"
+                " deleted. Move it away first."
+            )
         target.rename(old)
     new.rename(target)
     shutil.rmtree(old, ignore_errors=True)

@@ -27,7 +27,7 @@ from bench.store.runs import read_run
 from bench.store.summary import AUDIT, SUMMARY, read_swept
 
 PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY.name)
-OPTIONAL_FILES = (AUDIT.name,)
+ALLOWED_FILES = (*PUBLISHED_FILES, AUDIT.name)
 MAX_RUN_BYTES = 2_000_000  # 420 images take about 0.1 MB
 COST_TOLERANCE = 1e-3  # relative; the costs in records are rounded to six significant digits
 FROM_MANIFEST = ("run_id", "dataset", "backbone", "strategy")  # fields of a summary
@@ -110,9 +110,8 @@ def find_problems(run: Path, totals: "Totals") -> Iterator[str]:
 
 def _file_problems(run: Path) -> Iterator[str]:
     for path in sorted(run.rglob("*")):
-        allowed = *PUBLISHED_FILES, *OPTIONAL_FILES
-        if path.relative_to(run).as_posix() not in (*allowed, LOCK, SHORT_LOCK):
-            yield f"{path.name} does not belong there; expected only {', '.join(allowed)}"
+        if path.relative_to(run).as_posix() not in (*ALLOWED_FILES, LOCK, SHORT_LOCK):
+            yield f"{path.name} does not belong there; expected only {', '.join(ALLOWED_FILES)}"
     size = sum((run / name).stat().st_size for name in PUBLISHED_FILES)
     if size > MAX_RUN_BYTES:
         yield f"it takes {size:,} bytes, more than {MAX_RUN_BYTES:,}"

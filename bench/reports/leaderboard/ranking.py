@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.strategy import Bools, Floats
-from bench.discovery.loading import metric_of_runs
+from bench.discovery.loading import load_plugins, metric_of_runs
 from bench.errors import UserError, warn_user
 from bench.reports.leaderboard.rows import (
     MEASURED,
@@ -25,7 +25,7 @@ from bench.stats.measures import make_metric
 from bench.stats.paired import ALPHA, mcnemar, paired_test, paired_wins
 from bench.store.decisions import shared_rows
 from bench.store.folder import list_runs
-from bench.store.runs import read_runs, with_tags
+from bench.store.runs import check_stored, read_runs, with_tags
 
 RANKED = (
     "A rank is a range: from 1 + the runs that are significantly better, to the number of runs −"
@@ -48,7 +48,7 @@ def leaderboard(
     those of `add_ranks`. `folders` are searched for runs and `reported.json` files at any depth; a
     run is included once, and a published one again if it was also made here. With `tags`, only runs
     that have all of them are included, without reported results. Raises UserError if no folder
-    exists.
+    exists, or if there is no such dataset or tag.
     """
     folders = [folders] if isinstance(folders, Path) else folders
     existing = [folder for folder in folders if folder.is_dir()]
@@ -56,10 +56,15 @@ def leaderboard(
         raise UserError(
             f"There is no folder {folders[0]}. `bench run digits` makes the first run in ./results."
         )
-    rows = list(_stored_rows(existing, dataset, tags))
-    if not tags:
-        rows += (row for row in all_reported(existing) if dataset in (None, row.dataset))
-    return rank_boards(rows)
+    paths = with_tags([path for folder in existing for path in list_runs(folder)], tags)
+    runs = [*map(RunView, read_runs(paths))]
+    reported = [] if tags else list(all_reported(existing))
+    datasets = {run.manifest.dataset.name for run in runs} | {row.dataset for row in reported}
+    if dataset is not None:
+        check_stored("dataset", [dataset], {*datasets, *load_plugins().datasets.by_name()})
+        runs = [run for run in runs if run.manifest.dataset.name == dataset]
+        reported = [row for row in reported if row.dataset == dataset]
+    return rank_boards([*_stored_rows(runs), *reported])
 
 
 def rank_boards(rows: Iterable[Row]) -> list[Row]:
@@ -90,15 +95,12 @@ def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Ro
     return results
 
 
-def _stored_rows(
-    folders: Sequence[Path], dataset: str | None, tags: Collection[str]
-) -> Iterator[Row]:
+def _stored_rows(runs: Iterable[RunView]) -> Iterator[Row]:
     seen = set()
-    for run in read_runs(p for folder in folders for p in with_tags(list_runs(folder), tags)):
-        view, wanted = RunView(run), dataset in (None, run.manifest.dataset.name)
-        if not wanted or run.summary is None or view.so_far is None:
+    for run in runs:
+        if run.stored.summary is None or run.so_far is None:
             continue
-        row = board_row(view)
+        row = board_row(run)
         key = (row.run_id, row.n_samples, row.published)
         if key not in seen:
             seen.add(key)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 from typing_extensions import override
 
 from bench.discovery.loading import metric_specs
@@ -132,13 +132,17 @@ def reported_rows(file: Path) -> list[LeaderboardRow]:
 REPORTED_FILE = "reported.json"
 
 
+MIN_SOURCE = 10  # characters: a name and a year
+
+
 def _one_line(text: str) -> str:
-    if has_control(text):
-        raise ValueError("expected one line, without control characters")
+    if has_control(text) or not text.strip():
+        raise ValueError("expected one line of text, without control characters")
     return text
 
 
 Line = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]
+Source = Annotated[str, Field(min_length=MIN_SOURCE, max_length=1000), AfterValidator(_one_line)]
 
 
 class ReportedResult(MetricFields):
@@ -155,7 +159,16 @@ class ReportedResult(MetricFields):
     n_samples: Positive | None = None  # number of images scored
     n_total: Positive | None = None  # number of images of the whole split
     evaluations_per_image: Amount | None = Field(None, gt=0)  # forward passes of the network
-    source: Line = Field(min_length=10)  # author, publication and place in it
+    source: Source  # author, publication and place in it
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        n, of, ends = self.n_samples, self.n_total, self.accuracy_ci95
+        if n is not None and of is not None and n > of:
+            raise ValueError(f"n_samples is {n:,}, more than n_total, {of:,}")
+        if ends is not None and not ends[0] <= self.accuracy <= ends[1]:
+            raise ValueError(f"accuracy_ci95 does not contain the accuracy, {self.accuracy:g}")
+        return self
 
     @classmethod
     @override

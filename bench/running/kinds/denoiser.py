@@ -19,6 +19,7 @@ from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Floats, Ints, Problem
 from bench.discovery.backbones import encoder_key, fact, has_flag
+from bench.discovery.loading import exhaustive_strategy
 from bench.discovery.targets import offers
 from bench.engine.asking import Engine
 from bench.engine.batching import Batch, settle_batch_size
@@ -38,7 +39,7 @@ from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.libraries import Tensor, torch
 from bench.machine.stages import stage
 from bench.running.finders import view_of_each_draw, views_identity
-from bench.running.question import PreparedRun, RunQuestion, ScorerKind
+from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
 from bench.running.settings import RunConfig, about, identity_settings, key_of, loading_settings
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity, digest
@@ -79,6 +80,13 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             )
         if (levels := level_table(question)) is not None:
             weights_of_draws(question, levels)
+
+    @override
+    def draws_at_random(self, resolved: Resolved) -> bool:
+        config = resolved.config  # other strategies may shuffle the draws
+        in_order = resolved.decider.spec.name == exhaustive_strategy()
+        sampled = resolved.views is not None or config.latent == "sample"
+        return config.noise is None or sampled or not in_order
 
     @override
     def check_draws(self, question: RunQuestion) -> None:

@@ -73,6 +73,10 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
         return reduction_of(question.backbone)
 
     @override
+    def draws_at_random(self, resolved: Resolved) -> bool:
+        return resolved.views is not None or not has_flag(resolved.backbone, "draws_are_equal")
+
+    @override
     def check(self, question: RunQuestion) -> None:
         name, views, seed = question.backbone_name, question.views, question.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):

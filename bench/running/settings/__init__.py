@@ -4,14 +4,13 @@ The options of the command line, the `BENCH_*` variables, the config file, the m
 are all derived from `RunConfig`. Precedence: option > variable > file > default.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from bench.contracts.specs import Scorer
 from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.machine.files import read_toml
 from bench.running.settings.declaration import (
@@ -113,27 +112,6 @@ def identity_settings(config: RunConfig, *roles: IdentityRole) -> Values:
     return {
         name: value for name, value in changed(config).items() if SETTINGS[name].identity in roles
     }
-
-
-def unread(config: RunConfig, scorer: Scorer) -> list[str]:
-    """Return the changed settings that a kind of backbone does not use."""
-    return [name for name in changed(config) if scorer not in SETTINGS[name].scorers]
-
-
-def without_unread(
-    config: RunConfig, scorer: Scorer, scorers: Set[Scorer]
-) -> tuple[RunConfig, list[str]]:
-    """Reset shared settings that only other runs of a study use, and return their names too.
-
-    `scorer` is the kind of the run's backbone, `scorers` are those of all runs of the study.
-    """
-    left_out = [
-        name
-        for name in unread(config, scorer)
-        if SETTINGS[name].shared and not scorers.isdisjoint(SETTINGS[name].scorers)
-    ]
-    defaults = {name: RunConfig.model_fields[name].default for name in left_out}
-    return config.model_copy(update=defaults), left_out
 
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:

@@ -92,20 +92,15 @@ class DeclaredSetting:
     """Raises ValueError if it does not fit the settings that are the names of its parameters."""
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Its value, or "" for any, → the optional method of a backbone's class that it needs."""
+    shared: bool = False
+    """Whether runs of a study that do not use it ignore it, with a note, if others use it or it is
+    an axis; otherwise, and outside a study, it is refused where it has no effect."""
     chapter: str | None = None  # title of the help chapter that begins with it
 
     @property
     def in_classify(self) -> bool:
         """Whether it has an effect on images without a split, which `bench classify` scores."""
         return not (self.of_split or {"record", "one run"} & {*self.about})
-
-    @property
-    def shared(self) -> bool:
-        """Whether runs of a study whose backbones do not use it ignore it, with a note.
-
-        That is so for settings of how a network computes, which change only rounding.
-        """
-        return self.identity in ("precision", "half")
 
     @property
     def is_resolved(self) -> bool:

@@ -42,7 +42,7 @@ _of_errors = partial(setting, "score", scorers=DENOISERS)
 _of_rows = partial(setting, "data", identity="content", passed_to="dataset")
 _of_texts = partial(setting, "prompts", of_classes=True, learns=False)
 _of_weights = partial(setting, "network", "prompts", identity="content")
-_of_speed = partial(setting, "network", scorers=DENOISERS, identity="half")
+_of_speed = partial(setting, "network", scorers=DENOISERS, identity="half", shared=True)
 _of_executor = partial(setting, "machine", needs="executor", of_split=True, passed_to="executor")
 
 
@@ -218,8 +218,10 @@ class RunConfig(BaseModel):
     plan: Annotated[DrawPlan, Parsed(parse_plan)] | None = _of_errors(identity="resolved")
     """How draws are paired: grid (unpaired), repeated or antithetic (default: the backbone's, or
     grid)."""
-    seed: int = setting("score", default=0, identity="resolved", ge=0, lt=2**63)
-    """The seed of the noise."""
+    seed: int = setting(
+        "score", default=0, scorers=WITH_DRAWS, identity="resolved", shared=True, ge=0, lt=2**63
+    )
+    """The seed of all that a run draws at random: the noise, and the order of draws."""
     strategy: Text | None = setting(
         "strategy", identity="resolved", commands="study", most_used=True, chapter="How it decides"
     )
@@ -269,7 +271,7 @@ class RunConfig(BaseModel):
     offline: bool = setting("machine", default=False)
     """Do not use the network, only files on this machine."""
     tf32: bool = setting(
-        "network", "prompts", default=False, scorers=DENOISERS, identity="precision"
+        "network", "prompts", default=False, scorers=DENOISERS, identity="precision", shared=True
     )
     """Allow a GPU to compute float32 products in TF32."""
     compile: bool = _of_speed(default=False)

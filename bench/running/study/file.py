@@ -375,7 +375,9 @@ def apply_changes(grid: Table, changes: Table, offline: bool) -> tuple[Table, di
         spec = find_backbone(make_config({"dataset": "-", "offline": offline, **named})).spec
         parameters = {name for name in own if SETTINGS[name].passed_to == spec.kind}
         foreign = {*parameters, *(of_backbones & params.keys())} - {*spec.parameters}
-        foreign |= {name for name in own if spec.scorer not in SETTINGS[name].scorers}
+        axes = {n for n, v in own.items() if isinstance(v, list) and len(v) > 1}
+        axes = {name for name in axes if SETTINGS[name].shared}  # those runs become one
+        foreign |= {n for n in own if spec.scorer not in SETTINGS[n].scorers} - axes
         unfit = [name for name in (*own, *params) if name in foreign]
         deviations |= {name: f"{name}: not a setting of this backbone" for name in unfit}
         parts = {name for name in about("network") if SETTINGS[name].identity == "content"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.inputs.data import slugify
+from bench.inputs.parsing import split_names
 from bench.machine.files import path_exists
 from bench.running.settings import Values, about, changed, make_config
 from bench.running.settings.declaration import option
@@ -29,7 +30,7 @@ def lists_in(settings: Mapping[str, object]) -> dict[str, list[str]]:
     for name in TABLE_AXES:
         value = settings.get(name)
         if isinstance(value, str) and "," in value and not path_exists(value):
-            value = [part for part in map(str.strip, value.split(",")) if part]
+            value = split_names(value)
         if isinstance(value, list):
             if wrong := [part for part in value if not isinstance(part, str | os.PathLike)]:
                 raise UserError(f"{name}=[…]: expected names, got {type(wrong[0]).__name__}(…).")

@@ -12,9 +12,10 @@ from bench.running.borrowed import name_fit_split
 from bench.running.decider import backbone_params
 from bench.running.estimate import make_plan
 from bench.running.lifecycle import check_executor
-from bench.running.prepare import check_effect, resolve
+from bench.running.prepare import check_effect, resolve, without_effect
 from bench.running.question import Resolved
-from bench.running.settings import SCORER_TEXT, RunConfig, without_unread
+from bench.running.settings import SETTINGS, RunConfig, changed
+from bench.running.settings.declaration import option
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.store.fields import Count, Document
 from bench.store.studies import Published
@@ -32,40 +33,43 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
             resolved = resolve(cell.config)
             name_fit_split(resolved, None)
             checked.append(resolved)
-    scorers = {resolved.backbone.scorer for resolved in checked}
+    unused = [without_effect(resolved) for resolved in checked]
+    chosen = zip(declared.cells, unused, strict=True)
+    used = {n for cell, without in chosen for n in changed(cell.config) if n not in without}
+    axes = {n for n in SETTINGS if len({repr(getattr(c.config, n)) for c in declared.cells}) > 1}
     same: dict[str, list[DeclaredCell]] = {}
     notes = dict[str, None]()
     if declared.deviations:
         notes[f"Options change the study: {'; '.join(declared.deviations)}."] = None
-    for cell, resolved in zip(declared.cells, checked, strict=True):
-        spec = resolved.backbone
-        config, ignored = without_unread(cell.config, spec.scorer, scorers)
+    for cell, resolved, without in zip(declared.cells, checked, unused, strict=True):
+        ignored = [name for name in without if SETTINGS[name].shared and name in used | axes]
+        defaults = {name: RunConfig.model_fields[name].default for name in ignored}
+        config = cell.config.model_copy(update=defaults)
         with _naming_run(declared, cell):
             check_effect(replace(resolved, config=config))
         same.setdefault(_effective_settings(config, resolved), []).append(
             replace(cell, config=config, backbone=resolved.backbone_key)
         )
-        for setting in ignored:
-            notes[
-                f"The runs of backbone {resolved.backbone_name!r} ignore {setting}: it"
-                f" {SCORER_TEXT[spec.scorer]}."
-            ] = None
+        for name in ignored:
+            if name not in axes:
+                who = f"The runs of backbone {resolved.backbone_name!r} ignore {name}"
+                notes[f"{who}: {option(name)} {without[name]}"] = None
     cells = []
     for first, *others in same.values():
         ignored = [n for n, label in first.axes.items() if any(c.axes[n] != label for c in others)]
-        axes = {name: label for name, label in first.axes.items() if name not in ignored}
-        cells.append(replace(first, axes=axes))
+        labels = {name: label for name, label in first.axes.items() if name not in ignored}
+        cells.append(replace(first, axes=labels))
         if others:
             text = f"One run instead of {len(others) + 1}, which does not depend on"
-            notes[f"{in_words(axes)}: {text} {' or '.join(ignored)}."] = None
+            notes[f"{in_words(labels)}: {text} {' or '.join(ignored)}."] = None
     return declared.model_copy(update={"cells": tuple(cells)}), list(notes)
 
 
 def _effective_settings(config: RunConfig, resolved: Resolved) -> str:
-    """Return the settings of a run that affect it. A classifier has neither strategy nor seed."""
+    """Return the settings of a run that affect it. A classifier has no strategy."""
     if resolved.kind.one_draw:
         own = backbone_params(config, resolved.backbone, resolved.decider.spec)
-        config = config.model_copy(update={"strategy": None, "seed": 0, "params": own})
+        config = config.model_copy(update={"strategy": None, "params": own})
     return config.model_dump_json()
 
 

@@ -4,7 +4,6 @@
 are run by the pipelines of diffusers; see `pipeline` and `families`.
 """
 
-import os
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,9 +11,6 @@ from typing import Any
 
 from bench import hookimpl
 from bench.contracts.specs import Parameter
-
-# An environment variable, because transformers warns even while diffusers is imported.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 _PARAMETER_TYPES = {"int": int, "float": float, "str": str}
 

@@ -15,10 +15,8 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers.utils import import_utils
 
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
@@ -35,22 +33,6 @@ LEFT_OVER = ("position_ids", "lm_head.weight")
 # Held while models are created, because the libraries' loaders patch torch for all threads. If two
 # threads used them at the same time, torch would stay patched.
 LOADING = RLock()
-
-
-# The libraries' warnings are hidden, and their progress bars but those of downloads.
-_shows_downloads = not are_progress_bars_disabled()
-for _library in (diffusers, transformers):
-    _library.logging.set_verbosity_error()
-    _library.logging.disable_progress_bar()
-if _shows_downloads:  # transformers hides them with its own
-    enable_progress_bars()
-
-# transformers has read the sources of all its models; it would again when the first is imported.
-_MODELS = Path(transformers.__file__).with_name("models")
-_read_models = import_utils.create_import_structure_from_path
-import_utils.create_import_structure_from_path = lambda path: _read_models(
-    _MODELS if Path(path) == _MODELS / "__init__.py" else path
-)
 
 
 def named_weights(weights: Weights | None) -> Weights:

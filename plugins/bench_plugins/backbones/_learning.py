@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from bench.contracts.levels import Levels, diffusion_levels, flow_levels
+from bench.discovery.loading import load_plugins
+from bench.discovery.sources import source_hashes
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.environment import installed_distributions
@@ -28,7 +30,6 @@ from bench_plugins.backbones._gate import supported
 from bench_plugins.backbones._runner import Runner, at_step
 from bench_plugins.backbones._slots import SHORT, Slot, Slots
 
-FACTS_VERSION = 2  # of what trial calls teach; increase it if other facts would be found
 DIGIT = 256  # all integers up to here are exact in every floating-point dtype
 MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one element
 
@@ -69,7 +70,8 @@ class CallFacts:
 
 def facts_file(*state: object) -> Path:
     """Return the file for what trial calls teach of a pipeline in a state, such as its hash."""
-    key = digest({"state": [FACTS_VERSION, *state, installed_distributions()]})
+    code = source_hashes(load_plugins(), [])
+    key = digest({"state": [code, *state, installed_distributions()]})
     return cache_dir("calls") / f"{key}.pt"
 
 

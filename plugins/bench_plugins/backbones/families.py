@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from typing_extensions import override
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
@@ -16,9 +17,11 @@ from bench.inputs.weights import Weights
 from bench_plugins.backbones import declared_pipelines
 from bench_plugins.backbones._checkpoint import is_adapter, is_lora
 from bench_plugins.backbones._components import EMBEDDINGS, NETWORKS, PIPELINE_INDEX
+from bench_plugins.backbones._meta import EmptyPipeline
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 CONFIG = "config.json"
+SCHEDULER = "scheduler/scheduler_config.json"
 T5_TOKENS = 256  # in Stable Diffusion 3
 
 
@@ -38,7 +41,7 @@ def without_index(reader: type, weights: Weights, error: UserError) -> UserError
             " contains all components and a model_index.json",
         )
     if not any(weights.find(f"{network}/{CONFIG}") for network in NETWORKS):
-        return _without_network(weights) or error
+        return _without_network(weights) or _nothing_described(weights) or error
     for spec in _families(reader, weights):
         return weights.error(
             PIPELINE_INDEX,
@@ -81,6 +84,16 @@ def _without_network(weights: Weights) -> UserError | None:
     return None
 
 
+def _nothing_described(weights: Weights) -> UserError | None:
+    """Return an error if a folder has neither parts of a pipeline nor the config of a model."""
+    if weights.is_partial or weights.find(SCHEDULER):
+        return None
+    return weights.error(
+        f"{PIPELINE_INDEX} of a pipeline, or {CONFIG} of another model,",
+        "is not there. The folder must hold the whole model",
+    )
+
+
 def _families(reader: type, weights: Weights) -> Iterator[BackboneSpec]:
     """Yield the specs of other backbones for pipelines that can load the folder."""
     for spec in load_plugins().backbones:
@@ -103,13 +116,10 @@ class StableDiffusion(FolderPipeline):
     pipelines = declared_pipelines("sd")
 
     @classmethod
-    def check_weights(cls, weights: Weights, **settings: Any) -> None:
-        """Validate the weights without reading tensors.
-
-        If a folder without an index is not Stable Diffusion, the UserError says what it is.
-        """
+    @override
+    def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
         try:
-            super().check_weights(weights, **settings)
+            return super().empty(weights, dtype, **parameters)
         except UserError as error:
             if weights.find(PIPELINE_INDEX) is not None:
                 raise

@@ -23,7 +23,6 @@ from bench.engine.transfer import Movable
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
-from bench.machine.libraries import postponed
 from bench_plugins.backbones._checkpoint import LOADING, first_line, load_model, warn_of_adapters
 from bench_plugins.backbones._components import (
     AUTOENCODER,
@@ -50,8 +49,6 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
 MAX_T5_TOKENS = 512
-# Rare schedulers and losses use these, whose import takes half a second.
-POSTPONED = {"scipy.integrate": "", "scipy.stats": "", "scipy.optimize": "linear_sum_assignment"}
 MAX_ORIGINAL_SIDE = 100_000  # pixels
 
 
@@ -122,7 +119,7 @@ class FolderPipeline(PipelineDenoiser):
     def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
         """Return the pipeline on the meta device. Raises UserError if its configs are invalid."""
         omitted = cls.omitted_components(weights, parameters.get("text"))
-        with LOADING, postponed(POSTPONED):
+        with LOADING:
             return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
 
     @classmethod

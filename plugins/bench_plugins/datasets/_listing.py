@@ -13,6 +13,18 @@ from bench.inputs.parsing import expand_pattern
 from bench.machine.files import OutsideError, is_utf8, resolve_inside
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# Files beside the images that describe them to people: nothing is missing without them.
+DOCUMENT_SUFFIXES = {".bib", ".html", ".log", ".md", ".pdf", ".rst", ".txt"}
+DOCUMENTS = {
+    "authors",
+    "changelog",
+    "citation",
+    "copying",
+    "licence",
+    "license",
+    "notice",
+    "readme",
+}
 
 
 class LeftOut:
@@ -82,14 +94,22 @@ def find_images(
     """Return the visible files below a folder with the suffix of an image (UserError).
 
     They are not opened: a corrupt image or a broken link fails alone, when it is scored. Whatever
-    is skipped is added to `left_out`, except files with the suffix `expected`.
+    is skipped is added to `left_out`, except documents and files with the suffix `expected`.
     """
     left_out = left_out or LeftOut()
-    files = find_files(folder, left_out)
-    suffixes = [path.suffix.lower() for path in files]
-    others = [suffix for suffix in suffixes if suffix not in IMAGE_SUFFIXES and suffix != expected]
-    left_out.add((suffix or "no ending" for suffix in others), "file", " of other types")
-    return [path for path, suffix in zip(files, suffixes, strict=True) if suffix in IMAGE_SUFFIXES]
+    images, others = list[Path](), list[str]()
+    for path in find_files(folder, left_out):
+        suffix = path.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            images.append(path)
+        elif suffix != expected and not _is_document(path):
+            others.append(suffix or "no ending")
+    left_out.add(others, "file", " of other types")
+    return images
+
+
+def _is_document(path: Path) -> bool:
+    return path.suffix.lower() in DOCUMENT_SUFFIXES or path.name.lower() in DOCUMENTS
 
 
 def check_listed(folder: Path, name: str, at: str) -> None:

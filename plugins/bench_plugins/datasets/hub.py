@@ -12,7 +12,6 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets.packaged_modules.cache.cache import Cache
 
 from bench.contracts.dataset import Listing
 from bench.errors import UserError, did_you_mean, quoted
@@ -20,6 +19,13 @@ from bench.inputs.rows import make_dataset
 from bench.machine.cache import cache_dir, cached_arrow, is_cached, read_cached, write_cached
 from bench.machine.files import open_regular, resolve_inside
 from bench.machine.hub import Commit, absent, ask_again, find_commit
+from bench.machine.libraries.private_datasets import (
+    cached_builder,
+    features_of,
+    reads_cache,
+    refuse_remote_code,
+    selected_rows,
+)
 from bench_plugins.datasets._arrow import NamedColumns, choose_columns, convert, labels_in, reading
 from bench_plugins.datasets._listing import SPLIT_NAMES, splits_of
 from bench_plugins.datasets.folder import Folder
@@ -76,7 +82,7 @@ class Hub:
             own = Path(data_dir, place.config or "")
             return Folder(**self.columns).load(split, str(own if own.is_dir() else data_dir))
         rows, name = self.read(split)
-        rows = rows.flatten_indices() if rows._indices is not None else rows
+        rows = rows if selected_rows(rows) is None else rows.flatten_indices()
         table, files = rows.data.table, tuple(file["filename"] for file in rows.cache_files)
         columns = choose_columns(
             table.schema, f"hf:{place.repository}", NamedColumns(**self.columns)
@@ -125,7 +131,7 @@ def _read(commit: Commit, place: HubSource, split: str | None) -> tuple[datasets
     if place.first is not None:
         return _first_rows(commit, config, name, place.first), f"{name}[:{place.first}]"
     builder = _builder(commit, config)
-    if not isinstance(builder, Cache):
+    if not reads_cache(builder):
         files = [str(file) for part in builder.config.data_files.values() for file in part]
         with commit.downloading([file.partition(f"@{commit.commit}/")[2] for file in files]):
             builder.download_and_prepare()
@@ -138,7 +144,7 @@ def _first_rows(commit: Commit, config: str, split: str, count: int) -> datasets
     file = cache_dir("first-rows") / f"{key}.arrow"
     if not is_cached(file):
         stream: Any = _builder(commit, config).as_streaming_dataset(split=split)
-        features = stream.features or stream._resolve_features().features
+        features = features_of(stream)
         for column in [c for c, kind in features.items() if isinstance(kind, datasets.Image)]:
             stream = stream.cast_column(column, datasets.Image(decode=False))
             features[column] = datasets.Image()
@@ -150,13 +156,11 @@ def _first_rows(commit: Commit, config: str, split: str, count: int) -> datasets
 def _builder(commit: Commit, config: str) -> datasets.DatasetBuilder:
     """Return what reads a configuration: from the library's cache, if it is there."""
     if (folder := _cached(commit).get(config)) is not None:
-        name, version = commit.repository.rpartition("/")[2], folder.parent.name
-        kept = {"config_name": config, "version": version, "hash": commit.commit}
-        return Cache(repo_id=commit.repository, dataset_name=name, **kept)
+        kept = {"config_name": config, "version": folder.parent.name, "hash": commit.commit}
+        return cached_builder(commit.repository, **kept)
     if commit.error is not None:
         raise commit.error
-    if hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE"):  # before 4.0
-        datasets.config.HF_DATASETS_TRUST_REMOTE_CODE = False
+    refuse_remote_code()
     return datasets.load_dataset_builder(commit.repository, config, revision=commit.commit)
 
 

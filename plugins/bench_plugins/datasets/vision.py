@@ -1,6 +1,6 @@
 """Load classification datasets from torchvision: `torchvision:Flowers102`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +12,7 @@ from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import AbsentError, UserError, did_you_mean
 from bench.machine.cache import cache_dir
 from bench.machine.files import read_toml, resolve_inside
+from bench.machine.libraries.private_torchvision import listed_files
 from bench.machine.offline import is_offline
 from bench_plugins.datasets._listing import chosen_split
 
@@ -24,8 +25,6 @@ TORCHVISION_SPLITS: Mapping[str, Splits] = {
 }
 _COPIES = ("FER2013", "StanfordCars")
 _DIGITS = ("SEMEION", "SVHN", "USPS")  # datasets whose labels are the digits
-_FILES = ("_image_files", "_images")  # attributes with the files of the images
-_PAIRS = ("_samples", "samples", "imgs")  # attributes with pairs (file, label)
 
 
 class TorchVision:
@@ -85,14 +84,7 @@ def _list_rows(made: Any, split: str, root: Path) -> Iterator[Row]:
     memory is encoded as uncompressed PPM, which does not depend on library versions; its id is its
     position.
     """
-    files = next((getattr(made, name) for name in _FILES if hasattr(made, name)), None)
-    pairs = next((getattr(made, name) for name in _PAIRS if hasattr(made, name)), None)
-    if files is not None and hasattr(made, "_labels"):
-        pairs = list(zip(files, made._labels, strict=True))
-    if isinstance(getattr(made, "data", None), list) and hasattr(made, "targets"):
-        pairs = list(zip(made.data, made.targets, strict=True))
-    if not pairs or not all(isinstance(pair[0], str | Path) for pair in pairs):
-        pairs = (made[row] for row in range(len(made)))
+    pairs: Iterable[Any] = listed_files(made) or (made[row] for row in range(len(made)))
     for row, (image, label) in enumerate(pairs):
         # An image with a file name was opened from that file and is unchanged.
         if name := image if isinstance(image, str | Path) else getattr(image, "filename", ""):

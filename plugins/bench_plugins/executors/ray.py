@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.discovery.guard import one_line, stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError
+from bench.machine.guest import borrow_variable
 from bench_plugins.executors.worker import (
     Answer,
     Block,
@@ -37,9 +38,16 @@ CONNECT_TIMEOUT = 20.0  # seconds until an existing Ray must answer
 LAUNCH_TIMEOUT = 120.0  # seconds until a new Ray must have started
 CLOSE_TIMEOUT = 30.0  # seconds until a connection must be closed
 POLL_INTERVAL = 2.0  # seconds between checks that Ray is alive
-LOST_AFTER = 60.0  # seconds without an answer until Ray counts as lost
+LOST_AFTER = (
+    40.0  # seconds without an answer until Ray counts as lost; after 60 it ends this process
+)
 OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, as may be a container's /dev/shm
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+RESUMES = "The same command resumes."
+TOKENS = (
+    " If the cluster uses token authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or"
+    " RAY_AUTH_TOKEN_PATH as on its machines."
+)
 RAY_VARIABLES = {  # settings of Ray that exist only as environment variables
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a deprecation warning
@@ -131,12 +139,13 @@ class Connection:
         self._here: Future[str] = Future()  # id of the node on this machine
         self._closing, self._over = Event(), Event()
         self._options = options
-        self._answered, self._dead = monotonic(), False
+        self._answered, self.is_dead = monotonic(), False
         Thread(target=self._hold, daemon=True).start()
         try:
             self._here.result(limit)
         except TimeoutError:
-            raise UserError(f"{failure} within {limit:.0f} s.") from None
+            advice = TOKENS if options.get("address", "local") != "local" else ""
+            raise UserError(f"{failure} within {limit:.0f} s.{advice}") from None
         except Exception as error:
             kind = UserError if isinstance(error, ConnectionError) else BenchError
             raise kind(f"{failure}: {type(error).__name__}: {one_line(error)}") from error
@@ -147,14 +156,15 @@ class Connection:
             _restore_handlers()
 
     @property
-    def lost(self) -> bool:
-        """Whether the node is dead, or Ray has not answered for `LOST_AFTER` seconds."""
-        return self._dead or monotonic() - self._answered > LOST_AFTER
+    def silent(self) -> bool:
+        """Whether Ray's control store has not answered for `LOST_AFTER` seconds."""
+        return monotonic() - self._answered > LOST_AFTER
 
     def close(self) -> None:
         """Disconnect, and stop Ray if it was started here."""
         self._closing.set()
-        self._over.wait(CLOSE_TIMEOUT)
+        if not self.silent:
+            self._over.wait(CLOSE_TIMEOUT)
         _restore_handlers()
 
     def _hold(self) -> None:
@@ -172,7 +182,7 @@ class Connection:
         while not self._closing.wait(POLL_INTERVAL):
             with suppress(Exception):
                 alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-                self._answered, self._dead = monotonic(), here not in alive
+                self._answered, self.is_dead = monotonic(), here not in alive
         if self._options:
             ray.shutdown()
         self._over.set()
@@ -198,7 +208,7 @@ def connect(address: str | None, workers: int | str | None) -> Connection:
     nothing answers there in time, BenchError if Ray failed.
     """
     for name, value in RAY_VARIABLES.items():
-        os.environ.setdefault(name, value)
+        borrow_variable(name, os.environ.get(name, value))
     import ray
 
     if ray.is_initialized():
@@ -285,6 +295,8 @@ class Actors:
         import ray
 
         streams = list(self._streams)
+        if self._connection.silent:  # also while workers answer, which do so without it
+            raise WorkersLostError(f"Ray's control store does not answer. {RESUMES}")
         if not streams:
             return []
         try:
@@ -292,14 +304,14 @@ class Actors:
             if ready and len(streams) > 1:
                 ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0)
         except ray.exceptions.RayError as error:
-            raise WorkersLostError(f"Ray ended: {_ended(error).reason}.") from error
-        if not ready and self._connection.lost:
-            raise WorkersLostError("Ray on this machine ended. The same command resumes.")
+            raise WorkersLostError(f"Ray ended: {_ended(error).reason}. {RESUMES}") from error
+        if not ready and self._connection.is_dead:
+            raise WorkersLostError(f"Ray on this machine ended. {RESUMES}")
         return [(self._streams[stream], _answer(stream)) for stream in ready]
 
     def close(self) -> None:
-        """End the workers."""
-        for name in list(self._actors):
+        """End the workers; without Ray's control store, they end with this process."""
+        for name in () if self._connection.silent else tuple(self._actors):
             self.end(name)
         self._stdout.close()
 

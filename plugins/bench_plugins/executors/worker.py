@@ -116,7 +116,9 @@ class Ended:
     def error(self, worker: str) -> BenchError:
         """Return the error to raise if no worker is left."""
         if self.kind is WorkersLostError:
-            return WorkersLostError("No worker is left. The warnings above say why.")
+            return WorkersLostError(
+                "No worker is left. The warnings above say why. The same command resumes."
+            )
         if self.kind is PluginError:
             return PluginError(worker, self.reason)
         return self.kind(f"{worker}: {self.reason}")

@@ -4,7 +4,6 @@ The exported folder has the layout of a run, so every command that reads a run r
 Croissant 1.0 file (MLCommons) describes its columns to other tools.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -23,7 +22,7 @@ from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_markdown, escape_yaml
 from bench.store import identity as ids
-from bench.store.cells import DRAWS, ERROR_FOLDERS, read_part_table
+from bench.store.cells import ERROR_FOLDERS, read_draws, read_part_table, write_draws
 from bench.store.documents import Manifest
 from bench.store.fields import to_json
 from bench.store.folder import MANIFEST
@@ -63,8 +62,8 @@ class ErrorDataset(Exporter):
         for kind in ERROR_FOLDERS:
             if (run.path / kind).is_dir():
                 write_packed(folder / kind, _tables(run.path / kind, sample_ids, bits))
-        if (run.path / DRAWS).is_file():
-            shutil.copyfile(run.path / DRAWS, folder / DRAWS)
+        if (draws := read_draws(run.path)) is not None:
+            write_draws(folder, draws)
         # If some images of the run failed, only the others can be replayed.
         manifest = recording.manifest.model_copy(update={"samples": sample_ids})
         if bits is not None:

@@ -286,6 +286,13 @@ def test_damage_is_found_before_anything_is_scored(
         Autoregressive.check_weights(resolve(str(folder)), dtype="float32")
 
 
+def test_a_folder_without_its_config_is_not_taken_for_a_pipeline(tmp_path: Path) -> None:
+    folder = save_janus(tmp_path / "janus")
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"model_index.json of a pipeline, or config.json of anoth"):
+        toolkit.run("digits", backbone=str(folder), limit=1, results=tmp_path, progress=False)
+
+
 def test_operations_and_memory_are_counted_without_the_weights(folders: dict[str, Path]) -> None:
     weights = resolve(str(folders["janus"]))
     model = JanusForConditionalGeneration.from_pretrained(folders["janus"])

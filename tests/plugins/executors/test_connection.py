@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import pytest
 from helpers.workers import Threads
 
+from bench.errors import UserError
 from bench.running.lifecycle import Shared
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench_plugins.executors import driver
+from bench_plugins.executors import ray as ray_module
 from bench_plugins.executors.ray import Node
 
 
@@ -21,6 +26,16 @@ class Connection:
 
     def close(self) -> None:
         self.said.append(f"close {self.name}")
+
+
+def test_an_address_that_listens_and_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a cluster with token authentication does, which answers nothing without the token."""
+    monkeypatch.setattr(ray_module, "CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr("ray.init", lambda **options: time.sleep(1))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(UserError, match=r"answers there within .* set RAY_AUTH_MODE=token"):
+            ray_module.connect(address, None)
 
 
 def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> None:

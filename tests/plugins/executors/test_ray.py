@@ -150,6 +150,11 @@ def kill_the_dashboard_agent(running: subprocess.Popen[str]) -> None:
     os.kill(agent, signal.SIGKILL)
 
 
+def kill_the_control_store(running: subprocess.Popen[str]) -> None:
+    [store] = [pid for pid in descendants(running.pid) if b"/gcs_server" in arguments(pid)[:300]]
+    os.kill(store, signal.SIGKILL)
+
+
 def descendants(process: int) -> Iterator[int]:
     for children in Path(f"/proc/{process}/task").glob("*/children"):
         for child in map(int, children.read_text().split()):
@@ -167,6 +172,7 @@ def arguments(process: int) -> bytes:
         (interrupt, 130, "What was decided is kept; the same command resumes."),
         (terminate, 143, "What was decided is kept; the same command resumes."),
         (kill_the_dashboard_agent, 1, "Ray on this machine ended. The same command resumes."),
+        (kill_the_control_store, 1, "control store does not answer. The same command resumes."),
     ],
 )
 def test_what_ends_a_run_keeps_what_was_decided(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,6 +21,10 @@ from helpers.hub import Hub, a_hub
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record, replay
 from helpers.runs import store
 
+from bench.contracts.exporters import Exporter
+from bench.contracts.specs import ExporterSpec
+from bench.discovery.loading import load_plugins
+from bench.reports.run_view import RunView
 from bench.reports.text import Table, to_latex
 from bench_plugins.exporters.errors import round_errors
 
@@ -246,3 +253,122 @@ def test_rounding_is_small_against_the_spread_of_a_draw() -> None:
     step = np.abs(near - errors).max(axis=0) / errors.std(axis=0).clip(1e-9)
     assert (step <= 2**-9).all() and step.max() > 0
     assert (near[:, 3] == 0.25).all()
+
+
+class Careless(Exporter):
+    """An exporter of others: it writes a file `a`, and what `way` does with that and with data."""
+
+    way: ClassVar[Callable[[Path, Path], object]]
+    data: ClassVar[Path]
+
+    def write(self, run: RunView, folder: Path) -> None:
+        (folder / "a").write_text("text of a")
+        type(self).way(folder, self.data)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's data. `Careless` is registered as the format `one`, of one file, and as `many`."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in PICTURES:
+        (folder / name).write_text(PICTURES[name])
+    for name, several in (("one", False), ("many", True)):
+        target = f"{__name__}:Careless"
+        spec = ExporterSpec(name=name, target=target, repository="model", several=several)
+        monkeypatch.setitem(load_plugins().exporters._specs, name, spec)
+    monkeypatch.setattr(Careless, "data", folder, raising=False)
+    return folder
+
+
+PICTURES = {"1.png": "a cat", "2.png": "a dog"}
+
+
+def written_by(monkeypatch: pytest.MonkeyPatch, way: Callable[[Path, Path], object]) -> None:
+    monkeypatch.setattr(Careless, "way", staticmethod(way), raising=False)
+
+
+def texts_of(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*")}
+
+
+def link_deeper(folder: Path, data: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / "foreign").symlink_to(data)
+
+
+def link_in_place_of_the_folder(folder: Path, data: Path) -> None:
+    (folder / "a").unlink()
+    folder.rmdir()
+    folder.symlink_to(data)
+
+
+Way = Callable[[Path, Path], object]
+WRONG: dict[str, tuple[Way, str]] = {
+    "a link to a folder": (lambda f, data: (f / "foreign").symlink_to(data), "foreign is a link"),
+    "a link deeper down": (link_deeper, "deep/foreign is a link"),
+    "a link in place of the folder": (link_in_place_of_the_folder, "written is a link"),
+    "a link to a file": (lambda f, data: (f / "b").symlink_to(data / "1.png"), "b is a link"),
+    "a link to its own file": (lambda f, data: (f / "b").symlink_to(f / "a"), "b is a link"),
+    "a link to nothing": (lambda f, data: (f / "b").symlink_to(data / "no"), "b is a link"),
+    "a pipe": (lambda f, data: os.mkfifo(f / "pipe"), "pipe is not a regular file"),
+    "no file": (lambda f, data: (f / "a").rename(data.parent / "elsewhere"), "wrote no file"),
+}
+TWO_FILES = {"two files": (lambda f, data: (f / "b").write_text("b"), "wrote 2 files (a, b)")}
+PLACES = {
+    "a folder": ("many", "--out", "OUT"),
+    "a file": ("one", "--out", "OUT"),
+    "stdout": ("one",),
+    "the Hub": ("many", "--push", "owner/model", "--create"),
+    "a dry run": ("one", "--push", "owner/model", "--dry-run"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_only_regular_files_leave_an_exporter_and_nothing_else_is_touched(
+    place: str, run: Path, data: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, *options = PLACES[place]
+    out = tmp_path / "empty" / "out"
+    options = [str(out) if option == "OUT" else option for option in options]
+    for way, message in (WRONG if kind == "many" else WRONG | TWO_FILES).values():
+        written_by(monkeypatch, way)
+        done = bench("export", run, "--format", kind, *options, HF_ENDPOINT=hub.address)
+        assert (done.code, done.out) == (2, ""), message
+        assert f"'{kind}'" in done.err and "write()" in done.err and message in done.err
+        assert texts_of(data) == PICTURES
+        assert not out.exists() and not hub.files.get("models/owner/model")
+
+
+def test_what_is_exported_is_a_copy_among_the_files_of_the_folder(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written_by(monkeypatch, lambda folder, data: os.link(data / "1.png", folder / "1.png"))
+    adding = replace(load_plugins().exporters.get("many"), adds=True)
+    monkeypatch.setitem(load_plugins().exporters._specs, "many", adding)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("mine")
+    assert bench("export", run, "--format", "many", "--out", out).code == 0
+    assert texts_of(out) == {"mine": "mine", "a": "text of a", "1.png": "a cat"}
+    (out / "1.png").write_text("changed")
+    assert texts_of(data) == PICTURES
+    (out / "1.png").unlink()
+    (out / "deep").symlink_to(data)  # the user's own link leads out of the folder, too
+    written_by(monkeypatch, lambda f, data: shutil.copytree(data, f / "deep"))
+    done = bench("export", run, "--format", "many", "--out", out)
+    assert done.code == 2 and "deep/1.png" in done.err and texts_of(data) == PICTURES
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"ASCII\0"])
+def test_a_binary_file_is_written_but_not_printed(
+    content: bytes, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written_by(monkeypatch, lambda folder, data: (folder / "a").write_bytes(content))
+    done = bench("export", run, "--format", "one")
+    assert (done.code, done.out) == (2, "") and "--out" in done.err
+    done = bench("export", run, "--format", "one", "--push", "owner/model", "--dry-run")
+    assert done.code == 0 and "Nothing was sent" in done.out
+    out = tmp_path / "out"
+    assert bench("export", run, "--format", "one", "--out", out).code == 0
+    assert out.read_bytes() == content

@@ -58,8 +58,40 @@ def test_listings_filter_by_tags(results: Path, command: str) -> None:
     asked = (*command.split(), "--results", results)
     assert sorted(found(*asked, "--tag", "draft")) == ["majority", "random"]
     assert found(*asked, "--tag", "draft", "--tag", "paper") == ["random"]
-    assert found(*asked, "--tag", "pap") == []
-    assert "the tag pap" in bench(*asked, "--tag", "pap").out
+    unknown = bench(*asked, "--tag", "pap")
+    assert unknown.code == 2 and "has the tag 'pap'. Did you mean 'paper'?" in unknown.err
+
+
+@pytest.mark.parametrize("kind", ["dataset", "tag"])
+@pytest.mark.parametrize("command", ["runs", "leaderboard", "report"])
+def test_a_filter_by_a_name_that_nothing_has_is_refused(
+    results: Path, command: str, kind: str, tmp_path: Path
+) -> None:
+    wrong = {"dataset": "digit", "tag": "drat"}[kind]
+    words = f"No stored run has the {kind} '{wrong}'. Did you mean '"
+    option = [f"--{kind}", wrong]
+    if command == "report":  # of a dataset, it takes only the folder of the images
+        option = option if kind == "tag" else ["--data-dir", f"{wrong}={tmp_path}"]
+        option += ["--out", str(tmp_path / "page.html")]
+    done = bench(command, "--results", results, *option)
+    assert done.code == 2 and words in " ".join(done.err.split())
+
+
+def test_so_it_is_in_python(results: Path) -> None:
+    folder = str(results)
+    with pytest.raises(UserError, match=r"the dataset 'digit'\. Did you mean 'digits'"):
+        toolkit.leaderboard(folder, dataset="digit")
+    with pytest.raises(UserError, match=r"the tag 'drat'\. Did you mean 'draft'"):
+        toolkit.leaderboard(folder, tags=["drat"])
+    with pytest.raises(UserError, match=r"the tag 'drat'\. Did you mean 'draft'"):
+        toolkit.tradeoff_figure(results=folder, tags=["drat"])
+
+
+def test_a_known_dataset_without_a_run_is_no_error(results: Path) -> None:
+    for command in ("runs", "leaderboard"):
+        done = bench(command, "--results", results, "--dataset", "cifar10")
+        assert done.code == 0 and "cifar10" in done.out
+    assert toolkit.leaderboard(str(results), dataset="cifar10").empty
 
 
 def test_the_list_shows_them(results: Path) -> None:
@@ -75,7 +107,7 @@ def test_a_report_is_of_tagged_runs(results: Path, tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "the &lt;second&gt; try" in page and "#paper #draft" in page
     none = bench(*arguments, "--tag", "pap")
-    assert none.code == 2 and "has the tag pap" in none.err
+    assert none.code == 2 and "has the tag 'pap'. Did you mean 'paper'?" in none.err
 
 
 def test_pages_filter_by_a_tag(results: Path) -> None:

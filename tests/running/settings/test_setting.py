@@ -46,9 +46,9 @@ def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument()
 def test_help_names_the_backbones_that_read_a_setting() -> None:
     fields = RunConfig.model_fields
     assert help_of(fields["loss"]).endswith("[for denoisers]")
-    declared = DeclaredSetting(("score",), ALL, "resolved")
-    assert setting_of(fields["seed"]) == declared
-    assert help_of(fields["seed"]) == "The seed of the noise."
+    declared = DeclaredSetting(("machine",), ALL)
+    assert setting_of(fields["batch_size"]) == declared
+    assert help_of(fields["batch_size"]).endswith("then cached.")
 
 
 def test_only_what_differs_from_its_default_enters_the_identity() -> None:

@@ -1,0 +1,111 @@
+"""A library is a guest: what it changes in the process of its caller, it restores.
+
+The libraries that print are silent while `bench` works, and afterwards as the caller had them.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from threading import Lock
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+LIBRARIES = ("huggingface_hub", "datasets", "transformers", "diffusers")
+
+_lock = Lock()
+_workers = 0  # number of open blocks of `at_work`, in all threads
+_restoring = ExitStack()  # what the end of the last block restores
+_borrowed: set[str] = set()  # names of the settings that it restores
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Silence libraries within the block, those that it imports too; restore them at its end.
+
+    Blocks can be nested, and all threads share them, because they share the libraries: the end of
+    the last one restores what was before the first.
+    """
+    global _workers
+    with _lock:
+        _workers += 1
+    try:
+        silence_imported()
+        yield
+    finally:
+        with _lock:
+            _workers -= 1
+            if not _workers:
+                _borrowed.clear()
+                _restoring.pop_all().close()
+
+
+def borrow(name: str, read: Callable[[], T], write: Callable[[T], object], value: T) -> None:
+    """Give a setting of the process another value until work ends; outside work, leave it alone."""
+    with _lock:
+        if _workers and name not in _borrowed:
+            _borrowed.add(name)
+            _restoring.callback(write, read())
+            write(value)
+
+
+def borrow_variable(name: str, value: str | None) -> None:
+    """Give a variable of the environment another value, None for none, until work ends."""
+
+    def write(text: str | None) -> None:
+        os.environ.pop(name, None)
+        os.environ.update({} if text is None else {name: text})
+
+    borrow(f"variable {name}", lambda: os.environ.get(name), write, value)
+
+
+def silence_imported() -> None:
+    """Silence the libraries that are imported by now: their logs, and all bars but downloads'.
+
+    The state of torch's random numbers, which models draw from when they are created, is restored,
+    too.
+    """
+    if (torch := sys.modules.get("torch")) and hasattr(torch, "get_rng_state"):
+        state = torch.get_rng_state()
+        borrow("random numbers of torch", lambda: state, torch.set_rng_state, state)
+    for name in LIBRARIES:
+        if name in sys.modules:
+            logs = import_module(f"{name}.utils.logging")
+            # huggingface_hub logs every retry; the final error message is ours.
+            borrow(f"logs of {name}", logs.get_verbosity, logs.set_verbosity, logging.ERROR)
+            if name != "huggingface_hub":
+                _hide_bars(name)
+
+
+def hide_downloads() -> None:
+    """Hide the progress bars of downloads until work ends."""
+    _hide_bars("huggingface_hub")
+
+
+def _hide_bars(name: str) -> None:
+    if name in ("datasets", "huggingface_hub"):
+        bars: Any = import_module(f"{name}.utils.tqdm")
+        hide, show, hidden = (
+            bars.disable_progress_bars,
+            bars.enable_progress_bars,
+            bars.are_progress_bars_disabled,
+        )
+    else:
+        bars = import_module(f"{name}.utils.logging")
+        hide, show = bars.disable_progress_bar, bars.enable_progress_bar
+
+        def hidden() -> bool:
+            return not bars.is_progress_bar_enabled()
+
+    def write(hides: bool) -> None:
+        downloads: Any = import_module("huggingface_hub.utils.tqdm")
+        before = downloads.are_progress_bars_disabled()
+        (hide if hides else show)()
+        if name == "transformers" and downloads.are_progress_bars_disabled() != before:
+            # It switches those of downloads, too.
+            (downloads.disable_progress_bars if before else downloads.enable_progress_bars)()
+
+    borrow(f"bars of {name}", hidden, write, True)

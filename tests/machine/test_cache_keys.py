@@ -1,0 +1,138 @@
+"""A cache is keyed by all that its content depends on: each notices the edit that it must."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.given import make_folder
+from helpers.places import ROOT
+from helpers.plugins import install
+
+from bench.contracts.specs import BackboneSpec
+from bench.discovery import backbones, sources
+from bench.discovery.loading import load_plugins
+from bench.engine.embeddings import conditioning_file
+from bench.inputs import weights
+from bench.inputs.data import DataSource, load_split
+from bench.inputs.weights import Weights, hash_file
+from bench.machine import environment
+from bench_plugins.backbones import _embedding_cache
+from bench_plugins.backbones._embedding_cache import EmbeddingCache
+from bench_plugins.backbones._learning import facts_file
+
+CALLED = re.compile(r"""(?:cache_dir|converted|_recall|_listing_file)\(\s*(?:\w+, )?"([a-z_-]+)""")
+FIRST_CELL = re.compile(r"^\| (`[^|]+) \|", re.MULTILINE)
+
+
+def test_every_cache_is_listed_with_its_key() -> None:
+    files = [path for room in ("bench", "plugins") for path in (ROOT / room).rglob("*.py")]
+    used = {name for path in files for name in CALLED.findall(path.read_text())}
+    design = (ROOT / "design/store.md").read_text().partition("## Caches")[2]
+    cells = FIRST_CELL.findall(design.partition("\n## ")[0])
+    assert used == {name for cell in cells for name in re.findall("`([^`]+)`", cell)}
+
+
+def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let another version of a library be installed."""
+    names = [*environment.installed_distributions(), "another-2.0.dist-info"]
+    for module in ("bench.engine.embeddings", "bench_plugins.backbones._learning"):
+        monkeypatch.setattr(f"{module}.installed_distributions", lambda: names)
+    monkeypatch.setattr(_embedding_cache, "version", lambda name: "9")
+
+
+def edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sources of the toolkit be others."""
+    monkeypatch.setattr(sources, "_hash_packages", lambda packages: "other sources")
+
+
+KEYS: dict[str, tuple[Callable[[], Path], list[Callable[[pytest.MonkeyPatch], None]]]] = {
+    "embeddings": (lambda: conditioning_file("model", ["a", "b"]), [upgrade]),
+    "calls": (lambda: facts_file("Pipeline", "weights", "cpu"), [upgrade, edit]),
+    "features": (lambda: EmbeddingCache("model", 4)._path, [upgrade]),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_what_is_installed_is_part_of_the_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, changes = KEYS[name]
+    for change in changes:
+        before = key()
+        with monkeypatch.context() as changed:
+            change(changed)
+            assert key() != before
+        assert key() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "others"),
+    [
+        (
+            lambda of, texts, null: conditioning_file(of, texts, null),
+            [("n", ["a", "b"], False), ("m", ["b", "a"], False), ("m", ["a", "b"], True)],
+        ),
+        (
+            lambda of, texts, null: facts_file(of, texts, null),
+            [("n", ["a", "b"], False), ("m", ["a"], False), ("m", ["a", "b"], True)],
+        ),
+    ],
+    ids=["embeddings", "calls"],
+)
+def test_everything_that_was_asked_is_part_of_the_key(
+    key: Callable[..., Path], others: list[Any]
+) -> None:
+    paths = [key(*asking) for asking in [("m", ["a", "b"], False), *others]]
+    assert len({*paths}) == len(paths)
+
+
+def test_encoded_prompts_are_those_of_the_plugin_s_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install(tmp_path, "encoding", "class Model: ...")
+    spec = BackboneSpec(name="encoding", target="encoding:Model")
+    registry = load_plugins().backbones
+    monkeypatch.setitem(registry._specs, spec.name, spec)
+    monkeypatch.setitem(registry._owners, spec.name, "encoding")
+
+    def key() -> str:
+        sources._hash_packages.cache_clear()
+        return backbones.encoder_key(spec, Weights("/weights", None, "a"), {})
+
+    first = key()
+    (tmp_path / "encoding.py").write_text("class Model: changed = True")
+    assert key() != first
+    (tmp_path / "encoding.py").write_text("class Model: ...")
+    assert key() == first
+
+
+def test_a_large_file_that_is_rewritten_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights, "LARGE_FILE_BYTES", 4)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"12345")
+    before, first = file.stat(), hash_file(file, file)
+    file.write_bytes(b"54321")  # the same size, and below the same time of modification
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert hash_file(file, file) != first
+
+
+def test_a_picture_that_is_rewritten_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    folder = make_folder(tmp_path / "data", "cat/1.png", "dog/1.png")
+    source = DataSource(load_plugins().datasets.get("folder"), str(folder))
+    first = load_split(source).fingerprint
+    file = folder / "cat/1.png"
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load_split(source).fingerprint != first
