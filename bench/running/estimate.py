@@ -258,14 +258,16 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     size = _weight_bytes(prepared)
     if size is None:
         return None, []
-    working, denoises = None, prepared.kind.batches_cells
+    working, turns, denoises = None, None, prepared.kind.batches_cells
     if weights is not None and weights.revision is None:
         working = fact(spec, Backbone.working_memory, weights, dtype, **parameters)
     elif (side := parameters.get("resolution") or spec.resolution) and denoises:
-        size, working = size + AUTOENCODER_BYTES, side**2 * ENCODING_BYTES
+        working = side**2 * ENCODING_BYTES
+        turns = max(size, AUTOENCODER_BYTES + working)
+        size += AUTOENCODER_BYTES
     driver = DRIVER_BYTES if device.startswith("cuda") else 0
     parts = {"weights": size, "a batch and an image": working or 0, "the driver": driver}
-    offloads, turns = prepared.config.offload is not None, None
+    offloads = prepared.config.offload is not None
     if weights is not None and weights.revision is None and denoises:
         turns = fact(spec, Backbone.offloaded_memory, weights, dtype, **parameters)
     if offloads and turns:

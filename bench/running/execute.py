@@ -17,7 +17,7 @@ from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
-from bench.machine.environment import peak_memory, remember_speed
+from bench.machine.environment import gpu, peak_memory, remember_speed
 from bench.running.question import Executable
 from bench.running.until import Until
 from bench.stats.agreement import Audit
@@ -154,6 +154,8 @@ def _score(
         folder.change(fitted=Fitted.model_validate(model.fitted))
     if model.warnings:
         folder.change(warnings=list(model.warnings))
+    if opened.device == "cuda":
+        folder.change(environment={**folder.manifest.environment, "gpu": gpu(opened.device)})
     if run.save_errors and model.levels is not None:
         folder.keep_draws(draw_table(model.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.engines import assert_same, outcomes, prepared
@@ -93,7 +94,7 @@ def test_a_batch_of_two_lengths_is_two_replays(monkeypatch: pytest.MonkeyPatch) 
     rows = torch.tensor([int((keys == keys[0]).argmax()), int((keys != keys[0]).argmax())])
     both = trees.rows(conditioning, rows)
     x_t = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
-    time = times(denoiser.levels, [100, 900])
+    time = times(denoiser.levels, np.array([100, 900]))
     with torch.no_grad():
         wanted = denoiser.denoise(x_t, time, both)
         compile_network(checked, conditioning)

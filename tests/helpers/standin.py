@@ -80,7 +80,7 @@ def place() -> tuple[str, bool]:
     return "unknown", True
 
 
-class Waits(TorchDispatchMode):
+class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
     """Counts copies to the meta device and values read of it, by place.
 
     Args:
@@ -88,7 +88,7 @@ class Waits(TorchDispatchMode):
     """
 
     def __init__(self, everywhere: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.everywhere = everywhere
         self.ours: collections.Counter[str] = collections.Counter()
         self.own: collections.Counter[str] = collections.Counter()  # the class's own code
