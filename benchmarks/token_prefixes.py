@@ -49,7 +49,8 @@ import bench
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import resolve
 from bench.stats.shares import accuracy_interval
-from bench_plugins.backbones.autoregressive import Autoregressive, ImageTokens, TokenModel
+from bench_plugins.backbones._token_models import ImageTokens, TokenModel
+from bench_plugins.backbones.autoregressive import Autoregressive
 
 SIDE = 8
 MAKERS: dict[str, Callable[..., tuple[object, object]]] = {"janus": janus, "emu3": emu3}
@@ -182,7 +183,7 @@ def _losses(tokens: TokenModel, images: ImageTokens, prompts: torch.Tensor) -> t
 
 def _prompts(tokens: TokenModel, images: ImageTokens) -> torch.Tensor:
     """Return the tokens of the default prompt of each class, int64 [classes, T]."""
-    return torch.tensor([tokens.prompt(text, images) for text in bench.prompts("digits")])
+    return torch.tensor([tokens.prompt(text, images.grid) for text in bench.prompts("digits")])
 
 
 def _fit_language_model(

@@ -155,6 +155,9 @@ def likely_device(requested: str | None) -> str:
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
 
 
+MEASURED_SECONDS = 1.0  # of scoring, after which a speed is remembered
+
+
 def remember_speed(backbone: str, device: str, dtype: str, evaluations_per_second: float) -> None:
     """Store the measured speed of a backbone on a device."""
     _remember("speeds", f"{backbone} {device} {dtype}", evaluations_per_second)
@@ -172,20 +175,25 @@ def remembered_batch_size(key: str) -> int | None:
 
 
 def estimate_speed(
-    backbone: str, device: str, dtype: str, flops: float | None, tf32: bool = False
+    backbone: str,
+    device: str,
+    dtype: str,
+    flops: float | None,
+    tf32: bool = False,
+    unit: str = "evaluations",
 ) -> tuple[float | None, str]:
     """Return a backbone's evaluations per second, None if unknown, and a text about the source.
 
     A speed measured on this machine is preferred to one assumed for the device. `flops` is the
-    number of floating-point operations of one evaluation.
+    number of floating-point operations of one evaluation, which a classifier calls a pass (`unit`).
     """
     measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
     if measured:
-        return measured, f"measured on this machine: {measured:,.0f} evaluations per second"
+        return measured, f"measured on this machine: {measured:,.3g} {unit} per second"
     assumed = assumed_speed(device, dtype, tf32)
     if flops and assumed:
         return assumed / flops, f"assumed: {assumed / 1e12:.3g} TFLOP/s on {device}"
-    return None, "unknown: this backbone has not run on this machine yet"
+    return None, f"unknown until a run of it has scored for {MEASURED_SECONDS:g} s"
 
 
 def _remember(table: str, key: str, value: float) -> None:

@@ -13,7 +13,7 @@ from bench.running.command import reproducing_command
 from bench.stats.agreement import Audit
 from bench.stats.metrics import INCOMPLETE
 from bench.store.fields import FullDocument, Interval, MetricFields, Share
-from bench.store.summary import Group
+from bench.store.summary import WorstGroup
 
 Currency = Literal["evaluations", "flop", "seconds"]  # what costs per image are counted in
 ALTERED = ("corrupt", "control")  # settings that alter the images
@@ -44,10 +44,10 @@ class RunRow(MetricFields, FullDocument):
     n_asked: int | None = None  # number of images of the run
     n_total: int | None = None  # number of images of the whole split
     failed_samples: int | None = None  # number of images that failed and therefore count as wrong
-    worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
+    worst_group: WorstGroup | None = None  # group of images with the lowest accuracy
     cost: float | None = None  # evaluation equivalents per image; 1 for a classifier
     flop_per_image: float | None = None  # floating-point operations, without encoders
-    evaluations_per_image: float | None = None  # number of forward passes of the network
+    evaluations_per_image: float | None = None  # forward passes of the network; 1 for a classifier
     cost_timed: bool | None = None  # whether the cost of gradients was timed on one machine
     seconds: float | None = None  # scoring time
     replayed_from: str | None = None  # run whose errors were replayed; None: not a replay
@@ -75,6 +75,16 @@ class RunRow(MetricFields, FullDocument):
         """The run, which must be on this machine."""
         assert self._run is not None
         return self._run
+
+    @property
+    def n_declared(self) -> int | None:
+        """Number of images of the split that the registered dataset declares; None if none is."""
+        datasets = load_plugins().datasets
+        name = None if self._run is None else self._run.manifest.identity.dataset.name
+        if name is None or name not in datasets:
+            return None
+        spec = datasets.get(name)
+        return spec.splits.get(str(self.split)) if spec.version == self.version else None
 
     @property
     def shown_ci95(self) -> tuple[float, float] | None:
@@ -154,7 +164,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "worst_group": values.worst_group,
         "cost": cost.per_image(manifest.classifier),
         "flop_per_image": cost.flop_per_image or _declared_flop(run),
-        "evaluations_per_image": cost.evaluations_per_image,
+        "evaluations_per_image": cost.passes_per_image(manifest.classifier),
         "cost_timed": cost.timed,
         "seconds": cost.seconds,
         "audit": run.audit,

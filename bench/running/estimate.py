@@ -61,6 +61,7 @@ class Plan(Document):
     space: str | None  # space of the error
     device: str  # kind of device
     dtype: str  # dtype of the model
+    classifier: bool  # whether evaluations are passes of a classifier, one per image
     evaluations_per_image: Count  # upper bound
     evaluations_per_image_at_least: Count | None
     """Lower bound if the strategy's cost depends on the image; None if not known."""
@@ -106,6 +107,8 @@ def make_plan(config: RunConfig) -> Plan:
     most = max(rounded(strategy.at_most(problem) * images) for problem, images in sizes)
     bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
     least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
+    if prepared.kind.one_draw:  # it encodes an image once, and all texts with it
+        most, least, sizes = 1, None, sizes[:1]
     at_most = least != most if least is not None else len(sizes) > 1 or not strategy.bounds_cost
     evaluations, params = most * (left + (again or 0)), dict(prepared.decider.parameters)
     if risk is not None:
@@ -116,8 +119,9 @@ def make_plan(config: RunConfig) -> Plan:
         for name in prepared.decider.spec.safest_first[0]:
             del params[name]
     flops, weights = evaluation_flops(prepared), _weight_bytes(prepared)
+    unit = "passes" if prepared.kind.one_draw else "evaluations"
     speed, source = estimate_speed(
-        prepared.backbone_name, device, prepared.dtype, flops, config.tf32
+        prepared.backbone_name, device, prepared.dtype, flops, config.tf32, unit
     )
     # Other devices use the model's own dtype where this machine's choice depends on the device.
     dtype = prepared.backbone.dtype if config.dtype == AUTO else prepared.dtype
@@ -145,6 +149,7 @@ def make_plan(config: RunConfig) -> Plan:
         space=scoring.space,
         device=device,
         dtype=prepared.dtype,
+        classifier=kind.one_draw,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
         at_most=at_most,

@@ -17,7 +17,7 @@ from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
-from bench.machine.environment import gpu, peak_memory, remember_speed
+from bench.machine import environment
 from bench.running.question import Executable
 from bench.running.until import Until
 from bench.stats.agreement import Audit
@@ -155,7 +155,9 @@ def _score(
     if model.warnings:
         folder.change(warnings=list(model.warnings))
     if opened.device == "cuda":
-        folder.change(environment={**folder.manifest.environment, "gpu": gpu(opened.device)})
+        folder.change(
+            environment={**folder.manifest.environment, "gpu": environment.gpu(opened.device)}
+        )
     if run.save_errors and model.levels is not None:
         folder.keep_draws(draw_table(model.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()
@@ -170,12 +172,15 @@ def _score(
         record = make_record(decided, duration if run.timed else 0.0)
         folder.append(record, decided if run.save_errors else None, problem.timesteps)
         notify_plugins(listeners, "sample_scored", record=record)
-        seconds, equivalents = seconds + duration, equivalents + decided.equivalents
+        cost = 1.0 if run.manifest.classifier else decided.equivalents
+        seconds, equivalents = seconds + duration, equivalents + cost
         if until and until.ends(record["sample_id"], record["prediction"] == record["label"]):
             break
-    if opened.device and seconds > 1:
+    if opened.device and seconds >= environment.MEASURED_SECONDS:
         backbone = run.manifest.backbone
-        remember_speed(backbone.name, opened.device, backbone.dtype, equivalents / seconds)
+        environment.remember_speed(
+            backbone.name, opened.device, backbone.dtype, equivalents / seconds
+        )
 
 
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
@@ -184,7 +189,7 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     `earlier` are the seconds that earlier calls spent scoring the images asked for; if they wrote a
     summary, it has the whole time.
     """
-    memory = max(peak_memory() or 0, memory or 0) or None
+    memory = max(environment.peak_memory() or 0, memory or 0) or None
     elapsed = time.perf_counter() - run.started
     stored, whole = read_summary(folder.path, run.manifest), folder.manifest
     # Earlier versions of the toolkit wrote it only into the summary.

@@ -304,9 +304,20 @@ def resolve_views(text: str) -> ResolvedViews:
 
 
 def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:
-    """Return int64 [N], the view of each draw; draws that share a noise level share a view."""
-    per_level = 1 if plan.name == "grid" else 2  # consecutive draws
-    return None if views is None else view_of_draw(n_draws, views.views.count, per_level)
+    """Return int64 [N], the view of each draw; draws that share a noise level share a view.
+
+    Raises UserError if there are fewer draws than views.
+    """
+    if views is None:
+        return None
+    count, per_level = views.views.count, 1 if plan.name == "grid" else 2  # consecutive draws
+    turns = view_of_draw(n_draws, count, per_level)
+    if len(set(turns.tolist())) < count:
+        raise UserError(
+            f"--views {views.spec.name}: draws={n_draws} cannot see all of its {count} views. Use"
+            f" --set draws={count * per_level} or more."
+        )
+    return turns
 
 
 def views_identity(views: ResolvedViews | None) -> str | None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from bench.contracts.backbone import Backbone
-from bench.discovery.backbones import fact, recorded_parameters
+from bench.contracts.backbone import Backbone, Likelihood
+from bench.discovery.backbones import fact, has_own, recorded_parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
@@ -140,6 +140,10 @@ def evaluation_flops(question: RunQuestion) -> float | None:
         return spec.flops
     if question.weights is None:
         return None
+    if has_own(spec, Likelihood.cell_flops):
+        sizes = [] if question.split is None else question.split.some_sizes()
+        texts, parameters = question.prompts.texts, question.backbone_parameters
+        return fact(spec, Likelihood.cell_flops, question.weights, texts, sizes, **parameters)
     return fact(spec, Backbone.evaluation_flops, question.weights, config.resolution)
 
 

@@ -176,6 +176,9 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         split = load_split(resolved.data, config.split, at_hand.rows)
         split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.class_names if split else load_classes(resolved.data)
+    warnings = [out_of_domain_warning(resolved)]
+    if split is not None:
+        warnings.append(declared_warning(resolved, split))
     resolved = name_fit_split(resolved, split)
     check_strategy(
         resolved.decider,
@@ -189,7 +192,6 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
     shortlist = find_candidates(resolved, split)
     if shortlist is not None and shortlist.trained_on is not None:
         resolved = _also_trained_on(resolved, shortlist.trained_on)
-    warnings = [out_of_domain_warning(resolved)]
     if split and split.items:  # their texts; settings of classes are refused elsewhere
         asked_for = select_subset(split.sample_ids, split.labels, config.limit)
         prompts = split.collect_texts(asked_for)
@@ -282,6 +284,18 @@ def out_of_domain_warning(resolved: Resolved) -> str | None:
         f"Backbone {resolved.backbone_name!r} was trained only on {resolved.trained_on}."
         " On other images it may do no better than guessing. Choose another one with --backbone;"
         " `bench list backbones` shows all."
+    )
+
+
+def declared_warning(resolved: Resolved, split: Split) -> str | None:
+    """Return a warning if the split has fewer or more images than its dataset declares."""
+    spec, count = resolved.dataset, len(split.sample_ids)
+    declared = spec.splits.get(split.split)
+    if declared in (None, count):
+        return None
+    return (
+        f"Split {split.split!r} of dataset {spec.name!r} has {count:,} images, but {declared:,} are"
+        " declared: results are of another test set. `bench check-data` looks for the reason."
     )
 
 

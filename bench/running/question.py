@@ -41,7 +41,7 @@ from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.machine.stages import stage
 from bench.running.decider import Decider
-from bench.running.finders import BackboneSource, ResolvedViews
+from bench.running.finders import BackboneSource, ResolvedViews, view_of_each_draw
 from bench.running.risk import StatedRisk
 from bench.running.settings import (
     SETTINGS,
@@ -202,6 +202,7 @@ class RunQuestion(Resolved):
         if self.views is not None and self.views.views.of_latents:
             check_mode(self.config, "latents", words := f"--views {self.config.views}")
             self.check_offers(words, Denoiser.posterior)
+        view_of_each_draw(self.views, self.n_draws, self.plan)
         for name, value in changed(self.config).items():
             methods = SETTINGS[name].methods
             if (method := methods.get("") or methods.get(str(value))) is not None:

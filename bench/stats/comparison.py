@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from bench.contracts.specs import provenance, training_group
-from bench.errors import UserError, images_failed
+from bench.errors import UserError, images_failed, quoted
 from bench.stats.measures import MetricDifference
 from bench.stats.paired import ClassDifference, Paired, class_differences, paired_test
 from bench.stats.shares import accuracy_interval
@@ -55,7 +55,9 @@ def compare_decided(
     rows_a, rows_b = shared_rows(a, b)
     names = [m.run_id for m in manifests]
     if not len(rows_a):
-        raise UserError(f"{names[0]} and {names[1]} share no decided sample.")
+        why = data_apart(*manifests)
+        reason = f": {why}" if why else ""
+        raise UserError(f"{names[0]} and {names[1]} share no decided sample{reason}.")
     labels = a.labels[rows_a]
     if (labels != b.labels[rows_b]).any():
         raise UserError(f"{names[0]} and {names[1]} give the same samples different labels.")
@@ -101,6 +103,22 @@ def check_comparable(a: Manifest, b: Manifest) -> None:
             f"These runs are not comparable, because the classes of {a.run_id} and {b.run_id}"
             f" differ: {what}."
         )
+
+
+def data_apart(a: Manifest, b: Manifest) -> str | None:
+    """Return why two runs on splits of one name do not have the same data; None if they have."""
+    of_a, of_b = a.identity.dataset, b.identity.dataset
+    if of_a.fingerprint == of_b.fingerprint:
+        return None
+    counts = [m.dataset.n_total for m in (a, b)]
+    if counts[0] != counts[1]:
+        return f"one split has {counts[0]:,} images, the other {counts[1]:,}"
+    if {*a.samples}.isdisjoint(b.samples):
+        ids = " and ".join(quoted(m.samples[0]) for m in (a, b))
+        return f"their images have other ids, such as {ids}, by which images are recognised"
+    if of_a.decoding != of_b.decoding:
+        return "their images are decoded by other rules"
+    return "the content of images or labels differs"
 
 
 def _not_divided(a: Manifest, b: Manifest) -> dict[str, str]:

@@ -33,11 +33,12 @@ def token_errors(
         image = upright(file, q)
         views = [ImageOps.mirror(image), image] if q.views == "flip" else [image]
         for draw, view in enumerate(views):
+            codes, _, empty = likelihood(model, processor, view, "")
+            own = q.relative * _log_likelihood(empty, codes)
             for column, (text, _) in enumerate(q.prompts):
                 codes, prompt, null = likelihood(model, processor, view, text)
                 logits = null + (1 if q.guidance is None else q.guidance) * (prompt - null)
-                error = -_log_likelihood(logits, codes)
-                table[row, column, draw] = error + q.relative * _log_likelihood(null, codes)
+                table[row, column, draw] = own - _log_likelihood(logits, codes)
     return table, np.ones(q.draws)
 
 

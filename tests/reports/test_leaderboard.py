@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.command import bench
+from helpers.given import make_folder
 from helpers.matrix import matrix
 from helpers.places import ROOT
 from helpers.questions import store_ended
@@ -424,3 +425,39 @@ def test_significant_pairs_are_those_of_the_plain_correction(
     wanted = ranks((wins > wins.T) & significant)
     assert _ranks(rows, len(rows)) == wanted
     assert _ranks(rows, len(rows) - 1)[-1] == wanted[-1]  # as if it alone were added
+
+
+def test_boards_of_one_name_say_why_they_are_apart(tmp_path: Path) -> None:
+    put(tmp_path, 0.9, fingerprint="a" * 64)
+    put(tmp_path, 0.8, fingerprint="b" * 64)
+    ids = [f"t{i}" for i in range(len(LABELS))]
+    put(tmp_path, 0.7, fingerprint="c" * 64, sample_ids=ids)
+    put(tmp_path, 0.6, fingerprint="d" * 64, n_total=200)
+    first, *others = [" ".join(board.shared) for board in make_boards(leaderboard(tmp_path))]
+    assert "not the data" not in first
+    reasons = (
+        "the content of images or labels differs",
+        "their images have other ids, such as 's0000' and 't0'",
+        "one split has 100 images, the other 200",
+    )
+    for shared, reason in zip(others, reasons, strict=True):
+        assert shared.startswith(f"not the data aaaaaaaa: {reason}")
+
+
+def test_a_split_with_other_images_than_are_declared_is_marked(tmp_path: Path) -> None:
+    put(tmp_path, 0.9, dataset="digits", backbone="a")
+    put(tmp_path, 0.8, dataset="digits", backbone="b", n_total=360)
+    declared = {row.backbone: row_labels(row).get("declared") for row in leaderboard(tmp_path)}
+    assert declared == {"a": "split of 100 images, 360 are declared", "b": None}
+
+
+def test_a_run_warns_of_a_split_that_lacks_declared_images(tmp_path: Path) -> None:
+    make_folder(tmp_path / "copy", "robin/1.png", "wren/2.png")
+    (tmp_path / "birds.toml").write_text(
+        'name = "birds"\nsource = "copy"\nclasses = ["robin", "wren"]\nsplit = "all"\n'
+        "[splits]\nall = 3\n"
+    )
+    run = ("run", tmp_path / "birds.toml", "--backbone", "random", "--results", tmp_path / "r")
+    words = "'birds' has 2 images, but 3 are declared"
+    assert words in " ".join(bench(*run).err.split())
+    assert words in " ".join(bench(*run, "--dry-run", "--json").json["warnings"])

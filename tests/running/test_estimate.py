@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import slugify
+from bench.machine import environment
 from bench.machine.environment import assumed_speed
 from bench.reports.terminal.plan import print_plan
 from bench.running.estimate import make_plan
@@ -60,6 +61,37 @@ def test_a_classifier_looks_once_at_each_image() -> None:
     assert "evaluations per image" in bench("run", "digits", "--dry-run").out
 
 
+def test_the_cost_of_a_classifier_is_one_pass_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("digits", "--backbone", "linear-probe", "--limit", 12, "--results", tmp_path / "r")
+    planned = bench("run", *words, "--dry-run", "--json").json
+    assert (planned["evaluations_per_image"], planned["evaluations"]) == (1, 12)
+    assert planned["classifier"] and planned["estimate"].startswith("unknown until a run")
+    file = tmp_path / "both.toml"
+    file.write_text(
+        'dataset = "digits"\nbackbones = ["linear-probe", "tiny-digits"]\nlimit = 12\n'
+        'strategy = "full"\n[params]\ndraws = 2\n'
+    )
+    study = ("study", file, "--results", tmp_path / "r")
+    plan = bench(*study, "--dry-run", "--json").json
+    assert (plan["passes"], plan["evaluation_equivalents"]) == (12, 12 * 10 * 2)
+    shown = bench(*study, "--dry-run", COLUMNS="150").out
+    assert "12 passes" in shown and "240 evaluation equivalents, 12 passes of class" in shown
+
+    monkeypatch.setattr(environment, "MEASURED_SECONDS", 0.0)
+    path = bench("run", *words, "--json").json["results_dir"]
+    [row] = bench("leaderboard", "--results", tmp_path / "r", "--json").json
+    assert row["cost"] == row["evaluations_per_image"] == 1
+    assert "1 pass per image" in bench("show", path).out
+    card = bench("export", path, "--format", "model-index").out
+    assert "evaluations_per_image: 1.0" in card
+    assert "evaluation_equivalents_per_image: 1.0" in card
+
+    again = bench("run", *words, "--dry-run", "--fresh", "--json").json
+    assert "passes per second" in again["estimate"] and again["seconds"] is not None
+
+
 def test_what_is_not_here_is_said_and_planned_for() -> None:
     settings = {"dataset": "ucmerced", "backbone": "sd2", "device": "cuda:97"}
     plan = make_plan(make_config(settings))
@@ -89,7 +121,7 @@ def test_a_plan_ends_as_its_run_would(image_folder: Path, tmp_path: Path) -> Non
 
 def test_a_plan_of_nothing_left_takes_no_time(capsys: pytest.CaptureFixture[str]) -> None:
     plan = make_plan(make_config({"dataset": "digits", "backbone": "random"})).plain()
-    print_plan({**plan, "seed": 0, "evaluations": 0, "tflop": 0.0, "seconds": 0.0})
+    print_plan({**plan, "classifier": False, "evaluations": 0, "tflop": 0.0, "seconds": 0.0})
     shown = capsys.readouterr().out
     assert "second" not in shown and "tflop" not in shown and "evaluations  " in shown
 

@@ -89,6 +89,10 @@ def test_no_table_is_titled_by_differences_that_are_not_shown(tmp_path: Path) ->
         ({"split": "train"}, "the split differs.*'test'.*'train'"),
         ({"n_classes": 4}, "only one has 'class 3'"),
         ({"sample_ids": [f"t{i}" for i in range(60)]}, "share no decided sample"),
+        (
+            {"sample_ids": [f"t{i}" for i in range(60)], "fingerprint": "0" * 64},
+            "no decided sample: their images have other ids, such as 's0000' and 't0'",
+        ),
     ],
 )
 def test_what_does_not_compare_is_refused(

@@ -27,7 +27,7 @@ from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
 from bench.reports.run_view import without_defaults
 from bench.reports.text import Table, make_table
-from bench.stats.comparison import Settings
+from bench.stats.comparison import Settings, data_apart
 
 PROMPT_SETTINGS = ("prompt", "template")
 DENOISER_SETTINGS = ("draws", "loss", "space", "plan", *PROMPT_SETTINGS)
@@ -161,15 +161,27 @@ def make_boards(
     If boards have the same dataset, split and version, their titles also name the data. `metric` is
     a metric that gets a column at the user's request.
     """
-    prints: dict[str, set[str | None]] = {}
-    for row in rows:
-        prints.setdefault(_name(row), set()).add(row.fingerprint)
+    firsts: dict[str, dict[str | None, LeaderboardRow]] = {}  # of each board, by its name and data
+    for row in sorted(rows, key=lambda row: row.path is None):  # a run tells what its data is
+        firsts.setdefault(_name(row), {}).setdefault(row.fingerprint, row)
     made = []
     for (name, data), group in groupby(rows, key=lambda row: (_name(row), row.fingerprint)):
-        several = len(prints[name]) > 1 and data is not None
+        same_name = firsts[name]
+        several = len(same_name) > 1 and data is not None
         title = name + (f", data {data[:8]}" if several else "")
-        made.append(replace(_board(title, list(group), metric), currency=currency))
+        board = replace(_board(title, list(group), metric), currency=currency)
+        if several and (why := _why_apart(next(iter(same_name.values())), same_name[data])):
+            board.shared.insert(0, why)
+        made.append(board)
     return made
+
+
+def _why_apart(first: LeaderboardRow, row: LeaderboardRow) -> str | None:
+    """Return why a board is not the first one of its name, if both have a run."""
+    if first.path is None or row.path is None:
+        return None
+    why = data_apart(first.run.manifest, row.run.manifest)
+    return why and f"not the data {str(first.fingerprint)[:8]}: {why}"
 
 
 def board_tables(
@@ -251,6 +263,8 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
         labels["audited"] = f"{same}, ≥ {floor(1000 * audit.agreement_ci95[0]) / 10:g} %"
     if row.private_data:
         labels["private"] = "private data"
+    if row.n_declared not in (None, row.n_total):
+        labels["declared"] = f"split of {row.n_total:,} images, {row.n_declared:,} are declared"
     if row.failed_samples:
         labels["failed"] = f"{row.failed_samples:,} failed"
     return labels

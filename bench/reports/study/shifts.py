@@ -26,6 +26,7 @@ from bench.reports.study.methods import (
     read_methods,
     select_most_images,
 )
+from bench.stats.class_metrics import by_class, interval_caveat
 from bench.stats.crossed import spread
 from bench.stats.difference_tests import compare_over_images, limited
 from bench.stats.paired import Difference, tested_difference
@@ -167,7 +168,7 @@ class CorruptionErrors(Document):
     severities: dict[str, Number]  # severity → mean error over the corruptions
     corruptions: dict[str, Number]  # corruption → mean error over its severities
     error: Number  # mean corruption error, the mean over corruptions
-    interval: tuple[Number, Number]  # 95 % interval of `error` over other images
+    interval: tuple[Number, Number] | None  # 95 % interval of `error`; None as for a `Spread`
 
 
 def is_clean(row: StudyRow) -> bool:
@@ -220,7 +221,9 @@ def corruption_changes(
         alone = [(method.name, None, method.values) for method in same]
         pairs = ((b.name, a.name, b.values - a.values) for a, b in combinations(same, 2))
         for method, less, (clean, corrupted) in chain(alone, pairs):
-            change = compare_over_images(clean[None], corrupted[None], None, clusters)
+            most = float(np.ptp(spec.range)) * (1 if less is None else 2)
+            reach = most if spec.mean_over_images else None
+            change = compare_over_images(clean[None], corrupted[None], None, clusters, reach)
             yield Change(
                 method=method,
                 less=less,
@@ -228,26 +231,32 @@ def corruption_changes(
                 shifted="corrupted",
                 before=float(clean.mean()),
                 after=float(corrupted.mean()),
-                change=limited(change, float(np.ptp(spec.range)) * (1 if less is None else 2)),
+                change=limited(change, most),
             )
 
 
 def corruption_errors(methods: CorruptedRuns, spec: MetricSpec) -> list[CorruptionErrors]:
     """Return the errors of each method."""
-    return [_errors(board, method, runs, spec.range) for (board, method), runs in methods.items()]
+    return [_errors(board, method, runs, spec) for (board, method), runs in methods.items()]
 
 
 def _errors(
-    board: str, method: str, runs: Mapping[str, MethodRuns], metric_range: tuple[float, float]
+    board: str, method: str, runs: Mapping[str, MethodRuns], spec: MetricSpec
 ) -> CorruptionErrors:
-    low, high = metric_range
+    low, high = spec.range
+    labels = next(iter(runs.values())).decided.labels
     corruptions = {name: high - values for name, values in _by_corruption(runs).items()}
     severities: dict[str, list[float]] = {}
     for name in runs.keys() - {CLEAN}:
         error = high - float(runs[name].values.mean())
         severities.setdefault(name.partition(":")[2], []).append(error)
     by_image = np.mean(list(corruptions.values()), axis=0)
-    mean = spread(by_image[None, None], within=(0.0, high - low))
+    mean = spread(
+        by_image[None, None],
+        within=(0.0, high - low),
+        influence=not spec.mean_over_images,
+        classes=labels if by_class(spec) else None,
+    )
     return CorruptionErrors(
         board=board,
         method=method,
@@ -256,7 +265,7 @@ def _errors(
         severities={name: float(np.mean(severities[name])) for name in sorted(severities)},
         corruptions={name: float(values.mean()) for name, values in corruptions.items()},
         error=mean.value,
-        interval=mean.interval,
+        interval=mean.interval if interval_caveat(spec, labels)[0] else None,
     )
 
 

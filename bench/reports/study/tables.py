@@ -125,7 +125,7 @@ def _axis_column(name: str) -> Column[StudyMethod]:
 
 def _worst(method: StudyMethod) -> Fact | None:
     worst = method.worst_group
-    return None if worst is None else Fact("worst", worst.accuracy, "share", worst.accuracy_ci95)
+    return None if worst is None else Fact("worst", worst.accuracy, "share", worst.lowest_ci95)
 
 
 def _range(metric: MetricSpec, ends: tuple[float, float] | None) -> str | None:

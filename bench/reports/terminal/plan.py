@@ -23,19 +23,20 @@ _SHORT = 3600.0  # seconds; for shorter runs, times on other devices are not sho
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print the plan of a run and its cost; rows that do not apply are left out."""
-    if plan["seed"] is None and plan["noise"] is None:  # a classifier's: each image once
-        plan = {**plan, PER_IMAGE: None, "evaluations": None, "cost": "1 pass per image"}
     if plan["evaluations"] == 0:  # every image is stored already
         plan = {**plan, "tflop": None, "seconds": None, "estimate": None, _ELSEWHERE: None}
     elif (plan["seconds"] or _SHORT) < _SHORT:
         plan = {**plan, _ELSEWHERE: None}
+    if plan["classifier"]:
+        plan = {**plan, PER_IMAGE: None, "evaluations": None, "cost": "1 pass per image"}
     least = plan[f"{PER_IMAGE}_at_least"]
     share = 1.0 if least is None else least / max(1, plan[PER_IMAGE] or 0)
     rows = [
         [_ROW_NAMES.get(name, name.replace("_", " ")), _plan_cell(name, value, share)]
         for name, value in plan.items()
         if value is not None
-        and name not in ("warnings", "missing", "at_most", f"{PER_IMAGE}_at_least", "risk")
+        and name
+        not in ("warnings", "missing", "at_most", "classifier", f"{PER_IMAGE}_at_least", "risk")
     ]
     print_rows(["", ""], rows)
     print_explained(*(f"{name} {value}" for name, value in rows))
@@ -79,7 +80,7 @@ def print_study_plan(plan: StudyPlan) -> None:
         [" · ".join(cell.axes[name] for name in several if name in cell.axes), *_cost(cell)]
         for cell in plan.cells
     ]
-    head = ["run", "images", "to score", "equivalents", "TFLOP", "time"]
+    head = ["run", "images", "to score", "cost", "TFLOP", "time"]
     print_rows(head, lines, f"{plan.name}: {_runs(plan.runs)}", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
@@ -110,7 +111,7 @@ def _cost(cell: PlannedCell) -> list[str]:
     return [
         f"{cell.images:,}",
         left,
-        f"{most}{cell.evaluation_equivalents:,}",
+        f"{cell.passes:,} passes" if cell.passes else f"{most}{cell.evaluation_equivalents:,}",
         "–" if cell.tflop is None else f"{most}{cell.tflop:,.3g}",
         "–" if cell.seconds is None else f"{most}{format_duration(cell.seconds)}",
     ]
@@ -129,14 +130,16 @@ def _total(plan: StudyPlan) -> str:
     parts.append(f"{plan.images_to_score:,} images are left to score")
     most = "at most " if plan.at_most else ""
     parts.append(f"{most}{plan.evaluation_equivalents:,} evaluation equivalents")
+    if plan.passes:
+        parts.append(f"{plan.passes:,} passes of classifiers")
     if plan.tflop is not None:
         parts.append(f"{plan.tflop:,.3g} TFLOP")
     limit = "At most " if plan.at_most else ""
     sentence = f"{', '.join(parts)}. {limit}{format_duration(plan.seconds)}"
     if plan.runs_without_time:
         sentence += (
-            f", and {_runs(plan.runs_without_time)} whose time is not known, because the backbone"
-            " has not run on this machine yet"
+            f", and {_runs(plan.runs_without_time)} whose time is not known, because the backbone's"
+            " speed on this machine has not been measured yet"
         )
     if plan.seconds_elsewhere and plan.seconds >= _SHORT:
         times = [

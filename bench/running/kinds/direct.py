@@ -18,6 +18,7 @@ from bench.engine.direct import (
 from bench.errors import UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.replaced import TEXT_ONLY
+from bench.machine.environment import pick_device
 from bench.running.borrowed import find_fit_split, images_to_learn
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.question import Resolved, RunQuestion, ScorerKind
@@ -50,7 +51,7 @@ class ClassifierKind(ScorerKind[CheckedClassifier]):
         if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
         fit = question.learns_from or find_fit_split(question, question.split)
-        return ClassifyingEngine(
+        engine = ClassifyingEngine(
             backbone,
             prompts.texts,
             self.problem(question, columns),
@@ -60,6 +61,8 @@ class ClassifierKind(ScorerKind[CheckedClassifier]):
             if fit
             else None,
         )
+        engine.device = pick_device(question.config.device).partition(":")[0]
+        return engine
 
 
 CELLS_PER_BATCH = 64
@@ -108,7 +111,7 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
         backbone = self.backbone_of(question, backbone)
         backbone.blind = question.config.control == TEXT_ONLY
         columns = question.columns()
-        return LikelihoodEngine(
+        engine = LikelihoodEngine(
             backbone,
             prompts.texts,
             self.problem(question, columns),
@@ -117,3 +120,5 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
             None if question.views is None else question.views.views,
             view_of_each_draw(question.views, question.n_draws, question.plan),
         )
+        engine.device = pick_device(question.config.device).partition(":")[0]
+        return engine

@@ -93,7 +93,8 @@ class PlannedCell(Document):
     run_id: str | None = None  # None if data or weights were not read
     images: Count | None = None
     images_to_score: Count | None = None  # images that are not stored yet; 0 if the run is complete
-    evaluation_equivalents: Count | None = None
+    evaluation_equivalents: Count | None = None  # 0 for a classifier
+    passes: Count = 0  # passes of a classifier, one per image
     tflop: float | None = None
     seconds: float | None = None  # None if the backbone's speed on this machine is unknown
     seconds_elsewhere: dict[str, float] | None = None  # see `Plan.seconds_elsewhere`
@@ -129,7 +130,8 @@ class StudyPlan(Document):
     runs_with_errors: Count
     runs_missing: Count  # runs whose data, weights or device this machine lacks
     images_to_score: Count
-    evaluation_equivalents: Count
+    evaluation_equivalents: Count  # without passes of classifiers
+    passes: Count  # of all classifiers
     tflop: float | None  # None unless known for every run
     seconds: float  # sum over the runs with a known speed
     seconds_elsewhere: dict[str, float] | None
@@ -164,7 +166,9 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         fields = plan.model_dump(include=set(PlannedCell.model_fields))
         if cell.published is not None:
             fields["published"] = cell.published.compared(plan.images)
-        cells.append(PlannedCell(axes=axes, evaluation_equivalents=plan.evaluations, **fields))
+        cost = "passes" if plan.classifier else "evaluation_equivalents"
+        fields |= {"evaluation_equivalents": 0, cost: plan.evaluations}
+        cells.append(PlannedCell(axes=axes, **fields))
     left = [cell for cell in cells if not cell.there and cell.error is None]
     tflop = [cell.tflop for cell in left if cell.tflop is not None]
     seconds = [cell.seconds for cell in left if cell.seconds is not None]
@@ -180,6 +184,7 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         runs_missing=sum(bool(cell.missing) for cell in cells),
         images_to_score=sum(cell.images_to_score or 0 for cell in left),
         evaluation_equivalents=sum(cell.evaluation_equivalents or 0 for cell in left),
+        passes=sum(cell.passes for cell in left),
         tflop=sum(tflop) if len(tflop) == len(left) else None,
         seconds=sum(seconds),
         seconds_elsewhere={name: sum(own[name] for own in elsewhere) for name in PEAKS}

@@ -6,11 +6,10 @@ log-likelihood in nats, −Σ log p(token | earlier tokens, prompt), found by on
 order of the tokens are those with which the model's own code generates images. Nothing is random.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,171 +30,14 @@ from bench_plugins.backbones._checkpoint import (
 )
 from bench_plugins.backbones._components import build_on_meta
 from bench_plugins.backbones._counting import counted_operations, size
+from bench_plugins.backbones._token_models import TOKEN_MODELS, Grid, ImageTokens, Text, TokenModel
 from bench_plugins.backbones.pipeline_live import LiveObject, check_live, content_hash
 
+GENERATION_CONFIG = "generation_config.json"
 POSITIONS_AT_ONCE = 1024  # whose logits are in memory at a time
-TEXT_TOKENS = 32  # of the prompt whose operations are counted
 
 
-@dataclass(frozen=True, eq=False)
-class ImageTokens:
-    """The tokens of an image."""
-
-    ids: torch.Tensor  # int64 [L], as the network reads them after the prompt
-    scored: torch.Tensor  # int64 [n], positions in `ids` of those that the network chooses
-    codes: torch.Tensor  # int64 [n], which of the possible tokens each of them is
-    grid: tuple[int, int]  # rows and columns
-
-
-class TokenModel(ABC):
-    """How one architecture reads prompts and images, and predicts the tokens of images."""
-
-    architecture: ClassVar[str]  # class of the model in transformers
-    processor_cls: ClassVar[str]  # class of its processor
-    network_name: ClassVar[str]  # of the language model inside, which has no head
-
-    def __init__(self, model: Any, processor: Any) -> None:
-        self.model, self.processor = model, processor
-        self.network = getattr(model.model, self.network_name)
-
-    @staticmethod
-    def wrapped(processor: Any, text: str) -> str:
-        """Return a prompt as the processor gets it to generate an image: by default as it is."""
-        return text
-
-    @property
-    @abstractmethod
-    def least_tokens(self) -> int:
-        """The fewest tokens of an image."""
-
-    @abstractmethod
-    def encode(self, inputs: Any) -> ImageTokens:
-        """Return the tokens of one image, given what the model's image processor returned."""
-
-    @abstractmethod
-    def prompt(self, text: str, image: ImageTokens) -> tuple[int, ...]:
-        """Return the tokens up to the image's first."""
-
-    @abstractmethod
-    def null(self, prompt: tuple[int, ...], image: ImageTokens) -> tuple[int, ...]:
-        """Return the tokens that stand for a prompt without content."""
-
-    @abstractmethod
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the logits of all tokens that an image can have, [n, V], of states [n, D]."""
-
-    def embed(self, image: ImageTokens) -> torch.Tensor:
-        """Return the embeddings of an image's tokens, [L, D]."""
-        return self.embed_text(image.ids)
-
-    def embed_text(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings of tokens of the vocabulary, [L, D]."""
-        embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
-        return embedded
-
-
-class Janus(TokenModel):
-    """Janus and Janus-Pro, which have a head and embeddings of their own for image tokens."""
-
-    architecture, processor_cls = "JanusForConditionalGeneration", "JanusProcessor"
-    network_name = "language_model"
-
-    @staticmethod
-    def wrapped(processor: Any, text: str) -> str:
-        """Return the prompt in the model's chat template, if it has one."""
-        if not processor.chat_template:
-            return text
-        content = [{"type": "text", "text": text}]
-        messages = [{"role": "user", "content": content}]
-        wrapped: str = processor.apply_chat_template(messages, add_generation_prompt=True)
-        return wrapped
-
-    @property
-    def least_tokens(self) -> int:
-        """The number of tokens of every image."""
-        return int(self.model.config.vq_config.num_patches) ** 2
-
-    def encode(self, inputs: Any) -> ImageTokens:
-        """Return the codes of the quantised image, row by row."""
-        codes = self.model.model.vqmodel.encode(inputs.pixel_values, return_dict=True).image_tokens
-        codes = codes.flatten()
-        side = round(len(codes) ** 0.5)
-        places = torch.arange(len(codes), device=codes.device)
-        return ImageTokens(codes, places, codes, (side, side))
-
-    def prompt(self, text: str, image: ImageTokens) -> tuple[int, ...]:
-        """Return the tokens of the prompt, which end with the start of an image."""
-        wrapped = self.wrapped(self.processor, text)
-        return tuple(self.processor(text=[wrapped], generation_mode="image").input_ids[0])
-
-    def null(self, prompt: tuple[int, ...], image: ImageTokens) -> tuple[int, ...]:
-        """Return the prompt with padding in place of all but its first tokens' special ones."""
-        config = self.model.generation_config
-        kept = (config.bos_token_id, config.generation_kwargs["boi_token_id"])
-        return tuple(token if token in kept else config.pad_token_id for token in prompt)
-
-    def embed(self, image: ImageTokens) -> torch.Tensor:
-        """Return the generation embeddings of the codes, [L, D]."""
-        embedded: torch.Tensor = self.model.prepare_embeddings_for_image_generation(image.ids)
-        return embedded
-
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the generation head, [n, V]."""
-        logits: torch.Tensor = self.model.model.generation_head(states)
-        return logits
-
-
-class Emu3(TokenModel):
-    """Emu3, whose vocabulary includes the codes of images.
-
-    A row of codes ends with a token that the grid determines, so it is read and not scored, and the
-    probabilities of codes are among codes alone, as when the model generates. It has no
-    template for generating images.
-    """
-
-    architecture, processor_cls = "Emu3ForConditionalGeneration", "Emu3Processor"
-    network_name = "text_model"
-
-    @cached_property
-    def _visual(self) -> torch.Tensor:
-        """The id of each code, int64 [V]."""
-        ids: torch.Tensor = self.model.model.vocabulary_mapping.img2bpe_mapping_tensor
-        return ids.to(self.model.device, torch.int64)
-
-    @property
-    def least_tokens(self) -> int:
-        """The number of codes of the smallest image that the processor makes."""
-        return int(self.processor.image_processor.min_pixels // self.processor.downsample_ratio**2)
-
-    def encode(self, inputs: Any) -> ImageTokens:
-        """Return the codes of the quantised image, row by row, each row with its end."""
-        (codes,) = self.model.model.vqmodel.encode(
-            inputs.pixel_values, inputs.image_sizes, return_dict=True
-        ).image_tokens
-        ids = self.model.model.vocabulary_mapping.convert_img2bpe(codes).long()
-        places = torch.arange(ids.numel(), device=self.model.device).reshape(ids.shape)[:, :-1]
-        return ImageTokens(
-            ids.flatten(), places.flatten(), codes.flatten().long(), tuple(codes.shape)
-        )
-
-    def prompt(self, text: str, image: ImageTokens) -> tuple[int, ...]:
-        """Return the tokens of the prompt, followed by the size of the image."""
-        processor, (rows, columns) = self.processor, image.grid
-        start = f"{processor.image_start_token}{rows}*{columns}{processor.fake_token_around_image}"
-        return tuple(processor(text=[f"{text}{start}"]).input_ids[0])
-
-    def null(self, prompt: tuple[int, ...], image: ImageTokens) -> tuple[int, ...]:
-        """Return the tokens of the empty prompt."""
-        return self.prompt("", image)
-
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the codes, [n, V]."""
-        return torch.nn.functional.linear(states, self.model.lm_head.weight[self._visual])
-
-
-TOKEN_MODELS: Mapping[str, type[TokenModel]] = {kind.architecture: kind for kind in (Janus, Emu3)}
-
-Row = tuple[ImageTokens, tuple[int, ...]]  # an image, and the tokens of a prompt
+Row = tuple[ImageTokens, Text]  # an image, and what it is read after
 
 
 class Autoregressive(Likelihood):
@@ -203,8 +45,8 @@ class Autoregressive(Likelihood):
 
     With a `guidance` other than 1, the logits are null + guidance · (prompt − null), as when the
     model generates; null is the prompt that its own code uses for this. With `relative`, the error
-    is −log p(image | prompt) + log p(image), the latter from the null prompt: that matters where
-    several images are compared for one text.
+    is −log p(image | prompt) + log p(image), the latter from the null of the empty prompt: that
+    matters where several images are compared for one text.
 
     Raises UserError if a file is missing, damaged or of another model.
     """
@@ -256,20 +98,27 @@ class Autoregressive(Likelihood):
         return counts, positions - empty.least_tokens
 
     @staticmethod
-    def evaluation_flops(weights: Any, resolution: int | None = None) -> float | None:
-        """Return the operations of scoring an image for one prompt, without its encoding."""
+    def cell_flops(
+        weights: Any,
+        texts: Sequence[str],
+        sizes: Sequence[tuple[int, int]],
+        guidance: float = 1.0,
+        relative: bool = False,
+        **parameters: Any,
+    ) -> float | None:
+        """Return the mean operations of an evaluation, if all texts of an image are one batch."""
         empty = _empty(weights)
-        length, width = empty.least_tokens, empty.model.config.text_config.hidden_size
-        positions = TEXT_TOKENS + length
-        inputs = torch.empty(1, positions, width, device="meta")
-        # Without a mask of its own, the network looks at values, which a meta tensor has not.
-        mask = torch.empty(1, 1, positions, positions, dtype=torch.bool, device="meta")
-
-        def score() -> None:
-            states = empty.network(inputs_embeds=inputs, attention_mask=mask, use_cache=False)
-            empty.logits(states.last_hidden_state[0, :length])
-
-        return counted_operations(score)
+        network, head = _operations(empty)
+        grids = Counter(_grid_of(empty, size) for size in sizes or [(1, 1)])
+        total = 0.0
+        for grid, images in grids.items():
+            read, codes = empty.lengths(grid)
+            questions = [empty.texts(text, grid, guidance != 1, relative) for text in texts]
+            rows = {text for row in questions for text in row if text is not None}
+            heads = len(questions) * (1 + (guidance != 1)) + relative
+            longest = max(map(len, rows)) + read  # to which the rows of a batch are padded
+            total += images * (len(rows) * network(longest) + heads * head(codes)) / len(questions)
+        return total / grids.total()
 
     @torch.inference_mode()
     def evaluate(
@@ -278,27 +127,26 @@ class Autoregressive(Likelihood):
         """Return negative log-likelihoods in nats, float32 [B]; the draws are not read."""
         by_id = {id(image): image for image in images}  # all cells of an image have one object
         encoded = {key: self._encode(image) for key, image in by_id.items()}
-        prompts = [
-            (tokens := encoded[id(image)], self.tokens.prompt(text, tokens))
-            for image, text in zip(images, texts, strict=True)
+        cells = [(encoded[id(image)], text) for image, text in zip(images, texts, strict=True)]
+        questions = [
+            (image, self.tokens.texts(text, image.grid, self.guidance != 1, self.relative))
+            for image, text in cells
         ]
-        nulls = [(image, self.tokens.null(prompt, image)) for image, prompt in prompts]
-        with_null = self.relative or self.guidance != 1
-        rows = list(dict.fromkeys(prompts + nulls if with_null else prompts))
+        rows = list(dict.fromkeys((image, text) for image, of in questions for text in of if text))
         states = dict(zip(rows, self._states(rows), strict=True))
+        plain = dict.fromkeys((image, of.plain) for image, of in questions if of.plain)
+        own = {image: self._error(states[image, text], None, image) for image, text in plain}
         errors = [
-            self._error(states[prompt], states[null] if with_null else None, prompt[0])
-            for prompt, null in zip(prompts, nulls, strict=True)
+            self._error(
+                states[image, prompt], None if guide is None else states[image, guide], image
+            )
+            - own.get(image, 0.0)
+            for image, (prompt, guide, _) in questions
         ]
         return np.array(errors, np.float32)
 
     def _encode(self, image: Image.Image) -> ImageTokens:
-        inputs = self._processor.image_processor(
-            images=cut_to_middle(image.convert("RGB"), MAX_ELONGATION),
-            input_data_format="channels_last",  # not guessed, as of an image of one pixel
-            return_tensors="pt",
-        )
-        return self.tokens.encode(inputs.to(self.device, self.dtype))
+        return self.tokens.encode(_pixels(self._processor, image).to(self.device, self.dtype))
 
     def _states(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """Return the states that predict the scored tokens of each row, [n, D] each.
@@ -306,8 +154,9 @@ class Autoregressive(Likelihood):
         Rows are padded on the right, which no earlier position attends to.
         """
         tokens, device = self.tokens, self.device
+        images = {image: tokens.embed(image) for image in {image for image, _ in rows}}
         embedded = [
-            torch.cat([tokens.embed_text(torch.tensor(prompt, device=device)), tokens.embed(image)])
+            torch.cat([tokens.embed_text(torch.tensor(prompt, device=device)), images[image]])
             for image, prompt in rows
         ]
         padded = torch.nn.utils.rnn.pad_sequence(embedded, batch_first=True)
@@ -317,17 +166,16 @@ class Autoregressive(Likelihood):
             for row, (image, prompt) in zip(states, rows, strict=True)
         ]
 
-    def _error(self, prompt: torch.Tensor, null: torch.Tensor | None, image: ImageTokens) -> float:
-        """Return the error of an image, given the states [n, D] after a prompt and the null."""
+    def _error(self, prompt: torch.Tensor, guide: torch.Tensor | None, image: ImageTokens) -> float:
+        """Return −log p of an image, given the states [n, D] after a prompt and its guide."""
         error = 0.0
         for start in range(0, len(image.codes), POSITIONS_AT_ONCE):
             part = slice(start, start + POSITIONS_AT_ONCE)
             codes = image.codes[part]
             logits = self.tokens.logits(prompt[part]).float()
-            if null is not None:
-                without = self.tokens.logits(null[part]).float()
+            if guide is not None:
+                without = self.tokens.logits(guide[part]).float()
                 logits = without + self.guidance * (logits - without)
-                error += _log_likelihood(without, codes) if self.relative else 0.0
             error -= _log_likelihood(logits, codes)
         return error
 
@@ -384,11 +232,51 @@ def _empty(weights: Weights | InMemory | None) -> TokenModel:
     if isinstance(weights, InMemory):
         own: TokenModel = weights.backbone.tokens
         with torch.device("meta"):
-            return type(own)(type(own.model)(own.model.config), own.processor)
+            model = type(own.model)(own.model.config)
+        model.generation_config = own.model.generation_config
+        return type(own)(model, own.processor)
     named = named_weights(weights)
     kind = _kind(named)
     model = build_on_meta(named, HERE, getattr(transformers, kind.architecture))
+    if named.find(GENERATION_CONFIG):
+        settings = named.read(GENERATION_CONFIG)
+        model.generation_config = transformers.GenerationConfig.from_dict(settings)
     return kind(model, _processor(named))
+
+
+def _pixels(processor: Any, image: Image.Image) -> Any:
+    return processor.image_processor(
+        images=cut_to_middle(image.convert("RGB"), MAX_ELONGATION),
+        input_data_format="channels_last",  # not guessed, as of an image of one pixel
+        return_tensors="pt",
+    )
+
+
+def _grid_of(model: TokenModel, size: tuple[int, int]) -> Grid:
+    return model.grid(_pixels(model.processor, Image.new("RGB", size)))
+
+
+def _operations(empty: TokenModel) -> tuple[Callable[[int], float], Callable[[int], float]]:
+    """Return the operations of the network by its number of positions, and of the head by tokens.
+
+    Those of a network are a polynomial of degree 2, as of attention; those of a head are linear.
+    """
+    width = empty.model.config.text_config.hidden_size
+
+    def score(positions: int) -> None:
+        inputs = torch.empty(1, positions, width, device="meta")
+        # Without a mask of its own, the network looks at values, which a meta tensor has not.
+        mask = torch.empty(1, 1, positions, positions, dtype=torch.bool, device="meta")
+        empty.network(inputs_embeds=inputs, attention_mask=mask, use_cache=False)
+
+    first, second, third = (counted_operations(partial(score, n)) for n in (8, 9, 10))
+    slope, bend = second - first, third - 2 * second + first
+    states = torch.empty(1, width, device="meta")
+    of_token = counted_operations(lambda: empty.logits(states))
+    return (
+        lambda n: first + (n - 8) * slope + (n - 8) * (n - 9) / 2 * bend,
+        lambda n: n * of_token,
+    )
 
 
 def _log_likelihood(logits: torch.Tensor, codes: torch.Tensor) -> float:

@@ -165,7 +165,7 @@ def _settings(run: RunView) -> dict[str, object]:
     details = {
         "strategy": f"{manifest.strategy.name} {assignments(manifest.strategy.params)}".strip(),
         "seed": str(manifest.identity.seed),
-        "evaluation_equivalents_per_image": f"{summary.cost.equivalents_per_image:g}",
+        "evaluation_equivalents_per_image": f"{summary.cost.per_image(manifest.classifier):g}",
     }
     for name, value in manifest.identity.scoring.plain().items():
         details[f"scoring.{name}"] = value_text(value)

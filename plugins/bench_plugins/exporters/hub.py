@@ -33,7 +33,8 @@ class ModelIndex(Exporter):
         manifest, summary = run.manifest, run.stored.require_summary()
         data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
         method = f"{strategy.name} {assignments(strategy.params)}".strip()
-        model = "Classifier" if manifest.classifier else "Diffusion classifier"
+        cost, classifier = summary.cost, manifest.classifier
+        model = "Classifier" if classifier else "Diffusion classifier"
         zero_shot = backbone.trained_on is None
         task = {
             "task_type": "zero-shot-image-classification" if zero_shot else "image-classification",
@@ -51,8 +52,8 @@ class ModelIndex(Exporter):
         method_args = {
             "strategy": method,
             "trained_on": provenance(backbone.trained_on),
-            "evaluations_per_image": round(summary.cost.evaluations_per_image, 2),
-            "evaluation_equivalents_per_image": round(summary.cost.equivalents_per_image, 2),
+            "evaluations_per_image": round(cost.passes_per_image(classifier), 2),
+            "evaluation_equivalents_per_image": round(cost.per_image(classifier), 2),
             "run_id": manifest.run_id,
             **without_none(replayed_from=summary.replayed_from),
         }

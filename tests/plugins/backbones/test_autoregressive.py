@@ -33,12 +33,12 @@ import bench as toolkit
 from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench.testing import LikelihoodContract
-from bench_plugins.backbones.autoregressive import TEXT_TOKENS, Autoregressive
+from bench_plugins.backbones.autoregressive import Autoregressive
 
 SAVERS = {"janus": save_janus, "emu3": save_emu3}
 MODELS = {"janus": JanusForConditionalGeneration, "emu3": Emu3ForConditionalGeneration}
 PROCESSORS = {"janus": JanusProcessor, "emu3": Emu3Processor}
-TEXT = "a photo of cat"
+TEXTS = ("a photo of cat", "an owl in a tree at night", "dog")  # of different lengths
 GUIDANCE = 5.0
 
 
@@ -68,15 +68,15 @@ class _Forced(LogitsProcessor):  # type: ignore[misc]  # transformers has no typ
         return forced
 
 
-def janus_logits(folder: Path, image: Image.Image) -> tuple[torch.Tensor, ...]:
+def janus_logits(folder: Path, image: Image.Image, text: str) -> tuple[torch.Tensor, ...]:
     """Return tokens, and logits [n, V] with and without the prompt, from Janus's `generate`."""
     model = JanusForConditionalGeneration.from_pretrained(folder)
     processor = JanusProcessor.from_pretrained(folder, backend="pil")
     pixels = processor.image_processor(images=image, return_tensors="pt").pixel_values
     tokens = model.model.vqmodel.encode(pixels, return_dict=True).image_tokens.flatten()
-    content = [{"role": "user", "content": [{"type": "text", "text": TEXT}]}]
-    text = processor.apply_chat_template(content, add_generation_prompt=True)
-    inputs = processor(text=[text], generation_mode="image", return_tensors="pt")
+    content = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+    wrapped = processor.apply_chat_template(content, add_generation_prompt=True)
+    inputs = processor(text=[wrapped], generation_mode="image", return_tensors="pt")
     forced = _Forced(tokens)
     generated = model.generate(
         **inputs,
@@ -90,7 +90,7 @@ def janus_logits(folder: Path, image: Image.Image) -> tuple[torch.Tensor, ...]:
     return tokens, prompt, null
 
 
-def emu3_logits(folder: Path, image: Image.Image) -> tuple[torch.Tensor, ...]:
+def emu3_logits(folder: Path, image: Image.Image, text: str) -> tuple[torch.Tensor, ...]:
     """Return codes, and logits [n, V] with and without the prompt, from Emu3's `generate`."""
     model = Emu3ForConditionalGeneration.from_pretrained(folder)
     processor = Emu3Processor.from_pretrained(folder, backend="pil")
@@ -99,12 +99,12 @@ def emu3_logits(folder: Path, image: Image.Image) -> tuple[torch.Tensor, ...]:
     names = model.config.vocabulary_map
     visual = [names[name] for name in sorted(names) if name.startswith("<|visual token")]
     logits = []
-    for text in (TEXT, ""):
+    for words in (text, ""):
         # `ratio` and `image_area` give the grid that the image has.
         height, width = inputs.image_sizes[0].tolist()
         options = {"ratio": f"{width}:{height}", "image_area": height * width}
         prompt = processor(
-            text=[text], return_for_image_generation=True, return_tensors="pt", **options
+            text=[words], return_for_image_generation=True, return_tensors="pt", **options
         )
         length = prompt.input_ids.shape[1]
         generated = model.generate(
@@ -134,21 +134,61 @@ def test_errors_are_the_likelihoods_with_which_the_model_s_own_code_generates(
     name: str, folders: dict[str, Path]
 ) -> None:
     image, weights = picture(20, 30), resolve(str(folders[name]))
-    codes, prompt, null = GENERATED[name](folders[name], image)
+    generated = [GENERATED[name](folders[name], image, text) for text in TEXTS]
+    codes, _, empty = GENERATED[name](folders[name], image, "")
 
     def expected(logits: torch.Tensor) -> float:
         chances = logits.double().softmax(dim=1)
         return -sum(math.log(row[code]) for row, code in zip(chances, codes.tolist(), strict=True))
 
-    cases: list[tuple[dict[str, Any], float]] = [
-        ({}, expected(prompt)),
-        ({"relative": True}, expected(prompt) - expected(null)),
-        ({"guidance": GUIDANCE}, expected(null + GUIDANCE * (prompt - null))),
+    plain = [expected(prompt) for _, prompt, _ in generated]
+    guided = [expected(null + GUIDANCE * (prompt - null)) for _, prompt, null in generated]
+    own = expected(empty)
+    cases: list[tuple[dict[str, Any], list[float]]] = [
+        ({}, plain),
+        ({"relative": True}, [error - own for error in plain]),
+        ({"guidance": GUIDANCE}, guided),
+        ({"guidance": GUIDANCE, "relative": True}, [error - own for error in guided]),
     ]
-    for options, error in cases:
+    for options, errors in cases:
         backbone = Autoregressive(weights, device="cpu", dtype="float32", **options)
-        scored = backbone.evaluate([image], [TEXT], np.zeros(1, np.int64))
-        assert scored == pytest.approx([error], rel=1e-5, abs=1e-4)
+        scored = backbone.evaluate([image] * 3, TEXTS, np.zeros(3, np.int64))
+        assert scored == pytest.approx(errors, rel=1e-5, abs=1e-4)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", SAVERS)
+def test_relative_errors_of_an_image_differ_by_one_number_from_others(
+    name: str, guidance: float, folders: dict[str, Path]
+) -> None:
+    """Whatever the lengths of the prompts, so that no decision among them can change."""
+    images = [picture(20, 30), picture(90, 40)]
+    errors = []
+    for relative in (False, True):
+        options: dict[str, Any] = {"guidance": guidance, "relative": relative}
+        weights = resolve(str(folders[name]))
+        backbone = Autoregressive(weights, device="cpu", dtype="float32", **options)
+        scored = backbone.evaluate([images[0]] * 3 + [images[1]] * 3, TEXTS * 2, np.zeros(6, int))
+        errors.append(scored.reshape(2, 3))
+    differences = errors[0] - errors[1]
+    assert differences == pytest.approx(differences[:, :1].repeat(3, 1), abs=1e-3)
+    assert abs(differences[0, 0] - differences[1, 0]) > 1
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_equal_nulls_of_an_image_are_computed_once(name: str, folders: dict[str, Path]) -> None:
+    backbone = Autoregressive(
+        resolve(str(folders[name])), device="cpu", dtype="float32", guidance=2.0, relative=True
+    )
+    rows: list[int] = []
+    network = backbone.tokens.network
+    hook = network.register_forward_pre_hook(
+        lambda module, values, named: rows.append(len(named["inputs_embeds"])), with_kwargs=True
+    )
+    texts = ["a cat", "a dog", "an owl"]  # of one length
+    backbone.evaluate([picture(20, 30)] * 3, texts, np.zeros(3, np.int64))
+    hook.remove()
+    assert rows == [3 + (2 if name == "janus" else 1)]
 
 
 class _Contract(LikelihoodContract):
@@ -222,7 +262,7 @@ def test_another_template_is_another_model(folders: dict[str, Path], tmp_path: P
         for folder in (other, folders["janus"])
     )
     errors = [
-        model.evaluate([picture(16, 16)], [TEXT], np.zeros(1, np.int64))
+        model.evaluate([picture(16, 16)], TEXTS[:1], np.zeros(1, np.int64))
         for model in (with_other, without)
     ]
     assert errors[0] != errors[1]
@@ -234,20 +274,25 @@ def test_images_of_any_size_are_scored(
     name: str, height: int, width: int, folders: dict[str, Path]
 ) -> None:
     backbone = Autoregressive(resolve(str(folders[name])), device="cpu", dtype="float32")
-    errors = backbone.evaluate([picture(height, width)], [TEXT], np.zeros(1, np.int64))
+    errors = backbone.evaluate([picture(height, width)], TEXTS[:1], np.zeros(1, np.int64))
     assert np.isfinite(errors).all() and errors[0] > 0
 
 
-def test_draws_that_are_the_same_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"draws=2: .* Use 1"):
-        toolkit.run(
-            "digits",
-            backbone=str(folders["janus"]),
-            params={"draws": 2},
-            limit=1,
-            results=tmp_path,
-            progress=False,
-        )
+@pytest.mark.parametrize(
+    ("draws", "views", "words"),
+    [
+        (2, None, r"draws=2: .* Use 1"),
+        (3, "flip", r"draws=3: .* Use 2"),
+        (1, "flip", r"--views flip: draws=1 cannot see all of its 2 views. Use --set draws=2"),
+        (2, "crop:3", r"--views crop: draws=2 cannot see all of its 3 views. Use --set draws=3"),
+    ],
+)
+def test_an_image_has_one_draw_or_one_for_each_view(
+    draws: int, views: str | None, words: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"backbone": str(folders["janus"]), "params": {"draws": draws}}
+    with pytest.raises(UserError, match=words):
+        toolkit.run("digits", views=views, limit=1, results=tmp_path, progress=False, **options)
 
 
 def _without(name: str) -> Callable[[Path], None]:
@@ -293,15 +338,39 @@ def test_a_folder_without_its_config_is_not_taken_for_a_pipeline(tmp_path: Path)
         toolkit.run("digits", backbone=str(folder), limit=1, results=tmp_path, progress=False)
 
 
-def test_operations_and_memory_are_counted_without_the_weights(folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("name", SAVERS)
+def test_operations_are_those_of_scoring(
+    name: str, guidance: float, relative: bool, folders: dict[str, Path]
+) -> None:
+    """Of images of different sizes and prompts of different lengths, without the weights."""
+    weights, options = resolve(str(folders[name])), {"guidance": guidance, "relative": relative}
+    backbone = Autoregressive(weights, device="cpu", dtype="float32", **options)  # type: ignore[arg-type]
+    images = [picture(16, 16), picture(90, 40), picture(60, 64)]
+
+    def encoded(image: Image.Image) -> torch.Tensor:
+        return backbone.tokens.embed(backbone._encode(image))
+
+    def counted(work: Callable[[], object]) -> int:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            work()
+        return int(counter.get_total_flops())
+
+    expected = 0
+    for image in images:
+        cells = [image] * 3, TEXTS, np.zeros(3, np.int64)
+        expected += counted(lambda cells=cells: backbone.evaluate(*cells))  # type: ignore[misc]
+        expected -= counted(torch.inference_mode()(lambda image=image: encoded(image)))
+    sizes = [image.size for image in images]
+    declared = Autoregressive.cell_flops(weights, TEXTS, sizes, **options)  # type: ignore[arg-type]
+    assert declared == pytest.approx(expected / 9)
+
+
+def test_memory_is_counted_without_the_weights(folders: dict[str, Path]) -> None:
     weights = resolve(str(folders["janus"]))
     model = JanusForConditionalGeneration.from_pretrained(folders["janus"])
     parameters = sum(tensor.numel() for tensor in model.parameters())
     assert Autoregressive.memory(weights, "bfloat16") == 2 * parameters
-    inputs = torch.zeros(1, TEXT_TOKENS + 16, 24)
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        states = model.model.language_model(inputs_embeds=inputs).last_hidden_state
-        model.model.generation_head(states[0, :16])
-    assert Autoregressive.evaluation_flops(weights) == counter.get_total_flops()
     counts, limit = Autoregressive.token_counts(weights, ["a cat"]) or ([], 0)
     assert counts == [6] and limit == 1024 - 16  # <s> User : a cat .

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.errors import UserError
+from bench.inputs.draws import parse_plan
+from bench.running.finders import resolve_views, view_of_each_draw
 from bench_plugins.views.pictures import Crops, Flip, Turns8
 
 
@@ -28,3 +31,18 @@ def test_crops_are_inside_and_their_seed_s(size: tuple[int, int]) -> None:
     assert {c.size for c in crops} == {(max(1, round(min(size) * 7 / 8)),) * 2}
     if min(size) > 1:
         assert [c.tobytes() for c in crops] != [c.tobytes() for c in other]
+
+
+@pytest.mark.parametrize("views", ["flip", "turns8", "crop:5", "posterior:3"])
+@pytest.mark.parametrize(("plan", "per_view"), [("grid", 1), ("antithetic", 2)])
+def test_fewer_draws_than_views_are_refused(plan: str, per_view: int, views: str) -> None:
+    """The two draws of a pair share a view."""
+    resolved, of_draws = resolve_views(views), parse_plan(plan)
+    least = resolved.views.count * per_view
+    for draws in range(1, least):
+        enough = -(-draws // per_view) >= resolved.views.count
+        if not enough:
+            with pytest.raises(UserError, match=f"all of its .* Use --set draws={least} or more"):
+                view_of_each_draw(resolved, draws, of_draws)
+    turns = view_of_each_draw(resolved, least, of_draws)
+    assert turns is not None and len(set(turns.tolist())) == resolved.views.count
