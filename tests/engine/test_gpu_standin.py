@@ -51,8 +51,10 @@ def test_a_compiled_network_has_a_shape_per_length_at_most(kind: str) -> None:
     shapes = set(stand(kind, one_shape=True, images=FEW, real=True).calls)
     denoiser, conditioning = denoiser_of(kind, on_meta=False)
     slots = denoiser.learned.slots
-    one = slots is None or slots.masked
-    assert len(shapes) <= (1 if one else len(set(slots.lengths(conditioning))))
+    if slots is None or slots.masked:
+        assert len(shapes) == 1
+    else:
+        assert len(shapes) <= len(set(slots.lengths(conditioning)))
 
 
 def in_static_memory(graph: torch.fx.GraphModule, inputs: Any) -> Any:
