@@ -19,10 +19,11 @@ from bench.stats.class_metrics import (
     by_class,
     class_reach,
     exchange_p,
+    interval_caveat,
     largest_influence,
     random_signs,
 )
-from bench.stats.crossed import Over, are_answers, image_error, seed_error, spread
+from bench.stats.crossed import Over, Spread, are_answers, image_error, seed_error, spread
 from bench.stats.paired import (
     ALPHA,
     Z95,
@@ -107,15 +108,26 @@ def difference_test(
             update["interval"] = mean - Z95 * error, mean + Z95 * error
         update |= {"p": None, "p_equal": None} if fewest < MIN_TESTED else {}
         if metric.mean_over_images and not error:  # such as two shares that are 0 or 1
-            spreads = (
-                spread(m.values, clusters, over, metric.range, m.images, influence=True)
-                for m in (a, b)
-            )
+            spreads = (metric_spread(metric, m, labels, clusters, over) for m in (a, b))
             of_a, of_b = (Estimate(s.value, s.interval) for s in spreads if s.interval)
             update |= {"interval": (of_b - of_a).interval, "p_equal": None}
     else:
         tested = compare_over_images(a.values, b.values, margin, clusters)
     return limited(tested.model_copy(update=update), float(np.ptp(metric.range)))
+
+
+def metric_spread(
+    metric: MetricSpec,
+    method: Answers,
+    labels: Ints,
+    clusters: Ints | None = None,
+    over: Over = "images",
+) -> Spread:
+    """Return the spread of a method in a metric, without an interval where none holds."""
+    influence, classes = method.method != "images", labels if by_class(metric) else None
+    shown = spread(method.values, clusters, over, metric.range, method.images, influence, classes)
+    holds, _ = interval_caveat(metric, labels)
+    return shown if holds else shown.model_copy(update={"interval": None})
 
 
 def limited(tested: Difference, most: float) -> Difference:

@@ -25,14 +25,12 @@ from bench.errors import UserError
 from bench.machine.stages import counted
 from bench.stats.checked import metric_parts, metric_value, resampled
 from bench.stats.class_metrics import (
-    by_class,
     class_average,
     class_counts,
     image_values,
     interval_caveat,
 )
-from bench.stats.crossed import spread
-from bench.stats.difference_tests import Answers, Method, difference_test
+from bench.stats.difference_tests import Answers, Method, difference_test, metric_spread
 from bench.stats.paired import Difference, tested_difference
 from bench.store.fields import Count, Document, Number, Positive, without_none
 
@@ -106,18 +104,12 @@ def measure(
     Raises as `metric_parts`, and a UserError if there are too few images for a bootstrap.
     """
     value, values, method, images = metric_parts(spec, metric, data)
-    holds, caveat = interval_caveat(spec, data.labels)
-    ends: tuple[float, float] | None = None
+    ends: tuple[float, float] | None
     if values is None:
         ends, _ = _bootstrap(spec, metric, (data,))
-    elif holds:
-        ends = spread(
-            values[None, None],
-            within=spec.range,
-            counted=images,
-            influence=method != "images",
-            classes=data.labels if by_class(spec) else None,
-        ).interval
+    else:
+        answers = Answers("", data.predictions[None, None], values[None, None], method, images)
+        ends = metric_spread(spec, answers, data.labels).interval
     never = None
     if spec.ratio is not None and not spec.ratio.support:
         never = len(np.setdiff1d(data.labels, data.predictions)) or None
@@ -137,7 +129,7 @@ def measure(
         parameters={
             k: v for k, v in spec.resolve_parameters(parameters).items() if k in parameters
         },
-        **without_none(caveat=caveat, never_predicted=never),
+        **without_none(caveat=interval_caveat(spec, data.labels)[1], never_predicted=never),
         **({"raters": of_raters} if of_raters else {}),
     )
 

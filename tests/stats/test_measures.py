@@ -310,5 +310,12 @@ def test_show_says_that_a_precision_of_few_images_has_no_interval(tmp_path: Path
     path = store(tmp_path, labels, [0] * 10 + [1] * 18)
     out = " ".join(bench("show", path, "--metric", "precision_macro").out.split())
     assert "none: with 4 images in a class" in out and "classes never predicted 1, of" in out
+    shown = " ".join(bench("show", path, "--statistics").out.split())
+    assert "Classes that are never predicted, 1 of these, have a precision of 0" in shown
+    other = store(tmp_path, labels, labels, backbone="other")
+    compared = bench("compare", path, other, "--metric", "precision_macro")
+    assert "difference in macro precision is approximate: few images" in " ".join(
+        compared.err.split()
+    )
     row = bench("show", path, "--metric", "precision_macro", "--json").json
     assert row["ci95"] is None and row["never_predicted"] == 1

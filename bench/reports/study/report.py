@@ -29,9 +29,16 @@ from bench.reports.study.shifts import (
     read_corrupted,
 )
 from bench.running.study.rounds import DATA, OVER
-from bench.stats.class_metrics import by_class, interval_caveat
+from bench.stats.class_metrics import interval_caveat
 from bench.stats.crossed import spread
-from bench.stats.difference_tests import MethodDifference, Rank, compare_all, corrected, ranks
+from bench.stats.difference_tests import (
+    MethodDifference,
+    Rank,
+    compare_all,
+    corrected,
+    metric_spread,
+    ranks,
+)
 from bench.stats.measures import make_metric
 from bench.stats.shares import Estimate, worst_group
 from bench.store.runs import count_looks, is_test, look_of
@@ -122,7 +129,7 @@ def study_report(
         looks=looks,
     )
     caveats = {
-        f"{board}: the 95 % interval of {spec.words}: {text}."
+        f"{board}: the 95 % interval of {spec.words}: {text}. Those of differences are approximate."
         for board, members in boards.items()
         for method in members
         if (text := interval_caveat(spec, method.decided.labels)[1])
@@ -147,17 +154,7 @@ def _method(
     cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
     tested = None
     if metric.name != "accuracy":
-        tested = spread(
-            method.values,
-            clusters,
-            study.over,
-            metric.range,
-            method.images,
-            influence=method.method != "images",
-            classes=method.decided.labels if by_class(metric) else None,
-        )
-        if not interval_caveat(metric, method.decided.labels)[0]:
-            tested = tested.model_copy(update={"interval": None})
+        tested = metric_spread(metric, method, method.decided.labels, clusters, study.over)
     return StudyMethod(
         board=board,
         method=method.name,

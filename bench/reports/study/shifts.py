@@ -26,9 +26,7 @@ from bench.reports.study.methods import (
     read_methods,
     select_most_images,
 )
-from bench.stats.class_metrics import by_class, interval_caveat
-from bench.stats.crossed import spread
-from bench.stats.difference_tests import compare_over_images, limited
+from bench.stats.difference_tests import compare_over_images, limited, metric_spread
 from bench.stats.paired import Difference, tested_difference
 from bench.stats.shares import Estimate
 from bench.store.fields import Document, Number, Positive, Share
@@ -243,29 +241,23 @@ def corruption_errors(methods: CorruptedRuns, spec: MetricSpec) -> list[Corrupti
 def _errors(
     board: str, method: str, runs: Mapping[str, MethodRuns], spec: MetricSpec
 ) -> CorruptionErrors:
-    low, high = spec.range
-    labels = next(iter(runs.values())).decided.labels
-    corruptions = {name: high - values for name, values in _by_corruption(runs).items()}
+    high, values = spec.range[1], _by_corruption(runs)
+    first = next(iter(runs.values()))
     severities: dict[str, list[float]] = {}
     for name in runs.keys() - {CLEAN}:
         error = high - float(runs[name].values.mean())
         severities.setdefault(name.partition(":")[2], []).append(error)
-    by_image = np.mean(list(corruptions.values()), axis=0)
-    mean = spread(
-        by_image[None, None],
-        within=(0.0, high - low),
-        influence=not spec.mean_over_images,
-        classes=labels if by_class(spec) else None,
-    )
+    by_image = np.mean(list(values.values()), axis=0)
+    mean = metric_spread(spec, replace(first, values=by_image[None, None]), first.decided.labels)
     return CorruptionErrors(
         board=board,
         method=method,
         images=len(by_image),
         clean=high - float(runs[CLEAN].values.mean()) if CLEAN in runs else None,
         severities={name: float(np.mean(severities[name])) for name in sorted(severities)},
-        corruptions={name: float(values.mean()) for name, values in corruptions.items()},
-        error=mean.value,
-        interval=mean.interval if interval_caveat(spec, labels)[0] else None,
+        corruptions={name: high - float(of_name.mean()) for name, of_name in values.items()},
+        error=high - mean.value,
+        interval=mean.interval and (high - mean.interval[1], high - mean.interval[0]),
     )
 
 
