@@ -126,8 +126,13 @@ class RunFolder:
         self._folder.write(MANIFEST, self.manifest)
 
     def change(self, **changes: object) -> None:
-        """Change fields of the manifest, such as `fitted`, and write it."""
-        self.manifest = self.manifest.model_copy(update=changes)
+        """Change fields of the manifest, such as `fitted`, and write it.
+
+        Raises ValueError, and writes nothing, if it could not be read again.
+        """
+        manifest = self.manifest.model_copy(update=changes)
+        Manifest.model_validate(manifest.plain())
+        self.manifest = manifest
         with self._writing():
             self._folder.write(MANIFEST, self.manifest)
 
