@@ -137,7 +137,7 @@ def test_guided_errors_are_those_of_each_cell_alone(kind: str) -> None:
     for decided in engine.score(samples, strategy):
         assert decided.error is None
         with torch.inference_mode():
-            latent = next(iter(engine.latents.of([decided.sample])))[1][0]
+            latent: Any = next(iter(engine.latents.of([decided.sample])))[1][0]
             for request, values in decided.cells:
                 for row, column in np.ndindex(values.shape):
                     draw = torch.tensor([request.draws[column]])
