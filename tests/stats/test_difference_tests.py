@@ -236,6 +236,27 @@ def test_images_that_belong_together_are_taken_together(test: Compare) -> None:
     assert apart < once or (test is compare_over_seeds and apart == once)  # seeds alone decide
 
 
+@pytest.mark.parametrize("sizes", [[4] * 36, [1] * 20 + [5] * 10 + [20] * 4])
+def test_clusters_that_agree_are_no_more_than_their_number(
+    sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clusters of one size are as many single images; a few large ones are fewer still."""
+    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
+    n, clusters = sum(sizes), np.repeat(np.arange(len(sizes)), sizes)
+    a, rng = np.ones((2, 1, n)), np.random.default_rng(7)
+    low, high = difference_interval(0, 0, len(sizes))
+    tied = compare_over_images(a, a, None, clusters).interval
+    assert tied[0] <= low + 1e-9 and tied[1] >= high - 1e-9
+    assert len({*sizes}) > 1 or tied == pytest.approx((low, high))
+    covered = equal = 0
+    for _ in range(150):
+        wrong = (rng.random(len(sizes)) < 0.1)[clusters]
+        tested = compare_over_images(a, a * ~wrong, 0.1, clusters)
+        covered += tested.interval[0] <= -0.1 <= tested.interval[1]
+        equal += (tested.p_equal or 0) < 0.05
+    assert covered >= 0.93 * 150 and equal <= 0.06 * 150
+
+
 @pytest.mark.parametrize(
     ("images", "method"),
     [(4, "approximate"), (5, "approximate"), (9, "approximate"), (10, "influence")],
