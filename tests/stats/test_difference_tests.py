@@ -184,7 +184,7 @@ def test_exact_tables_of_two_seeds_cover_and_are_rarely_called_equal(
 ) -> None:
     """A is always right; a seed of B is wrong on an image with probability d, itself and again.
 
-    The probability of each table is exact. Those left out, together below 0.5 %, count as misses
+    The probability of each table is exact. Those left out, together below 0.2 %, count as misses
     and as false.
     """
     monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
@@ -195,7 +195,7 @@ def test_exact_tables_of_two_seeds_cover_and_are_rarely_called_equal(
         covered = false = seen = 0.0
         for both in range(n // 2):
             for one in range(n // 2):
-                if (probability := odds.pmf([both, one, n - both - one])) < 1e-4:
+                if (probability := odds.pmf([both, one, n - both - one])) < 1e-5:
                     continue
                 if (both, one) not in tables:
                     tables[both, one] = compare_over_images(*right_and_wrong(n, both, one), 0.05)
@@ -205,7 +205,7 @@ def test_exact_tables_of_two_seeds_cover_and_are_rarely_called_equal(
                 false += probability * (d >= 0.05 and (tested.p_equal or 0) < 0.05)
                 seen += probability
         assert covered >= 0.94 and false + (1 - seen if d >= 0.05 else 0) <= 0.05
-        assert seen > 0.995
+        assert seen > 0.998
 
 
 @pytest.mark.parametrize("n", [1, 3, 200])
