@@ -2,6 +2,7 @@
 
     python benchmarks/study_levels.py [--studies 1000]
     python benchmarks/study_levels.py --influence [--studies 150]
+    python benchmarks/study_levels.py --classes [--studies 500]
 
 Two methods answer the same n images with S seeds each. Whether an image is right is a threshold on
 its difficulty, which both methods share, on what one method makes of the image, on a shift of the
@@ -19,6 +20,10 @@ studies had a p that contradicts its interval.
 
 With `--influence`: the share of z tests of influence values with p <= 0.05, for two methods whose
 scores of all classes are exchangeable, by the number of classes and of images in each.
+
+With `--classes`: the share of 95 % intervals of averages over classes that have the true value, by
+the number of classes and of images in each; the smallest of three accuracies, whose classes differ
+(0.6, 0.85 and 0.95 on average). *Bias*: the mean of the metric minus its true value, the largest.
 """
 
 from __future__ import annotations
@@ -33,13 +38,22 @@ from scipy.stats import norm, t
 from bench.contracts.measuring import MetricInput
 from bench.discovery.loading import metric_specs
 from bench.stats import class_metrics
-from bench.stats.crossed import image_error, seed_error
+from bench.stats.class_metrics import by_class, class_average, image_values
+from bench.stats.crossed import image_error, seed_error, spread
 from bench.stats.difference_tests import compare_over_images, compare_over_seeds
 from bench.stats.measures import make_metric
 from bench.stats.paired import ALPHA, Difference
 
 ACCURACY, OWN, NOISE = 0.85, 0.5, 0.5
 IMAGES, SEEDS, SPREADS = (200, 2000, 10_000), (2, 3, 5, 8), (0.0, 0.01, 0.03)
+
+CLASS_METRICS = (
+    "balanced_accuracy",
+    "f1_macro",
+    "precision_macro",
+    "f1_weighted",
+    "precision_weighted",
+)
 
 Floats = NDArray[np.float64]
 
@@ -117,27 +131,73 @@ def influence_levels(studies: int) -> None:
         print(f"| {images} | {' | '.join(f'{share:.0f}' for share in shares)} |", flush=True)
 
 
+def class_coverage(
+    rng: np.random.Generator, classes: int, images: int, accuracy: float, runs: int
+) -> dict[str, tuple[float, float]]:
+    """Return how often the interval of each metric has its true value, and its bias."""
+    labels = np.repeat(np.arange(classes), images)
+    own = np.clip(rng.normal(accuracy, 0.4 * (1 - accuracy), classes), 0.05, 0.995)
+    odds = np.zeros((classes, classes))
+    for label in range(classes):
+        others = np.arange(classes) != label
+        odds[label, others] = (1 - own[label]) * rng.dirichlet(np.full(classes - 1, 0.5))
+        odds[label, label] = own[label]
+    limits, size = odds.cumsum(axis=1), np.full(classes, 1.0)
+    results = {}
+    for name in CLASS_METRICS:
+        spec, held, bias = metric_specs()[name], 0, 0.0
+        truth = class_average(spec, np.diag(odds), size, odds.sum(axis=0))
+        for _ in range(runs):
+            drawn = (rng.random(len(labels))[:, None] > limits[labels]).sum(axis=1)
+            values = image_values(spec, labels, np.minimum(drawn, classes - 1))
+            by_label = labels if by_class(spec) else None
+            ends = spread(values[None, None], influence=True, classes=by_label).interval
+            held += ends is not None and ends[0] <= truth <= ends[1]
+            bias += float(values.mean()) - truth
+        results[name] = held / runs, bias / runs
+    return results
+
+
+def class_coverages(runs: int) -> None:
+    """Print a line for each number of classes and of images in each."""
+    names = [name.replace("_", " ") for name in CLASS_METRICS]
+    print(f"| classes × images | {' | '.join(f'{name} | bias' for name in names)} |")
+    print(f"| --- {'| --: | --: ' * len(names)}|")
+    rng = np.random.default_rng(2)
+    for classes, images in ((21, 2), (21, 3), (10, 3), (21, 5), (3, 10), (21, 10), (21, 20)):
+        cases = [class_coverage(rng, classes, images, a, runs) for a in (0.6, 0.85, 0.95)]
+        cells = []
+        for name in CLASS_METRICS:
+            held, biases = zip(*(case[name] for case in cases), strict=True)
+            cells += [f"{100 * min(held):.1f}", f"{100 * max(biases, key=abs):+.1f}"]
+        print(f"| {classes} × {images} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Print a line for each number of images and seeds and each spread over seeds."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--studies", type=int, default=1000, help="simulated per line and null")
     parser.add_argument("--influence", action="store_true", help="only tests of influence values")
+    parser.add_argument("--classes", action="store_true", help="only intervals of class averages")
     chosen = parser.parse_args()
     studies = chosen.studies
+    if chosen.classes:
+        class_coverages(studies)
+        return
     if chosen.influence:
         influence_levels(studies)
         return
     class_metrics.PERMUTATIONS = 999  # a study has 20,000; the level is the same
     print("| images | seeds | ±seeds | images, these | images, any | seeds, any | Hillis | off |")
     print("| --: | --: | --: | --: | --: | --: | --: | --: |")
-    for n, seeds, spread in product(IMAGES, SEEDS, SPREADS):
-        rng = np.random.default_rng([n, seeds, round(1000 * spread)])
+    for n, seeds, moved in product(IMAGES, SEEDS, SPREADS):
+        rng = np.random.default_rng([n, seeds, round(1000 * moved)])
         found: dict[str, int] = dict.fromkeys(("these", "any", "seeds", "Hillis", "off"), 0)
         for _ in range(studies):
-            tested = compare_over_images(*methods(rng, n, seeds, spread, "these"))
+            tested = compare_over_images(*methods(rng, n, seeds, moved, "these"))
             found["these"] += tested.significant
             found["off"] += contradicts(tested)
-            runs = methods(rng, n, seeds, spread, "any")
+            runs = methods(rng, n, seeds, moved, "any")
             for name, tested in (
                 ("any", compare_over_images(*runs)),
                 ("seeds", compare_over_seeds(*runs)),
@@ -148,7 +208,7 @@ def main() -> None:
         shares = [
             f"{100 * found[name] / studies:.1f}" for name in ("these", "any", "seeds", "Hillis")
         ]
-        cells = [f"{n:,}", str(seeds), f"{100 * spread:.0f}", *shares, str(found["off"])]
+        cells = [f"{n:,}", str(seeds), f"{100 * moved:.0f}", *shares, str(found["off"])]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

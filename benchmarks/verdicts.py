@@ -5,6 +5,8 @@
     python benchmarks/verdicts.py studies [--runs 200]
     python benchmarks/verdicts.py price [--runs 200]
     python benchmarks/verdicts.py table [--runs 500]
+    python benchmarks/verdicts.py agreeing
+    python benchmarks/verdicts.py groups [--runs 10000]
 
 *boundary*: pairs of runs whose difference is exactly the limit of a question, so that every verdict
 is false, looked at after every image; about all images like these, and about one split (*on this
@@ -24,6 +26,15 @@ a best one. *images*: the mean of all methods' images to the end, without and wi
 *table*: what each question bounds, over what, and in which share of simulations it was false: the
 largest share of several cases, all with runs or methods that are tied or exactly at the limit; of
 audits it is exact. It is the table of docs/concepts/racing.md.
+
+*agreeing*: exact tables of a study with two seeds of each method. A is always right; a seed of B is
+wrong on an image with probability d, and the other one there too: always (*equal*), with
+probability d (*independent*), or either in half of the cases (*half*). *cover*: the smallest
+probability that the interval has the true difference; *equal*: the largest that equality within d
+is claimed.
+
+*groups*: how often an interval has the accuracy of the group that is truly worst: Wilson's of the
+group that looks worst, and the one that is stored.
 """
 
 from __future__ import annotations
@@ -32,13 +43,16 @@ import argparse
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, product
 from math import log
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import multinomial, norm
 
+from bench.stats import class_metrics
+from bench.stats.difference_tests import compare_over_images
 from bench.stats.paired import ALPHA
 from bench.stats.questions import Results, StopQuestion, current_p, decided_at, parse_question
 from bench.stats.sequential import (
@@ -49,6 +63,7 @@ from bench.stats.sequential import (
     log_capital,
     standings,
 )
+from bench.stats.shares import lowest_interval, wilson
 from bench.store.questions import Verdict
 
 # The question, what is false in at most 5 %, and over what.
@@ -98,6 +113,15 @@ STUDIES: tuple[tuple[float, ...], ...] = (
     *((0.7, 0.5), (0.7, 0.7, 0.5, 0.5, 0.3), (0.7,) * 2 + (0.5,) * 4 + (0.3,) * 4),
 )
 DISCORDANT = (0.2, 0.5)  # shares of images that exactly one run gets right
+AGREEING = {"equal": 1.0, "half": 0.5, "independent": 0.0}
+GROUPS = (
+    ("10 × 20 | 0.9", [20] * 10, [0.9] * 10),
+    ("21 × 10 | 0.97", [10] * 21, [0.97] * 21),
+    ("100 × 20 | 0.9", [20] * 100, [0.9] * 100),
+    ("4 × 50 | 0.9", [50] * 4, [0.9] * 4),
+    ("5, 10, 20, 40, 80, 160 | 0.9", [5, 10, 20, 40, 80, 160], [0.9] * 6),
+    ("10 × 20 | one 0.6, others 0.9", [20] * 10, [0.6] + [0.9] * 9),
+)
 Values = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int, float, float], Values]
 
@@ -266,8 +290,6 @@ def studies(runs: int) -> None:
 
 def normal_quantile(accuracy: float) -> float:
     """Return the bound below which a method of this accuracy is right on an image."""
-    from scipy.stats import norm
-
     return float(norm.ppf(accuracy) * (0.7**2 + 0.7**2) ** 0.5)
 
 
@@ -358,9 +380,63 @@ def table(runs: int) -> None:
         print(f"| {' | '.join(bound)} | {100 * figure:.1f} % |", flush=True)
 
 
+def agreeing(_: int) -> None:
+    """Print the exact coverage of two seeds that agree, and how often they are called equal."""
+    class_metrics.PERMUTATIONS = 999  # a study has 20,000
+    print("| images | seeds | cover, % | at d | called equal, % | at d |")
+    print("| --: | --- | --: | --: | --: | --: |")
+    for n, (kind, agree) in product((20, 34, 52, 110, 210), AGREEING.items()):
+        shares = {d: two_seeds(n, d, agree + (1 - agree) * d) for d in (0.02, 0.05, 0.1, 0.2)}
+        cover = min(shares, key=lambda d: shares[d][0])
+        equal = max(shares, key=lambda d: shares[d][1])
+        cells = (f"{100 * shares[cover][0]:.1f}", cover, f"{100 * shares[equal][1]:.1f}", equal)
+        print(f"| {n} | {kind} | {' | '.join(map(str, cells))} |", flush=True)
+
+
+def two_seeds(n: int, d: float, again: float) -> tuple[float, float]:
+    """Return the probabilities that the interval has -d, and that equality within d is claimed.
+
+    `again` is the probability that the second seed is wrong where the first one is. Tables with a
+    probability below 1e-6 are left out of the sums, which are divided by what is left.
+    """
+    odds = multinomial(n, [d * again, 2 * d * (1 - again), 1 - 2 * d + d * again])
+    both, one = np.indices((n + 1, n + 1)).reshape(2, -1)
+    both, one = (counts[both + one <= n] for counts in (both, one))
+    weights = odds.pmf(np.stack([both, one, n - both - one], axis=1))
+    likely = weights > 1e-6
+    held = claimed = 0.0
+    for full, half, weight in zip(both[likely], one[likely], weights[likely], strict=True):
+        wrong = np.ones((2, 1, n))
+        wrong[:, :, :full], wrong[:1, :, full : full + half] = 0, 0
+        tested = compare_over_images(np.ones((2, 1, n)), wrong, d)
+        held += weight * (tested.interval[0] <= -d <= tested.interval[1])
+        claimed += weight * ((tested.p_equal or 0.0) < ALPHA)
+    return held / weights[likely].sum(), claimed / weights[likely].sum()
+
+
+def groups(runs: int) -> None:
+    """Print how often the interval of the worst group has the lowest accuracy of all groups."""
+    print("| groups | accuracy | Wilson of the one that looks worst | stored | its mean width |")
+    print("| --- | --- | --: | --: | --: |")
+    for words, sizes, accuracies in GROUPS:
+        n, truth = np.array(sizes), np.array(accuracies)
+        tables = np.random.default_rng(5).binomial(n, truth, (runs, len(n)))
+        worst = (tables / n).argmin(axis=1)
+        low, high = wilson(tables[np.arange(runs), worst], n[worst])
+        ends = np.array([lowest_interval(counts, n) for counts in tables])
+        shares = [
+            100 * np.mean((lows <= truth.min()) & (truth.min() <= highs))
+            for lows, highs in ((low, high), ends.T)
+        ]
+        width = 100 * np.mean(ends[:, 1] - ends[:, 0])
+        cells = (*(f"{share:.1f} %" for share in shares), f"{width:.0f} points")
+        print(f"| {words} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Print one of the tables."""
     parts = {boundary: 2000, interval: 10_000, studies: 200, price: 200, table: 500}
+    parts |= {agreeing: 0, groups: 10_000}
     names = {part.__name__: part for part in parts}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=names)

@@ -42,10 +42,11 @@ def compare_command(
     """Compare RUN_B with RUN_A, the baseline, on the samples that both decided.
 
     A win is a sample that only B classifies correctly. p is McNemar's exact test; the interval of
-    the difference is Tango's score interval, widened to include 0 if p is above 0.05. Another
-    --metric is tested in addition, on the same images, and --gate then uses it. Runs are refused
-    if their dataset, version, split or classes differ. A warning names other differences: data of
-    the same name with other content, subsets, prompts, training.
+    the difference is Tango's score interval, corrected for continuity and skewness, and widened to
+    include 0 if p is above 0.05. Another --metric is tested in addition, on the same images, and
+    --gate then uses it. Runs are refused if their dataset, version, split or classes differ. A
+    warning names other differences: data of the same name with other content, subsets, prompts,
+    training.
     """
     paths = named_run(run_a, results), named_run(run_b, results)
     comparison = compare(*paths, metric, sequential, params)
@@ -99,14 +100,14 @@ def power_command(
                 "Both runs get the same images right: more images would show no difference."
             )
         n = runs.wins + runs.losses + runs.ties
-        discordance = discordance or (runs.wins + runs.losses) / n
-        difference = difference or abs(runs.difference.estimate)
-        images = images or n
-        if not difference:
+        images = n if images is None else images
+        discordance = (runs.wins + runs.losses) / n if discordance is None else discordance
+        if difference is None and not runs.difference.estimate:
             raise UserError(
                 f"Both runs have the same accuracy, and differ on {100 * discordance:.3g} % of the"
                 " images. State the difference to detect, such as --difference 0.02."
             )
+        difference = abs(runs.difference.estimate) if difference is None else difference
     elif run_a is not None:
         raise UserError("Name two runs, or give --difference and --discordance.")
     if difference is None or discordance is None:

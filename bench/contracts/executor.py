@@ -58,7 +58,9 @@ class OpenRun(ABC):
         """Yield each image once, as soon as it is decided or has failed, in any order.
 
         The caller may stop early. Raises BenchError if not all images can be scored; what was
-        yielded is kept, and the same command scores the others.
+        yielded is kept, and the same command scores the others. A decision with another label,
+        group or candidates than the image's, or with an outcome that a strategy could not return,
+        is refused and not stored; so are facts in `model` that no manifest can hold.
         """
 
     def close(self) -> None:

@@ -208,7 +208,7 @@ class Interview:
             if not isinstance(returned, Outcome):
                 kind = type(returned).__name__
                 raise PluginError(self.who, f"outcome() returned a {kind}; expected an Outcome")
-            outcome = _checked_outcome(returned, self.seen.n_classes, self.who)
+            outcome = checked_outcome(returned, self.seen.n_classes, self.who)
         if self.problem.reduction == MEAN:
             return outcome
         return reduced(self.problem, self.decided.cells)
@@ -264,15 +264,16 @@ class Interview:
         return PluginError(self.who, f"ask() {problem}")
 
 
-def _checked_outcome(outcome: Outcome, classes: int, who: str) -> Outcome:
-    """Return a copy of the outcome.
+def checked_outcome(outcome: Outcome, classes: int, who: str, call: str = "outcome()") -> Outcome:
+    """Return a copy of the outcome among so many classes, which `call` returned.
 
     The score of a class without a draw is infinite; all others, the winner's included, are finite.
+    Raises PluginError, which names `who`.
     """
 
     def check(holds: object, problem: str) -> None:
         if not holds:
-            raise PluginError(who, f"outcome(): {problem}")
+            raise PluginError(who, f"{call}: {problem}")
 
     def column(name: str, kinds: str, wanted: str) -> NDArray[Any]:
         values = np.array(getattr(outcome, name))

@@ -2,7 +2,8 @@
 
 Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", ICLR 2019 (arXiv 1903.12261); constants as in their `make_imagenet_c.py`. Their
-photographs of frost may not be redistributed, so a generated texture of ice replaces them.
+photographs of frost may not be redistributed, so a generated texture of ice replaces them;
+docs/studies.md has smaller differences.
 
 The constants are for images of 224 pixels, so the shorter side of an image is first resized to 224.
 Of an image more than 16 times as long as wide only the middle is corrupted. Randomness is derived
@@ -26,6 +27,7 @@ CORRUPTED_SIDE = 224  # pixels of the shorter side
 CORRUPTED_ELONGATION = 16  # longer side in shorter sides; the memory of `fog` is quadratic in it
 SEVERITIES = 5
 COLLECTION = "@corruptions"
+NOT_THEIRS = "frost"  # replaced by another corruption, so that no mean with it is ImageNet-C's
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
 ICE = (0.86, 0.93, 1.0)  # colour of ice
 

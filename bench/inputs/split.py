@@ -132,6 +132,13 @@ class Split:
             texts = tuple(pool.index[text] for text in self.items.texts[place])
             yield Sample(sample_id, label, {}, Item(images, texts), group)
 
+    @cached_property
+    def group_names(self) -> list[str | None] | None:
+        """Group of each row; None without groups."""
+        if "group" not in self.rows.column_names:
+            return None
+        return [_group({"group": group}) for group in self.rows["group"]]
+
     def images(self, sample_id: str) -> tuple[Any, ...]:
         """Return the encoded images of one sample."""
         return self._images_of(self.rows[self.row_of[sample_id]])

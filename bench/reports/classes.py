@@ -26,7 +26,10 @@ def class_table(classes: Sequence[ClassFigures], bars: bool = False) -> Table:
     ]
     if bars:
         columns.insert(5, Column("", lambda c: Fact("", c.recall, "bar", c.recall_ci95), "bar"))
-    return make_table("Classes", columns, classes, optional=("predicted", "F1, %"))
+    never = sum(c.n > 0 and not c.predicted for c in classes)
+    note = f"Classes that are never predicted, {never} of these, have a precision of 0 in averages."
+    below = [note] if never else []
+    return make_table("Classes", columns, classes, optional=("predicted", "F1, %"), below=below)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from bench.reports.facts import Column, Fact, difference_fact, metric_fact, perc
 from bench.reports.run_view import RunView, read_view
 from bench.reports.text import Table, make_table
 from bench.stats.checked import metric_parts
+from bench.stats.class_metrics import interval_caveat
 from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.difference_tests import MIN_TESTED
 from bench.stats.measures import MetricDifference, make_metric, measured_difference
@@ -57,11 +58,14 @@ def compare(
         metric_input(run.path, run.manifest, decisions, spec, implementation).take(shared)
         for run, decisions, shared in zip((a, b), decided, rows, strict=True)
     ]
-    update: dict[str, MetricDifference | QuestionAnswer | bool] = {}
+    update: dict[str, MetricDifference | QuestionAnswer | bool | list[str]] = {}
+    if interval_caveat(spec, inputs[0].labels)[1] is not None:
+        few = f"The interval of the difference in {spec.words} is approximate"
+        update["warnings"] = [*compared.warnings, f"{few}: few images in a class."]
     if metric != "accuracy":
         tested = measured_difference(spec, implementation, *inputs)
         shown, change = tested.difference.significant, spec.sign * tested.difference.estimate
-        update = {"tested": tested, "significant": shown, "regression": shown and change < 0}
+        update |= {"tested": tested, "significant": shown, "regression": shown and change < 0}
     if sequential:
         ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
         place = {sample_id: row for row, sample_id in enumerate(ids)}

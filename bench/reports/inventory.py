@@ -14,12 +14,13 @@ from bench.machine.stages import counted
 from bench.recordings.recording import open_recording
 from bench.reports.facts import NONE, Column, Fact, assignments
 from bench.reports.rows import RunRow, accuracy_fact
-from bench.reports.run_view import read_view
+from bench.reports.run_view import RunView, read_view
 from bench.reports.terminal.tables import console, print_table
 from bench.reports.text import make_table
 from bench.stats.comparison import differing, run_settings
 from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import list_runs
+from bench.store.locking import is_in_use
 from bench.store.runs import list_shards
 
 
@@ -29,6 +30,7 @@ class InventoryRow(RunRow):
     path: str  # folder of the run
     shard: str | None = None  # number of the shard and of shards, such as 3/16; None: a whole run
     differs: Parameters = Field({})  # settings that are not the same in all rows of the same kind
+    running: bool = False  # whether a process is scoring it now
     error: str | None = None  # reason why the run cannot be read
 
     @property
@@ -38,7 +40,9 @@ class InventoryRow(RunRow):
 
     @property
     def state(self) -> str:
-        """The status in words; `subset` for a complete run on a part of the split."""
+        """The status in words: also `running`, and `subset` for one complete on a part."""
+        if self.running:
+            return "running"
         return "subset" if self.is_subset else str(self.status).replace("_", " ")
 
     @property
@@ -68,6 +72,7 @@ class InventoryRow(RunRow):
             return Fact("images", self.status)
         of = self.n_total if self.is_subset else total
         text = f"{n:,}" + f" of {of:,}" * (n != of) + " so far" * (self.status == INCOMPLETE)
+        text += ", running" * self.running
         text += f", {self.failed_samples:,} failed" if self.failed_samples else ""
         return Fact("images", text, share=n / total if n < total else None)
 
@@ -136,11 +141,21 @@ def with_differing(rows: Iterable[InventoryRow]) -> list[InventoryRow]:
 def read_row(path: Path) -> InventoryRow:
     """Return the row of the run in a folder, readable or not; `with_differing` sets `differs`."""
     try:
-        run = read_view(path)
-        part = run.manifest.part
-        return InventoryRow.of(run, shard=str(part) if part else None)
+        return with_state(row_of(read_view(path)))
     except UserError as error:
         return InventoryRow(run_id=path.name, status="unreadable", path=str(path), error=str(error))
+
+
+def row_of(run: RunView) -> InventoryRow:
+    """Return the row of a run; `with_differing` sets `differs`, and `with_state` `running`."""
+    part = run.manifest.part
+    return InventoryRow.of(run, shard=str(part) if part else None)
+
+
+def with_state(row: InventoryRow) -> InventoryRow:
+    """Return the row with whether the run is being scored at this moment."""
+    running = row.status == INCOMPLETE and is_in_use(Path(row.path))
+    return row if running == row.running else row.model_copy(update={"running": running})
 
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:

@@ -13,7 +13,7 @@ from bench.running.command import reproducing_command
 from bench.stats.agreement import Audit
 from bench.stats.metrics import INCOMPLETE
 from bench.store.fields import FullDocument, Interval, MetricFields, Share
-from bench.store.summary import Group
+from bench.store.summary import WorstGroup
 
 Currency = Literal["evaluations", "flop", "seconds"]  # what costs per image are counted in
 ALTERED = ("corrupt", "control")  # settings that alter the images
@@ -44,7 +44,7 @@ class RunRow(MetricFields, FullDocument):
     n_asked: int | None = None  # number of images of the run
     n_total: int | None = None  # number of images of the whole split
     failed_samples: int | None = None  # number of images that failed and therefore count as wrong
-    worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
+    worst_group: WorstGroup | None = None  # group of images with the lowest accuracy
     cost: float | None = None  # evaluation equivalents per image; 1 for a classifier
     flop_per_image: float | None = None  # floating-point operations, without encoders
     evaluations_per_image: float | None = None  # forward passes of the network; 1 for a classifier

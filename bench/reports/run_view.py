@@ -20,7 +20,7 @@ from bench.reports.text import escape_hidden
 from bench.stats.agreement import Audit, audit_of
 from bench.stats.comparison import OF_BACKBONE, SHARED, run_settings
 from bench.stats.measures import MeasuredMetric, make_metric, measure
-from bench.stats.metrics import summarize, summary_so_far
+from bench.stats.metrics import summarize, summary_so_far, with_lowest_group
 from bench.store.columns import (
     column_values,
     labelled_samples,
@@ -99,7 +99,8 @@ class RunView:
     def so_far(self) -> Summary | None:
         """The summary of the decided images; None if there are none."""
         if self.stored.complete:
-            return self.stored.summary
+            summary = self.stored.summary
+            return summary and with_lowest_group(summary, self.decisions)
         decided = self.decisions()
         if not len(decided):
             return None
@@ -167,11 +168,13 @@ class RunView:
             if share is not None:
                 rows.append(Fact(f"{kind} score", share, "share", ends, _guessing(chance)))
         if self.measured is not None:
-            value, ends = self.measured.value, self.measured.ci95
-            rows.append(metric_fact(specs[self.measured.metric], value, ends))
+            value, spec = self.measured.value, specs[self.measured.metric]
+            note = self.measured.caveat or ""
+            rows.append(metric_fact(spec, value, self.measured.ci95, note))
         if (worst := metrics.worst_group) is not None:
-            note = f"{worst.group} ({worst.n:,})"
-            rows.append(Fact("worst group", worst.accuracy, "share", worst.accuracy_ci95, note))
+            alone = percent_text(worst.accuracy, worst.accuracy_ci95)
+            note = f"{worst.group} ({worst.n:,}), the lowest of {worst.groups}; alone {alone}"
+            rows.append(Fact("worst group", worst.accuracy, "share", worst.lowest_ci95, note))
         return rows
 
     @property

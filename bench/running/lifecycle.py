@@ -14,7 +14,7 @@ from typing_extensions import override
 from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.parameters import Parameters
-from bench.discovery.guard import guard, one_line, warning_guard
+from bench.discovery.guard import checked_answer, guard, one_line, warning_guard
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make, with_defaults
 from bench.errors import BenchError, PluginError, UserError, warn_user
@@ -25,6 +25,7 @@ from bench.running.finders import passed_to
 from bench.running.in_memory import with_probe
 from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
 from bench.running.question import CheckedBackbone, PreparedRun, RunQuestion
+from bench.running.returned import Memory, checked_decision, checked_facts
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig
@@ -165,24 +166,28 @@ def _executor_of(config: RunConfig) -> tuple[ExecutorSpec, Parameters]:
 class CheckedRun(OpenRun):
     """Wrapper of a run that the executor `who` has opened, which errors name."""
 
-    def __init__(self, opened: OpenRun, who: str) -> None:
-        self._opened, self._who = opened, who
-        self.model, self.device = opened.model, opened.device
+    def __init__(self, opened: OpenRun, who: str, run: PreparedRun) -> None:
+        self._opened, self._who, self._run = opened, who, run
+        self.model = checked_facts(who, run, opened.model)
+        self.device = checked_answer(who, "device", str | None, lambda: opened.device)
 
     @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
-        waiting, decisions = dict.fromkeys(sample_ids), None
+        waiting, decisions, who = dict.fromkeys(sample_ids), None, self._who
         while waiting:
-            with guard(self._who, "score()", (BenchError,)):
+            with guard(who, "score()", (BenchError,)):
                 decisions = decisions or iter(self._opened.score(list(waiting)))
                 decided: Any = next(decisions, None)
-                self.peak_memory = self._opened.peak_memory
-            name = decided.sample.sample_id if isinstance(decided, Decided) else None
-            if name not in waiting:
-                left = f"{len(waiting)} images are left, each of which is wanted once"
-                raise PluginError(self._who, f"score() yielded {one_line(name or decided)}; {left}")
+                name = decided.sample.sample_id if isinstance(decided, Decided) else None
+                if not isinstance(name, str) or name not in waiting:
+                    left = f"{len(waiting)} images are left, each of which is wanted once"
+                    raise PluginError(who, f"score() yielded {one_line(name or decided)}; {left}")
+            self.peak_memory = checked_answer(who, "peak_memory", Memory, self._read_memory)
             del waiting[name]
-            yield decided
+            yield checked_decision(who, self._run, decided)
+
+    def _read_memory(self) -> int | None:
+        return self._opened.peak_memory
 
     @override
     def close(self) -> None:
@@ -219,7 +224,7 @@ class Shared:
         if type(self._executor) is Executor:
             return self._executor.open(run)
         with guard(who, "open()", (BenchError,)):
-            return CheckedRun(with_defaults(self._executor.open(run), OpenRun), who)
+            return CheckedRun(with_defaults(self._executor.open(run), OpenRun), who, run)
 
     def close_executor(self) -> None:
         """Stop what the executor started."""

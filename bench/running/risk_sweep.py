@@ -27,8 +27,8 @@ from bench.stats.risk import choose_sweep
 from bench.store.calibrations import Calibration, calibrations_of
 from bench.store.documents import Sweep
 from bench.store.fields import Amount, Count, Document, Positive, Share
-from bench.store.folder import read_records
 from bench.store.identity import StrategyIdentity, digest
+from bench.store.journal import read_table
 
 # Expected cost of a race / cost of its first look. Measured: 1.1 (UC Merced), 1.7 to 1.9 (clothes).
 RACE_COST = 2.0
@@ -114,12 +114,13 @@ class PlannedSweep:
         stored = [calibrated.calibration for calibrated in calibrations_of(self.folder)]
         if not stored:
             return None
-        records = read_records(self.folder)
-        swept = [records[name] for name in self.samples if name in records]
-        decided = {record["sample_id"] for record in swept if record["error"] is None}
-        failed = len(swept) - len(decided)
-        if len(swept) < len(self.samples):
+        records = read_table(self.folder, len(self.whole.manifest.classes))
+        names, errors = (records[column].to_pylist() for column in ("sample_id", "error"))
+        error_of = dict(zip(names, errors, strict=True))
+        if not error_of.keys() >= set(self.samples):
             return None
+        decided = {name for name in self.samples if error_of[name] is None}
+        failed = len(self.samples) - len(decided)
         candidates = [candidate.plain() for candidate in self.candidates]
         for calibration in stored:
             tested = [setting.strategy.plain() for setting in calibration.settings]
@@ -130,7 +131,7 @@ class PlannedSweep:
                     )
                     for setting in calibration.settings
                 ]
-                changes = {"images": len(swept), "of": self.plan.split, "settings": settings}
+                changes = {"images": len(self.samples), "of": self.plan.split, "settings": settings}
                 return calibration.model_copy(update=changes)
         return None
 

@@ -17,11 +17,13 @@ import numpy as np
 
 from bench.contracts.metrics import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
-from bench.machine.libraries import sparse
+from bench.machine.libraries import sparse, special
 from bench.machine.stages import counted
+from bench.stats.paired import Z95
 
 PERMUTATIONS = 20_000  # per test
 AT_ONCE = 1 << 19  # numbers in memory at a time: what a processor's cache holds
+ROUNDED = 1e-12  # smaller sums of squares are 0: a single answer moves one by about 1
 INVERTED = 60  # largest number of signs whose sum numpy draws by inverting one uniform number
 
 
@@ -63,6 +65,61 @@ def image_values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
     if metric.by_support:  # the class weights depend on the images as well
         influence += ratios[labels] - value
     return np.asarray(value + influence)
+
+
+def by_class(metric: MetricSpec) -> bool:
+    """Return whether classes have equal weights, so that each is a sample of its own."""
+    return metric.ratio is not None and not metric.by_support
+
+
+def class_reach(values: Floats, labels: Ints) -> float:
+    """Return the half-width of the 95 % interval of an average over classes of equal weight.
+
+    `values` are float64 [n], influence values or their means over runs. Each class is a sample of
+    its own: its variance within is divided by its images less one, and Student's t has
+    Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946). Classes of a single image have
+    the mean variance of the others, in terms of the answers to their images.
+    """
+    n, counts = len(values), np.bincount(labels)
+    counts = counts[counts > 0]
+    _, member = np.unique(labels, return_inverse=True)
+    means = np.bincount(member, values) / counts
+    squares = np.bincount(member, (values - means[member]) ** 2)
+    several, freedom = counts > 1, np.maximum(counts - 1, 1)
+    within = squares / freedom * counts  # sum of the values of a class, its variance
+    if several.any():
+        within[~several] = (within * counts)[several].mean()
+    between = float((counts * (means - values.mean()) ** 2).sum())
+    variance = float(within.sum()) + between
+    if variance < ROUNDED:
+        return 0.0
+    uncertain = float((within**2 / freedom)[several].sum()) + between**2 / max(1, n - 1)
+    t = float(special.stdtrit(variance**2 / uncertain, 0.975)) if uncertain else Z95
+    return t * float(np.sqrt(variance)) / n
+
+
+def interval_caveat(metric: MetricSpec, labels: Ints) -> tuple[bool, str | None]:
+    """Return whether a metric has an interval, and why it has none or an approximate one.
+
+    The precision of a class with few images is biased upwards, because a class that is rarely
+    predicted has a precision of 0 or by chance a high one: no interval from variances holds.
+    `benchmarks/study_levels.py --classes` shows how often intervals hold.
+    """
+    if metric.ratio is None or metric.mean_over_images or not metric.ratio.predicted:
+        return True, None
+    counts = np.bincount(labels)
+    fewest = int(counts[counts > 0].min())
+    least, enough = (10, 20) if not metric.ratio.support else (0, 10)
+    images = "1 image" if fewest == 1 else f"{fewest} images"
+    if fewest < least:
+        return False, f"none: with {images} in a class, {metric.words} is biased"
+    return True, f"approximate: a class has {images}" if fewest < enough else None
+
+
+def largest_influence(metric: MetricSpec, labels: Ints) -> float:
+    """Return the most that the answer to an image moves the sum of the images' values."""
+    support = np.bincount(labels).astype(np.float64)
+    return float((len(labels) * _class_weights(metric, support) / np.maximum(support, 1)).max())
 
 
 def _class_ratios(ratio: ClassRatio, hits: Any, support: Floats, predicted: Any) -> Any:

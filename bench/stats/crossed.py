@@ -17,7 +17,9 @@ import numpy as np
 
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize, special
+from bench.stats.class_metrics import class_reach
 from bench.stats.paired import Z95
+from bench.stats.score import mean_score, unit_sums
 from bench.stats.shares import accuracy_interval
 from bench.store.fields import Amount, Document, Number, Positive
 
@@ -37,8 +39,9 @@ class Spread(Document):
     seeds: Positive  # number of different seeds
     templates: Positive  # number of different templates
     value: Number  # mean over the runs
-    interval: tuple[Number, Number]
-    """95 % interval over other images or, if the study asks for it, over other images and seeds."""
+    interval: tuple[Number, Number] | None
+    """95 % interval over other images or, if the study asks for it, over other images and seeds.
+    None for an average over classes with too few images for one (`interval_caveat`)."""
     of_images: Amount  # standard deviation of one run's value over samples of images
     of_seeds: Amount | None = None  # standard deviation over seeds; None with one seed
     of_templates: Amount | None = None  # standard deviation over templates; None with one template
@@ -46,9 +49,9 @@ class Spread(Document):
     """Lowest and highest value of a template, the mean over seeds; None with one template."""
 
 
-def are_answers(values: Floats) -> bool:
-    """Return whether the values are those of a single run, and each is 0 or 1."""
-    return values.shape[:2] == (1, 1) and bool(((values == 0) | (values == 1)).all())
+def are_answers(*values: Floats) -> bool:
+    """Return whether each of the values is 0 or 1."""
+    return all(((runs == 0) | (runs == 1)).all() for runs in values)
 
 
 def spread(
@@ -57,18 +60,24 @@ def spread(
     over: Over = "images",
     within: tuple[float, float] = UNIT_RANGE,
     counted: int | None = None,
+    influence: bool = False,
+    classes: Ints | None = None,
 ) -> Spread:
     """Return the mean metric of a method and its variation.
 
     With fewer than MIN_SEEDS seeds, the interval is over images. If `within`, the range of the
     metric, is not [0, 1], it is symmetric and clipped. `counted` is the number of images with a
-    weight above 0 in the metric; None: all.
+    weight above 0 in the metric; None: all. `influence`: whether values are influence values.
+    `classes` are the true classes, int64 [n], if these have equal weights in the metric.
     """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)
     by_template = by_run.mean(axis=0)
     ends = float(by_template.min()), float(by_template.max())
+    reach = None
+    if classes is not None and clusters is None:
+        reach = class_reach(values.mean(axis=(0, 1)), classes)
     return Spread(
         runs=seeds * templates,
         images=n,
@@ -76,7 +85,7 @@ def spread(
         seeds=seeds,
         templates=templates,
         value=float(values.mean()),
-        interval=_interval(values, clusters, over, within, counted or n),
+        interval=_interval(values, clusters, over, within, counted or n, influence, reach),
         of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
         of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
@@ -140,14 +149,6 @@ def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
     return SeedError(of_seeds / cells, max(of_images - residual, 0.0) / cells, seeds, units)
 
 
-def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return the sum of `values` [runs, images] over each cluster, or image, and its size."""
-    if clusters is None:
-        return values, np.ones(values.shape[1], dtype=np.int64)
-    _, member = np.unique(clusters, return_inverse=True)
-    return np.stack([np.bincount(member, weights=row) for row in values]), np.bincount(member)
-
-
 def _variances(values: Floats, clusters: Ints | None) -> Floats:
     """Return the sampling variance of each run's mean over images; 0 for fewer than two units."""
     sums, sizes = unit_sums(values, clusters)
@@ -164,21 +165,44 @@ def _deviation(by_run: Floats, axis: int) -> float:
 
 
 def _interval(
-    values: Floats, clusters: Ints | None, over: Over, within: tuple[float, float], n: int
+    values: Floats,
+    clusters: Ints | None,
+    over: Over,
+    within: tuple[float, float],
+    n: int,
+    influence: bool,
+    reach: float | None,
 ) -> tuple[float, float]:
-    """Return the 95 % interval of the mean.
+    """Return the 95 % interval of the mean over `n` images with a weight above 0.
 
-    For a proportion, it is Wilson's with the effective sample size of the mean's variance, which is
-    `n` if they do not vary; otherwise, it is the normal interval, clipped to `within`.
+    A proportion has Wilson's: for values of images, of the mean over runs (`mean_score`); for
+    influence values, or over seeds, with the effective sample size of the mean's variance, or of
+    the `reach` of its interval. Others have the normal interval, clipped to `within`. That over
+    seeds contains that over images.
     """
     mean, proportion = float(values.mean()), within == UNIT_RANGE
-    if proportion and ((clusters is None and are_answers(values)) or mean <= 0 or mean >= 1):
-        return accuracy_interval(round(mean * n), n)
-    if over == "seeds" and values.shape[0] >= MIN_SEEDS:
-        error = seed_error(values, clusters).reach(0.025) / Z95
+    if proportion and (mean <= 0 or mean >= 1):
+        units = n if clusters is None else min(n, len(np.unique(clusters)))
+        return accuracy_interval(round(mean) * units, units)
+    if proportion and not influence:
+        single = clusters is None and values.shape[:2] == (1, 1) and are_answers(values)
+        score = mean_score(values.mean(axis=(0, 1)), clusters, UNIT_RANGE)
+        low, high = accuracy_interval(round(mean * n), n) if single else score.interval()
     else:
-        error = image_error(values, clusters)
-    if not proportion:
-        return max(within[0], mean - Z95 * error), min(within[1], mean + Z95 * error)
-    effective = mean * (1 - mean) / error**2 if error > 0 else float(n)
+        reach = Z95 * image_error(values, clusters) if reach is None else reach
+        low, high = _by_reach(mean, reach, within, n)
+    if over == "seeds" and values.shape[0] >= MIN_SEEDS:
+        reach = seed_error(values, clusters).reach(0.025)
+        lower, higher = _by_reach(mean, reach, within, n)
+        low, high = min(low, lower), max(high, higher)
+    return low, high
+
+
+def _by_reach(
+    mean: float, reach: float, within: tuple[float, float], n: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean with the half-width `reach`, within its range."""
+    if within != UNIT_RANGE:
+        return max(within[0], mean - reach), min(within[1], mean + reach)
+    effective = mean * (1 - mean) * (Z95 / reach) ** 2 if reach > 0 else float(n)
     return accuracy_interval(mean * effective, effective)

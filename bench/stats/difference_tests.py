@@ -5,18 +5,25 @@ methods. `margin` is the difference below which methods count as equal; None to 
 `clusters` are int64 [n], the cluster of each image; None if images are independent.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.stages import counted
-from bench.stats.class_metrics import exchange_p, random_signs
-from bench.stats.crossed import Over, are_answers, image_error, seed_error, spread, unit_sums
+from bench.stats.class_metrics import (
+    by_class,
+    class_reach,
+    exchange_p,
+    interval_caveat,
+    largest_influence,
+    random_signs,
+)
+from bench.stats.crossed import Over, Spread, are_answers, image_error, seed_error, spread
 from bench.stats.paired import (
     ALPHA,
     Z95,
@@ -27,8 +34,9 @@ from bench.stats.paired import (
     tested_difference,
     with_zero,
 )
+from bench.stats.score import mean_score, unit_sums
 from bench.stats.shares import Estimate
-from bench.store.fields import Document, Positive, Share, without_none
+from bench.store.fields import Document, Positive, Share
 
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
 # Influence values are a linear approximation, which is poor if a class has few images.
@@ -69,10 +77,10 @@ def difference_test(
 
     The test follows from the metric and its values. Over seeds, it is `compare_over_seeds`. For
     averages of class ratios, it is a permutation test that exchanges predictions; the interval is
-    based on the linear approximation of the metric, widened to include 0 if the test does not
-    reject, but may also include 0 if it rejects narrowly. For influence values, it is a z test with
-    their paired standard error; otherwise, `compare_over_images`. No difference exceeds the width
-    of the metric's range.
+    based on the linear approximation of the metric, contains that of the variance within classes,
+    and is widened to include 0 if the test does not reject, but may also include 0 if it rejects
+    narrowly. For influence values, it is a z test with their paired standard error; otherwise,
+    `compare_over_images`. No difference exceeds the width of the metric's range.
     """
     change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
     update: dict[str, tuple[float, float] | None] = {}
@@ -80,8 +88,12 @@ def difference_test(
         tested = compare_over_seeds(a.values, b.values, margin, clusters)
     elif metric.ratio is not None and not metric.mean_over_images:
         p = exchange_p(metric, labels, a.predictions, b.predictions, clusters)
-        tested = _normal("permutation", p, change, margin, clusters)
-        update["interval"] = with_zero(tested.interval, p)
+        most = largest_influence(metric, labels)
+        tested = _scored("permutation", p, change, most, margin, clusters)
+        if by_class(metric) and clusters is None:
+            reach, (low, high) = class_reach(change, labels), tested.interval
+            middle = tested.estimate
+            update["interval"] = min(low, middle - reach), max(high, middle + reach)
     elif "influence" in (a.method, b.method):
         mean, error = float(change.mean()), image_error(change[None, None], clusters)
         p_z = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
@@ -90,16 +102,32 @@ def difference_test(
             sizes = np.array([method.images or len(labels) for method in (a, b)])
         fewest = sizes[sizes > 0].min()
         method = "influence" if fewest >= MIN_RELIABLE else "approximate"
-        tested = _normal(method, p_z, change, margin, clusters)
-        update["interval"] = mean - Z95 * error, mean + Z95 * error
+        reach = _reach(a.values, b.values, change)
+        tested = _scored(method, p_z, change, reach, margin, clusters)
+        if error:
+            update["interval"] = mean - Z95 * error, mean + Z95 * error
         update |= {"p": None, "p_equal": None} if fewest < MIN_TESTED else {}
         if metric.mean_over_images and not error:  # such as two shares that are 0 or 1
-            spreads = (spread(m.values, clusters, over, metric.range, m.images) for m in (a, b))
-            of_a, of_b = (Estimate(shown.value, shown.interval) for shown in spreads)
+            spreads = (metric_spread(metric, m, labels, clusters, over) for m in (a, b))
+            of_a, of_b = (Estimate(s.value, s.interval) for s in spreads if s.interval)
             update |= {"interval": (of_b - of_a).interval, "p_equal": None}
     else:
         tested = compare_over_images(a.values, b.values, margin, clusters)
     return limited(tested.model_copy(update=update), float(np.ptp(metric.range)))
+
+
+def metric_spread(
+    metric: MetricSpec,
+    method: Answers,
+    labels: Ints,
+    clusters: Ints | None = None,
+    over: Over = "images",
+) -> Spread:
+    """Return the spread of a method in a metric, without an interval where none holds."""
+    influence, classes = method.method != "images", labels if by_class(metric) else None
+    shown = spread(method.values, clusters, over, metric.range, method.images, influence, classes)
+    holds, _ = interval_caveat(metric, labels)
+    return shown if holds else shown.model_copy(update={"interval": None})
 
 
 def limited(tested: Difference, most: float) -> Difference:
@@ -109,29 +137,38 @@ def limited(tested: Difference, most: float) -> Difference:
 
 
 def compare_over_images(
-    a: Floats, b: Floats, margin: float | None = None, clusters: Ints | None = None
+    a: Floats,
+    b: Floats,
+    margin: float | None = None,
+    clusters: Ints | None = None,
+    reach: float | None = None,
 ) -> Difference:
     """Test the difference of means over images, for these seeds and templates.
 
-    Two single runs that are right or wrong on each image have McNemar's exact test and Tango's
-    interval, widened to include 0 if the test does not reject. All others have a permutation test
-    that flips the sign of each image's mean difference. p is at most 0.05 exactly if the interval
-    excludes 0. Equality is tested by two one-sided tests (Schuirmann 1987): score tests of the
-    paired difference of two single runs, otherwise z tests. The methods may have different seeds
-    and templates.
+    If all runs of a method agree on each image, and are right or wrong, they are tested as a single
+    one: by McNemar's exact test, with Tango's interval, corrected for continuity and skewness, and
+    widened to include 0 if the test does not reject. All others have a permutation test that flips
+    the sign of each image's mean difference, with the interval of the same score test. If the test
+    rejects, the end near 0 is that of the permutations, so that p is at most 0.05 exactly if the
+    interval excludes 0. Equality is tested by two one-sided score tests (Schuirmann 1987). The
+    methods may have different seeds and templates. `reach` is the largest difference that an image
+    may have; None: it follows from the values.
     """
-    if clusters is None and are_answers(a) and are_answers(b):
-        pair = paired_test(a[0, 0] > 0.5, b[0, 0] > 0.5)
+    change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
+    if clusters is None and are_answers(a, b) and np.isin(change, (-1, 0, 1)).all():
+        pair = paired_test(change < 0, change > 0)
         if margin is None:
             return pair.difference
-        p_equal = equality_p(pair.wins, pair.losses, a.shape[2], margin)
+        p_equal = equality_p(pair.wins, pair.losses, len(change), margin)
         return pair.difference.model_copy(update={"p_equal": p_equal})
-    change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
     p, (low, high) = sign_flips(change, clusters)
-    tested = _normal("permutation", p, change, margin, clusters)
-    if p > ALPHA:
-        low, high = min(low, tested.interval[0]), max(high, tested.interval[1])
-    return tested.model_copy(update={"interval": (low, high)})
+    reach = _reach(a, b, change) if reach is None else reach
+    tested = _scored("permutation", p, change, reach, margin, clusters)
+    if p <= ALPHA:
+        lowest, highest = tested.interval
+        ends = (low, max(highest, low)) if low > 0 else (min(lowest, high), high)
+        tested = tested.model_copy(update={"interval": ends})
+    return tested
 
 
 def compare_over_seeds(
@@ -140,16 +177,21 @@ def compare_over_seeds(
     """Test the difference of means over images and seeds.
 
     The test, the interval and the two one-sided tests of equality use the paired differences and
-    their `seed_error`, so p is at most 0.05 exactly if the interval excludes 0. The methods must
-    have the same seeds, in the same order.
+    their `seed_error`. None of them claims more than `compare_over_images` does for these seeds, so
+    p is at most 0.05 exactly if the interval excludes 0. The methods must have the same seeds, in
+    the same order.
     """
-    change = b.mean(axis=1, keepdims=True) - a.mean(axis=1, keepdims=True)
-    mean, error = float(change.mean()), seed_error(change, clusters)
-    least = _image_error(change.mean(axis=(0, 1)), clusters) ** 2 - error.of_seeds
-    error = replace(error, of_images=max(error.of_images, least))
-    p, reach = min(1.0, 2 * error.tail(abs(mean))), error.reach(ALPHA / 2)
-    tested = tested_difference("seeds", change.shape[2], mean, (mean - reach, mean + reach), p)
-    return tested.model_copy(update=without_none(p_equal=_equality(mean, margin, error.tail)))
+    here = compare_over_images(a, b, margin, clusters)
+    error = seed_error(b.mean(axis=1, keepdims=True) - a.mean(axis=1, keepdims=True), clusters)
+    mean, reach = here.estimate, error.reach(ALPHA / 2)
+    update: dict[str, Any] = {
+        "method": "seeds",
+        "p": max(here.p or 0.0, min(1.0, 2 * error.tail(abs(mean)))),
+        "interval": (min(here.interval[0], mean - reach), max(here.interval[1], mean + reach)),
+    }
+    if margin is not None and here.p_equal is not None:
+        update["p_equal"] = max(here.p_equal, error.tail(margin + mean), error.tail(margin - mean))
+    return here.model_copy(update=update)
 
 
 def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tuple[float, float]]:
@@ -185,31 +227,37 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
     return (1 + reached) / (1 + len(low)), (lowest, highest)
 
 
-def _equality(mean: float, margin: float | None, tail: Callable[[float], float]) -> float | None:
-    """Return the p-value of two one-sided tests; `tail` is that of a distance from the mean."""
-    return None if margin is None else max(tail(margin + mean), tail(margin - mean))
-
-
-def _normal(
-    method: str, p: float | None, change: Floats, margin: float | None, clusters: Ints | None
+def _scored(
+    method: str,
+    p: float | None,
+    change: Floats,
+    reach: float,
+    margin: float | None,
+    clusters: Ints | None,
 ) -> Difference:
-    """Return the result of a test with a normal interval and z tests of equality."""
-    mean, error = float(change.mean()), _image_error(change, clusters)
-    equal = _equality(mean, margin, lambda distance: float(normal_cdf(-distance / error)))
-    interval = mean - Z95 * error, mean + Z95 * error
-    tested = tested_difference(method, len(change), mean, interval, p)
-    return tested.model_copy(update=without_none(p_equal=equal))
+    """Return a test's result with the interval and the tests of equality of a score test.
 
-
-def _image_error(change: Floats, clusters: Ints | None) -> float:
-    """Return the standard error of the mean of differences, float64 [n], over images.
-
-    It is at least that with half an image more in each cell of the 2 x 2 table of pairs (Agresti &
-    Min, Statistics in Medicine 24, 2005), because runs that agree on n images may differ on others.
+    `reach` is the largest difference that an image may have in absolute value.
     """
-    n = len(change) + 2
-    variance = (float((change**2).sum()) + 1) / n - (float(change.sum()) / n) ** 2
-    return max(image_error(change[None, None], clusters), float(np.sqrt(variance / n)))
+    score = mean_score(change, clusters, (-reach, reach), corrected=True)
+    ends = score.interval() if p is None else with_zero(score.interval(), p)
+    tested = tested_difference(method, len(change), float(change.mean()), ends, p)
+    if margin is None:
+        return tested
+    p_equal = max(float(normal_cdf(side * score.z(side * margin))) for side in (-1, 1))
+    return tested.model_copy(update={"p_equal": p_equal})
+
+
+def _reach(a: Floats, b: Floats, change: Floats) -> float:
+    """Return by how much two methods may differ on an image that these ones do not show.
+
+    1 for answers that are right or wrong; otherwise the largest difference, or if there is none,
+    the range of the values.
+    """
+    if are_answers(a, b):
+        return 1.0
+    seen = float(np.abs(change).max()) or float(np.ptp(np.concatenate([a.ravel(), b.ravel()])))
+    return seen or 1.0
 
 
 class MethodDifference(Document):

@@ -24,11 +24,15 @@ from bench.discovery.targets import make_from, with_defaults
 from bench.errors import UserError
 from bench.machine.stages import counted
 from bench.stats.checked import metric_parts, metric_value, resampled
-from bench.stats.class_metrics import class_average, class_counts, image_values
-from bench.stats.crossed import spread
-from bench.stats.difference_tests import Answers, Method, difference_test
+from bench.stats.class_metrics import (
+    class_average,
+    class_counts,
+    image_values,
+    interval_caveat,
+)
+from bench.stats.difference_tests import Answers, Method, difference_test, metric_spread
 from bench.stats.paired import Difference, tested_difference
-from bench.store.fields import Document, Number, Positive
+from bench.store.fields import Count, Document, Number, Positive, without_none
 
 METRIC_RESAMPLES = 2_000  # bootstrap samples; a 95 % interval cuts off 50 on each side
 
@@ -39,12 +43,16 @@ class MeasuredMetric(Document):
     metric: str  # registered name
     words: str  # name in sentences
     value: Number
-    ci95: tuple[Number, Number]
+    ci95: tuple[Number, Number] | None  # None if no interval holds for so few images in a class
     interval: Method
     """Method of the interval: the images' values, influence values, or a bootstrap over images
     (and over raters, if there are several)."""
     images: Positive  # number of images with a weight above 0
     raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
+    caveat: str | None = None  # why there is no interval, or an approximate one
+    never_predicted: Count | None = None
+    """Number of classes with images that are never predicted, whose precision counts as 0; None if
+    there are none, or the metric has no precision."""
     parameters: Parameters = Field({})  # parameters that were set explicitly
 
 
@@ -96,10 +104,15 @@ def measure(
     Raises as `metric_parts`, and a UserError if there are too few images for a bootstrap.
     """
     value, values, method, images = metric_parts(spec, metric, data)
+    ends: tuple[float, float] | None
     if values is None:
         ends, _ = _bootstrap(spec, metric, (data,))
     else:
-        ends = spread(values[None, None], within=spec.range, counted=images).interval
+        answers = Answers("", data.predictions[None, None], values[None, None], method, images)
+        ends = metric_spread(spec, answers, data.labels).interval
+    never = None
+    if spec.ratio is not None and not spec.ratio.support:
+        never = len(np.setdiff1d(data.labels, data.predictions)) or None
     of_raters = None
     if len(data.raters) > 1:
         of_raters = {
@@ -116,6 +129,7 @@ def measure(
         parameters={
             k: v for k, v in spec.resolve_parameters(parameters).items() if k in parameters
         },
+        **without_none(caveat=interval_caveat(spec, data.labels)[1], never_predicted=never),
         **({"raters": of_raters} if of_raters else {}),
     )
 

@@ -1,7 +1,7 @@
 """Metrics, cost, summary and statistics of a run, from its decisions."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from bench.stats.checked import checked_value
 from bench.stats.class_metrics import class_counts
 from bench.stats.measures import make_metric
 from bench.stats.probability import Probability
-from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson
+from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson, worst_group
 from bench.store.decisions import FAILED, Decisions
 from bench.store.documents import Items, Manifest
 from bench.store.fields import Count, Document, Interval, Share, without_none
@@ -39,7 +39,7 @@ def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = No
         **_registered(decided, classes, items),
         accuracy_ci95=accuracy_interval(correct, len(decided)),
         chance=items.chance if items else 1 / len(classes),
-        **without_none(worst_group=next(iter(per_group(decided.groups, decided.correct)), None)),
+        **without_none(worst_group=worst_group(decided.groups, decided.correct)),
         **(pair_scores(decided, items) if items else {}),
     )
 
@@ -206,6 +206,16 @@ def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decision
     partial = summarize(manifest, decided, None, None)
     update = without_none(status=INCOMPLETE, fitted=manifest.fitted)
     return partial.model_copy(update=update)
+
+
+def with_lowest_group(summary: Summary, decisions: Callable[[], Decisions]) -> Summary:
+    """Return a stored summary with the interval of its worst group, which early ones lack."""
+    worst = summary.metrics.worst_group
+    if worst is None or worst.lowest_ci95 is not None:
+        return summary
+    decided = decisions()
+    update = {"worst_group": worst_group(decided.groups, decided.correct)}
+    return summary.model_copy(update={"metrics": summary.metrics.model_copy(update=update)})
 
 
 class Statistics(Document):

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Bools, Floats, Ints
-from bench.machine.libraries import stats
+from bench.machine.libraries import special
 from bench.stats.paired import Z95
 from bench.store.decisions import Decisions
 from bench.store.documents import Items
-from bench.store.summary import Group
+from bench.store.summary import Group, WorstGroup
 
 
 def accuracy_interval(correct: float, n: float) -> tuple[float, float]:
@@ -62,8 +62,18 @@ class Estimate:
 
 def exact_interval(count: int, n: int) -> tuple[float, float]:
     """Return the exact 95 % interval of `count` out of `n` (Clopper & Pearson, 1934)."""
-    low, high = stats.binomtest(count, n).proportion_ci(0.95, method="exact")
-    return float(low), float(high)
+    low, high = exact_bounds(np.array([count]), np.array([n]), 0.025)
+    return float(low[0]), float(high[0])
+
+
+def exact_bounds(counts: Floats | Ints, n: Ints, tail: float) -> tuple[Floats, Floats]:
+    """Return exact lower and upper bounds of shares, each missed with at most `tail`, float64 [C].
+
+    Where `counts` are means of several runs, the bounds are those of a single one, interpolated.
+    """
+    low = special.betaincinv(np.maximum(counts, 1e-9), n - counts + 1, tail)
+    high = special.betaincinv(counts + 1, np.maximum(n - counts, 1e-9), 1 - tail)
+    return np.where(counts <= 0, 0.0, low), np.where(counts >= n, 1.0, high)
 
 
 def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
@@ -103,3 +113,28 @@ def per_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> list[Gro
         interval = accuracy_interval(round(accuracy * n), n)
         groups.append(Group(group=name, n=n, accuracy=accuracy, accuracy_ci95=interval))
     return sorted(groups, key=lambda group: group.accuracy)
+
+
+def worst_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> WorstGroup | None:
+    """Return the group of lowest accuracy, with an interval of the lowest one, as `per_group`."""
+    groups = per_group(names, right)
+    if not groups:
+        return None
+    sizes = np.array([group.n for group in groups])
+    counts = np.array([group.accuracy for group in groups]) * sizes
+    ends = lowest_interval(counts, sizes)
+    return WorstGroup(**dict(groups[0]), groups=len(groups), lowest_ci95=ends)
+
+
+def lowest_interval(counts: Floats | Ints, n: Ints) -> tuple[float, float]:
+    """Return the 95 % interval of the lowest of G shares, `counts` out of `n`.
+
+    The lower end is the smallest of their exact lower bounds at 2.5 %: that of the group which is
+    truly lowest is not above it. The upper end is the smallest of their exact upper bounds at
+    2.5 % / G, which all hold together. An interval of the smallest observed share alone would
+    forget that it was chosen as the smallest.
+    """
+    return (
+        float(exact_bounds(counts, n, 0.025)[0].min()),
+        float(exact_bounds(counts, n, 0.025 / len(n))[1].min()),
+    )

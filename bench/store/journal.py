@@ -253,17 +253,47 @@ class Journal:
 def read_table(path: Path, n_classes: int, top: bool = False) -> Any:
     """Return the latest record of each sample as a pyarrow table, empty without a journal.
 
-    With `top`, it has the column `top`: the best classes of each image.
+    With `top`, it has the column `top`: the best classes of each image. A warning names images that
+    were decided and have a later record with another decision.
     """
+    table, changed = _latest(_all_lines(path, n_classes, top))
+    if changed:
+        images = "an image" if len(changed) == 1 else f"{len(changed):,} images"
+        warn_user(
+            f"{path / JOURNAL} was changed: it has a second, different decision of {images}, such"
+            f" as {changed[0]}. The last one counts."
+        )
+    return table
+
+
+def has_changed_decisions(path: Path, n_classes: int) -> bool:
+    """Return whether an image that was decided has a later record with another decision."""
+    return bool(_latest(_all_lines(path, n_classes, top=False))[1])
+
+
+def _latest(table: Any) -> tuple[Any, list[str]]:
+    """Return the last record of each sample, and the samples whose decision was changed.
+
+    Only failed samples are tried again.
+    """
+    if pc.count_distinct(table["sample_id"]).as_py() == len(table):
+        return table, []
+    samples = table["sample_id"].combine_chunks().dictionary_encode()
+    codes = values(samples.indices)
+    last = len(codes) - 1 - np.unique(codes[::-1], return_index=True)[1]  # row of each code
+    predictions = values(table["prediction"], -1)
+    changed = (predictions >= 0) & (predictions != predictions[last[codes]])
+    names = samples.dictionary.take(indices(np.unique(codes[changed]))).to_pylist()
+    return table.take(indices(np.sort(last))), names
+
+
+def _all_lines(path: Path, n_classes: int, top: bool) -> Any:
+    """Return the valid records of the journal as a table."""
     file = regular_file(path, JOURNAL)
     table = _parsed(file, n_classes, top) if file else to_table([], top)
     if table is None:  # line by line, which is slower but can skip damaged lines
         lines = read_lines(path / JOURNAL, lambda value: is_record(value, n_classes))
-        table = to_table(list({r["sample_id"]: r for _, _, r in lines}.values()), top)
-    if pc.count_distinct(table["sample_id"]).as_py() < len(table):  # failed samples were retried
-        codes = values(table["sample_id"].combine_chunks().dictionary_encode().indices)[::-1]
-        last = len(codes) - 1 - np.unique(codes, return_index=True)[1]
-        table = table.take(indices(np.sort(last)))
+        table = to_table([record for _, _, record in lines], top)
     return table
 
 

@@ -15,8 +15,14 @@ from bench.store.fields import Document, to_json
 from bench.store.journal import Journal
 from bench.store.shipped import is_shipped
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 LOCK, SHORT_LOCK = ".lock", ".short.lock"
 MAX_WAIT = 10.0  # seconds; the short lock is held for milliseconds
+LOOKED_AT = 0.1  # seconds to wait for the long one, which `is_in_use` holds for microseconds
 
 
 class LockedFolder:
@@ -83,5 +89,20 @@ def refuse_shipped(path: Path) -> None:
 def refuse_in_use(path: Path) -> None:
     """Raise UserError if another process scores the run, before anything heavy is loaded."""
     if (path / LOCK).exists():
-        with suppress(StoreError), locked(path, LOCK, wait=0):  # `RunFolder` reports a StoreError
+        # `RunFolder` reports a StoreError.
+        with suppress(StoreError), locked(path, LOCK, wait=LOOKED_AT):
             pass
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether a process is scoring the run; False where that cannot be told."""
+    if fcntl is None:
+        return False
+    try:
+        with (path / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # never scored here, or not readable
+        return False
+    return False

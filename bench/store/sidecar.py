@@ -67,6 +67,11 @@ class Sidecar(Generic[Content]):
             warn_user(f"Left out: {error}")
             return None
 
+    def covered(self, path: Path) -> int | None:
+        """Return the bytes of records that the valid document of `path` covers; None: unknown."""
+        seal: Seal | None = read_json(path, self.name).get("seal")
+        return seal and seal["bytes"]
+
     def require(self, path: Path, settings: str) -> Content:
         """Return the document; UserError if it is absent, damaged, changed, stale or newer."""
         try:

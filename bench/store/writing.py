@@ -34,7 +34,7 @@ from bench.store.folder import (
 )
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, SWEEP, Record
-from bench.store.locking import LOCK, SHORT_LOCK, locked
+from bench.store.locking import LOCK, LOOKED_AT, SHORT_LOCK, locked
 from bench.store.merging import Merge
 from bench.store.questions import EARLIER_QUESTIONS, QUESTIONS, read_questions
 from bench.store.summary import AGAIN, AUDIT, SUMMARY, Summary, Swept
@@ -72,7 +72,7 @@ class RunFolder:
                 regular_file(self.path, JOURNAL)
                 if links := [n for n in ERROR_FOLDERS if (self.path / n).is_symlink()]:
                     raise UserError(f"{self.path / links[0]} must be a folder, got a link.")
-                self._folder = stack.enter_context(locked(self.path, LOCK, wait=0))
+                self._folder = stack.enter_context(locked(self.path, LOCK, wait=LOOKED_AT))
                 if self._fresh:
                     with locked(self.path) as folder:
                         folder.remove(*REPLACED, *ERROR_FOLDERS)
@@ -126,8 +126,13 @@ class RunFolder:
         self._folder.write(MANIFEST, self.manifest)
 
     def change(self, **changes: object) -> None:
-        """Change fields of the manifest, such as `fitted`, and write it."""
-        self.manifest = self.manifest.model_copy(update=changes)
+        """Change fields of the manifest, such as `fitted`, and write it.
+
+        Raises ValueError, and writes nothing, if it could not be read again.
+        """
+        manifest = self.manifest.model_copy(update=changes)
+        Manifest.model_validate(manifest.plain())
+        self.manifest = manifest
         with self._writing():
             self._folder.write(MANIFEST, self.manifest)
 

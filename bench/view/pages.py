@@ -92,7 +92,7 @@ def select_runs(lines: Sequence[InventoryRow], query: Query) -> list[InventoryRo
     matching = [
         line
         for line in lines
-        if status in ("", line.status)
+        if status in ("", line.status, line.state)
         and (not tag or tag in line.tags)
         and all(word in _searchable_text(line) for word in words)
     ]
@@ -141,7 +141,7 @@ def select_samples(
 
 
 HTML = "text/html; charset=utf-8"
-STATUSES = ("complete", "incomplete", "failed_samples", "unreadable")
+STATUSES = ("complete", "running", "incomplete", "failed_samples", "unreadable")
 STUDIES: list[Column[ListedStudy]] = [
     Column(
         "study", lambda s: Fact("", s.folder.name, link=address("/study", {}, study=s.folder.name))
@@ -258,17 +258,14 @@ class Pages:
         """Return the page of a run: its results and its images."""
         key = query.get("run", "")
         row = self.stored.line(key)
-        live = {"row": row, "accuracy": accuracy_fact(row).text, "images": row.images}
-        if query.get("live"):
-            return self._live("run", query, **live)
-        if not row.n_samples:
-            return self._live("run", query, title=row.run_id, **live)
-        run, path = self.stored.run(key), self.stored.path(key)
+        if query.get("live") or not row.n_samples:
+            return self._live("run", query, title=row.run_id, **_line(row))
+        (run, row), path = self.stored.page_of(key), self.stored.path(key)
         calibrations = self.stored.calibrations()
         files = (path, *(calibration.path for calibration in calibrations))
         section = self._section(key, *map(read_stamp, files))
         images = self._images(run, key, query)
-        return self._live("run", query, title=row.run_id, section=section, **images, **live)
+        return self._live("run", query, title=row.run_id, section=section, **images, **_line(row))
 
     def _describe(self, key: str, *stamps: Stamp) -> Markup:
         run, calibrated = self.stored.run(key), self.stored.calibrations()
@@ -339,6 +336,11 @@ class Pages:
     def _page(self, template: str, *, code: int = 200, **values: Any) -> Response:
         html = self._templates.get_template(template).render(**values)
         return Response(html.encode(), code=code)
+
+
+def _line(row: InventoryRow) -> dict[str, object]:
+    """Return the values of the template of a run's line."""
+    return {"row": row, "accuracy": accuracy_fact(row).text, "images": row.images}
 
 
 def _link_pictures(

@@ -12,7 +12,14 @@ from bench.errors import UserError
 from bench.reports.comparisons import compare
 from bench.reports.facts import Fact
 from bench.reports.figures.images import Images
-from bench.reports.inventory import InventoryRow, read_row, run_folders, with_differing
+from bench.reports.inventory import (
+    InventoryRow,
+    read_row,
+    row_of,
+    run_folders,
+    with_differing,
+    with_state,
+)
 from bench.reports.run_view import RunView, read_decided_run
 from bench.reports.study.figures import StudyPart, study_part
 from bench.stats.comparison import Comparison
@@ -102,7 +109,8 @@ class Stored:
         return paths
 
     def _line_of(self, path: Path) -> InventoryRow:
-        return _read_if_changed(self._lines, path, read_stamp(path), partial(read_row, path))
+        stamp = read_stamp(path)
+        return with_state(_read_if_changed(self._lines, path, stamp, partial(read_row, path)))
 
     def key(self, row: InventoryRow) -> str:
         """Return a run's folder relative to the results, as in addresses."""
@@ -136,6 +144,15 @@ class Stored:
         """Return a run with its decisions; UserError if it is missing, damaged, or undecided."""
         path = self.path(key)
         return self._runs(path, read_stamp(path))
+
+    def page_of(self, key: str) -> tuple[RunView, InventoryRow]:
+        """Return a run and its row, both of the same records; UserError as for `run`."""
+        path = self.path(key)
+        stamp = read_stamp(path)
+        run = self._runs(path, stamp)
+        row = row_of(run)
+        self._lines[path] = _Reading(row, stamp, 0.0)
+        return run, with_state(row)
 
     def calibrations(self) -> list[Calibrated]:
         """Return the current calibrations, except unreadable ones."""

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 import bench
 from bench.recordings.recording import open_recording
-from bench.stats.crossed import seed_error, spread
+from bench.stats.crossed import spread
+from bench.stats.difference_tests import compare_over_seeds
 from bench.stats.level_weights import BUCKETS, bucket_errors, bucket_of, fit_weights
 from bench.store.cells import read_draws
 
@@ -147,6 +148,7 @@ def curve(
     equal = test.right(np.ones(BUCKETS))[None, None].astype(np.float64)
     n = equal.shape[2]
     flat = spread(equal)
+    assert flat.interval is not None
     yield Row(model, "", scored_on, 0, n, flat.value, flat.interval, 0.0, (0.0, 0.0))
     for learned_on, recorded in learn.items():
         for shots in SHOTS:
@@ -154,11 +156,12 @@ def curve(
                 continue
             weights = learned(recorded, shots, seeds)
             right = np.stack([test.right(w) for w in weights])[:, None].astype(np.float64)
-            mean, gain = spread(right, over="seeds"), float((right - equal).mean())
-            reach = seed_error(right - equal).reach(0.025)
+            mean = spread(right, over="seeds")
+            assert mean.interval is not None
+            gain = compare_over_seeds(np.broadcast_to(equal, right.shape), right)
             yield Row(
-                model, learned_on, scored_on, shots, n, mean.value, mean.interval, gain,
-                (gain - reach, gain + reach),
+                model, learned_on, scored_on, shots, n, mean.value, mean.interval, gain.estimate,
+                gain.interval,
             )  # fmt: skip
 
 

@@ -193,6 +193,7 @@ def test_error_consistency_of_people_resamples_them_too() -> None:
     assert alone.value == 1 and alone.raters is None and alone.interval == "bootstrap"
     assert both.raters is not None and both.raters["a"] == 1 and both.raters["b"] < 0.5
     assert both.value == pytest.approx(np.mean(list(both.raters.values())))
+    assert both.ci95 is not None
     assert both.ci95[0] < both.raters["b"] + 0.1 and both.ci95[1] == 1  # either rater twice
 
 

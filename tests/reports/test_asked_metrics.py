@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,13 +14,19 @@ from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
 from bench.errors import BenchWarning, UserError
+from bench.reports.facts import percent_text
 from bench.reports.html import format_tables
 from bench.reports.leaderboard.board import board_tables
 from bench.reports.leaderboard.ranking import leaderboard, with_metric
 from bench.reports.leaderboard.rows import to_csv
 from bench.reports.page.page import write_report
+from bench.reports.run_view import read_decided_run
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
+from bench.store.identity import digest
+from bench.store.locking import locked
+from bench.store.runs import read_run
+from bench.store.summary import SUMMARY, Summary
 
 PLACES = np.array(["sea", "land", ""])[np.arange(45) // 5 % 3]  # five images of each in turn
 
@@ -83,3 +90,22 @@ def test_a_report_has_the_metric_and_is_of_one_label(run: Path) -> None:
     assert [("no shape bias" in reason) for _, reason in lacking.notes] == [True]
     refused = bench("report", run, "--out", out, "--only", "place")
     assert refused.code == 2 and "expected COLUMN=VALUE" in refused.err
+
+
+def test_a_worst_group_of_an_early_summary_gets_the_interval_of_the_lowest(tmp_path: Path) -> None:
+    """And `show` prints it beside that of the group alone; single groups have theirs alone."""
+    labels, groups = [0, 1, 2] * 20, ["a", "b", "c", "d"] * 15
+    path = store(tmp_path, labels, [0] * 30 + labels[30:], groups=groups)
+    now = read_decided_run(read_run(path)).summary.metrics.worst_group
+    assert now is not None and now.groups == 4 and now.lowest_ci95 != now.accuracy_ci95
+    manifest, summary = read_manifest(path), json.loads((path / "summary.json").read_text("utf-8"))
+    for name in ("groups", "lowest_ci95"):
+        del summary["metrics"]["worst_group"][name]
+    with locked(path) as folder:
+        SUMMARY.write(folder, digest(manifest.identity), Summary.model_validate(summary))
+    assert read_decided_run(read_run(path)).summary.metrics.worst_group == now
+    out = " ".join(bench("show", path, "--statistics").out.split())
+    alone = percent_text(now.accuracy, now.accuracy_ci95)
+    assert percent_text(now.accuracy, now.lowest_ci95) in out
+    assert f"{now.group} (15), the lowest of 4; alone {alone}" in out
+    assert "each interval is for one group" in out

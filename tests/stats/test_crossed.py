@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bench.stats.crossed import image_error, spread
+from bench.stats.shares import accuracy_interval
+
+
+def interval(*args: Any, **options: Any) -> tuple[float, float]:
+    ends = spread(*args, **options).interval
+    assert ends is not None
+    return ends
 
 
 def simulated(
@@ -33,9 +42,9 @@ def test_intervals_over_seeds_cover_the_truth(
     covered = of_images = 0
     for _ in range(studies):
         values = simulated(rng, seeds, templates, 80, by)
-        low, high = spread(values, over="seeds").interval
+        low, high = interval(values, over="seeds")
         covered += low <= 0.5 <= high
-        low, high = spread(values).interval
+        low, high = interval(values)
         of_images += low <= 0.5 <= high
     assert covered / studies >= 0.93
     assert of_images / studies <= 0.9 or by[0] < 0.05  # these seeds alone: another question
@@ -77,11 +86,27 @@ def test_the_interval_of_one_run_is_wilsons() -> None:
     right = np.arange(50)[None, None, :] < 45
     found = spread(right)
     assert found.interval == pytest.approx((0.7864, 0.9565), abs=1e-4)
-    assert spread(np.ones((3, 1, 20), bool)).interval[0] < 0.9
+    assert interval(np.ones((3, 1, 20), bool))[0] < 0.9
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 9])
+def test_runs_that_agree_have_the_interval_of_one(wrong: int) -> None:
+    """And a single answer of three runs that differs does not make 36 images into 108."""
+    right = np.arange(36)[None, None, :] >= wrong
+    one, many = interval(right), interval(np.broadcast_to(right, (3, 2, 36)))
+    assert many == pytest.approx(one, abs=1e-9)
+    almost = np.ones((3, 1, 36), bool)
+    almost[0, 0, 0] = False
+    assert interval(almost)[0] < interval(np.ones((1, 1, 36), bool))[0] + 1e-9
+
+
+def test_clusters_that_are_all_right_count_as_images() -> None:
+    low, high = interval(np.ones((1, 1, 60), bool), np.repeat(np.arange(6), 10))
+    assert (low, high) == pytest.approx(accuracy_interval(6, 6))
 
 
 def test_an_interval_stays_between_nothing_and_all() -> None:
     right = np.ones((3, 2, 24))
     right[0, :, :2] = 0.0
-    low, high = spread(right).interval
+    low, high = interval(right)
     assert 0.7 < low < spread(right).value < high < 1.0

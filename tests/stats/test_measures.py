@@ -22,6 +22,8 @@ from bench.errors import PluginError, UserError
 from bench.reports.comparisons import compare
 from bench.reports.run_view import read_view
 from bench.stats.checked import metric_parts, metric_value
+from bench.stats.class_metrics import class_reach, image_values
+from bench.stats.crossed import spread
 from bench.stats.measures import (
     MeasuredMetric,
     make_metric,
@@ -47,7 +49,7 @@ def test_auroc_of_a_stored_run_is_that_of_its_scores(tmp_path: Path) -> None:
     likely = np.exp(-scores) / np.exp(-scores).sum(axis=1, keepdims=True)
     theirs = roc_auc_score(LABELS, likely, multi_class="ovr")
     assert row.value == pytest.approx(theirs) and row.interval == "influence"
-    assert row.ci95[0] < row.value < row.ci95[1]
+    assert row.ci95 and row.ci95[0] < row.value < row.ci95[1]
 
 
 def test_the_interval_of_auroc_is_that_of_a_bootstrap(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_the_interval_of_auroc_is_that_of_a_bootstrap(tmp_path: Path) -> None:
         rows = rng.integers(45, size=45)
         areas = [roc_auc_score(LABELS[rows] == c, relative[rows, c]) for c in range(3)]
         drawn.append(np.mean(areas))
-    assert (row.ci95[1] - row.ci95[0]) / 3.92 == pytest.approx(np.std(drawn), rel=0.2)
+    assert row.ci95 and (row.ci95[1] - row.ci95[0]) / 3.92 == pytest.approx(np.std(drawn), rel=0.2)
 
 
 def test_scores_of_a_race_are_censored(tmp_path: Path) -> None:
@@ -235,3 +237,85 @@ def test_a_mean_over_images_is_compared_in_random_order(tmp_path: Path) -> None:
     assert of_metric.tested is not None and of_metric.tested.difference.method == "mcnemar"
     assert of_metric.tested.difference == of_accuracy.difference
     assert of_metric.sequential == of_accuracy.sequential is not None
+
+
+def few(images: int, classes: int = 5, never: bool = False) -> MetricInput:
+    """Return decisions, 80 % right, of a class with `images` images and others with 30."""
+    labels = np.repeat(np.arange(classes), [images, *[30] * (classes - 1)])
+    wrong = np.random.default_rng(3).random(len(labels)) < 0.2
+    predictions = np.where(wrong, (labels + 1) % classes, labels)
+    if never:
+        predictions[predictions == 0] = 1
+    return MetricInput(tuple(map(str, range(classes))), labels, predictions)
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "caveat"),
+    [
+        ("balanced_accuracy", 1, None),
+        ("accuracy", 3, None),
+        ("f1_macro", 9, "approximate: a class has 9 images"),
+        ("f1_weighted", 10, None),
+        ("precision_macro", 1, "none: with 1 image in a class, precision macro is biased"),
+        ("precision_weighted", 9, "none: with 9 images in a class, precision weighted is biased"),
+        ("precision_macro", 10, "approximate: a class has 10 images"),
+        ("precision_macro", 20, None),
+    ],
+)
+def test_intervals_of_few_images_in_a_class_say_so(
+    name: str, images: int, caveat: str | None
+) -> None:
+    spec, data = metric_specs()[name], few(images)
+    row = measure(spec, make_metric(spec), data, {})
+    assert row.caveat == (caveat and caveat.replace(name.replace("_", " "), spec.words))
+    assert (row.ci95 is None) == (caveat or "").startswith("none")
+    assert row.ci95 is None or row.ci95[0] < row.value < row.ci95[1]
+    assert row.never_predicted is None
+    unseen = measure(spec, make_metric(spec), few(images, never=True), {})
+    assert unseen.never_predicted == (1 if name.startswith("precision") else None)
+
+
+@pytest.mark.parametrize(("classes", "images"), [(21, 3), (10, 3), (21, 2), (3, 10)])
+def test_the_interval_of_a_balanced_accuracy_covers_with_few_images(
+    classes: int, images: int
+) -> None:
+    spec, rng = metric_specs()["balanced_accuracy"], np.random.default_rng(classes)
+    labels = np.repeat(np.arange(classes), images)
+    odds, covered = rng.uniform(0.6, 1.0, classes), 0
+    for _ in range(400):
+        wrong = rng.random(len(labels)) >= odds[labels]
+        predictions = np.where(wrong, (labels + 1) % classes, labels)
+        values = image_values(spec, labels, predictions)[None, None]
+        ends = spread(values, influence=True, classes=labels).interval
+        covered += ends is not None and ends[0] <= odds.mean() <= ends[1]
+    assert 0.93 <= covered / 400 <= 0.995
+
+
+def test_a_class_of_one_image_has_the_variance_of_the_others() -> None:
+    """And if all classes have one, the balanced accuracy is an accuracy of as many images."""
+    spec, labels = metric_specs()["balanced_accuracy"], np.repeat(np.arange(21), [1, *[20] * 20])
+    right = np.random.default_rng(0).random(len(labels)) < 0.8
+    right[0] = True
+    values = image_values(spec, labels, np.where(right, labels, (labels + 1) % 21))
+    several = class_reach(values[1:], labels[1:])
+    assert class_reach(values, labels) > 1.3 * several
+    alone = np.arange(21)
+    values = image_values(spec, alone, np.where(alone < 16, alone, 0))[None, None]
+    found = spread(values, influence=True, classes=alone).interval
+    assert found == pytest.approx(accuracy_interval(16, 21))
+
+
+def test_show_says_that_a_precision_of_few_images_has_no_interval(tmp_path: Path) -> None:
+    labels = [0] * 12 + [1] * 12 + [2] * 4
+    path = store(tmp_path, labels, [0] * 10 + [1] * 18)
+    out = " ".join(bench("show", path, "--metric", "precision_macro").out.split())
+    assert "none: with 4 images in a class" in out and "classes never predicted 1, of" in out
+    shown = " ".join(bench("show", path, "--statistics").out.split())
+    assert "Classes that are never predicted, 1 of these, have a precision of 0" in shown
+    other = store(tmp_path, labels, labels, backbone="other")
+    compared = bench("compare", path, other, "--metric", "precision_macro")
+    assert "difference in macro precision is approximate: few images" in " ".join(
+        compared.err.split()
+    )
+    row = bench("show", path, "--metric", "precision_macro", "--json").json
+    assert row["ci95"] is None and row["never_predicted"] == 1

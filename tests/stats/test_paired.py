@@ -47,9 +47,26 @@ def test_the_interval_covers_the_truth() -> None:
 
 @pytest.mark.parametrize("n", [1, 20, 360, 200_000])
 def test_the_interval_has_a_width_where_no_pair_differs(n: int) -> None:
-    """Its ends by hand: n d² = z² |d| (1 - |d|)."""
+    """Its end by hand, from the skewness and the deviation of n losses with this probability.
+
+    It is near the exact bound: the probability with which n losses are all absent in 2.5 %.
+    """
     low, high = difference_interval(0, 0, n)
-    assert high == pytest.approx(Z95**2 / (n + Z95**2), abs=1e-6) and low == pytest.approx(-high)
+    deviation = np.sqrt(n * high * (1 - high))
+    skewness = -(1 - 2 * high) / deviation
+    away = (n * high - 0.5) / deviation
+    assert away == pytest.approx(Z95 + skewness * (Z95**2 - 1) / 6, rel=1e-6)
+    assert low == pytest.approx(-high) and high == pytest.approx(1 - 0.025 ** (1 / n), rel=0.07)
+
+
+def test_an_interval_without_0_is_no_wider_claim_than_the_exact_test() -> None:
+    """Wherever McNemar's exact test rejects, the score interval excludes 0 by itself."""
+    for total in [*range(1, 40), 200, 900]:
+        wins = np.arange(total + 1)
+        rejected = mcnemar(wins, total - wins) <= 0.05
+        for n in (total, 3 * total):
+            low, high = difference_interval(wins, total - wins, np.full(total + 1, n))
+            assert not (rejected & (low <= 0) & (high >= 0)).any()
 
 
 @pytest.mark.parametrize(("wins", "losses", "n"), [(5, 0, 5), (0, 5, 5), (3, 4, 7), (1, 0, 90)])

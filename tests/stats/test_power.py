@@ -64,6 +64,8 @@ def test_the_command(tmp_path: object) -> None:
         (("--difference", 0.2, "--discordance", 0.1), "at most the discordance"),
         ((), "Give two runs"),
         ((a, a), "get the same images right"),
+        ((a, b, "--difference", 0), "--difference must be above 0"),
+        ((a, b, "--discordance", 0), "--discordance must be above 0"),
     ):
         wrong = bench("power", *arguments)
         assert wrong.code == 2 and said in wrong.err

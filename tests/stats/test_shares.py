@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from bench.stats.difference_tests import compare_over_images
-from bench.stats.shares import Estimate, accuracy_interval
+from bench.stats.shares import (
+    Estimate,
+    accuracy_interval,
+    exact_bounds,
+    exact_interval,
+    lowest_interval,
+    worst_group,
+)
 
 
 def proportion(correct: int, n: int) -> Estimate:
@@ -49,3 +57,47 @@ def test_the_difference_of_two_changes_is_covered() -> None:
         low, high = (by_dataset[1] - by_dataset[0]).interval
         covered += low <= 0.1 <= high
     assert 0.91 <= covered / studies <= 0.995
+
+
+def test_exact_bounds_are_scipys() -> None:
+    for count, n in ((0, 7), (3, 7), (7, 7), (210, 900)):
+        exact = binomtest(count, n).proportion_ci(0.95, method="exact")
+        assert exact_interval(count, n) == pytest.approx((exact.low, exact.high), abs=1e-12)
+    [low], [high] = exact_bounds(np.array([19]), np.array([21]), 0.025 / 6)
+    assert binomtest(19, 21, low, "greater").pvalue == pytest.approx(0.025 / 6)
+    assert binomtest(19, 21, high, "less").pvalue == pytest.approx(0.025 / 6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares"),
+    [
+        ([20] * 10, 0.9),
+        ([10] * 21, 0.97),
+        ([50] * 4, 0.5),
+        ([5, 10, 20, 40, 80], 0.9),
+        ([20] * 10, [0.6] + [0.9] * 9),
+    ],
+)
+def test_the_interval_of_the_lowest_share_covers_the_lowest(
+    sizes: list[int], shares: float | list[float]
+) -> None:
+    n = np.array(sizes)
+    truth = np.broadcast_to(shares, n.shape)
+    tables = np.random.default_rng(8).binomial(n, truth, (1000, len(n)))
+    ends = [lowest_interval(counts, n) for counts in tables]
+    covered = [low <= truth.min() <= high for low, high in ends]
+    chosen = [
+        low <= (counts / n).min() <= high for counts, (low, high) in zip(tables, ends, strict=True)
+    ]
+    assert np.mean(covered) >= 0.95 and all(chosen)
+
+
+def test_the_worst_group_has_two_intervals_and_one_group_has_one() -> None:
+    right = np.arange(60) % 7 > 0
+    worst = worst_group(np.repeat(["a", "b", "", "c"], 15), right)
+    assert worst is not None and worst.groups == 3 and worst.lowest_ci95 is not None
+    assert worst.accuracy_ci95 == accuracy_interval(round(15 * worst.accuracy), 15)
+    assert worst.lowest_ci95[0] <= worst.accuracy <= worst.lowest_ci95[1]
+    alone = worst_group(np.repeat("a", 60), right)
+    assert alone is not None and alone.lowest_ci95 == exact_interval(int(right.sum()), 60)
+    assert worst_group(None, right) is None

@@ -15,6 +15,7 @@ from helpers.at_once import again_of, calibration_of
 from helpers.command import bench
 from helpers.mutations import as_json, damaged, edited, replaced
 from helpers.questions import store_ended
+from helpers.runs import store
 from helpers.studies import store_study
 
 from bench.errors import UserError
@@ -165,3 +166,33 @@ def test_a_damaged_file_is_named_and_the_run_is_shown(
     done = bench("show", results / "run", "--statistics", "--results", results)
     assert done.code == 0 and "was right for" in done.out
     assert name in done.err or name == "columns.json", "no command has asked for labels"
+
+
+def test_records_that_were_changed_after_the_summary_are_named_by_whatever_reads_them(
+    tmp_path: Path,
+) -> None:
+    """A second, other decision of an image counts, and no figure of before is shown beside it."""
+    path = store(tmp_path, LABELS, PREDICTIONS)
+    other = store(tmp_path, LABELS, LABELS, backbone="other")
+    lines = (path / "samples.jsonl").read_text("utf-8").splitlines()
+    right = next(number for number, label in enumerate(LABELS) if PREDICTIONS[number] == label)
+    before = bench("show", path, "--json").json["metrics"]["accuracy"]
+    line = json.loads(lines[right])
+    for appended, changed in (({}, False), ({"prediction": (LABELS[right] + 1) % 3}, True)):
+        with (path / "samples.jsonl").open("a", encoding="utf-8") as records:
+            records.write(json.dumps({**line, **appended}) + "\n")
+        for command in (
+            ("show", path),
+            ("show", path, "--json"),
+            ("show", path, "--metric", "accuracy"),
+            ("show", path, "--statistics"),
+            ("compare", path, other),
+            ("leaderboard", "--results", tmp_path),
+        ):
+            ended = bench(*command)
+            assert ended.code == 0 and ("summary.json is stale" in ended.err) == changed
+            said = f"has a second, different decision of an image, such as {line['sample_id']}"
+            shown = changed and "leaderboard" not in command  # which leaves the run out
+            assert (said in " ".join(ended.err.split())) == shown
+        shown = bench("show", path, "--json").json["metrics"]["accuracy"]
+        assert shown == pytest.approx(before - changed / len(LABELS))

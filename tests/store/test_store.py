@@ -15,7 +15,7 @@ from helpers.stopped import SAMPLES, interrupted_after, killed_after, write
 
 from bench.errors import PluginError, UserError
 from bench.store.cells import read_cells
-from bench.store.folder import read_records
+from bench.store.folder import MANIFEST, read_manifest, read_records
 from bench.store.journal import JOURNAL, Journal, read_lines
 from bench.store.writing import RunFolder
 
@@ -124,3 +124,13 @@ def test_journal_drops_a_torn_line_only(tmp_path: Path) -> None:
     journal.append({"sample_id": "b"})
     journal.close()
     assert [record["sample_id"] for _, _, record in read_lines(path)] == ["a", "b"]
+
+
+def test_no_manifest_is_written_that_cannot_be_read_again(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", a_manifest(["a"])) as folder:
+        before = (folder.path / MANIFEST).read_bytes()
+        for changes in ({"warnings": [3]}, {"fitted": ["a"]}, {"samples": "a"}):
+            with pytest.raises(ValueError, match=next(iter(changes))):
+                folder.change(**changes)
+        assert (folder.path / MANIFEST).read_bytes() == before
+        assert read_manifest(folder.path) == folder.manifest

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from html import unescape
+from math import inf
 from pathlib import Path
 from subprocess import PIPE, Popen
 from threading import Event, Thread
@@ -29,6 +30,7 @@ from bench.errors import UserError
 from bench.reports.figures.images import Images
 from bench.store.columns import FURTHER_LABELS, add_columns
 from bench.store.folder import read_manifest
+from bench.store.writing import RunFolder
 from bench.view import stored as stored_room
 from bench.view.pages import Pages
 from bench.view.server import ADDRESS, Server
@@ -170,6 +172,46 @@ def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
     stored._lines[path].wait = 0.0  # a growing run is looked at again after a while
     page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
     assert "4 of 4" not in page and '<dd>75.0 <span class="whole">(' in page
+
+
+def test_a_run_that_is_being_made_is_running(tmp_path: Path) -> None:
+    path = store(tmp_path, [0, 1, 2, 0], [0, 1, 2, 1], complete=False)
+    pages = Pages(Stored(tmp_path, {}))
+
+    def states() -> tuple[bool, ...]:
+        shown = [pages.answer("/", {"status": s}).content for s in ("running", "incomplete")]
+        listed = bench("runs", "--results", tmp_path)
+        page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
+        return (
+            path.name.encode() in shown[0],
+            path.name.encode() in shown[1],
+            "so far, running" in listed.out,
+            "<dd>running</dd>" in page,
+        )
+
+    assert states() == (False, True, False, False)
+    with RunFolder(path, read_manifest(path)):
+        assert states() == (True, True, True, True)
+    assert states() == (False, True, False, False)  # as after a kill: the file of the lock is there
+
+
+def test_a_page_shows_the_figures_of_one_state(tmp_path: Path) -> None:
+    path = store(tmp_path, [0, 1, 2, 0], [0, 1, 2, 1])
+    lines = (path / "samples.jsonl").read_bytes().splitlines(keepends=True)
+    whole = (path / "summary.json").read_bytes()
+    (path / "summary.json").unlink()
+    (path / "samples.jsonl").write_bytes(b"".join(lines[:2]))
+    stored = Stored(tmp_path, {})
+    pages, query = Pages(stored), {"run": path.name}
+    begun = pages.answer("/run", {**query}).content.decode()
+    assert 'data-figures="incomplete"' in begun and "75.0" not in begun
+    (path / "samples.jsonl").write_bytes(b"".join(lines))
+    (path / "summary.json").write_bytes(whole)
+    stored._lines[path].wait = inf  # the line of a growing run is read again after a while
+    page = pages.answer("/run", {**query}).content.decode()
+    assert 'data-figures="complete"' in page and "<dd>complete</dd>" in page
+    assert '<dd>75.0 <span class="whole">(' in page and "34.2" not in page
+    assert "<dd>complete</dd>" in pages.answer("/run", {**query, "live": "1"}).content.decode()
 
 
 def test_the_page_of_one_run_does_not_look_at_the_others(

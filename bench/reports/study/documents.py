@@ -12,7 +12,7 @@ from bench.stats.crossed import MIN_SEEDS, Over, Spread
 from bench.stats.difference_tests import MethodDifference, Rank, ranking
 from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import StudyHead
-from bench.store.summary import Group
+from bench.store.summary import WorstGroup
 
 MAX_NAMED_PAIRS = 8  # number of equal pairs that a note names
 
@@ -32,7 +32,7 @@ class StudyMethod(Document):
     cost: float  # evaluation equivalents per image, mean over the runs
     tflop: float | None = None  # 10¹² floating-point operations per image, mean over the runs
     seconds_per_image: float | None  # scoring time per image in seconds, mean over the runs
-    worst_group: Group | None = None  # group of images with the lowest accuracy, if there are any
+    worst_group: WorstGroup | None = None  # group of images with the lowest accuracy
     rank: Rank | None = None  # range of its places by significant differences; None: not ranked
     looks: Count | None = None  # number of finished runs on this test split; None: no test split
 

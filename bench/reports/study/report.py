@@ -29,10 +29,18 @@ from bench.reports.study.shifts import (
     read_corrupted,
 )
 from bench.running.study.rounds import DATA, OVER
+from bench.stats.class_metrics import interval_caveat
 from bench.stats.crossed import spread
-from bench.stats.difference_tests import MethodDifference, Rank, compare_all, corrected, ranks
+from bench.stats.difference_tests import (
+    MethodDifference,
+    Rank,
+    compare_all,
+    corrected,
+    metric_spread,
+    ranks,
+)
 from bench.stats.measures import make_metric
-from bench.stats.shares import Estimate, per_group
+from bench.stats.shares import Estimate, worst_group
 from bench.store.runs import count_looks, is_test, look_of
 from bench.store.studies import Study, StudyHead, read_study, results_of
 
@@ -120,7 +128,14 @@ def study_report(
         corruption=corruption_errors(corrupted, spec),
         looks=looks,
     )
-    return report.model_copy(update={"notes": report_notes(report, margin)})
+    caveats = {
+        f"{board}: the 95 % interval of {spec.words}: {text}. Those of differences are approximate."
+        for board, members in boards.items()
+        for method in members
+        if (text := interval_caveat(spec, method.decided.labels)[1])
+    }
+    notes = [*report_notes(report, margin), *sorted(caveats)]
+    return report.model_copy(update={"notes": notes})
 
 
 def _method(
@@ -137,10 +152,9 @@ def _method(
     flops = [row.flop_per_image for row in rows]
     first = rows[0]
     cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
-    groups = per_group(method.decided.groups, method.right.mean(axis=(0, 1)))
     tested = None
     if metric.name != "accuracy":
-        tested = spread(method.values, clusters, study.over, metric.range, method.images)
+        tested = metric_spread(metric, method, method.decided.labels, clusters, study.over)
     return StudyMethod(
         board=board,
         method=method.name,
@@ -157,7 +171,7 @@ def _method(
         cost=float(np.mean([row.cost or 0.0 for row in rows])),
         tflop=None if None in flops else float(np.mean(np.array(flops, float))) / 1e12,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
-        worst_group=next(iter(groups), None),
+        worst_group=worst_group(method.decided.groups, method.right.mean(axis=(0, 1))),
         rank=rank,
         looks=looks if first.split is not None and is_test(first.split) else None,
     )
@@ -169,12 +183,14 @@ def _estimates(
     """Return the values of methods and the differences of pairs, as for `dataset_changes`."""
     boards: dict[str, dict[tuple[str, str | None], Estimate]] = {}
     for method in methods:
-        value = Estimate(method.shown.value, method.shown.interval)
-        boards.setdefault(method.board, {})[method.method, None] = value
+        if method.shown.interval is not None:
+            value = Estimate(method.shown.value, method.shown.interval)
+            boards.setdefault(method.board, {})[method.method, None] = value
     for board, pairs in differences.items():
         for pair in pairs:
             change = pair.difference
-            boards[board][pair.b, pair.a] = Estimate(change.estimate, change.interval)
+            estimate = Estimate(change.estimate, change.interval)
+            boards.setdefault(board, {})[pair.b, pair.a] = estimate
     return boards
 
 

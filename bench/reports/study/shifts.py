@@ -26,8 +26,7 @@ from bench.reports.study.methods import (
     read_methods,
     select_most_images,
 )
-from bench.stats.crossed import spread
-from bench.stats.difference_tests import compare_over_images, limited
+from bench.stats.difference_tests import compare_over_images, limited, metric_spread
 from bench.stats.paired import Difference, tested_difference
 from bench.stats.shares import Estimate
 from bench.store.fields import Document, Number, Positive, Share
@@ -167,7 +166,7 @@ class CorruptionErrors(Document):
     severities: dict[str, Number]  # severity → mean error over the corruptions
     corruptions: dict[str, Number]  # corruption → mean error over its severities
     error: Number  # mean corruption error, the mean over corruptions
-    interval: tuple[Number, Number]  # 95 % interval of `error` over other images
+    interval: tuple[Number, Number] | None  # 95 % interval of `error`; None as for a `Spread`
 
 
 def is_clean(row: StudyRow) -> bool:
@@ -220,7 +219,9 @@ def corruption_changes(
         alone = [(method.name, None, method.values) for method in same]
         pairs = ((b.name, a.name, b.values - a.values) for a, b in combinations(same, 2))
         for method, less, (clean, corrupted) in chain(alone, pairs):
-            change = compare_over_images(clean[None], corrupted[None], None, clusters)
+            most = float(np.ptp(spec.range)) * (1 if less is None else 2)
+            reach = most if spec.mean_over_images else None
+            change = compare_over_images(clean[None], corrupted[None], None, clusters, reach)
             yield Change(
                 method=method,
                 less=less,
@@ -228,35 +229,35 @@ def corruption_changes(
                 shifted="corrupted",
                 before=float(clean.mean()),
                 after=float(corrupted.mean()),
-                change=limited(change, float(np.ptp(spec.range)) * (1 if less is None else 2)),
+                change=limited(change, most),
             )
 
 
 def corruption_errors(methods: CorruptedRuns, spec: MetricSpec) -> list[CorruptionErrors]:
     """Return the errors of each method."""
-    return [_errors(board, method, runs, spec.range) for (board, method), runs in methods.items()]
+    return [_errors(board, method, runs, spec) for (board, method), runs in methods.items()]
 
 
 def _errors(
-    board: str, method: str, runs: Mapping[str, MethodRuns], metric_range: tuple[float, float]
+    board: str, method: str, runs: Mapping[str, MethodRuns], spec: MetricSpec
 ) -> CorruptionErrors:
-    low, high = metric_range
-    corruptions = {name: high - values for name, values in _by_corruption(runs).items()}
+    high, values = spec.range[1], _by_corruption(runs)
+    first = next(iter(runs.values()))
     severities: dict[str, list[float]] = {}
     for name in runs.keys() - {CLEAN}:
         error = high - float(runs[name].values.mean())
         severities.setdefault(name.partition(":")[2], []).append(error)
-    by_image = np.mean(list(corruptions.values()), axis=0)
-    mean = spread(by_image[None, None], within=(0.0, high - low))
+    by_image = np.mean(list(values.values()), axis=0)
+    mean = metric_spread(spec, replace(first, values=by_image[None, None]), first.decided.labels)
     return CorruptionErrors(
         board=board,
         method=method,
         images=len(by_image),
         clean=high - float(runs[CLEAN].values.mean()) if CLEAN in runs else None,
         severities={name: float(np.mean(severities[name])) for name in sorted(severities)},
-        corruptions={name: float(values.mean()) for name, values in corruptions.items()},
-        error=mean.value,
-        interval=mean.interval,
+        corruptions={name: high - float(of_name.mean()) for name, of_name in values.items()},
+        error=high - mean.value,
+        interval=mean.interval and (high - mean.interval[1], high - mean.interval[0]),
     )
 
 

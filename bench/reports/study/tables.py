@@ -9,6 +9,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError, did_you_mean
+from bench.inputs.corruptions import NOT_THEIRS
 from bench.reports.facts import NONE, Column, Fact, Row, difference_fact, metric_fact, metric_unit
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import StudyRow, varied_axes
@@ -125,7 +126,7 @@ def _axis_column(name: str) -> Column[StudyMethod]:
 
 def _worst(method: StudyMethod) -> Fact | None:
     worst = method.worst_group
-    return None if worst is None else Fact("worst", worst.accuracy, "share", worst.accuracy_ci95)
+    return None if worst is None else Fact("worst", worst.accuracy, "share", worst.lowest_ci95)
 
 
 def _range(metric: MetricSpec, ends: tuple[float, float] | None) -> str | None:
@@ -236,6 +237,8 @@ def _corruption(
         f" corruptions that have it. The last mean, over {len(methods[0].corruptions)} corruptions"
         " and their severities, is the mean corruption error; it is not divided by another model's."
     )
+    if NOT_THEIRS in methods[0].corruptions:
+        text += f" Nor is it ImageNet-C's, because {NOT_THEIRS} is a generated texture here."
     columns: list[Column[CorruptionErrors]] = [
         Column("method", lambda m: m.method),
         Column("clean", lambda m: m.clean, unit),

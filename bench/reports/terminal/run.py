@@ -95,7 +95,7 @@ def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
         rows = [
             [g.group, g.n, percent_text(g.accuracy, g.accuracy_ci95)] for g in statistics.per_group
         ]
-        print_rows(["group", "n", "accuracy, %"], rows, "Groups")
+        print_rows(["group", "n", "accuracy, %"], rows, "Groups (each interval is for one group)")
     _print_probability(statistics.probability)
     if noise:
         console().print(noise)
@@ -176,12 +176,15 @@ def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | N
         [(_, row)] = rows
         assert not isinstance(row, str)
         fact, over = _measured(row), INTERVALS[row.interval] + (" and raters" if row.raters else "")
+        caveats = [row.caveat] if row.caveat else []
         lines = [
             [fact.label, fact.text],
             ["images", fact.note],
-            ["95 % interval from", over],
+            ["95 % interval from", "; ".join([over] * (row.ci95 is not None) + caveats)],
             *([name, f"{value:.4g}"] for name, value in (row.raters or {}).items()),
         ]
+        if row.never_predicted:
+            lines.append(["classes never predicted", f"{row.never_predicted}, of precision 0"])
         print_rows(["", ""], lines)
         return
     label, lines = "value", []
@@ -190,7 +193,7 @@ def print_measured(rows: Sequence[tuple[str, MeasuredMetric | str]], by: str | N
             lines.append([name, row, ""])
             continue
         fact = _measured(row)
-        lines.append([name, fact.text, fact.note])
+        lines.append([name, fact.text, fact.note + (f" ({row.caveat})" if row.caveat else "")])
         label = fact.label
     print_rows([by, label, "images"], lines, right={"images"})
 

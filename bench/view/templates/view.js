@@ -10,7 +10,10 @@ let tag = live?.dataset.tag ?? ""; // of what the page shows
 function replace(html) {
   const address = document.activeElement?.getAttribute?.("href");
   const open = [...live.querySelectorAll("details")].map((details) => details.open);
+  const figures = () => live.querySelector("[data-figures]")?.dataset.figures;
+  const before = figures();
   live.innerHTML = html;
+  if (figures() !== before) location.reload(); // the rest of the page is of another state
   const all = [...live.querySelectorAll("details")];
   if (all.length === open.length) all.forEach((details, place) => { details.open = open[place]; });
   if (address) [...live.querySelectorAll("a")].find((a) => a.getAttribute("href") === address)?.focus();

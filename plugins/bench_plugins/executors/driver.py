@@ -11,21 +11,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from time import monotonic
-from typing import Any
 
 from typing_extensions import override
 
 from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ModelFacts, OpenRun, ScorableRun
-from bench.discovery.guard import stdout_to_stderr
-from bench.errors import BenchError, UserError, WorkersLostError, warn_user
+from bench.discovery.guard import guard, stdout_to_stderr
+from bench.errors import BenchError, PluginError, UserError, WorkersLostError, warn_user
 from bench.running.question import PreparedRun
-from bench.store.journal import is_record, make_record
+from bench.running.returned import checked_decision, checked_facts
 from bench_plugins.executors.dispatch import Dispatch, DispatchRules
 from bench_plugins.executors.ray import Actors, Connection, connect, nodes, plan_workers
 from bench_plugins.executors.worker import Answer, Ended, Job, Report, WorkerProcess
 
 logger = logging.getLogger("bench.workers")
+WHO = "executor 'ray'"
 IN_FLIGHT = 2  # blocks per worker, so that the next one is there before it is needed
 SPEEDS_EVERY = 10.0  # seconds between log entries about the workers' speed
 PATIENCE = 120.0  # seconds without a prepared worker before a warning
@@ -98,7 +98,10 @@ class Driver(OpenRun):
             lost = (error for error in self._given_up if isinstance(error, WorkersLostError))
             raise next(lost, self._given_up[0])
         for name, answer in self._actors.answers():
-            yield from self._answered(name, answer)
+            try:
+                yield from self._answered(name, answer)
+            except PluginError as error:
+                yield from self._ended(name, Ended(error.problem, BenchError))
         now = monotonic()
         if now - self._logged >= SPEEDS_EVERY:
             self._logged = now
@@ -116,12 +119,14 @@ class Driver(OpenRun):
                 member.place = answer
                 logger.info("%s is ready to load.", _named(name, answer))
             case ModelFacts():
-                self.model, member.loaded = answer, True
+                self.model, member.loaded = checked_facts(WHO, self._run, answer), True
                 logger.info("%s has loaded the model.", _named(name, member.place))
-            case Report() if all(map(self._is_sound, answer.decided)):
+            case Report():
+                with guard(WHO, "score()"):
+                    decisions = [checked_decision(WHO, self._run, d) for d in answer.decided]
                 member.blocks -= answer.taken
                 self.peak_memory = max(self.peak_memory or 0, answer.peak_memory or 0) or None
-                by_id = {decided.sample.sample_id: decided for decided in answer.decided}
+                by_id = {decided.sample.sample_id: decided for decided in decisions}
                 counted = self.dispatch.decided(name, tuple(by_id), monotonic())
                 self._feed(name)
                 yield from map(by_id.__getitem__, counted)
@@ -130,19 +135,6 @@ class Driver(OpenRun):
             case _:
                 reason = f"it returned an invalid {type(answer).__name__}"
                 yield from self._ended(name, Ended(reason, BenchError))
-
-    def _is_sound(self, decided: Any) -> bool:
-        """Return whether a decision belongs to an image of the run and can be recorded."""
-        split, manifest = self._run.split, self._run.manifest
-        try:
-            record = make_record(decided, 0.0)
-            row = split.row_of[record["sample_id"]]
-            blocks = [(len(r.prompts), len(r.draws), errors) for r, errors in decided.cells]
-            fit = all(errors.shape == (rows, columns) for rows, columns, errors in blocks)
-        except Exception:  # values of wrong types or shapes can raise anything
-            return False
-        labelled = split.items is not None or record["label"] == split.labels[row]
-        return fit and labelled and is_record(record, len(manifest.classes))
 
     def _feed(self, name: str) -> None:
         """Send a worker more images, or an empty block if there are none for it now."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.captions import Captions, one_image, two_images
 from helpers.command import Finished, bench
 from helpers.engines import assert_same
+from helpers.lies import DECISIONS, FACTS, changed
 from helpers.matrix import matrix
 from helpers.workers import Threads, own_caches
 
 from bench.contracts.decision import Decided
+from bench.contracts.executor import ModelFacts
 from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.loading import load_plugins
 from bench.engine.denoiser import CheckedDenoiser
@@ -115,41 +117,29 @@ def report(answer: Answer, change: Callable[[Decided], Any]) -> Answer:
     return replace(answer, decided=tuple(map(change, answer.decided)))
 
 
-def ranked(decided: Decided, first: int) -> Decided:
-    assert decided.outcome is not None
-    ranking = np.array([first, *decided.outcome.ranking[1:]])
-    return replace(decided, outcome=replace(decided.outcome, ranking=ranking))
+def told(answer: Answer, change: Callable[[ModelFacts], Any]) -> Any:
+    """Change the facts that a worker reports about the model."""
+    return change(answer) if isinstance(answer, ModelFacts) else answer
 
 
 RUBBISH: dict[str, Callable[[Any], Any]] = {
     "nothing": lambda answer: None if isinstance(answer, Report) else answer,
     "a table": lambda answer: {"decided": 1} if isinstance(answer, Report) else answer,
-    "texts": lambda answer: report(answer, lambda decided: "right"),
-    "another label": lambda answer: report(
-        answer, lambda d: replace(d, sample=replace(d.sample, label=(d.sample.label + 1) % 10))
-    ),
-    "a class that is not there": lambda answer: report(answer, lambda d: ranked(d, 99)),
-    "a negative class": lambda answer: report(answer, lambda d: ranked(d, -1)),
-    "an unknown image": lambda answer: report(
-        answer, lambda d: replace(d, sample=replace(d.sample, sample_id="nobody's"))
-    ),
-    "no decision": lambda answer: report(answer, lambda d: replace(d, outcome=None)),
-    "negative cost": lambda answer: report(answer, lambda d: replace(d, evaluations=-5)),
-    "errors of another shape": lambda answer: report(
-        answer, lambda d: replace(d, cells=[(r, e[:, :1]) for r, e in d.cells])
-    ),
+    "no list": lambda answer: changed(decided=7)(answer) if isinstance(answer, Report) else answer,
+    **{f"decided: {name}": partial(report, change=lie) for name, lie in DECISIONS.items()},
+    **{f"facts: {name}": partial(told, change=lie) for name, lie in FACTS.items()},
 }
 
 
 @pytest.fixture(scope="module")
 def wanted() -> dict[str, Decided]:
-    return alone(a_run(save_errors=True))
+    return alone(a_run(save_errors=True, strategy="full"))
 
 
-OFTEN = ("nothing", "texts", "a class that is not there", "an unknown image", "no decision")
+OFTEN = ["decided: no decision", "decided: another label", "facts: warnings that are numbers"]
 
 
-@pytest.mark.parametrize("rubbish", matrix(RUBBISH, ["no decision"]))
+@pytest.mark.parametrize("rubbish", matrix(RUBBISH, OFTEN))
 def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
     rubbish: str, wanted: dict[str, Decided], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +152,7 @@ def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
                 for name, answer in super().answers()
             ]
 
-    run = a_run(save_errors=True)
+    run = a_run(save_errors=True, strategy="full")
     with pytest.warns(match=r"worker 1"):
         found = scored(run, Driver(run, Rubbish(2)))
     assert_same(found, wanted)

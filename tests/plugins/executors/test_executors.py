@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from helpers.captions import Captions, one_image, two_images
 from helpers.command import bench
+from helpers.lies import DECISIONS, FACTS
 from helpers.places import ROOT
 
-from bench.contracts.executor import Executor, ExecutorSpec
+from bench.contracts.executor import Executor, ExecutorSpec, OpenRun, ScorableRun
 from bench.discovery.loading import load_plugins
-from bench.store.folder import read_records
+from bench.store.folder import read_manifest, read_records
 from bench.testing import ExecutorContract
 
 
@@ -68,3 +71,112 @@ def test_executors_are_listed() -> None:
     listed = {spec["name"]: spec for spec in bench("list", "executors", "--json").json}
     assert listed["ray"]["parameters"] == {"workers": "auto", "ray_address": None}
     assert "ray" in bench("list", "executors").out
+
+
+class Lying(Executor):
+    """An executor of others: it scores here, and changes what it returns after four images."""
+
+    decision: ClassVar[Callable[[Any], Any]] = staticmethod(lambda decided: decided)
+    facts: ClassVar[Callable[[Any], Any]] = staticmethod(lambda facts: facts)
+    other: ClassVar[Mapping[str, Any]] = {}
+
+    def open(self, run: ScorableRun) -> OpenRun:
+        opened, lying = run.open(), type(self)
+
+        class Opened(OpenRun):
+            model = lying.facts(opened.model)
+
+            def score(self, sample_ids: Iterable[str]) -> Iterator[Any]:
+                vars(self).update(lying.other)
+                for number, decided in enumerate(opened.score(sample_ids)):
+                    yield decided if number < 4 else lying.decision(decided)
+
+        Opened.device = lying.other.get("device")
+        return Opened()
+
+
+@pytest.fixture
+def lying(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ExecutorSpec(name="lying", target=f"{__name__}:Lying", in_process=True)
+    monkeypatch.setitem(load_plugins().executors._specs, "lying", spec)
+
+
+SWEEP = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 6, "--save-errors")
+OTHER: dict[str, dict[str, Any]] = {
+    "memory in words": {"peak_memory": "much"},
+    "negative memory": {"peak_memory": -1},
+    "a number as the device": {"device": 3},
+}
+LIES = [
+    *(("decision", name) for name in DECISIONS),
+    *(("facts", name) for name in FACTS),
+    *(("other", name) for name in OTHER),
+]
+
+
+def test_what_an_executor_cannot_have_got_from_the_run_is_refused_and_not_stored(
+    lying: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: dict[str, Any] = {"decision": DECISIONS, "facts": FACTS, "other": OTHER}
+    for kind, name in LIES:
+        with monkeypatch.context() as patched:
+            lie = tables[kind][name]
+            patched.setattr(Lying, kind, lie if kind == "other" else staticmethod(lie))
+            done = bench(*SWEEP, "--executor", "lying", "--fresh", "--results", tmp_path)
+        assert done.code == 2, (name, done.err)
+        assert "'lying': " in done.err and "Unexpected" not in done.err, (name, done.err)
+        [folder] = tmp_path.glob("digits-*") if kind == "decision" else [None]
+        if folder is not None:  # the four before it are kept, and are true
+            records = read_records(folder)
+            assert len(records) == 4 and not any(r["error"] for r in records.values()), name
+            assert read_manifest(folder).warnings is None
+    here = bench(*SWEEP, "--results", tmp_path / "here", "--json").json
+    resumed = bench(*SWEEP, "--results", tmp_path, "--json")
+    assert resumed.code == 0 and resumed.json["metrics"] == here["metrics"], resumed.err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("--backbone", "random"),
+        ("--strategy", "full", "--set", "draws=2", "--save-errors", "--audit", 2),
+        ("--strategy", "vote", "--set", "draws=3"),
+        ("--template", "a {class}", "--template", "the {class}", "--template-rule", "mean"),
+        ("--candidates-from", "digits-random-full-3bae6f72", "--top", 3, "--set", "draws=4"),
+        ("--corrupt", "fog:3", "--set", "draws=2", "--again", 2),
+    ],
+    ids=lambda words: str(words[1]),
+)
+def test_an_honest_executor_is_believed(
+    settings: tuple[object, ...], lying: None, tmp_path: Path
+) -> None:
+    words = ("run", "digits", "--limit", 6, *settings, "--batch-size", 16, "--json", "--results")
+    here, there = (
+        bench(*words, tmp_path / name, "--executor", name) for name in ("local", "lying")
+    )
+    assert there.code == here.code == 0, there.err
+    assert there.json["metrics"] == here.json["metrics"]
+    ours, theirs = (read_records(Path(done.json["results_dir"])) for done in (here, there))
+    assert [{**record, "seconds": 0} for record in ours.values()] == [
+        {**record, "seconds": 0} for record in theirs.values()
+    ]
+
+
+@pytest.mark.parametrize("shape", [one_image, two_images])
+def test_an_honest_executor_is_believed_about_items(
+    shape: Any, captions: None, lying: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = shape()
+    groups = [f"group {number % 2}" for number in range(len(rows))]
+    rows = rows.select_columns([n for n in rows.column_names if n != "group"])
+    rows = rows.add_column("group", groups)
+    monkeypatch.setattr(Captions, "rows", rows)
+    words = ("run", "captions", "--backbone", "painter", "--strategy", "full", "--set", "draws=2")
+    here, there = (
+        bench(*words, "--executor", name, "--results", tmp_path / name, "--json")
+        for name in ("local", "lying")
+    )
+    assert there.code == here.code == 0, there.err
+    assert there.json["metrics"] == here.json["metrics"]
+    records = read_records(Path(there.json["results_dir"])).values()
+    assert [record["group"] for record in records] == groups

@@ -11,6 +11,7 @@ from helpers.command import bench
 from helpers.runs import store
 from helpers.studies import store_study
 
+from bench.reports.facts import percent_text
 from bench.reports.study.figures import change_plot
 from bench.reports.study.report import study_report
 from bench.stats.shares import Estimate, accuracy_interval
@@ -68,8 +69,10 @@ def test_the_worst_group_has_its_accuracy_with_an_interval(tmp_path: Path) -> No
         assert worst is not None and (worst.group, worst.n) == ("land", len(right))
         assert worst.accuracy == pytest.approx(sum(right) / len(right))
         assert worst.accuracy_ci95 == pytest.approx(accuracy_interval(sum(right), len(right)))
-    shown = bench("study", folder, "--show").out
-    assert "worst, %" in shown and "90.0 (69.9–97.2)" in shown
+        assert worst.groups == 2 and worst.lowest_ci95 is not None
+        assert worst.lowest_ci95[0] < worst.accuracy < worst.lowest_ci95[1]
+        text = percent_text(worst.accuracy, worst.lowest_ci95)
+        assert text in bench("study", folder, "--show").out
 
 
 def reference(path: Path, models: int, columns: str = "model,usual,shifted") -> Path:
