@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.loras import save_lora
 
-from bench.engine.sanity import MAX_IMAGES, MAX_PROMPTS, MIN_SCALED, ModelFit, check_fit
+from bench.engine.sanity import COMPARED_PROMPTS, MAX_IMAGES, MIN_SCALED, ModelFit, check_fit
 from bench.engine.trees import rows
 from bench.inputs.corruptions import CORRUPTIONS
 from bench.inputs.pixels import decode
@@ -146,7 +146,7 @@ def judged(
     run = prepare(make_config(settings))
     backbone = backbone or run.kind.load(run)
     count = len(run.prompts.texts)
-    chosen = slice(0, count, -(-count // min(count, MAX_PROMPTS)))
+    chosen = slice(0, count, -(-count // min(count, COMPARED_PROMPTS)))
     prompts = rows(encode_texts(run, backbone), chosen)
     ids = list(run.sample_ids)
     if seed is not None:

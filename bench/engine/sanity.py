@@ -34,9 +34,9 @@ MIN_SIGNAL = 0.01  # smallest alpha²; below, the target hardly depends on the i
 SLOWER, FASTER = (0.5, 0.7, 0.85), (1.2, 1.4, 1.8)  # factors of the time
 WORST_GUESS = 1.0  # median W from which on the denoiser does not fit
 BEST_ELSEWHERE = 0.9  # S below which another time is clearly better than the declared one
-MAX_PROMPTS = 5  # for D
+COMPARED_PROMPTS = 5  # for D
 LEAST_EFFECT = 10.0  # D below which, at all levels, the prompt changes nothing
-ROUNDING = 8 * float(
+UNIT_ROUNDING = 8 * float(
     np.finfo(np.float32).eps
 )  # of a prediction, relative; the least of D's yardstick
 
@@ -51,7 +51,7 @@ def affordable(evaluations: float, prompts: int) -> tuple[int, bool, int]:
     scaled = images >= MIN_SCALED
     images = min(images if scaled else int(evaluations // w), MAX_IMAGES)
     left = evaluations - images * (both if scaled else w)
-    compared = min(prompts, MAX_PROMPTS, int(left // w) - 1)
+    compared = min(prompts, COMPARED_PROMPTS, int(left // w) - 1)
     return images, scaled, compared if compared > 1 else 0
 
 
@@ -164,7 +164,7 @@ def _effects(
         square = float((values**2).mean())
         apart = torch.cdist(values[:-1], values[:-1]).square().max() / values.shape[1]
         place = float(((values[0] - values[-1]) ** 2).mean())
-        effects.append(float(apart) / max(place, ROUNDING**2 * square, np.finfo(float).tiny))
+        effects.append(float(apart) / max(place, UNIT_ROUNDING**2 * square, np.finfo(float).tiny))
         changes.append(np.sqrt(float(apart) / square) if square else 0.0)
     return np.array(effects), float(max(changes))
 
