@@ -221,8 +221,8 @@ def _errors_at(
         for start in range(0, len(draw), batch_size):
             cells = slice(start, start + batch_size)
             t = time[cells]
-            row = rows(prompt, torch.zeros(len(t), dtype=torch.int64, device=device))
-            answer = denoiser.denoise(x_t[cells], t, row)
+            here = torch.zeros(len(t), dtype=torch.int64)
+            answer = denoiser.denoise(x_t[cells], t, rows(prompt, here.to(device), here))
             errors.append(cell_loss(answer.float() - wanted[cells], "l2"))
         return torch.cat(errors).double().cpu().numpy().reshape(-1, len(levels))
 

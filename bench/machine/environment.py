@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, cast
 
 from filelock import FileLock
 
@@ -55,12 +56,27 @@ def device_memory(device: str) -> int | None:
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if device_type != "cuda":
             return None
-        command = ["nvidia-smi", f"--id={number or 0}", "--query-gpu=memory.total"]
-        command.append("--format=csv,noheader,nounits")
-        total = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
-        return int(total) * 2**20
+        return int(_query_gpu("memory.total", number)) * 2**20
     except (OSError, ValueError, AttributeError, subprocess.SubprocessError):
         return None
+
+
+def _query_gpu(field: str, number: str = "") -> str:
+    """Return a fact about a GPU from NVIDIA's driver (OSError or SubprocessError)."""
+    command = ["nvidia-smi", f"--id={number or 0}", f"--query-gpu={field}"]
+    command.append("--format=csv,noheader,nounits")
+    answer = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
+    return answer.strip()
+
+
+def gpu(device: str) -> dict[str, str]:
+    """Return a manifest's description of a GPU and of what computes on it."""
+    card, backends = torch.cuda.get_device_properties(device), cast(Any, torch.backends)
+    facts = {"model": card.name, "capability": f"{card.major}.{card.minor}"}
+    with suppress(OSError, subprocess.SubprocessError):
+        facts["driver"] = _query_gpu("driver_version")
+    versions = {"cuda": torch.version.cuda, "cudnn": backends.cudnn.version()}
+    return {**facts, **{name: str(value) for name, value in versions.items() if value}}
 
 
 def has_bfloat16(device: str) -> bool:

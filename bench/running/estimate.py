@@ -263,13 +263,20 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     size = _weight_bytes(prepared)
     if size is None:
         return None, []
-    working, denoises = None, prepared.kind.batches_cells
+    working, turns, denoises = None, None, prepared.kind.batches_cells
     if weights is not None and weights.revision is None:
         working = fact(spec, Backbone.working_memory, weights, dtype, **parameters)
     elif (side := parameters.get("resolution") or spec.resolution) and denoises:
-        size, working = size + AUTOENCODER_BYTES, side**2 * ENCODING_BYTES
+        working = side**2 * ENCODING_BYTES
+        turns = max(size, AUTOENCODER_BYTES + working)
+        size += AUTOENCODER_BYTES
     driver = DRIVER_BYTES if device.startswith("cuda") else 0
     parts = {"weights": size, "a batch and an image": working or 0, "the driver": driver}
+    offloads = prepared.config.offload is not None
+    if weights is not None and weights.revision is None and denoises:
+        turns = fact(spec, Backbone.offloaded_memory, weights, dtype, **parameters)
+    if offloads and turns:
+        parts = {"the largest part and its work": turns, "the driver": driver}
     needed = sum(parts.values())
     named = ", ".join(f"{name} {part / 2**30:.2g}" for name, part in parts.items() if part)
     text = f"at least about {needed / 2**30:.3g} GiB ({named})"
@@ -277,6 +284,8 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     if available is None or needed <= available:
         return text, []
     advice = "--dtype bfloat16 halves the weights; " if dtype == "float32" else ""
+    if turns and not offloads:
+        advice += f"--offload model needs {(turns + driver) / 2**30:.3g} GiB; "
     return text, [
         f"{device} has {available / 2**30:.3g} GiB, and this run needs {text}. {advice}an offloaded"
         " or quantised pipeline can be handed over in Python: bench.run(DATASET, backbone=pipe)."

@@ -154,6 +154,10 @@ def _score(
         folder.change(fitted=Fitted.model_validate(model.fitted))
     if model.warnings:
         folder.change(warnings=list(model.warnings))
+    if opened.device == "cuda":
+        folder.change(
+            environment={**folder.manifest.environment, "gpu": environment.gpu(opened.device)}
+        )
     if run.save_errors and model.levels is not None:
         folder.keep_draws(draw_table(model.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()

@@ -133,6 +133,8 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
     @override
     def load(self, question: RunQuestion, others: Iterable[RunQuestion] = ()) -> CheckedDenoiser:
         backbone, config = self.make(question), question.config
+        if config.offload:
+            backbone.offload()
         for run in chain([question], others):
             with suppress(UserError):  # that run raises it again when it starts
                 encode_texts(run, backbone)
@@ -176,14 +178,18 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             view_of_draw=view_of_each_draw(views, question.n_draws, question.plan),
             subtracts_null=config.subtract_null,
         )
+        if config.compile:
+            compile_network(denoiser, conditioning)
+            engine.one_shape = True
         if config.batch_size == "auto":
             key = speed_key(question)
-            settle_batch_size(engine, key)
+            measured = settle_batch_size(engine, key)
+            if measured and config.compile:
+                torch.compiler.reset()  # forgets the graphs of the other sizes
             if question.strategy.linearises:
                 settle_batch_size(engine.linear, f"{key} linearised")
         if config.compile:
-            compile_network(denoiser)
-            engine.one_shape = True
+            engine.warm_up()
         if isinstance(question, PreparedRun):
             checks = [check_model, *([check_precision] if question.checks_dtype else [])]
             engine.warnings = tuple(filter(None, (check(question, engine) for check in checks)))

@@ -280,6 +280,17 @@ class RunConfig(BaseModel):
     """Memory layout of the network (auto: channels-last on a GPU)."""
     attention: Attention = _of_speed(default="auto")
     """The attention kernel (auto: chosen by torch)."""
+    offload: Literal["model"] | None = setting(
+        "machine",
+        "network",
+        scorers=DENOISERS,
+        excludes={
+            "compile": "the memory of its tensors changes",
+            "memory": "call pipe.enable_model_cpu_offload() before",
+        },
+    )
+    """Keep the parts of a model on the CPU while they are not used, for a GPU with little memory:
+    model (network, autoencoder and text encoders take turns)."""
     results: Text = setting("machine", default="results", chapter="What is kept")
     """The folder that runs are stored in."""
     note: Text | None = setting("record")

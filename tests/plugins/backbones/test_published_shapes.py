@@ -138,7 +138,7 @@ def test_linearisation(name: str, dtype: Literal["float32", "bfloat16"], tmp_pat
             eps, first = engine.evaluator.scoring.noise, torch.zeros(1, dtype=torch.int64)
             noise = eps.of([""], np.zeros((2, 1), np.int64), first)
             even = [np.full(2, 0.5)]
-            return engine.linear.first_order(first, latent, noise, even, first)[0]
+            return engine.linear.first_order(first, latent, noise, even, first.numpy())[0]
 
     print()
     exact(at)  # loads the UNet

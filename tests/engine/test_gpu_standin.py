@@ -1,0 +1,105 @@
+"""All classes on a stand-in for a GPU: full calls, few shapes, and no waiting of the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.engines import assert_same, outcomes, prepared
+from helpers.standin import KINDS, READ_VALUES, denoiser_of, layout_of, stand
+
+from bench.contracts.decision import Decided
+from bench.engine import trees
+from bench.engine.denoiser import CheckedDenoiser, compile_network
+from bench.engine.scoring import times
+
+FEW = 5  # images of a run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_is_one_call_and_the_host_never_waits_in_our_code(kind: str) -> None:
+    run = stand(kind, images=FEW)
+    assert run.decided == FEW
+    assert not run.ours, run.ours
+    assert len(run.calls) == run.batches < run.cells / 4
+
+
+def test_calls_of_one_level_fill_up_with_the_images_in_progress() -> None:
+    few, many = (stand("AuraFlowPipeline", images=images) for images in (4, 40))
+    assert many.cells / len(many.calls) > 16 > few.cells / len(few.calls)
+    assert many.most <= 40
+
+
+@pytest.mark.parametrize("variant", ["own_noise", "tree_of_classes"])
+@pytest.mark.parametrize("kind", ["HunyuanDiTPipeline", "CogView4Pipeline", "sd3"])
+def test_so_it_is_with_own_draws_and_with_a_tree_of_classes(kind: str, variant: str) -> None:
+    run = stand(kind, images=FEW, **{variant: True})
+    assert not run.ours and len(run.calls) == run.batches
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layout_lays_2d_convolutions_out_and_nothing_else(kind: str) -> None:
+    laid, _, weights = layout_of(kind).partition(" of ")
+    assert laid == weights
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in READ_VALUES])
+def test_a_compiled_network_has_a_shape_per_length_at_most(kind: str) -> None:
+    """Padded prompts of Qwen-Image are predicted as they are alone, so it has one shape."""
+    shapes = set(stand(kind, one_shape=True, images=FEW, real=True).calls)
+    denoiser, conditioning = denoiser_of(kind, on_meta=False)
+    slots = denoiser.learned.slots
+    if slots is None or slots.masked:
+        assert len(shapes) == 1
+    else:
+        assert len(shapes) <= len(set(slots.lengths(conditioning)))
+
+
+def in_static_memory(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+    """Return a graph whose results the next call of any overwrites, as a replay does."""
+
+    def call(*arguments: Any) -> Any:
+        results = []
+        for result in graph(*arguments):
+            buffer = MEMORY.setdefault(tuple(result.shape), torch.empty_like(result))
+            results.append(buffer.copy_(result))
+        return results
+
+    return call
+
+
+MEMORY: dict[tuple[int, ...], torch.Tensor] = {}
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: Any = torch.compile
+    torch.compiler.reset()
+    monkeypatch.setattr(
+        torch, "compile", lambda f, dynamic, mode: compiled(f, backend=in_static_memory)
+    )
+
+
+@pytest.mark.usefixtures("replayed")
+def test_two_batches_in_flight_do_not_overwrite_each_other(wanted: dict[str, Decided]) -> None:
+    engine, run, samples = prepared(compile=True)
+    engine.depth = 2
+    assert_same(outcomes(engine, run, samples), wanted)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_batch_of_two_lengths_is_two_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.engine.denoiser.REPEATED", 2.0)  # blocks are not compiled alone
+    denoiser, conditioning = denoiser_of("CogView4Pipeline", on_meta=False)
+    checked = CheckedDenoiser(denoiser, "CogView4")
+    keys = checked.batch_keys(conditioning)
+    rows = torch.tensor([int((keys == keys[0]).argmax()), int((keys != keys[0]).argmax())])
+    both = trees.rows(conditioning, rows)
+    x_t = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
+    time = times(denoiser.levels, np.array([100, 900]))
+    with torch.no_grad():
+        wanted = denoiser.denoise(x_t, time, both)
+        compile_network(checked, conditioning)
+        torch.testing.assert_close(denoiser.denoise(x_t, time, both), wanted)
