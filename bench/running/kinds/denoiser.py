@@ -5,6 +5,7 @@ Also the values, cache keys and entries of the identity of their draws and encod
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -292,7 +293,7 @@ def weighting_identity(weighting: Weighting) -> str | None:
     return f"sha256 {digest({'weights': sorted(weighting.weights.items())})}"
 
 
-FIT_VERSION = 1  # of what is measured
+FIT_VERSION = 2  # of what is measured
 
 CHECK_SHARE = 0.02  # largest share of the run's own evaluations
 
@@ -306,29 +307,36 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     """
     least = run.strategy.at_least(engine.problem)  # None: the highest cost stands for it
     cost = run.strategy.at_most(engine.problem) if least is None else least
-    images, scaled = affordable(CHECK_SHARE * cost * len(run.sample_ids))
+    texts = len(run.prompts.texts)
+    images, scaled, prompts = affordable(CHECK_SHARE * cost * len(run.sample_ids), texts)
     has_null = offers(engine.backbone.backbone, Denoiser.encode_null)
     if not images or not has_null or run.split.items or run.config.control is not None:
         return None
     loaded = [*map(str, run.backbone_key), run.split.fingerprint]
     settings = key_of(run.config, "data", "images", "network")
-    key = digest({"measured": [FIT_VERSION, *loaded, settings, images, scaled]})
+    key = digest({"measured": [FIT_VERSION, *loaded, settings, images, scaled, prompts]})
     path = cache_dir("fit") / f"{key}.json"
     if (stored := read_cached(path)) is not None:
-        return ModelFit(**json.loads(stored)).problem
+        return _reported(ModelFit(**json.loads(stored)))
     latents = list(islice(_latents(run, engine), images))
     if not latents:
         return None
-    prompt = engine.evaluator.pool.part(slice(0, 1))
+    chosen = slice(0, texts, -(-texts // prompts)) if prompts else slice(0, 1)
+    conditioning = engine.evaluator.pool.part(chosen)
     size = engine.batch_size
     try:
         with stage("Checking the model"):
-            fit = check_fit(engine.backbone, torch.stack(latents), prompt, size, scaled)
+            fit = check_fit(engine.backbone, torch.stack(latents), conditioning, size, scaled)
     except torch.OutOfMemoryError:  # scoring shrinks its batches; a check is not worth that
         return None
     if fit is None:
         return None
     write_cached(path, json.dumps(asdict(fit)))
+    return _reported(fit)
+
+
+def _reported(fit: ModelFit) -> str | None:
+    logging.getLogger("bench.model").info("%s", fit)
     return fit.problem
 
 
