@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.contracts.typed import Positive
 
@@ -72,6 +72,11 @@ class Backbone:
     @staticmethod
     def working_memory(weights: Any, dtype: str, **parameters: Any) -> Positive | None:
         """Return the bytes that one cell and one image need beyond the weights; None if unknown."""
+        return None
+
+    @staticmethod
+    def half_precision(weights: Any) -> Literal["bfloat16", "float16"] | None:
+        """Return the half precision in which a denoiser runs on a GPU by default; None: TF32."""
         return None
 
     @staticmethod

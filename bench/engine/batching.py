@@ -25,8 +25,8 @@ from bench.engine.asking import CheckedStrategy, Interview
 from bench.engine.items import Joint, Question, Questions
 from bench.engine.transfer import fetch
 from bench.inputs.prompts import Columns
-from bench.machine.environment import remember_batch_size, remembered_batch_size
 from bench.machine.libraries import Tensor, torch
+from bench.machine.speeds import remember_batch_size, remembered_batch_size
 
 BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or all of a full one
 IN_PROGRESS = 8  # images in progress per cell of a batch, at most; their latents are in memory

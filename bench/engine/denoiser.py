@@ -4,13 +4,13 @@ Its attributes, and the shapes and dtypes of its tensors are validated.
 Values are not validated here, because that would make the host wait for the GPU: errors that are
 not finite are detected when they are read on the host.
 
-The options are memory layout, attention kernel, TF32 and compilation. They affect results only by
+The options are memory layout, attention kernel and compilation. They affect results only by
 rounding; design/engine.md has the figures.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property, partial, wraps
 from inspect import getattr_static
 from typing import Any, cast
@@ -34,7 +34,8 @@ class CheckedDenoiser:
     """Wrapper that validates a plugin's denoiser. It raises PluginError if the denoiser is faulty.
 
     The plugin's class need not be a subclass of `Denoiser`; messages call it `who`. `pinned_kernel`
-    is the attention kernel that `accelerate` set; None if torch chooses it.
+    is the attention kernel that `accelerate` set; None if torch chooses it. `switches` makes the
+    context of every call, which is that of the run's precision.
     """
 
     def __init__(self, backbone: Any, who: str) -> None:
@@ -42,6 +43,8 @@ class CheckedDenoiser:
         self.key: object = None  # `backbone_key` of the run that made it
         self._model: Denoiser = with_defaults(backbone, Denoiser)
         self.pinned_kernel: str | None = None  # a key of `KERNELS`
+        self.switches: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.advice = ""  # what avoids errors that are not finite, as the end of a sentence
         self.offloads = False  # whether images and cells are computed at the cost of a transfer
         self.uncompiled: Callable[..., Any] | None = None  # its network's forward before compiling
         model, shape = self._model, tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -164,9 +167,11 @@ class CheckedDenoiser:
         with self.guard("save_memory()"):
             return self._model.save_memory() is not False
 
-    def guard(self, doing: str, *passing: type[BaseException]) -> AbstractContextManager[None]:
-        """Return the guard around a call into the plugin's code."""
-        return guard(self.who, doing, (UserError, *passing))
+    @contextmanager
+    def guard(self, doing: str, *passing: type[BaseException]) -> Iterator[None]:
+        """Guard a call into the plugin's code, and set the switches of the precision."""
+        with self.switches(), guard(self.who, doing, (UserError, *passing)):
+            yield
 
     def _rows(self, doing: str, count: int, method: Callable[..., Tree], *arguments: Any) -> Tree:
         """Return the tree that a method of the plugin makes, with `count` rows in every leaf."""
@@ -217,18 +222,6 @@ KERNELS = {  # values of `--attention` → names in torch
     "efficient": "EFFICIENT_ATTENTION",
     "cudnn": "CUDNN_ATTENTION",
 }
-
-
-def set_precision(device: "torch.device", tf32: bool) -> None:
-    """Set for the whole process whether a GPU may round float32 products to TF32.
-
-    torch's own default is yes for convolutions and no for matrix products. `UserError` where
-    there is no TF32.
-    """
-    if tf32 and device.type != "cuda":
-        raise UserError(f"--tf32 is a mode of NVIDIA GPUs; the device here is {device.type}.")
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
 
 
 def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled: bool) -> None:
@@ -316,6 +309,7 @@ def with_gradients(backbone: CheckedDenoiser) -> Iterator[None]:
     kernel stays pinned where activations are recomputed: another kernel keeps other tensors.
     """
     with ExitStack() as stack:
+        stack.enter_context(backbone.switches())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         if "torch._dynamo" in sys.modules:  # importing it takes seconds

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
@@ -146,6 +147,7 @@ class DenoisingEngine(CellEngine):
         self.evaluated = 0.0
         self.depth = 2 if backbone.device.type == "cuda" else 1
         self.warnings: tuple[str, ...] = ()  # about the model; kept with the run
+        self.rounding: dict[str, Any] | None = None  # comparison of its precision with float32
         self.one_shape = False  # whether all batches are filled up, for a compiled network
 
     @override
@@ -218,6 +220,12 @@ class DenoisingEngine(CellEngine):
 
     @override
     def tell(self, flight: Flight) -> None:
+        self._tell(flight)
+        decided = flight.interview.decided
+        if decided.error is not None and not np.isfinite(flight.errors).all():
+            decided.error += self.backbone.advice
+
+    def _tell(self, flight: Flight) -> None:
         request = flight.request
         if isinstance(request, Linearise):
             values = self.columns.first_order(flight.errors)

@@ -23,7 +23,14 @@ from bench.engine.transfer import Movable
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
-from bench_plugins.backbones._checkpoint import LOADING, first_line, load_model, warn_of_adapters
+from bench.machine.precision import Half
+from bench_plugins.backbones._checkpoint import (
+    LOADING,
+    first_line,
+    load_model,
+    stored_half,
+    warn_of_adapters,
+)
 from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
@@ -38,7 +45,7 @@ from bench_plugins.backbones._counting import (
     predict_cell,
     size,
 )
-from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
 from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
@@ -179,6 +186,14 @@ class FolderPipeline(PipelineDenoiser):
         if not (empty.runs and empty.is_guidance_distilled):
             return {}
         return {"strength": float(parameters_of(empty.pipe)["guidance_scale"].default)}
+
+    @classmethod
+    @override
+    def half_precision(cls, weights: Weights) -> Half | None:
+        """Return what the pipeline's class declares, or else what the network's file stores."""
+        index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
+        facts = facts_of(str(index.get("_class_name"))) or Facts()
+        return facts.half or stored_half(weights, NETWORKS)
 
     @classmethod
     @override

@@ -27,8 +27,9 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.images import resize_and_crop
 from bench.engine.trees import leaves
 from bench.inputs.prompts import from_template
+from bench.running.kinds import checks
 from bench.running.prepare import prepare
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, make_config
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 
@@ -91,6 +92,25 @@ def test_errors_are_those_of_the_reference(name: str, resolution: int, tmp_path:
     )
     print(f"largest relative difference {np.abs(found / wanted - 1).max():.1e}")
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounding(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are random, so prompts differ little, and rounding counts for more than usual."""
+    folder = save_published("sd15", tmp_path / "sd15")
+    monkeypatch.setattr(checks, "_budget", lambda run, engine: 2 * 16 * 6.0)
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    config = make_config(
+        {
+            **{"dataset": "digits", "backbone": str(folder), "dtype": dtype, "resolution": 64},
+            **{"strategy": "full", "params": {"draws": 16}, "limit": 8, "batch_size": 8},
+        }
+    )
+    engine = prepare(config).open_engine()
+    assert isinstance(engine, DenoisingEngine) and engine.rounding is not None
+    print(f"\nsd15 {dtype}: {engine.rounding}")
+    assert engine.rounding["noise"] < 1 and engine.rounding["decisions"] == 0
 
 
 @pytest.mark.slow
