@@ -37,7 +37,7 @@ def sent(tensor: Tensor, device: "torch.device") -> Tensor:
     """Return a tensor of the CPU on the device; the host does not wait for a copy to a GPU."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # itself if it is pinned
-    return tensor.to(device, non_blocking=True)
+    return tensor.to(device, non_blocking=device.type != "mps")  # which would not order it
 
 
 def fetch(values: Tensor) -> Callable[[], Floats32]:
@@ -137,10 +137,7 @@ class Pool:
     def moved(self, tree: Tree) -> Tree:
         """Return a tree of the host on the device, but for the leaves that stay."""
         moved = {
-            path: leaf
-            if path in self.on_host or leaf.device == self.device
-            # A device that it is on already may be of any kind.
-            else sent(leaf, self.device)
+            path: leaf if path in self.on_host else sent(leaf, self.device)
             for path, leaf in leaves(tree).items()
         }
         return grown(moved)

@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 import torch
 from helpers.engines import assert_same, outcomes, prepared
-from helpers.standin import KINDS, READ_VALUES, denoiser_of, layout_of, stand
+from helpers.standin import KINDS, READ_VALUES, TEXTS, denoiser_of, layout_of, stand
 
 from bench.contracts.decision import Decided
+from bench.contracts.strategy import Problem
 from bench.engine import trees
+from bench.engine.asking import CheckedStrategy
 from bench.engine.denoiser import CheckedDenoiser, compile_network
-from bench.engine.scoring import times
+from bench.engine.denoising import DenoisingEngine
+from bench.engine.embeddings import embed_prompts
+from bench.engine.scoring import Scoring, SharedNoise, coefficients, times
+from bench.inputs.draws import parse_plan
+from bench.inputs.prompts import make_columns
+from bench_plugins.strategies.race import Race
+from benchmarks.timing import pictures
 
 FEW = 5  # images of a run
 
@@ -103,3 +111,37 @@ def test_a_batch_of_two_lengths_is_two_replays(monkeypatch: pytest.MonkeyPatch) 
         wanted = denoiser.denoise(x_t, time, both)
         compile_network(checked, conditioning)
         torch.testing.assert_close(denoiser.denoise(x_t, time, both), wanted)
+
+
+@pytest.mark.parametrize("kind", ["AuraFlowPipeline", "CogView4Pipeline"])
+def test_guided_errors_are_those_of_each_cell_alone(kind: str) -> None:
+    """The null of a draw is in another batch than its last prompts; other levels come between."""
+    denoiser, _ = denoiser_of(kind, on_meta=False)
+    checked = CheckedDenoiser(denoiser, kind)
+    with torch.inference_mode():
+        tree = embed_prompts(checked, f"{kind} guided", TEXTS, with_null=True)
+    draws, levels, classes = 6, denoiser.levels, np.arange(len(TEXTS))
+    plan = parse_plan("grid")
+    rows = plan.assign_levels(draws, len(levels))
+    bank = plan.make_noise(0, draws, denoiser.latent_shape)
+    scoring = Scoring(
+        coefficients(levels, rows, "prediction", checked.device),
+        SharedNoise(bank, checked.device),
+        "l2",
+        guidance=3.0,
+    )
+    problem, columns = Problem(classes, rows, np.ones(draws)), make_columns(classes, "best")
+    engine = DenoisingEngine(checked, tree, problem, columns, scoring, batch_size=5)
+    samples = pictures(denoiser.resolution, 2)
+    strategy = CheckedStrategy(Race(draws=draws, first=2), kind)
+    for decided in engine.score(samples, strategy):
+        assert decided.error is None
+        with torch.inference_mode():
+            latent: Any = next(iter(engine.latents.of([decided.sample])))[1][0]
+            for request, values in decided.cells:
+                for row, column in np.ndindex(values.shape):
+                    draw = torch.tensor([request.draws[column]])
+                    prompt = slice(request.prompts[row], request.prompts[row] + 1)
+                    eps = torch.from_numpy(bank)[draw]
+                    alone = engine.evaluator.errors_at(draw, latent, eps, trees.rows(tree, prompt))
+                    np.testing.assert_allclose(values[row, column], float(alone), rtol=1e-4)

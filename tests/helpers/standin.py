@@ -305,14 +305,13 @@ def table() -> Iterator[str]:
     )
     yield "|---" * 9 + "|"
     for kind in KINDS:
-        cells = []
-        run, waiting = stand(kind, True), stand(kind)
-        shapes = len(set(stand(kind, True, one_shape=True).calls))
-        own, branches = stand(kind, True, own_noise=True), stand(kind, True, tree_of_classes=True)
+        run = stand(kind)
+        shapes = len(set(stand(kind, True, one_shape=True, images=8).calls))
+        own, branches = stand(kind, own_noise=True), stand(kind, tree_of_classes=True)
         per_call = [f"{r.cells / len(r.calls):.1f}" for r in (run, own, branches)]
         waits = [
-            ", ".join(f"{name} {number / waiting.batches:.3g}" for name, number in places.items())
-            for places in (waiting.ours, waiting.own)
+            ", ".join(f"{name} {number / run.batches:.3g}" for name, number in places.items())
+            for places in (run.ours, run.own)
         ]
         cells = [kind, layout_of(kind), str(shapes), *per_call, str(run.most), *waits]
         yield f"| {' | '.join(cells)} |"

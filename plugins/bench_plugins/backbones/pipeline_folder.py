@@ -367,6 +367,7 @@ class FolderPipeline(PipelineDenoiser):
                 movable.enter(self.device)
             else:
                 movable.leave()
+                torch.cuda.empty_cache()
 
 
 @lru_cache
