@@ -93,7 +93,7 @@ def load_backbone(
             not changed.
         weights: a Hub id or a folder instead of the backbone's own.
         device: None: the best there is; of a pipeline, where it is.
-        dtype: None: the backbone's, mostly float32; `auto` as in a run; of a pipeline, its own.
+        dtype: None: the default of a run on this device; of a pipeline, its own.
         parameters: of a pipeline: `resolution`, `normalize`, and `call`, keywords that its
             `__call__` is given.
 

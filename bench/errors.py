@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from types import FrameType
 
 _OURS = ("bench", "bench_plugins")
@@ -72,27 +71,8 @@ class BenchWarning(UserWarning):
     """Something a user should know; the command continues."""
 
 
-_recorded: ContextVar[list[str] | None] = ContextVar("recorded warnings", default=None)
-
-
-@contextmanager
-def recorded_warnings() -> Iterator[list[str]]:
-    """Collect the texts of the warnings that the block issues to the user."""
-    texts: list[str] = []
-    outer = _recorded.get()
-    before = _recorded.set(texts)
-    try:
-        yield texts
-    finally:
-        _recorded.reset(before)
-        if outer is not None:
-            outer.extend(texts)
-
-
 def warn_user(text: str) -> None:
     """Issue a warning at the line that called the toolkit, where Python shows it once."""
-    if (texts := _recorded.get()) is not None:
-        texts.append(text)
     frame: FrameType | None = sys._getframe()
     level, depth = 1, 0
     while frame is not None:

@@ -1,13 +1,15 @@
 """Does the check of a model against its images stay silent where a model is right?
 
-    python benchmarks/model_fit.py [--data ../shared/data] [--write design/pipelines.md]
+    python benchmarks/model_fit.py [--data ../shared/data] [--write design/pipelines.md] [--quick]
 
-For both included models: as published, in half precision, on images with each corruption of
-ImageNet-C at severities 1 to 3, with random LoRAs of their attention, with noise in the weights,
-and with the settings of every published run of a denoiser. Each is judged as a run does it
-(`bench.engine.sanity`), by the first eight images of the run and its first prompt, with W and S,
-and again by the first four. Printed are how many were tried and warned of, the highest W, and the
-lowest S that two neighbouring levels both have; a warning is W >= 1, or that S < 0.9.
+For both included models: as published, with other images, templates and guidance, in half
+precision, on images with each corruption of ImageNet-C at severities 1 to 3, with random LoRAs of
+their attention, with noise in the weights, and with the settings of every published run of a
+denoiser; with `--quick` of three corruptions and three LoRAs, and without the last two. Each is
+judged as a run does it (`bench.engine.sanity`), by the first eight images of the run and five of
+its prompts, with W, S and D, and again by the first four. Printed are how many were tried and
+warned of, the highest W, the lowest S that two neighbouring levels both have, and the lowest D of
+the level with the largest; a warning is W >= 1, that S < 0.9, or that D < 10 at every level.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import chain, groupby
+from itertools import chain, groupby, product
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.loras import save_lora
 
-from bench.engine.sanity import MAX_IMAGES, MIN_SCALED, ModelFit, check_fit
+from bench.engine.sanity import COMPARED_PROMPTS, MAX_IMAGES, MIN_SCALED, ModelFit, check_fit
 from bench.engine.trees import rows
 from bench.inputs.corruptions import CORRUPTIONS
 from bench.inputs.pixels import decode
@@ -48,7 +50,12 @@ LORA_SCALES = (0.25, 0.5, 1.0)  # repeated over the LoRAs
 COPIES, LEAST_NOISE, MOST_NOISE = 20, 0.02, 0.2  # of a tensor's standard deviation
 QUESTION = ("split", "template", "prompts", "limit", "seed")  # settings of what is asked
 START, END = "<!-- silence -->", "<!-- /silence -->"
-HEAD = ("| model | tried | fits | warnings | highest W | lowest S |", "|---|---|--:|--:|--:|--:|")
+HEAD = (
+    "| model | tried | fits | warnings | highest W | lowest S | lowest D |",
+    "|---|---|--:|--:|--:|--:|--:|",
+)
+SEEDS, TEMPLATES = range(5), (None, "{class}")  # of other images, and of prompts
+QUICK = ("gaussian-noise", "motion-blur", "contrast")  # corruptions
 
 
 class Case(NamedTuple):
@@ -62,11 +69,12 @@ class Case(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, help="the folder that has `ucmerced`")
+    parser.add_argument("--quick", action="store_true", help="fewer cases: minutes")
     parser.add_argument("--write", type=Path, help="the page whose table is written anew")
     chosen = parser.parse_args()
     os.environ["BENCH_LOAD_PLUGINS"] = ""
     lines: list[str] = []
-    for line in chain(HEAD, table(cases(chosen.data))):
+    for line in chain(HEAD, table(cases(chosen.data, chosen.quick))):
         print(line, flush=True)
         lines.append(f"{line}\n")
     if chosen.write is not None:
@@ -82,7 +90,9 @@ def table(measured: Iterator[Case]) -> Iterator[str]:
         guess = max(fit.guess for fit in fits)
         elsewhere = min(neighbours(fit) for fit in fits)
         warned = sum(fit.problem is not None for fit in fits)
-        yield f"| {model} | {what} | {len(fits)} | {warned} | {guess:.2f} | {elsewhere:.2f} |"
+        effect = min(max(fit.effect) for fit in fits)
+        figures = f"{guess:.2f} | {elsewhere:.2f} | {effect:.1e}"
+        yield f"| {model} | {what} | {len(fits)} | {warned} | {figures} |"
 
 
 def neighbours(fit: ModelFit) -> float:
@@ -91,7 +101,7 @@ def neighbours(fit: ModelFit) -> float:
     return float(np.maximum(ratios[:-1], ratios[1:]).min())
 
 
-def cases(data: Path | None) -> Iterator[Case]:
+def cases(data: Path | None, quick: bool) -> Iterator[Case]:
     """Yield every case of both models."""
     for model, dataset in MODELS.items():
         settings = {"dataset": dataset, "backbone": model, "device": "cpu"}
@@ -99,15 +109,20 @@ def cases(data: Path | None) -> Iterator[Case]:
             settings["data_dir"] = str(folder)
         own = loaded(settings)
         yield from judged(model, "as published", settings, own)
+        for seed, template in product(SEEDS, TEMPLATES):
+            asked = {**settings, "template": template} if template else settings
+            yield from judged(model, "other images and templates", asked, own, seed)
+        yield from judged(model, "guidance", {**settings, "guidance": 3.0}, own)
         for severity in SEVERITIES:
-            for name in CORRUPTIONS:
+            for name in QUICK if quick else CORRUPTIONS:
                 corrupted = {**settings, "corrupt": f"{name}:{severity}"}
                 yield from judged(model, f"corrupted, severity {severity}", corrupted, own)
         for dtype in HALVES:
             yield from judged(model, dtype, {**settings, "dtype": dtype})
-        yield from with_loras(model, settings)
-        yield from perturbed(model, settings)
-        yield from published(model, settings, own)
+        yield from with_loras(model, settings, LORAS // 4 if quick else LORAS)
+        if not quick:
+            yield from perturbed(model, settings)
+            yield from published(model, settings, own)
 
 
 def loaded(settings: dict[str, Any]) -> Any:
@@ -117,28 +132,42 @@ def loaded(settings: dict[str, Any]) -> Any:
 
 
 @torch.inference_mode()
-def judged(model: str, what: str, settings: dict[str, Any], backbone: Any = None) -> Iterator[Case]:
-    """Yield what a run's first images and prompt say of a backbone, by default its own."""
+def judged(
+    model: str,
+    what: str,
+    settings: dict[str, Any],
+    backbone: Any = None,
+    seed: int | None = None,
+) -> Iterator[Case]:
+    """Yield what a run's first images and prompts say of a backbone, by default its own.
+
+    A `seed` chooses other images.
+    """
     run = prepare(make_config(settings))
     backbone = backbone or run.kind.load(run)
-    prompt = rows(encode_texts(run, backbone), torch.zeros(1, dtype=torch.int64))
-    samples = run.samples(run.sample_ids[:MAX_IMAGES])
+    count = len(run.prompts.texts)
+    chosen = slice(0, count, -(-count // min(count, COMPARED_PROMPTS)))
+    prompts = rows(encode_texts(run, backbone), chosen)
+    ids = list(run.sample_ids)
+    if seed is not None:
+        np.random.default_rng(seed).shuffle(ids)
+    samples = run.samples(ids[:MAX_IMAGES])
     latents = backbone.encode_images([decode(sample.image) for sample in samples]).float()
     for count in (MAX_IMAGES, MIN_SCALED):
-        fit = check_fit(backbone, latents[:count], prompt, 64, True)
+        fit = check_fit(backbone, latents[:count], prompts, 64, True)
         assert fit is not None
         if fit.problem is not None:
             print(f"{model} {what} {settings}: {fit}", file=sys.stderr)
         yield Case(model, what, fit)
 
 
-def with_loras(model: str, settings: dict[str, Any]) -> Iterator[Case]:
+def with_loras(model: str, settings: dict[str, Any], count: int) -> Iterator[Case]:
     """Yield the cases of random LoRAs."""
     folder = WEIGHTS / model.replace("-", "_")
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(
         folder, safety_checker=None, requires_safety_checker=False, torch_dtype=torch.float32
     )
-    for seed in range(LORAS):
+    for seed in range(count):
         with tempfile.TemporaryDirectory() as scratch:
             file = save_lora(pipe, Path(scratch), seed)
             scale = LORA_SCALES[seed % len(LORA_SCALES)]

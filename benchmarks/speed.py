@@ -132,7 +132,7 @@ def engine_against_bare(
             works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
     if compiled:
         fast = denoising(run.open_engine())
-        compile_network(fast.backbone)
+        compile_network(fast.backbone, conditioning)
         fast.batch_size, fast.one_shape = best, True
         works["full, compiled"] = scoring(fast, run.strategy, samples, cells)
     rates = in_turns(works, rounds, clock)

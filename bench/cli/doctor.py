@@ -26,9 +26,10 @@ from bench.engine.batching import device_name, rates_by_size, smallest_of_the_be
 from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchError, UserError
 from bench.machine.cache import cache_dir
-from bench.machine.environment import devices, environment, remember_batch_size, remember_speed
+from bench.machine.environment import devices, environment
 from bench.machine.libraries import NEWEST_SEEN, torch
 from bench.machine.offline import offline_if_set
+from bench.machine.speeds import remember_batch_size, remember_speed
 from bench.reports.terminal.tables import print_rows
 from bench.running.kinds.denoiser import speed_key
 from bench.running.manifest import evaluation_flops
@@ -279,7 +280,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
     question = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
-    name, dtype = question.backbone_name, question.dtype
+    name, precision = question.backbone_name, question.precision
     if not question.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")
     question.check()
@@ -288,15 +289,17 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     device, rates = engine.backbone.device, rates_by_size(engine, seconds)
     best = smallest_of_the_best(rates)
     remember_batch_size(f"{speed_key(question)} {device_name(device)}", best)
-    remember_speed(name, device.type, dtype, rates[best])
+    remember_speed(name, device.type, precision, rates[best])
+    with engine.backbone.switches():
+        peak = matmul_peak(device, getattr(torch, question.dtype))
     return Speed(
         backbone=name,
         device=device_name(device),
-        dtype=dtype,
+        dtype=precision,
         rates=rates,
         best_batch_size=best,
         flops_per_evaluation=evaluation_flops(question),
-        peak_flops=matmul_peak(device, getattr(torch, dtype)),
+        peak_flops=peak,
     )
 
 

@@ -18,7 +18,8 @@ from bench.errors import UserError
 from bench.inputs.data import DataSource, find_scheme, load_split
 from bench.inputs.weights import HASHED_SUFFIXES
 from bench.machine.files import read_toml
-from bench.running.finders import DECLARATION, expand_datasets, find_dataset
+from bench.machine.precision import dtype_of
+from bench.running.finders import DECLARATION, expand_datasets, find_dataset, wanted_precision
 from bench.running.prepare import NO_DATASET, find_weights, naming_licence, resolve
 from bench.running.question import Resolved
 from bench.running.settings import make_config
@@ -33,7 +34,7 @@ def fetch_command(
     revision: Annotated[str | None, "The Hub revision of weights; only with a single NAME."],
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        "Precision to download if the Hub has several [default: the backbone's].",
+        "Precision to download if the Hub has several [default: those of runs here and on a GPU].",
     ],
 ) -> None:
     """Download the weights or data of each NAME, and check them.
@@ -136,7 +137,10 @@ def _fetch_weights(run: Resolved, name: str) -> Fetched:
     with naming_licence(run):
         if offers(load_target(spec), Backbone.check_weights):  # which downloads what is read
             parameters = run.backbone_parameters
-            fact(spec, Backbone.check_weights, weights, dtype=run.dtype, **parameters)
+            # A run here and one on a GPU may read files of different precisions.
+            on_gpu = dtype_of(wanted_precision(run.config, spec, run.half))
+            for dtype in dict.fromkeys([run.dtype, on_gpu]):
+                fact(spec, Backbone.check_weights, weights, dtype=dtype, **parameters)
         else:
             files = [n for n in weights.listing or () if n.endswith(tuple(HASHED_SUFFIXES))]
             weights.prefetch(files)

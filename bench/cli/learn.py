@@ -9,7 +9,13 @@ from typing import Annotated, Any
 from bench.cli.command import Params, Results, command, end_with_json
 from bench.cli.output import named_run, next_steps, results_argument, say
 from bench.contracts.parameters import as_text
-from bench.recordings.learn import MAX_LOSS, Learned, LearnedSettings, learn
+from bench.recordings.learn import (
+    MAX_LOSS,
+    Learned,
+    LearnedSettings,
+    choose_recommended,
+    learn,
+)
 from bench.reports.facts import assignments, percent_text, points_text
 from bench.reports.terminal.tables import print_rows
 from bench.running.command import other_images_command
@@ -62,13 +68,13 @@ def learn_command(
 
 
 def _print_settings(learned: LearnedSettings) -> None:
-    rows = []
+    rows, best = [], choose_recommended(learned.settings)
     for trial in (learned.nothing_learned, *learned.settings):
         agreement = percent_text(trial.agreement, trial.agreement_ci95)
         verdict: str = trial.verdict or ""
         if trial.verdict in LOSES:
             verdict = f"loses: {verdict}"
-        elif trial.verdict and trial.params == learned.recommended:
+        elif trial == best:
             verdict = "recommended"
         rows.append([trial.name, assignments(trial.params), trial.cost, agreement, verdict])
     tried = "the same images, which is optimistic"
@@ -91,16 +97,16 @@ def _advice(learned: LearnedSettings) -> str:
     n = learned.n_samples
     if not learned.held_out:
         return f"Nothing is recommended: {n} images are too few for cross-validation."
-    if learned.recommended is None:
+    best = choose_recommended(learned.settings)
+    if learned.recommended is None or best is None:
         return (
             "Nothing is recommended: no setting is cheaper than learning nothing and shown to agree"
             f" with the full sweep as often, to within {100 * MAX_LOSS:g} points (95 % interval,"
             f" {n} images), or shown to agree more often."
         )
-    best = next(trial for trial in learned.settings if trial.params == learned.recommended)
     change = points_text(best.difference.estimate, best.difference.interval)
     return (
-        f"Recommended: {assignments(best.params)}, for {best.cost:.1f} instead of"
+        f"Recommended: {assignments(learned.recommended)}, for {best.cost:.1f} instead of"
         f" {learned.nothing_learned.cost:.1f} evaluations per image. On held-out images its"
         f" agreement with the full sweep differs by {change} points (95 % interval). Other data,"
         " prompts or draws need values of their own."
@@ -110,8 +116,7 @@ def _advice(learned: LearnedSettings) -> str:
 def _step_of_settings(path: Path, learned: LearnedSettings) -> list[tuple[str, str]]:
     if learned.recommended is None:
         return []
-    params = {**learned.nothing_learned.params, **learned.recommended}
-    params = {name: as_text(value) for name, value in params.items()}
+    params = {name: as_text(value) for name, value in learned.recommended.items()}
     other = other_images_command(read_manifest(path), params, strategy=learned.strategy)
     return [("score other images with what was learned", other)]
 

@@ -144,10 +144,6 @@ def view_command(
     serve(server, ready)
 
 
-def _unsaid(path: Path, error: UserError) -> None:
-    """Say nothing of an unreadable run: the report and the pages do."""
-
-
 def _data_folders(values: tuple[str, ...], paths: Iterable[Path]) -> dict[str, str]:
     """Return dataset → folder; the key "" stands for all other datasets of the runs in `paths`."""
     folders = {}
@@ -159,6 +155,7 @@ def _data_folders(values: tuple[str, ...], paths: Iterable[Path]) -> dict[str, s
             raise UserError(f"--data-dir {value}: there is no folder {folder}.")
         folders[name] = folder
     if named := [name for name in folders if name]:
-        datasets = {run.manifest.dataset.name for run in read_runs(paths, _unsaid)}
+        # The report and the pages name unreadable runs.
+        datasets = {run.manifest.dataset.name for run in read_runs(paths, lambda *_: None)}
         check_stored("dataset", named, {*datasets, *load_plugins().datasets.by_name()})
     return folders

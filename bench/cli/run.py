@@ -54,7 +54,12 @@ def run_command(
         {"metavar": "N"},
     ],
     then_submit: Annotated[bool, "With --slurm: also submit the script.", "--submit"],
-    verbose: Annotated[bool, "Also report the state of each Ray worker.", "-v", "--verbose"],
+    verbose: Annotated[
+        bool,
+        "Also report the fit of the model and the state of each Ray worker.",
+        "-v",
+        "--verbose",
+    ],
     only_warm_up: Annotated[
         bool, "Download weights and encode prompts without scoring.", "--warm-up"
     ],
@@ -91,6 +96,7 @@ def run_command(
     lists = lists_in(settings)
     if verbose:
         print_log("bench.workers")
+        print_log("bench.model")
     if lists:
         from bench.cli.study import run_grid
 

@@ -12,8 +12,8 @@ defaults. `bench.testing` has tests for both.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.contracts.typed import Positive
 
@@ -75,6 +75,19 @@ class Backbone:
         return None
 
     @staticmethod
+    def half_precision(weights: Any) -> Literal["bfloat16", "float16"] | None:
+        """Return the half precision in which a denoiser runs on a GPU by default; None: TF32."""
+        return None
+
+    @staticmethod
+    def offloaded_memory(weights: Any, dtype: str, **parameters: Any) -> Positive | None:
+        """Return the peak memory in bytes with `--offload model`, of weights and of what they need.
+
+        None if unknown.
+        """
+        return None
+
+    @staticmethod
     def level_table(weights: Any, **parameters: Any) -> Levels | None:
         """Return the `levels` that the denoiser will have, or None if unknown."""
         return None
@@ -116,6 +129,10 @@ class Denoiser(Backbone, ABC):
             conditioning if gradients are enabled. Its parameters should not require gradients.
         prompts_at_once: class attribute; number of prompts per call of `encode_prompts`. Choose a
             large number if every call loads the text encoders.
+        one_level: whether the cells of a call must have the same noise level. Batches are then cut
+            by level, and `t` of such a batch is expanded from a single value (its stride is 0).
+        on_host: paths of leaves of the conditioning whose values `denoise` reads. They stay on the
+            CPU, so that it does not wait for the device.
     """
 
     latent_shape: tuple[int, int, int]
@@ -124,6 +141,8 @@ class Denoiser(Backbone, ABC):
     device: torch.device
     can_linearise: bool = False
     prompts_at_once: int = 64
+    one_level: bool = False
+    on_host: Collection[str] = ()
 
     @abstractmethod
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -151,6 +170,28 @@ class Denoiser(Backbone, ABC):
         """Return the conditioning of the empty prompt, one row, for `--guidance`."""
         raise NotImplementedError
 
+    def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Return the pixels of images on the CPU, one row each.
+
+        With this method, `encode_images` and `posterior` also take what it returns in place of
+        images. It runs in a thread of its own beside a GPU, and reads no weights.
+        """
+        raise NotImplementedError
+
+    def batch_keys(self, conditioning: Any) -> Sequence[Hashable]:
+        """Return a key per prompt; cells whose prompts have different keys share no batch.
+
+        Without this method, all prompts can be in one batch.
+        """
+        raise NotImplementedError
+
+    def prepare_compiling(self, conditioning: Any) -> bool | None:
+        """Prepare the network for `--compile` and for these prompts, all of a run.
+
+        Return whether all calls with as many cells have inputs of the same shapes from now on; None
+        means yes.
+        """
+
     def posterior(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean and standard deviation of the scaled latents, float32 [n, C, H, W] each.
 
@@ -166,6 +207,13 @@ class Denoiser(Backbone, ABC):
         for all prompts.
         """
         raise NotImplementedError
+
+    def offload(self) -> bool | None:
+        """Keep the parts of the model on the CPU while they are not used, for `--offload model`.
+
+        It is called before `network` is read. Return False if that is impossible.
+        """
+        return False
 
     def save_memory(self) -> bool | None:
         """Recompute activations in backward passes from now on; return False if that is impossible.

@@ -38,6 +38,7 @@ class ModelFacts:
     levels: Levels | None = None  # noise levels of the model, if it has any
     fitted: Mapping[str, Any] | None = None  # report of the fit of a backbone that learns
     warnings: Sequence[str] = ()  # about the model; kept with the run
+    rounding: Mapping[str, Any] | None = None  # comparison of its precision with float32
 
 
 class OpenRun(ABC):

@@ -226,7 +226,9 @@ class BackboneSpec(Spec):
             network is loaded.
         gated: whether the Hub serves the weights only to users who accepted the licence there.
         resolution: side of the images in pixels.
-        dtype: default dtype, such as that of the training.
+        dtype: precision on a GPU, unless the user names another: half precision that the model was
+            made for, or float32. None for a denoiser's `half_precision`, or else TF32; other kinds
+            run in float32 then. On other devices the default is float32.
         template: the default prompt template; None for the dataset's.
         labels: the set of labels that it takes instead of texts, such as `imagenet`. Datasets can
             map it to their classes.
@@ -259,7 +261,7 @@ class BackboneSpec(Spec):
     licence: str | None = None
     gated: bool = False
     resolution: int | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     template: str | None = None
     labels: str | None = None
     exposure: str | None = None

@@ -1,8 +1,10 @@
 """Queues of waiting cells, the batches cut from them, their engine, and the fastest batch size.
 
 Strategies request small blocks of cells. The blocks of all images in progress wait in queues, and
-batches are cut from the front, regardless of image, draw and prompt. A new image starts only while
-no queue fills a batch, so memory does not grow with the dataset.
+batches are cut from the front, regardless of image, draw and prompt. A model whose calls take cells
+of one noise level or prompt length has a line of cells for each of them, and a batch is cut from
+the longest. A new image starts only while no queue fills a batch, and not too many are in progress,
+so memory does not grow with the dataset.
 """
 
 import time
@@ -23,10 +25,13 @@ from bench.engine.asking import CheckedStrategy, Interview
 from bench.engine.items import Joint, Question, Questions
 from bench.engine.transfer import fetch
 from bench.inputs.prompts import Columns
-from bench.machine.environment import remember_batch_size, remembered_batch_size
 from bench.machine.libraries import Tensor, torch
+from bench.machine.speeds import remember_batch_size, remembered_batch_size
 
 BATCH_FRACTIONS = (8, 4, 2, 1)  # a batch is an eighth, a quarter, a half, or all of a full one
+IN_PROGRESS = 8  # images in progress per cell of a batch, at most; their latents are in memory
+GroupOf = Callable[[Ints, Ints], Ints]
+"""Returns the group of each cell from its prompt and draw, int64 [cells] each."""
 
 
 @dataclass
@@ -52,11 +57,13 @@ class Block:
     """Waiting cells of one request: the prompt and draw of each cell, int64 [cells] each.
 
     A linearised draw is a cell with prompt -1, whose "error" is a row with one error per prompt.
+    `places`, int64 [cells], are those of their errors in the flight's.
     """
 
     flight: Flight
     prompts: Ints
     draws: Ints
+    places: Ints
     mixture: Floats | None = None  # float64 [P], of a linearisation
     start: int = 0  # number of cells that were cut
 
@@ -68,8 +75,9 @@ class Batch:
     cells: Ints  # int64 [3, B]: prompt, draw and image of each cell. Each view counts as an image
     contents: Any  # latents, float32 [images, C, H, W], or pictures
     images: list[str]  # the sample id of each image
-    parts: list[tuple[Block, int, int]] = field(default_factory=list)
-    """Block, offset in its flight's errors, and number of cells, in the cells' order."""
+    parts: list[tuple[Block, slice]] = field(default_factory=list)
+    """Blocks, and which of their cells, in the cells' order."""
+    group: int = 0  # that all cells belong to
 
     def __len__(self) -> int:
         return int(self.cells.shape[1])
@@ -81,11 +89,11 @@ class Batch:
     def deliver(self, errors: Floats32) -> Iterator[Flight]:
         """Hand the cells' errors to their flights; yield each whose request is complete."""
         start = 0
-        for block, offset, count in self.parts:
-            flight = block.flight
-            flight.errors[offset : offset + count] = errors[start : start + count]
-            start += count
-            flight.missing -= count
+        for block, cells in self.parts:
+            flight, places = block.flight, block.places[cells]
+            flight.errors[places] = errors[start : start + len(places)]
+            start += len(places)
+            flight.missing -= len(places)
             if flight.missing == 0:
                 yield flight
 
@@ -127,50 +135,80 @@ class Queue:
     """First-in, first-out queue of blocks, from which full batches are cut.
 
     `sized` has the current batch size, `work` returns one error, or row of errors, per cell, and
-    `view_of_draw`, int64 [N], is the view of the image that each draw uses.
+    `view_of_draw`, int64 [N], is the view of the image that each draw uses. Cells of different
+    groups are never in one batch; without `group_of` all are in one.
     """
 
     def __init__(
-        self, sized: ShrinkingBatches, work: Callable[[Batch], Tensor], view_of_draw: Ints
+        self,
+        sized: ShrinkingBatches,
+        work: Callable[[Batch], Tensor],
+        view_of_draw: Ints,
+        group_of: GroupOf | None = None,
     ) -> None:
         self.sized, self.work, self.view_of_draw = sized, work, view_of_draw
-        self.blocks: deque[Block] = deque()
-        self.cells = 0
+        self.group_of = group_of
+        self.lines: dict[int, deque[Block]] = {}  # by group, those with cells only
+        self.waiting: dict[int, int] = {}  # number of cells in each line
 
     @property
     def full(self) -> bool:
-        """Whether the cells fill a batch."""
-        return self.cells >= self.sized.batch_size
+        """Whether the cells of a group fill a batch."""
+        return max(self.waiting.values(), default=0) >= self.sized.batch_size
+
+    @property
+    def cells(self) -> int:
+        """Number of waiting cells."""
+        return sum(self.waiting.values())
 
     def append(self, block: Block) -> None:
-        """Append a block."""
-        self.blocks.append(block)
-        self.cells += len(block.draws)
+        """Append a block; one with cells of several groups is divided."""
+        if self.group_of is None:
+            self._append(0, block)
+            return
+        groups = self.group_of(block.prompts, block.draws)
+        for group in np.unique(groups):
+            own = np.flatnonzero(groups == group)
+            prompts, draws, places = block.prompts[own], block.draws[own], block.places[own]
+            part = replace(block, prompts=prompts, draws=draws, places=places)
+            self._append(int(group), part)
+
+    def _append(self, group: int, block: Block) -> None:
+        self.lines.setdefault(group, deque()).append(block)
+        self.waiting[group] = self.waiting.get(group, 0) + len(block.draws)
 
     def cut(self) -> Batch:
-        """Remove a batch from the front, of at least one cell, and return it."""
-        prompts, draws, parts, size = [], [], [], self.sized.batch_size
-        while self.blocks and size:
-            block = self.blocks[0]
-            stop = min(block.start + size, len(block.draws))
-            prompts.append(block.prompts[block.start : stop])
-            draws.append(block.draws[block.start : stop])
-            parts.append((block, block.start, stop - block.start))
-            size -= stop - block.start
-            self.cells -= stop - block.start
-            block.start = stop
-            if stop == len(block.draws):
-                self.blocks.popleft()
-        flights = [block.flight for block, *_ in parts]
-        contents, draw = [flight.views for flight in flights], np.concatenate(draws)
-        views = len(contents[0])
-        part = np.repeat(np.arange(len(parts)), [count for *_, count in parts])
-        cells = np.stack([np.concatenate(prompts), draw, part * views + self.view_of_draw[draw]])
+        """Remove a batch, of at least one cell, from the front of the longest line."""
+        group = max(self.waiting, key=lambda group: self.waiting[group])
+        line, size = self.lines[group], self.sized.batch_size
+        parts: list[tuple[Block, slice]] = []
+        while line and size:
+            block = line[0]
+            cells = slice(block.start, min(block.start + size, len(block.draws)))
+            parts.append((block, cells))
+            size -= cells.stop - cells.start
+            block.start = cells.stop
+            if cells.stop == len(block.draws):
+                line.popleft()
+        counts = [cells.stop - cells.start for _, cells in parts]
+        self.waiting[group] -= sum(counts)
+        if not line:
+            del self.lines[group], self.waiting[group]
+        flights = [block.flight for block, _ in parts]
+        views, part = len(flights[0].views), np.repeat(np.arange(len(parts)), counts)
+        prompt, draw = (
+            np.concatenate([getattr(block, name)[cells] for block, cells in parts])
+            for name in ("prompts", "draws")
+        )
+        image = part * views + self.view_of_draw[draw]
         names = [flight.interview.decided.sample.sample_id for flight in flights]
         images = [name for name in names for _ in range(views)]
+        contents: Any = [flight.views for flight in flights]
         if isinstance(contents[0], torch.Tensor):
-            return Batch(cells, torch.cat(contents), images, parts)
-        return Batch(cells, list(chain.from_iterable(contents)), images, parts)
+            contents = torch.cat(contents)
+        else:
+            contents = list(chain.from_iterable(contents))
+        return Batch(np.stack([prompt, draw, image]), contents, images, parts, group)
 
 
 class CellEngine(ShrinkingBatches, ABC):
@@ -182,6 +220,7 @@ class CellEngine(ShrinkingBatches, ABC):
     device: str | None = None
     levels: Levels | None = None
     depth = 1  # number of batches launched before the errors of the first are read
+    in_progress = 0  # number of images asked about and not decided
 
     def __init__(
         self,
@@ -206,11 +245,13 @@ class CellEngine(ShrinkingBatches, ABC):
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
         """Yield each image as it is decided; an image that fails does not stop the others."""
         arriving, queues = self.arriving(samples), self.queues()
+        self.in_progress = 0
         # Batches, each with a function that waits for its errors.
         launched: deque[tuple[Batch, Callable[[], Floats32]]] = deque()
         while True:
             while (
                 not any(queue.full for queue in queues)
+                and self.in_progress < IN_PROGRESS * self.batch_size
                 and (arrival := next(arriving, None)) is not None
             ):
                 sample, images = arrival
@@ -218,6 +259,7 @@ class CellEngine(ShrinkingBatches, ABC):
                     yield Decided(sample, error=images)
                     continue
                 joint = Joint(sample, strategy, self.questions.of(sample), self.problem)
+                self.in_progress += len(images)
                 for interview, views in zip(joint.interviews, images, strict=True):
                     yield from self._ask(Flight(interview, joint, views), queues)
             ready = [queue for queue in queues if queue.full and len(launched) < self.depth]
@@ -241,7 +283,9 @@ class CellEngine(ShrinkingBatches, ABC):
             queue = queues[0 if isinstance(request, Linearise) else -1]
             for block in self.blocks(flight, request):
                 queue.append(block)
-        elif whole := flight.joint.finish_image():
+            return
+        self.in_progress -= 1
+        if whole := flight.joint.finish_image():
             yield whole
 
     def blocks(self, flight: Flight, request: Evaluate | Linearise) -> Iterator[Block]:
@@ -249,7 +293,7 @@ class CellEngine(ShrinkingBatches, ABC):
         assert isinstance(request, Evaluate), "there are no gradients to linearise with"
         prompts, draws = flight.joint.question.cells(request)
         flight.expect(request, len(draws))
-        yield Block(flight, prompts, draws)
+        yield Block(flight, prompts, draws, np.arange(len(draws)))
 
     def tell(self, flight: Flight) -> None:
         """Reply to a flight's request with its errors."""
@@ -278,21 +322,22 @@ class Batched(Protocol):
         """Do one batch of `size` made-up cells and wait for it."""
 
 
-def settle_batch_size(engine: Batched, key: str) -> None:
-    """Give `engine` the batch size remembered under `key`, measured now where there is none.
+def settle_batch_size(engine: Batched, key: str) -> bool:
+    """Give `engine` the batch size remembered under `key`; return whether it was measured now.
 
     The key names all that decides the best size but the device: backbone, dtype, latent shape. A
     size at which memory runs out later is replaced by the one that fitted.
     """
     key = f"{key} {device_name(engine.backbone.device)}"
     size = remembered_batch_size(key)
-    if size is None:
+    if unknown := size is None:
         size = best_batch_size(engine)
         remember_batch_size(key, size)
     engine.batch_size = size
     engine.out_of_memory = lambda fits: remember_batch_size(
         key, min(fits, remembered_batch_size(key) or fits)
     )
+    return unknown
 
 
 def best_batch_size(engine: Batched) -> int:
@@ -320,6 +365,10 @@ def rates_by_size(engine: Batched, seconds: float) -> dict[int, float]:
     if shortest[1] > SLOW:
         return {1: 1 / shortest[1]}
     on_cpu = engine.backbone.device.type == "cpu"
+
+    def gains_nothing(size: int) -> bool:
+        return shortest[size] > (2 - GAIN) * shortest[size // 2]
+
     size = SMALLEST
     while size <= LARGEST:
         try:
@@ -331,8 +380,11 @@ def rates_by_size(engine: Batched, seconds: float) -> dict[int, float]:
         if on_cpu and spent + 2 * ROUNDS * shortest[size] > seconds:
             break
         # A GPU's times are steady enough to stop at the first size that gains nothing.
-        if not on_cpu and size > SMALLEST and shortest[size] > (2 - GAIN) * shortest[size // 2]:
-            break
+        if not on_cpu and size > SMALLEST and gains_nothing(size):
+            for again in (size // 2, size):  # a disturbance must not end the growth
+                shortest[again] = min(shortest[again], _seconds(engine, again))
+            if gains_nothing(size):
+                break
         size *= 2
     torch.cuda.empty_cache()
     for _ in range(ROUNDS - 1):

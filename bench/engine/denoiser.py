@@ -4,21 +4,23 @@ Its attributes, and the shapes and dtypes of its tensors are validated.
 Values are not validated here, because that would make the host wait for the GPU: errors that are
 not finite are detected when they are read on the host.
 
-The options are memory layout, attention kernel, TF32 and compilation. They affect results only by
+The options are memory layout, attention kernel and compilation. They affect results only by
 rounding; design/engine.md has the figures.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property, partial, wraps
 from inspect import getattr_static
 from typing import Any, cast
 
+import numpy as np
 from PIL.Image import Image
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
+from bench.contracts.strategy import Ints
 from bench.contracts.typed import PositiveInt
 from bench.discovery.guard import checked_answer, guard
 from bench.discovery.targets import offers, with_defaults
@@ -32,7 +34,8 @@ class CheckedDenoiser:
     """Wrapper that validates a plugin's denoiser. It raises PluginError if the denoiser is faulty.
 
     The plugin's class need not be a subclass of `Denoiser`; messages call it `who`. `pinned_kernel`
-    is the attention kernel that `accelerate` set; None if torch chooses it.
+    is the attention kernel that `accelerate` set; None if torch chooses it. `switches` makes the
+    context of every call, which is that of the run's precision.
     """
 
     def __init__(self, backbone: Any, who: str) -> None:
@@ -40,6 +43,10 @@ class CheckedDenoiser:
         self.key: object = None  # `backbone_key` of the run that made it
         self._model: Denoiser = with_defaults(backbone, Denoiser)
         self.pinned_kernel: str | None = None  # a key of `KERNELS`
+        self.switches: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.advice = ""  # what avoids errors that are not finite, as the end of a sentence
+        self.offloads = False  # whether images and cells are computed at the cost of a transfer
+        self.uncompiled: Callable[..., Any] | None = None  # its network's forward before compiling
         model, shape = self._model, tuple[PositiveInt, PositiveInt, PositiveInt]
         self.latent_shape = checked_answer(
             who, "latent_shape", shape, lambda: tuple(map(int, model.latent_shape))
@@ -47,6 +54,9 @@ class CheckedDenoiser:
         self.resolution = checked_answer(who, "resolution", PositiveInt, lambda: model.resolution)
         self.device = checked_answer(who, "device", torch.device, lambda: model.device)
         self.levels = checked_answer(who, "levels", Levels, lambda: model.levels)
+        self.on_host = frozenset(
+            checked_answer(who, "on_host", tuple[str, ...], lambda: tuple(model.on_host))
+        )
 
     @property
     def network(self) -> "torch.nn.Module | None":
@@ -63,16 +73,29 @@ class CheckedDenoiser:
             raise self._refuse(f"its network is a {type(network).__name__}, not a torch module")
         return network
 
-    def encode_images(self, images: Sequence[Image]) -> Tensor:
+    def preprocess(self, images: Sequence[Image]) -> Sequence[Image] | Tensor:
+        """Return the pixels of images, pinned for a GPU; the images if the backbone has no such."""
+        if not offers(self.backbone, Denoiser.preprocess):
+            return images
+        # Not guarded with switches, which are those of the process: another thread calls this.
+        with guard(self.who, "preprocess()", (UserError,)):
+            pixels: Any = self._model.preprocess(images)
+        if not isinstance(pixels, torch.Tensor) or len(pixels) != len(images):
+            raise self._refuse(
+                f"preprocess() returned {_described(pixels)} of {len(images)} images"
+            )
+        return pixels.pin_memory() if self.device.type == "cuda" else pixels
+
+    def encode_images(self, images: Sequence[Image] | Tensor) -> Tensor:
         """Return latents, floating [n, C, H, W]; torch.OutOfMemoryError passes."""
         with self.guard("encode_images()", torch.OutOfMemoryError):
-            latents = self._model.encode_images(images)
+            latents = self._model.encode_images(cast(Any, images))
         return self._floating("encode_images()", latents, (len(images), *self.latent_shape))
 
-    def posterior(self, images: Sequence[Image]) -> Tensor:
+    def posterior(self, images: Sequence[Image] | Tensor) -> Tensor:
         """Return the latents' mean and standard deviation, floating [n, 2, C, H, W]."""
         with self.guard("posterior()", torch.OutOfMemoryError):
-            pair: Any = self._model.posterior(images)
+            pair: Any = self._model.posterior(cast(Any, images))
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise self._refuse(f"posterior() returned {_described(pair)}; expected a pair")
         shape = (len(images), *self.latent_shape)
@@ -87,6 +110,29 @@ class CheckedDenoiser:
         """Number of prompts to encode at a time."""
         with self.guard("reading its prompts_at_once"):
             return max(1, int(self._model.prompts_at_once))
+
+    @cached_property
+    def one_level(self) -> bool:
+        """Whether the cells of a call must have the same level; reading it may load the network."""
+        with self.guard("reading its one_level", torch.OutOfMemoryError):
+            return self._model.one_level is True
+
+    def batch_keys(self, conditioning: Tree) -> Ints:
+        """Return the number of each prompt's key, int64 [P]; all are 0 where it has no keys."""
+        prompts = trees.count(conditioning)
+        if not offers(self.backbone, Denoiser.batch_keys):
+            return np.zeros(prompts, np.int64)
+        with self.guard("batch_keys()"):
+            keys = list(self._model.batch_keys(conditioning))
+            numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        if len(keys) != prompts:
+            raise self._refuse(f"batch_keys() returned {len(keys)} keys for {prompts} prompts")
+        return np.array([numbers[key] for key in keys], np.int64)
+
+    def prepare_compiling(self, conditioning: Tree) -> bool:
+        """Prepare the network for compilation; return whether all calls have the same shapes."""
+        with self.guard("prepare_compiling()", torch.OutOfMemoryError):
+            return self._model.prepare_compiling(conditioning) is not False
 
     def encode_null(self) -> Tree:
         """Return the conditioning of no prompt, one row."""
@@ -104,14 +150,28 @@ class CheckedDenoiser:
             prediction = self._model.denoise(x_t, t, conditioning)
         return self._floating("denoise()", prediction, (len(x_t), *self.latent_shape))
 
+    def offload(self) -> None:
+        """Have the backbone keep on the CPU what it does not use; UserError where it cannot."""
+        if self.device.type != "cuda":
+            raise UserError(f"--offload is for GPUs; the device here is {self.device.type}.")
+        with self.guard("offload()"):
+            self.offloads = self._model.offload() is not False
+        if not self.offloads:
+            raise UserError(
+                f"--offload cannot be used with {self.who}: its parts are not loaded one by one. A"
+                " pipeline can be handed over in Python, after pipe.enable_model_cpu_offload()."
+            )
+
     def save_memory(self) -> bool:
         """Have the backbone keep less for a backward pass; False where it cannot."""
         with self.guard("save_memory()"):
             return self._model.save_memory() is not False
 
-    def guard(self, doing: str, *passing: type[BaseException]) -> AbstractContextManager[None]:
-        """Return the guard around a call into the plugin's code."""
-        return guard(self.who, doing, (UserError, *passing))
+    @contextmanager
+    def guard(self, doing: str, *passing: type[BaseException]) -> Iterator[None]:
+        """Guard a call into the plugin's code, and set the switches of the precision."""
+        with self.switches(), guard(self.who, doing, (UserError, *passing)):
+            yield
 
     def _rows(self, doing: str, count: int, method: Callable[..., Tree], *arguments: Any) -> Tree:
         """Return the tree that a method of the plugin makes, with `count` rows in every leaf."""
@@ -122,7 +182,8 @@ class CheckedDenoiser:
         except trees.TreeError as error:
             raise self._refuse(f"{doing}: {error}") from None
         for path, leaf in leaves.items():
-            wrong = leaf.is_complex() or leaf.device.type != self.device.type
+            is_away = leaf.device.type != self.device.type
+            wrong = leaf.is_complex() or (is_away and path not in self.on_host)
             if wrong or leaf.ndim == 0 or len(leaf) != count:
                 at = f" for {path!r}" if path else ""
                 raise self._refuse(
@@ -163,18 +224,6 @@ KERNELS = {  # values of `--attention` → names in torch
 }
 
 
-def set_precision(device: "torch.device", tf32: bool) -> None:
-    """Set for the whole process whether a GPU may round float32 products to TF32.
-
-    torch's own default is yes for convolutions and no for matrix products. `UserError` where
-    there is no TF32.
-    """
-    if tf32 and device.type != "cuda":
-        raise UserError(f"--tf32 is a mode of NVIDIA GPUs; the device here is {device.type}.")
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
-
-
 def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled: bool) -> None:
     """Lay out the backbone's network and pin its attention kernel, in place.
 
@@ -193,20 +242,63 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
         return
     # It gains nothing on a CPU (design/engine.md), but tensor cores are faster with it.
     if layout == "channels-last" or (layout == "auto" and backbone.device.type == "cuda"):
-        cast(Any, network).to(memory_format=torch.channels_last)  # some stubs of torch lack it
+        lay_out(network)
     if attention != "auto":
         _check_kernel(attention, network, backbone.device)
         network.forward = _pinned(attention)(network.forward)  # entered anew by each call
         backbone.pinned_kernel = attention
 
 
-def compile_network(backbone: CheckedDenoiser) -> None:
-    """Compile the backbone's network for static shapes; the first batch takes a minute or more."""
-    on_gpu = backbone.device.type == "cuda"
-    # CUDA graphs take the launches of small kernels off the host.
+def lay_out(module: "torch.nn.Module") -> None:
+    """Lay the weights of 2-D convolutions out channels-last, in place; other weights have none."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            cast(Any, part).to(memory_format=torch.channels_last)  # some stubs of torch lack it
+
+
+REPEATED = 0.9  # share of a network's parameters in blocks from which on these are compiled alone
+
+
+def compile_network(backbone: CheckedDenoiser, conditioning: Tree) -> None:
+    """Compile the backbone's network for a run's prompts; the first batch takes a minute or more.
+
+    Where lengths of prompts vary, they are dynamic dimensions. If nearly all of the network are
+    repeated blocks, these are compiled once and not the whole, which takes a fraction of the time.
+    """
     network = backbone.network
     assert network is not None, "`accelerate` checked it"
-    network.compile(dynamic=False, mode="reduce-overhead" if on_gpu else None)
+    # For None, torch makes a dimension dynamic once it has changed.
+    dynamic = False if backbone.prepare_compiling(conditioning) else None
+    if repeats_blocks(network):
+        cast(Any, network).compile_repeated_blocks(dynamic=dynamic)
+        return
+    # CUDA graphs take the launches of small kernels off the host. Their results are in memory that
+    # the next replay overwrites.
+    mode = "reduce-overhead" if backbone.device.type == "cuda" else None
+    backbone.uncompiled = backbone.uncompiled or network.forward
+    network.forward = cloned(torch.compile(backbone.uncompiled, dynamic=dynamic, mode=mode))
+
+
+def repeats_blocks(network: "torch.nn.Module") -> bool:
+    """Return whether nearly all parameters are in blocks that diffusers declares as repeated.
+
+    Those of a UNet are its attention alone: its convolutions and CUDA graphs would be left out.
+    """
+    names = getattr(network, "_repeated_blocks", None) or ()
+    blocks = [part for part in network.modules() if type(part).__name__ in names]
+    repeated = {id(p): p.numel() for block in blocks for p in block.parameters()}
+    return sum(repeated.values()) > REPEATED * sum(p.numel() for p in network.parameters())
+
+
+def cloned(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose results are copies."""
+    from torch.utils._pytree import tree_map_only
+
+    @wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        return tree_map_only(torch.Tensor, torch.clone, function(*arguments, **keywords))
+
+    return call
 
 
 @contextmanager
@@ -217,6 +309,7 @@ def with_gradients(backbone: CheckedDenoiser) -> Iterator[None]:
     kernel stays pinned where activations are recomputed: another kernel keeps other tensors.
     """
     with ExitStack() as stack:
+        stack.enter_context(backbone.switches())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         if "torch._dynamo" in sys.modules:  # importing it takes seconds

@@ -1,7 +1,9 @@
 """Engine for denoisers: latents of images, and queues for evaluations and linearisations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
@@ -15,7 +17,7 @@ from bench.engine import trees
 from bench.engine.asking import CheckedStrategy
 from bench.engine.batching import Batch, Block, CellEngine, Flight, Queue, ShrinkingBatches
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.images import CheckedViews, name_of, open_images, squash
+from bench.engine.images import CheckedViews, Opened, name_of, open_images, squash
 from bench.engine.linearising import Lineariser
 from bench.engine.scoring import Evaluator, Scoring, sampled
 from bench.engine.transfer import ahead, fetch, inferring, to_device
@@ -24,6 +26,8 @@ from bench.inputs.prompts import Columns
 from bench.machine.libraries import Tensor, torch
 
 ENCODE_BATCH = 8  # images encoded by the VAE at a time
+# Groups of images encoded before the network, which is much larger, takes the VAE's place again.
+OFFLOADED_GROUPS = 8
 
 THREADLESS = ("cpu",)  # where a thread that opens images only takes time from the model
 
@@ -46,21 +50,31 @@ class Latents(ShrinkingBatches):
 
     def of(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[Tensor] | str]]:
         """Yield samples with the latents of each image, float32 [V, C, H, W], or an error."""
-        groups = open_images(samples, ENCODE_BATCH, self._views)
+        groups = self._prepared(open_images(samples, ENCODE_BATCH, self._views))
         if self.backbone.device.type not in THREADLESS:
             groups = ahead(groups, depth=2)
+        at_once = OFFLOADED_GROUPS if self.backbone.offloads else 1
+        while some := list(islice(groups, at_once)):
+            pixels = [[self._encoded(batch) for batch in batches] for _, batches in some]
+            for (group, _), batches in zip(some, pixels, strict=True):
+                encoded = chain.from_iterable(batches)
+                for sample, opened in group:
+                    if isinstance(opened, str):
+                        yield sample, opened
+                        continue
+                    rows = (torch.stack(list(islice(encoded, len(views)))) for views in opened)
+                    yield sample, [self._latents(r, name_of(sample, n)) for n, r in enumerate(rows)]
+
+    def _prepared(
+        self, groups: Iterable[list[Opened]]
+    ) -> Iterator[tuple[list[Opened], list[Sequence[Image] | Tensor]]]:
+        """Yield groups with the pixels of their pictures, in batches; PIL's images of a plugin."""
         for group in groups:
             readable = [opened for _, opened in group if not isinstance(opened, str)]
             pictures = [picture for opened in readable for views in opened for picture in views]
             starts = range(0, len(pictures), ENCODE_BATCH)
             batches = (pictures[start : start + ENCODE_BATCH] for start in starts)
-            encoded = chain.from_iterable(self._encoded(batch) for batch in batches)
-            for sample, opened in group:
-                if isinstance(opened, str):
-                    yield sample, opened
-                    continue
-                rows = (torch.stack(list(islice(encoded, len(views)))) for views in opened)
-                yield sample, [self._latents(r, name_of(sample, n)) for n, r in enumerate(rows)]
+            yield group, [self.backbone.preprocess(batch) for batch in batches]
 
     def _views(self, image: Image, name: str) -> list[Image]:
         views = [image] if self.views is None else self.views.of(image, self.seed, name)
@@ -78,11 +92,19 @@ class Latents(ShrinkingBatches):
         views = zip(encoded, names, strict=True)
         return torch.stack([sampled(posterior, self.seed, view) for posterior, view in views])
 
-    def _encoded(self, images: list[Image]) -> Tensor:
+    def _encoded(self, images: Sequence[Image] | Tensor) -> Tensor:
         """Return one row per image."""
         encode = self.backbone.posterior if self.sampled else self.backbone.encode_images
         rows = np.arange(len(images))
-        return self.in_batches(rows, lambda part: encode([images[row] for row in part]))
+
+        def work(part: Ints) -> Tensor:
+            if np.array_equal(part, rows):
+                return encode(images)
+            if isinstance(images, torch.Tensor):
+                return encode(images[torch.from_numpy(part)])
+            return encode([images[row] for row in part])
+
+        return self.in_batches(rows, work)
 
 
 class DenoisingEngine(CellEngine):
@@ -125,6 +147,7 @@ class DenoisingEngine(CellEngine):
         self.evaluated = 0.0
         self.depth = 2 if backbone.device.type == "cuda" else 1
         self.warnings: tuple[str, ...] = ()  # about the model; kept with the run
+        self.rounding: dict[str, Any] | None = None  # comparison of its precision with float32
         self.one_shape = False  # whether all batches are filled up, for a compiled network
 
     @override
@@ -133,10 +156,22 @@ class DenoisingEngine(CellEngine):
 
     @override
     def queues(self) -> list[Queue]:
+        level, key = self.groups
+        # Guidance needs the cells of a draw in order, whatever their prompts.
+        key = key * (self.evaluator.scoring.guidance is None)
+        by_level = (lambda prompts, draws: level[draws]) if level.any() else None
+        by_both = lambda prompts, draws: level[draws] * (key.max() + 1) + key[prompts]  # noqa: E731
         return [
-            Queue(self.linear, self._linearise, self.view_of_draw),
-            Queue(self, self._evaluate, self.view_of_draw),
+            Queue(self.linear, self._linearise, self.view_of_draw, by_level),
+            Queue(self, self._evaluate, self.view_of_draw, by_both if key.any() else by_level),
         ]
+
+    @cached_property
+    def groups(self) -> tuple[Ints, Ints]:
+        """Group of each draw, int64 [N], and of each prompt, [P]; those of a batch are equal."""
+        rows = self.problem.timesteps
+        level = np.unique(rows, return_inverse=True)[1] if self.backbone.one_level else 0 * rows
+        return level, self.backbone.batch_keys(self.evaluator.prompts.tree)
 
     @inferring
     @override
@@ -147,14 +182,24 @@ class DenoisingEngine(CellEngine):
     def filled(self, count: int) -> int:
         return self.batch_size if self.one_shape else super().filled(count)
 
+    def warm_up(self) -> None:
+        """Evaluate a batch of each shape that a run has; the second one records a CUDA graph."""
+        for prompt in np.unique(self.groups[1], return_index=True)[1]:
+            for _ in range(2):
+                self.rehearse(self.batch_size, prompt)
+
     @inferring
-    def rehearse(self, size: int) -> None:
-        """Evaluate one batch of `size` made-up cells and wait for it; OutOfMemoryError passes."""
+    def rehearse(self, size: int, prompt: int = -1) -> None:
+        """Evaluate one batch of `size` made-up cells and wait for it; OutOfMemoryError passes.
+
+        The cells can be in one batch with this prompt.
+        """
         cell = np.arange(size)
-        draws = len(self.problem.timesteps)
+        level, key = self.groups
+        draws, rows = np.flatnonzero(level == level[0]), np.flatnonzero(key == key[prompt])[::-1]
         latents = torch.zeros(1, *self.backbone.latent_shape, device=self.backbone.device)
-        rows = self.prompts + self.with_nulls
-        cells = [(rows - 1 - cell) % rows, cell // rows % draws, np.zeros_like(cell)]
+        places, draw = rows[cell % len(rows)], draws[cell // len(rows) % len(draws)]
+        cells = [places, draw, np.zeros_like(cell)]
         fetch(self.evaluator.errors(Batch(np.stack(cells), latents, [""])))()
 
     @override
@@ -162,17 +207,25 @@ class DenoisingEngine(CellEngine):
         if isinstance(request, Linearise):
             flight.expect(request, len(request.draws), self.prompts)
             mixture = self.columns.mixture(request.mixture)
-            yield Block(flight, np.full(len(request.draws), -1), request.draws, mixture)
+            prompts, places = np.full(len(request.draws), -1), np.arange(len(request.draws))
+            yield Block(flight, prompts, request.draws, places, mixture)
         elif not self.with_nulls:
             yield from super().blocks(flight, request)
         else:
             by_draw = flight.joint.question.cells(request)[0].reshape(len(request.draws), -1)
             prompts = np.insert(by_draw, 0, self.prompts, axis=1).ravel()
             flight.expect(request, len(prompts))
-            yield Block(flight, prompts, np.repeat(request.draws, by_draw.shape[1] + 1))
+            draws = np.repeat(request.draws, by_draw.shape[1] + 1)
+            yield Block(flight, prompts, draws, np.arange(len(draws)))
 
     @override
     def tell(self, flight: Flight) -> None:
+        self._tell(flight)
+        decided = flight.interview.decided
+        if decided.error is not None and not np.isfinite(flight.errors).all():
+            decided.error += self.backbone.advice
+
+    def _tell(self, flight: Flight) -> None:
         request = flight.request
         if isinstance(request, Linearise):
             values = self.columns.first_order(flight.errors)
@@ -196,10 +249,11 @@ class DenoisingEngine(CellEngine):
 
     def _linearise(self, batch: Batch) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
-        mixtures = [block.mixture for block, *_ in batch.parts if block.mixture is not None]
+        mixtures = [block.mixture for block, _ in batch.parts if block.mixture is not None]
         _, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
-        of_mixture, latents = image // self.views, batch.contents[image]
-        errors = self.linear.first_order(draw, latents, eps, mixtures, of_mixture)
+        of_mixture, latents = batch.cells[2] // self.views, batch.contents[image]
+        is_one = self.evaluator.is_one_level(batch.cells[1])
+        errors = self.linear.first_order(draw, latents, eps, mixtures, of_mixture, is_one)
         self.evaluated += len(batch) * self.linear.cost
         return errors

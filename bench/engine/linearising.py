@@ -16,7 +16,7 @@ from bench.engine.batching import ShrinkingBatches
 from bench.engine.denoiser import with_gradients
 from bench.engine.scoring import Evaluator
 from bench.engine.transfer import Pool, inferring, to_device
-from bench.engine.trees import MixRest, count, grown, leaves
+from bench.engine.trees import MixRest, count, grown, leaves, rows
 from bench.errors import UserError
 from bench.machine.libraries import Tensor, torch
 
@@ -76,7 +76,7 @@ class Mixing:
             first = {path: leaf[:1] for path, leaf in self.rest.items()}
         else:
             first = leaves(self.mix_rest(grown(self.rest), weights))
-        return mixed | {path: leaf.to(self.pool.device) for path, leaf in first.items()}
+        return mixed | leaves(self.pool.moved(grown(first)))
 
     def first_order(
         self,
@@ -171,17 +171,17 @@ class Lineariser(ShrinkingBatches):
         latents: Tensor,  # float32 [B, C, H, W]
         eps: Tensor,  # float32 [B, C, H, W], the noise
         mixtures: Sequence[Floats],  # float64 [P] each
-        of_mixture: Tensor,  # int64 [B], mixture at which each draw is linearised
+        of_mixture: Ints,  # int64 [B], mixture at which each draw is linearised
+        one_level: bool = False,  # whether all draws have one level, for a model that wants that
     ) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
         mixed = [self.mixing.mix(mixture) for mixture in mixtures]
-        centres = {path: torch.cat([leaves[path] for leaves in mixed]) for path in mixed[0]}
-        references = {path: leaf[of_mixture] for path, leaf in centres.items()}
+        centres = grown({path: torch.cat([leaves[path] for leaves in mixed]) for path in mixed[0]})
 
-        def values(rows: Ints) -> Tensor:
-            chosen = to_device(rows, draw.device)
-            at = {path: leaf[chosen] for path, leaf in references.items()}
-            return self._values(draw[chosen], latents[chosen], eps[chosen], at)
+        def values(chosen: Ints) -> Tensor:
+            there, of = to_device(chosen, draw.device), of_mixture[chosen]
+            at = leaves(rows(centres, to_device(of, draw.device), torch.from_numpy(of)))
+            return self._values(draw[there], latents[there], eps[there], at, one_level)
 
         return self.in_batches(np.arange(len(draw)), values)
 
@@ -192,29 +192,34 @@ class Lineariser(ShrinkingBatches):
         latents = torch.zeros(size, *self.backbone.latent_shape, device=self.backbone.device)
         first = self.mixing.mix(np.eye(1, self.mixing.prompts)[0])
         references = {path: leaf.expand(size, *leaf.shape[1:]) for path, leaf in first.items()}
-        self._values(draw, latents, torch.zeros_like(latents), references).cpu()
+        one_level = self.backbone.one_level
+        self._values(draw, latents, torch.zeros_like(latents), references, one_level).cpu()
 
-    def _values(self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves) -> Tensor:
+    def _values(
+        self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves, one_level: bool
+    ) -> Tensor:
         """Return first-order errors; a backbone without memory for one draw keeps less for it."""
         try:
-            return self._first_order(draw, latents, eps, references)
+            return self._first_order(draw, latents, eps, references, one_level)
         except torch.OutOfMemoryError:
             if len(draw) > 1 or self._saving or not self.backbone.save_memory():
                 raise
         self._saving = True
         self.cost += 1
         torch.cuda.empty_cache()
-        return self._first_order(draw, latents, eps, references)
+        return self._first_order(draw, latents, eps, references, one_level)
 
     def _first_order(
-        self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves
+        self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves, one_level: bool
     ) -> Tensor:
         mixing = self.mixing
         # The engine works in inference mode, whose tensors cannot be kept for a backward pass.
         with with_gradients(self.backbone):
             at = {path: leaf.clone() for path, leaf in references.items()}
             inputs = [at[path].requires_grad_() for path in mixing.floating]
-            errors = self.evaluator.errors_at(draw, latents.clone(), eps.clone(), grown(at))
+            errors = self.evaluator.errors_at(
+                draw, latents.clone(), eps.clone(), grown(at), one_level
+            )
             # The gradient of the sum over the latent: the mean's would vanish in half precision.
             elements = latents[0].numel()
             with self.backbone.guard("the gradient to its conditioning", torch.OutOfMemoryError):

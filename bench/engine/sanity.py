@@ -1,18 +1,22 @@
 """A check without labels of whether a denoiser, its noise levels and a run's images fit together.
 
 The denoiser predicts one noise for each of a few images at five noise levels, at the declared times
-and at scaled ones. Two figures are compared with what any denoiser that fits would reach:
+and at scaled ones, and for one image under several prompts. Three figures are compared with what
+any denoiser that fits would reach:
 
 * W: the squared error over that of the best affine guess of the target from x_t, for latents of
   which only mean and variance are known. A denoiser that fits knows more than these.
 * S: the error at a scaled time over the error at the declared one. A denoiser is best at the time
   for which it was trained.
+* D: the mean squared difference of the predictions under two prompts over that of one prompt at two
+  places of a batch. A prompt that reaches the network changes more than rounding does.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from typing_extensions import override
 
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Floats, Ints
@@ -20,6 +24,7 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.scoring import coefficients, mixed, times
 from bench.engine.transfer import inferring
 from bench.engine.trees import Tree, rows
+from bench.engine.trees import count as n_rows
 from bench.inputs.estimand import cell_loss
 from bench.machine.libraries import Tensor, torch
 
@@ -29,14 +34,25 @@ MIN_SIGNAL = 0.01  # smallest alpha²; below, the target hardly depends on the i
 SLOWER, FASTER = (0.5, 0.7, 0.85), (1.2, 1.4, 1.8)  # factors of the time
 WORST_GUESS = 1.0  # median W from which on the denoiser does not fit
 BEST_ELSEWHERE = 0.9  # S below which another time is clearly better than the declared one
+COMPARED_PROMPTS = 5  # for D
+LEAST_EFFECT = 10.0  # D below which, at all levels, the prompt changes nothing
+UNIT_ROUNDING = 8 * float(
+    np.finfo(np.float32).eps
+)  # of a prediction, relative; the least of D's yardstick
 
 
-def affordable(evaluations: float) -> tuple[int, bool]:
-    """Return the number of images that can be checked for so much, and whether S is asked for."""
+def affordable(evaluations: float, prompts: int) -> tuple[int, bool, int]:
+    """Return what can be checked for so much: images, whether S is asked for, and prompts for D.
+
+    `prompts` are those that there are; none are asked for if D would need more evaluations.
+    """
     w, both = len(SNR), len(SNR) * (1 + len(SLOWER) + len(FASTER))
-    if (images := int(evaluations // both)) >= MIN_SCALED:
-        return min(images, MAX_IMAGES), True
-    return min(int(evaluations // w), MAX_IMAGES), False
+    images = int(evaluations // both)
+    scaled = images >= MIN_SCALED
+    images = min(images if scaled else int(evaluations // w), MAX_IMAGES)
+    left = evaluations - images * (both if scaled else w)
+    compared = min(prompts, COMPARED_PROMPTS, int(left // w) - 1)
+    return images, scaled, compared if compared > 1 else 0
 
 
 @dataclass(frozen=True)
@@ -45,10 +61,20 @@ class ModelFit:
 
     guess: float  # median of W over images and levels
     elsewhere: tuple[float, ...]  # S of the levels: the lowest of the worse side; empty: unknown
+    effect: tuple[float, ...] = ()  # D of the levels: the largest of two prompts; empty: unknown
+    change: float = 0.0  # largest change of a prediction by a prompt, relative, root mean square
+    ignores_time: bool = False  # whether the errors at all scaled times are exactly equal
 
     @property
     def problem(self) -> str | None:
-        """What does not fit, as a sentence; None if nothing was found."""
+        """What does not fit, or is worth a note, as a sentence; None if nothing was found."""
+        if self.effect and max(self.effect) < LEAST_EFFECT:
+            return (
+                "The prompt changes nothing: at every noise level, predictions under different"
+                f" prompts differ by {self.change:.1g} of their size, as those of one prompt do at"
+                " two places of a batch. The text encoder's output does not reach the network, or"
+                " is the same for all prompts."
+            )
         if self.guess >= WORST_GUESS:
             return (
                 "The model predicts these images no better than a linear guess (with"
@@ -61,34 +87,86 @@ class ModelFit:
                 "The noise schedule does not look like the one that the network was trained with:"
                 f" told of another noise level, it errs {min(self.elsewhere):.2g} times as much."
             )
+        if self.ignores_time:
+            return "Note: the network ignores the time: its errors at all scaled times are equal."
         return None
+
+    @override
+    def __str__(self) -> str:
+        figures = [f"W {self.guess:.2g}"]
+        if self.elsewhere:
+            figures.append(f"S {' '.join(f'{ratio:.2f}' for ratio in self.elsewhere)}")
+        if self.effect:
+            ratios = " ".join(f"{ratio:.2g}" for ratio in self.effect)
+            figures.append(f"D {ratios} (prompts change predictions by up to {self.change:.1%})")
+        return "The model's fit: " + ", ".join(figures)
 
 
 @inferring
 def check_fit(
-    denoiser: CheckedDenoiser, latents: Tensor, prompt: Tree, batch_size: int, scaled: bool
+    denoiser: CheckedDenoiser, latents: Tensor, prompts: Tree, batch_size: int, scaled: bool
 ) -> ModelFit | None:
     """Return how well a denoiser fits its levels and `latents`, float32 [n, C, H, W] on its device.
 
-    `prompt` is the conditioning of one prompt. It costs n · 5 evaluations, and seven times as many
-    with `scaled`, which asks for S. None if no noise level is fit for it, or all latents are the
-    same number.
+    `prompts` is the conditioning of P prompts, the first of which is that of W and S. It costs 5 n
+    evaluations, seven times as many with `scaled`, which asks for S, and 5 (P + 1) more for D if
+    there are several prompts. None if no noise level is fit for it, or all latents are the same
+    number.
     """
     chosen = _chosen_levels(denoiser.levels)
     if not len(chosen) or len(denoiser.levels) < 2 or not latents.var() > 0:
         return None
     levels = denoiser.levels.rows(chosen)
-    errors_at = _errors_at(denoiser, latents, levels, prompt, batch_size)
+    errors_at = _errors_at(denoiser, latents, levels, prompts, batch_size)
     errors = errors_at(1.0)
-    guess = float(np.median(errors / _affine_errors(levels, latents)))
-    sides: list[Floats] = []
-    for factors in (SLOWER, FASTER) if scaled else ():
-        ratios = [errors_at(factor).mean(axis=0) / errors.mean(axis=0) for factor in factors]
-        sides.append(np.min(ratios, axis=0))
-    if not sides:
-        return ModelFit(guess, ())
+    fit = ModelFit(float(np.median(errors / _affine_errors(levels, latents))), ())
+    if (count := n_rows(prompts)) > 1:
+        effect, change = _effects(
+            denoiser, latents[:1], levels, prompts, min(batch_size, count + 1)
+        )
+        fit = replace(fit, effect=tuple(effect.tolist()), change=change)
+    if not scaled:
+        return fit
+    others = {factor: errors_at(factor) for factor in (*SLOWER, *FASTER)}
+    sides = [
+        np.min([others[factor].mean(axis=0) / errors.mean(axis=0) for factor in side], axis=0)
+        for side in (SLOWER, FASTER)
+    ]
     worst = min(sides, key=lambda side: np.min(np.maximum(side[:-1], side[1:]), initial=np.inf))
-    return ModelFit(guess, tuple(worst.tolist()))
+    equal = all(np.array_equal(errors, other) for other in others.values())
+    return replace(fit, elsewhere=tuple(worst.tolist()), ignores_time=equal)
+
+
+def _effects(
+    denoiser: CheckedDenoiser, latents: Tensor, levels: Levels, prompts: Tree, batch_size: int
+) -> tuple[Floats, float]:
+    """Return D, float64 [L], the largest of all pairs of P prompts, and their largest change.
+
+    A level's cells are those of the prompts and again that of the first. Batches of a size that
+    divides P would have it at the same place twice, and are a cell smaller.
+    """
+    device, count = latents.device, n_rows(prompts)
+    size = batch_size - 1 if batch_size > 1 and count % batch_size == 0 else batch_size
+    noise = np.random.default_rng(0).standard_normal(latents.shape, dtype=np.float32)
+    draws = coefficients(levels, np.arange(len(levels)), "prediction", device)
+    eps, time = torch.from_numpy(noise).to(device), times(levels, np.arange(len(levels)))
+    row = torch.arange(count + 1, device=device) % count
+    effects, changes = [], []
+    for level in range(len(levels)):
+        x_t = mixed(latents, eps, draws.alpha[[level]], draws.sigma[[level]])
+        answers = []
+        for start in range(0, count + 1, size):
+            chosen = row[start : start + size]
+            t = time[[level]].to(device).expand(len(chosen))
+            cells = x_t.expand(len(chosen), *x_t.shape[1:])
+            answers.append(denoiser.denoise(cells, t, rows(prompts, chosen)).float())
+        values = torch.cat(answers).flatten(1).cpu().double()
+        square = float((values**2).mean())
+        apart = torch.cdist(values[:-1], values[:-1]).square().max() / values.shape[1]
+        place = float(((values[0] - values[-1]) ** 2).mean())
+        effects.append(float(apart) / max(place, UNIT_ROUNDING**2 * square, np.finfo(float).tiny))
+        changes.append(np.sqrt(float(apart) / square) if square else 0.0)
+    return np.array(effects), float(max(changes))
 
 
 def _chosen_levels(levels: Levels) -> Ints:
@@ -143,8 +221,8 @@ def _errors_at(
         for start in range(0, len(draw), batch_size):
             cells = slice(start, start + batch_size)
             t = time[cells]
-            row = rows(prompt, torch.zeros(len(t), dtype=torch.int64, device=device))
-            answer = denoiser.denoise(x_t[cells], t, row)
+            here = torch.zeros(len(t), dtype=torch.int64)
+            answer = denoiser.denoise(x_t[cells], t, rows(prompt, here.to(device), here))
             errors.append(cell_loss(answer.float() - wanted[cells], "l2"))
         return torch.cat(errors).double().cpu().numpy().reshape(-1, len(levels))
 

@@ -10,7 +10,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Bools, Floats32, Ints
 from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.transfer import Pool, to_device
+from bench.engine.transfer import Pool, sent, to_device
 from bench.engine.trees import Tree, count, rows
 from bench.inputs.draws import DrawPlan, generate_noise
 from bench.inputs.estimand import Loss, cell_loss, space_factor
@@ -143,12 +143,13 @@ class Evaluator:
 
     def __init__(self, backbone: CheckedDenoiser, conditioning: Tree, scoring: Scoring) -> None:
         self.backbone, self.scoring = backbone, scoring
-        self.pool = self.prompts = Pool(conditioning, backbone.device)
+        self.pool = self.prompts = Pool(conditioning, backbone.device, backbone.on_host)
         self.null = count(conditioning) - 1
         if scoring.guidance is not None:
             self.null_row = self.pool.part(slice(self.null, None))
-            self.pool = Pool(rows(self.pool.tree, slice(self.null)), backbone.device)
-        self._last: Tensor | None = None  # the last null predicted, [1, C, H, W]
+            without = rows(self.pool.tree, slice(self.null))
+            self.pool = Pool(without, backbone.device, backbone.on_host)
+        self._last: dict[int, Tensor] = {}  # the last null predicted in a group, [1, C, H, W]
 
     def errors(self, batch: Batch) -> Tensor:
         """Return the errors of the batch's cells, float32 [B]."""
@@ -156,7 +157,12 @@ class Evaluator:
         eps = self.scoring.noise.of(batch.images, batch.cells[1:], draw)
         conditioning = self.prompts.take(batch.cells[0], prompt)
         nulls = batch.cells[0] == self.null
-        return self.errors_at(draw, batch.contents[image], eps, conditioning, nulls)
+        latents, is_one = batch.contents[image], self.is_one_level(batch.cells[1])
+        return self.errors_at(draw, latents, eps, conditioning, is_one, nulls, batch.group)
+
+    def is_one_level(self, draws: Ints) -> bool:
+        """Return whether the model takes one level per call, and draws have one."""
+        return self.backbone.one_level and np.ptp(draws) == 0
 
     def errors_at(
         self,
@@ -164,20 +170,26 @@ class Evaluator:
         latents: Tensor,
         eps: Tensor,
         conditioning: Tree,
+        one_level: bool = False,
         nulls: Bools | None = None,
+        group: int = 0,
     ) -> Tensor:
         """Return the errors, float32 [B], of cells with this noise and conditioning.
 
-        `nulls`, bool [B], tells which of them are cells of the null, each for those that follow it;
-        None: guidance predicts a null for every cell.
+        `one_level` is whether all have the same level. `nulls`, bool [B], tells which of them are
+        cells of the null, each for those of its `group` that follow it; None: guidance predicts a
+        null for every cell.
         """
-        draws, weight, last = self.scoring.draws, self.scoring.guidance, self._last
+        draws, weight, last = self.scoring.draws, self.scoring.guidance, self._last.get(group)
         x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
-        time = draws.time[draw]
+        time = draws.time[draw[:1]].expand(len(draw)) if one_level else draws.time[draw]
         answer = self.backbone.denoise(x_t, time, conditioning)
         if weight is not None and nulls is None:
             with torch.no_grad():
-                null = self.backbone.denoise(x_t, time, rows(self.null_row, torch.zeros_like(draw)))
+                zeros = torch.zeros(len(draw), dtype=torch.int64)
+                null = self.backbone.denoise(
+                    x_t, time, rows(self.null_row, sent(zeros, draw.device), zeros)
+                )
             answer = guided(null, answer, weight)
         elif weight is not None and nulls is not None:
             before = [] if last is None else [last]
@@ -187,5 +199,6 @@ class Evaluator:
             last = unguided[-1:].clone()
         wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
         errors = cell_errors(answer, wanted, draws.factor[draw], self.scoring.loss)
-        self._last = last  # now that memory has not run out, and no cell is redone
+        if last is not None:  # now that memory has not run out, and no cell is redone
+            self._last[group] = last
         return errors

@@ -1,7 +1,7 @@
 """Transfers between host and device that let the device work while the host continues."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Floats32, Ints
-from bench.engine.trees import Tree, mapped, rows, size
+from bench.engine.trees import Tree, grown, leaves, rows, size
 from bench.machine.libraries import Tensor, torch
 
 P = ParamSpec("P")
@@ -29,11 +29,15 @@ def inferring(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def to_device(values: NDArray[Any], device: "torch.device") -> Tensor:
-    """Return the values on the device; a GPU's copy is queued behind its work, not waited for."""
-    tensor = torch.from_numpy(values)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    """Return the values on the device; see `sent`."""
+    return sent(torch.from_numpy(values), device)
+
+
+def sent(tensor: Tensor, device: "torch.device") -> Tensor:
+    """Return a tensor of the CPU on the device; the host does not wait for a copy to a GPU."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # itself if it is pinned
+    return tensor.to(device, non_blocking=device.type != "mps")  # which would not order it
 
 
 def fetch(values: Tensor) -> Callable[[], Floats32]:
@@ -68,31 +72,72 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
             thread.shutdown(cancel_futures=True)
 
 
+class Movable:
+    """A module whose tensors are on its device only while they are used.
+
+    Its copy on the CPU is made once, so that leaving the device costs nothing later.
+    """
+
+    def __init__(self, module: "torch.nn.Module") -> None:
+        self.module, self.is_here = module, True
+        self._kept: list[Tensor] = []  # on the CPU
+
+    def enter(self, device: "torch.device") -> None:
+        """Move the tensors to a device, unless they are there."""
+        if self.is_here:
+            return
+        with torch.inference_mode(False):  # they may take part in a backward pass
+            for tensor in self._tensors():
+                tensor.data = tensor.data.to(device)
+        self.is_here = True
+
+    def leave(self) -> None:
+        """Free the tensors' memory on the device."""
+        if not self.is_here:
+            return
+        with torch.inference_mode(False):
+            self._kept = self._kept or [tensor.data.cpu() for tensor in self._tensors()]
+            for tensor, kept in zip(self._tensors(), self._kept, strict=True):
+                tensor.data = kept
+        self.is_here = False
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.module.parameters(), *self.module.buffers()]
+
+
 GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part of its memory
 
 
 class Pool:
-    """Conditioning of the prompts, on the device (`near`) or, if it is too large, on the host."""
+    """Conditioning of the prompts, on the device (`near`) or, if it is too large, on the host.
 
-    def __init__(self, tree: Tree, device: "torch.device") -> None:
-        self.device, self.near = device, device.type != "cuda"
+    Leaves `on_host`, by their paths, stay on the host.
+    """
+
+    def __init__(self, tree: Tree, device: "torch.device", on_host: Collection[str] = ()) -> None:
+        self.device, self.near, self.on_host = device, device.type != "cuda", on_host
         if not self.near:
             memory = int(torch.cuda.get_device_properties(device).total_memory)
             self.near = size(tree) <= memory // GPU_SHARE
-        self.tree = mapped(lambda leaf: leaf.to(device), tree) if self.near else tree
+        self.tree = self.moved(tree) if self.near else tree
 
     def take(self, prompts: Ints, there: Tensor) -> Tree:
         """Return rows on the device; both arguments are the prompts, int64 [B], here and there."""
         if self.near:
-            return rows(self.tree, there)
+            return rows(self.tree, there, torch.from_numpy(prompts))
         # A batch repeats few prompts; each is moved once.
         distinct, place = np.unique(prompts, return_inverse=True)
-        moved = mapped(
-            lambda leaf: leaf.pin_memory().to(self.device, non_blocking=True),
-            rows(self.tree, torch.from_numpy(distinct)),
-        )
-        return rows(moved, to_device(place, self.device))
+        moved = self.moved(rows(self.tree, torch.from_numpy(distinct)))
+        return rows(moved, to_device(place, self.device), torch.from_numpy(place))
 
     def part(self, chosen: slice) -> Tree:
         """Return a run of prompts on the device."""
-        return mapped(lambda leaf: leaf.to(self.device), rows(self.tree, chosen))
+        return self.moved(rows(self.tree, chosen))
+
+    def moved(self, tree: Tree) -> Tree:
+        """Return a tree of the host on the device, but for the leaves that stay."""
+        moved = {
+            path: leaf if path in self.on_host else sent(leaf, self.device)
+            for path, leaf in leaves(tree).items()
+        }
+        return grown(moved)

@@ -62,9 +62,15 @@ def mapped(change: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     return {name: mapped(change, child) for name, child in tree.items()}
 
 
-def rows(tree: Tree, chosen: Tensor | slice) -> Tree:
-    """Return the tree of the chosen prompts, which may repeat."""
-    return mapped(lambda leaf: leaf[chosen], tree)
+def rows(tree: Tree, chosen: Tensor | slice, here: Tensor | None = None) -> Tree:
+    """Return the tree of the chosen prompts, which may repeat.
+
+    `here` are the same prompts on the CPU, for leaves that are there while `chosen` is not.
+    """
+    if isinstance(chosen, slice):
+        return mapped(lambda leaf: leaf[chosen], tree)
+    near = here if here is not None else chosen
+    return mapped(lambda leaf: leaf[chosen if leaf.device == chosen.device else near], tree)
 
 
 def count(tree: Tree) -> int:

@@ -187,6 +187,16 @@ class Weights:
         except Exception as error:  # the Hub's client raises many kinds
             raise absent(f"{self.describe(name)} is", error, self.location, "model") from error
 
+    def header(self, name: str) -> Mapping[str, tuple[str, list[int]]]:
+        """Return the dtype and shape of each tensor in a file of the Hub, without downloading it.
+
+        Raises UserError, which is an AbsentError if the Hub may answer later.
+        """
+        try:
+            return self._commit.header(name)
+        except Exception as error:  # the Hub's client raises many kinds
+            raise absent(f"{self.describe(name)} is", error, self.location, "model") from error
+
     def prefetch(self, names: Iterable[str]) -> None:
         """Download files of the Hub together, not one by one (UserError if there is no room)."""
         if self.listing is not None:

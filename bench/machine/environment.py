@@ -1,6 +1,5 @@
-"""Devices, the record of the machine in a manifest, and measured or published speeds."""
+"""Devices, and the record of the machine in a manifest."""
 
-import json
 import os
 import platform
 import shutil
@@ -11,11 +10,9 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from filelock import FileLock
+from typing import Any, cast
 
 from bench.errors import UserError
-from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.libraries import torch
 
 _PACKAGES = ("torch", "diffusers", "transformers", "datasets", "numpy", "pillow")
@@ -55,20 +52,27 @@ def device_memory(device: str) -> int | None:
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if device_type != "cuda":
             return None
-        command = ["nvidia-smi", f"--id={number or 0}", "--query-gpu=memory.total"]
-        command.append("--format=csv,noheader,nounits")
-        total = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
-        return int(total) * 2**20
+        return int(_query_gpu("memory.total", number)) * 2**20
     except (OSError, ValueError, AttributeError, subprocess.SubprocessError):
         return None
 
 
-def has_bfloat16(device: str) -> bool:
-    """Return whether a device supports bfloat16 in hardware, as NVIDIA GPUs since Ampere do."""
-    if torch.device(device).type != "cuda":
-        return False
-    with torch.cuda.device(device):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+def _query_gpu(field: str, number: str = "") -> str:
+    """Return a fact about a GPU from NVIDIA's driver (OSError or SubprocessError)."""
+    command = ["nvidia-smi", f"--id={number or 0}", f"--query-gpu={field}"]
+    command.append("--format=csv,noheader,nounits")
+    answer = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)
+    return answer.strip()
+
+
+def gpu(device: str) -> dict[str, str]:
+    """Return a manifest's description of a GPU and of what computes on it."""
+    card, backends = torch.cuda.get_device_properties(device), cast(Any, torch.backends)
+    facts = {"model": card.name, "capability": f"{card.major}.{card.minor}"}
+    with suppress(OSError, subprocess.SubprocessError):
+        facts["driver"] = _query_gpu("driver_version")
+    versions = {"cuda": torch.version.cuda, "cudnn": backends.cudnn.version()}
+    return {**facts, **{name: str(value) for name, value in versions.items() if value}}
 
 
 def peak_memory() -> int | None:
@@ -137,97 +141,3 @@ def likely_device(requested: str | None) -> str:
     if requested:
         return requested.partition(":")[0]
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
-
-
-MEASURED_SECONDS = 1.0  # of scoring, after which a speed is remembered
-
-
-def remember_speed(backbone: str, device: str, dtype: str, evaluations_per_second: float) -> None:
-    """Store the measured speed of a backbone on a device."""
-    _remember("speeds", f"{backbone} {device} {dtype}", evaluations_per_second)
-
-
-def remember_batch_size(key: str, size: int) -> None:
-    """Store the batch size that was measured to be best for `key`."""
-    _remember("batch_sizes", key, size)
-
-
-def remembered_batch_size(key: str) -> int | None:
-    """Return the batch size stored for `key`; None if there is none."""
-    size = _recall("batch_sizes").get(key)
-    return int(size) if size else None
-
-
-def estimate_speed(
-    backbone: str,
-    device: str,
-    dtype: str,
-    flops: float | None,
-    tf32: bool = False,
-    unit: str = "evaluations",
-) -> tuple[float | None, str]:
-    """Return a backbone's evaluations per second, None if unknown, and a text about the source.
-
-    A speed measured on this machine is preferred to one assumed for the device. `flops` is the
-    number of floating-point operations of one evaluation, which a classifier calls a pass (`unit`).
-    """
-    measured = _recall("speeds").get(f"{backbone} {device} {dtype}")
-    if measured:
-        return measured, f"measured on this machine: {measured:,.3g} {unit} per second"
-    assumed = assumed_speed(device, dtype, tf32)
-    if flops and assumed:
-        return assumed / flops, f"assumed: {assumed / 1e12:.3g} TFLOP/s on {device}"
-    return None, f"unknown until a run of it has scored for {MEASURED_SECONDS:g} s"
-
-
-def _remember(table: str, key: str, value: float) -> None:
-    path = cache_dir() / f"{table}.bin"
-    # Without the lock, one of two concurrent runs would overwrite the other's value.
-    with suppress(OSError), FileLock(f"{path}.lock"):
-        write_cached(path, json.dumps({**_recall(table), key: value}, indent=1))
-
-
-def _recall(table: str) -> dict[str, float]:
-    try:
-        stored = json.loads(read_cached(cache_dir() / f"{table}.bin") or "{}")
-    except ValueError:
-        return {}
-    return stored if isinstance(stored, dict) else {}
-
-
-PEAK_UTILISATION = 0.2
-"""Fraction of its peak that a device is assumed to reach. Public diffusion classifiers reach 62 to
-74 TFLOP/s in bfloat16 on an A100, 20 to 24 % of its peak."""
-
-# Floating-point operations per second, dense, from the data sheets of NVIDIA A100 80 GB SXM (2021)
-# and H100 SXM (2023), and from "NVIDIA Ada GPU architecture" (2022), appendix A, with float32
-# accumulation.
-PEAKS = {
-    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
-    "H100": {"float32": 67e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
-    "RTX 4090": {"float32": 82.6e12, "tf32": 82.6e12, "bfloat16": 165.2e12},
-}
-UNNAMED_GPU = "A100"  # assumed for a GPU of unknown name
-
-# Operations per second: a guess for Apple's GPUs, and for CPUs a conservative value compared with
-# the 90 GFLOP/s that two cores reach with the tiny backbone.
-_ASSUMED = {"mps": 5e12, "cpu": 50e9}
-
-
-def assumed_speed(device: str, dtype: str, tf32: bool = False) -> float | None:
-    """Return a device's assumed floating-point operations per second; None if unknown.
-
-    The device is cuda, mps, cpu or a name in `PEAKS`. float16 counts as bfloat16.
-    """
-    peaks = PEAKS.get(UNNAMED_GPU if device == "cuda" else device)
-    if peaks is None:
-        return _ASSUMED.get(device)
-    if dtype == "float32":
-        return PEAK_UTILISATION * peaks["tf32" if tf32 else dtype]
-    return PEAK_UTILISATION * peaks["bfloat16"]
-
-
-def seconds_on_devices(operations: float, dtype: str, tf32: bool = False) -> dict[str, float]:
-    """Return the estimated seconds for a number of operations on each device in `PEAKS`."""
-    speeds = {name: assumed_speed(name, dtype, tf32) for name in PEAKS}
-    return {name: operations / speed for name, speed in speeds.items() if speed}

@@ -107,6 +107,17 @@ class Commit:
             raise UserError(f"{self.repository}: the Hub sends another {name} than it lists.")
         return path
 
+    def header(self, name: str) -> dict[str, tuple[str, list[int]]]:
+        """Return the dtype and shape of each tensor in a safetensors file, without downloading it.
+
+        Raises what the Hub's client raises.
+        """
+        if (reason := why_not_asked()) is not None:
+            raise SilentHubError(reason)
+        read = huggingface_hub.HfApi(endpoint=endpoint()).parse_safetensors_file_metadata
+        parsed = ask_again(lambda: read(self.repository, name, revision=self.commit))
+        return {tensor: (info.dtype, info.shape) for tensor, info in parsed.tensors.items()}
+
     def prefetch(self, names: Iterable[str]) -> None:
         """Download missing files of the listing together. Those that fail are reported by `fetch`.
 

@@ -66,9 +66,9 @@ class LearnedSettings(Document):
     settings: list[LearnedSetting]  # each learned setting that was tried
     untried: list[str]  # names of settings that some fold had too few images for
     recommended: Parameters | None
-    """Parameters of the cheapest setting that gains. A setting gains if it costs less than the
-    strategy without it and is shown to agree with the full sweep as often, to within 5 points, or
-    if it is shown to agree more often."""
+    """All parameters of the cheapest setting that gains, those included that were not learned. A
+    setting gains if it costs less than the strategy without it and is shown to agree with the full
+    sweep as often, to within 5 points, or if it is shown to agree more often."""
 
 
 class Learned(Document):
@@ -173,6 +173,7 @@ def learn_settings(
     held_out = len(folds) > 1
     if held_out:
         trials = [judge(trial, nothing) for trial in trials]
+    best = choose_recommended(trials)
     return LearnedSettings(
         run_id=recording.manifest.run_id,
         n_samples=len(samples),
@@ -181,7 +182,7 @@ def learn_settings(
         nothing_learned=nothing,
         settings=trials,
         untried=[name for name in learned if name not in names],
-        recommended=choose_recommended(trials),
+        recommended=None if best is None else {**params, **best.params},
     )
 
 
@@ -251,7 +252,7 @@ def judge(trial: LearnedSetting, nothing: LearnedSetting) -> LearnedSetting:
     return trial.model_copy(update={"verdict": verdict})
 
 
-def choose_recommended(trials: Sequence[LearnedSetting]) -> Parameters | None:
-    """Return the parameters of the cheapest setting that gains; None if none does."""
+def choose_recommended(trials: Sequence[LearnedSetting]) -> LearnedSetting | None:
+    """Return the cheapest setting that gains; None if none does."""
     gains = [trial for trial in trials if trial.verdict == "gains"]
-    return min(gains, key=lambda trial: trial.cost).params if gains else None
+    return min(gains, key=lambda trial: trial.cost, default=None)

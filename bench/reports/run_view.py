@@ -222,12 +222,14 @@ class RunView:
         """Data, model, strategy and settings."""
         manifest, identity = self.manifest, self.manifest.identity
         data, backbone, prompts = manifest.dataset, manifest.backbone, manifest.prompts
+        precision = identity.backbone.precision
         more = f" of {len(prompts):,}" if len(prompts) > 1 else ""
         strategy = f"{manifest.strategy.name} {assignments(manifest.strategy.params)}".strip()
         facts = {
             "dataset": f"{data.name}/{data.split}",
-            "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {backbone.dtype}",
+            "backbone": f"{backbone.name}, {provenance(backbone.trained_on)}, {precision}",
             "LoRA": backbone.adapters,
+            "against float32": manifest.rounding and manifest.rounding.in_words,
             "strategy": strategy,
             "seed": str(identity.seed),
             "template": template_text(self.template),

@@ -18,6 +18,7 @@ from bench.running.settings import (
     removed_message,
 )
 from bench.running.settings.declaration import option
+from bench.running.settings.fields import TF32
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 
@@ -195,9 +196,13 @@ def _is_complete(name: str, settings: Mapping[str, Any]) -> bool:
 def option_words(settings: Mapping[str, Any]) -> list[str]:
     """Return settings as words of a command line: `["--limit", "10"]`."""
     words: list[str] = []
+    if settings.get("tf32") and settings.get("dtype") in (None, "float32"):
+        settings = {**settings, "dtype": TF32, "tf32": None}
     for name, value in settings.items():
         if name == "params":
             words += [w for key, v in value.items() for w in ("--set", f"{key}={as_text(v)}")]
+        elif value is None:
+            continue
         elif value is True:
             words.append(option(name))
         else:

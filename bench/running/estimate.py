@@ -13,21 +13,16 @@ from bench.contracts.strategy import Problem
 from bench.discovery.backbones import fact
 from bench.errors import UserError
 from bench.inputs.data import explain_missing_data
-from bench.machine.environment import (
-    device_memory,
-    estimate_speed,
-    likely_device,
-    pick_device,
-    seconds_on_devices,
-)
+from bench.machine.environment import device_memory, likely_device, pick_device
 from bench.machine.offline import offline_if_set
-from bench.running.finders import find_dataset
+from bench.machine.precision import PRECISIONS, Precision, assumed_capability
+from bench.machine.speeds import estimate_speed, seconds_on_devices
+from bench.running.finders import find_dataset, wanted_precision
 from bench.running.manifest import evaluation_flops
 from bench.running.prepare import ask, check_chosen, prepared_run
 from bench.running.question import PreparedRun, RunQuestion
 from bench.running.risk_sweep import SweepPlan, plan_sweep, settled, sweep_of
 from bench.running.settings import RunConfig
-from bench.running.settings.fields import AUTO
 from bench.running.until import until_of
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples
@@ -60,7 +55,7 @@ class Plan(Document):
     loss: str | None  # loss of a cell
     space: str | None  # space of the error
     device: str  # kind of device
-    dtype: str  # dtype of the model
+    dtype: Precision  # precision of the network, as `--dtype` names it
     classifier: bool  # whether evaluations are passes of a classifier, one per image
     evaluations_per_image: Count  # upper bound
     evaluations_per_image_at_least: Count | None
@@ -78,8 +73,11 @@ class Plan(Document):
     image."""
     seconds: float | None  # None if the backbone's speed is not known
     estimate: str  # how `seconds` was estimated
+    seconds_in: dict[Precision, float] | None = None
+    """On a GPU: the other precisions → seconds, measured or assumed; None if not known."""
     seconds_elsewhere: dict[str, float] | None = None
     """Device → seconds at a fraction of its published peak; None if the operations are unknown."""
+    dtype_elsewhere: Precision | None = None  # precision of `seconds_elsewhere`
     risk: SweepPlan | None = None  # sweep and race of a stated risk that is not calibrated yet
     warnings: list[str]  # warnings before the run, including everything in `missing`
     missing: list[str] = Field(default_factory=list)
@@ -98,6 +96,7 @@ def make_plan(config: RunConfig) -> Plan:
     if run is not None:
         until_of(run)
     warnings = [*prepared.warnings, *missing]
+    warnings += assumed_capability(prepared.precision, config.device)
     needed, too_much = _needed(prepared, config.device or device)
     warnings += too_much
     images, left = _images(prepared)
@@ -120,13 +119,13 @@ def make_plan(config: RunConfig) -> Plan:
             del params[name]
     flops, weights = evaluation_flops(prepared), _weight_bytes(prepared)
     unit = "passes" if prepared.kind.one_draw else "evaluations"
-    speed, source = estimate_speed(
-        prepared.backbone_name, device, prepared.dtype, flops, config.tf32, unit
-    )
-    # Other devices use the model's own dtype where this machine's choice depends on the device.
-    dtype = prepared.backbone.dtype if config.dtype == AUTO else prepared.dtype
-    elsewhere = seconds_on_devices(evaluations * flops, dtype, config.tf32) if flops else None
-    kind, spec = prepared.kind, prepared.dataset
+    speeds = {
+        precision: estimate_speed(prepared.backbone_name, device, precision, flops, unit)
+        for precision in PRECISIONS
+    }
+    speed, source = speeds.pop(prepared.precision)
+    on_gpu = wanted_precision(config, prepared.backbone, prepared.half)
+    kind, spec, denoises = prepared.kind, prepared.dataset, prepared.kind.batches_cells
     template = None if config.prompts or spec.items else prepared.template or spec.template
     scoring = kind.scoring(prepared)
     return Plan(
@@ -148,7 +147,7 @@ def make_plan(config: RunConfig) -> Plan:
         loss=scoring.loss,
         space=scoring.space,
         device=device,
-        dtype=prepared.dtype,
+        dtype=prepared.precision,
         classifier=kind.one_draw,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
@@ -161,7 +160,11 @@ def make_plan(config: RunConfig) -> Plan:
         tflop=evaluations * flops / 1e12 if flops else None,
         seconds=round(evaluations / speed, 1) if speed else None,
         estimate=source,
-        seconds_elsewhere=elsewhere,
+        seconds_in={n: round(evaluations / of, 1) for n, (of, _) in speeds.items() if of}
+        if device == "cuda" and denoises
+        else None,
+        seconds_elsewhere=seconds_on_devices(evaluations * flops, on_gpu) if flops else None,
+        dtype_elsewhere=on_gpu if flops else None,
         **without_none(risk=risk),
         warnings=warnings,
         missing=missing,
@@ -263,13 +266,20 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     size = _weight_bytes(prepared)
     if size is None:
         return None, []
-    working, denoises = None, prepared.kind.batches_cells
+    working, turns, denoises = None, None, prepared.kind.batches_cells
     if weights is not None and weights.revision is None:
         working = fact(spec, Backbone.working_memory, weights, dtype, **parameters)
     elif (side := parameters.get("resolution") or spec.resolution) and denoises:
-        size, working = size + AUTOENCODER_BYTES, side**2 * ENCODING_BYTES
+        working = side**2 * ENCODING_BYTES
+        turns = max(size, AUTOENCODER_BYTES + working)
+        size += AUTOENCODER_BYTES
     driver = DRIVER_BYTES if device.startswith("cuda") else 0
     parts = {"weights": size, "a batch and an image": working or 0, "the driver": driver}
+    offloads = prepared.config.offload is not None
+    if weights is not None and weights.revision is None and denoises:
+        turns = fact(spec, Backbone.offloaded_memory, weights, dtype, **parameters)
+    if offloads and turns:
+        parts = {"the largest part and its work": turns, "the driver": driver}
     needed = sum(parts.values())
     named = ", ".join(f"{name} {part / 2**30:.2g}" for name, part in parts.items() if part)
     text = f"at least about {needed / 2**30:.3g} GiB ({named})"
@@ -277,6 +287,8 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     if available is None or needed <= available:
         return text, []
     advice = "--dtype bfloat16 halves the weights; " if dtype == "float32" else ""
+    if turns and not offloads:
+        advice += f"--offload model needs {(turns + driver) / 2**30:.3g} GiB; "
     return text, [
         f"{device} has {available / 2**30:.3g} GiB, and this run needs {text}. {advice}an offloaded"
         " or quantised pipeline can be handed over in Python: bench.run(DATASET, backbone=pipe)."

@@ -17,14 +17,15 @@ from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import warn_user
-from bench.machine import environment
+from bench.machine import speeds
+from bench.machine.environment import gpu, peak_memory
 from bench.running.question import Executable
 from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
 from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Fitted, Manifest, changed_code
+from bench.store.documents import Fitted, Manifest, Rounded, changed_code
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.journal import make_record
 from bench.store.locking import refuse_in_use
@@ -154,6 +155,11 @@ def _score(
         folder.change(fitted=Fitted.model_validate(model.fitted))
     if model.warnings:
         folder.change(warnings=list(model.warnings))
+    if model.rounding:
+        folder.change(rounding=Rounded.model_validate(model.rounding))
+    if opened.device == "cuda":
+        environment = {**folder.manifest.environment, "gpu": gpu(opened.device)}
+        folder.change(environment=environment)
     if run.save_errors and model.levels is not None:
         folder.keep_draws(draw_table(model.levels, problem.timesteps, problem.weights))
     total, manifest = len(run.manifest.samples), run.manifest.plain()
@@ -172,11 +178,10 @@ def _score(
         seconds, equivalents = seconds + duration, equivalents + cost
         if until and until.ends(record["sample_id"], record["prediction"] == record["label"]):
             break
-    if opened.device and seconds >= environment.MEASURED_SECONDS:
-        backbone = run.manifest.backbone
-        environment.remember_speed(
-            backbone.name, opened.device, backbone.dtype, equivalents / seconds
-        )
+    if opened.device and seconds >= speeds.MEASURED_SECONDS:
+        precision = run.manifest.identity.backbone.precision
+        name = run.manifest.backbone.name
+        speeds.remember_speed(name, opened.device, precision, equivalents / seconds)
 
 
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
@@ -185,7 +190,7 @@ def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | No
     `earlier` are the seconds that earlier calls spent scoring the images asked for; if they wrote a
     summary, it has the whole time.
     """
-    memory = max(environment.peak_memory() or 0, memory or 0) or None
+    memory = max(peak_memory() or 0, memory or 0) or None
     elapsed = time.perf_counter() - run.started
     stored, whole = read_summary(folder.path, run.manifest), folder.manifest
     # Earlier versions of the toolkit wrote it only into the summary.

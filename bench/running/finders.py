@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.contracts.parameters import Parameters, Spec
 from bench.contracts.specs import (
@@ -31,12 +31,11 @@ from bench.inputs.weights import (
     read_object,
     resolve,
 )
-from bench.machine.environment import has_bfloat16, pick_device
 from bench.machine.files import path_exists, regular_file
 from bench.machine.offline import offline_if_set
+from bench.machine.precision import Half, Precision, has_precision
 from bench.running.settings import SETTINGS, RunConfig
 from bench.running.settings.declaration import option
-from bench.running.settings.fields import AUTO
 
 
 def passed_to(spec: Spec, settings: RunConfig) -> Parameters:
@@ -263,15 +262,36 @@ def _read_named(weights: str, revision: str | None, name: str) -> dict[str, Any]
     return read_object(path, f"{weights}: {name}") if path else {}
 
 
-def resolve_dtype(dtype: str | None, backbone: BackboneSpec, device: str | None) -> str:
-    """Return the dtype of a backbone on a device; `dtype` None means the spec's.
+TF32_SCORERS = SETTINGS["tf32"].scorers  # kinds of backbones with a default of their own on a GPU
 
-    `auto` is bfloat16 if the model was trained in it and the device supports it, else float32.
+
+def wanted_precision(
+    config: RunConfig, backbone: BackboneSpec, half: Half | None = None
+) -> Precision:
+    """Return the precision that a run asks for: the user's, or else the backbone's own on a GPU.
+
+    A denoiser whose spec names none has `half`, the half precision of its class or file, or TF32.
     """
-    if dtype != AUTO:
-        return dtype or backbone.dtype
-    half = backbone.dtype == "bfloat16" and has_bfloat16(pick_device(device))
-    return "bfloat16" if half else "float32"
+    if config.tf32 and config.dtype in (None, "float32"):
+        return "tf32"
+    if names_precision(config):
+        return cast(Precision, config.dtype)
+    return backbone.dtype or (half or "tf32" if backbone.scorer in TF32_SCORERS else "float32")
+
+
+def names_precision(config: RunConfig) -> bool:
+    """Return whether the user has named a precision."""
+    return config.tf32 or config.dtype is not None
+
+
+def resolve_precision(
+    config: RunConfig, backbone: BackboneSpec, half: Half | None = None
+) -> Precision:
+    """Return the precision of a run; a default falls back to float32 where a device lacks it."""
+    wanted = wanted_precision(config, backbone, half)
+    if names_precision(config) or has_precision(config.device, wanted):
+        return wanted
+    return "float32"
 
 
 def find_plan(settings: RunConfig, backbone: BackboneSpec) -> DrawPlan:

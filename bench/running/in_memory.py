@@ -17,13 +17,13 @@ from bench.engine.scoring import mixed, times
 from bench.engine.trees import mapped
 from bench.errors import UserError
 from bench.inputs.pixels import decode
-from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.libraries import torch
-from bench.running.finders import find_backbone, resolve_dtype
 from bench.running.kinds.denoiser import encode_texts
+from bench.running.prepare import NO_DATASET, AtHand, ask
 from bench.running.question import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, Values, about, check_mode
+from bench.running.settings.fields import TF32
 from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest
 
@@ -34,14 +34,14 @@ _LOADED: WeakKeyDictionary[Any, Values] = WeakKeyDictionary()
 
 def load_named(config: RunConfig) -> Any:
     """Make the backbone that settings name, and remember those of a run with it."""
-    resolved = find_backbone(config)
-    spec, source = resolved.spec, resolved.weights or resolved.spec.weights
-    device, dtype = pick_device(config.device), resolve_dtype(config.dtype, spec, config.device)
-    folder = resolve_weights(source, spec.revision) if source else None
-    parameters = spec.resolve_parameters({})
-    backbone = make(spec, folder, device=device, dtype=dtype, **parameters)
+    device = pick_device(config.device)
+    run = ask(config.model_copy(update={"device": device}), AtHand(NO_DATASET))
+    if run.absent is not None:
+        raise run.absent
+    parameters = {"device": device, "dtype": run.dtype, **run.backbone_parameters}
+    backbone = make(run.backbone, run.weights, **parameters)
     named = {"backbone": config.backbone, "weights": config.weights}
-    _LOADED[backbone] = {**named, "device": device, "dtype": dtype}
+    _LOADED[backbone] = {**named, "device": device, "dtype": run.precision}
     return backbone
 
 
@@ -75,6 +75,8 @@ def with_loaded(backbone: Any, settings: Values) -> tuple[Any, Values]:
         backbone = take_object(backbone)
         loaded = _LOADED[backbone]
     fixed = loaded if "device" in loaded else {**loaded, **backbone.settings}
+    if settings.get("dtype") == TF32 and fixed["dtype"] == "float32":
+        settings = {**settings, "dtype": None, "tf32": True}
     for name in about("network"):  # the precision can be changed after loading
         if SETTINGS[name].identity != "precision" and name not in fixed and settings.get(name):
             raise UserError(f"{name}= needs a backbone's name, not a loaded backbone.")

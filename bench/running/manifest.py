@@ -1,7 +1,9 @@
 """Make the manifest of a run: its identity, settings, samples and environment."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bench.contracts.backbone import Backbone, Likelihood
 from bench.discovery.backbones import fact, has_own, recorded_parameters
@@ -14,6 +16,7 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
+from bench.machine.precision import PRECISIONS
 from bench.running.kinds.denoiser import linearisation_cost
 from bench.running.question import Resolved, RunQuestion
 from bench.running.settings import RunConfig, identity_settings
@@ -30,6 +33,7 @@ from bench.store.documents import (
     Sweep,
 )
 from bench.store.fields import without_none
+from bench.store.folder import is_begun
 from bench.store.identity import BackboneIdentity, CalibratedOn, DataIdentity, Identity, LearnedFrom
 
 
@@ -46,7 +50,6 @@ def make_manifest(
     """
     prompts, config = question.prompts, question.config
     weights, learns_from = question.weights, question.learns_from
-    half: tuple[IdentityRole, ...] = () if question.dtype == "float32" else ("half",)
     strategy = question.decider.identity
     identity = Identity(
         version=ids.IDENTITY_VERSION,
@@ -61,16 +64,7 @@ def make_manifest(
         prompts=ids.digest({"texts": "of each item"})
         if split.items
         else ids.prompts_digest(prompts.pairs),
-        backbone=BackboneIdentity(
-            name=question.backbone.name,
-            version=question.backbone.version,
-            weights=weights.fingerprint if weights else None,
-            dtype=question.dtype,
-            parameters=recorded_parameters(
-                question.backbone, weights, question.backbone_parameters
-            ),
-            **identity_settings(config, "precision", *half),
-        ),
+        backbone=_backbone_identity(question),
         scoring=question.kind.scoring(question),
         strategy=strategy,
         seed=config.seed,
@@ -131,6 +125,39 @@ def make_manifest(
             items=describe_items(question, split.items, prompts) if split.items else None,
         ),
     )
+
+
+def _backbone_identity(question: RunQuestion) -> BackboneIdentity:
+    spec, weights, config = question.backbone, question.weights, question.config
+    half: tuple[IdentityRole, ...] = () if question.dtype == "float32" else ("half",)
+    return BackboneIdentity(
+        name=spec.name,
+        version=spec.version,
+        weights=weights.fingerprint if weights else None,
+        dtype=question.dtype,
+        parameters=recorded_parameters(spec, weights, question.backbone_parameters),
+        **without_none(tf32=question.tf32 or None),
+        **identity_settings(config, *half),
+    )
+
+
+def other_precision_note(question: RunQuestion, manifest: Manifest) -> str | None:
+    """Return that a run is not stored, but the same one in another precision is; None if not so."""
+    results, config = Path(question.config.results), question.config
+    if config.fresh or is_begun(results / manifest.run_id):
+        return None
+    plain = config.model_copy(update={"tf32": False})
+    names = manifest.dataset.name, question.backbone_name, manifest.strategy.name
+    for precision in PRECISIONS:
+        backbone = _backbone_identity(replace(question, config=plain, precision=precision))
+        identity = manifest.identity.model_copy(update={"backbone": backbone})
+        run_id = ids.run_id(*names, identity)
+        if is_begun(results / run_id):
+            return (
+                f"{run_id} is this run in {precision}: --dtype {precision} continues it. Without"
+                f" that, it starts anew in {question.precision}."
+            )
+    return None
 
 
 def evaluation_flops(question: RunQuestion) -> float | None:

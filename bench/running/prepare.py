@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Rows
 from bench.contracts.specs import DatasetSpec, Scorer
-from bench.discovery.backbones import has_flag
+from bench.discovery.backbones import fact, has_flag
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.discovery.loading import load_plugins
 from bench.errors import AbsentError, UserError, did_you_mean
@@ -35,26 +36,29 @@ from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
+from bench.machine.precision import has_precision
+from bench.machine.speeds import assumed_speed
 from bench.running.borrowed import find_candidates, find_fit_split, learn_weighting, name_fit_split
 from bench.running.command import same_options
 from bench.running.decider import backbone_params, check_strategy, find_strategy
 from bench.running.finders import (
+    TF32_SCORERS,
     data_source,
     find_backbone,
     find_dataset,
     find_plan,
+    names_precision,
     passed_to,
-    resolve_dtype,
+    resolve_precision,
     resolve_views,
 )
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
-from bench.running.manifest import make_manifest
+from bench.running.manifest import make_manifest, other_precision_note
 from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind, Swept
 from bench.running.risk import StatedRisk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
 from bench.running.settings.declaration import option
-from bench.running.settings.fields import AUTO
 from bench.store.documents import Sweep
 from bench.store.folder import find_run, shard_folder
 from bench.store.identity import CalibratedOn
@@ -92,7 +96,6 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         dataset = find_dataset(config)
     data = dataset if isinstance(dataset, DataSource) else data_source(config, dataset)
     source = find_backbone(config, data.spec)
-    dtype = resolve_dtype(config.dtype, source.spec, config.device)
     decider = find_strategy(config, source.spec)
     options = passed_to(source.spec, config)
     return Resolved(
@@ -104,7 +107,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
             {**backbone_params(config, source.spec, decider.spec), **options}
         ),
         trained_on=source.trained_on,
-        dtype=dtype,
+        precision=resolve_precision(config, source.spec),
         template=config.template or (None if config.prompts else source.spec.template),
         decider=decider,
         risk=None
@@ -112,7 +115,6 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         else StatedRisk(config.risk, decider, config.params, Path(config.results)),
         plan=find_plan(config, source.spec),
         views=None if config.views is None else resolve_views(config.views),
-        checks_dtype=config.dtype == AUTO and dtype != "float32",
     )
 
 
@@ -176,7 +178,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         split = load_split(resolved.data, config.split, at_hand.rows)
         split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.class_names if split else load_classes(resolved.data)
-    warnings = [out_of_domain_warning(resolved)]
+    warnings = [out_of_domain_warning(resolved), quicker_precisions(resolved)]
     if split is not None:
         warnings.append(declared_warning(resolved, split))
     resolved = name_fit_split(resolved, split)
@@ -202,6 +204,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
     weights, absent = None, None
     try:
         weights = find_weights(resolved, loaded)
+        resolved = _with_half(resolved, weights)
     except AbsentError as error:
         absent = error
     weighting = config.weighting
@@ -226,6 +229,19 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         learns_from=learns_from,
         shortlist=shortlist,
     )
+
+
+def _with_half(resolved: Resolved, weights: Weights | None) -> Resolved:
+    """Return a run in the half precision that the class or the files of its weights name.
+
+    That is asked for only if neither the user nor the spec of a denoiser names a precision.
+    """
+    config, spec = resolved.config, resolved.backbone
+    if not weights or spec.dtype or spec.scorer not in TF32_SCORERS or names_precision(config):
+        return resolved
+    half = fact(spec, Backbone.half_precision, weights)
+    precision = resolve_precision(config, spec, half)
+    return replace(resolved, half=half, precision=precision)
 
 
 def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
@@ -257,7 +273,9 @@ def prepared_run(
     if (shard := config.shard) is not None:
         folder = shard_folder(folder, shard.index, shard.count)
     stored = {"fresh": config.fresh, "save_errors": config.save_errors, "folder": folder}
-    return PreparedRun(**vars(question) | stored | {"manifest": manifest, "swept": swept})
+    warnings = (*question.warnings, *filter(None, [other_precision_note(question, manifest)]))
+    more = {"manifest": manifest, "swept": swept, "warnings": warnings}
+    return PreparedRun(**vars(question) | stored | more)
 
 
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
@@ -296,6 +314,19 @@ def declared_warning(resolved: Resolved, split: Split) -> str | None:
     return (
         f"Split {split.split!r} of dataset {spec.name!r} has {count:,} images, but {declared:,} are"
         " declared: results are of another test set. `bench check-data` looks for the reason."
+    )
+
+
+def quicker_precisions(resolved: Resolved) -> str | None:
+    """Return how much quicker a pipeline in memory in float32 would be in another precision."""
+    device, own = resolved.config.device, resolved.precision
+    if not resolved.backbone.objects or own != "float32" or not has_precision(device, "tf32"):
+        return None
+    full, tf32, half = (assumed_speed("cuda", name) or 1 for name in (own, "tf32", "float16"))
+    return (
+        "The pipeline computes in float32. On a GPU, half precision (pipe.to(torch.float16), or"
+        " bfloat16 if it was trained in that) is assumed to be"
+        f" {half / full:.2g} times as fast, and tf32=True {tf32 / full:.2g} times."
     )
 
 

@@ -39,6 +39,7 @@ from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
+from bench.machine.precision import Half, Precision, dtype_of
 from bench.machine.stages import stage
 from bench.running.decider import Decider
 from bench.running.finders import BackboneSource, ResolvedViews, view_of_each_draw
@@ -71,15 +72,24 @@ class Resolved:
     backbone_parameters: Parameters  # all of the backbone's parameters
     trained_on: str | None
     """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
-    dtype: str
+    precision: Precision
+    half: Half | None = None  # half precision that a class or file names, if the spec does not
     template: str | list[str] | None
     """The user's template, else the backbone's; None for the dataset's or a file of prompts."""
     decider: Decider
     risk: StatedRisk | None = None  # what will choose the strategy's parameters, if one does
     plan: DrawPlan  # noise levels and pairs of the draws
     views: ResolvedViews | None = None  # views of an image; None for the image alone
-    checks_dtype: bool = False
-    """Whether half precision was chosen automatically, so that it is compared with float32."""
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the network."""
+        return dtype_of(self.precision)
+
+    @property
+    def tf32(self) -> bool:
+        """Whether a GPU rounds float32 products to TF32, also beside a network in float16."""
+        return self.precision == "tf32" or self.config.tf32
 
     @property
     def dataset(self) -> DatasetSpec:
@@ -100,12 +110,12 @@ class Resolved:
     def backbone_key(self) -> tuple[object, ...]:
         """What is loaded, and how: runs with equal keys can share a backbone.
 
-        Name, version, code, dtype, parameters and settings of the loading, and last the weights, as
-        the settings name them.
+        Name, version, code, precision, parameters and settings of the loading, and last the
+        weights, as the settings name them.
         """
         source, config = self.source, self.config
         return (
-            (source.spec.name, source.spec.version, code_of(source.spec), self.dtype),
+            (source.spec.name, source.spec.version, code_of(source.spec), self.precision),
             tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
             loading_settings(config),
             (source.weights, config.revision, source.file, *source.loras),
@@ -146,6 +156,7 @@ class Resolved:
             "weights": self.source.file or self.source.weights,
             **({"backbone": self.source.weights} if self.source.file else {}),
             "dtype": self.dtype,
+            "tf32": self.tf32,
             "template": self.template,
         }
 
@@ -311,9 +322,12 @@ class Executable(ABC):
 class _OpenHere(OpenRun):
     def __init__(self, run: Executable) -> None:
         self._run, self._engine = run, run.open_engine()
-        fitted, warnings = (getattr(self._engine, name, None) for name in ("fitted", "warnings"))
+        fitted, warnings, rounding = (
+            getattr(self._engine, name, None) for name in ("fitted", "warnings", "rounding")
+        )
         self.device = self._engine.device
-        self.model = ModelFacts(self._engine.problem, self._engine.levels, fitted, warnings or ())
+        problem, levels = self._engine.problem, self._engine.levels
+        self.model = ModelFacts(problem, levels, fitted, warnings or (), rounding)
 
     @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
@@ -327,6 +341,7 @@ class PreparedRun(RunQuestion, Executable):
     split: Split  # the images
     lend: "Callable[[PreparedRun], CheckedBackbone | None]" = lambda run: None
     """Returns a loaded backbone that the run shares with others, or None if there is none."""
+    compares: bool = True  # whether this process compares the precision with float32
 
     @override
     def check(self) -> None:

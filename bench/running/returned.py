@@ -22,6 +22,7 @@ from bench.discovery.guard import guard, one_line
 from bench.engine.asking import checked_outcome
 from bench.errors import PluginError, quoted
 from bench.running.question import PreparedRun
+from bench.store.documents import Rounded
 from bench.store.fields import validated
 from bench.store.journal import Record, is_record, make_record
 
@@ -30,6 +31,7 @@ FACTS: Mapping[str, Any] = {
     "levels": Levels | None,
     "fitted": Mapping[str, Any] | None,
     "warnings": Sequence[str],
+    "rounding": Mapping[str, Any] | None,
 }
 Memory = Annotated[int, Bound("at least", 0)] | None
 
@@ -45,6 +47,8 @@ def checked_facts(who: str, run: PreparedRun, facts: Any) -> ModelFacts:
         fitted = facts.fitted
         if fitted is not None:
             fitted = json.loads(json.dumps(dict(fitted), allow_nan=False))
+        if facts.rounding is not None:
+            Rounded.model_validate(dict(facts.rounding))
         _check_problem(who, run, facts.problem, facts.levels)
     return replace(facts, fitted=fitted, warnings=list(facts.warnings))
 

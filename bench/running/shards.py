@@ -15,12 +15,12 @@ from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.errors import BenchError, UserError, quoted, warn_user
 from bench.machine.files import write_atomically, writing
 from bench.machine.offline import offline_if_set
+from bench.machine.precision import assumed_capability
 from bench.running.command import run_command
 from bench.running.execute import Finished
 from bench.running.prepare import prepare
 from bench.running.risk_sweep import first_run
 from bench.running.settings import RunConfig, check_mode
-from bench.running.settings.fields import AUTO
 from bench.stats.comparison import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
 from bench.store.decisions import read_decisions
@@ -45,7 +45,11 @@ TEMPLATE = Path(__file__).with_name("slurm.sh")
 def write_script(config: RunConfig, shards: int) -> Path:
     """Write the Slurm script of a sharded run into its folder, and return the path (UserError)."""
     check_mode(config, "slurm", "--slurm")
-    run = first_run(prepare(config))
+    device = config.device or "cuda"
+    run = first_run(prepare(config.model_copy(update={"device": device})))
+    for note in assumed_capability(run.precision, device):
+        warn_user(note)
+    config = config.model_copy(update={"dtype": run.dtype, "tf32": run.tf32})
     manifest, sweeps = run.manifest, run.config.risk != config.risk
     run.check()
     if not 1 <= shards <= min(len(manifest.samples), MAX_SHARDS):
@@ -56,10 +60,9 @@ def write_script(config: RunConfig, shards: int) -> Path:
             f" {len(manifest.samples):,} images."
         )
     folder = run.folder / SCRIPT_FOLDER
-    device = config.device or "cuda"
     gpu = "" if device == "cpu" else "--gres=gpu:1 "
-    # Prepare on a CPU only if the dtype and the network's settings do not depend on the GPU.
-    on_cpu = config.dtype != AUTO and not (config.compile or config.tf32)
+    # Prepare on a CPU only if the network's settings do not need the GPU.
+    on_cpu = not (config.compile or config.tf32)
     on_cpu = on_cpu and config.layout == config.attention == "auto"
     text = Template(TEMPLATE.read_text()).substitute(
         run_id=manifest.run_id,

@@ -233,11 +233,13 @@ def _readable(manifest: Manifest) -> Settings:
     kind, _, weighting_digest = (weighting or "").partition(" ")
     if kind == "sha256":
         weighting = f"{config.plain().get('weighting', 'a file')} ({weighting_digest[:8]})"
-    source = f"replayed from {manifest.replayed_from}"
+    precision, source = identity.backbone.precision, f"replayed from {manifest.replayed_from}"
     return {
         "dataset.fingerprint": identity.dataset.fingerprint[:8],
         "prompts": config.prompts or joined or first,
         "hierarchy": identity.hierarchy and identity.hierarchy[:8],
+        "backbone.dtype": precision,
+        "backbone.tf32": None if precision == "tf32" else identity.backbone.tf32,
         "backbone.weights": f"{manifest.backbone.weights} ({weights[:8]})" if weights else None,
         "scoring.noise": noise,
         "scoring.weighting": weighting,

@@ -55,7 +55,8 @@ class MeanScore:
             return 0.0
         side = -1.0 if deviation > 0 else 1.0  # of the hypothetical mean from the observed one
         residuals = side * (self.sums - mean * self.sizes)
-        most = max(side * (self.ends[side > 0] - mean), float(residuals.max()))
+        unseen = float(self.shares @ self.sizes**2)  # size of the unit of a random image
+        most = max(unseen * side * (self.ends[side > 0] - mean), float(residuals.max()))
         if most <= 0:  # no distribution on the range has this mean, except for one of its ends
             return -side * np.inf
 

@@ -44,6 +44,27 @@ class BackboneInfo(Registered):
         return ", ".join(f"{name} × {scale:g}" for name, scale in sorted(pairs)) or None
 
 
+class Rounded(Document):
+    """What the precision of a run adds to the errors of float32, measured on a few images."""
+
+    noise: Amount  # standard deviation of the addition, in standard deviations of a draw
+    bias: str  # whether a prompt's mean addition is shown to be below the full sweep's error
+    bias_at_most: Amount | None = None
+    """Upper bound (95 %, all prompts together) of a prompt's mean addition, in standard errors of
+    the full sweep; None if unknown."""
+    decisions: Count  # images whose best prompt differs, among those and the prompts compared
+    images: Count  # number of images compared
+    prompts: Count  # number of prompts compared
+    draws: Count  # number of draws of each
+    arithmetic_alone: bool = False  # whether float32 computed with the same rounded weights
+
+    @property
+    def in_words(self) -> str:
+        """Both figures and the decisions, as text."""
+        differ = f"{self.decisions} of {self.images} decisions differ"
+        return f"noise {self.noise:.2g}, bias {self.bias.removesuffix(' it')}, {differ}"
+
+
 class Items(Document):
     """Description of a run's items: images with texts of their own."""
 
@@ -159,6 +180,7 @@ class Manifest(Document):
     asked: Positive | None = None  # number of images in all shards, if some were absent in a merge
     fitted: Fitted | None = None
     warnings: list[str] | None = None  # that the model does not seem to fit; None: none
+    rounding: Rounded | None = None  # comparison of its precision with float32; None: none
     pairs_averaged: bool = False  # whether antithetic pairs count as one value in margin errors
     sweep: Sweep | None = None  # sweep of some of its own images, to keep a stated risk
     items: Items | None = None  # items of the dataset, in a run without shared prompts

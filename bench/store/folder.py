@@ -173,6 +173,11 @@ def shard_folder(run: Path, index: int, count: int) -> Path:
     return run / SHARDS / f"{index}-of-{count}"
 
 
+def is_begun(run: Path) -> bool:
+    """Return whether a run or its shards were begun in a folder."""
+    return os.path.lexists(run / MANIFEST) or holds_shards(run)
+
+
 def holds_shards(run: Path | str) -> bool:
     """Return whether a run's folder has folders of shards."""
     return next(shards_of(Path(run)), None) is not None

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 
 from bench.contracts.parameters import Parameters
+from bench.machine.precision import Precision
 from bench.store.fields import Count, Document, Int, Name, Positive, Share
 
 IDENTITY_VERSION = 1
@@ -41,6 +42,12 @@ class BackboneIdentity(Registered):
     weights: str | None  # hash of the checkpoint's files, None if it has none
     dtype: str
     parameters: Parameters = Field(default_factory=dict)  # parameters of the backbone
+    tf32: bool | None = None  # whether float32 products are rounded to TF32, None if not
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the network, as `--dtype` names it."""
+        return "tf32" if self.tf32 and self.dtype == "float32" else cast(Precision, self.dtype)
 
 
 class ScoringIdentity(Document):

@@ -111,9 +111,8 @@ class RunFolder:
             # While a question is open, the stored manifest asks for all samples of the split.
             if not any(question.answer is None for question in read_questions(self.path, earlier)):
                 self._asked_before = earlier.samples
-            update = without_none(
-                created=earlier.created, fitted=earlier.fitted, warnings=earlier.warnings
-            )
+            kept = ("created", "fitted", "warnings", "rounding")
+            update = without_none(**{name: getattr(earlier, name) for name in kept})
             now = joined_manifest(earlier, self.manifest).with_unknowns_of([earlier])
             now = now.model_copy(update=update)
             if (self.path / JOURNAL).is_file() and (self.path / JOURNAL).stat().st_size:

@@ -141,6 +141,7 @@ class DenoiserContract(BackboneContract):
         assert torch.isfinite(together).all()
         alone = torch.cat([backbone.encode_images([image]) for image in images])
         self.close(alone, together)
+        self.close(backbone.encode_images(backbone.preprocess(images)), together)
 
     @torch.inference_mode()
     def test_prompts_become_rows(self, backbone: CheckedDenoiser) -> None:

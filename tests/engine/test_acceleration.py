@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-import torch
 from helpers.command import bench
 from helpers.engines import prepared
-
-from bench.engine.denoiser import set_precision
 
 
 def test_the_attention_kernel_is_pinned() -> None:
@@ -30,14 +26,9 @@ def test_switches_that_cannot_work_are_refused(tmp_path: Path) -> None:
     for options, hint in (
         (["--attention", "cudnn"], "cannot be used on cpu"),
         (["--tf32", "--device", "cpu"], "NVIDIA"),
+        (["--dtype", "tf32", "--device", "cpu"], "NVIDIA"),
         (["--batch-size", "some"], "--batch-size"),
         (["--batch-size", "0"], "--batch-size"),
     ):
         done = bench("run", "digits", *options, "--results", tmp_path)
         assert done.code == 2 and hint in done.err and "Traceback" not in done.err, done.err
-
-
-def test_tf32_is_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
-    set_precision(torch.device("cpu"), tf32=False)
-    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32

@@ -13,7 +13,7 @@ import bench as toolkit
 from bench.contracts.backbone import Denoiser
 from bench.contracts.decision import Decided
 from bench.engine import batching
-from bench.machine.environment import remembered_batch_size
+from bench.machine.speeds import remembered_batch_size
 
 
 def test_a_batch_size_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

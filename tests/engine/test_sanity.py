@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import families
 from helpers.matrix import matrix
 from helpers.pipelines import TINY_DIGITS, altered
 
@@ -105,6 +106,96 @@ def test_noise_in_the_weights_and_rounding_are_no_reason(dtype: str, pictures: l
     assert fit_of(backbone, pictures).problem is None
 
 
+TEXTS = ("a photo of a dog", "seven", "a handwritten digit two", "xyzzy", "a")  # of unequal lengths
+
+
+@torch.inference_mode()
+def effect_on(
+    backbone: Any,
+    pictures: list[Any],
+    count: int = 5,
+    batch_size: int = 64,
+    scaled: bool = False,
+    texts: Sequence[str] = TEXTS,
+) -> ModelFit:
+    prompts = backbone.encode_prompts(list(texts[:count]))
+    latents = backbone.encode_images(pictures[:1]).float()
+    fit = check_fit(backbone, latents, prompts, batch_size, scaled)
+    assert fit is not None
+    return fit
+
+
+def weaken_prompts(backbone: Any, factor: float) -> None:
+    """Scale both ways in which a text reaches the network: cross-attention and the time."""
+    with torch.no_grad():
+        for name, weights in backbone.network.named_parameters():
+            if "attn2.to_v" in name or name == "add_embedding.norm2.weight":
+                weights.mul_(factor)
+
+
+def same_embeddings(backbone: Any, _: float) -> None:
+    encode = backbone.encode_prompts
+    backbone.encode_prompts = lambda texts: encode([texts[0]] * len(texts))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("count", "batch_size"), [(5, 64), (5, 5), (5, 1), (2, 2), (3, 4)])
+@pytest.mark.parametrize("dead", [weaken_prompts, same_embeddings])
+def test_a_prompt_that_does_not_reach_the_network_is_found(
+    dead: Any, count: int, batch_size: int, dtype: str, pictures: list[Any]
+) -> None:
+    backbone: Any = toolkit.load_backbone("tiny-digits", dtype=dtype)
+    fit = effect_on(backbone, pictures, count, batch_size)
+    assert fit.problem is None and min(fit.effect) > 1e3 and "prompts change" in str(fit)
+    dead(backbone, 0.0)
+    fit = effect_on(backbone, pictures, count, batch_size)
+    assert max(fit.effect) < 10
+    assert fit.problem is not None and "The prompt changes nothing" in fit.problem
+
+
+def test_a_prompt_with_a_small_effect_is_no_reason(pictures: list[Any]) -> None:
+    backbone: Any = toolkit.load_backbone("tiny-digits")
+    weaken_prompts(backbone, 1e-3)
+    fit = effect_on(backbone, pictures)
+    assert fit.problem is None and 1e-6 < fit.change < 1e-3
+
+
+@pytest.mark.parametrize("kind", matrix(sorted(families.KINDS), ["dit"]))
+def test_prompts_of_every_family_change_predictions(
+    kind: str, tmp_path: Path, pictures: list[Any]
+) -> None:
+    """Of random weights; `dit` is conditioned on classes."""
+    families.save(kind, tmp_path / kind)
+    backbone = toolkit.load_backbone(str(tmp_path / kind))
+    texts = ("3", "11", "0") if kind == "dit" else TEXTS[:3]
+    fit = effect_on(backbone, pictures, texts=texts)
+    assert max(fit.effect) > 1e3 and "changes nothing" not in str(fit.problem)
+
+
+def test_a_network_that_ignores_the_time_is_noted(pictures: list[Any]) -> None:
+    backbone: Any = toolkit.load_backbone("tiny-digits")
+    assert not effect_on(backbone, pictures, scaled=True).ignores_time
+    with torch.no_grad():
+        for weights in backbone.network.time_embedding.linear_2.parameters():
+            weights.zero_()
+    fit = effect_on(backbone, pictures, scaled=True)
+    assert fit.ignores_time and set(fit.elsewhere) == {1.0}
+    assert replace(fit, guess=0.5).problem == (
+        "Note: the network ignores the time: its errors at all scaled times are equal."
+    )
+
+
+def test_a_run_says_it_and_keeps_it(tmp_path: Path) -> None:
+    backbone: Any = toolkit.load_backbone("tiny-digits")
+    weaken_prompts(backbone, 0.0)
+    with pytest.warns(UserWarning, match="The prompt changes nothing"):
+        run = toolkit.run(
+            "digits", backbone=backbone, limit=4, params={"draws": 100}, strategy="full",
+            results=tmp_path, progress=False,
+        )  # fmt: skip
+    assert any("The prompt changes nothing" in text for text in run.summary.warnings or ())
+
+
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
 def test_no_affine_guess_is_better_than_the_yardstick(kind: str) -> None:
     """Least squares of the target on x_t, for Gaussian latents, gives the same error."""
@@ -124,11 +215,16 @@ def test_no_affine_guess_is_better_than_the_yardstick(kind: str) -> None:
 
 
 def test_what_is_affordable() -> None:
-    assert affordable(4.9) == (0, False)
-    assert affordable(5) == (1, False)
-    assert affordable(139) == (8, False)
-    assert affordable(140) == (4, True)
-    assert affordable(1e9) == (8, True)
+    assert affordable(4.9, 10) == (0, False, 0)
+    assert affordable(5, 10) == (1, False, 0)
+    assert affordable(54, 10) == (8, False, 0)
+    assert affordable(55, 10) == (8, False, 2)
+    assert affordable(139, 10) == (8, False, 5)
+    assert affordable(140, 10) == (4, True, 0)
+    assert affordable(155, 10) == (4, True, 2)
+    assert affordable(1e9, 10) == (8, True, 5)
+    assert affordable(1e9, 3) == (8, True, 3)
+    assert affordable(1e9, 1) == (8, True, 0)
 
 
 def test_pictures_of_one_colour_are_not_judged() -> None:

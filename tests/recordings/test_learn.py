@@ -52,6 +52,10 @@ def test_the_timesteps_that_tell_are_recommended(tmp_path: Path) -> None:
     low, high = map(int, order.params["order"].split("-"))
     assert 600 <= low < high <= 750
     assert learned(path, "order").recommended == order.params and order.verdict == "gains"
+    further = learn(path, ("order",), "race", {"growth": 8}).settings
+    assert further is not None and further.recommended == {"growth": 8, **order.params}
+    stated = bench("learn", path, "order", "--strategy", "race", "--set", "growth=8").out
+    assert f"Recommended: growth=8 order={order.params['order']}" in " ".join(stated.split())
     even = replay(path, "race", {}, tmp_path)["cost"]["evaluations_per_image"]
     banded = replay(path, "race", order.params, tmp_path)["cost"]["evaluations_per_image"]
     assert banded < 0.8 * even and order.cost < 0.8 * even
@@ -199,7 +203,8 @@ def test_a_setting_gains_if_it_saves_and_loses_nothing_or_agrees_more(
 def test_the_cheapest_that_gains_is_recommended() -> None:
     tried = [trial(10, low=-0.06), trial(20, -0.01), trial(30), trial(40, 0.02)]
     judged = [judge(each, trial(50)) for each in tried]
-    assert choose_recommended(judged) == {"first": 30}
+    best = choose_recommended(judged)
+    assert best is not None and best.params == {"first": 30}
     assert choose_recommended(judged[:2]) is None
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import slugify
-from bench.machine import environment
-from bench.machine.environment import assumed_speed
+from bench.machine import speeds
+from bench.machine.speeds import assumed_speed
 from bench.reports.terminal.plan import print_plan
 from bench.running.estimate import make_plan
 from bench.running.prepare import prepare
@@ -79,7 +79,7 @@ def test_the_cost_of_a_classifier_is_one_pass_everywhere(
     shown = bench(*study, "--dry-run", COLUMNS="150").out
     assert "12 passes" in shown and "240 evaluation equivalents, 12 passes of class" in shown
 
-    monkeypatch.setattr(environment, "MEASURED_SECONDS", 0.0)
+    monkeypatch.setattr(speeds, "MEASURED_SECONDS", 0.0)
     path = bench("run", *words, "--json").json["results_dir"]
     [row] = bench("leaderboard", "--results", tmp_path / "r", "--json").json
     assert row["cost"] == row["evaluations_per_image"] == 1
@@ -183,7 +183,7 @@ def test_the_run_warns_of_it_too(image_folder: Path, tmp_path: Path) -> None:
 
 def test_the_plan_of_a_long_run_names_hours_on_other_devices() -> None:
     plan = make_plan(make_config({"dataset": "ucmerced", "backbone": "sd2", "device": "cpu"}))
-    elsewhere, speed = plan.seconds_elsewhere, assumed_speed("A100", "float32")
+    elsewhere, speed = plan.seconds_elsewhere, assumed_speed("A100", "float16")
     assert elsewhere and plan.tflop and speed
     assert elsewhere["A100"] == pytest.approx(plan.tflop * 1e12 / speed)
     long = bench("run", "ucmerced", "--backbone", "sd2", "--device", "cpu", "--dry-run").out

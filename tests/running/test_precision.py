@@ -1,93 +1,183 @@
-"""`--dtype auto`: chosen before anything is loaded, and compared with float32."""
+"""The precision of a run: known before anything is loaded, and the same in all parts of a run."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import replace
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.command import bench
+from helpers.families import save
+from helpers.hub import a_hub, point_clients
+from helpers.pipelines import save_indexed
 
 from bench.contracts.specs import BackboneSpec
-from bench.engine.denoising import DenoisingEngine
 from bench.errors import BenchWarning
-from bench.running import finders
-from bench.running.kinds import denoiser
-from bench.running.kinds.denoiser import DenoiserKind
-from bench.running.prepare import prepare
-from bench.running.question import PreparedRun, RunQuestion
-from bench.running.settings import make_config
+from bench.machine.speeds import PEAKS
+from bench.running.command import run_command
+from bench.running.finders import resolve_precision
+from bench.running.prepare import ask, prepare, quicker_precisions, resolve
+from bench.running.settings import RunConfig, make_config
+from bench.running.shards import write_script
+from bench_plugins.executors.worker import Job
 
 DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}
 
 
+def resolved(dtype: str | None, own: str | None, half: str | None, device: str, **more: Any) -> str:
+    """Return the precision of a denoiser whose spec names `own`, and its class or file `half`."""
+    fields: dict[str, Any] = {"name": "mine", "target": "a:B", "dtype": own, **more.pop("spec", {})}
+    config = make_config({"dataset": "digits", "dtype": dtype, "device": device, **more})
+    named: Any = half
+    return resolve_precision(config, BackboneSpec(**fields), named)
+
+
+# The GPU is not on this machine, so compute capability 8.0 is assumed.
+@pytest.mark.parametrize("auto", [None, "auto"])
 @pytest.mark.parametrize(
-    ("asked", "trained_in", "has", "wanted"),
+    ("own", "half", "on_gpu"),
     [
-        (None, "float32", True, "float32"),
-        (None, "bfloat16", False, "bfloat16"),
-        ("float16", "bfloat16", True, "float16"),
-        ("auto", "bfloat16", True, "bfloat16"),
-        ("auto", "bfloat16", False, "float32"),
-        ("auto", "float16", True, "float32"),
-        ("auto", "float32", True, "float32"),
+        ("float16", None, "float16"),
+        ("bfloat16", "float16", "bfloat16"),
+        ("float32", "bfloat16", "float32"),
+        (None, "bfloat16", "bfloat16"),
+        (None, None, "tf32"),
     ],
 )
-def test_auto_is_bfloat16_where_spec_and_device_allow_it(
-    asked: str | None, trained_in: str, has: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+def test_the_default_on_a_gpu_is_what_spec_class_or_file_name(
+    own: str | None, half: str | None, on_gpu: str, auto: str | None
 ) -> None:
-    spec = BackboneSpec(name="mine", target="a:B", dtype=trained_in)  # type: ignore[arg-type]
-    monkeypatch.setattr(finders, "has_bfloat16", lambda device: has)
-    assert finders.resolve_dtype(asked, spec, "cpu") == wanted
+    assert resolved(auto, own, half, "cuda:1") == on_gpu
+    for device in ("cpu", "mps"):
+        assert resolved(auto, own, half, device) == "float32"
 
 
-def test_the_command_takes_auto() -> None:
-    done = bench("run", "digits", "--dtype", "auto", "--dry-run", "--json")
-    assert done.code == 0 and done.json["dtype"] == "float32"
+def test_a_gpu_without_the_mode_takes_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert resolved(None, "bfloat16", None, "cuda") == "float32"
+    assert resolved(None, None, None, "cuda") == "float32"
+    assert resolved(None, "float16", None, "cuda") == "float16"
+    assert resolved("bfloat16", "float16", None, "cuda") == "bfloat16"  # what is named stays
 
 
-def test_a_run_is_known_by_the_dtype_that_auto_resolves_to() -> None:
-    found = [prepare(make_config({**DIGITS, "dtype": dtype})) for dtype in ("auto", None)]
-    assert found[0].manifest.run_id == found[1].manifest.run_id
-    assert found[0].dtype == "float32" and not found[0].checks_dtype
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_the_user_names_is_taken(device: str) -> None:
+    for name in ("float32", "tf32", "bfloat16", "float16"):
+        assert resolved(name, "float16", "bfloat16", device) == name
+    assert resolved(None, "float16", None, device, tf32=True) == "tf32"
+    assert resolved("float32", "float16", None, device, tf32=True) == "tf32"
+    assert resolved("float16", "float16", None, device, tf32=True) == "float16"
 
 
-@pytest.fixture
-def in_half() -> PreparedRun:
-    """A run for which `auto` chose bfloat16."""
-    run = prepare(make_config({**DIGITS, "dtype": "bfloat16"}))
-    return replace(run, checks_dtype=True)
+def test_other_kinds_than_denoisers_stay_in_float32() -> None:
+    assert resolved(None, None, None, "cuda", spec={"scorer": "classifier"}) == "float32"
+    assert resolved(None, "bfloat16", None, "cuda", spec={"scorer": "likelihood"}) == "bfloat16"
 
 
-def test_sixty_four_cells_are_compared_with_float32(
-    in_half: PreparedRun, monkeypatch: pytest.MonkeyPatch
+def test_the_main_job_is_planned_in_half_precision() -> None:
+    words = ("ucmerced", "--backbone", "sd2", "--strategy", "adaptive", "--device", "cuda")
+    plan = bench("run", *words, "--dry-run", "--json").json
+    assert plan["dtype"] == plan["dtype_elsewhere"] == "float16"
+    seconds = plan["seconds_elsewhere"]
+    assert seconds["H100"] <= 1.7 * 3600
+    peaks = {name: PEAKS[name]["float16"] for name in seconds}
+    assert sorted(seconds, key=seconds.get) == sorted(peaks, key=lambda name: -peaks[name])
+    assert plan["seconds_in"].keys() == {"float32", "tf32", "bfloat16"}
+    assert any("compute capability 8.0 is assumed (float16)" in text for text in plan["warnings"])
+    shown = " ".join(bench("run", *words, "--dry-run").out.split())
+    assert "in float16, assumed: 20% of each one's published peak" in shown
+
+
+@pytest.mark.parametrize("name", ["tiny-digits", "tiny-landuse"])
+def test_the_included_models_stay_in_float32(name: str) -> None:
+    words = ("run", "digits", "--backbone", name, "--template", "a {class}")
+    ids = {
+        device: bench(*words, "--device", device, "--dry-run", "--json").json["run_id"]
+        for device in ("cpu", "cuda")
+    }
+    assert ids["cpu"] == ids["cuda"]
+
+
+def test_tf32_has_two_names_and_one_id() -> None:
+    both = {"dtype": "float32", "tf32": True}
+    runs = [
+        prepare(make_config({**DIGITS, "device": "cuda", **own}))
+        for own in ({"dtype": "tf32"}, {"tf32": True}, both)
+    ]
+    assert len({run.manifest.run_id for run in runs}) == 1
+    backbone = runs[0].manifest.identity.backbone
+    assert (backbone.dtype, backbone.tf32, backbone.precision) == ("float32", True, "tf32")
+    assert "tf32" not in prepare(make_config(DIGITS)).manifest.identity.backbone.plain()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of a class that declares float16."""
+    return save_indexed(tmp_path_factory.mktemp("precision") / "sd15")
+
+
+@pytest.mark.parametrize(("stored", "wanted"), [("bfloat16", "bfloat16"), ("float32", "tf32")])
+def test_a_network_without_a_declaration_runs_as_its_file_stores_it(
+    stored: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", BenchWarning)
-        warnings.filterwarnings(
-            "ignore", "The model predicts these images"
-        )  # its weights are random
-        engine = in_half.open_engine()
-    assert isinstance(engine, DenoisingEngine)
-    monkeypatch.setattr(denoiser, "MAX_RELATIVE_ERROR", 1e-5)  # bfloat16 cannot be as good as that
-    warning = denoiser.check_precision(in_half, engine) or ""
-    assert "chose bfloat16" in warning and "(56 differences" in warning  # 8 prompts on 8 draws
-    whole = replace(in_half, prompts=replace(in_half.prompts, texts=in_half.prompts.texts[:1]))
-    assert denoiser.check_precision(whole, engine) is None  # nothing to confuse
+    """Of a folder or of the Hub, whose file is not downloaded for that."""
+    save("pixart", tmp_path / "own").to(getattr(torch, stored)).save_pretrained(tmp_path / "own")
+    config = make_config({**DIGITS, "backbone": str(tmp_path / "own"), "device": "cuda"})
+    assert ask(config).precision == wanted
+    assert ask(config.model_copy(update={"device": "cpu"})).precision == "float32"
+    with a_hub() as hub:
+        point_clients(hub, tmp_path / "cache", monkeypatch)
+        hub.add(f"models/some/{tmp_path.name}", tmp_path / "own")
+        on_hub = config.model_copy(update={"backbone": f"some/{tmp_path.name}"})
+        assert ask(on_hub).precision == wanted
+        read = [request for request in hub.log if "safetensors" in request.path]
+        assert {request.status for request in read} == {206}  # a part of the file
 
 
-def test_a_check_without_memory_is_said(
-    in_half: PreparedRun, monkeypatch: pytest.MonkeyPatch
+def test_scripts_and_workers_carry_the_precision(folder: Path, tmp_path: Path) -> None:
+    options = {**DIGITS, "backbone": str(folder), "results": str(tmp_path)}
+    with pytest.warns(BenchWarning, match="compute capability 8.0 is assumed"):
+        script = write_script(make_config(options), 2)
+    assert "--dtype float16" in script.read_text()
+    on_gpu = prepare(make_config({**options, "device": "cuda"}))
+    assert on_gpu.precision == "float16" and on_gpu.manifest.run_id in str(script)
+    carried = RunConfig.model_validate_json(Job.of(on_gpu).settings)
+    elsewhere = prepare(carried.model_copy(update={"device": "cpu"}))
+    assert elsewhere.manifest.run_id == on_gpu.manifest.run_id
+    in_tf32 = prepare(make_config({**options, "device": "cuda", "dtype": "tf32"}))
+    carried = RunConfig.model_validate_json(Job.of(in_tf32).settings)
+    assert prepare(carried).manifest.run_id == in_tf32.manifest.run_id
+    assert "--dtype tf32" in shlex.join(run_command(in_tf32.config))
+
+
+def test_a_run_in_another_precision_is_named_with_the_option_that_continues_it(
+    tmp_path: Path,
 ) -> None:
-    opens = DenoiserKind.open_engine
+    short = ("--limit", 4, "--strategy", "full", "--set", "draws=2")
+    words = ("run", "digits", *short, "--results", tmp_path, "--json")
+    first = bench(*words, "--dtype", "bfloat16")
+    assert "continues it" not in first.err
+    other = bench(*words)
+    assert f"{first.json['run_id']} is this run in bfloat16" in other.err
+    assert "--dtype bfloat16 continues it" in other.err
+    assert other.json["run_id"] != first.json["run_id"]
+    for again in (bench(*words), bench(*words, "--dtype", "bfloat16"), bench(*words, "--fresh")):
+        assert "continues it" not in again.err
+    planned = bench(*words, "--dtype", "float16", "--dry-run").json["warnings"]
+    assert any("continues it" in text for text in planned)
+    compared = bench("compare", first.json["results_dir"], other.json["results_dir"], "--json")
+    assert compared.json["differences"]["dtype"] == ["bfloat16", "float32"]
 
-    def first_only(self: DenoiserKind, run: RunQuestion, *rest: Any) -> Any:
-        if run.dtype == "float32":
-            raise torch.OutOfMemoryError("simulated")
-        return opens(self, run, *rest)
 
-    monkeypatch.setattr(DenoiserKind, "open_engine", first_only)
-    with pytest.warns(BenchWarning, match="was not checked"):
-        in_half.open_engine()
+def test_a_pipeline_in_memory_in_float32_is_told_what_would_be_quicker() -> None:
+    words = {"dataset": "digits", "backbone": "pipeline", "weights": "x", "device": "cuda"}
+    note = quicker_precisions(resolve(make_config({**words, "dtype": "float32"})))
+    assert note is not None and re.search(r"9\.7 times as fast, and tf32=True 4\.6 times", note)
+    for other in ({"dtype": "float16"}, {"dtype": "float32", "tf32": True}):
+        assert quicker_precisions(resolve(make_config({**words, **other}))) is None
+    on_cpu = {**words, "device": "cpu", "dtype": "float32"}
+    assert quicker_precisions(resolve(make_config(on_cpu))) is None

@@ -53,10 +53,10 @@ def test_the_jobs(tmp_path: Path, recorder: Path) -> None:
     assert merge[-2:] == [script, "merge"] and "--dependency=afterany:7" in merge
 
 
-def test_what_needs_the_gpu_s_dtype_is_prepared_on_a_gpu(tmp_path: Path) -> None:
+def test_what_only_a_gpu_has_is_prepared_on_a_gpu(tmp_path: Path) -> None:
     done = bench(*settings(tmp_path), "--slurm", 3, "--json")
     assert "on_cpu=(--device cpu)" in Path(done.json["script"]).read_text()
-    more = ("--backbone", "tiny-digits", "--dtype", "auto")
+    more = ("--backbone", "tiny-digits", "--dtype", "tf32")
     done = bench(*settings(tmp_path), *more, "--slurm", 3, "--json")
     text = Path(done.json["script"]).read_text()
     assert "on_cpu=()" in text and "prepare=(--gres=gpu:1 " in text

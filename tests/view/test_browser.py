@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,25 @@ def test_a_page_keeps_itself_up_to_date(page: Any, results: Path) -> None:
     playwright.expect(row).to_contain_text("100.0")
     assert row.locator("details").get_attribute("open") is not None
     assert row.locator("progress").evaluate("bar => bar.value / bar.max") == 0.75
+
+
+def test_the_page_of_a_run_is_loaded_again_once_it_is_complete(
+    page: Any, address: str, results: Path
+) -> None:
+    path = store(results, [0, 1, 2, 0], [0, 1, 2, 1], dataset="finishing")
+    journal, summary = path / "samples.jsonl", path / "summary.json"
+    lines, whole = journal.read_bytes(), summary.read_bytes()
+    summary.unlink()
+    journal.write_bytes(b"".join(lines.splitlines(keepends=True)[:2]))
+    page.goto(f"{address}run?run={path.name}")
+    playwright.expect(page.locator("#live")).to_contain_text("incomplete")
+    assert "2 of 4" in page.locator("section.run").first.inner_text()
+    journal.write_bytes(lines)
+    summary.write_bytes(whole)
+    playwright.expect(page.locator("#live")).to_contain_text("complete")
+    playwright.expect(page.locator("section.run").first).not_to_contain_text("2 of 4")
+    assert "75.0" in page.locator("section.run").first.inner_text()
+    shutil.rmtree(path)
 
 
 def test_runs_are_found_and_sorted(page: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.errors import images_failed
-from bench.machine.environment import PEAK_UTILISATION
+from bench.machine.speeds import UTILISATION
 from bench.reports.facts import assignments, format_duration
 from bench.reports.study.methods import StudyRow, varied_axes
 from bench.reports.study.tables import published_tables
@@ -15,28 +15,28 @@ from bench.running.study.course import PILOT, Step
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words
 
 PER_IMAGE = "evaluations_per_image"
-_ELSEWHERE = "seconds_elsewhere"
-_ROW_NAMES = {"seconds": "time", _ELSEWHERE: "time elsewhere"}
-_ASSUMED = f"assumed: {PEAK_UTILISATION:.0%} of each one's published peak"
+_ELSEWHERE, _OTHERS = "seconds_elsewhere", "seconds_in"
+_ROW_NAMES = {"seconds": "time", _OTHERS: "time in", _ELSEWHERE: "time elsewhere"}
+_SHOWN_APART = {"warnings", "missing", "at_most", f"{PER_IMAGE}_at_least", "risk", "classifier"}
+_SHOWN_APART |= {"dtype_elsewhere"}
 _SHORT = 3600.0  # seconds; for shorter runs, times on other devices are not shown
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print the plan of a run and its cost; rows that do not apply are left out."""
     if plan["evaluations"] == 0:  # every image is stored already
-        plan = {**plan, "tflop": None, "seconds": None, "estimate": None, _ELSEWHERE: None}
+        hidden = ("tflop", "seconds", "estimate", _OTHERS, _ELSEWHERE)
+        plan = {**plan, **dict.fromkeys(hidden)}
     elif (plan["seconds"] or _SHORT) < _SHORT:
-        plan = {**plan, _ELSEWHERE: None}
+        plan = {**plan, _OTHERS: None, _ELSEWHERE: None}
     if plan["classifier"]:
         plan = {**plan, PER_IMAGE: None, "evaluations": None, "cost": "1 pass per image"}
     least = plan[f"{PER_IMAGE}_at_least"]
     share = 1.0 if least is None else least / max(1, plan[PER_IMAGE] or 0)
     rows = [
-        [_ROW_NAMES.get(name, name.replace("_", " ")), _plan_cell(name, value, share)]
+        [_ROW_NAMES.get(name, name.replace("_", " ")), _plan_cell(plan, name, share)]
         for name, value in plan.items()
-        if value is not None
-        and name
-        not in ("warnings", "missing", "at_most", "classifier", f"{PER_IMAGE}_at_least", "risk")
+        if value is not None and name not in _SHOWN_APART
     ]
     print_rows(["", ""], rows)
     print_explained(*(f"{name} {value}" for name, value in rows))
@@ -46,14 +46,13 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         console().print(warning, style="yellow")
 
 
-def _plan_cell(name: str, value: Any, share: float) -> str:
+def _plan_cell(plan: Mapping[str, Any], name: str, share: float) -> str:
     """Return a value of a plan as text; a cost as a range from `share` of it to all of it."""
-    if name == _ELSEWHERE:
-        times = [
-            f"{device}: {_format_range(format_duration, most, share)}"
-            for device, most in value.items()
-        ]
-        return "\n".join([*times, _ASSUMED])
+    value, where = plan[name], plan["dtype_elsewhere"]
+    if name in (_ELSEWHERE, _OTHERS):
+        times = [f"{key}: {_format_range(format_duration, v, share)}" for key, v in value.items()]
+        source = f"in {where}, assumed: {UTILISATION[where]:.0%} of each one's published peak"
+        return "\n".join([*times, *([source] if name == _ELSEWHERE else [])])
     if isinstance(value, Mapping):
         return assignments(value)
     if name == "seed":  # no thousands separator
@@ -147,7 +146,9 @@ def _total(plan: StudyPlan) -> str:
         ]
         unknown = plan.runs_without_operations
         but = f"; without {_runs(unknown)} whose operations are not known" if unknown else ""
-        sentence += f". Elsewhere: {', '.join(times)} ({_ASSUMED}{but})"
+        sentence += (
+            f". Elsewhere: {', '.join(times)} (assumed: a share of each one's published peak{but})"
+        )
     return f"{sentence}."
 
 

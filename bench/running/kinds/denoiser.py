@@ -4,43 +4,38 @@ Also the values, cache keys and entries of the identity of their draws and encod
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, replace
-from itertools import chain, islice
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from typing_extensions import override
 
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
-from bench.contracts.strategy import Floats, Ints, Problem
+from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import encoder_key, fact, has_flag
 from bench.discovery.loading import exhaustive_strategy
-from bench.discovery.targets import offers
 from bench.engine.asking import Engine
-from bench.engine.batching import Batch, settle_batch_size
-from bench.engine.denoiser import CheckedDenoiser, accelerate, compile_network, set_precision
+from bench.engine.batching import settle_batch_size
+from bench.engine.denoiser import CheckedDenoiser, accelerate, compile_network
 from bench.engine.denoising import DenoisingEngine, Latents
 from bench.engine.embeddings import conditioning_file, embed_prompts
-from bench.engine.sanity import ModelFit, affordable, check_fit
 from bench.engine.scoring import Noise, OwnNoise, Scoring, SharedNoise, coefficients
-from bench.engine.transfer import fetch
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
-from bench.inputs.pixels import decode
 from bench.inputs.prompts import Columns
-from bench.machine.cache import cache_dir, read_cached, write_cached
-from bench.machine.libraries import Tensor, torch
-from bench.machine.stages import stage
+from bench.machine.libraries import torch
+from bench.machine.precision import computing, has_precision
 from bench.running.finders import view_of_each_draw, views_identity
+from bench.running.kinds.checks import check_model, check_precision
 from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
-from bench.running.settings import RunConfig, about, identity_settings, key_of, loading_settings
+from bench.running.settings import RunConfig, about, identity_settings, loading_settings
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity, digest
 
@@ -100,8 +95,8 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             return
         levels = level_table(question)
         if levels is None or config.noise:
-            on_cpu = question.config.model_copy(update={"device": "cpu"})
-            backbone = self.make(replace(question, config=on_cpu))
+            on_cpu = question.config.model_copy(update={"device": "cpu", "tf32": False})
+            backbone = self.make(replace(question, config=on_cpu, precision="float32"))
             levels = backbone.levels
             if config.noise:
                 read_noise(Path(config.noise), question.n_draws, backbone.latent_shape)
@@ -126,12 +121,23 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
     @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedDenoiser:
         denoiser = CheckedDenoiser(backbone, question.backbone.label)
-        set_precision(denoiser.device, question.config.tf32)
+        device, tf32 = denoiser.device, question.tf32
+        if tf32 and not has_precision(str(device), "tf32"):
+            raise UserError(
+                "--dtype tf32 needs an NVIDIA GPU of compute capability 8.0 or later; the device"
+                f" here is {device}."
+            )
+        if device.type == "cuda":
+            denoiser.switches = partial(computing, tf32)
+        if question.precision != "float32":
+            denoiser.advice = f" in {question.precision}: --dtype float32 has a wider range"
         return denoiser
 
     @override
     def load(self, question: RunQuestion, others: Iterable[RunQuestion] = ()) -> CheckedDenoiser:
         backbone, config = self.make(question), question.config
+        if config.offload:
+            backbone.offload()
         for run in chain([question], others):
             with suppress(UserError):  # that run raises it again when it starts
                 encode_texts(run, backbone)
@@ -175,17 +181,28 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             view_of_draw=view_of_each_draw(views, question.n_draws, question.plan),
             subtracts_null=config.subtract_null,
         )
+        rounding = None
+        if isinstance(question, PreparedRun) and question.compares:
+            rounding = check_precision(question, engine, encode_texts)
+            if rounding is not None:
+                engine.rounding = rounding.report(question.n_draws)
+        if config.compile:
+            compile_network(denoiser, conditioning)
+            engine.one_shape = True
         if config.batch_size == "auto":
             key = speed_key(question)
-            settle_batch_size(engine, key)
+            measured = settle_batch_size(engine, key)
+            if measured and config.compile:
+                torch.compiler.reset()  # forgets the graphs of the other sizes
             if question.strategy.linearises:
                 settle_batch_size(engine.linear, f"{key} linearised")
         if config.compile:
-            compile_network(denoiser)
-            engine.one_shape = True
+            engine.warm_up()
         if isinstance(question, PreparedRun):
-            checks = [check_model, *([check_precision] if question.checks_dtype else [])]
-            engine.warnings = tuple(filter(None, (check(question, engine) for check in checks)))
+            warnings = [check_model(question, engine)]
+            if rounding is not None:
+                warnings.append(rounding.problem(question.precision, question.n_draws))
+            engine.warnings = tuple(filter(None, warnings))
             for warning in engine.warnings:
                 warn_user(warning)
         return engine
@@ -259,14 +276,16 @@ def speed_key(prepared: RunQuestion) -> str:
     resolution = prepared.backbone_parameters.get("resolution")
     fingerprint, loading = weights.fingerprint if weights else "", loading_settings(prepared.config)
     of_network = [value for name, value in loading if name != "device"]
-    return f"{spec.name} {spec.version} {fingerprint} {prepared.dtype} {resolution} {of_network}"
+    return (
+        f"{spec.name} {spec.version} {fingerprint} {prepared.precision} {resolution} {of_network}"
+    )
 
 
 def conditioning_key(prepared: RunQuestion) -> str:
     """Return the cache key of encoded prompts: all that affects them except their texts."""
     own = encoder_key(prepared.backbone, prepared.weights, prepared.backbone_parameters)
     loading = [pair for pair in loading_settings(prepared.config) if pair[0] in about("prompts")]
-    return f"{own} {prepared.dtype} {loading}"
+    return f"{own} {prepared.precision} {loading}"
 
 
 def noise_identity(config: RunConfig, n_draws: int) -> str:
@@ -284,123 +303,3 @@ def weighting_identity(weighting: Weighting) -> str | None:
     if weighting.weights is None:
         return str(weighting)
     return f"sha256 {digest({'weights': sorted(weighting.weights.items())})}"
-
-
-FIT_VERSION = 1  # of what is measured
-
-CHECK_SHARE = 0.02  # largest share of the run's own evaluations
-
-
-def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
-    """Return a warning if the model does not seem to fit its noise levels or the run's images.
-
-    See `bench.engine.sanity`. What was measured is remembered for the same weights and images. Not
-    checked are runs of a few evaluations, items, controls, whose images are altered, and models
-    without a null prompt, which may rightly be worse than a guess under another class's prompt.
-    """
-    least = run.strategy.at_least(engine.problem)  # None: the highest cost stands for it
-    cost = run.strategy.at_most(engine.problem) if least is None else least
-    images, scaled = affordable(CHECK_SHARE * cost * len(run.sample_ids))
-    has_null = offers(engine.backbone.backbone, Denoiser.encode_null)
-    if not images or not has_null or run.split.items or run.config.control is not None:
-        return None
-    loaded = [*map(str, run.backbone_key), run.split.fingerprint]
-    settings = key_of(run.config, "data", "images", "network")
-    key = digest({"measured": [FIT_VERSION, *loaded, settings, images, scaled]})
-    path = cache_dir("fit") / f"{key}.json"
-    if (stored := read_cached(path)) is not None:
-        return ModelFit(**json.loads(stored)).problem
-    latents = list(islice(_latents(run, engine), images))
-    if not latents:
-        return None
-    prompt = engine.evaluator.pool.part(slice(0, 1))
-    size = engine.batch_size
-    try:
-        with stage("Checking the model"):
-            fit = check_fit(engine.backbone, torch.stack(latents), prompt, size, scaled)
-    except torch.OutOfMemoryError:  # scoring shrinks its batches; a check is not worth that
-        return None
-    if fit is None:
-        return None
-    write_cached(path, json.dumps(asdict(fit)))
-    return fit.problem
-
-
-def _latents(run: PreparedRun, engine: DenoisingEngine) -> Iterator[Tensor]:
-    """Yield the latent of the first view of each readable image, float32 [C, H, W]."""
-    for _, of_images in engine.latents.of(run.samples(run.sample_ids)):
-        if not isinstance(of_images, str):
-            yield of_images[0][0].float()
-
-
-CELLS = 64  # number of cells compared with float32
-
-PROMPTS = 8  # largest number of prompts among them
-
-MAX_RELATIVE_ERROR = 0.2  # RMS error of paired differences / their standard deviation
-
-
-def check_precision(run: PreparedRun, engine: DenoisingEngine) -> str | None:
-    """Return a warning if 64 cells of a run in half precision differ too much from float32.
-
-    Decisions rest on the difference between two prompts on one draw. So the root-mean-square error
-    of these differences is compared with their standard deviation over prompts and draws. The
-    network is loaded once more, in float32. Returns None without a check if there is a single
-    prompt, or items have texts of their own.
-    """
-    texts = run.prompts.texts
-    if len(texts) < 2 or run.split.items:
-        return None
-    prompts = _spread(min(PROMPTS, len(texts)), len(texts))
-    draws = len(engine.problem.timesteps)
-    chosen = _spread(min(draws, CELLS // len(prompts)), draws)
-    rounded = _differences(engine, run, prompts, chosen)
-    probed = replace(
-        run.prompts,
-        texts=tuple(texts[p] for p in prompts),
-        sources=tuple(run.prompts.sources[p] for p in prompts),
-        class_of_prompt=tuple(range(len(prompts))),
-        parents=None,
-    )
-    half = run.dtype
-    config = run.config.model_copy(update={"batch_size": PROMPTS, "compile": False})
-    exactly = replace(
-        run, config=config, dtype="float32", checks_dtype=False, prompts=probed, loaded=None
-    )
-    try:
-        other = exactly.kind.open_engine(exactly)
-        assert isinstance(other, DenoisingEngine)
-        exact = _differences(other, run, np.arange(len(prompts)), chosen)
-    except torch.OutOfMemoryError:
-        return (
-            f"--dtype auto chose {half}. Its accuracy was not checked, because there is no memory"
-            " for a second network in float32."
-        )
-    error, spread = float(np.sqrt(((rounded - exact) ** 2).mean())), float(exact.std())
-    if error <= MAX_RELATIVE_ERROR * spread:
-        return None
-    return (
-        f"--dtype auto chose {half}, in which the difference between two prompts on a draw has an"
-        f" error of {error:.2g} (root mean square), more than a fifth of its standard deviation"
-        f" {spread:.2g} ({rounded.size} differences of one image). Decisions may differ from those"
-        " in float32; --dtype float32 is safe."
-    )
-
-
-def _spread(count: int, of: int) -> Ints:
-    """Return int64 [count], evenly spaced indices below `of`."""
-    return np.arange(count) * of // count
-
-
-def _differences(engine: DenoisingEngine, run: PreparedRun, prompts: Ints, draws: Ints) -> Floats:
-    """Return float64 [P - 1, N]: errors of the first image, minus those of the first prompt."""
-    sample = next(run.samples(run.sample_ids[:1]))
-    with torch.inference_mode():
-        latents = engine.backbone.encode_images([decode(sample.image)]).float()
-        rows = []
-        for prompt in prompts:
-            cells = np.stack([np.full_like(draws, prompt), draws, np.zeros_like(draws)])
-            batch = Batch(cells, latents, [sample.sample_id])
-            rows.append(fetch(engine.evaluator.errors(batch))())
-    errors = np.stack(rows).astype(np.float64)
-    return np.asarray(errors[1:] - errors[0])

@@ -3,9 +3,9 @@
 import re
 from functools import partial
 from operator import attrgetter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from bench.contracts.backbone import Denoiser, Likelihood
 from bench.contracts.parameters import Parameters
@@ -16,10 +16,11 @@ from bench.running.settings.declaration import DENOISERS, WITH_DRAWS, Parsed, Te
 from bench.stats.questions import StopQuestion, parse_question
 
 AUTO = "auto"
+TF32 = "tf32"  # of `--dtype`: float32 with `--tf32`
 Fit = Literal["crop", "squash"]
 Control = Literal["grey", "noise", "shuffled-images", "text-only"]
 Rule = Literal["best", "mean"]
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 NoisePer = Literal["run", "image"]
 Latent = Literal["mean", "sample"]
 Layout = Literal["auto", "contiguous", "channels-last"]
@@ -167,8 +168,8 @@ class RunConfig(BaseModel):
     revision: Text | None = _of_weights(commands="prompts")
     """The Hub revision of the weights."""
     dtype: Dtype | None = setting("network", "prompts", identity="resolved", commands="study")
-    """The model's dtype; errors are always float32. auto: bfloat16 if the model was trained in it
-    and the GPU supports it, else float32 (default: the backbone's, usually float32)."""
+    """The precision of the network; errors are always float32. auto, the default: on a GPU the half
+    precision that the model was made for or else tf32, and elsewhere float32."""
     fit_split: Text | None = setting("network", identity="content", learns=True)
     """The split that a trainable backbone is fitted on (default: train)."""
     loss: Loss = _of_errors(default="l2", identity="resolved", chapter="How an error is measured")
@@ -273,13 +274,24 @@ class RunConfig(BaseModel):
     tf32: bool = setting(
         "network", "prompts", default=False, scorers=DENOISERS, identity="precision", shared=True
     )
-    """Allow a GPU to compute float32 products in TF32."""
+    """Allow a GPU to compute float32 products in TF32; alone it is --dtype tf32."""
     compile: bool = _of_speed(default=False)
     """Compile the network with torch.compile; takes a minute or more before the first image."""
     layout: Layout = _of_speed(default="auto")
     """Memory layout of the network (auto: channels-last on a GPU)."""
     attention: Attention = _of_speed(default="auto")
     """The attention kernel (auto: chosen by torch)."""
+    offload: Literal["model"] | None = setting(
+        "machine",
+        "network",
+        scorers=DENOISERS,
+        excludes={
+            "compile": "the memory of its tensors changes",
+            "memory": "call pipe.enable_model_cpu_offload() before",
+        },
+    )
+    """Keep the parts of a model on the CPU while they are not used, for a GPU with little memory:
+    model (network, autoencoder and text encoders take turns)."""
     results: Text = setting("machine", default="results", chapter="What is kept")
     """The folder that runs are stored in."""
     note: Text | None = setting("record")
@@ -319,6 +331,14 @@ class RunConfig(BaseModel):
     """Start over instead of resuming a stored run."""
     min_accuracy: float | None = setting("one run", ge=0, le=1)
     """Exit with code 4 if the accuracy is lower."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_plain_dtype(cls, values: Any) -> Any:
+        dtype = values.get("dtype")
+        if dtype == TF32:
+            return {**values, "dtype": "float32", "tf32": True}
+        return {**values, "dtype": None} if dtype == AUTO else values
 
     @field_validator("guidance")
     @classmethod

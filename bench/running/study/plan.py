@@ -7,7 +7,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from bench.errors import UserError, refusing
-from bench.machine.environment import PEAKS
+from bench.machine.speeds import PEAKS
 from bench.running.borrowed import name_fit_split
 from bench.running.decider import backbone_params
 from bench.running.estimate import make_plan

@@ -6,8 +6,10 @@ random and only report them. Headers are compared first, because they are read a
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -20,6 +22,7 @@ from torch import nn
 
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
+from bench.machine.precision import Half
 
 HERE = "."  # in place of a subfolder, if the folder itself is that of the model
 # Name of a tensor → the file that has it, its dtype and its shape.
@@ -180,6 +183,28 @@ def read_headers(
     raise weights.error(
         f"{component}/", f"has no {stem}.safetensors{f'; {advice}' if advice else ''}"
     )
+
+
+def stored_half(weights: Weights, networks: Iterable[str]) -> Half | None:
+    """Return bfloat16 if a network's file stores most of its values so, and None otherwise.
+
+    A file of the Hub is not downloaded for that. Raises AbsentError if it cannot be asked.
+    """
+    stored: Counter[str] = Counter()
+    for part in networks:
+        files = weights.model_files(part, half=False)
+        if weights.revision is None:
+            files = [
+                f"{part}/{file.name}"
+                for file in sorted((weights.root / part).glob("*.safetensors"))
+            ]
+        for file in files[:1]:  # the others of a network are stored alike
+            local = weights.root / file
+            tensors = header(local) if local.is_file() else weights.header(file)
+            for dtype, shape in tensors.values():
+                stored[dtype] += prod(shape)
+    most = max(stored, key=lambda dtype: stored[dtype], default=None)
+    return "bfloat16" if most == "BF16" else None
 
 
 def _sharded_files(weights: Weights, component: str, index: str) -> list[str]:

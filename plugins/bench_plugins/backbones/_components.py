@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from itertools import chain
 from typing import Any
 
 import diffusers
@@ -77,6 +78,18 @@ def dtype_of(name: str, component_cls: Any, dtype: torch.dtype) -> torch.dtype:
     overflows = not issubclass(component_cls, transformers.CLIPPreTrainedModel)
     overflows &= name not in NETWORKS and dtype == torch.float16
     return torch.float32 if overflows or name == AUTOENCODER else dtype
+
+
+def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Convert a model's tensors in place, but for those that its class keeps in float32.
+
+    They are those that diffusers keeps when it reads a folder; its `to` converts them, too.
+    """
+    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if kept & {*name.split(".")} else dtype)
+    return module
 
 
 def make_pipeline(weights: Weights, pipeline_cls: Any, components: Mapping[str, Any]) -> Any:

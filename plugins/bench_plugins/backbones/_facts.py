@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.machine.precision import Half
+
 USUAL_SOURCE = {"target": "scheduler.step", "encoding": "__call__, output_type"}
 FACTS_FOLDER = Path(__file__).with_name("pipelines")
 
@@ -25,6 +27,7 @@ class Facts:
         call: keywords of its `__call__` that switch guidance off, and others that it needs.
         call_without_guidance: further keywords of a folder's network that is not
             guidance-distilled. A pipeline in memory keeps its defaults.
+        half: half precision in which it runs on a GPU; None for that of its file, if it has one.
         tokenizer: the one that limits the length of a text; None for that with the lowest limit.
         target, text, encoding: documentation: what is predicted, how texts and images are encoded.
         requires: the first version of diffusers that has the class, or the lowest supported one.
@@ -36,6 +39,7 @@ class Facts:
     times: str = "each"
     call: Mapping[str, Any] = field(default_factory=dict)
     call_without_guidance: Mapping[str, Any] = field(default_factory=dict)
+    half: Half | None = None
     tokenizer: str | None = None
     target: str = ""
     text: str = ""

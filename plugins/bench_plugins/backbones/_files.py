@@ -31,6 +31,7 @@ from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
     PIPELINE_INDEX,
+    cast,
     components_of,
     dtype_of,
     make_pipeline,
@@ -135,7 +136,7 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
         widest = torch.float32 if torch.float32 in encoders else dtype
         pipe = _from_file(weights, "", pipeline_cls, torch_dtype=widest, **components)
         for name, own in in_file.items():
-            getattr(pipe, name).to(own).eval().requires_grad_(False)
+            cast(getattr(pipe, name), own).eval().requires_grad_(False)
         modules = {name: getattr(pipe, name) for name in in_file}
         _check_file(replace(weights, location=weights.file, revision=None), modules)
     add_loras(pipe, weights)

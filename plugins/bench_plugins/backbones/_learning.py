@@ -12,7 +12,7 @@ from io import BytesIO
 from math import prod
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -197,6 +197,11 @@ class Normalisation:
         """Whether the autoencoder takes videos."""
         return len(self.shape) == 4
 
+    def on(self, device: torch.device) -> Self:
+        """Return the normalisation with its tensors on a device."""
+        source, scale, shift = (t.to(device) for t in (self.source, self.scale, self.shift))
+        return replace(self, source=source, scale=scale, shift=shift)
+
     @staticmethod
     def probes(elements: int) -> Tensor:
         """Return latents for `from_probes`: zeros, ones and 0, 1, 2 …, float64 [3, elements]."""
@@ -224,8 +229,9 @@ class Normalisation:
 
         Both are float32 [n, elements].
         """
-        inverse = self.source.argsort()
-        scale, shift = self.scale.to(mean.device), self.shift.to(mean.device)
+        here = self.on(mean.device)
+        inverse = here.source.argsort()
+        scale, shift = here.scale, here.shift
         pair = (mean.flatten(1).double() - shift) / scale, deviation.flatten(1) / scale.abs()
         return pair[0][:, inverse].float(), pair[1][:, inverse].float()
 

@@ -25,6 +25,7 @@ from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
     build_on_meta,
+    cast,
     components_of,
     dtype_of,
     make_pipeline,
@@ -114,8 +115,7 @@ def build(
     def model_of(name: str, component_cls: Any) -> nn.Module:
         classes[name] = component_cls
         module = build_on_meta(weights, name, component_cls)
-        module.to(dtype_of(name, component_cls, dtype))
-        return _with_meta_forward(module)
+        return _with_meta_forward(cast(module, dtype_of(name, component_cls, dtype)))
 
     components = components_of(weights, pipeline_cls, index, omitted, model_of)
     pipe = make_pipeline(weights, pipeline_cls, components)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
+from bench.engine.transfer import sent
 from bench.errors import UserError
 
 SHORT = "a"
@@ -52,11 +53,17 @@ class Slots:
         who: the name of the pipeline in messages.
         bare: for each call, whether it returns a single value instead of a tuple.
         slots: the slots of each call.
+        few_shapes: whether calls are to have few shapes, for a compiled network: only texts of the
+            same lengths are in one.
+        padded: the lengths that all texts are padded to, under a mask; None: those of the longest
+            text of a call.
     """
 
     who: str
     bare: tuple[bool, ...]
     slots: tuple[tuple[Slot, ...], ...]
+    few_shapes: bool = False
+    padded: tuple[int, ...] | None = None
 
     @classmethod
     def inferred(cls, encode: Encode, who: str) -> Self:
@@ -170,9 +177,27 @@ class Slots:
                 rows[slot.name] = values.to(leaf)
         return rows
 
+    @property
+    def length_names(self) -> list[str]:
+        """The leaves that are lengths; the host reads them."""
+        return [_length_name(slot) for slot in self._all() if slot.limit is not None]
+
+    def on(self, device: torch.device) -> Self:
+        """Return the slots with fixed values on a device."""
+        calls = (
+            tuple(
+                replace(slot, value=slot.value.to(device))
+                if slot.kind == "fixed" and isinstance(slot.value, Tensor)
+                else slot
+                for slot in call
+            )
+            for call in self.slots
+        )
+        return replace(self, slots=tuple(calls))
+
     def lengths(self, tree: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
-        """Return the lengths of each text. This synchronises with the device if lengths vary."""
-        leaves = [tree[_length_name(slot)] for slot in self._all() if slot.limit is not None]
+        """Return the lengths of each text, which are best on the host."""
+        leaves = [tree[name] for name in self.length_names]
         if not leaves:
             return [()] * len(next(iter(tree.values())))
         return [tuple(row) for row in torch.stack(leaves, dim=1).tolist()]
@@ -181,33 +206,51 @@ class Slots:
         """Return those of a text's lengths that must be equal for all texts of one call.
 
         With a mask there are none, because the mask covers the padding. In a list, too, each text
-        has its own length.
+        has its own length, unless the calls are to have few shapes.
         """
-        if self.masked:
+        if self.masked and not self.few_shapes:
+            return ()
+        if self.padded is not None:
             return ()
         varying = [slot for slot in self._all() if slot.limit is not None]
         return tuple(
-            length for length, slot in zip(lengths, varying, strict=True) if slot.kind != "list"
+            length
+            for length, slot in zip(lengths, varying, strict=True)
+            if slot.kind != "list" or self.few_shapes
         )
 
     def returned(self, tree: Mapping[str, Tensor], lengths: list[tuple[int, ...]]) -> list[Any]:
         """Return what the calls of `encode_prompt` would return for the rows of a tree."""
-        columns = iter(zip(*lengths, strict=True))
+        columns, widths = iter(zip(*lengths, strict=True)), iter(self.padded or ())
         by_name = {slot.name: next(columns) for slot in self._all() if slot.limit is not None}
-        mask_lengths = next(iter(by_name.values()), ())
-        calls = [
-            tuple(self._value(slot, tree, by_name.get(slot.name, mask_lengths)) for slot in call)
-            for call in self.slots
-        ]
+        width_of = {name: next(widths, max(own)) for name, own in by_name.items()}
+        first = next(iter(by_name), "")
+        calls = []
+        for call in self.slots:
+            names = [slot.name if slot.name in by_name else first for slot in call]
+            calls.append(
+                tuple(
+                    self._value(slot, tree, by_name.get(name, ()), width_of.get(name, 0))
+                    for slot, name in zip(call, names, strict=True)
+                )
+            )
         return self._calls(calls)
 
-    def _value(self, slot: Slot, tree: Mapping[str, Tensor], lengths: Sequence[int]) -> Any:
+    def _device(self, tree: Mapping[str, Tensor]) -> torch.device:
+        """Return the device of the leaves that are no lengths."""
+        return next(leaf.device for name, leaf in tree.items() if name not in self.length_names)
+
+    def _value(
+        self, slot: Slot, tree: Mapping[str, Tensor], lengths: Sequence[int], width: int
+    ) -> Any:
         if slot.kind == "fixed":
             if isinstance(slot.value, Tensor):
-                return slot.value.to(next(iter(tree.values())).device)
+                return slot.value.to(self._device(tree))
             return list(slot.value) if isinstance(slot.value, list) else slot.value
         if slot.kind == "mask":
-            return _mask(lengths, slot.value, next(iter(tree.values())).device)
+            if self.padded is None and len(set(lengths)) <= 1:
+                return None
+            return _mask(lengths, width, slot.value, self._device(tree))
         leaf = tree[slot.name]
         if slot.kind == "list":
             return (
@@ -217,7 +260,7 @@ class Slots:
             )
         if slot.kind == "shared":
             return leaf[0, : lengths[0]]
-        return leaf if slot.limit is None else leaf[:, : max(lengths)]
+        return leaf if slot.limit is None else leaf[:, :width]
 
 
 def _slot(who: str, name: str, alone: Any, long: Any, pair: Any) -> Slot:
@@ -249,12 +292,10 @@ def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, list) and not value)
 
 
-def _mask(lengths: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """Return 1 for tokens and 0 for padding, [n, L], or None if all lengths are equal."""
-    if len(set(lengths)) <= 1:
-        return None
-    positions = torch.arange(max(lengths), device=device)
-    return (positions < torch.tensor(lengths, device=device)[:, None]).to(dtype)
+def _mask(lengths: Sequence[int], width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return 1 for tokens and 0 for padding, [n, width]."""
+    positions = torch.arange(width, device=device)
+    return (positions < sent(torch.tensor(lengths), device)[:, None]).to(dtype)
 
 
 def _length_name(slot: Slot) -> str:

@@ -21,9 +21,11 @@ from typing_extensions import override
 
 from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
+from bench.engine import trees
 from bench.engine.images import preprocess
+from bench.engine.transfer import sent
 from bench.engine.trees import Tree
-from bench.errors import UserError
+from bench.errors import UserError, warn_user
 from bench_plugins.backbones._gate import check_pipeline, network_of, supported
 from bench_plugins.backbones._labels import labels_in_memory
 from bench_plugins.backbones._learning import (
@@ -33,7 +35,7 @@ from bench_plugins.backbones._learning import (
     store_facts,
     stored_facts,
 )
-from bench_plugins.backbones._probing import check_assumptions, is_batchable
+from bench_plugins.backbones._probing import check_assumptions, is_batchable, is_padded_alike
 from bench_plugins.backbones._runner import UNGUIDED, Runner, at_step, default_call, parameters_of
 
 TRIAL_SIDE = 128  # pixels; larger images are halved to no less for the trial of a batch
@@ -147,8 +149,10 @@ class PipelineDenoiser(Denoiser):
     def _follow(self, learned: CallFacts) -> None:
         """Run the pipeline as trial calls taught."""
         self.learned, self.call = learned, dict(learned.call)
-        self.runner = replace(self.runner, call=self.call, slots=learned.slots)
         self.device = self.runner.device
+        slots = learned.slots and learned.slots.on(self.device)
+        self.normalisation = learned.normalisation.on(self.device)
+        self.runner = replace(self.runner, call=self.call, slots=slots)
         self.levels, self.resolution = learned.levels, learned.resolution
         self.latent_shape = learned.latent_shape
         self.order = None if learned.order is None else learned.order.to(self.device)
@@ -181,27 +185,32 @@ class PipelineDenoiser(Denoiser):
         parameters = network_of(self.pipe).parameters()
         return next(p.dtype for p in parameters if p.is_floating_point())
 
+    @override
+    def preprocess(self, images: Sequence[Image.Image]) -> Tensor:
+        return preprocess(images, self.resolution, self.normalize)
+
     @torch.inference_mode()
     @override
-    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+    def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         return self.posterior(images)[0]
 
     @torch.inference_mode()
-    def posterior(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Sequence[Image.Image] | Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior's mean and standard deviation, float32 [n, C, H, W] each.
 
         Both are normalised by the pipeline's rule. The deviation is 0 if the VAE has no posterior.
         """
-        normalisation = self.learned.normalisation
-        pixels = preprocess(images, self.resolution, self.normalize).to(self.device)
+        normalisation = self.normalisation
+        pixels = images if isinstance(images, Tensor) else self.preprocess(images)
+        pixels = sent(pixels, self.device)
         pixels = pixels.unsqueeze(2) if normalisation.has_frames else pixels
         mean, deviation = normalisation.latents(*posterior_of(self.vae, pixels))
         return mean.view(-1, *self.latent_shape), deviation.view(-1, *self.latent_shape)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning: the results of `encode_prompt` as a tree, one row per text."""
-        if (slots := self.learned.slots) is None:
-            return {"label": torch.tensor(self.labels(texts), device=self.device)}
+        if (slots := self.runner.slots) is None:
+            return {"label": torch.tensor(self.labels(texts))}
         return slots.tree(texts, self.runner.encoded_prompts)
 
     def labels(self, texts: Sequence[str]) -> list[int]:
@@ -214,12 +223,58 @@ class PipelineDenoiser(Denoiser):
         It is that of the pipeline's empty negative prompt; of the empty prompt if the pipeline has
         no negative prompt; or of the null label of a class-conditional model.
         """
-        if (slots := self.learned.slots) is None:
+        if (slots := self.runner.slots) is None:
             config: Any = network_of(self.pipe).config
-            return {"label": torch.tensor([config.num_embeds_ada_norm], device=self.device)}
+            return {"label": torch.tensor([config.num_embeds_ada_norm])}
         parameters, encode = self.runner.parameters, self.runner.encoded_prompts
         guided = {name: parameters[name].default for name in UNGUIDED if name in parameters}
         return slots.rows([slots.negative(encode([""]), encode([""], **guided))], [[""]])
+
+    @property
+    @override
+    def one_level(self) -> bool:  # type: ignore[override]  # known once the network was tried
+        _ = self.network
+        return self.learned.times == "one"
+
+    @property
+    @override
+    def on_host(self) -> list[str]:  # type: ignore[override]  # of this pipeline's prompts
+        slots = self.learned.slots
+        return ["label"] if slots is None else slots.length_names
+
+    @override
+    def batch_keys(self, conditioning: Any) -> list[tuple[int, ...]]:
+        if (slots := self.runner.slots) is None:
+            return [()] * trees.count(conditioning)
+        return [slots.batch_key(length) for length in slots.lengths(conditioning)]
+
+    @override
+    def prepare_compiling(self, conditioning: Any) -> bool:
+        network: Any = self.network
+        if getattr(network, "peft_config", None):
+            if self.dtype == torch.float32:
+                self.pipe.fuse_lora()
+                self.pipe.unload_lora_weights()
+            else:
+                warn_user(
+                    f"--compile: the LoRA stays beside the weights, which costs time: added to"
+                    f" them in {str(self.dtype).removeprefix('torch.')} it would be rounded."
+                )
+        if self.learned.slots is None or not self.learned.slots.length_names:
+            return True
+        slots = self.learned.slots.on(self.device)
+        lengths = slots.lengths(conditioning)
+        apart = replace(self.runner, slots=replace(slots, few_shapes=True))
+        if not slots.masked or len(set(lengths)) == 1:
+            self.runner = apart
+            return len(set(lengths)) == 1
+        self.runner = replace(self.runner, slots=slots)
+        longest = tuple(map(max, zip(*lengths, strict=True)))
+        padded = replace(self.runner, slots=replace(slots, padded=longest))
+        row = torch.tensor([lengths.index(min(lengths))])
+        shortest = trees.mapped(lambda leaf: leaf.to(self.device), trees.rows(conditioning, row))
+        self.runner = padded if is_padded_alike(self, padded, shortest) else apart
+        return self.runner is padded
 
     def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
         """Return a mixture's masks and lengths. A token counts if it counts for any prompt."""
@@ -234,22 +289,23 @@ class PipelineDenoiser(Denoiser):
         _ = self.network  # loads and tries it
         lengths: list[tuple[int, ...]] = [()] * len(x_t)
         keys: list[Any] = lengths
-        if (slots := self.learned.slots) is not None:
+        if (slots := self.runner.slots) is not None:
             lengths = slots.lengths(conditioning)
             keys = [slots.batch_key(length) for length in lengths]
-        if self.learned.times == "one":
+        if self.learned.times == "one" and len(t) > 1 and t.stride() != (0,):  # no single value
             keys = list(zip(keys, t.tolist(), strict=True))
         if len(set(keys)) == 1:
             return self._predict(x_t, t, conditioning, lengths)
         predictions, order = [], []
         for key in dict.fromkeys(keys):
             rows = [row for row, other in enumerate(keys) if other == key]
-            index = torch.tensor(rows, device=x_t.device)
-            tree = {name: leaf[index] for name, leaf in conditioning.items()}
+            here = torch.tensor(rows)
+            index = sent(here, x_t.device)
+            tree = trees.rows(conditioning, index, here)
             own_lengths = [lengths[row] for row in rows]
             predictions.append(self._predict(x_t[index], t[index], tree, own_lengths))
             order += rows
-        return torch.cat(predictions)[torch.tensor(order).argsort().to(predictions[0].device)]
+        return torch.cat(predictions)[sent(torch.tensor(order).argsort(), x_t.device)]
 
     @override
     def save_memory(self) -> bool | None:
@@ -261,7 +317,7 @@ class PipelineDenoiser(Denoiser):
         self, x_t: Tensor, t: Tensor, conditioning: Any, lengths: list[tuple[int, ...]]
     ) -> Tensor:
         """Return the prediction of samples that fit into one call of the pipeline."""
-        if (slots := self.learned.slots) is None:
+        if (slots := self.runner.slots) is None:
             encodings, prompts = None, conditioning["label"].tolist()
         else:
             encodings, prompts = slots.returned(conditioning, lengths), [""] * len(x_t)

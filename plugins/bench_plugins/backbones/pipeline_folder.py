@@ -17,11 +17,20 @@ from torch import Tensor
 from typing_extensions import override
 
 from bench.contracts.levels import Levels
+from bench.engine.denoiser import lay_out
 from bench.engine.images import NORMALIZATIONS
+from bench.engine.transfer import Movable
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
-from bench_plugins.backbones._checkpoint import LOADING, first_line, load_model, warn_of_adapters
+from bench.machine.precision import Half
+from bench_plugins.backbones._checkpoint import (
+    LOADING,
+    first_line,
+    load_model,
+    stored_half,
+    warn_of_adapters,
+)
 from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
@@ -36,7 +45,7 @@ from bench_plugins.backbones._counting import (
     predict_cell,
     size,
 )
-from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
 from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
@@ -97,6 +106,8 @@ class FolderPipeline(PipelineDenoiser):
             empty, inspected = self.empty(weights, dtype, **settings).with_files(weights), None
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
         self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
+        self.takes_turns = False  # whether network and autoencoder are on the device in turn
+        self._movable: dict[str, Movable] = {}
         self._classes, self._encoders = empty.classes, empty.encoders
         options: dict[str, Any] = {"normalize": normalize, "dtype": self._dtype, "facts_path": path}
         if learned is None:
@@ -178,6 +189,14 @@ class FolderPipeline(PipelineDenoiser):
 
     @classmethod
     @override
+    def half_precision(cls, weights: Weights) -> Half | None:
+        """Return what the pipeline's class declares, or else what the network's file stores."""
+        index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
+        facts = facts_of(str(index.get("_class_name"))) or Facts()
+        return facts.half or stored_half(weights, NETWORKS)
+
+    @classmethod
+    @override
     def level_table(cls, weights: Weights, **settings: Any) -> Levels | None:
         inspected = cls.inspected(weights, "float32", **settings)
         return None if inspected is None else cls._with_own_time(inspected.levels)
@@ -241,6 +260,17 @@ class FolderPipeline(PipelineDenoiser):
         inspected = cls.inspected(weights, dtype, **settings)
         return None if inspected is None else max(peak_of_cell(inspected), peak_of_image(inspected))
 
+    @classmethod
+    def offloaded_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
+        """Return the largest of what text encoders, network and autoencoder need alone."""
+        if (inspected := cls.inspected(weights, dtype, **settings)) is None:
+            return None
+        empty = cls.empty(weights, dtype, **settings)
+        sizes = {name: size(getattr(empty.pipe, name)) for name in empty.classes}
+        encoding = sum(sizes.pop(name) for name in empty.encoders)
+        image = sizes.pop(AUTOENCODER) + peak_of_image(inspected)
+        return max(encoding, image, sum(sizes.values()) + peak_of_cell(inspected))
+
     config_source = staticmethod(config_source)
 
     @classmethod
@@ -280,14 +310,25 @@ class FolderPipeline(PipelineDenoiser):
     def network(self) -> Any:
         """The denoising network. Reading it loads the network and the VAE, and tries them once."""
         with self.lock:
-            self._load(self._classes.keys() - {*self._encoders})
+            away = {AUTOENCODER} if self.takes_turns else set()
+            self._load(self._classes.keys() - {*self._encoders} - away)
             return super().network
 
     @property
     def vae(self) -> Any:
         """The autoencoder, in float32. Reading it loads it."""
         self._load({AUTOENCODER})
-        return super().vae
+        vae = super().vae
+        if self.device.type == "cuda":
+            lay_out(vae)
+        return vae
+
+    @override
+    def offload(self) -> bool:
+        if not self._empty or self.runner.declared is None:
+            return False
+        self.takes_turns = True
+        return True
 
     @override
     def labels(self, texts: Sequence[str]) -> list[int]:
@@ -324,11 +365,24 @@ class FolderPipeline(PipelineDenoiser):
             if freed := loaded & {*self._encoders} - names:
                 _replaced(self.pipe, {name: self._empty[name] for name in freed})
                 torch.cuda.empty_cache()
+            if self.takes_turns:
+                parts = loaded - {*self._encoders}
+                self._take_turns(parts & names, parts - names)
             missing = self._empty.keys() & names - loaded
             for name in sorted(missing, key=lambda name: (-size(self._empty[name]), name)):
                 own_cls, dtype = self._classes[name], self._empty[name].dtype
                 module = load_model(self.weights, name, own_cls, dtype, self.device)
                 _replaced(self.pipe, {name: module})
+
+    def _take_turns(self, entering: Set[str], leaving: Set[str]) -> None:
+        """Move components to the device, after others have left it."""
+        for name in sorted(leaving | entering, key=lambda name: name in entering):
+            movable = self._movable.setdefault(name, Movable(getattr(self.pipe, name)))
+            if name in entering:
+                movable.enter(self.device)
+            else:
+                movable.leave()
+                torch.cuda.empty_cache()
 
 
 @lru_cache

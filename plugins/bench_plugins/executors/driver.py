@@ -119,7 +119,9 @@ class Driver(OpenRun):
                 member.place = answer
                 logger.info("%s is ready to load.", _named(name, answer))
             case ModelFacts():
-                self.model, member.loaded = checked_facts(WHO, self._run, answer), True
+                facts = checked_facts(WHO, self._run, answer)
+                self.model = getattr(self, "model", facts) if facts.rounding is None else facts
+                member.loaded = True
                 logger.info("%s has loaded the model.", _named(name, member.place))
             case Report():
                 with guard(WHO, "score()"):

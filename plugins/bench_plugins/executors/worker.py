@@ -57,7 +57,7 @@ class Job:
         """Return the job of a run."""
         changes = {
             **{"executor": "local", "workers": None, "ray_address": None, "fresh": False},
-            **{"shard": None, "dtype": run.dtype},
+            **{"shard": None, "dtype": run.dtype, "tf32": run.tf32},
         }
         # A worker may have no access to the calibration of a risk.
         config, environment = run.without_risk(), run.manifest.environment
@@ -192,7 +192,7 @@ class Worker:
         load_target(run.backbone)  # its imports take seconds, and need not wait for another worker
         if fetch is not None:
             _fetch_texts(run, fetch)
-        opened = run.open()
+        opened = replace(run, compares=fetch is None).open()  # once for all workers
         self._loaded.set()
         self._answers.put(opened.model)
         while True:

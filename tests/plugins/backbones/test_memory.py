@@ -11,8 +11,13 @@ import pytest
 import torch
 from helpers.command import bench
 from helpers.families import save
+from PIL import Image
 from torch import nn
 
+import bench as toolkit
+from bench.engine.denoiser import CheckedDenoiser
+from bench.engine.transfer import Movable
+from bench.errors import UserError
 from bench.running import estimate
 from bench_plugins.backbones._counting import peak_bytes
 
@@ -85,5 +90,52 @@ def test_a_folder_s_parts_are_counted(tmp_path: Path, monkeypatch: pytest.Monkey
     assert shown["memory_needed"].startswith("at least about ") and "GiB" not in str(
         shown["warnings"]
     )
+    turns = bench(*plan, "--offload", "model").json["memory_needed"]
+    assert "(the largest part and its work 0." in turns
     monkeypatch.setattr(estimate, "device_memory", lambda device: 1000)
-    assert "cpu has " in str(bench(*plan).json["warnings"])
+    warnings = str(bench(*plan).json["warnings"])
+    assert "cpu has " in warnings and "--offload model needs 0." in warnings
+
+
+def test_parts_take_turns_on_a_device() -> None:
+    layer, here = nn.Conv2d(2, 3, 1), torch.device("cpu")
+    wanted = layer.weight.clone()
+    movable = Movable(layer)
+    for _ in range(2):
+        movable.leave()
+        assert torch.equal(layer.weight, wanted)
+        with torch.inference_mode():
+            movable.enter(here)
+        assert movable.is_here and not layer.weight.is_inference()
+    movable.leave()
+    assert torch.equal(layer.weight, wanted)
+
+
+def test_a_folder_s_parts_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("sdxl", tmp_path / "xl")
+    backbone: Any = toolkit.load_backbone(str(tmp_path / "xl"))
+    assert backbone.offload() is True
+    moves: list[tuple[str, str]] = []
+    for move in ("enter", "leave"):
+        original = getattr(Movable, move)
+
+        def recorded(self: Any, *device: Any, move: str = move, original: Any = original) -> None:
+            if self.is_here != (move == "enter"):
+                moves.append((move, type(self.module).__name__))
+            original(self, *device)
+
+        monkeypatch.setattr(Movable, move, recorded)
+    picture = Image.new("RGB", (16, 16))
+    before = backbone.encode_images([picture])
+    _ = backbone.network
+    assert moves == [("leave", "AutoencoderKL")]
+    torch.testing.assert_close(backbone.encode_images([picture]), before)
+    _ = backbone.network
+    assert moves[1:] == [
+        ("leave", "UNet2DConditionModel"),
+        ("enter", "AutoencoderKL"),
+        ("leave", "AutoencoderKL"),
+        ("enter", "UNet2DConditionModel"),
+    ]
+    with pytest.raises(UserError, match="--offload is for GPUs"):
+        CheckedDenoiser(backbone, "xl").offload()

@@ -15,6 +15,9 @@ from helpers.released import RELEASED, made
 
 from bench.errors import UserError
 from bench.inputs.weights import resolve
+from bench_plugins.backbones._checkpoint import load_model
+from bench_plugins.backbones._components import cast
+from bench_plugins.backbones._meta import build
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
@@ -131,3 +134,21 @@ def test_an_encoder_that_is_called_with_the_network_is_refused_before_scoring(
     copied = save_indexed(tmp_path / "pipeline")
     with pytest.raises(UserError, match="text_encoder/ is used by the pipeline at a stage"):
         FolderPipeline.check_weights(resolve(str(copied)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_tensors_that_a_class_keeps_in_float32_are_so_everywhere(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """In a folder that is loaded, on the meta device, and in a single file's network."""
+    made("WanPipeline").save_pretrained(tmp_path)
+    weights, wan = resolve(str(tmp_path)), diffusers.WanTransformer3DModel
+    modules = [
+        wan.from_pretrained(tmp_path, subfolder="transformer", torch_dtype=dtype),
+        load_model(weights, "transformer", wan, dtype, "cpu"),
+        build(weights, (), dtype, frozenset()).pipe.transformer,
+        cast(wan.from_pretrained(tmp_path, subfolder="transformer"), dtype),
+    ]
+    dtypes = [{name: p.dtype for name, p in module.named_parameters()} for module in modules]
+    assert {*dtypes[0].values()} == {dtype, torch.float32}
+    assert all(other == dtypes[0] for other in dtypes)

@@ -27,8 +27,9 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.images import resize_and_crop
 from bench.engine.trees import leaves
 from bench.inputs.prompts import from_template
+from bench.running.kinds import checks
 from bench.running.prepare import prepare
-from bench.running.settings import RunConfig
+from bench.running.settings import RunConfig, make_config
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 
@@ -94,6 +95,25 @@ def test_errors_are_those_of_the_reference(name: str, resolution: int, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounding(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are random, so prompts differ little, and rounding counts for more than usual."""
+    folder = save_published("sd15", tmp_path / "sd15")
+    monkeypatch.setattr(checks, "_budget", lambda run, engine: 2 * 16 * 6.0)
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    config = make_config(
+        {
+            **{"dataset": "digits", "backbone": str(folder), "dtype": dtype, "resolution": 64},
+            **{"strategy": "full", "params": {"draws": 16}, "limit": 8, "batch_size": 8},
+        }
+    )
+    engine = prepare(config).open_engine()
+    assert isinstance(engine, DenoisingEngine) and engine.rounding is not None
+    print(f"\nsd15 {dtype}: {engine.rounding}")
+    assert engine.rounding["noise"] < 1 and engine.rounding["decisions"] == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype"), [("sd15", "float32"), ("sd21-768", "float32"), ("sd15", "bfloat16")]
 )
@@ -138,7 +158,7 @@ def test_linearisation(name: str, dtype: Literal["float32", "bfloat16"], tmp_pat
             eps, first = engine.evaluator.scoring.noise, torch.zeros(1, dtype=torch.int64)
             noise = eps.of([""], np.zeros((2, 1), np.int64), first)
             even = [np.full(2, 0.5)]
-            return engine.linear.first_order(first, latent, noise, even, first)[0]
+            return engine.linear.first_order(first, latent, noise, even, first.numpy())[0]
 
     print()
     exact(at)  # loads the UNet

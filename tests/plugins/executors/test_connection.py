@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from importlib.util import find_spec
 
 import pytest
 from helpers.workers import Threads
@@ -28,6 +29,7 @@ class Connection:
         self.said.append(f"close {self.name}")
 
 
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed")
 def test_an_address_that_listens_and_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a cluster with token authentication does, which answers nothing without the token."""
     monkeypatch.setattr(ray_module, "CONNECT_TIMEOUT", 0.5)
@@ -40,6 +42,7 @@ def test_an_address_that_listens_and_does_not_answer(monkeypatch: pytest.MonkeyP
 
 def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    monkeypatch.setattr(driver, "find_spec", lambda name: object())
     monkeypatch.setattr(driver, "connect", lambda *key: Connection(said, " ".join(map(str, key))))
     monkeypatch.setattr(driver, "nodes", lambda: [Node(4, 0)])
     monkeypatch.setattr(driver, "Actors", lambda connection, layout, most: Threads(1))

@@ -23,6 +23,7 @@ NETWORK = {
     "compile": ("--compile",),
     "layout": ("--layout", "channels-last"),
     "attention": ("--attention", "math"),
+    "offload": ("--offload", "model"),
 }
 
 

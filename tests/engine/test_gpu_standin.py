@@ -1,0 +1,147 @@
+"""All classes on a stand-in for a GPU: full calls, few shapes, and no waiting of the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.engines import assert_same, outcomes, prepared
+from helpers.standin import KINDS, READ_VALUES, TEXTS, denoiser_of, layout_of, stand
+
+from bench.contracts.decision import Decided
+from bench.contracts.strategy import Problem
+from bench.engine import trees
+from bench.engine.asking import CheckedStrategy
+from bench.engine.denoiser import CheckedDenoiser, compile_network
+from bench.engine.denoising import DenoisingEngine
+from bench.engine.embeddings import embed_prompts
+from bench.engine.scoring import Scoring, SharedNoise, coefficients, times
+from bench.inputs.draws import parse_plan
+from bench.inputs.prompts import make_columns
+from bench_plugins.strategies.race import Race
+from benchmarks.timing import pictures
+
+FEW = 5  # images of a run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_is_one_call_and_the_host_never_waits_in_our_code(kind: str) -> None:
+    run = stand(kind, images=FEW)
+    assert run.decided == FEW
+    assert not run.ours, run.ours
+    assert len(run.calls) == run.batches < run.cells / 4
+
+
+def test_calls_of_one_level_fill_up_with_the_images_in_progress() -> None:
+    few, many = (stand("AuraFlowPipeline", images=images) for images in (4, 40))
+    assert many.cells / len(many.calls) > 16 > few.cells / len(few.calls)
+    assert many.most <= 40
+
+
+@pytest.mark.parametrize("variant", ["own_noise", "tree_of_classes"])
+@pytest.mark.parametrize("kind", ["HunyuanDiTPipeline", "CogView4Pipeline", "sd3"])
+def test_so_it_is_with_own_draws_and_with_a_tree_of_classes(kind: str, variant: str) -> None:
+    run = stand(kind, images=FEW, **{variant: True})
+    assert not run.ours and len(run.calls) == run.batches
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layout_lays_2d_convolutions_out_and_nothing_else(kind: str) -> None:
+    laid, _, weights = layout_of(kind).partition(" of ")
+    assert laid == weights
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in READ_VALUES])
+def test_a_compiled_network_has_a_shape_per_length_at_most(kind: str) -> None:
+    """Padded prompts of Qwen-Image are predicted as they are alone, so it has one shape."""
+    shapes = set(stand(kind, one_shape=True, images=FEW, real=True).calls)
+    denoiser, conditioning = denoiser_of(kind, on_meta=False)
+    slots = denoiser.learned.slots
+    if slots is None or slots.masked:
+        assert len(shapes) == 1
+    else:
+        assert len(shapes) <= len(set(slots.lengths(conditioning)))
+
+
+def in_static_memory(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+    """Return a graph whose results the next call of any overwrites, as a replay does."""
+
+    def call(*arguments: Any) -> Any:
+        results = []
+        for result in graph(*arguments):
+            buffer = MEMORY.setdefault(tuple(result.shape), torch.empty_like(result))
+            results.append(buffer.copy_(result))
+        return results
+
+    return call
+
+
+MEMORY: dict[tuple[int, ...], torch.Tensor] = {}
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: Any = torch.compile
+    torch.compiler.reset()
+    monkeypatch.setattr(
+        torch, "compile", lambda f, dynamic, mode: compiled(f, backend=in_static_memory)
+    )
+
+
+@pytest.mark.usefixtures("replayed")
+def test_two_batches_in_flight_do_not_overwrite_each_other(wanted: dict[str, Decided]) -> None:
+    engine, run, samples = prepared(compile=True)
+    engine.depth = 2
+    assert_same(outcomes(engine, run, samples), wanted)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_batch_of_two_lengths_is_two_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.engine.denoiser.REPEATED", 2.0)  # blocks are not compiled alone
+    denoiser, conditioning = denoiser_of("CogView4Pipeline", on_meta=False)
+    checked = CheckedDenoiser(denoiser, "CogView4")
+    keys = checked.batch_keys(conditioning)
+    rows = torch.tensor([int((keys == keys[0]).argmax()), int((keys != keys[0]).argmax())])
+    both = trees.rows(conditioning, rows)
+    x_t = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
+    time = times(denoiser.levels, np.array([100, 900]))
+    with torch.no_grad():
+        wanted = denoiser.denoise(x_t, time, both)
+        compile_network(checked, conditioning)
+        torch.testing.assert_close(denoiser.denoise(x_t, time, both), wanted)
+
+
+@pytest.mark.parametrize("kind", ["AuraFlowPipeline", "CogView4Pipeline"])
+def test_guided_errors_are_those_of_each_cell_alone(kind: str) -> None:
+    """The null of a draw is in another batch than its last prompts; other levels come between."""
+    denoiser, _ = denoiser_of(kind, on_meta=False)
+    checked = CheckedDenoiser(denoiser, kind)
+    with torch.inference_mode():
+        tree = embed_prompts(checked, f"{kind} guided", TEXTS, with_null=True)
+    draws, levels, classes = 6, denoiser.levels, np.arange(len(TEXTS))
+    plan = parse_plan("grid")
+    rows = plan.assign_levels(draws, len(levels))
+    bank = plan.make_noise(0, draws, denoiser.latent_shape)
+    scoring = Scoring(
+        coefficients(levels, rows, "prediction", checked.device),
+        SharedNoise(bank, checked.device),
+        "l2",
+        guidance=3.0,
+    )
+    problem, columns = Problem(classes, rows, np.ones(draws)), make_columns(classes, "best")
+    engine = DenoisingEngine(checked, tree, problem, columns, scoring, batch_size=5)
+    samples = pictures(denoiser.resolution, 2)
+    strategy = CheckedStrategy(Race(draws=draws, first=2), kind)
+    for decided in engine.score(samples, strategy):
+        assert decided.error is None
+        with torch.inference_mode():
+            latent: Any = next(iter(engine.latents.of([decided.sample])))[1][0]
+            for request, values in decided.cells:
+                for row, column in np.ndindex(values.shape):
+                    draw = torch.tensor([request.draws[column]])
+                    prompt = slice(request.prompts[row], request.prompts[row] + 1)
+                    eps = torch.from_numpy(bank)[draw]
+                    alone = engine.evaluator.errors_at(draw, latent, eps, trees.rows(tree, prompt))
+                    np.testing.assert_allclose(values[row, column], float(alone), rtol=1e-4)
