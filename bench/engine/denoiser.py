@@ -44,6 +44,7 @@ class CheckedDenoiser:
         self._model: Denoiser = with_defaults(backbone, Denoiser)
         self.pinned_kernel: str | None = None  # a key of `KERNELS`
         self.switches: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.encoding: Callable[[], AbstractContextManager[None]] = nullcontext  # of images, inside
         self.advice = ""  # what avoids errors that are not finite, as the end of a sentence
         self.offloads = False  # whether images and cells are computed at the cost of a transfer
         self.uncompiled: Callable[..., Any] | None = None  # its network's forward before compiling
@@ -88,13 +89,13 @@ class CheckedDenoiser:
 
     def encode_images(self, images: Sequence[Image] | Tensor) -> Tensor:
         """Return latents, floating [n, C, H, W]; torch.OutOfMemoryError passes."""
-        with self.guard("encode_images()", torch.OutOfMemoryError):
+        with self.guard("encode_images()", torch.OutOfMemoryError), self.encoding():
             latents = self._model.encode_images(cast(Any, images))
         return self._floating("encode_images()", latents, (len(images), *self.latent_shape))
 
     def posterior(self, images: Sequence[Image] | Tensor) -> Tensor:
         """Return the latents' mean and standard deviation, floating [n, 2, C, H, W]."""
-        with self.guard("posterior()", torch.OutOfMemoryError):
+        with self.guard("posterior()", torch.OutOfMemoryError), self.encoding():
             pair: Any = self._model.posterior(cast(Any, images))
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise self._refuse(f"posterior() returned {_described(pair)}; expected a pair")

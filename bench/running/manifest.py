@@ -17,7 +17,7 @@ from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
 from bench.machine.precision import PRECISIONS
-from bench.running.kinds.denoiser import linearisation_cost
+from bench.running.kinds.denoiser import encodes_in_tf32, linearisation_cost
 from bench.running.question import Resolved, RunQuestion
 from bench.running.settings import RunConfig, identity_settings
 from bench.running.settings.declaration import IdentityRole
@@ -136,7 +136,9 @@ def _backbone_identity(question: RunQuestion) -> BackboneIdentity:
         weights=weights.fingerprint if weights else None,
         dtype=question.dtype,
         parameters=recorded_parameters(spec, weights, question.backbone_parameters),
-        **without_none(tf32=question.tf32 or None),
+        **without_none(
+            tf32=question.tf32 or None, encoding="tf32" if encodes_in_tf32(question) else None
+        ),
         **identity_settings(config, *half),
     )
 

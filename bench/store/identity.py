@@ -43,6 +43,8 @@ class BackboneIdentity(Registered):
     dtype: str
     parameters: Parameters = Field(default_factory=dict)  # parameters of the backbone
     tf32: bool | None = None  # whether float32 products are rounded to TF32, None if not
+    encoding: str | None = None
+    """Precision in which images are encoded if the network has half precision; None: float32."""
 
     @property
     def precision(self) -> Precision:

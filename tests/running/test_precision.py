@@ -181,3 +181,18 @@ def test_a_pipeline_in_memory_in_float32_is_told_what_would_be_quicker() -> None
         assert quicker_precisions(resolve(make_config({**words, **other}))) is None
     on_cpu = {**words, "device": "cpu", "dtype": "float32"}
     assert quicker_precisions(resolve(make_config(on_cpu))) is None
+
+
+def test_images_are_encoded_in_tf32_beside_a_network_in_half_precision_on_a_gpu() -> None:
+    """The identity says so; it has no such entry where they are encoded in float32."""
+
+    def encoding(device: str, dtype: str) -> str | None:
+        run = prepare(make_config({**DIGITS, "device": device, "dtype": dtype}))
+        assert ("encoding" in run.manifest.identity.backbone.plain()) == (
+            run.manifest.identity.backbone.encoding is not None
+        )
+        return run.manifest.identity.backbone.encoding
+
+    assert encoding("cuda", "bfloat16") == encoding("cuda", "float16") == "tf32"
+    assert encoding("cuda", "float32") is encoding("cuda", "tf32") is None
+    assert encoding("cpu", "bfloat16") is None
