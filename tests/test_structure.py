@@ -141,6 +141,42 @@ def test_a_library_reads_weights_in_one_place() -> None:
     assert places == LOADERS
 
 
+LIBRARIES = "bench/machine/libraries/"
+# Documented, in spite of their underscore.
+DOCUMENTED = {"_replace", "_exit", "_getframe", "_fields"}
+
+
+def _private(nodes: Nodes) -> Iterator[str]:
+    """Yield the names with one underscore that a module reads of objects, or imports."""
+    for node in nodes:
+        match node:
+            case ast.Attribute(attr=name, ctx=ast.Load()):
+                yield name
+            case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(name)), *_]):
+                yield name
+            case ast.ImportFrom(module=str(module), names=aliases):
+                if not module.startswith(("bench", "_")):
+                    yield from module.split(".")
+                yield from (alias.name for alias in aliases)
+
+
+def test_undocumented_names_of_libraries_stand_in_one_module_per_library() -> None:
+    own = {name for nodes in modules().values() for name in _defined(nodes)}
+    for path, nodes in modules().items():
+        names = {n for n in _private(nodes) if n.startswith("_") and not n.startswith("__")}
+        if not path.startswith(LIBRARIES):
+            assert names <= own | DOCUMENTED, path
+
+
+def _defined(nodes: Nodes) -> Iterator[str]:
+    for node in nodes:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):
+                yield name
+
+
 def test_the_first_line_of_each_test_file_says_what_it_proves() -> None:
     first = {file: file.read_text("utf-8").partition("\n")[0] for file in TEST_FILES}
     short = [file.name for file, line in first.items() if not re.match(r'"""[\w`].{29,}', line)]

@@ -28,6 +28,7 @@ from bench.engine import trees
 from bench.engine.trees import Tree
 from bench.errors import PluginError, UserError
 from bench.machine.libraries import Tensor, torch
+from bench.machine.libraries.private_diffusers import repeated_blocks
 
 
 class CheckedDenoiser:
@@ -285,7 +286,7 @@ def repeats_blocks(network: "torch.nn.Module") -> bool:
 
     Those of a UNet are its attention alone: its convolutions and CUDA graphs would be left out.
     """
-    names = getattr(network, "_repeated_blocks", None) or ()
+    names = repeated_blocks(network)
     blocks = [part for part in network.modules() if type(part).__name__ in names]
     repeated = {id(p): p.numel() for block in blocks for p in block.parameters()}
     return sum(repeated.values()) > REPEATED * sum(p.numel() for p in network.parameters())
@@ -293,7 +294,7 @@ def repeats_blocks(network: "torch.nn.Module") -> bool:
 
 def cloned(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function whose results are copies."""
-    from torch.utils._pytree import tree_map_only
+    from bench.machine.libraries.private_torch import tree_map_only
 
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:

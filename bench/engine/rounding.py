@@ -169,7 +169,8 @@ def upcast() -> Iterator[None]:
     is in memory. A compiled network runs uncompiled.
     """
     from torch.overrides import TorchFunctionMode
-    from torch.utils._pytree import tree_map
+
+    from bench.machine.libraries.private_torch import tree_map
 
     halves = (torch.float16, torch.bfloat16)
 

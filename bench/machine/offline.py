@@ -21,13 +21,15 @@ from threading import Lock, Thread
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from bench.machine.libraries.private_transformers import OFFLINE_COPY
+
 HUB_TIMEOUT = 5.0  # seconds to wait for an answer, and for the look-up of the Hub's address
 VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 # Copies of the variables in libraries, which read them only once, when they are imported.
 _CONSTANTS = {
     "huggingface_hub.constants": ("HF_HUB_OFFLINE",),
     "datasets.config": ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"),
-    "transformers.utils.hub": ("_is_offline_mode",),  # before 5.0
+    OFFLINE_COPY[0]: OFFLINE_COPY[1:],
 }
 _lock = Lock()
 _blocks = 0  # number of open blocks, in all threads

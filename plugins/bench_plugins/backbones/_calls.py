@@ -26,7 +26,9 @@ from typing import Any
 import torch
 from diffusers.models.modeling_outputs import Transformer2DModelOutput as _Output
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+
+from bench.machine.libraries.private_diffusers import EXECUTION_DEVICE, PROGRESS_BAR_CONFIG
+from bench.machine.libraries.private_torch import tree_map_only
 
 DRAW_FUNCTION = "randn_tensor"  # the function of diffusers that draws the first latents
 NO_PROGRESS_BAR = {"disable": True}
@@ -84,7 +86,7 @@ class Call:
             clone.__class__ = _on_device(pipeline_cls, device)
         own = vars(clone)  # the pipeline's setter would register them as its components
         own |= {"scheduler": _Scheduler(pipe.scheduler, self), **(components or {})}
-        own["_progress_bar_config"] = NO_PROGRESS_BAR
+        own[PROGRESS_BAR_CONFIG] = NO_PROGRESS_BAR
         if hasattr(pipe, "encode_prompt"):
             own["encode_prompt"] = self._encode_with(pipe.encode_prompt)
         for name in _methods_that_draw(pipeline_cls):
@@ -215,9 +217,8 @@ class CountedNetwork(_StandIn):
 @lru_cache
 def _on_device(pipeline_cls: Any, device: torch.device) -> Any:
     constant = property(lambda pipe: device)
-    return type(
-        pipeline_cls.__name__, (pipeline_cls,), {"device": constant, "_execution_device": constant}
-    )
+    own = {"device": constant, EXECUTION_DEVICE: constant}
+    return type(pipeline_cls.__name__, (pipeline_cls,), own)
 
 
 @lru_cache

@@ -22,6 +22,7 @@ from torch import nn
 
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
+from bench.machine.libraries.private_transformers import ignored_keys
 from bench.machine.precision import Half
 
 HERE = "."  # in place of a subfolder, if the folder itself is that of the model
@@ -96,7 +97,7 @@ def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:
         if tensor in state and list(state[tensor].shape) != list(shape):
             raise _misshapen(weights, file, tensor, shape, state[tensor].shape)
     surplus = [t for t in headers.keys() - state.keys() if not t.endswith(LEFT_OVER)]
-    patterns = getattr(component_cls, "_keys_to_ignore_on_load_unexpected", None) or ()
+    patterns = ignored_keys(component_cls)
     ignored = [tensor for tensor in surplus if any(re.search(key, tensor) for key in patterns)]
     left = [tensor for tensor in surplus if tensor not in ignored]
     missing = _missing(module, headers.keys())

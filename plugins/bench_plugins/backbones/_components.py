@@ -12,6 +12,7 @@ import transformers
 from torch import nn
 
 from bench.inputs.weights import Weights
+from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench_plugins.backbones._checkpoint import explained, from_library
 from bench_plugins.backbones._configs import read_config
 from bench_plugins.backbones._tokenizers import clip_tokenizer, other_tokenizer
@@ -85,7 +86,7 @@ def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     They are those that diffusers keeps when it reads a folder; its `to` converts them, too.
     """
-    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    kept = kept_in_float32(module)
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(torch.float32 if kept & {*name.split(".")} else dtype)

@@ -13,11 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.engine.trees import leaves, mapped
+from bench.machine.libraries.private_torch import TorchDispatchMode, storage_key, tree_leaves
 
 if TYPE_CHECKING:
     from bench_plugins.backbones.pipeline import PipelineDenoiser
@@ -108,7 +107,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         return result
 
     def _add(self, storage: Any, size: int) -> None:
-        if (key := storage._cdata) not in self._seen:
+        if (key := storage_key(storage)) not in self._seen:
             self._seen.add(key)
             self.now += size
             self.peak = max(self.peak, self.now)

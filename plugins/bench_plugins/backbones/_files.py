@@ -15,7 +15,7 @@ from torch import nn
 
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
-from bench.machine.libraries import Library
+from bench.machine.libraries.private_diffusers import default_pipeline, has_text_encoder, model_type
 from bench_plugins.backbones._checkpoint import (
     FLOAT_DTYPES,
     INDEX_DTYPES,
@@ -39,7 +39,6 @@ from bench_plugins.backbones._components import (
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._gate import class_problem, modules_of
 
-single_file_utils: Any = Library("diffusers.loaders.single_file_utils")
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
 # Parts of a pipeline in a single file → beginnings of their tensors' names; all others are the
@@ -189,14 +188,13 @@ def config_source(file: Path) -> str:
     """
     check_files(Weights(str(file), None, "", file=str(file)))
     shapes = _shapes(file)
-    model_type = single_file_utils.infer_diffusers_model_type(shapes)
-    if model_type == "v1" and LDM_NETWORK not in shapes:  # diffusers' default for unknown models
+    kind = model_type(shapes)
+    if kind == "v1" and LDM_NETWORK not in shapes:  # diffusers' default for unknown models
         raise UserError(
             f"{file} is not a model that diffusers recognises. Name a folder or Hub id with its"
             f" configs and tokenizers: --backbone FOLDER --weights {file}"
         )
-    source = single_file_utils.DIFFUSERS_DEFAULT_PIPELINE_PATHS[model_type]
-    return str(source["pretrained_model_name_or_path"])
+    return default_pipeline(kind)
 
 
 def _shapes(file: Path) -> dict[str, torch.Tensor]:
@@ -208,10 +206,7 @@ def _is_in_file(component_cls: Any, shapes: Mapping[str, torch.Tensor]) -> bool:
     """Return whether diffusers reads a component from a single file, and not from the folder."""
     if not issubclass(component_cls, transformers.PreTrainedModel):
         return bool(shapes) and hasattr(component_cls, "from_single_file")
-    return bool(
-        single_file_utils.is_clip_model_in_single_file(component_cls, shapes)
-        or single_file_utils.is_t5_in_single_file(shapes)
-    )
+    return has_text_encoder(component_cls, shapes)
 
 
 def _check_file(weights: Weights, modules: Mapping[str, nn.Module]) -> None:

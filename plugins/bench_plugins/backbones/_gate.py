@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as torch_module
-from torch.nn.modules.dropout import _DropoutNd
 
 from bench.errors import UserError
+from bench.machine.libraries import private_accelerate, private_diffusers
+from bench.machine.libraries.private_torch import forward_hooks, is_dropout, is_wrapper
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._components import AUTOENCODER, NETWORKS
 from bench_plugins.backbones._facts import facts_of
@@ -115,22 +115,20 @@ def check_unaltered(modules: Mapping[str, nn.Module], who: str) -> None:
 
 def _alteration(module: nn.Module) -> str | None:
     """Return the name of what alters a module's results, or None."""
-    own_hook: Any = getattr(module, "_hf_hook", None)
-    registry: Mapping[str, Any] = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
-    for hook in (*getattr(own_hook, "hooks", [own_hook]), *registry.values()):
-        if hook is not None and not type(hook).__module__.startswith(MOVING_HOOKS):
+    registry = private_diffusers.hooks_of(module)
+    for hook in (*private_accelerate.hooks_of(module), *registry.values()):
+        if not type(hook).__module__.startswith(MOVING_HOOKS):
             return type(hook).__name__
-    of_all = {**torch_module._global_forward_hooks, **torch_module._global_forward_pre_hooks}
-    for hook in {**module._forward_hooks, **module._forward_pre_hooks, **of_all}.values():
+    for hook in forward_hooks(module).values():
         if not str(getattr(hook, "__module__", "")).startswith(HOOKING_LIBRARIES):
             return f"the forward hook {getattr(hook, '__name__', type(hook).__name__)}"
-    is_wrapper = bool(registry) or type(module).__module__.startswith("torch._")  # by torch.compile
-    for name in CALLED[is_wrapper:]:
-        stored = "_old_forward" if own_hook and name == "forward" else name
+    is_wrapped = bool(registry) or is_wrapper(module)
+    for name in CALLED[is_wrapped:]:
+        stored = private_accelerate.own_forward(module) if name == "forward" else name
         if is_replaced(module, name, vars(module).get(stored)):
             return f"a replaced {name} method"
     # Of attention, it is a number.
-    rate = vars(module).get("p" if isinstance(module, _DropoutNd) else "dropout")
+    rate = vars(module).get("p" if is_dropout(module) else "dropout")
     if module.training and isinstance(rate, int | float) and rate:
         return "dropout in training mode"
     if getattr(module, "use_tiling", False):

@@ -16,10 +16,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from bench.contracts.levels import Levels
 from bench.inputs.weights import HAND_OVER, Weights
+from bench.machine.libraries.private_torch import has_modes, tree_flatten, tree_map
 from bench_plugins.backbones._checkpoint import check_headers
 from bench_plugins.backbones._components import (
     AUTOENCODER,
@@ -173,8 +173,7 @@ def _run_on_meta(module: nn.Module, method: Callable[..., Any]) -> Callable[...,
 
 def _is_observed() -> bool:
     """Return whether operations are recorded: for a gradient, or by a mode of torch."""
-    modes = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()
-    return torch.is_grad_enabled() or modes > 0
+    return torch.is_grad_enabled() or has_modes()
 
 
 def _signature(values: Any) -> object:

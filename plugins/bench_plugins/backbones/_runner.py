@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from bench.errors import UserError
+from bench.machine.libraries.private_diffusers import EXECUTION_DEVICE
+from bench.machine.libraries.private_torch import tree_map_only
 from bench_plugins.backbones._calls import Call, CountedNetwork, Decoder
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._gate import CLASS_LABELS, network_name, network_of
@@ -63,7 +64,7 @@ class Runner:
     @property
     def device(self) -> torch.device:
         """The device of the pipeline's inputs."""
-        return self.device_override or self.pipe._execution_device
+        return self.device_override or getattr(self.pipe, EXECUTION_DEVICE)
 
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:

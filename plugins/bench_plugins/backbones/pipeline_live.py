@@ -9,7 +9,6 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from typing_extensions import override
 from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench.inputs.weights import InMemory
+from bench.machine.libraries.private_accelerate import hooks_of
+from bench.machine.libraries.private_torch import own_tensors
 from bench_plugins.backbones._components import TORCH_DTYPES
 from bench_plugins.backbones._gate import check_unaltered, is_replaced, modules_of
 from bench_plugins.backbones._learning import facts_file
@@ -284,8 +285,7 @@ def _tensors(component: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield every parameter and buffer by name, then further tensors of quantised layers."""
     yielded: set[str] = set()
     for prefix, module in component.named_modules(remove_duplicate=False):
-        own = chain(module._parameters.items(), module._buffers.items())
-        for name, tensor in own:
+        for name, tensor in own_tensors(module):
             path = f"{prefix}.{name}" if prefix else name
             if tensor is not None:
                 yielded.add(path)
@@ -299,9 +299,8 @@ def _in_memory(module: nn.Module, name: str, tensor: Tensor, path: str) -> Tenso
     """Return a tensor. That of an offloaded module is stored in its hook."""
     if not tensor.is_meta:
         return tensor
-    hook = getattr(module, "_hf_hook", None)
-    for inner in getattr(hook, "hooks", [hook]):
-        stored = getattr(inner, "weights_map", None)
+    for hook in hooks_of(module):
+        stored = getattr(hook, "weights_map", None)
         if stored is not None:
             parameter: Tensor = stored[name]
             return parameter

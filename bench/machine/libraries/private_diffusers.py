@@ -1,0 +1,46 @@
+"""Names of diffusers that it does not document, seen in 0.33 to 0.42."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from bench.machine.libraries import Library
+
+# A property of a pipeline: the device of its inputs, which is that of its hooks if it is offloaded.
+EXECUTION_DEVICE = "_execution_device"
+PROGRESS_BAR_CONFIG = (
+    "_progress_bar_config"  # attribute of a pipeline; its setter has other effects
+)
+_single_file: Any = Library("diffusers.loaders.single_file_utils")
+
+
+def hooks_of(module: Any) -> Mapping[str, Any]:
+    """Return diffusers' own hooks of a module by name."""
+    hooks: Mapping[str, Any] = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+    return hooks
+
+
+def kept_in_float32(module: Any) -> set[str]:
+    """Return the parts of names of the tensors that a class keeps in float32 when it is loaded."""
+    return set(getattr(module, "_keep_in_fp32_modules", None) or ())
+
+
+def repeated_blocks(network: Any) -> Collection[str]:
+    """Return the names of the classes of which a network has many blocks."""
+    return getattr(network, "_repeated_blocks", None) or ()
+
+
+def model_type(shapes: Mapping[str, Any]) -> str:
+    """Return diffusers' name for the model in a single file; `v1` also for unknown ones."""
+    name: str = _single_file.infer_diffusers_model_type(shapes)
+    return name
+
+
+def default_pipeline(name: str) -> str:
+    """Return the Hub id of the pipeline whose configs fit single files of a type."""
+    return str(_single_file.DIFFUSERS_DEFAULT_PIPELINE_PATHS[name]["pretrained_model_name_or_path"])
+
+
+def has_text_encoder(component_cls: Any, shapes: Mapping[str, Any]) -> bool:
+    """Return whether a single file has a text encoder of this class."""
+    has_clip = _single_file.is_clip_model_in_single_file(component_cls, shapes)
+    return bool(has_clip or _single_file.is_t5_in_single_file(shapes))
