@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from helpers.command import python
+from jupyter_client.manager import start_new_kernel
 
 import bench
 
@@ -96,13 +100,40 @@ def compare(folder):
             changed[name] = of
     return changed
 """
-MAIN = "\nprint('\\n' + json.dumps(compare(sys.argv[1])))"
+RESULT = "\nprint('\\n' + json.dumps(compare({folder!r})))"
 
 
-def test_a_process_is_as_it_was(tmp_path: Path) -> None:
-    done = python(STATE + WORK + MAIN, tmp_path / "results")
+def in_a_process(code: str) -> str:
+    """Return what a process prints."""
+    done = python(code)
     assert done.code == 0, done.err
-    assert json.loads(done.out.splitlines()[-1]) == {}
+    return done.out
+
+
+def in_a_kernel(code: str) -> str:
+    """Return what a cell of a notebook prints."""
+    manager, client = start_new_kernel(kernel_name="python3")
+    printed = []
+
+    def hear(message: dict[str, Any]) -> None:
+        content = message["content"]
+        assert message["msg_type"] != "error", "\n".join(content["traceback"])
+        printed.append(content.get("text", "") if content.get("name") == "stdout" else "")
+
+    try:
+        client.execute_interactive(code, timeout=600, output_hook=hear)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return "".join(printed)
+
+
+@pytest.mark.parametrize(
+    "execute", [in_a_process, pytest.param(in_a_kernel, marks=pytest.mark.long)]
+)
+def test_a_process_is_as_it_was(execute: Callable[[str], str], tmp_path: Path) -> None:
+    printed = execute(STATE + WORK + RESULT.format(folder=str(tmp_path / "results")))
+    assert json.loads(printed.strip().splitlines()[-1]) == {}
 
 
 def test_the_package_shows_its_public_names_alone() -> None:

@@ -7,6 +7,7 @@ The switches are those of NVIDIA GPUs. torch has two interfaces to TF32: `allow_
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from operator import attrgetter
+from threading import RLock
 from typing import Any, Final, Literal
 
 from bench.machine.environment import pick_device
@@ -65,7 +66,8 @@ def computing(tf32: bool) -> Iterator[None]:
     """Round float32 products of a GPU to TF32, or not at all, while the block runs.
 
     torch's own default is TF32 in convolutions alone. Sums of products in half precision are kept
-    in float32, which torch's default may round. What the process had is restored.
+    in float32, which torch's default may round. What the process had is restored. Threads take
+    turns, because the switches are those of the process.
     """
     mode = "tf32" if tf32 else "ieee"
     values: dict[str, Any] = {  # the newer interface comes last: the older one changes it too
@@ -74,14 +76,16 @@ def computing(tf32: bool) -> Iterator[None]:
         **{f"{operator}.fp32_precision": mode for operator in _OPERATORS},
         **dict.fromkeys(_REDUCTIONS, False),
     }
-    before = _read(values)
-    try:
-        _set(values)
-        yield
-    finally:
-        _set(before)
+    with _turn:
+        before = _read(values)
+        try:
+            _set(values)
+            yield
+        finally:
+            _set(before)
 
 
+_turn = RLock()
 _MATMUL = "float32_matmul_precision"
 _OPERATORS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn")
 _REDUCTIONS = (

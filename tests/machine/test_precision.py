@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
+from time import sleep
 from typing import Any
 
 import pytest
@@ -137,6 +139,22 @@ def test_both_interfaces_say_the_same_and_are_restored(
     assert read(names) == before
     after = read(OLD)
     assert all(after[name] == value for name, value in said.items() if value != "RuntimeError")
+
+
+@since_2_9
+def test_threads_that_need_other_switches_take_turns(switches: None) -> None:
+    before = read((*OLD, *NEW))
+
+    def seen(tf32: bool) -> set[Any]:
+        with computing(tf32):
+            first = set(read(OLD).values())
+            sleep(0.01)  # lets another thread begin
+            return first | set(read(OLD).values())
+
+    wanted = [n % 2 == 0 for n in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(seen, wanted)) == [{tf32} for tf32 in wanted]
+    assert read((*OLD, *NEW)) == before
 
 
 @since_2_9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 import pytest
 import transformers
+from helpers.command import bench
 from helpers.matrix import matrix
 from helpers.published import NETWORKS, empty_encoder, save_published
 
-import bench_plugins.backbones
+from bench.cli import main
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
@@ -77,7 +77,11 @@ def test_every_model_of_a_family_says_what_a_user_must_know(name: str) -> None:
     assert {"normalize", "resolution"} <= spec.parameters.keys()
 
 
-def test_libraries_say_nothing_while_they_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRANSFORMERS_VERBOSITY")  # as before the plugins were loaded
-    importlib.reload(bench_plugins.backbones)
-    assert transformers.utils.logging._get_default_logging_level() == logging.ERROR
+def test_libraries_say_nothing_while_the_command_imports_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRANSFORMERS_VERBOSITY", raising=False)
+    level = transformers.utils.logging._get_default_logging_level
+    monkeypatch.setattr(main, "_run", level)  # where the command itself would run
+    assert bench("--version").code == logging.ERROR
+    assert level() == logging.WARNING  # of Python, whose environment stays as it was
