@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.discovery.guard import one_line, stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError
-from bench.machine.guest import borrow_variable
+from bench.machine.guest import at_work, borrow_variable
 from bench_plugins.executors.worker import (
     Answer,
     Block,
@@ -168,6 +168,11 @@ class Connection:
         _restore_handlers()
 
     def _hold(self) -> None:
+        with at_work():  # what `connect` has set holds as long as the connection
+            self._connected()
+        self._over.set()
+
+    def _connected(self) -> None:
         import ray
 
         try:
@@ -185,7 +190,6 @@ class Connection:
                 self._answered, self.is_dead = monotonic(), here not in alive
         if self._options:
             ray.shutdown()
-        self._over.set()
 
 
 def _restore_handlers() -> None:
@@ -200,6 +204,7 @@ def _restore_handlers() -> None:
                 signal.signal(number, handler)
 
 
+@at_work()
 def connect(address: str | None, workers: int | str | None) -> Connection:
     """Connect to Ray at `auto` or HOST:PORT; without an address, start it on this machine.
 
