@@ -148,10 +148,10 @@ class PipelineDenoiser(Denoiser):
 
     def _follow(self, learned: CallFacts) -> None:
         """Run the pipeline as trial calls taught."""
-        self.learned, self.call = learned, dict(learned.call)
-        self.device = self.runner.device
+        self.device, self.call = self.runner.device, dict(learned.call)
+        normalisation = learned.normalisation.on(self.device)
+        self.learned = replace(learned, normalisation=normalisation)
         slots = learned.slots and learned.slots.on(self.device)
-        self.normalisation = learned.normalisation.on(self.device)
         self.runner = replace(self.runner, call=self.call, slots=slots)
         self.levels, self.resolution = learned.levels, learned.resolution
         self.latent_shape = learned.latent_shape
@@ -200,7 +200,7 @@ class PipelineDenoiser(Denoiser):
 
         Both are normalised by the pipeline's rule. The deviation is 0 if the VAE has no posterior.
         """
-        normalisation = self.normalisation
+        normalisation = self.learned.normalisation
         pixels = images if isinstance(images, Tensor) else self.preprocess(images)
         pixels = sent(pixels, self.device)
         pixels = pixels.unsqueeze(2) if normalisation.has_frames else pixels
