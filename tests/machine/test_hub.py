@@ -139,6 +139,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             served.files[repository] = contents[0]
             served.revisions[repository] = {"v1": contents[1], "refs/pr/1": contents[2]}
         yield served
+        # Before 1.0, a session keeps the HF_HUB_OFFLINE of when it was made.
+        getattr(huggingface_hub.utils, "reset_sessions", lambda: None)()
 
 
 def leave(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from bench.machine.guest import borrow
 from bench.machine.libraries import datasets
 
 
@@ -39,7 +38,7 @@ def reads_cache(builder: Any) -> bool:
     return isinstance(builder, Cache)
 
 
-def refuse_remote_code() -> None:
-    """Let no code of a dataset run until work ends; since 4.0 the library runs none."""
-    if hasattr(config := datasets.config, name := "HF_DATASETS_TRUST_REMOTE_CODE"):
-        borrow(name, lambda: getattr(config, name), lambda v: setattr(config, name, v), False)
+def no_remote_code() -> dict[str, bool]:
+    """Return the keywords that let no code of a dataset run; since 4.0 the library runs none."""
+    asks = hasattr(datasets.config, "HF_DATASETS_TRUST_REMOTE_CODE")
+    return {"trust_remote_code": False} if asks else {}

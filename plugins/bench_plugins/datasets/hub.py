@@ -22,8 +22,8 @@ from bench.machine.hub import Commit, absent, ask_again, find_commit
 from bench.machine.libraries.private_datasets import (
     cached_builder,
     features_of,
+    no_remote_code,
     reads_cache,
-    refuse_remote_code,
     selected_rows,
 )
 from bench_plugins.datasets._arrow import NamedColumns, choose_columns, convert, labels_in, reading
@@ -160,8 +160,8 @@ def _builder(commit: Commit, config: str) -> datasets.DatasetBuilder:
         return cached_builder(commit.repository, **kept)
     if commit.error is not None:
         raise commit.error
-    refuse_remote_code()
-    return datasets.load_dataset_builder(commit.repository, config, revision=commit.commit)
+    safe = no_remote_code()
+    return datasets.load_dataset_builder(commit.repository, config, revision=commit.commit, **safe)
 
 
 def _names(commit: Commit, config: str = "") -> list[str]:
@@ -176,7 +176,8 @@ def _names(commit: Commit, config: str = "") -> list[str]:
             builder = _builder(commit, config)
             answers[config] = [*map(str, builder.info.splits or builder.config.data_files)]
         elif commit.error is None:
-            names = datasets.get_dataset_config_names(commit.repository, revision=commit.commit)
+            safe, at = no_remote_code(), commit.commit
+            names = datasets.get_dataset_config_names(commit.repository, revision=at, **safe)
             answers[config] = names
         elif cached := _cached(commit):
             return list(cached)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ def test_an_encoder_that_is_called_with_the_network_is_refused_before_scoring(
         FolderPipeline.check_weights(resolve(str(copied)))
 
 
+@pytest.mark.skipif(
+    "scale_factor_spatial" not in signature(diffusers.AutoencoderKLWan.__init__).parameters,
+    reason="diffusers is older than the small Wan of the tests",
+)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_tensors_that_a_class_keeps_in_float32_are_so_everywhere(
     dtype: torch.dtype, tmp_path: Path
