@@ -20,7 +20,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make_from
 from bench.errors import PluginError, UserError, some_of
 from bench.machine.files import own_files, resolve_inside, take_file, write_atomically, writing
-from bench.machine.hub import push_folder
+from bench.machine.pushing import push_folder
 from bench.reports.run_view import RunView, read_view
 
 REPLAYED = "errors"  # format whose folder can be replayed

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import AbsentError, BenchError, UserError, warn_user
+from bench.errors import AbsentError, UserError, warn_user
 from bench.machine.cache import NOT_WRITABLE, cache_dir, read_cached, write_cached
 from bench.machine.files import (
     path_exists,
@@ -153,7 +153,7 @@ class Commit:
             )
         blobs = self.folder.parent.parent / "blobs"
         before = _bytes_in(blobs)
-        with _megabytes("Downloading", self.repository, size) as shown:
+        with megabytes("Downloading", self.repository, size) as shown:
             shown.measure = lambda: (_bytes_in(blobs) - before) // 10**6
             yield
 
@@ -270,7 +270,7 @@ def ask_again(ask: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
         pauses = ()
     for pause in pauses:
         try:
-            return _ask_once(ask)
+            return ask_once(ask)
         except Exception as error:
             status, pause = hub_status(error), max(pause, _retry_after(error) or 0.0)
             if status not in BUSY:
@@ -286,14 +286,14 @@ def ask_again(ask: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
             )
         time.sleep(pause)
     try:
-        return _ask_once(ask)
+        return ask_once(ask)
     except Exception as error:
         if hub_status(error) in BUSY:
             _given_up[address] = time.monotonic()
         raise
 
 
-def _ask_once(ask: Callable[[], T]) -> T:
+def ask_once(ask: Callable[[], T]) -> T:
     """Return what `ask` returns. A busy answer to any of its requests is raised at once."""
     session: Any = huggingface_hub.get_session()  # of httpx, or before 1.0 of requests
     hooks = (session.event_hooks if hasattr(session, "event_hooks") else session.hooks)["response"]
@@ -419,7 +419,7 @@ def _bytes_in(folder: Path) -> int:
     return size
 
 
-def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
+def megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
     """Return a stage of megabytes; the client's own bars are hidden where stages are shown."""
     if displays:
         hide_downloads()
@@ -429,43 +429,3 @@ def _megabytes(what: str, repository: str, size: int) -> AbstractContextManager[
 def _listing_file(commit: Commit, form: str) -> Path:
     name = f"{commit.repository.replace('/', '--')}@{commit.commit}.json"
     return cache_dir(form, f"{commit.kind}s") / name
-
-
-def push_folder(
-    folder: Path, repository: str, kind: str, message: str, pull_request: bool, create: bool
-) -> str:
-    """Send the files of a folder in one commit; return its URL, or that of the pull request.
-
-    `kind` is `model` or `dataset`. With `create`, a missing repository is created as a private one.
-    Raises BenchError if the Hub refuses it or cannot be reached.
-    """
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    api, paths = HfApi(endpoint=endpoint()), sorted(p for p in folder.rglob("*") if p.is_file())
-    files = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
-    sizes = [path.stat().st_size for path in paths]
-    try:
-        if create:
-            make = partial(api.create_repo, repository, private=True, exist_ok=True)
-            ask_again(lambda: make(repo_type=kind))
-        with _megabytes("Sending to", repository, sum(sizes)) as sending:
-            for number, file in enumerate(files, start=1):
-                send = partial(api.preupload_lfs_files, repository, [file], repo_type=kind)
-                ask_again(partial(send, create_pr=pull_request))
-                sending.done = sum(sizes[:number]) // 10**6
-            change = partial(api.create_commit, repository, files, commit_message=message)
-            # Not asked again, which might make a second pull request.
-            commit = _ask_once(lambda: change(repo_type=kind, create_pr=pull_request))
-    except Exception as error:  # the Hub's client raises many types
-        status = hub_status(error)
-        advice = {
-            401: " Log in with: hf auth login",
-            403: " The token may not write there; --pull-request proposes the change instead.",
-            404: f" There is no {kind} of that name that you can see; --create makes it.",
-            **dict.fromkeys(BUSY, " It is busy: try again later."),
-        }.get(status or 0, "")
-        problem = f"the Hub refused it ({status}).{advice}"
-        if status is None:
-            problem = f"the Hub cannot be reached ({type(error).__name__})."
-        raise BenchError(f"--push {repository}: {problem}") from error
-    return str((commit.pr_url if pull_request else commit.commit_url) or repository)

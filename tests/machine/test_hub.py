@@ -31,6 +31,7 @@ from bench.inputs.weights import resolve
 from bench.machine import hub as hub_module
 from bench.machine.cache import read_cached, write_cached
 from bench.machine.offline import offline
+from bench.machine.pushing import push_folder
 from bench.recordings.recording import find_recording
 from bench.running.prepare import find_weights
 from bench.running.prepare import resolve as resolve_run
@@ -301,7 +302,7 @@ def test_a_push_waits_no_longer_and_makes_no_second_commit(
     (tmp_path / "sent/a.json").write_text("{}")
     hub.faults.append(Fault(path, 429, retry_after=retry_after))
     with pytest.raises(BenchError, match=r"refused it .429.. It is busy: try again later"):
-        hub_module.push_folder(tmp_path / "sent", "owner/new", "model", "a", False, create=True)
+        push_folder(tmp_path / "sent", "owner/new", "model", "a", False, create=True)
     again = path != "/commit/" and retry_after == 3
     assert hub.pauses == ([3.0, 4.0, 15.0] if again else [])
 

@@ -7,9 +7,8 @@ from bench.machine.libraries import Library
 
 # A property of a pipeline: the device of its inputs, which is that of its hooks if it is offloaded.
 EXECUTION_DEVICE = "_execution_device"
-PROGRESS_BAR_CONFIG = (
-    "_progress_bar_config"  # attribute of a pipeline; its setter has other effects
-)
+# An attribute of a pipeline, which its `set_progress_bar_config` replaces.
+PROGRESS_BAR_CONFIG = "_progress_bar_config"
 _single_file: Any = Library("diffusers.loaders.single_file_utils")
 
 
