@@ -1,34 +1,19 @@
 """Resolve and validate a run's settings, before anything heavy is loaded."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Rows
 from bench.contracts.specs import DatasetSpec, Scorer
 from bench.discovery.backbones import fact, has_flag
-from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.discovery.loading import load_plugins
-from bench.errors import AbsentError, UserError, did_you_mean
+from bench.errors import AbsentError, UserError
 from bench.inputs.data import DataSource, load_classes, load_split
-from bench.inputs.hierarchy import Hierarchy, read_hierarchy
-from bench.inputs.items import ItemTable
-from bench.inputs.prompts import (
-    Prompts,
-    from_file,
-    from_labels,
-    from_template,
-    from_templates,
-    make_columns,
-    read_templates,
-)
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import Weights, add_files, locate
@@ -59,6 +44,7 @@ from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKin
 from bench.running.risk import StatedRisk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
 from bench.running.settings.declaration import option
+from bench.running.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.store.documents import Sweep
 from bench.store.folder import find_run, shard_folder
 from bench.store.identity import CalibratedOn
@@ -234,7 +220,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
 def _with_half(resolved: Resolved, weights: Weights | None) -> Resolved:
     """Return a run in the half precision that the class or the files of its weights name.
 
-    That is asked for only if neither the user nor the spec of a denoiser names a precision.
+    The class is asked only if neither the user nor the spec of a denoiser names a precision.
     """
     config, spec = resolved.config, resolved.backbone
     if not weights or spec.dtype or spec.scorer not in TF32_SCORERS or names_precision(config):
@@ -390,85 +376,3 @@ def naming_licence(resolved: Resolved) -> Iterator[None]:
         if not spec.gated or resolved.source.weights or page in str(error):
             raise
         raise AbsentError(f"{error}\n{advise_licence(str(spec.weights), spec.licence)}") from None
-
-
-def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
-    """Return the run's prompts, from a file, the template or the dataset's template.
-
-    For a strategy that descends a tree of classes, the prompts of its inner nodes follow.
-    """
-    if resolved.strategy.uses_hierarchy:
-        tree = _read_tree(resolved, classes)
-        prompts = _class_prompts(resolved, (*classes, *tree.words))
-        return replace(prompts, parents=tree.parents)
-    return _class_prompts(resolved, classes)
-
-
-def _read_tree(resolved: Resolved, classes: tuple[str, ...]) -> Hierarchy:
-    config, name = resolved.config, resolved.decider.spec.name
-    if config.hierarchy is None:
-        raise UserError(
-            f"Strategy {name!r} needs a tree of classes: --hierarchy FILE, a CSV file with the"
-            " columns node,parent,words."
-        )
-    if resolved.backbone.learns or resolved.backbone.labels:
-        raise UserError(
-            f"Strategy {name!r} cannot be used: backbone {resolved.backbone_name!r} scores only the"
-            " classes, not the inner nodes."
-        )
-    return read_hierarchy(Path(config.hierarchy), classes)
-
-
-def _class_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
-    config, spec = resolved.config, resolved.dataset
-    if resolved.backbone.learns:
-        return from_template(PLACEHOLDER, classes)
-    if config.prompts:
-        prompts = from_file(Path(config.prompts), classes)
-    elif resolved.backbone.labels in spec.labels and config.template is None:
-        prompts = from_labels(spec.labels[str(resolved.backbone.labels)], classes)
-    elif (template := resolved.template) is None:
-        prompts = from_template(spec.template, classes, spec.phrases)
-    else:
-        values = [template] if isinstance(template, str) else template
-        templates = read_templates(_with_sets(values, spec))
-        prompts = from_templates(templates, classes, spec.phrases)
-    # Refuses a rule that does not fit.
-    make_columns(np.array(prompts.class_of_prompt), config.template_rule)
-    return prompts
-
-
-def _with_sets(values: Sequence[str], spec: DatasetSpec) -> list[str]:
-    """Return the templates, each `@NAME` expanded to the dataset's set of that name."""
-    for value in values:
-        if value.startswith("@") and value[1:] not in spec.templates:
-            sets = ", ".join(f"@{name}" for name in spec.templates) or "none"
-            raise UserError(
-                f"--template {value}: dataset {spec.name!r} has no such set of templates."
-                f"{did_you_mean(value[1:], spec.templates)} It has: {sets}."
-            )
-    sets_of = {f"@{name}": texts for name, texts in spec.templates.items()}
-    return [template for value in values for template in sets_of.get(value, (value,))]
-
-
-def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
-    """Return a warning if each class has its best prompt's score, but not as many prompts."""
-    counts = Counter(prompts.class_of_prompt).values()
-    if config.template_rule != "best" or len(set(counts)) == 1:
-        return None
-    return (
-        f"Classes have {min(counts)} to {max(counts)} prompts. A class gets the score of its best"
-        " prompt, so classes with more prompts have an advantage."
-    )
-
-
-def text_score_warning(resolved: Resolved, items: ItemTable) -> str | None:
-    """Return a warning if the strategy allows no image and group scores of items."""
-    images, texts = items.shapes[0]
-    if images == 1 or texts == 1 or resolved.strategy.same_draws:
-        return None
-    return (
-        f"Strategy {resolved.decider.spec.name!r} compares texts of one image only: there"
-        " will be a text score, but no image and group score, which compare errors across images."
-        " --strategy full gives all three."
-    )

@@ -164,7 +164,7 @@ def test_a_prompt_with_a_small_effect_is_no_reason(pictures: list[Any]) -> None:
 def test_prompts_of_every_family_change_predictions(
     kind: str, tmp_path: Path, pictures: list[Any]
 ) -> None:
-    """Of random weights; `dit` is conditioned on classes."""
+    """A small pipeline has random weights; `dit` is conditioned on classes."""
     families.save(kind, tmp_path / kind)
     backbone = toolkit.load_backbone(str(tmp_path / kind))
     texts = ("3", "11", "0") if kind == "dit" else TEXTS[:3]

@@ -10,9 +10,10 @@ import pytest
 
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError
-from bench.running.prepare import check_effect, make_prompts, prepare, resolve
+from bench.running.prepare import check_effect, prepare, resolve
 from bench.running.question import Resolved
 from bench.running.settings import make_config
+from bench.running.texts import make_prompts
 
 
 def resolved(**settings: Any) -> Resolved:
