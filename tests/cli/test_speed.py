@@ -11,10 +11,10 @@ import torch
 from helpers import families
 from helpers.command import bench
 from helpers.engines import limit_memory, prepared
+from helpers.refusals import refused
 
 from bench.cli.doctor import matmul_peak, measure_speed
 from bench.engine.batching import rates_by_size
-from bench.errors import UserError
 from bench.machine.cache import read_cached
 from bench.running.settings import make_config
 
@@ -73,10 +73,10 @@ def test_a_class_conditional_backbone_has_a_speed(tmp_path: Path) -> None:
 
 
 def test_a_backbone_without_batches_has_no_speed() -> None:
-    with pytest.raises(UserError, match="'random' is not a denoiser"):
+    with refused("'random'"):
         measure_speed(make_config({"dataset": "-", "backbone": "random"}))
 
 
 def test_settings_of_the_speed_need_it() -> None:
     done = bench("doctor", "--device", "cpu")
-    assert done.code == 2 and "--device has no effect without --speed" in done.err
+    assert done.refuses("--device", "--speed")

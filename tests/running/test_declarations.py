@@ -13,14 +13,15 @@ from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
 from helpers.matrix import matrix
 from helpers.pipelines import save_indexed
+from helpers.refusals import refused
 from helpers.setting_values import PAIRS
 from safetensors.numpy import load_file, save_file
 
-from bench.errors import UserError
 from bench.running.classify import classify
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, key_of, make_config
+from bench.running.settings.declaration import option
 from bench.store.identity import digest
 
 NAMES, OTHERS = ("cat", "dog", "elm", "fir"), ("ant", "bee", "cow", "doe")
@@ -163,7 +164,7 @@ def test_what_only_rounds_differently_counts_in_half_precision(name: str, root: 
 @pytest.mark.parametrize("name", [n for n in SETTINGS if not SETTINGS[n].in_classify])
 def test_pictures_are_not_classified_with_a_setting_of_splits(name: str, root: Path) -> None:
     _, config = both(name, root)
-    with pytest.raises(UserError, match="no effect on images that are not of a split"):
+    with refused(option(name)):
         classify(config, ["picture.png"], NAMES)
 
 

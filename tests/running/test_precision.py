@@ -13,9 +13,9 @@ from helpers.command import bench
 from helpers.families import save
 from helpers.hub import a_hub, point_clients
 from helpers.pipelines import save_indexed
+from helpers.refusals import warned
 
 from bench.contracts.specs import BackboneSpec
-from bench.errors import BenchWarning
 from bench.machine.speeds import PEAKS
 from bench.running.command import run_command
 from bench.running.finders import resolve_precision
@@ -140,7 +140,7 @@ def test_a_network_without_a_declaration_runs_as_its_file_stores_it(
 
 def test_scripts_and_workers_carry_the_precision(folder: Path, tmp_path: Path) -> None:
     options = {**DIGITS, "backbone": str(folder), "results": str(tmp_path)}
-    with pytest.warns(BenchWarning, match="compute capability 8.0 is assumed"):
+    with warned("compute capability 8.0"):
         script = write_script(make_config(options), 2)
     assert "--dtype float16" in script.read_text()
     on_gpu = prepare(make_config({**options, "device": "cuda"}))
