@@ -67,14 +67,15 @@ def test_a_registered_dataset_s_whole_split_needs_none(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("run_id", ["../../x", "/tmp/x", "", ".", "..", "a/b", "x\0y"])
+@pytest.mark.parametrize("run_id", ["../../x", "{out}/x", "", ".", "..", "a/b", "x\0y"])
 def test_a_run_s_id_leads_nowhere_else(tmp_path: Path, run_id: str) -> None:
     run = store(tmp_path / "results", LABELS, LABELS)
     for name in ("manifest.json", "summary.json"):
+        run_id = run_id.replace("{out}", str(tmp_path))
         content = {**json.loads((run / name).read_text()), "run_id": run_id}
         (run / name).write_text(json.dumps(content))
     before = everything(tmp_path)
-    done = bench("results", "add", run, "--into", tmp_path / "published", "--private")
+    done = bench("results", "add", run, "--into", tmp_path / "deep/published", "--private")
     assert done.refuses(run)
     assert everything(tmp_path) == before
 

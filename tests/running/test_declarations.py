@@ -21,7 +21,6 @@ from bench.running.classify import classify
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, key_of, make_config
-from bench.running.settings.declaration import option
 from bench.store.identity import digest
 
 NAMES, OTHERS = ("cat", "dog", "elm", "fir"), ("ant", "bee", "cow", "doe")
@@ -164,7 +163,7 @@ def test_what_only_rounds_differently_counts_in_half_precision(name: str, root: 
 @pytest.mark.parametrize("name", [n for n in SETTINGS if not SETTINGS[n].in_classify])
 def test_pictures_are_not_classified_with_a_setting_of_splits(name: str, root: Path) -> None:
     _, config = both(name, root)
-    with refused(option(name)):
+    with refused("--", "split"):
         classify(config, ["picture.png"], NAMES)
 
 

@@ -29,7 +29,7 @@ from bench.store.writing import RunFolder
     ("arguments", "said"),
     [
         (["--device", "banana"], "--device"),
-        (["--backbone", "./nothing"], "./nothing"),
+        (["--backbone", "./nothing"], "nothing"),
         (["--levels", "0-2000"], "1000 levels"),
         (["--set", "draws=1e22"], "'draws'"),
         (["--set", "draws=100000000"], "draws"),

@@ -280,8 +280,8 @@ def test_python_returns_the_answer(fresh: Path) -> None:
 
 @pytest.mark.parametrize("command", ["classify", "replay"])
 def test_what_makes_no_run_of_a_split_has_no_question(command: str, fresh: Path) -> None:
-    refused = bench(command, fresh, "--until", "width 0.1")
-    assert refused.refuses("--until") and not refused.out
+    ended = bench(command, fresh, "--until", "width 0.1")
+    assert ended.refuses("--until") and not ended.out
     if command == "classify":
         with refused("--until"):
             api.classify(["a.png"], dataset="digits", until="width 0.1")
@@ -289,6 +289,6 @@ def test_what_makes_no_run_of_a_split_has_no_question(command: str, fresh: Path)
 
 def test_a_question_does_not_end_a_run_with_a_risk_to_be_swept_for(fresh: Path) -> None:
     risk = ("--risk", "0.05", "--set", "draws=8")
-    refused = bench("run", "digits", *risk, "--until", "width 0.1", "--results", fresh / "new")
-    assert refused.refuses("--until")
+    ended = bench("run", "digits", *risk, "--until", "width 0.1", "--results", fresh / "new")
+    assert ended.refuses("--until")
     assert not (fresh / "new").exists()

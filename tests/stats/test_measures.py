@@ -78,7 +78,7 @@ def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
     path = stored(tmp_path, some_scores())
     for name, problem in (
         ("top5_accuracy", "classes"),
-        ("candidate_recall", "candidate_recall"),
+        ("candidate_recall", "candidate recall"),
         ("error_consistency", "--with RUN"),
         ("shape_bias", "'shape'"),
         ("auroc2", "'auroc'"),

@@ -36,8 +36,8 @@ def test_each_image_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    folder = tmp_path / "errors"
-    folder.mkdir()
+    folder = tmp_path / "run" / "errors"
+    folder.mkdir(parents=True)
     file = folder / packed.packed_name(0)
     file.write_bytes(b"PAR1")
     with refused("packed-00000.parquet"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 
 import bench as toolkit
 from bench.running.command import reproducing_command
@@ -147,8 +148,8 @@ def test_every_way_to_set_it_says_that_it_was_removed(
         ("run", "digits", "--config", config),
         ("study", study, "--dry-run"),
     ):
-        refused = bench(*command)
-        assert refused.refuses(option), command
+        ended = bench(*command)
+        assert ended.refuses(option), command
     setting: dict[str, Any] = {name: value}
     with refused(option):
         toolkit.run("digits", **setting)

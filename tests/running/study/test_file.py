@@ -15,7 +15,7 @@ from helpers.command import bench
         ('backbones = ["randon"]', "'randon'|'random'"),
         ('datasets = ["@nothing"]', "nothing"),
         ("seed = 1\nseeds = [2]", "'seeds'|'seed'"),
-        ("seeds = []", "seeds"),
+        ("seeds = []", "seed"),
         ('loss = ["l2", "l7"]', "--loss"),
         ('[[exclude]]\nbackbone = "randon"', "backbone|'randon'"),
         ("pilot = -1", "pilot = -1"),

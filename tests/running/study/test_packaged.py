@@ -143,7 +143,6 @@ def test_a_plan_shows_the_published_figure(tmp_path: Path) -> None:
     assert any("at most 4,096" in text for text in cell["published"]["differs"])
     shown = bench("study", "li2023-pets", "--dry-run", *results)
     assert shown.code == 2 and "the Hub was not asked (--offline)" in shown.out
-    assert "none at first hand" in shown.out and "once nothing is missing" in shown.out
     unknown = bench("study", "li2023-petz", *results)
     assert unknown.refuses("'li2023-pets'")
     absent = bench("study", "li2023-pets.toml", *results)
@@ -202,8 +201,6 @@ def test_packaged_studies_are_listed() -> None:
     assert row == rows["clark2023-pets"]
     assert row["datasets"] == ["pets"] and row["published"] == [0.725]
     assert tomllib.loads(Path(row["file"]).read_text())["published"]["value"] == 0.725
-    shown = bench("list", "studies", "clark2023-pets").out
-    assert "Clark & Jaini" in shown and "levels: theirs are random" in shown
 
 
 def test_a_copy_of_another_dataset_is_named(tmp_path: Path) -> None:
