@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 from bench.contracts.backbone import Backbone, Likelihood
@@ -17,7 +18,7 @@ from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
 from bench.machine.precision import PRECISIONS
-from bench.running.kinds.denoiser import encodes_in_tf32, linearisation_cost
+from bench.running.kinds.denoiser import linearisation_cost
 from bench.running.question import Resolved, RunQuestion
 from bench.running.settings import RunConfig, identity_settings
 from bench.running.settings.declaration import IdentityRole
@@ -137,7 +138,7 @@ def _backbone_identity(question: RunQuestion) -> BackboneIdentity:
         dtype=question.dtype,
         parameters=recorded_parameters(spec, weights, question.backbone_parameters),
         **without_none(
-            tf32=question.tf32 or None, encoding="tf32" if encodes_in_tf32(question) else None
+            tf32=question.tf32 or None, encoding="tf32" if question.encoding == "tf32" else None
         ),
         **identity_settings(config, *half),
     )
@@ -148,16 +149,17 @@ def other_precision_note(question: RunQuestion, manifest: Manifest) -> str | Non
     results, config = Path(question.config.results), question.config
     if config.fresh or is_begun(results / manifest.run_id):
         return None
-    plain = config.model_copy(update={"tf32": False})
     names = manifest.dataset.name, question.backbone_name, manifest.strategy.name
-    for precision in PRECISIONS:
-        backbone = _backbone_identity(replace(question, config=plain, precision=precision))
-        identity = manifest.identity.model_copy(update={"backbone": backbone})
+    for precision, encoding in product(PRECISIONS, ("tf32", "float32")):
+        other = config.model_copy(update={"tf32": False, "encoding": encoding})
+        asked = replace(question, config=other, precision=precision)
+        identity = manifest.identity.model_copy(update={"backbone": _backbone_identity(asked)})
         run_id = ids.run_id(*names, identity)
         if is_begun(results / run_id):
+            named = f"--dtype {precision}" + (f" --encoding {encoding}" if asked.encoding else "")
             return (
-                f"{run_id} is this run in {precision}: --dtype {precision} continues it. Without"
-                f" that, it starts anew in {question.precision}."
+                f"{run_id} is this run in another precision: {named} continues it. Without that, it"
+                f" starts anew in {question.precision}."
             )
     return None
 

@@ -21,7 +21,7 @@ from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
-from bench.machine.precision import has_precision
+from bench.machine.precision import has_precision, needs_tf32
 from bench.machine.speeds import assumed_speed
 from bench.running.borrowed import find_candidates, find_fit_split, learn_weighting, name_fit_split
 from bench.running.command import same_options
@@ -193,6 +193,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         resolved = _with_half(resolved, weights)
     except AbsentError as error:
         absent = error
+    _check_encoding(resolved)
     weighting = config.weighting
     if split and not absent and weighting.name == "learned":
         checkpoint = weights.fingerprint if weights else None
@@ -228,6 +229,18 @@ def _with_half(resolved: Resolved, weights: Weights | None) -> Resolved:
     half = fact(spec, Backbone.half_precision, weights)
     precision = resolve_precision(config, spec, half)
     return replace(resolved, half=half, precision=precision)
+
+
+def _check_encoding(resolved: Resolved) -> None:
+    """Raise UserError if `--encoding` changes nothing in a run, or its device lacks it."""
+    wanted, device = resolved.config.encoding, resolved.config.device or pick_device(None)
+    if wanted is not None and resolved.dtype == "float32":
+        raise UserError(
+            f"--encoding has no effect: the network runs in {resolved.precision}, as the"
+            " autoencoder does. It is for --dtype float16 and bfloat16."
+        )
+    if wanted == "tf32" and not has_precision(device, "tf32"):
+        raise UserError(f"--encoding tf32 {needs_tf32(device)}")
 
 
 def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:

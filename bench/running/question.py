@@ -39,7 +39,7 @@ from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
-from bench.machine.precision import Half, Precision, dtype_of
+from bench.machine.precision import Half, Precision, dtype_of, has_precision
 from bench.machine.stages import stage
 from bench.running.decider import Decider
 from bench.running.finders import BackboneSource, ResolvedViews, view_of_each_draw
@@ -53,6 +53,7 @@ from bench.running.settings import (
     loading_settings,
 )
 from bench.running.settings.declaration import option
+from bench.running.settings.fields import Encoding
 from bench.store.documents import Manifest
 from bench.store.identity import Candidates, ScoringIdentity
 
@@ -90,6 +91,22 @@ class Resolved:
     def tf32(self) -> bool:
         """Whether a GPU rounds float32 products to TF32, also beside a network in float16."""
         return self.precision == "tf32" or self.config.tf32
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """Precision in which images are encoded for a network in half precision; None without one.
+
+        An autoencoder has no half precision, because some overflow in it. In float32 it would take
+        a fifth of a race.
+        """
+        if self.dtype == "float32" or not self.kind.batches_cells:
+            return None
+        has_tf32 = has_precision(self.config.device, "tf32")
+        return self.config.encoding or ("tf32" if has_tf32 else "float32")
+
+    def precision_settings(self) -> Values:
+        """Return the settings that name the precision to other processes and machines."""
+        return {"dtype": self.dtype, "tf32": self.tf32, "encoding": self.encoding}
 
     @property
     def dataset(self) -> DatasetSpec:
@@ -155,8 +172,7 @@ class Resolved:
             "backbone": self.backbone.name,
             "weights": self.source.file or self.source.weights,
             **({"backbone": self.source.weights} if self.source.file else {}),
-            "dtype": self.dtype,
-            "tf32": self.tf32,
+            **self.precision_settings(),
             "template": self.template,
         }
 

@@ -42,7 +42,7 @@ def _shown(text: str) -> str:
 
 @contextmanager
 def refused(
-    *subjects: object, kind: type[BaseException] = UserError
+    *subjects: object, kind: type[BaseException] | tuple[type[BaseException], ...] = UserError
 ) -> Iterator[pytest.ExceptionInfo[Any]]:
     """Check that the block is refused with an exception of a kind that names the subjects."""
     with pytest.raises(kind) as caught:
@@ -52,7 +52,7 @@ def refused(
 
 @contextmanager
 def warned(
-    *subjects: object, kind: type[Warning] = BenchWarning
+    *subjects: object, kind: type[BaseException] | tuple[type[BaseException], ...] = UserError
 ) -> Iterator[pytest.WarningsRecorder]:
     """Check that the block warns and names the subjects."""
     with pytest.warns(kind) as caught:

@@ -19,7 +19,7 @@ from bench.running.execute import execute
 from bench.running.prepare import prepare
 from bench.running.question import Executable, PreparedRun
 from bench.running.settings import make_config
-from bench.store.folder import read_records
+from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
 
 
@@ -63,6 +63,20 @@ def test_what_was_decided_before_an_interruption_is_kept_and_not_scored_again(
     finished = execute(run, Scripted)
     assert finished.summary.dataset.n_samples == 6 and not finished.resumed
     assert finished.summary.cost.evaluations == 60
+
+
+def test_a_comparison_of_precisions_that_comes_late_is_kept(run: PreparedRun) -> None:
+    """Among workers, one compares, and another may answer first."""
+
+    class Late(Scripted):
+        def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+            yield from super().score(sample_ids)
+            figures = {"noise": 0.1, "bias": "not shown", "decisions": 0, "images": 2}
+            self.model = replace(self.model, rounding={**figures, "prompts": 3, "draws": 16})
+
+    execute(run, Late)
+    kept = read_manifest(run.folder).rounding
+    assert kept is not None and kept.noise == 0.1
 
 
 def test_nothing_is_opened_for_a_run_that_is_complete(run: PreparedRun) -> None:

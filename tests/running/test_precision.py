@@ -16,8 +16,9 @@ from helpers.pipelines import save_indexed
 from helpers.refusals import warned
 
 from bench.contracts.specs import BackboneSpec
+from bench.errors import BenchWarning, UserError
 from bench.machine.speeds import PEAKS
-from bench.running.command import run_command
+from bench.running.command import reproducing_command, run_command
 from bench.running.finders import resolve_precision
 from bench.running.prepare import ask, prepare, quicker_precisions, resolve
 from bench.running.settings import RunConfig, make_config
@@ -160,7 +161,8 @@ def test_a_run_in_another_precision_is_named_with_the_option_that_continues_it(
     first = bench(*words, "--dtype", "bfloat16")
     assert "continues it" not in first.err
     other = bench(*words)
-    assert f"{first.json['run_id']} is this run in bfloat16" in other.err
+    assert first.json["run_id"] in other.err
+    assert "--dtype bfloat16 --encoding float32 continues it" in other.err
     assert other.json["run_id"] != first.json["run_id"]
     for again in (bench(*words), bench(*words, "--dtype", "bfloat16"), bench(*words, "--fresh")):
         assert "continues it" not in again.err
@@ -193,3 +195,26 @@ def test_images_are_encoded_in_tf32_beside_a_network_in_half_precision_on_a_gpu(
     assert encoding("cuda", "bfloat16") == encoding("cuda", "float16") == "tf32"
     assert encoding("cuda", "float32") is encoding("cuda", "tf32") is None
     assert encoding("cpu", "bfloat16") is None
+
+
+def test_parts_on_other_devices_encode_images_as_the_driver_does(tmp_path: Path) -> None:
+    """A driver on a CPU and workers with GPUs make one run, and so do GPUs with and without TF32.
+
+    A device without TF32 refuses it, as does a network that is not in half precision.
+    """
+    options = {**DIGITS, "dtype": "bfloat16", "results": str(tmp_path)}
+    on_cpu = prepare(make_config({**options, "device": "cpu"}))
+    carried = RunConfig.model_validate_json(Job.of(on_cpu).settings)
+    with_gpu = prepare(carried.model_copy(update={"device": "cuda"}))
+    assert with_gpu.manifest.run_id == on_cpu.manifest.run_id
+    on_gpu = prepare(make_config({**options, "device": "cuda"}))
+    assert on_gpu.manifest.run_id != on_cpu.manifest.run_id
+    assert "--encoding tf32" in reproducing_command(on_gpu.manifest)
+    carried = RunConfig.model_validate_json(Job.of(on_gpu).settings)
+    for changes in ({"device": "cpu"}, {"device": "cuda", "dtype": "float32"}):
+        with pytest.raises(UserError) as refused:
+            prepare(carried.model_copy(update=changes))
+        assert "--encoding" in str(refused.value)
+    with pytest.warns(BenchWarning):
+        script = write_script(make_config({**options, "device": None}), 2).read_text()
+    assert "--encoding tf32" in script and "--device cpu --encoding float32" in script

@@ -31,7 +31,7 @@ from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
 from bench.inputs.prompts import Columns
 from bench.machine.libraries import torch
-from bench.machine.precision import computing, has_precision
+from bench.machine.precision import computing, has_precision, needs_tf32
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.kinds.checks import check_model, check_precision
 from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
@@ -123,13 +123,11 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         denoiser = CheckedDenoiser(backbone, question.backbone.label)
         device, tf32 = denoiser.device, question.tf32
         if tf32 and not has_precision(str(device), "tf32"):
-            raise UserError(
-                "--dtype tf32 needs an NVIDIA GPU of compute capability 8.0 or later; the device"
-                f" here is {device}."
-            )
+            raise UserError(f"--dtype tf32 {needs_tf32(device)}")
         if device.type == "cuda":
             denoiser.switches = partial(computing, tf32)
-            denoiser.encoding = partial(computing, tf32 or encodes_in_tf32(question))
+            encoding = question.encoding or question.precision
+            denoiser.encoding = partial(computing, encoding == "tf32")
         if question.precision != "float32":
             denoiser.advice = f" in {question.precision}: --dtype float32 has a wider range"
         return denoiser
@@ -207,16 +205,6 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             for warning in engine.warnings:
                 warn_user(warning)
         return engine
-
-
-def encodes_in_tf32(question: RunQuestion) -> bool:
-    """Return whether images are encoded in TF32, since the network runs in half precision.
-
-    An autoencoder stays in float32, because some overflow in half precision. In float32 it would
-    take a fifth of a race.
-    """
-    in_half = question.kind.batches_cells and question.dtype != "float32"
-    return in_half and has_precision(question.config.device, "tf32")
 
 
 def linearisation_cost(question: RunQuestion) -> float:

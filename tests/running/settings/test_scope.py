@@ -24,6 +24,7 @@ NETWORK = {
     "layout": ("--layout", "channels-last"),
     "attention": ("--attention", "math"),
     "offload": ("--offload", "model"),
+    "encoding": ("--encoding", "float32"),
 }
 
 
