@@ -152,11 +152,11 @@ def other_precision_note(question: RunQuestion, manifest: Manifest) -> str | Non
     names = manifest.dataset.name, question.backbone_name, manifest.strategy.name
     for precision, encoding in product(PRECISIONS, ("tf32", "float32")):
         other = config.model_copy(update={"tf32": False, "encoding": encoding})
-        asked = replace(question, config=other, precision=precision)
-        identity = manifest.identity.model_copy(update={"backbone": _backbone_identity(asked)})
+        variant = replace(question, config=other, precision=precision)
+        identity = manifest.identity.model_copy(update={"backbone": _backbone_identity(variant)})
         run_id = ids.run_id(*names, identity)
         if is_begun(results / run_id):
-            named = f"--dtype {precision}" + (f" --encoding {encoding}" if asked.encoding else "")
+            named = f"--dtype {precision}" + (f" --encoding {encoding}" if variant.encoding else "")
             return (
                 f"{run_id} is this run in another precision: {named} continues it. Without that, it"
                 f" starts anew in {question.precision}."
