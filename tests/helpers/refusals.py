@@ -52,7 +52,7 @@ def refused(
 
 @contextmanager
 def warned(
-    *subjects: object, kind: type[BaseException] | tuple[type[BaseException], ...] = UserError
+    *subjects: object, kind: type[Warning] = BenchWarning
 ) -> Iterator[pytest.WarningsRecorder]:
     """Check that the block warns and names the subjects."""
     with pytest.warns(kind) as caught:
