@@ -27,10 +27,10 @@ _PLACES = re.compile(rf"{re.escape(tempfile.gettempdir())}/[^\s'\":,;)]*/(?=[^/\
 def names(text: str, subjects: Iterable[object], kind: str) -> bool:
     """Tell whether a refusal names each of its subjects and says more; the page will have it."""
     words = [str(subject) for subject in subjects]
-    rest = text
-    for word in words:
+    rest = text.removeprefix("Error: ")
+    for word in filter(None, words):
         rest = rest.replace(word, " ")
-    named = all(word in text for word in words) and len(re.findall(r"[^\W\d]{2,}", rest)) > 1
+    named = all(word in text for word in words) and bool(re.search(r"[^\W\d]{2,}", rest))
     if named:
         rows.add((_shown(" · ".join(words)), kind, _shown(text)))
     return named
@@ -42,7 +42,7 @@ def _shown(text: str) -> str:
 
 @contextmanager
 def refused(
-    *subjects: object, kind: type[BaseException] = UserError
+    *subjects: object, kind: type[BaseException] | tuple[type[BaseException], ...] = UserError
 ) -> Iterator[pytest.ExceptionInfo[Any]]:
     """Check that the block is refused with an exception of a kind that names the subjects."""
     with pytest.raises(kind) as caught:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.refusals import refused, warned
 
 from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Outcome, Problem
-from bench.errors import BenchWarning, UserError
 from bench.running.execute import execute
 from bench.running.prepare import prepare
 from bench.running.question import Executable, PreparedRun
@@ -95,7 +95,7 @@ def test_a_resume_by_other_code_says_so(run: PreparedRun) -> None:
     [name] = run.manifest.environment["code"]
     environment = {**run.manifest.environment, "code": {name: "other"}}
     run = replace(run, manifest=run.manifest.model_copy(update={"environment": environment}))
-    with pytest.warns(BenchWarning, match=f"The code of {name} has changed since this run began"):
+    with warned(f"of {name}"):
         execute(run, Scripted)
 
 
@@ -107,9 +107,9 @@ def test_a_stored_run_of_a_plugin_says_that_its_code_has_changed(run: PreparedRu
 
     own = "diffusion-classifier-bench"
     execute(with_code(mine="a", **{own: "a"}), Scripted)
-    with pytest.warns(BenchWarning, match="The code of mine has changed since this run was scored"):
+    with warned("of mine has"):
         assert execute(with_code(mine="b", **{own: "b"}), Scripted).resumed
-    with pytest.warns(BenchWarning, match="The code of mine and other has changed since this run"):
+    with warned("of mine and other"):
         assert execute(with_code(other="a", **{own: "a"}), Scripted).resumed
     with warnings.catch_warnings():  # the toolkit raises a version if results change
         warnings.simplefilter("error")
@@ -125,6 +125,6 @@ def test_a_run_that_another_process_writes_is_refused_before_anything_is_loaded(
     monkeypatch.setattr(PreparedRun, "check", loads)
     with (
         RunFolder(run.folder, run.manifest),
-        pytest.raises(UserError, match="Another process is writing"),
+        refused("Another process"),
     ):
         execute(run, Scripted)
