@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import refusals
 from hypothesis import settings
 
 from bench.discovery.finding import find_plugins
@@ -45,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--draw", type=int, help="run so many tests of each of the marks matrix and long"
     )
     parser.addoption("--draw-seed", type=int, default=0, help="the seed by which they are drawn")
+    parser.addoption("--refusals", type=Path, help="write what was refused in the tests to a page")
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -77,9 +79,19 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let Python's last search at its exit find all again: libraries report leaks otherwise."""
     gc.unfreeze()
+    if hasattr(session.config, "workeroutput"):  # a process of pytest-xdist
+        session.config.workeroutput["refusals"] = [*refusals.rows]
+    elif file := session.config.getoption("refusals"):
+        file.write_text(refusals.page(refusals.rows), "utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node: Any) -> None:
+    """Gather what the tests of another process were refused with."""
+    refusals.rows.update(map(tuple, getattr(node, "workeroutput", {}).get("refusals", [])))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.refusals import refused
 
 from benchmarks.gpu.parts import PARTS, fitting
 from benchmarks.gpu.report import CUT, DONE, RUNNING, SKIPPED, Measured, Report, Row
@@ -37,7 +38,7 @@ def test_a_report_is_continued_after_a_cut(tmp_path: Path) -> None:
     assert again.correct
     again.parts["one"].rows[0]["ok"] = False
     assert not again.correct
-    with pytest.raises(SystemExit, match="another --out"):
+    with refused("--out", kind=SystemExit):
         Report(out, {**GPU, "device": "cpu"})
 
 

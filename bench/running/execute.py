@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from bench.contracts.decision import Decided
-from bench.contracts.executor import OpenRun
+from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Problem
 from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.guard import notify_plugins
@@ -155,8 +155,7 @@ def _score(
         folder.change(fitted=Fitted.model_validate(model.fitted))
     if model.warnings:
         folder.change(warnings=list(model.warnings))
-    if model.rounding:
-        folder.change(rounding=Rounded.model_validate(model.rounding))
+    _note_rounding(folder, model)
     if opened.device == "cuda":
         environment = {**folder.manifest.environment, "gpu": gpu(opened.device)}
         folder.change(environment=environment)
@@ -178,10 +177,16 @@ def _score(
         seconds, equivalents = seconds + duration, equivalents + cost
         if until and until.ends(record["sample_id"], record["prediction"] == record["label"]):
             break
+    _note_rounding(folder, opened.model)  # another worker may have answered before the one compares
     if opened.device and seconds >= speeds.MEASURED_SECONDS:
         precision = run.manifest.identity.backbone.precision
         name = run.manifest.backbone.name
         speeds.remember_speed(name, opened.device, precision, equivalents / seconds)
+
+
+def _note_rounding(folder: RunFolder, model: ModelFacts) -> None:
+    if model.rounding and folder.manifest.rounding is None:
+        folder.change(rounding=Rounded.model_validate(model.rounding))
 
 
 def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:

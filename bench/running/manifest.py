@@ -16,8 +16,8 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
-from bench.machine.precision import PRECISIONS
-from bench.running.kinds.denoiser import encodes_in_tf32, linearisation_cost
+from bench.running.kinds.denoiser import linearisation_cost
+from bench.running.parts.precision import all_precisions
 from bench.running.question import Resolved, RunQuestion
 from bench.running.settings import RunConfig, identity_settings
 from bench.running.settings.declaration import IdentityRole
@@ -98,7 +98,7 @@ def make_manifest(
             version=question.backbone.version,
             weights=weights.location if weights else None,
             revision=weights.revision if weights else None,
-            dtype=question.dtype,
+            dtype=question.precision.dtype,
             trained_on=question.trained_on,
             **without_none(
                 in_memory=dict(weights.description) if isinstance(weights, InMemory) else None,
@@ -129,16 +129,13 @@ def make_manifest(
 
 def _backbone_identity(question: RunQuestion) -> BackboneIdentity:
     spec, weights, config = question.backbone, question.weights, question.config
-    half: tuple[IdentityRole, ...] = () if question.dtype == "float32" else ("half",)
+    half: tuple[IdentityRole, ...] = () if question.precision.dtype == "float32" else ("half",)
     return BackboneIdentity(
         name=spec.name,
         version=spec.version,
         weights=weights.fingerprint if weights else None,
-        dtype=question.dtype,
         parameters=recorded_parameters(spec, weights, question.backbone_parameters),
-        **without_none(
-            tf32=question.tf32 or None, encoding="tf32" if encodes_in_tf32(question) else None
-        ),
+        **question.precision.identity(),
         **identity_settings(config, *half),
     )
 
@@ -148,16 +145,15 @@ def other_precision_note(question: RunQuestion, manifest: Manifest) -> str | Non
     results, config = Path(question.config.results), question.config
     if config.fresh or is_begun(results / manifest.run_id):
         return None
-    plain = config.model_copy(update={"tf32": False})
     names = manifest.dataset.name, question.backbone_name, manifest.strategy.name
-    for precision in PRECISIONS:
-        backbone = _backbone_identity(replace(question, config=plain, precision=precision))
-        identity = manifest.identity.model_copy(update={"backbone": backbone})
+    for precision in all_precisions():
+        variant = replace(question, precision=precision)
+        identity = manifest.identity.model_copy(update={"backbone": _backbone_identity(variant)})
         run_id = ids.run_id(*names, identity)
         if is_begun(results / run_id):
             return (
-                f"{run_id} is this run in {precision}: --dtype {precision} continues it. Without"
-                f" that, it starts anew in {question.precision}."
+                f"{run_id} is this run in another precision: {precision.options()} continues it."
+                f" Without that, it starts anew in {question.precision}."
             )
     return None
 

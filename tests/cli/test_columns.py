@@ -7,12 +7,11 @@ import io
 from pathlib import Path
 
 import datasets
-import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 from helpers.runs import store
 from PIL import Image
 
-from bench.errors import UserError
 from bench.running.dataset_columns import dataset_columns
 from bench.store.columns import read_columns
 from bench.store.documents import Manifest
@@ -39,8 +38,8 @@ def test_a_column_of_the_dataset_is_added(tmp_path: Path) -> None:
     assert done.code == 0 and done.json == {"label": 20}, done.err
     manifest = read_manifest(run)
     assert set(read_columns(run, manifest)["label"].values()) <= set(manifest.classes)
-    refused = bench("results", "columns", run, "--of-dataset", "lable")
-    assert refused.code == 2 and "no further column 'lable'. Did you mean 'label'" in refused.err
+    ended = bench("results", "columns", run, "--of-dataset", "lable")
+    assert ended.refuses("'lable'", "'label'")
     for arguments in ((run,), (run, "x.csv", "--of-dataset", "label")):
         assert "Give a CSV file, or --of-dataset" in bench("results", "columns", *arguments).err
 
@@ -83,13 +82,13 @@ def test_columns_that_a_run_does_not_read_are_read_for_further_labels(tmp_path: 
     assert in_order["label"] == ["cat", "dog"] * 2
     masked(tmp_path / "masked", [*masks[:3], png(3)], tmp_path / "again")
     assert len(set(dataset_columns(manifest, ["mask"])["mask"].values())) == 3  # as it is now
-    with pytest.raises(UserError, match=r"no column 'plaice'\. Did you mean 'place'"):
+    with refused("'plaice'", "'place'"):
         dataset_columns(manifest, ["plaice"])
 
 
 def test_an_image_of_a_further_column_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     manifest = masked(tmp_path / "masked", [png(1), b"no", png(1), png(1)], tmp_path / "results")
-    with pytest.raises(UserError, match="column 'mask', row 1: "):
+    with refused("'mask'", "row 1"):
         dataset_columns(manifest, ["mask"])
 
 
@@ -97,5 +96,5 @@ def test_columns_of_other_data_are_refused(tmp_path: Path) -> None:
     manifest = masked(tmp_path / "masked", [None] * 4, tmp_path / "results")
     other = manifest.identity.dataset.model_copy(update={"fingerprint": "0" * 16})
     identity = manifest.identity.model_copy(update={"dataset": other})
-    with pytest.raises(UserError, match="has changed since"):
+    with refused("has changed"):
         dataset_columns(manifest.model_copy(update={"identity": identity}), ["place"])

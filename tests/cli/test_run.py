@@ -41,8 +41,7 @@ def test_dry_run_of_a_race_without_a_ceiling_is_a_range() -> None:
 
 def test_a_ceiling_of_an_earlier_version_is_refused_before_scoring(tmp_path: Path) -> None:
     done = bench("run", "digits", "--set", "ceiling=adaptive", "--results", tmp_path / "r")
-    assert done.code == 2 and "ceiling must be published, got adaptive" in done.err
-    assert "Traceback" not in done.err
+    assert done.refuses("ceiling", "adaptive")
     assert not (tmp_path / "r").exists() or not any((tmp_path / "r").iterdir())
 
 
@@ -54,13 +53,13 @@ def test_noise_of_the_wrong_shape(tmp_path: Path) -> None:
             *("--set", "draws=2", "--noise", tmp_path / "noise.safetensors"),
             *("--results", tmp_path / "results"),
         )
-        assert done.code == 2 and wanted in done.err and "Traceback" not in done.err
+        assert done.refuses(wanted)
 
 
 def test_an_unwritable_results_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = bench("run", "digits", "--results", tmp_path / "file" / "results")
-    assert done.code == 2 and "cannot be written" in done.err and "Traceback" not in done.err
+    assert done.refuses("cannot be written")
 
 
 def test_pickled_noise_is_never_unpickled(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 from helpers.flows import edm_sigmas
+from helpers.refusals import refused
 
 from bench.contracts.levels import (
     Levels,
@@ -79,11 +80,11 @@ def test_a_dynamic_shift_is_applied_once(kind: str) -> None:
     wanted = scheduler.time_shift(mu, 1.0, plain).numpy()
     levels = flow_levels(config, mu, scale=1.0)
     np.testing.assert_allclose(levels.sigma, wanted, rtol=1e-6)
-    with pytest.raises(ValueError, match="needs mu"):
+    with refused("mu", kind=ValueError):
         flow_levels(config)
-    with pytest.raises(ValueError, match="no mu"):
+    with refused("mu", kind=ValueError):
         flow_levels(dict(FlowMatchEulerDiscreteScheduler().config), mu)
-    with pytest.raises(ValueError, match="sampler's levels"):
+    with refused("levels", kind=ValueError):
         flow_levels({**config, "use_karras_sigmas": True}, mu)
 
 
@@ -138,17 +139,14 @@ def test_both_directions_and_any_time_are_taken() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"sigma": np.array([0.1, 0.3, 0.2, 0.7, 0.9])},
-            "monotone.*between levels 1 and 2",
-        ),
-        ({"time": np.arange(4)}, r"time has shape \(4,\)"),
-        ({"q": np.array([1, 1, np.nan, 1, 1])}, "q must be finite, got nan at level 2"),
-        ({"alpha": -np.ones(5)}, "negative"),
-        ({"p": 1 - np.linspace(0.1, 0.9, 5), "q": np.linspace(0.1, 0.9, 5)}, "multiple of x_t"),
+        ({"sigma": np.array([0.1, 0.3, 0.2, 0.7, 0.9])}, "levels 1 and 2"),
+        ({"time": np.arange(4)}, "(4,)"),
+        ({"q": np.array([1, 1, np.nan, 1, 1])}, "nan at level 2"),
+        ({"alpha": -np.ones(5)}, "alpha"),
+        ({"p": 1 - np.linspace(0.1, 0.9, 5), "q": np.linspace(0.1, 0.9, 5)}, "x_t"),
         (dict.fromkeys(("alpha", "sigma", "time", "p", "q"), np.zeros(0)), "shape"),
     ],
 )
 def test_what_is_no_table(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with refused(message, kind=ValueError):
         table(**changes)

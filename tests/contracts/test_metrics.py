@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helpers.refusals import refused
 
 from bench.contracts.metrics import RECALL, RESERVED, ClassRatio, MetricSpec
 from bench.reports.inventory import InventoryRow, RecordingRow
@@ -20,24 +21,18 @@ F1 = ClassRatio(hits=2, support=1, predicted=1)
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({}, "either a target or a ratio"),
-        ({"ratio": F1, "target": "package.module:Mine"}, "either a target or a ratio"),
-        (
-            {"ratio": F1, "needs": ("prediction", "score")},
-            "needs must be a list, each prediction or .*'score'",
-        ),
-        ({"ratio": F1, "range": (1.0, 0.0)}, "range must be the smallest"),
-        (
-            {"ratio": F1, "direction": "up"},
-            "direction must be higher or lower or neither, got 'up'",
-        ),
-        ({"ratio": F1, "hub": ("f1",)}, "hub must be a list of 2, each text or None"),
+        ({}, "ratio"),
+        ({"ratio": F1, "target": "package.module:Mine"}, "ratio"),
+        ({"ratio": F1, "needs": ("prediction", "score")}, "'score'"),
+        ({"ratio": F1, "range": (1.0, 0.0)}, "range"),
+        ({"ratio": F1, "direction": "up"}, "'up'"),
+        ({"ratio": F1, "hub": ("f1",)}, "hub"),
     ],
 )
 def test_a_declaration_that_cannot_be_meant_is_refused(
     fields: dict[str, Any], problem: str
 ) -> None:
-    with pytest.raises(ValueError, match=problem):
+    with refused(problem, kind=ValueError):
         MetricSpec(name="mine", **fields)
 
 
@@ -53,5 +48,5 @@ def test_no_metric_has_the_name_of_a_field() -> None:
     documents: list[type[MetricFields]] = [Metrics, ReportedResult, RunRow, *rows]
     assert {*MetricFields.__subclasses__(), *RunRow.__subclasses__()} == set(documents)
     assert {name for d in documents for name in d.model_fields} - {"accuracy"} <= RESERVED
-    with pytest.raises(ValueError, match="'chance': the name is reserved"):
+    with refused("'chance'", kind=ValueError):
         MetricSpec(name="chance", ratio=RECALL)

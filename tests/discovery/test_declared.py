@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.refusals import refused
 
 from bench.discovery.declared import load_spec, register_toml
-from bench.errors import UserError
 
 GOOD = """
 name = "birds"
@@ -57,48 +57,40 @@ def test_a_declaration_is_a_spec(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('name = "birds"', 'nmae = "birds"', "unknown key 'nmae'.*Did you mean 'name'"),
-        ('name = "birds"', "", "the key 'name' is missing"),
-        ('name = "birds"', 'name = "Big Birds"', "must consist of lower case letters"),
-        ('source = "pictures"', "", "the key 'source' is missing"),
-        ('image = "img"', 'imaeg = "img"', "columns: unknown key 'imaeg'.*'image'"),
-        ('robin = "a robin"', 'robbin = "x"', "'robbin', which is not one of the classes.*'robin'"),
-        ('test = "validation"', 'tset = "x"', "'tset', which is not one of the splits.*'test'"),
-        ("a photo of a {class}, a bird", "a bird", r"template 'a bird' has no \{class\}"),
-        ('["n1", "n2"]', '["n1"]', "found must have a name for each of 2 classes, got 1"),
-        ('["n1", "n2"]', "[1, 2]", "found must be a list of texts"),
-        ("unverified = true", 'groups = ["a[x]"]', r"groups must be columns, or .* got 'a\[x\]'"),
-        ("[columns]", "[group_names]\na = 3\n[columns]", r"group_names\.a must be a table, got 3"),
-        ('"templates.txt"', '"none.txt"', "templates.clip = 'none.txt' cannot be read"),
-        ("unverified = true", 'unverified = "yes"', "unverified must be true or false, got 'yes'"),
-        ("test = 4", "test = 0", r"splits.test must be a number of images .* got 0"),
-        ("test = 4", 'test = "many"', r"splits.test must be a number of images .* got 'many'"),
-        ("test = 4", "test = true", r"splits.test must be a number of images .* got True"),
-        ('["robin", "house finch"]', '["robin", "Robin"]', "'robin' and 'Robin' are the same"),
-        ('robin = "a robin"', "robin = 3", r"phrases\.robin must be text, got 3"),
-        (
-            "[columns]",
-            "[layout]\nlists = 3\n[columns]",
-            r"layout\.lists must be a table, got 3",
-        ),
-        ("[columns]", "[layout]\nroot = 3\n[columns]", r"layout\.root must be text, got 3"),
-        (
-            "[columns]",
-            '[layout]\nreader = "x:y"\n[columns]',
-            "reader and marker require each other",
-        ),
-        ("[columns]", '[layout]\ntable = "x"\n[columns]', "a table also requires file_column"),
-        ("[columns]", "[item]\nimages = []\n[columns]", "images must be a list, each text"),
-        ("unverified = true", "items = true", r"items = true requires a table \[item\]"),
-        ('"templates.txt"', "[]", "templates.clip is empty"),
-        ('split = "test"', 'split = "tset"', "split must be one of .*'tset'"),
-        ("md5:0", "md4:0", r"checksums\.birds\.zip must be md5"),
-        ("[splits]", "[splits", "is not a TOML file"),
+        ('name = "birds"', 'nmae = "birds"', ("'nmae'", "'name'")),
+        ('name = "birds"', "", ("'name'",)),
+        ('name = "birds"', 'name = "Big Birds"', ("Big Birds",)),
+        ('source = "pictures"', "", ("'source'",)),
+        ('image = "img"', 'imaeg = "img"', ("columns", "'imaeg'", "'image'")),
+        ('robin = "a robin"', 'robbin = "x"', ("'robbin'", "'robin'")),
+        ('test = "validation"', 'tset = "x"', ("'tset'", "'test'")),
+        ("a photo of a {class}, a bird", "a bird", ("'a bird'", "{class}")),
+        ('["n1", "n2"]', '["n1"]', ("found", "got 1")),
+        ('["n1", "n2"]', "[1, 2]", ("found",)),
+        ("unverified = true", 'groups = ["a[x]"]', ("groups", "'a[x]'")),
+        ("[columns]", "[group_names]\na = 3\n[columns]", ("group_names.a", "got 3")),
+        ('"templates.txt"', '"none.txt"', ("templates.clip", "'none.txt'")),
+        ("unverified = true", 'unverified = "yes"', ("unverified", "'yes'")),
+        ("test = 4", "test = 0", ("splits.test", "got 0")),
+        ("test = 4", 'test = "many"', ("splits.test", "'many'")),
+        ("test = 4", "test = true", ("splits.test", "got True")),
+        ('["robin", "house finch"]', '["robin", "Robin"]', ("'robin'", "'Robin'")),
+        ('robin = "a robin"', "robin = 3", ("phrases.robin", "got 3")),
+        ("[columns]", "[layout]\nlists = 3\n[columns]", ("layout.lists", "got 3")),
+        ("[columns]", "[layout]\nroot = 3\n[columns]", ("layout.root", "got 3")),
+        ("[columns]", '[layout]\nreader = "x:y"\n[columns]', ("reader", "marker")),
+        ("[columns]", '[layout]\ntable = "x"\n[columns]', ("table", "file_column")),
+        ("[columns]", "[item]\nimages = []\n[columns]", ("images",)),
+        ("unverified = true", "items = true", ("items", "[item]")),
+        ('"templates.txt"', "[]", ("templates.clip",)),
+        ('split = "test"', 'split = "tset"', ("split", "'tset'")),
+        ("md5:0", "md4:0", ("checksums.birds.zip", "md5")),
+        ("[splits]", "[splits", ("birds.toml",)),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: tuple[str, ...]) -> None:
     assert old in GOOD
-    with pytest.raises(UserError, match=said):
+    with refused(*said):
         load_spec(write(tmp_path, GOOD.replace(old, new)))
 
 

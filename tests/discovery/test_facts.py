@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.refusals import refused
 
 from bench.contracts.backbone import Backbone
 from bench.contracts.specs import BackboneSpec
@@ -47,7 +48,7 @@ def test_a_fact_of_another_type_names_the_method(name: str, value: Any, spec: Ba
     if name == "encoder_key" and isinstance(value, str):
         assert ask(spec, name, value) == value
         return
-    with pytest.raises(PluginError, match=rf"strange.*{name}\(\) returns must be"):
+    with refused("strange", f"{name}()", kind=PluginError):
         ask(spec, name, value)
 
 
@@ -55,7 +56,7 @@ def test_a_fact_of_another_type_names_the_method(name: str, value: Any, spec: Ba
 def test_what_a_class_raises_names_the_method_unless_it_is_for_the_user(
     name: str, spec: BackboneSpec
 ) -> None:
-    with pytest.raises(PluginError, match=rf"{name}\(\) raised ValueError"):
+    with refused(f"{name}()", kind=PluginError):
         ask(spec, name, ValueError("no"))
-    with pytest.raises(UserError, match="other weights"):
+    with refused("other weights"):
         ask(spec, name, UserError("choose other weights"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
+from helpers.refusals import refused
 
 from bench.discovery.loading import metric_of_runs, metric_specs
-from bench.errors import UserError
 
 
 def test_boards_have_a_column_of_macro_f1() -> None:
@@ -16,5 +15,5 @@ def test_boards_have_a_column_of_macro_f1() -> None:
 
 
 def test_a_metric_that_is_not_registered_is_refused() -> None:
-    with pytest.raises(UserError, match=r"Unknown metric 'f1-macro'.* Did you mean 'f1_macro'"):
+    with refused("'f1-macro'", "'f1_macro'"):
         metric_of_runs("f1-macro")

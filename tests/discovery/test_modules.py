@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 from helpers.places import ROOT
+from helpers.refusals import refused
 
 from bench.contracts.parameters import Parameter
 from bench.contracts.specs import StrategySpec
@@ -108,7 +109,7 @@ def test_a_strategy_is_one_file(package: Path) -> None:
 )
 def test_what_is_no_literal_is_named(package: Path, wrong: str, right: str) -> None:
     (package / "poll.py").write_text(NEW.replace(wrong, right))
-    with pytest.raises(ValueError, match=r"copied_strategies\.poll:Vote: spec must be"):
+    with refused("copied_strategies.poll:Vote", "spec", kind=ValueError):
         registered(package)
 
 

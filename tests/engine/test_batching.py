@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -66,6 +68,22 @@ def test_the_best_batch_size_is_the_smallest_of_the_fast_ones(
             now += 0.04 if size == 32 else 0.02
 
     assert batching.best_batch_size(Uneven()) == max(batching.rates_by_size(Uneven(), 60.0)) > 64
+
+    class Disturbed(Device):  # a GPU, once slowed down by something else
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = cast(Denoiser, SimpleNamespace(device=torch.device("cuda")))
+            self.rehearsed: list[int] = []
+
+        def rehearse(self, size: int) -> None:
+            nonlocal now
+            self.rehearsed.append(size)
+            super().rehearse(size)
+            if self.rehearsed.count(16) == 2 and self.rehearsed[-1] == 16:  # its first timing
+                now += 1
+
+    gpu = Disturbed()
+    assert batching.best_batch_size(gpu) == 64 and 16 in gpu.rehearsed
 
 
 def test_a_remembered_size_is_that_of_the_threads() -> None:

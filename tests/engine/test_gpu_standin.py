@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers import released
 from helpers.engines import assert_same, outcomes, prepared
 from helpers.standin import KINDS, READ_VALUES, TEXTS, denoiser_of, layout_of, stand
 
@@ -18,32 +21,34 @@ from bench.engine.denoiser import CheckedDenoiser, compile_network
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.embeddings import embed_prompts
 from bench.engine.scoring import Scoring, SharedNoise, coefficients, times
+from bench.errors import BenchWarning
 from bench.inputs.draws import parse_plan
 from bench.inputs.prompts import make_columns
+from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.strategies.race import Race
 from benchmarks.timing import pictures
 
-FEW = 5  # images of a run
+FEW: dict[str, Any] = {"images": 2, "draws": 8}  # a run of a few batches
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_is_one_call_and_the_host_never_waits_in_our_code(kind: str) -> None:
-    run = stand(kind, images=FEW)
-    assert run.decided == FEW
+    run = stand(kind, **FEW)
+    assert run.decided == 2
     assert not run.ours, run.ours
     assert len(run.calls) == run.batches < run.cells / 4
 
 
 def test_calls_of_one_level_fill_up_with_the_images_in_progress() -> None:
-    few, many = (stand("AuraFlowPipeline", images=images) for images in (4, 40))
+    few, many = (stand("AuraFlowPipeline", images=images) for images in (4, 20))
     assert many.cells / len(many.calls) > 16 > few.cells / len(few.calls)
-    assert many.most <= 40
+    assert many.most <= 20
 
 
 @pytest.mark.parametrize("variant", ["own_noise", "tree_of_classes"])
 @pytest.mark.parametrize("kind", ["HunyuanDiTPipeline", "CogView4Pipeline", "sd3"])
 def test_so_it_is_with_own_draws_and_with_a_tree_of_classes(kind: str, variant: str) -> None:
-    run = stand(kind, images=FEW, **{variant: True})
+    run = stand(kind, **FEW, **{variant: True})
     assert not run.ours and len(run.calls) == run.batches
 
 
@@ -56,7 +61,7 @@ def test_a_layout_lays_2d_convolutions_out_and_nothing_else(kind: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in READ_VALUES])
 def test_a_compiled_network_has_a_shape_per_length_at_most(kind: str) -> None:
     """Padded prompts of Qwen-Image are predicted as they are alone, so it has one shape."""
-    shapes = set(stand(kind, one_shape=True, images=FEW, real=True).calls)
+    shapes = set(stand(kind, one_shape=True, **FEW, real=True).calls)
     denoiser, conditioning = denoiser_of(kind, on_meta=False)
     slots = denoiser.learned.slots
     if slots is None or slots.masked:
@@ -111,6 +116,30 @@ def test_a_batch_of_two_lengths_is_two_replays(monkeypatch: pytest.MonkeyPatch) 
         wanted = denoiser.denoise(x_t, time, both)
         compile_network(checked, conditioning)
         torch.testing.assert_close(denoiser.denoise(x_t, time, both), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_lora_is_fused_before_compiling_unless_that_would_round_it(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    from helpers.loras import save_lora  # here: it needs peft
+
+    pipe = released.made("StableDiffusionPipeline")
+    pipe.load_lora_weights(save_lora(pipe, tmp_path))
+    denoiser = PipelineDenoiser(pipe.to(dtype), resolution=16)
+    checked = CheckedDenoiser(denoiser, "with a LoRA")
+    with torch.inference_mode():
+        conditioning = embed_prompts(checked, f"with a LoRA {dtype}", TEXTS)
+        x_t = torch.randn(len(TEXTS), *denoiser.latent_shape)
+        time = times(denoiser.levels, np.full(len(TEXTS), 500))
+        before = denoiser.denoise(x_t, time, conditioning)
+        fused = dtype == torch.float32
+        with nullcontext() if fused else pytest.warns(BenchWarning, match="--compile"):
+            assert checked.prepare_compiling(conditioning)
+        after = denoiser.denoise(x_t, time, conditioning)
+    names = [name for name, _ in pipe.unet.named_parameters() if "lora" in name]
+    assert bool(names) != fused
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-4 if fused else 0)
 
 
 @pytest.mark.parametrize("kind", ["AuraFlowPipeline", "CogView4Pipeline"])

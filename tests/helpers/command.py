@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -16,6 +17,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
+
+from helpers.refusals import names
 
 TERMINAL = {"COLUMNS": "200"}
 PATIENCE = 600.0  # seconds after which a process counts as hanging
@@ -40,6 +43,11 @@ class Finished:
     def json(self) -> Any:
         """The JSON document on stdout."""
         return json.loads(self.out)
+
+    def refuses(self, *subjects: object, code: int = 2) -> bool:
+        """Tell whether it ended with this code and an error that names the subjects."""
+        name = names(self.err, subjects, f"exit {code}")
+        return name and self.code == code and not re.search("Traceback|Unexpected", self.err)
 
 
 def bench(*arguments: object, **variables: str) -> Finished:

@@ -30,7 +30,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     **{"workers": (2, 3), "ray_address": (None, "auto"), "offline": (False, True)},
     **{"tf32": (False, True), "compile": (False, True), "layout": ("auto", "channels-last")},
     **{"attention": ("auto", "math"), "dtype": ("float32", "bfloat16")},
-    **{"offload": (None, "model")},
+    **{"offload": (None, "model"), "encoding": ("float32", "tf32")},
     **{"backbone": ("{root}/whole", "{root}/trained"), "fit_split": ("train", "validation")},
     **{"weights": ("{root}/whole", "{root}/trained"), "revision": ("v1", "v2")},
     **{"lora": ("{root}/one.safetensors", "{root}/two.safetensors"), "tracker": (None, "wandb")},

@@ -212,6 +212,7 @@ def stand(
     tree_of_classes: bool = False,
     one_shape: bool = False,
     images: int = IMAGES,
+    draws: int = DRAWS,
 ) -> Run:
     """Run a race of made-up pictures on a class's small network, and return what happened."""
     real = real or kind in READ_VALUES
@@ -226,19 +227,19 @@ def stand(
 
     count = len(texts_of(kind))
     of_prompt, parents = np.arange(count), None
-    strategy: Any = Race(draws=DRAWS, first=2)
+    strategy: Any = Race(draws=draws, first=2)
     if tree_of_classes:
         leaves = count - 2  # the last two prompts are those of two inner nodes
         parents = np.array([leaves + (n >= leaves // 2) for n in range(leaves)] + [-1, -1])
-        strategy = DownTree(draws=DRAWS)
+        strategy = DownTree(draws=draws)
     levels, plan = denoiser.levels, parse_plan("grid")
-    rows = plan.assign_levels(DRAWS, len(levels))
-    problem = Problem(of_prompt, rows, np.ones(DRAWS), parents=parents)
+    rows = plan.assign_levels(draws, len(levels))
+    problem = Problem(of_prompt, rows, np.ones(draws), parents=parents)
     shape, device = denoiser.latent_shape, denoiser.device
     noise = (
         OwnNoise(plan, 0, shape, device)
         if own_noise
-        else SharedNoise(plan.make_noise(0, DRAWS, shape), device)
+        else SharedNoise(plan.make_noise(0, draws, shape), device)
     )
     scoring = Scoring(coefficients(levels, rows, "prediction", device), noise, "l2")
     engine = StandingEngine(
@@ -306,7 +307,7 @@ def table() -> Iterator[str]:
     yield "|---" * 9 + "|"
     for kind in KINDS:
         run = stand(kind)
-        shapes = len(set(stand(kind, True, one_shape=True, images=8).calls))
+        shapes = len(set(stand(kind, True, one_shape=True, images=8, draws=8).calls))
         own, branches = stand(kind, own_noise=True), stand(kind, tree_of_classes=True)
         per_call = [f"{r.cells / len(r.calls):.1f}" for r in (run, own, branches)]
         waits = [

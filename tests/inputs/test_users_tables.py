@@ -179,16 +179,17 @@ def make_folder_of(file: Path) -> None:
     file.mkdir()
 
 
-def link_to_zeros(file: Path) -> None:
+def link_to_pipe(file: Path) -> None:
     file.unlink()
-    file.symlink_to("/dev/zero")
+    os.mkfifo(file.parent / "pipe")
+    file.symlink_to(file.parent / "pipe")
 
 
 FILES: dict[str, Callable[[Path], object]] = {
     "no file": lambda file: file.unlink(),
     "a folder": make_folder_of,
     "a pipe": make_pipe,
-    "zeros for ever": link_to_zeros,
+    "a link to a pipe": link_to_pipe,
     "nothing": lambda file: file.write_bytes(b""),
     "white space": lambda file: file.write_bytes(b" \n\n"),
     "another encoding": lambda file: file.write_bytes(file.read_text().encode("utf-16")),

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers.refusals import refused
 
 from bench.machine.files import open_regular, path_exists, read_bytes, read_text
 
@@ -14,10 +15,10 @@ from bench.machine.files import open_regular, path_exists, read_bytes, read_text
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(OSError, match="is not a regular file"):
+        with refused("regular file", kind=OSError):
             open_regular(path)
     for path in (tmp_path / "none", tmp_path / ("x" * 300), tmp_path / "a\0b"):
-        with pytest.raises(OSError, match=r"no file|too long|not the name"):
+        with pytest.raises(OSError):
             open_regular(path)
         assert not path_exists(path)
 
@@ -46,9 +47,9 @@ def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(10**12)  # takes no place on the disk
-    with pytest.raises(OSError, match="larger than 200,000,000 bytes"):
+    with refused("200,000,000 bytes", kind=OSError):
         read_bytes(path)
     path.write_bytes("\ufeffé".encode())
     assert read_text(path) == "é"
-    with pytest.raises(OSError, match="larger than 4 bytes"):
+    with refused("4 bytes", kind=OSError):
         read_bytes(path, max_bytes=4)

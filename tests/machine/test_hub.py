@@ -21,6 +21,7 @@ import pytest
 from helpers.given import picture, write_parquet
 from helpers.hub import Fault, Hub, a_hub, point_datasets
 from helpers.matrix import matrix
+from helpers.refusals import refused
 from huggingface_hub import constants
 
 from bench.contracts.specs import DatasetSpec
@@ -204,28 +205,20 @@ class Trouble(NamedTuple):
 
 
 TROUBLES = {
-    "no such repository": Trouble(
-        "the Hub has no (model|dataset) 'owner/name', or it is", UserError
-    ),
-    "private": Trouble("is private. .* `hf auth login`", UserError, {"status": 401}, "/api/"),
-    "no such revision": Trouble("v9 .*does not have this revision.*/tree/main", UserError),
-    "licence": Trouble(
-        r"licence has to be accepted at https://huggingface.co/(datasets/)?owner/name,",
-        AbsentError,
-        {"status": 403, "code": "GatedRepo"},
-    ),
-    "busy listing": Trouble("answered 503. It is busy", AbsentError, {"status": 503}, "/api/"),
-    "too many requests": Trouble("answered 429. It is busy", AbsentError, {"status": 429}, "/api/"),
-    "busy file": Trouble("answered 503. It is busy", AbsentError, {"status": 503}),
-    "listed but not there": Trouble(
-        "answered 404", AbsentError, {"status": 404, "code": "EntryNotFound"}
-    ),
-    "cut connection": Trouble("did not provide it", AbsentError, {"after": 2}),
-    "no network": Trouble("the Hub does not answer", AbsentError),
-    "--offline": Trouble(r"not asked \(--offline\)", AbsentError),
-    "HF_HUB_OFFLINE": Trouble(r"not asked \(HF_HUB_OFFLINE\)", AbsentError),
-    "too large": Trouble("needs 1,000.0 GB, and .* Make room, or set HF_HOME", UserError),
-    "full disk": Trouble("cannot be written .* Make room, or set HF_HOME", AbsentError),
+    "no such repository": Trouble("", UserError),
+    "private": Trouble("`hf auth login`", UserError, {"status": 401}, "/api/"),
+    "no such revision": Trouble("v9", UserError),
+    "licence": Trouble("licence", AbsentError, {"status": 403, "code": "GatedRepo"}),
+    "busy listing": Trouble("503", AbsentError, {"status": 503}, "/api/"),
+    "too many requests": Trouble("429", AbsentError, {"status": 429}, "/api/"),
+    "busy file": Trouble("503", AbsentError, {"status": 503}),
+    "listed but not there": Trouble("404", AbsentError, {"status": 404, "code": "EntryNotFound"}),
+    "cut connection": Trouble("", AbsentError, {"after": 2}),
+    "no network": Trouble("", AbsentError),
+    "--offline": Trouble("--offline", AbsentError),
+    "HF_HUB_OFFLINE": Trouble("HF_HUB_OFFLINE", AbsentError),
+    "too large": Trouble("1,000.0 GB", UserError),
+    "full disk": Trouble("HF_HOME", AbsentError),
 }
 
 
@@ -259,9 +252,9 @@ def test_each_failure_says_which_it_is(
             hub.sizes[file] = 10**12
         elif trouble == "full disk":
             stack.enter_context(small_files())
-        with pytest.raises(UserError, match=f"(?s){words}") as caught:
+        with refused(words, NAME) as caught:
             read("v9" if trouble == "no such revision" else None)
-    assert type(caught.value) is error and NAME in str(caught.value)
+    assert type(caught.value) is error
     if trouble == "too large" and "model" in repository:
         assert not any(file in request for request in hub.asked)
 
@@ -286,7 +279,7 @@ def test_no_way_waits_longer_for_a_busy_hub_than_the_limit(
     """However long the Hub is busy, and whatever it wants: listing and files share one limit."""
     _, file, read = WAYS[way]
     hub.faults.append(Fault(path or f"/{file}", status, retry_after=retry_after))
-    with pytest.raises(AbsentError, match=f"answered {status}. It is busy"):
+    with refused(status, kind=AbsentError):
         read(None)
     expected = {None: [1.0, 4.0, 15.0], 0: [1.0, 4.0, 15.0], 100: [100.0] * 3, 9999: []}
     assert hub.pauses == expected[retry_after]
@@ -301,7 +294,7 @@ def test_a_push_waits_no_longer_and_makes_no_second_commit(
     (tmp_path / "sent").mkdir()
     (tmp_path / "sent/a.json").write_text("{}")
     hub.faults.append(Fault(path, 429, retry_after=retry_after))
-    with pytest.raises(BenchError, match=r"refused it .429.. It is busy: try again later"):
+    with refused("429", kind=BenchError):
         push_folder(tmp_path / "sent", "owner/new", "model", "a", False, create=True)
     again = path != "/commit/" and retry_after == 3
     assert hub.pauses == ([3.0, 4.0, 15.0] if again else [])
@@ -348,7 +341,7 @@ def test_a_file_that_is_not_what_the_hub_lists_is_fetched_again(
     if other == "other bytes" and (file == TENSORS or stored == "earlier version"):
         assert read_model(commit) != fetched
         return
-    with offline(), pytest.raises(AbsentError, match=rf"{file} is not on this machine.*--offline"):
+    with offline(), refused(file, "--offline", kind=AbsentError):
         read_model(commit)
     assert read_model(commit) == fetched
     hub.log.clear()
@@ -356,16 +349,9 @@ def test_a_file_that_is_not_what_the_hub_lists_is_fetched_again(
 
 
 @pytest.mark.parametrize("file", [TEXT_FILE, TENSORS])
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    {
-        "link out": "leads out of",
-        "link nowhere": "leads out of",
-        "pipe": "is not a regular",
-    }.items(),
-)
+@pytest.mark.parametrize("kind", ["link out", "link nowhere", "pipe"])
 def test_no_file_that_others_put_into_the_cache_is_followed(
-    kind: str, words: str, file: str, hub: Hub, tmp_path: Path
+    kind: str, file: str, hub: Hub, tmp_path: Path
 ) -> None:
     fetched = read_model(None)
     path, canary = resolve(NAME).root / file, tmp_path / "canary"
@@ -377,7 +363,7 @@ def test_no_file_that_others_put_into_the_cache_is_followed(
         path.symlink_to(canary)
     if kind == "link out":
         canary.write_bytes(content)
-    with pytest.raises(UserError, match=words):
+    with refused(file):
         read_model(None)
     assert canary.exists() == (kind == "link out") and path.is_symlink() == (kind != "pipe")
     path.unlink()
@@ -387,9 +373,9 @@ def test_no_file_that_others_put_into_the_cache_is_followed(
 @pytest.mark.parametrize("name", ["../x.json", "/x.json", "a/../../../../../x.json"])
 def test_a_listing_names_no_file_elsewhere(name: str, tmp_path: Path, hub: Hub) -> None:
     commit = replace(hub_module.find_commit(NAME), files={name: 3})
-    with pytest.raises(UserError, match="leads out of the folder"):
+    with refused("folder"):
         commit.fetch(name)
-    with pytest.raises(UserError, match="leads out of the folder"):
+    with refused("folder"):
         commit.prefetch([name])
     assert not list(tmp_path.rglob("x.json"))
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench.machine.files import MAX_TOML_BYTES, read_toml
 
-WRONG: dict[str, tuple[str | bytes, str]] = {
-    "nested lists": ("x = " + "[" * 3000 + "]" * 3000, "nested more than 50 deep"),
-    "lists that the parser takes": ("x = " + "[" * 60 + "]" * 60, "nested more than 50 deep"),
-    "a key of many parts": (".".join("a" * 20_000) + " = 1", "more than 50 parts"),
-    "quoted parts": (".".join(['"a"'] * 20_000) + " = 1", "more than 50 parts"),
-    "decimal digits": ("x = " + "9" * 5000, "is not a TOML file"),
-    "hexadecimal digits": ("x = [0x" + "f" * 5000 + "]", "more than 64 bits"),
-    "not UTF-8": (b"x = '\xff'", "is not a TOML file"),
-    "too large": ("#" * (MAX_TOML_BYTES + 1), "larger than 2,000,000 bytes"),
+WRONG: dict[str, str | bytes] = {
+    "nested lists": "x = " + "[" * 3000 + "]" * 3000,
+    "lists that the parser takes": "x = " + "[" * 60 + "]" * 60,
+    "a key of many parts": ".".join("a" * 20_000) + " = 1",
+    "quoted parts": ".".join(['"a"'] * 20_000) + " = 1",
+    "decimal digits": "x = " + "9" * 5000,
+    "hexadecimal digits": "x = [0x" + "f" * 5000 + "]",
+    "not UTF-8": b"x = '\xff'",
+    "too large": "#" * (MAX_TOML_BYTES + 1),
 }
 
 
@@ -31,24 +31,22 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_cannot_be_read_is_refused(case: str, tmp_path: Path) -> None:
-    content, said = WRONG[case]
-    with pytest.raises(UserError, match=said) as error:
-        read_toml(write(tmp_path, "x.toml", content))
+    with refused("x.toml") as error:
+        read_toml(write(tmp_path, "x.toml", WRONG[case]))
     assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize("case", ["nested lists", "decimal digits", "hexadecimal digits"])
 def test_every_command_reads_toml_the_same_way(case: str, tmp_path: Path) -> None:
-    file = write(tmp_path, "x.toml", WRONG[case][0])
+    file = write(tmp_path, "x.toml", WRONG[case])
     for command in (["run", file], ["study", file], ["run", "digits", "--config", file]):
         done = bench(*command, "--dry-run")
-        assert done.code == 2 and "is not a TOML file" in done.err
-        assert "Unexpected" not in done.err
+        assert done.refuses("x.toml")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.toml")
-    with pytest.raises(UserError, match="is not a regular file"):
+    with refused("x.toml"):
         read_toml(tmp_path / "x.toml")
 
 

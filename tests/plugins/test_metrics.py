@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.refusals import refused
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
 from bench.discovery.loading import metric_specs
-from bench.errors import UserError
 from bench.stats.checked import metric_parts
 from bench.stats.measures import make_metric, measure, measured_difference
 from bench.stats.shares import Estimate, accuracy_interval
@@ -99,7 +99,7 @@ def test_a_class_without_images_is_left_out_and_images_of_one_class_have_no_auro
     data = some_input()
     without = data.take(np.flatnonzero(data.labels != 0))
     assert 0.5 < value_of("auroc", without) < 1
-    with pytest.raises(ValueError, match="no class has images"):
+    with refused("class", kind=ValueError):
         value_of("auroc", data.take(np.flatnonzero(data.labels == 0)))
 
 
@@ -113,7 +113,7 @@ def test_multi_label_accuracy_counts_any_true_class_and_leaves_images_without_on
     assert value_of("multilabel_accuracy", data) == 1 / 3
     spec = metric_specs()["multilabel_accuracy"]
     assert measure(spec, make_metric(spec), data, {}).images == 3
-    with pytest.raises(ValueError, match=r"'bear\|cat' in column|'lion' in column"):
+    with refused("'lion'", kind=ValueError):
         value_of("multilabel_accuracy", MetricInput(*_lion()), column="classes")
 
 
@@ -202,10 +202,10 @@ def test_association_rate_counts_the_decisions_for_either_set() -> None:
     assert value_of("association_rate", data, first=("bear",)) == 2 / 4
     assert value_of("association_rate", data, first=("bear",), second=("cat",)) == 2 / 3
     for parameters, problem in (
-        ({}, "name the classes"),
-        ({"first": ("lion",)}, "'lion' is not a class"),
+        ({}, "first"),
+        ({"first": ("lion",)}, "'lion'"),
     ):
-        with pytest.raises(ValueError, match=problem):
+        with refused(problem, kind=ValueError):
             value_of("association_rate", data, **parameters)
-    with pytest.raises(UserError, match="'bear' in both"):
+    with refused("'bear'"):
         _made("association_rate", first=("bear",), second=("bear",))

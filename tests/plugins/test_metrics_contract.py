@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from helpers.refusals import refused
 
 from bench.contracts.measuring import MetricInput
 from bench.errors import BenchWarning, PluginError
@@ -93,7 +94,7 @@ class Overstated(MetricContract):
 
 @pytest.mark.parametrize(
     ("contract", "problem"),
-    [(InOrder(), "in another order"), (Overstated(), "by a bootstrap")],
+    [(InOrder(), "order"), (Overstated(), "bootstrap")],
     ids=lambda given: type(given).__name__,
 )
 def test_a_metric_that_does_not_keep_the_contract_fails(
@@ -102,7 +103,7 @@ def test_a_metric_that_does_not_keep_the_contract_fails(
     data, metric, spec = (
         getattr(MetricContract, name).__wrapped__(contract) for name in ("data", "metric", "spec")
     )
-    with pytest.raises((PluginError, BenchWarning), match=problem), warnings.catch_warnings():
+    with refused(problem, kind=(PluginError, BenchWarning)), warnings.catch_warnings():
         warnings.simplefilter("error")
         contract.test_a_value_is_in_its_range_whatever_the_order(spec, metric, data)
         contract.test_values_of_images_give_the_metric_and_its_error(spec, metric, data)

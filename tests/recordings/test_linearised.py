@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.recorded import replay
+from helpers.refusals import refused
 from helpers.sketch import Sketch
 from numpy.typing import NDArray
 
 import bench as toolkit
-from bench.errors import UserError
 from bench.recordings.recording import open_draws, open_recording
 from bench.reports.leaderboard.board import row_labels
 from bench.reports.leaderboard.ranking import leaderboard
@@ -57,8 +57,8 @@ def test_a_risk_chooses_how_far_a_screen_reaches(recorded: Path, tmp_path: Path)
     assert done.code == 0, done.err
     params = done.json["strategy"]["params"]
     assert f"reach={params['reach']:g}" in made.out and params["first"] == 2
-    refused = bench(*asked, "--risk", 0.3, "--set", "reach=2")
-    assert refused.code == 2 and "chooses delta and first and reach" in refused.err
+    ended = bench(*asked, "--risk", 0.3, "--set", "reach=2")
+    assert ended.refuses("delta and first and reach")
 
 
 def test_a_replay_decides_and_costs_what_the_live_run_does(recorded: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_what_cannot_be_linearised_is_refused_before_the_work(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Sketch, "can_linearise", False)
-    with pytest.raises(UserError, match=r"gradients.*'tiny-digits'"):
+    with refused("'tiny-digits'"):
         toolkit.run("digits", strategy="screen-race", results=str(tmp_path))
     plain = toolkit.run(
         "digits",
@@ -134,7 +134,7 @@ def test_what_cannot_be_linearised_is_refused_before_the_work(
         save_errors=True,
         results=str(tmp_path),
     )
-    with pytest.raises(UserError, match="full-linearised --set draws=2 --save-errors"):
+    with refused("full-linearised --set draws=2 --save-errors"):
         replay(Path(plain["results_dir"]), "screen-race", {"samples": 2}, tmp_path)
 
 

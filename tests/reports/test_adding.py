@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from helpers.command import bench
 from helpers.places import ROOT
+from helpers.refusals import refused
 from helpers.reporting import model_card
 from helpers.runs import store
 from helpers.unsealed import write_unsealed
 
-from bench.errors import UserError
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.published import Totals, find_problems, validate
 from bench.stats.metrics import summarize
@@ -43,16 +43,16 @@ def everything(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("changes", "words", "accepted"),
     [
-        ({}, "'d', which is not a registered dataset", {"private": True}),
-        ({"n_total": 60}, "30 of the split's 60 images", {"private": True, "subset": True}),
-        ({"dataset": "digits"}, "n_total is 30, but digits/test has 360", {"private": True}),
+        ({}, "'d'", {"private": True}),
+        ({"n_total": 60}, "30 of the split's 60", {"private": True, "subset": True}),
+        ({"dataset": "digits"}, "n_total is 30", {"private": True}),
     ],
 )
 def test_what_others_cannot_make_again_needs_a_word(
     tmp_path: Path, changes: dict[str, Any], words: str, accepted: dict[str, bool]
 ) -> None:
     run = store(tmp_path / "results", LABELS, LABELS, **changes)
-    with pytest.raises(UserError, match=words):
+    with refused(words):
         publish_run(run, tmp_path / "published")
     assert not (tmp_path / "published").exists()
     copy = publish_run(run, tmp_path / "published", **accepted)
@@ -67,15 +67,16 @@ def test_a_registered_dataset_s_whole_split_needs_none(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("run_id", ["../../x", "/tmp/x", "", ".", "..", "a/b", "x\0y"])
+@pytest.mark.parametrize("run_id", ["../../x", "{out}/x", "", ".", "..", "a/b", "x\0y"])
 def test_a_run_s_id_leads_nowhere_else(tmp_path: Path, run_id: str) -> None:
     run = store(tmp_path / "results", LABELS, LABELS)
     for name in ("manifest.json", "summary.json"):
+        run_id = run_id.replace("{out}", str(tmp_path))
         content = {**json.loads((run / name).read_text()), "run_id": run_id}
         (run / name).write_text(json.dumps(content))
     before = everything(tmp_path)
-    done = bench("results", "add", run, "--into", tmp_path / "published", "--private")
-    assert done.code == 2 and str(run) in done.err
+    done = bench("results", "add", run, "--into", tmp_path / "deep/published", "--private")
+    assert done.refuses(run)
     assert everything(tmp_path) == before
 
 
@@ -86,7 +87,7 @@ def test_a_published_run_is_not_overwritten(tmp_path: Path) -> None:
     before = everything(published)
     publish_run(run, published, private=True)  # the same again
     other = store(tmp_path / "theirs", LABELS, LABELS[1:] + LABELS[:1])
-    with pytest.raises(UserError, match="other content"):
+    with refused(other.name):
         publish_run(other, published, private=True)
     assert everything(published) == before
     publish_run(other, published, private=True, replace=True)
@@ -98,7 +99,7 @@ def test_what_is_refused_leaves_nothing(tmp_path: Path) -> None:
     content = json.loads((run / "summary.json").read_text())
     content["cost"]["evaluations"] += 1
     write_unsealed(run / "summary.json", content)
-    with pytest.raises(UserError, match=r"cost\.evaluations is"):
+    with refused("cost.evaluations"):
         publish_run(run, tmp_path / "published", private=True)
     assert list((tmp_path / "published").iterdir()) == []
 
@@ -108,7 +109,7 @@ def test_a_link_in_the_place_of_a_run_stays(tmp_path: Path) -> None:
     elsewhere.mkdir()
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / run.name).symlink_to(elsewhere)
-    with pytest.raises(UserError, match="is a link or a file, not a folder"):
+    with refused(run.name):
         publish_run(run, tmp_path / "published", private=True, replace=True)
     assert list(elsewhere.iterdir()) == []
 
@@ -119,16 +120,16 @@ def test_what_a_user_put_into_a_published_run_is_not_deleted(tmp_path: Path, kin
     copy = publish_run(run, published, private=True)
     (copy / "notes").write_text("mine") if kind == "a file" else os.mkfifo(copy / "notes")
     (copy / "summary.json").write_text("{}")
-    with pytest.raises(UserError, match="has notes, which does not belong there"):
+    with refused("notes"):
         publish_run(run, published, private=True, replace=True)
     assert os.path.lexists(copy / "notes") and [*published.iterdir()] == [copy]
 
 
 FORGED: dict[str, tuple[dict[str, Any], str]] = {
-    "a subset as the whole": ({"samples": 20}, "n_total is 20, but .* 360"),
-    "no training data": ({"trained_on": None}, "trained_on is None, but .* for tiny-digits"),
-    "reversed classes": ({"classes": "reversed"}, "class 0 is 'nine', but .* 'zero'"),
-    "reversed prompts": ({"prompts": "reversed"}, "prompts' hash is"),
+    "a subset as the whole": ({"samples": 20}, "n_total is 20"),
+    "no training data": ({"trained_on": None}, "trained_on is None"),
+    "reversed classes": ({"classes": "reversed"}, "class 0 is 'nine'"),
+    "reversed prompts": ({"prompts": "reversed"}, "prompts' hash"),
 }
 
 
@@ -160,15 +161,13 @@ def test_a_figure_made_by_hand_is_refused(tmp_path: Path, name: str) -> None:
     shutil.copytree(DIGITS, published / DIGITS.name)
     before = everything(published)
     for replace in (False, True):
-        with pytest.raises(UserError, match=words if replace else f"{words}|other content"):
+        with refused(words if replace else ""):
             publish_run(run, published, replace=replace)
     assert everything(published) == before
     shutil.rmtree(published / DIGITS.name)
     shutil.copytree(run, published / DIGITS.name)
     done = bench("results", "validate", "--into", published)
-    assert done.code == 1
-    with pytest.raises(AssertionError, match=words):
-        assert not done.err, done.err.replace("\n", " ")
+    assert done.refuses(words, code=1)
 
 
 def test_runs_on_the_same_images_say_the_same_total(tmp_path: Path) -> None:
@@ -235,19 +234,19 @@ def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: 
     ("change", "words"),
     [
         ({"accuracy": 7}, "accuracy"),
-        ({"accuracy": float("nan")}, "cannot be read"),
+        ({"accuracy": float("nan")}, ""),
         ({"accuracy": True}, "accuracy"),
         ({"accuracy_ci95": [5, -3]}, "accuracy_ci95"),
-        ({"accuracy_ci95": [0.9, 0.1]}, "lower end must come first"),
-        ({"source": "a paper, table 1\n<!-- end of leaderboard -->"}, "one line"),
-        ({"backbone": "\x1b[31mred"}, "one line"),
-        ({"evaluations_per_image": 1e999}, "evaluations_per_image|cannot be read"),
+        ({"accuracy_ci95": [0.9, 0.1]}, "accuracy_ci95"),
+        ({"source": "a paper, table 1\n<!-- end of leaderboard -->"}, "source"),
+        ({"backbone": "\x1b[31mred"}, "backbone"),
+        ({"evaluations_per_image": 1e999}, ""),
         ({"n_samples": 0}, "n_samples"),
         ({"version": "1"}, "version"),
-        ({"source": "x"}, "at least 10 characters"),
-        ({"source": " " * 12}, "one line"),
-        ({"n_samples": 5, "n_total": 3}, "n_samples is 5, more than n_total, 3"),
-        ({"accuracy_ci95": [0.1, 0.2]}, "does not contain the accuracy"),
+        ({"source": "x"}, "source"),
+        ({"source": " " * 12}, "source"),
+        ({"n_samples": 5, "n_total": 3}, "n_samples is 5"),
+        ({"accuracy_ci95": [0.1, 0.2]}, "accuracy_ci95"),
     ],
 )
 def test_a_reported_result_out_of_range_is_refused(
@@ -255,7 +254,7 @@ def test_a_reported_result_out_of_range_is_refused(
 ) -> None:
     file = tmp_path / "mine.json"
     file.write_text(json.dumps({**REPORTED, **change}))
-    with pytest.raises(UserError, match=f"mine.json.*({words})"):
+    with refused("mine.json", words):
         add_reported(file, tmp_path / "published")
     assert not (tmp_path / "published").exists()
 

@@ -19,12 +19,12 @@ from helpers.given import make_folder
 from helpers.matrix import matrix
 from helpers.places import ROOT
 from helpers.questions import store_ended
+from helpers.refusals import warned
 from helpers.runs import store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.errors import BenchWarning
 from bench.reports.facts import percent_text
 from bench.reports.leaderboard.board import make_boards, row_labels
 from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
@@ -273,7 +273,7 @@ def test_csv_has_a_number_or_a_text_in_each_cell(tmp_path: Path) -> None:
 def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
     (tmp_path / "reported.json").write_text('[{"dataset": "d"}]')
     put(tmp_path, 0.9)
-    with pytest.warns(BenchWarning, match=r"reported.json does not hold .*0.split: Field required"):
+    with warned("reported.json", "0.split"):
         assert len(leaderboard(tmp_path)) == 1
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from helpers.command import bench
 from helpers.places import ROOT
+from helpers.refusals import refused
 from helpers.runs import store
 from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from bench.cli.results import BEGIN, END, find_stale, render_page
-from bench.errors import UserError
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.board import row_labels
 from bench.reports.leaderboard.published import Totals, find_problems, validate
@@ -98,41 +98,29 @@ def edit(file: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("file", "changes", "words"),
     [
-        (
-            "summary.json",
-            {"metrics__accuracy": 0.99},
-            "accuracy is 0.7.* by its records, 0.99",
-        ),
-        (
-            "summary.json",
-            {"cost__evaluations": 1},
-            "evaluations is 1500 by its records, 1 by",
-        ),
+        ("summary.json", {"metrics__accuracy": 0.99}, "accuracy is 0.7"),
+        ("summary.json", {"cost__evaluations": 1}, "evaluations is 1500"),
         ("summary.json", {"dataset__n_samples": 10}, "30 records for 30 samples"),
-        (
-            "summary.json",
-            {"backbone__name": "c"},
-            "name is b by its manifest, c by its summary",
-        ),
-        ("summary.json", {"cost": {}}, "cost.evaluations: Field required"),
-        ("manifest.json", {"identity__seed": 7}, "by its identity it is d-b-full-"),
+        ("summary.json", {"backbone__name": "c"}, "name is b"),
+        ("summary.json", {"cost": {}}, "cost.evaluations"),
+        ("manifest.json", {"identity__seed": 7}, "d-b-full-"),
         ("summary.json", {"cost__evaluations_per_image": 0.001}, "evaluations_per_image is 50"),
         ("summary.json", {"cost__evaluation_equivalents": 3.0}, "evaluation_equivalents is 1500"),
         ("summary.json", {"cost__images_per_second": 9.0}, "images_per_second is 2"),
         ("summary.json", {"metrics__accuracy_ci95": [0.9, 1.0]}, "accuracy_ci95 is"),
         ("summary.json", {"metrics__precision": 1.0}, "metrics.precision is None"),
-        ("summary.json", {"failed_samples": 3}, "one that contradicts its records"),
+        ("summary.json", {"failed_samples": 3}, "records"),
         ("summary.json", {"status": "failed_samples"}, "status is complete"),
         ("summary.json", {"decided_by": {"bound": 30}}, "decided_by is None"),
         ("summary.json", {"strategy__params": {"draws": 1}}, "strategy.params.draws is 5"),
         ("manifest.json", {"dataset__n_total": 0}, "dataset.n_total"),
-        ("manifest.json", {"dataset__n_total": 20}, "30 samples, but only 20 images"),
-        ("manifest.json", {"dataset__split": "train"}, "split is 'train', but 'test' by"),
-        ("manifest.json", {"backbone__dtype": "float16"}, "dtype is 'float16', but .* by its"),
-        ("manifest.json", {"strategy__params": {"draws": 1}}, "strategy is .* by its identity"),
-        ("manifest.json", {"prompts": [["x", 0]]}, "prompts' hash is"),
-        ("manifest.json", {"samples": ["s0000"] * 30}, "lists a sample twice"),
-        ("manifest.json", {"format": 99}, "newer version"),
+        ("manifest.json", {"dataset__n_total": 20}, "only 20 images"),
+        ("manifest.json", {"dataset__split": "train"}, "split is 'train'"),
+        ("manifest.json", {"backbone__dtype": "float16"}, "dtype is 'float16'"),
+        ("manifest.json", {"strategy__params": {"draws": 1}}, "strategy is"),
+        ("manifest.json", {"prompts": [["x", 0]]}, "prompts' hash"),
+        ("manifest.json", {"samples": ["s0000"] * 30}, "sample twice"),
+        ("manifest.json", {"format": 99}, "manifest.json"),
     ],
 )
 def test_what_is_wrong_is_found(
@@ -142,9 +130,7 @@ def test_what_is_wrong_is_found(
     assert list(find_problems(copy, Totals(copy.parent))) == []
     edit(copy / file, **changes)
     done = bench("results", "validate", "--into", tmp_path / "published")
-    assert done.code == 1
-    with pytest.raises(AssertionError, match=words):
-        assert not done.err, done.err.replace("\n", " ")
+    assert done.refuses(words, code=1)
 
 
 def test_a_metric_of_a_plugin_that_is_not_installed_here_is_taken_on_trust(
@@ -168,7 +154,7 @@ def test_a_picture_and_a_changed_line_are_found(run: Path, tmp_path: Path) -> No
 
 def test_an_incomplete_run_is_not_published(tmp_path: Path) -> None:
     path = store(tmp_path / "results", LABELS, LABELS, complete=False)
-    with pytest.raises(UserError, match="not complete"):
+    with refused(path.name):
         publish_run(path, tmp_path / "published")
 
 
@@ -183,15 +169,15 @@ def test_reported_results_are_added_once(tmp_path: Path) -> None:
         0.6,
         0.5,
     ]
-    with pytest.raises(UserError, match="already has this result"):
+    with refused("reported.json"):
         add_reported(file, published)
     for change, words in (
         ({"accuracy": 60.0}, "0.accuracy"),
-        ({"acuracy": 0.5}, "0: acuracy is neither a field nor a metric"),
+        ({"acuracy": 0.5}, "acuracy"),
         ({"source": ""}, "0.source"),
     ):
         file.write_text(json.dumps({**REPORTED, **change}))
-        with pytest.raises(UserError, match=words):
+        with refused(words):
             add_reported(file, published)
     assert validate(published) == []
 
@@ -227,7 +213,7 @@ def test_readme_and_picture_follow_the_results(run: Path, tmp_path: Path) -> Non
     )
     assert store_again.is_dir() and len(find_stale(published, readme)) == 2
     readme.write_text("no place")
-    with pytest.raises(UserError, match="needs the lines"):
+    with refused("README.md"):
         render_page(published, readme)
 
 

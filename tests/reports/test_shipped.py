@@ -11,11 +11,11 @@ import click
 import pytest
 from helpers.command import bench
 from helpers.places import ROOT
+from helpers.refusals import refused, warned
 from helpers.runs import store
 
 from bench import compare, load_run
 from bench.cli.main import cli
-from bench.errors import BenchWarning, UserError
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.store.folder import find_run, list_runs
 from bench.store.shipped import SHIPPED_ARCHIVE, is_packed, is_shipped, pack, shipped_folder
@@ -56,7 +56,7 @@ def test_the_leaderboard_shows_them_anywhere(
     assert len(rows) > 3 and {row["published"] for row in rows} == {True}
     assert [1, 2] in [row["rank"] for row in rows]
     named = bench("leaderboard", "--results", "nowhere")
-    assert named.code == 2 and "nowhere" in named.err
+    assert named.refuses("nowhere")
 
 
 OTHER = "digits-linear-probe-full-8cbd2842"
@@ -150,16 +150,16 @@ def test_a_run_of_the_same_id_anywhere_below_the_results_comes_first(
     shutil.copytree(shipped_folder() / run_id, f"r/published/{run_id}")
     assert shown("r") == (100, False, False) and shown("r/published") == (360, True, True)
     shutil.copytree(f"r/a/{run_id}", f"r/b/{run_id}")
-    with pytest.raises(UserError, match=f"is in r/a/{run_id}, r/b/{run_id}. Name one"):
+    with refused(f"r/a/{run_id}", f"r/b/{run_id}"):
         load_run(run_id, "r")
     shutil.rmtree("r/b")
     shutil.move(f"r/a/{run_id}", f"r/{run_id}")
     assert shown("r") == (100, False, False)
     (tmp_path / f"r/{run_id}/manifest.json").unlink()  # what is left of a run is not another one
     shutil.rmtree("r/published")
-    with pytest.raises(UserError, match=f"r/{run_id} is not a run: it has no manifest.json"):
+    with refused(f"r/{run_id}", "manifest.json"):
         load_run(run_id, "r")
-    with pytest.warns(BenchWarning, match=f"{run_id} is a published run: elsewhere has none"):
+    with warned(run_id, "elsewhere"):
         assert is_shipped(find_run(run_id, "elsewhere", exact=True))
 
 
@@ -175,7 +175,7 @@ def test_commands_for_a_clone_say_so_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = bench("results", *arguments)
-    assert done.code == 2 and "results/published" in done.err and "clone" in done.err
+    assert done.refuses("results/published", "clone")
     (tmp_path / "results" / "published").mkdir(parents=True)
     done = bench("results", "render")
-    assert done.code == 2 and "cannot be read" in done.err
+    assert done.refuses("README.md")

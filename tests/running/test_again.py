@@ -87,14 +87,14 @@ def test_the_plan_counts_them() -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (("--backbone", "majority"), "is a classifier"),
-        (("--noise", "bank.npy"), "--again and --noise exclude each other"),
-        (("--shard", "1/2"), "merge the shards first"),
-        (("--again", "0"), "greater than 0"),
+        (("--backbone", "majority"), "majority"),
+        (("--noise", "bank.npy"), "--noise"),
+        (("--shard", "1/2"), "shards"),
+        (("--again", "0"), "--again"),
     ],
 )
 def test_it_is_refused_where_it_means_nothing(
     more: tuple[str, ...], reason: str, tmp_path: Path
 ) -> None:
     done = bench("run", "digits", "--again", 5, *more, "--results", tmp_path)
-    assert done.code == 2 and reason in done.err and not list(tmp_path.iterdir())
+    assert done.refuses(reason) and not list(tmp_path.iterdir())

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 from PIL import Image
 
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
-from bench.errors import UserError
 from bench.running.classify import classify
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.question import RunQuestion
@@ -69,7 +69,6 @@ def test_a_class_that_was_given_up_says_so(monkeypatch: pytest.MonkeyPatch, pict
     lines = [line for line in said.splitlines() if line.startswith("1 ") or "dog" in line]
     assert "0.30000" in lines[0] and "given up" not in lines[0]
     assert "0.25000" in lines[1] and "given up after 2 draws" in lines[1]
-    assert "cannot be compared" in said.replace("\n", " ")
     found = bench("classify", picture, "--classes", "cat,dog,hen", "--json").json[0]
     assert [place["class"] for place in found["ranking"]] == ["hen", "cat", "dog"]
     assert [place["given_up"] for place in found["ranking"]] == [False, False, True]
@@ -123,12 +122,10 @@ def test_what_is_no_image_in_memory_is_refused(kind: str) -> None:
     image: Any = (
         np.zeros((4, 4)) if kind == "an array" else Image.open(BytesIO(file.getvalue()[:900]))
     )
-    with pytest.raises(
-        UserError, match=r"^image 0 (is a ndarray|cannot be read: image file is tr)"
-    ):
+    with refused("image 0"):
         classify(make_config({"dataset": "pictures"}), [image], ["a", "b"])
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     done = bench("classify", tmp_path, "--classes", "a,b")
-    assert done.code == 2 and f"It is a folder; its files: {tmp_path}/*" in done.err
+    assert done.refuses(f"{tmp_path}/*")

@@ -13,10 +13,10 @@ from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
 from helpers.matrix import matrix
 from helpers.pipelines import save_indexed
+from helpers.refusals import refused
 from helpers.setting_values import PAIRS
 from safetensors.numpy import load_file, save_file
 
-from bench.errors import UserError
 from bench.running.classify import classify
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
@@ -38,6 +38,7 @@ RACE = {"dataset": "digits", "strategy": "race", "params": {}, "risk": 0.1}
 TABLE = {"dataset": "{root}/table", "image_column": "front", "label_column": "kind"}
 # Setting → the other settings of both runs, as far as they are not those of BASE.
 COMPANIONS: dict[str, dict[str, Any]] = {
+    "encoding": {"dtype": "bfloat16", "device": "cuda"},
     "data_dir": {"dataset": "folder"},
     "labels": {"dataset": "{root}/flat"},
     **dict.fromkeys(("image_column", "label_column", "id_column"), TABLE),
@@ -163,7 +164,7 @@ def test_what_only_rounds_differently_counts_in_half_precision(name: str, root: 
 @pytest.mark.parametrize("name", [n for n in SETTINGS if not SETTINGS[n].in_classify])
 def test_pictures_are_not_classified_with_a_setting_of_splits(name: str, root: Path) -> None:
     _, config = both(name, root)
-    with pytest.raises(UserError, match="no effect on images that are not of a split"):
+    with refused("--", "split"):
         classify(config, ["picture.png"], NAMES)
 
 

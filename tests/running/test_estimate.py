@@ -10,11 +10,11 @@ import pytest
 import torch
 from helpers.blocks import unknown
 from helpers.command import bench
+from helpers.refusals import refused
 from helpers.runs import a_record
 from safetensors.torch import save_file
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
 from bench.inputs.data import slugify
 from bench.machine import speeds
 from bench.machine.speeds import assumed_speed
@@ -28,22 +28,22 @@ from bench.store.writing import RunFolder
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--device", "banana"], "--device: must be one of"),
-        (["--backbone", "./nothing"], "does not exist"),
-        (["--levels", "0-2000"], "reaches beyond the model's 1000 levels"),
-        (["--set", "draws=1e22"], "invalid value '1e22' for 'draws'"),
-        (["--set", "draws=100000000"], "must be at most 100,000"),
-        (["--set", "span=nan"], "invalid value 'nan' for 'span'"),
-        (["--resolution", 1000000], "less than or equal to 8192"),
-        (["--template", ""], "must not be empty"),
-        (["--template", "word " * 90 + "{class}"], "tokens and would be cut"),
+        (["--device", "banana"], "--device"),
+        (["--backbone", "./nothing"], "nothing"),
+        (["--levels", "0-2000"], "1000 levels"),
+        (["--set", "draws=1e22"], "'draws'"),
+        (["--set", "draws=100000000"], "draws"),
+        (["--set", "span=nan"], "'span'"),
+        (["--resolution", 1000000], "--resolution"),
+        (["--template", ""], "--template"),
+        (["--template", "word " * 90 + "{class}"], "tokens"),
     ],
 )
 def test_what_would_stop_the_run_stops_the_plan(
     arguments: list[object], said: str, tmp_path: Path
 ) -> None:
     done = bench("run", "digits", *arguments, "--dry-run", "--results", tmp_path / "r")
-    assert done.code == 2 and said in done.err, done.err
+    assert done.refuses(said), done.err
     assert not (tmp_path / "r").exists()
 
 
@@ -51,7 +51,7 @@ def test_noise_of_a_wrong_shape_is_found_by_the_plan(tmp_path: Path) -> None:
     save_file({"noise": torch.randn(3, 4, 9, 8)}, tmp_path / "noise.safetensors")
     settings = {"dataset": "digits", "params": {"draws": 3}, "strategy": "full"}
     config = make_config({**settings, "noise": tmp_path / "noise.safetensors"})
-    with pytest.raises(UserError, match=r"holds float32 \(3, 4, 9, 8\)"):
+    with refused("(3, 4, 9, 8)"):
         make_plan(config)
 
 
@@ -164,7 +164,7 @@ def test_images_need_a_backbone_that_knows_more_than_others(
 ) -> None:
     """Without --backbone, nothing is scored, and three commands are named that exist."""
     done = bench("run", image_folder, *options, "--results", tmp_path / "results")
-    assert done.code == 2 and "was trained only on digits/train" in done.err
+    assert done.refuses("digits/train")
     commands = [line.split()[1:] for line in done.err.splitlines() if line.startswith("  bench ")]
     assert len(commands) == 3 and not (tmp_path / "results").exists()
     for command in commands:

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.refusals import refused, warned
 
 from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Outcome, Problem
-from bench.errors import BenchWarning, UserError
 from bench.running.execute import execute
 from bench.running.prepare import prepare
 from bench.running.question import Executable, PreparedRun
 from bench.running.settings import make_config
-from bench.store.folder import read_records
+from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
 
 
@@ -65,6 +65,20 @@ def test_what_was_decided_before_an_interruption_is_kept_and_not_scored_again(
     assert finished.summary.cost.evaluations == 60
 
 
+def test_a_comparison_of_precisions_that_comes_late_is_kept(run: PreparedRun) -> None:
+    """Among workers, one compares, and another may answer first."""
+
+    class Late(Scripted):
+        def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+            yield from super().score(sample_ids)
+            figures = {"noise": 0.1, "bias": "not shown", "decisions": 0, "images": 2}
+            self.model = replace(self.model, rounding={**figures, "prompts": 3, "draws": 16})
+
+    execute(run, Late)
+    kept = read_manifest(run.folder).rounding
+    assert kept is not None and kept.noise == 0.1
+
+
 def test_nothing_is_opened_for_a_run_that_is_complete(run: PreparedRun) -> None:
     first = execute(run, Scripted)
 
@@ -81,7 +95,7 @@ def test_a_resume_by_other_code_says_so(run: PreparedRun) -> None:
     [name] = run.manifest.environment["code"]
     environment = {**run.manifest.environment, "code": {name: "other"}}
     run = replace(run, manifest=run.manifest.model_copy(update={"environment": environment}))
-    with pytest.warns(BenchWarning, match=f"The code of {name} has changed since this run began"):
+    with warned(f"of {name}"):
         execute(run, Scripted)
 
 
@@ -93,9 +107,9 @@ def test_a_stored_run_of_a_plugin_says_that_its_code_has_changed(run: PreparedRu
 
     own = "diffusion-classifier-bench"
     execute(with_code(mine="a", **{own: "a"}), Scripted)
-    with pytest.warns(BenchWarning, match="The code of mine has changed since this run was scored"):
+    with warned("of mine has"):
         assert execute(with_code(mine="b", **{own: "b"}), Scripted).resumed
-    with pytest.warns(BenchWarning, match="The code of mine and other has changed since this run"):
+    with warned("of mine and other"):
         assert execute(with_code(other="a", **{own: "a"}), Scripted).resumed
     with warnings.catch_warnings():  # the toolkit raises a version if results change
         warnings.simplefilter("error")
@@ -111,6 +125,6 @@ def test_a_run_that_another_process_writes_is_refused_before_anything_is_loaded(
     monkeypatch.setattr(PreparedRun, "check", loads)
     with (
         RunFolder(run.folder, run.manifest),
-        pytest.raises(UserError, match="Another process is writing"),
+        refused("Another process"),
     ):
         execute(run, Scripted)

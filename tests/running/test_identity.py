@@ -12,10 +12,10 @@ import torch
 from helpers.command import python
 from helpers.given import make_folder
 from helpers.pipelines import save_indexed
+from helpers.refusals import refused
 from safetensors.torch import load_file, save_file
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
 from bench.running.prepare import prepare
 from bench.running.risk_sweep import settled
 from bench.running.settings import SETTINGS, make_config
@@ -247,7 +247,7 @@ def test_what_is_learned_from_counts_by_its_content(tmp_path: Path) -> None:
 
 def test_candidates_count_by_the_run_they_are_from() -> None:
     """In tests/running/test_candidates.py, which has runs to choose from."""
-    with pytest.raises(UserError, match="no effect without --candidates-from"):
+    with refused("--candidates-from"):
         identity({"dataset": "digits", "backbone": "random"}, top=3)
 
 
@@ -273,5 +273,5 @@ def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path:
 
 def test_what_decides_otherwise_counts_where_no_setting_keeps_a_risk(base: dict[str, Any]) -> None:
     """There it is the run's strategy, in tests/running/test_risk_sweep.py."""
-    with pytest.raises(UserError, match="no effect without --risk"):
+    with refused("--risk"):
         identity(base, risk_else="schedule")

@@ -11,12 +11,12 @@ from helpers.caption_runs import DRAWS, run
 from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images
 from helpers.command import bench
 from helpers.matrix import matrix
+from helpers.refusals import refused
 from helpers.scoring import same, timeless
 
 from bench import load_dataset
 from bench import run as bench_run
 from bench.engine.images import view_of_draw
-from bench.errors import UserError
 from bench.inputs.pixels import decode
 from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
@@ -172,11 +172,11 @@ def test_the_null_s_errors_are_subtracted_across_images(
         assert records[name]["evaluations"] == 2 * 3 * 4
     again = bench("replay", folder, "--strategy", "full", "--results", tmp_path / "b", "--json")
     assert same(timeless(Path(again.json["results_dir"])), timeless(folder))
-    refused = run(tmp_path, "race", "--subtract-null")
-    assert refused.code == 2 and "no effect with strategy 'race'" in refused.err
+    ended = run(tmp_path, "race", "--subtract-null")
+    assert ended.refuses("'race'")
     monkeypatch.setattr(Captions, "rows", one_image())
-    refused = run(tmp_path, "full", "--subtract-null")
-    assert refused.code == 2 and "changes no decision among the texts of one image" in refused.err
+    ended = run(tmp_path, "full", "--subtract-null")
+    assert ended.refuses("--subtract-null")
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,8 @@ def test_an_order_and_weights_are_learned_from_items(
     assert order["cost"] == again.json["cost"]["evaluations_per_image"]
 
     weighting = ("--weighting", f"learned:{recorded}", "--set", f"draws={DRAWS}")
-    refused = run(tmp_path, "full", *weighting)
-    assert refused.code == 2 and "Learn from another split" in refused.err
+    ended = run(tmp_path, "full", *weighting)
+    assert ended.refuses("split")
     monkeypatch.setattr(Captions, "rows", rows.select(range(4, len(rows))))
     done = run(tmp_path, "full", *weighting)
     assert done.code == 0 and "The run counts as trained on it" in done.err
@@ -283,7 +283,7 @@ def test_items_in_memory_are_scored_from_python(tmp_path: Path) -> None:
     assert len(mine.samples) == 5 and mine.examples_figure().axes
     pairs = bench_run(two_images(), **settings)
     assert "group_score" in pairs["metrics"]
-    with pytest.raises(UserError, match="'label' or 'pairing'"):
+    with refused("'label'", "'pairing'"):
         bench_run(one_image().remove_columns("label"), **settings)
 
 

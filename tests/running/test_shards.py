@@ -76,7 +76,7 @@ def test_merged_shards_are_the_run_of_one_process(one_process: Path, tmp_path: P
     assert "shard 2/3" in bench("runs", "--results", tmp_path).out
     merge = ("results", "merge", one_process.name, "--results", tmp_path)
     refused = bench(*merge)
-    assert refused.code == 2 and "10 of 12 images are decided" in refused.err
+    assert refused.refuses("10 of 12")
     assert "has decided 2 of 4" in refused.err and len(refused.err.splitlines()) == 1
     assert not (run / "manifest.json").exists()
 
@@ -132,7 +132,7 @@ def test_what_is_no_shard(wrong: str, tmp_path: Path) -> None:
 
 def test_more_shards_than_images(tmp_path: Path) -> None:
     done = bench("run", "digits", "--shard", "3/4", "--limit", "2", "--results", tmp_path)
-    assert done.code == 2 and "there are only 2 images" in done.err
+    assert done.refuses("only 2 images")
     assert not list(tmp_path.iterdir())
 
 

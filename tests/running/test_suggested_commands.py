@@ -47,6 +47,7 @@ COMPANIONS: dict[str, dict[str, Any]] = {
     "risk_else": {"risk": 0.3, "risk_else": "schedule"},
     "weights": {"backbone": "sd15", "weights": "{root}/whole"},
     "lora": {"backbone": "{root}/whole", "lora": ["{root}/lora:0.5"]},
+    "encoding": {"dtype": "bfloat16", "encoding": "float32"},
     "resolution": {"backbone": "{root}/whole", "resolution": 16},
     "normalize": {"backbone": "{root}/whole", "normalize": "cifar10"},
     "fit_split": {

@@ -7,13 +7,13 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+from helpers.refusals import refused
 from scipy import stats
 from sklearn import metrics
 
 from bench.cli import study
 from bench.contracts.strategy import Ints
 from bench.discovery.loading import metric_specs
-from bench.errors import UserError
 from bench.stats import class_metrics
 from bench.stats.class_metrics import exchange_p, image_values
 from bench.stats.difference_tests import Answers, compare_all
@@ -45,7 +45,7 @@ def test_the_command_takes_every_metric_but_those_that_need_a_rater() -> None:
     for name, metric in metric_specs().items():
         if "rater" not in metric.needs:
             assert option.process_value(context, name) == name
-    with pytest.raises(UserError, match=r"There is no rater.* bench show RUN --metric error_con"):
+    with refused("bench show RUN --metric error_con"):
         option.process_value(context, "error_consistency")
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 from helpers.runs import a_manifest, store
 
-from bench.errors import UserError
 from bench.reports.comparisons import compare
 from bench.stats.comparison import differing, run_settings
 from bench.stats.paired import difference_interval
@@ -84,30 +84,30 @@ def test_no_table_is_titled_by_differences_that_are_not_shown(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"dataset": "e"}, "the dataset differs.*'d'.*'e'"),
-        ({"version": 2}, "version of the dataset differs"),
-        ({"split": "train"}, "the split differs.*'test'.*'train'"),
-        ({"n_classes": 4}, "only one has 'class 3'"),
-        ({"sample_ids": [f"t{i}" for i in range(60)]}, "share no decided sample"),
+        ({"dataset": "e"}, ("'d'", "'e'")),
+        ({"version": 2}, ("version",)),
+        ({"split": "train"}, ("'test'", "'train'")),
+        ({"n_classes": 4}, ("'class 3'",)),
+        ({"sample_ids": [f"t{i}" for i in range(60)]}, ("sample",)),
         (
             {"sample_ids": [f"t{i}" for i in range(60)], "fingerprint": "0" * 64},
-            "no decided sample: their images have other ids, such as 's0000' and 't0'",
+            ("'s0000'", "'t0'"),
         ),
     ],
 )
 def test_what_does_not_compare_is_refused(
-    tmp_path: Path, change: dict[str, Any], words: str
+    tmp_path: Path, change: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     a = store(tmp_path, LABELS, LABELS)
     b = store(tmp_path, LABELS, LABELS, **{"seed": 1, **change})
-    with pytest.raises(UserError, match=words):
+    with refused(*words):
         compare(a, b)
 
 
 def test_other_labels_are_refused(tmp_path: Path) -> None:
     a = store(tmp_path, LABELS, LABELS)
     b = store(tmp_path, LABELS[1:] + LABELS[:1], LABELS, seed=1)
-    with pytest.raises(UserError, match="different labels"):
+    with refused("labels"):
         compare(a, b)
 
 

@@ -13,11 +13,12 @@ import pytest
 from helpers.command import bench
 from helpers.matrix import matrix
 from helpers.opened_here import opened_here as opened_here  # a report opens the data
+from helpers.refusals import refused, warned
 
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.discovery.loading import load_plugins
-from bench.errors import BenchWarning, PluginError, UserError
+from bench.errors import PluginError, UserError
 from bench.stats.checked import metric_parts
 from bench.stats.measures import make_metric, measure
 
@@ -196,7 +197,7 @@ def test_it_is_an_error_where_it_is_asked_for_and_nothing_elsewhere(
         assert shown.code == 0, f"{name}: {shown.err}"
         if name != "statistics":
             asked = bench(*command, "--metric", "faulty", "--results", stored[0])
-            assert asked.code == 2 and "'faulty'" in asked.err, f"{name}: {asked.err}"
+            assert asked.refuses("'faulty'"), f"{name}: {asked.err}"
             assert "Unexpected" not in asked.err and len(asked.err.splitlines()) == 1
 
 
@@ -208,7 +209,7 @@ def test_influence_values_are_checked(
     for name, command in surfaces(stored, tmp_path).items():
         if name not in ("statistics", "leaderboard"):  # which shows the value alone
             asked = bench(*command, "--metric", "faulty", "--results", stored[0])
-            assert asked.code == 2 and "'faulty'" in asked.err, f"{name}: {asked.err}"
+            assert asked.refuses("'faulty'"), f"{name}: {asked.err}"
             assert "influence" in asked.err
 
 
@@ -218,14 +219,14 @@ def test_weights_are_not_negative_and_have_a_positive_sum(
 ) -> None:
     register(monkeypatch, "image_weights", lambda self, data: np.resize(weights, len(data)))
     spec = load_plugins().metrics.get("faulty")
-    with pytest.raises((PluginError, UserError), match="weight"):
+    with refused("weight", kind=(PluginError, UserError)):
         metric_parts(spec, make_metric(spec), decisions(40))
 
 
 def test_image_values_must_follow_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
     register(monkeypatch, "image_values", by_place)
     spec = load_plugins().metrics.get("faulty")
-    with pytest.raises(PluginError, match="depend on the order of the images"):
+    with refused("order", kind=PluginError):
         metric_parts(spec, make_metric(spec), decisions(40))
 
 
@@ -291,7 +292,7 @@ def test_influence_values_are_checked_on_a_part_of_large_data(
     names = tuple(map(str, range(classes)))
     data = MetricInput(names, labels, np.where(wrong, (labels + 1) % classes, labels))
     spec = load_plugins().metrics.get("faulty")
-    with pytest.warns(BenchWarning, match="by a bootstrap"):
+    with warned("bootstrap"):
         assert metric_parts(spec, make_metric(spec), data).method == "bootstrap"
     assert 30 <= sizes[-1] <= 50_000 // classes
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.recorded import N_DRAWS, record
+from helpers.refusals import refused
 from helpers.runs import store
 from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
@@ -18,7 +19,7 @@ from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.discovery.loading import metric_specs
-from bench.errors import PluginError, UserError
+from bench.errors import PluginError
 from bench.reports.comparisons import compare
 from bench.reports.run_view import read_view
 from bench.stats.checked import metric_parts, metric_value
@@ -67,24 +68,24 @@ def test_scores_of_a_race_are_censored(tmp_path: Path) -> None:
     draws = np.full((45, 3), 5)
     draws[7, 2] = 3
     path = stored(tmp_path, some_scores(), draws, strategy="race")
-    with pytest.raises(UserError, match=r"no AUROC: its strategy race stopped.*such as full"):
+    with refused("AUROC", "race"):
         read_view(path).measure("auroc", {})
-    refused = bench("show", path, "--metric", "auroc")
-    assert refused.code == 2 and "censored" in refused.err
+    ended = bench("show", path, "--metric", "auroc")
+    assert ended.refuses("censored")
 
 
 def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
     path = stored(tmp_path, some_scores())
     for name, problem in (
-        ("top5_accuracy", "five classes or fewer"),
-        ("candidate_recall", "it decided among all classes"),
-        ("error_consistency", "Give --with RUN"),
-        ("shape_bias", "there is no column 'shape' of further labels"),
-        ("auroc2", "Unknown metric 'auroc2'. Did you mean 'auroc'"),
+        ("top5_accuracy", "classes"),
+        ("candidate_recall", "candidate recall"),
+        ("error_consistency", "--with RUN"),
+        ("shape_bias", "'shape'"),
+        ("auroc2", "'auroc'"),
     ):
-        with pytest.raises(UserError, match=problem):
+        with refused(problem):
             read_view(path).measure(name, {})
-    with pytest.raises(UserError, match="has no parameter 'heat'"):
+    with refused("'heat'"):
         read_view(path).measure("auroc", {"heat": "2"})
 
 
@@ -92,7 +93,7 @@ def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
 def test_the_five_best_need_a_sixth_class(classes: int, tmp_path: Path) -> None:
     view = read_view(store(tmp_path, [0, 1], [0, 1], n_classes=classes))
     if classes == 5:
-        with pytest.raises(UserError, match="five classes or fewer"):
+        with refused("classes"):
             view.measure("top5_accuracy", {})
     else:
         assert view.measure("top5_accuracy", {})
@@ -104,7 +105,7 @@ def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:
     strange = stored(tmp_path, some_scores(1), fingerprint="0" * 64)
     assert -1 <= one(path, "error_consistency", (other,)).value < 1
     assert one(path, "error_consistency", (path,)).value == 1
-    with pytest.raises(UserError, match="has other data or classes"):
+    with refused(strange.name):
         read_view(path).measure("error_consistency", {}, (strange,))
 
 
@@ -166,7 +167,7 @@ def test_a_weighted_mean_has_influence_values() -> None:
 
 
 def test_a_metric_outside_its_range_is_its_plugins_error() -> None:
-    with pytest.raises(PluginError, match=r"between 0.9 and 1, got"):
+    with refused("between 0.9 and 1", kind=PluginError):
         metric_value(spec(range=(0.9, 1.0)), Weighted(), some_input())
 
 
@@ -193,7 +194,7 @@ def test_intervals_of_means_over_images_are_wilsons() -> None:
 def test_scores_of_many_classes_need_the_errors(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).normal(size=(45, 12))
     path = stored(tmp_path, scores, n_classes=12)
-    with pytest.raises(UserError, match="10 best of 12 classes"):
+    with refused("10 best of 12"):
         read_view(path).measure("auroc", {})
 
 
@@ -221,8 +222,8 @@ def test_two_runs_are_compared_in_a_metric_on_request(tmp_path: Path) -> None:
     assert [done["tested"]["a"], done["tested"]["b"]] == pytest.approx(values)
     assert done["tested"]["difference"]["method"] == "influence" and done["regression"]
     assert "z test of influence values" in bench("compare", a, b, "--metric", "auroc").out
-    refused = bench("compare", a, b, "--metric", "auroc", "--sequential")
-    assert refused.code == 2 and "AUROC is not one" in refused.err
+    ended = bench("compare", a, b, "--metric", "auroc", "--sequential")
+    assert ended.refuses("AUROC")
 
 
 def test_a_mean_over_images_is_compared_in_random_order(tmp_path: Path) -> None:

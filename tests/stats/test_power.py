@@ -61,11 +61,11 @@ def test_the_command(tmp_path: object) -> None:
         in bench("power", "--difference", 0.02, "--discordance", 0.1, "--images", 500).out
     )
     for arguments, said in (
-        (("--difference", 0.2, "--discordance", 0.1), "at most the discordance"),
-        ((), "Give two runs"),
-        ((a, a), "get the same images right"),
-        ((a, b, "--difference", 0), "--difference must be above 0"),
-        ((a, b, "--discordance", 0), "--discordance must be above 0"),
+        (("--difference", 0.2, "--discordance", 0.1), "--difference"),
+        ((), "two runs"),
+        ((a, a), "images"),
+        ((a, b, "--difference", 0), "--difference"),
+        ((a, b, "--discordance", 0), "--discordance"),
     ):
         wrong = bench("power", *arguments)
-        assert wrong.code == 2 and said in wrong.err
+        assert wrong.refuses(said)

@@ -11,8 +11,8 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 from helpers.matrix import matrix
+from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench.stats.questions import (
     Kind,
     Results,
@@ -52,7 +52,7 @@ def test_questions_are_read(text: str, question: StopQuestion) -> None:
     ["", "better", "best", "within 2 of a", "width 0", "width x", "differs from", "width -1"],
 )
 def test_what_is_no_question_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="--until"):
+    with refused("--until"):
         parse_question(text)
 
 

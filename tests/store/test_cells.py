@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.refusals import refused
 
 from bench.contracts.strategy import Evaluate, Linearise
-from bench.errors import UserError
 from bench.store.cells import (
     has_part,
     has_part_file,
@@ -68,7 +68,7 @@ def test_a_file_that_was_not_written_to_its_end(tmp_path: Path) -> None:
     path = part_path(folder, "a")
     path.write_bytes(path.read_bytes()[:-3])
     assert not has_part_file(folder, "a")
-    with pytest.raises(UserError, match="is damaged"):
+    with refused(path.name):
         read_cells(folder, "a", (3, 4))
     with pytest.raises(FileNotFoundError):
         read_cells(folder, "another", (3, 4))
@@ -77,13 +77,13 @@ def test_a_file_that_was_not_written_to_its_end(tmp_path: Path) -> None:
 def test_indices_outside_the_run_and_nulls_are_damage(tmp_path: Path) -> None:
     folder = tmp_path / "errors"
     write_cells(folder, "a", [(evaluate([2], [3]), np.ones((1, 1), np.float32))], LEVELS)
-    with pytest.raises(UserError, match="every prompt must be from 0 to 1"):
+    with refused("prompt", "0 to 1"):
         read_cells(folder, "a", (2, 4))
-    with pytest.raises(UserError, match="every draw must be from 0 to 2"):
+    with refused("draw", "0 to 2"):
         read_cells(folder, "a", (3, 3))
     table = pa.table({"prompt": pa.array([None], pa.int32()), "draw": [0], "error": [0.1]})
     pq.write_table(table, part_path(folder, "a"))
-    with pytest.raises(UserError, match="a value is missing"):
+    with refused(".parquet"):
         read_cells(folder, "a", (3, 4))
 
 
@@ -95,5 +95,5 @@ def test_damaged_mixtures(mixtures: str | None, tmp_path: Path) -> None:
     table = pq.read_table(part_path(folder, "a"))
     metadata = None if mixtures is None else {"mixtures": mixtures}
     pq.write_table(table.replace_schema_metadata(metadata), part_path(folder, "a"))
-    with pytest.raises(UserError, match="mixture"):
+    with refused("mixture"):
         read_first_order(folder, "a", (2, 1))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import pytest
+from helpers.refusals import warned
 from helpers.runs import a_manifest, store
 
-from bench.errors import BenchWarning
 from bench.reports.comparisons import compare
 from bench.store.documents import Manifest, changed_code, mixed_code_warning, with_code_of
 from bench.store.folder import read_manifest
@@ -85,7 +84,7 @@ def test_parts_of_different_code_are_merged_with_a_warning(tmp_path: Path) -> No
             environment={"code": {"bench": str(index)}},
         )
         store_part(tmp_path, described)
-    with pytest.warns(BenchWarning, match="code of bench is not the same in all parts"):
+    with warned("code of bench"):
         merged = merge([described.run_id], str(tmp_path))
     assert merged.manifest.environment["code"] == {"bench": "1 + 2"}
     with warnings.catch_warnings():

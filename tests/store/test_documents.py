@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.matrix import matrix
+from helpers.refusals import refused
 from helpers.runs import a_manifest, a_record, store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -106,11 +107,6 @@ def a_folder(file: Path) -> None:
     file.mkdir()
 
 
-def a_device(file: Path) -> None:
-    file.unlink()
-    file.symlink_to("/dev/zero")
-
-
 def enormous(file: Path) -> None:
     with file.open("r+b") as stream:
         stream.truncate(600_000_000)  # a hole: it takes no room on the disk
@@ -128,7 +124,6 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "a FIFO": blocked,
     "a link that leads out": led_away,
     "a folder": a_folder,
-    "a device": a_device,
     "a hole of 600 MB": enormous,
 }
 
@@ -164,10 +159,10 @@ def test_a_damaged_run_is_named_and_left_out(results: Path, name: str, kind: str
     if name == "manifest.json":
         for arguments in (["compare", good, bad], ["replay", bad, "--strategy", "full"]):
             done = bench(*arguments)
-            assert done.code == 2 and str(bad / name) in done.err, arguments
+            assert done.refuses(bad / name), arguments
 
 
-@pytest.mark.parametrize("kind", ["a FIFO", "a link that leads out", "a device"])
+@pytest.mark.parametrize("kind", ["a FIFO", "a link that leads out"])
 def test_a_journal_is_opened_in_its_folder_only(results: Path, kind: str) -> None:
     bad = store(results, LABELS, LABELS, seed=1)
     DAMAGE[kind](bad / "samples.jsonl")
@@ -294,18 +289,18 @@ def test_a_part_with_any_byte_changed_is_read_or_refused(
 @pytest.mark.parametrize("kind", ["empty", "a FIFO", "a link that leads out", "a folder"])
 def test_a_part_is_opened_in_its_folder_only(parts: Path, kind: str) -> None:
     DAMAGE[kind](part_path(parts / "errors", "digit-0024"))
-    with pytest.raises(UserError, match=r"\.parquet"):
+    with refused(".parquet"):
         read_both(parts)
 
 
 @pytest.mark.parametrize("shape", [(9, 4), (10, 3)])
 def test_a_part_of_another_run_is_refused(parts: Path, shape: tuple[int, int]) -> None:
-    with pytest.raises(UserError, match=r"is damaged: every (prompt|draw) must be from"):
+    with refused(".parquet"):
         read_cells(parts / "errors", "digit-0024", shape)
 
 
 def test_a_shard_has_one_place_per_image() -> None:
     part = {"index": 1, "count": 2, "asked": 4}
     a_manifest(["a", "b"], part={**part, "places": [0, 2]})
-    with pytest.raises(ValueError, match="one place per sample"):
+    with refused("place", kind=ValueError):
         a_manifest(["a", "b"], part={**part, "places": [0]})

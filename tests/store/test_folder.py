@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
+from helpers.refusals import refused, warned
 from helpers.runs import a_manifest, a_record, store
 
-from bench.errors import BenchWarning, UserError
 from bench.store.folder import (
     LATEST,
     MANIFEST,
@@ -46,7 +45,7 @@ def test_a_run_is_found_by_id_or_by_path(tmp_path: Path) -> None:
     published = store(tmp_path / "published", [0], [0], seed=1)
     assert find_run(run.name, str(tmp_path)) == find_run(str(run), "elsewhere") == run
     assert find_run(published.name, str(tmp_path)) == published
-    with pytest.raises(UserError, match="nothing"):
+    with refused("nothing"):
         find_run("nothing", str(tmp_path))
 
 
@@ -56,11 +55,11 @@ def test_a_run_is_found_by_a_part_of_its_id_or_as_the_latest(tmp_path: Path) -> 
     os.utime(runs[0] / MANIFEST, ns=(2**62, 2**62))
     assert find_run(LATEST, results) == runs[0]
     assert find_run(runs[1].name[-8:], results) == runs[1]
-    with pytest.raises(UserError, match="part of the names of 2 runs: .*" + runs[1].name):
+    with refused("2 runs", runs[1].name):
         find_run(runs[1].name[:-8], results)
-    with pytest.raises(UserError, match="Did you mean"):  # a setting that is kept has the whole id
+    with refused("Did you mean"):  # a setting that is kept has the whole id
         find_run(runs[1].name[-8:], results, exact=True)
-    with pytest.raises(UserError, match=f"Did you mean .*{runs[1].name}"):
+    with refused("Did you mean", runs[1].name):
         find_run(runs[1].name.replace("full", "fall"), results)
 
 
@@ -102,7 +101,7 @@ def test_a_run_without_a_summary_is_not_complete(tmp_path: Path) -> None:
     summary = read_run(complete).summary
     assert summary is not None and summary.metrics.accuracy == 0.5
     (complete / "summary.json").write_text("{}")
-    with pytest.warns(BenchWarning, match=r"summary\.json"):
+    with warned("summary.json"):
         assert read_run(complete).summary is None
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.refusals import refused, warned
 from helpers.runs import a_record
 
-from bench.errors import BenchWarning, UserError
 from bench.store.journal import JOURNAL, Journal, Record, complete_length, read_lines, read_table
 
 
@@ -52,7 +52,7 @@ def test_a_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None
     path = write(tmp_path, a_record("a", 0, 0), a_record("b", 0, 0), a_record("c", 0, 0))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + b"\xff\xfe\n" + lines[2])
-    with pytest.warns(BenchWarning, match="line 2 is damaged"):
+    with warned("line 2"):
         assert [record["sample_id"] for _, _, record in read_lines(path)] == ["a", "c"]
 
 
@@ -74,7 +74,7 @@ def test_the_table_of_a_damaged_journal_is_that_of_its_good_lines(tmp_path: Path
     whole = read_table(tmp_path, 3, top=True)
     with path.open("a", encoding="utf-8") as file:
         file.write('{"sample_id": "c", "label": "one"}\n')
-    with pytest.warns(BenchWarning, match="line 3"):
+    with warned("line 3"):
         assert read_table(tmp_path, 3, top=True).equals(whole)
 
 
@@ -95,7 +95,7 @@ def test_the_table_of_a_damaged_journal_is_that_of_its_good_lines(tmp_path: Path
 )
 def test_both_readings_refuse_the_same_lines(changes: dict[str, object], tmp_path: Path) -> None:
     write(tmp_path, a_record("a", 0, 0), {**a_record("b", 1, 1), **changes})  # type: ignore[typeddict-item]
-    with pytest.warns(BenchWarning, match="line 2"):
+    with warned("line 2"):
         assert ids(read_table(tmp_path, 3, top=True)) == ["a"]
 
 
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_no_part_of_a_line(
             return getattr(self.file, name)
 
     monkeypatch.setattr(journal, "_file", FullDisk(journal._file))
-    with pytest.raises(OSError, match="No space"):
+    with refused("No space", kind=OSError):
         journal.append({"sample_id": "b"})
     assert path.read_bytes() == before
 
@@ -169,5 +169,5 @@ def test_an_absent_journal_has_no_lines_and_a_link_is_refused(tmp_path: Path) ->
     def lines() -> Iterator[object]:
         yield from read_lines(tmp_path / "run" / JOURNAL)
 
-    with pytest.raises(UserError, match=JOURNAL):
+    with refused(JOURNAL):
         list(lines())

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.refusals import warned
 from helpers.runs import a_manifest, store
 
-from bench.errors import BenchWarning
 from bench.store.runs import LOOKS, count_looks, record_look
 
 
@@ -48,7 +48,7 @@ def test_only_a_regular_file_inside_the_folder_is_appended_to(tmp_path: Path, ki
         (results / LOOKS).symlink_to(outside)
     if kind == "link":
         outside.write_text("mine\n")
-    with pytest.warns(BenchWarning, match="looks.jsonl is not a regular file"):
+    with warned("looks.jsonl"):
         record_look(results, a_manifest(["s0"]))
     assert not outside.exists() if kind != "link" else outside.read_text() == "mine\n"
 
@@ -56,7 +56,7 @@ def test_only_a_regular_file_inside_the_folder_is_appended_to(tmp_path: Path, ki
 def test_a_pipe_that_somebody_reads_gets_nothing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOOKS)
     reader = os.open(tmp_path / LOOKS, os.O_RDONLY | os.O_NONBLOCK)
-    with pytest.warns(BenchWarning, match="not a regular file"):
+    with warned(LOOKS):
         record_look(tmp_path, a_manifest(["s0"]))
     assert os.read(reader, 10) == b""
     os.close(reader)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench.store import packed
 from bench.store.cells import has_part, read_part_table
 
@@ -36,21 +36,21 @@ def test_each_image_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    folder = tmp_path / "errors"
-    folder.mkdir()
+    folder = tmp_path / "run" / "errors"
+    folder.mkdir(parents=True)
     file = folder / packed.packed_name(0)
     file.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"packed-00000\.parquet is damaged"):
+    with refused("packed-00000.parquet"):
         read_part_table(folder, "a")
     pq.write_table(pa.table({"error": [1.0]}), file)
-    with pytest.raises(UserError, match="its list of images is missing"):
+    with refused("packed-00000.parquet"):
         read_part_table(folder, "a")
     file.unlink()
-    outside = tmp_path.parent / f"{tmp_path.name}.parquet"
+    outside = tmp_path / "outside.parquet"
     packed.write_packed(tmp_path / "other", parts(2))
     (tmp_path / "other" / packed.packed_name(0)).rename(outside)
     file.symlink_to(outside)
-    with pytest.raises(UserError, match="leads out of the folder"):
+    with refused("packed-00000.parquet"):
         read_part_table(folder, "image 1/é")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.refusals import warned
 from helpers.runs import store
 
-from bench.errors import BenchWarning
 from bench.store.folder import read_manifest
 from bench.store.questions import (
     EARLIER_QUESTIONS,
@@ -114,5 +114,5 @@ def test_an_answer_says_what_is_bounded(question: str, whole_split: bool, bounde
 )
 def test_a_damaged_file_is_named(content: str, run: Path) -> None:
     (run / EARLIER_QUESTIONS.name).write_text(content)
-    with pytest.warns(BenchWarning, match=EARLIER_QUESTIONS.name):
+    with warned(EARLIER_QUESTIONS.name):
         assert read_questions(run, read_manifest(run)) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 from helpers.runs import a_manifest
 from helpers.scoring import LIMIT, command, same, timeless
 from helpers.stopped import SAMPLES, interrupted_after, killed_after, write
@@ -130,7 +131,7 @@ def test_no_manifest_is_written_that_cannot_be_read_again(tmp_path: Path) -> Non
     with RunFolder(tmp_path / "run", a_manifest(["a"])) as folder:
         before = (folder.path / MANIFEST).read_bytes()
         for changes in ({"warnings": [3]}, {"fitted": ["a"]}, {"samples": "a"}):
-            with pytest.raises(ValueError, match=next(iter(changes))):
+            with refused(next(iter(changes)), kind=ValueError):
                 folder.change(**changes)
         assert (folder.path / MANIFEST).read_bytes() == before
         assert read_manifest(folder.path) == folder.manifest

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
+from helpers.refusals import warned
 from helpers.runs import a_manifest
 
-from bench.errors import BenchWarning
 from bench.store.summary import AUDIT, permuted, read_swept
 
 MANIFEST = a_manifest(["a", "b"])
@@ -25,7 +24,7 @@ LINE = {
 def test_the_last_line_of_an_image_counts_and_damaged_ones_do_not(tmp_path: Path) -> None:
     lines = [LINE, {**LINE, "prediction": 2}, {**LINE, "sample_id": "b", "evaluations": -1}]
     (tmp_path / AUDIT.name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.warns(BenchWarning, match="line 3"):
+    with warned("line 3"):
         swept = read_swept(tmp_path, MANIFEST)
     assert {name: line["prediction"] for name, line in swept.items()} == {"a": 2}
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import record
 from helpers.places import ROOT
+from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench.stats.power import images_needed
 
 HOURS = 8.0
@@ -51,9 +51,9 @@ def test_missing_data_ends_the_first_command_before_anything_is_scored(tmp_path:
     file.write_text(
         'datasets = [{name = "ucmerced", data_dir = "nowhere"}]\nbackbones = ["random"]\n'
     )
-    with pytest.raises(UserError, match="nowhere"):
+    with refused("nowhere"):
         record.plan(file, tmp_path / "results")
-    with pytest.raises(UserError, match="nowhere"):
+    with refused("nowhere"):
         record.fetch_all([file])
     assert not (tmp_path / "results").exists()
 
@@ -134,7 +134,7 @@ def test_the_night_stops_where_the_device_is_wrong(
     report["parts"][part].update(change)
     assert failing(report) == [step]
     log = night.Night(tmp_path)
-    with pytest.raises(UserError, match=step):
+    with refused(step):
         log.show(list(night.device_verdicts(report)))
     assert any(not row["passed"] for row in json.loads(log.file.read_text()))
 

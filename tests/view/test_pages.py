@@ -22,11 +22,11 @@ from urllib.parse import parse_qsl, quote
 import pytest
 from helpers.command import PATIENCE, bench
 from helpers.questions import store_ended
+from helpers.refusals import refused
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
 from helpers.studies import store_study
 
-from bench.errors import UserError
 from bench.reports.figures.images import Images
 from bench.store.columns import FURTHER_LABELS, add_columns
 from bench.store.folder import read_manifest
@@ -153,8 +153,8 @@ def test_run_against_run_shows_the_images_that_changed(site: Site) -> None:
     assert f"<output>{found['wins']} images</output>" in wins
     assert wins.count("B: ✓") == wins.count("A: ✗") == found["wins"] > 0
     deep = f"deep/{next((site.results / 'deep').iterdir()).name}"
-    refused = site.ask(f"/compare?a=zero&b={quote(deep, safe='')}")
-    assert refused.code == 404 and "the dataset differs" in refused.text
+    ended = site.ask(f"/compare?a=zero&b={quote(deep, safe='')}")
+    assert ended.code == 404 and "the dataset differs" in ended.text
 
 
 def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
@@ -390,12 +390,12 @@ def test_silent_connections_keep_nobody_out(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_named(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"Port {site.server.port} is not free"):
+    with refused(site.server.port):
         Server(site.server.pages, site.server.port)
-    refused = bench("view", "--results", site.results, "--port", site.server.port)
-    assert refused.code == 2 and "--port" in refused.err
+    ended = bench("view", "--results", site.results, "--port", site.server.port)
+    assert ended.refuses("--port")
     absent = bench("view", "--results", tmp_path / "nothing")
-    assert absent.code == 2 and "There is no folder" in absent.err
+    assert absent.refuses("folder")
 
 
 def test_a_run_that_a_question_ended_is_marked(tmp_path: Path) -> None:

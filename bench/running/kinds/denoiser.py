@@ -31,9 +31,10 @@ from bench.inputs.draws import read_noise
 from bench.inputs.estimand import Weighting, draw_weights
 from bench.inputs.prompts import Columns
 from bench.machine.libraries import torch
-from bench.machine.precision import computing, has_precision
+from bench.machine.precision import computing, has_precision, needs_tf32
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.kinds.checks import check_model, check_precision
+from bench.running.parts.precision import RunPrecision
 from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
 from bench.running.settings import RunConfig, about, identity_settings, loading_settings
 from bench.store.fields import without_none
@@ -96,7 +97,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         levels = level_table(question)
         if levels is None or config.noise:
             on_cpu = question.config.model_copy(update={"device": "cpu", "tf32": False})
-            backbone = self.make(replace(question, config=on_cpu, precision="float32"))
+            backbone = self.make(replace(question, config=on_cpu, precision=RunPrecision()))
             levels = backbone.levels
             if config.noise:
                 read_noise(Path(config.noise), question.n_draws, backbone.latent_shape)
@@ -121,17 +122,15 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
     @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedDenoiser:
         denoiser = CheckedDenoiser(backbone, question.backbone.label)
-        device, tf32 = denoiser.device, question.tf32
-        if tf32 and not has_precision(str(device), "tf32"):
-            raise UserError(
-                "--dtype tf32 needs an NVIDIA GPU of compute capability 8.0 or later; the device"
-                f" here is {device}."
-            )
+        device, precision = denoiser.device, question.precision
+        if precision.tf32 and not has_precision(str(device), "tf32"):
+            raise UserError(f"--dtype tf32 {needs_tf32(device)}")
         if device.type == "cuda":
-            denoiser.switches = partial(computing, tf32)
-            denoiser.encoding = partial(computing, tf32 or encodes_in_tf32(question))
-        if question.precision != "float32":
-            denoiser.advice = f" in {question.precision}: --dtype float32 has a wider range"
+            denoiser.switches = partial(computing, precision.tf32)
+            encoding = precision.encoding or precision.network
+            denoiser.encoding = partial(computing, encoding == "tf32")
+        if precision.network != "float32":
+            denoiser.advice = f" in {precision}: --dtype float32 has a wider range"
         return denoiser
 
     @override
@@ -202,21 +201,11 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         if isinstance(question, PreparedRun):
             warnings = [check_model(question, engine)]
             if rounding is not None:
-                warnings.append(rounding.problem(question.precision, question.n_draws))
+                warnings.append(rounding.problem(question.precision.network, question.n_draws))
             engine.warnings = tuple(filter(None, warnings))
             for warning in engine.warnings:
                 warn_user(warning)
         return engine
-
-
-def encodes_in_tf32(question: RunQuestion) -> bool:
-    """Return whether images are encoded in TF32, since the network runs in half precision.
-
-    An autoencoder stays in float32, because some overflow in half precision. In float32 it would
-    take a fifth of a race.
-    """
-    in_half = question.kind.batches_cells and question.dtype != "float32"
-    return in_half and has_precision(question.config.device, "tf32")
 
 
 def linearisation_cost(question: RunQuestion) -> float:

@@ -22,6 +22,7 @@ Control = Literal["grey", "noise", "shuffled-images", "text-only"]
 Rule = Literal["best", "mean"]
 Dtype = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 NoisePer = Literal["run", "image"]
+Encoding = Literal["float32", "tf32"]
 Latent = Literal["mean", "sample"]
 Layout = Literal["auto", "contiguous", "channels-last"]
 TRACKERS = ("trackio", "wandb")  # packages, and extras that install them
@@ -170,6 +171,9 @@ class RunConfig(BaseModel):
     dtype: Dtype | None = setting("network", "prompts", identity="resolved", commands="study")
     """The precision of the network; errors are always float32. auto, the default: on a GPU the half
     precision that the model was made for or else tf32, and elsewhere float32."""
+    encoding: Encoding | None = setting("network", scorers=DENOISERS, identity="resolved")
+    """The precision in which images are encoded if the network has half precision (default: tf32 on
+    a GPU that has it, and elsewhere float32)."""
     fit_split: Text | None = setting("network", identity="content", learns=True)
     """The split that a trainable backbone is fitted on (default: train)."""
     loss: Loss = _of_errors(default="l2", identity="resolved", chapter="How an error is measured")

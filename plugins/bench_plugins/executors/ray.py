@@ -144,6 +144,7 @@ class Connection:
         try:
             self._here.result(limit)
         except TimeoutError:
+            self._closing.set()  # an answer that comes later finds nobody
             advice = TOKENS if options.get("address", "local") != "local" else ""
             raise UserError(f"{failure} within {limit:.0f} s.{advice}") from None
         except Exception as error:

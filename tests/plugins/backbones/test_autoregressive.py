@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.matrix import matrix
+from helpers.refusals import refused
 
 pytest.importorskip("transformers", "5.4")  # before it there are no processors without torchvision
 
@@ -30,7 +31,6 @@ from transformers import (
 )
 
 import bench as toolkit
-from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench.testing import LikelihoodContract
 from bench_plugins.backbones.autoregressive import Autoregressive
@@ -281,17 +281,17 @@ def test_images_of_any_size_are_scored(
 @pytest.mark.parametrize(
     ("draws", "views", "words"),
     [
-        (2, None, r"draws=2: .* Use 1"),
-        (3, "flip", r"draws=3: .* Use 2"),
-        (1, "flip", r"--views flip: draws=1 cannot see all of its 2 views. Use --set draws=2"),
-        (2, "crop:3", r"--views crop: draws=2 cannot see all of its 3 views. Use --set draws=3"),
+        (2, None, "draws=2"),
+        (3, "flip", "draws=3"),
+        (1, "flip", "--set draws=2"),
+        (2, "crop:3", "--set draws=3"),
     ],
 )
 def test_an_image_has_one_draw_or_one_for_each_view(
     draws: int, views: str | None, words: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"backbone": str(folders["janus"]), "params": {"draws": draws}}
-    with pytest.raises(UserError, match=words):
+    with refused(words):
         toolkit.run("digits", views=views, limit=1, results=tmp_path, progress=False, **options)
 
 
@@ -314,12 +314,12 @@ def _one_tensor_less(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_without("config.json"), "config.json is not there"),
-        (_without("model.safetensors"), "has no model.safetensors"),
-        (_without("tokenizer.json"), "cannot be loaded"),
-        (_without("processor_config.json"), "cannot be loaded"),
-        (_other_model, "expected one of JanusForConditionalGeneration"),
-        (_one_tensor_less, "lacks tensor 'model.generation_head.vision_head.weight'"),
+        (_without("config.json"), "config.json"),
+        (_without("model.safetensors"), "model.safetensors"),
+        (_without("tokenizer.json"), "janus"),
+        (_without("processor_config.json"), "janus"),
+        (_other_model, "JanusForConditionalGeneration"),
+        (_one_tensor_less, "'model.generation_head.vision_head.weight'"),
     ],
 )
 def test_damage_is_found_before_anything_is_scored(
@@ -327,14 +327,14 @@ def test_damage_is_found_before_anything_is_scored(
 ) -> None:
     folder = save_janus(tmp_path / "janus")
     damage(folder)
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         Autoregressive.check_weights(resolve(str(folder)), dtype="float32")
 
 
 def test_a_folder_without_its_config_is_not_taken_for_a_pipeline(tmp_path: Path) -> None:
     folder = save_janus(tmp_path / "janus")
     (folder / "config.json").unlink()
-    with pytest.raises(UserError, match=r"model_index.json of a pipeline, or config.json of anoth"):
+    with refused("model_index.json", "config.json"):
         toolkit.run("digits", backbone=str(folder), limit=1, results=tmp_path, progress=False)
 
 

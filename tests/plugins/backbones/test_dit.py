@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
 from bench.inputs.weights import Weights, resolve
 from bench_plugins.backbones._labels import labels_of
 
@@ -47,7 +47,7 @@ def test_imagenet_s_own_names_are_labels(tmp_path: Path) -> None:
     assert [label for label, name in enumerate(names) if name.lower() == "cardigan"] == [264, 474]
     assert labels_of(weights, ["cardigan", "Cardigan Welsh Corgi"]) == [474, 264]
     shared = made(tmp_path / "shared", **{"7": "a thing", "8": "thing"})
-    with pytest.raises(UserError, match="7 and 8"):
+    with refused("7 and 8"):
         labels_of(shared, ["thing"])
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from helpers.pipeline_classes import PAGE, START, outcome, rows
 from helpers.places import ROOT
+from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
@@ -75,19 +75,16 @@ class NoMask(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to
 
 
 MADE: dict[str, tuple[Callable[[], Any], str]] = {
-    "needs an image": (lambda: stable("StableDiffusionImg2ImgPipeline"), "it takes image, and"),
-    "has no vae": (lambda: stable("StableDiffusionPipeline", vae=None), "it has no vae: models of"),
-    "is always guided": (
-        lambda: stable("StableDiffusionSAGPipeline"),
-        "guidance cannot be switched off",
-    ),
+    "needs an image": (lambda: stable("StableDiffusionImg2ImgPipeline"), "image"),
+    "has no vae": (lambda: stable("StableDiffusionPipeline", vae=None), "vae"),
+    "is always guided": (lambda: stable("StableDiffusionSAGPipeline"), "guidance"),
     "takes one text": (
         lambda: OneText(**parts(), requires_safety_checker=False),
-        "a call with one prompt fails. AttributeError: 'list' object",
+        "one prompt fails. AttributeError: 'list'",
     ),
     "has a mask at times": (
         lambda: NoMask(**parts(), requires_safety_checker=False),
-        "its encoded prompts cannot be told apart. AttributeError: 'NoneType' object",
+        "AttributeError: 'NoneType'",
     ),
 }
 
@@ -95,7 +92,7 @@ MADE: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("trait", MADE)
 def test_what_is_not_supported_is_said_in_one_line(trait: str) -> None:
     make, message = MADE[trait]
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message) as caught:
         PipelineDenoiser(make())
     assert str(caught.value).startswith("The pipeline ") and "\n" not in str(caught.value)
 
@@ -142,5 +139,5 @@ def test_a_name_that_is_no_label_is_refused_in_memory(tmp_path: Any) -> None:
     pipe = save("dit", tmp_path / "dit")
     backbone = PipelineDenoiser(pipe)
     assert backbone.encode_prompts(["3"])["label"].tolist() == [3]  # type: ignore[index]  # a mapping
-    with pytest.raises(UserError, match="'no such car' is not one of its 20 classes"):
+    with refused("'no such car'", "20"):
         backbone.encode_prompts(["no such car"])

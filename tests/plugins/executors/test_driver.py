@@ -14,6 +14,7 @@ from helpers.command import Finished, bench
 from helpers.engines import assert_same
 from helpers.lies import DECISIONS, FACTS, changed
 from helpers.matrix import matrix
+from helpers.refusals import warned
 from helpers.workers import Threads, own_caches
 
 from bench.contracts.decision import Decided
@@ -103,7 +104,7 @@ def test_another_worker_hands_over_what_the_first_one_had(
     driver = Driver(run, threads)
     driver.wait_for_all()
     [first] = [name for name, method in threads.calls if method == "texts"]
-    with pytest.warns(match=first):
+    with warned(first):
         threads.kill(first)
         driver.wait_for_all()
         assert len(scored(run, driver)) == 6
@@ -153,7 +154,7 @@ def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
             ]
 
     run = a_run(save_errors=True, strategy="full")
-    with pytest.warns(match=r"worker 1"):
+    with warned("worker 1", kind=Warning):
         found = scored(run, Driver(run, Rubbish(2)))
     assert_same(found, wanted)
 

@@ -17,10 +17,10 @@ import pytest
 from helpers.command import PATIENCE, Finished, bench, bench_process, python
 from helpers.places import ROOT
 from helpers.plugins import install
+from helpers.refusals import warned
 
 from bench import hookimpl
 from bench.discovery.loading import load_plugins
-from bench.errors import BenchWarning
 from bench.running.execute import execute
 from bench.running.lifecycle import run as run_config
 from bench.running.prepare import prepare
@@ -85,7 +85,7 @@ def test_a_killed_worker_changes_no_answer(
         return killer.executor
 
     killer.decided = 0
-    with pytest.warns(BenchWarning, match=r"worker \d \(.*\) ended: its process was killed"):
+    with warned("worker"):
         together = execute(run, watched)
     executor.close()
     assert killer.killed

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench_plugins.executors import driver
 from bench_plugins.executors.ray import Layout, Node, connect, environment, plan_workers
 
@@ -39,9 +39,9 @@ def test_how_many_workers_there_are(
 
 def test_a_cluster_may_grow_and_a_machine_does_not() -> None:
     assert plan_workers([EIGHT], 20, None, own=False).workers == 20
-    with pytest.raises(UserError, match="must be at most 8"):
+    with refused("at most 8"):
         plan_workers([EIGHT], 20, None, own=True)
-    with pytest.raises(UserError, match="GPU"):
+    with refused("GPU"):
         plan_workers([ONE], None, "cuda", own=True)
 
 
@@ -95,7 +95,7 @@ def test_objects_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(driver, "find_spec", lambda name: object())
     rows: Any = toolkit.load_dataset("digits")
-    with pytest.raises(UserError, match="in memory"):
+    with refused("in memory"):
         toolkit.run(rows, executor="ray")
 
 
@@ -107,5 +107,5 @@ def test_an_address_where_nobody_answers_is_refused(address: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         named = address.format(free=unused.getsockname()[1])
-        with pytest.raises(UserError, match=f"--ray-address {named}"):
+        with refused(f"--ray-address {named}"):
             connect(named, None)

@@ -90,4 +90,4 @@ def test_a_run_that_is_not_complete_and_a_missing_folder_are_refused(tmp_path: P
     arguments = ("export", half, "--format", "every-eval-ever")
     assert bench(*arguments, "--out", tmp_path / "out").code == 2
     refused = bench(*arguments)
-    assert refused.code == 2 and "--out" in refused.err
+    assert refused.refuses("--out")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.places import ROOT
+from helpers.refusals import refused
 from helpers.tables import Errors, concluded, make, make_problem, make_table, run
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
 from bench.running.decider import make_decider
 
 
@@ -62,7 +62,7 @@ def test_growth_is_recorded_and_later_parameters_at_their_default_are_not() -> N
         spec = load_plugins().strategies.get(name)
         recorded = make_decider(spec, {}).parameters
         assert recorded["growth"] == 8 and "ceiling" not in recorded
-        with pytest.raises(UserError, match="growth must be 8, got 16"):
+        with refused("growth", "got 16"):
             make_decider(spec, {"growth": "16"})
 
 

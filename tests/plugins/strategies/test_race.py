@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.refusals import refused
 from helpers.tables import concluded, evaluations, make, make_problem, make_table, prediction, run
 
 from bench.contracts.dataset import Sample
-from bench.errors import UserError
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
 from bench_plugins.strategies._racing import t_lower
@@ -131,21 +131,21 @@ def test_weights_enter_the_race() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"delta": 0.0}, "between 0 and 1"),
-        ({"bound": "hoeffding"}, "one of t, betting, got"),
-        ({"first": 1}, "at least 2"),
-        ({"deviation": -0.1}, "must not be negative"),
-        ({"deviation": 0.1, "bound": "betting"}, "requires bound=t"),
-        ({"deviation": 0.1, "first": 0}, "1 with a deviation"),
-        ({"span": -1.0}, "must not be negative"),
-        ({"bound": "betting", "order": "1-2"}, "random order"),
-        ({"bound": "serfling"}, "Other values of earlier versions were removed"),
-        ({"growth": 3}, "growth must be 8, got 3. Other values"),
-        ({"order": "best"}, "bands of timesteps"),
+        ({"delta": 0.0}, "delta"),
+        ({"bound": "hoeffding"}, "hoeffding"),
+        ({"first": 1}, "first"),
+        ({"deviation": -0.1}, "deviation"),
+        ({"deviation": 0.1, "bound": "betting"}, "bound=t"),
+        ({"deviation": 0.1, "first": 0}, "first"),
+        ({"span": -1.0}, "span"),
+        ({"bound": "betting", "order": "1-2"}, "order"),
+        ({"bound": "serfling"}, "serfling"),
+        ({"growth": 3}, "growth"),
+        ({"order": "best"}, "best"),
     ],
 )
 def test_impossible_parameters_are_refused(params: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with refused(message):
         make("race", 50, **params)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.refusals import refused
 from helpers.tables import Errors, concluded, evaluations, make, make_problem, make_table
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Linearise, Reply
-from bench.errors import UserError
 from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
 from bench_plugins.strategies.screen_race import ScreenRaceSession
@@ -150,11 +150,11 @@ def test_few_who_are_left_race_at_once() -> None:
 
 
 def test_a_recording_has_no_second_screen() -> None:
-    with pytest.raises(UserError, match="linearis"):
+    with refused("linearis"):
         screened(make_table(30, 40, gap=0.05), reach=1.5, screens=2)
 
 
 @pytest.mark.parametrize("params", [{"reach": -1.0}, {"samples": 0}, {"samples": 51}, {"first": 1}])
 def test_impossible_parameters_are_refused(params: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="screen-race"):
+    with refused("screen-race"):
         make("screen-race", 50, **params)

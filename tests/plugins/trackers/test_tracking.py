@@ -140,14 +140,14 @@ def test_a_damaged_project_costs_no_run(
 
 @pytest.mark.parametrize(
     ("tracker", "said"),
-    [("trackio", "bench[trackio]"), ("wand", "--tracker: must be trackio or wandb")],
+    [("trackio", "bench[trackio]"), ("wand", "--tracker")],
 )
 def test_a_tracker_that_cannot_log_is_refused_before_scoring(
     tracker: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "trackio", None)
     done = bench(*RUN, "--results", tmp_path / "r", "--tracker", tracker)
-    assert done.code == 2 and said in done.err and not (tmp_path / "r").exists()
+    assert done.refuses(said) and not (tmp_path / "r").exists()
     study = tmp_path / "s.toml"
     study.write_text('datasets = ["digits"]\nbackbones = ["majority"]')
     assert bench("study", study, "--results", tmp_path / "r", "--tracker", tracker).code == 2

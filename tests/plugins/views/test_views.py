@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.refusals import refused
 from PIL import Image
 
-from bench.errors import UserError
 from bench.inputs.draws import parse_plan
 from bench.running.finders import resolve_views, view_of_each_draw
 from bench_plugins.views.pictures import Crops, Flip, Turns8
@@ -42,7 +42,7 @@ def test_fewer_draws_than_views_are_refused(plan: str, per_view: int, views: str
     for draws in range(1, least):
         enough = -(-draws // per_view) >= resolved.views.count
         if not enough:
-            with pytest.raises(UserError, match=f"all of its .* Use --set draws={least} or more"):
+            with refused(f"--set draws={least}"):
                 view_of_each_draw(resolved, draws, of_draws)
     turns = view_of_each_draw(resolved, least, of_draws)
     assert turns is not None and len(set(turns.tolist())) == resolved.views.count

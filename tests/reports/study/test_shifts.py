@@ -115,13 +115,10 @@ def test_a_figure_has_a_bar_for_each_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("model,usual\nx,0.5", "no column 'shifted'"),
-        (
-            "model,usual,shifted\nx,50,0.4",
-            ":2: accuracies must be numbers from 0 to 1, got ['50', '0.4']",
-        ),
-        ("model,usual,shifted\n" + "x,0.5,0.4\n" * 9, "needs at least 10 models"),
-        ("model,usual,shifted\n" + "x,0.5,0.4\n" * 10, "which differ"),
+        ("model,usual\nx,0.5", "'shifted'"),
+        ("model,usual,shifted\nx,50,0.4", ":2"),
+        ("model,usual,shifted\n" + "x,0.5,0.4\n" * 9, "10 models"),
+        ("model,usual,shifted\n" + "x,0.5,0.4\n" * 10, "models.csv"),
     ],
 )
 def test_a_reference_that_cannot_be_used_is_refused(
@@ -130,16 +127,16 @@ def test_a_reference_that_cannot_be_used_is_refused(
     folder, file = stored(tmp_path), tmp_path / "models.csv"
     file.write_text(content)
     refused = bench("study", folder, "--show", "--reference", file)
-    assert refused.code == 2 and problem in refused.err
+    assert refused.refuses(problem)
 
 
 def test_a_reference_needs_shifts_and_accuracies(tmp_path: Path) -> None:
     file = reference(tmp_path / "models.csv", 10)
     folder = stored(tmp_path)
     other = bench("study", folder, "--show", "--reference", file, "--metric", "f1_macro")
-    assert other.code == 2 and "--metric must be accuracy" in other.err
+    assert other.refuses("--metric")
     plain = store_study(tmp_path, [store(tmp_path, LABELS, LABELS)], "plain")
     none = bench("study", plain, "--show", "--reference", file)
-    assert none.code == 2 and "its file must have `shifts`" in none.err
+    assert none.refuses("`shifts`")
     early = bench("study", "any.toml", "--reference", file)
-    assert early.code == 2 and "--reference has no effect without --show" in early.err
+    assert early.refuses("--reference", "--show")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from helpers.refusals import refused
 
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.specs import Scorer
-from bench.errors import UserError
 from bench.running.prepare import KINDS, prepare
 from bench.running.question import PreparedRun
 from bench.running.settings import make_config
@@ -81,5 +81,5 @@ def test_scoring_holds_only_what_differs_from_the_default() -> None:
 @pytest.mark.parametrize("scorer", ["denoiser", "classifier"])
 def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
     run = with_scorer(prepared(control="text-only"), scorer)
-    with pytest.raises(UserError, match=r"--control text-only needs prior\(\)"):
+    with refused("--control", "prior()"):
         run.check()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
 from bench.running.finders import expand_datasets
 
 
@@ -16,7 +15,7 @@ def test_names_and_collections_are_those_of_registered_datasets() -> None:
         assert all(name in load_plugins().datasets for name in collection.datasets)
     names = expand_datasets(["digits", "@ood-imagenet", "imagenet-v2"])
     assert names[:2] == ["digits", "imagenet-v2"] and len(names) == len(set(names)) == 5
-    with pytest.raises(UserError, match=r"Unknown collection 'aerail'.*'aerial'"):
+    with refused("'aerail'", "'aerial'"):
         expand_datasets(["@aerail"])
     assert "is a collection of 8 datasets" in bench("prompts", "@aerial").err
     rows = bench("list", "collections", "--json").json

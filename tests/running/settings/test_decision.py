@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
+from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
 from bench.running.decider import backbone_params, find_strategy
 from bench.running.settings import RunConfig
 
@@ -38,5 +37,5 @@ def test_a_parameter_of_the_backbone_is_none_of_the_strategy_s() -> None:
 
 
 def test_a_parameter_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(UserError, match="draws"):
+    with refused("draws"):
         find_strategy(settings(strategy="full", params={"draws": 10**9}), BACKBONE)

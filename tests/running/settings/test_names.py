@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
 from bench.running.finders import is_path, registered
 
 
@@ -19,9 +19,9 @@ def test_a_slash_makes_a_path() -> None:
 def test_a_file_of_that_name_is_pointed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match=r"write \./photos"):
+    with refused("./photos"):
         registered(load_plugins().datasets, "photos")
-    with pytest.raises(UserError, match=r"Did you mean 'digits'"):
+    with refused("'digits'"):
         registered(load_plugins().datasets, "digit")
 
 

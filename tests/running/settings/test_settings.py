@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 
 from bench.contracts.specs import Parameter, StrategySpec
 from bench.errors import UserError
@@ -18,30 +19,30 @@ from bench.running.settings.declaration import option
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "said"),
+    ("setting", "value"),
     [
-        ("limit", True, "valid integer"),
-        ("limit", 2.5, "valid integer"),
-        ("limit", 0, "greater than 0"),
-        ("limit", 10**40, "less than"),
-        ("batch_size", "many", "valid integer"),
-        ("batch_size", 10**12, "less than"),
-        ("seed", "3", "valid integer"),
-        ("fresh", 1, "valid boolean"),
-        ("resolution", 1_000_000, "less than or equal to 8192"),
-        ("template", "a {class} \ud800", "unpaired surrogate"),
-        ("template", "", "must not be empty"),
-        ("results", "a\0b", "NUL"),
-        ("device", "banana", "one of cpu, cuda"),
-        ("device", "cuda:", "one of cpu, cuda"),
-        ("levels", "7-3", "has no valid levels"),
-        ("plan", "gird", "not a draw plan"),
-        ("params", ["draws=3"], "valid dictionary"),
-        ("dataset", 3, "valid string"),
+        ("limit", True),
+        ("limit", 2.5),
+        ("limit", 0),
+        ("limit", 10**40),
+        ("batch_size", "many"),
+        ("batch_size", 10**12),
+        ("seed", "3"),
+        ("fresh", 1),
+        ("resolution", 1_000_000),
+        ("template", "a {class} \ud800"),
+        ("template", ""),
+        ("results", "a\0b"),
+        ("device", "banana"),
+        ("device", "cuda:"),
+        ("levels", "7-3"),
+        ("plan", "gird"),
+        ("params", ["draws=3"]),
+        ("dataset", 3),
     ],
 )
-def test_a_wrong_value_is_named_in_one_line(setting: str, value: Any, said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_a_wrong_value_is_named_in_one_line(setting: str, value: Any) -> None:
+    with refused(option(setting)) as caught:
         make_config({"dataset": "digits", setting: value})
     message = str(caught.value)
     assert message.startswith(f"--{setting.replace('_', '-')}: ")
@@ -70,7 +71,7 @@ def test_a_wrong_number_is_refused_alike_by_every_door(name: str) -> None:
 
 
 def test_the_wrong_value_of_a_list_is_the_one_that_is_named() -> None:
-    with pytest.raises(UserError, match=r"--tracker: must be trackio or wandb.* \(got 'x'\)"):
+    with refused("--tracker", "'x'"):
         make_config({"dataset": "digits", "tracker": ["wandb", "x"]})
 
 
@@ -123,32 +124,27 @@ def test_a_parameter_is_converted(name: str, value: Any, parsed: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("whole", "1e22", "a value like 500"),
-        ("whole", 1e22, "a value like 500"),
-        ("whole", True, "a value like 500"),
-        ("whole", 7.5, "a value like 500"),
-        ("real", "nan", "a value like 0.5"),
-        ("real", float("inf"), "a value like 0.5"),
-        ("real", True, "a value like 0.5"),
-        ("flag", "maybe", "a value like False"),
-        ("word", {}, "a value like t"),
-        ("word", "\ud800", "a value like t"),
-        ("list", "3,x", "a value like 5,1"),
-        ("list", {}, "a value like 5,1"),
-        ("later", "x", "a whole number"),
+        *[("whole", value, "500") for value in ("1e22", 1e22, True, 7.5)],
+        *[("real", value, "0.5") for value in ("nan", float("inf"), True)],
+        ("flag", "maybe", "False"),
+        ("word", {}, ""),
+        ("word", "\ud800", ""),
+        ("list", "3,x", "5,1"),
+        ("list", {}, "5,1"),
+        ("later", "x", "number"),
         ("choice", "three", "one or two"),
-        ("stages", "x", "a list, each a whole number"),
+        ("stages", "x", "list"),
     ],
 )
 def test_a_parameter_that_does_not_fit(name: str, value: Any, wanted: str) -> None:
-    with pytest.raises(UserError, match=f"invalid value .* for '{name}': expected {wanted}"):
+    with refused(f"'{name}'", wanted):
         SPEC.resolve_parameters({name: value})
 
 
 @pytest.mark.parametrize("draws", [0, -1, 10**8])
 def test_draws_have_a_bound(draws: int) -> None:
     config = {"dataset": "digits", "strategy": "race", "params": {"draws": draws}}
-    with pytest.raises(UserError, match="draws"):
+    with refused("draws"):
         resolve(make_config(config))
 
 

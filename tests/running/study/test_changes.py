@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench.running.study.file import read_study_file
 
 GRID = """
@@ -121,5 +121,5 @@ def test_settings_of_what_was_replaced_are_dropped(
 
 
 def test_an_unknown_backbone_is_named(grid: Path) -> None:
-    with pytest.raises(UserError, match="Unknown backbone 'sd51'"):
+    with refused("'sd51'"):
         read_study_file(grid, {}, {"backbone": "sd51"})

@@ -96,7 +96,7 @@ def test_an_edited_state_is_not_believed_and_made_again(study: Path, tmp_path: P
     cells[0]["run_id"], cells[2]["run_id"] = cells[2]["run_id"], cells[0]["run_id"]
     file.write_text(json.dumps(state))
     shown = bench("study", "small", "--show", *results)
-    assert shown.code == 2 and "was changed: its hash differs" in shown.err
+    assert shown.refuses(STUDY.name)
     again = bench("study", study, *results, "--json")
     assert again.code == 0 and again.json["rows"] == first["rows"]
     assert "Left out: " in again.err and again.err.count("stored already") == 6  # pilots too
@@ -113,7 +113,7 @@ def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> Non
     backbone = f'{{name = "tiny-digits", weights = "{absent}"}}'
     study.write_text(f"{GRID}\n[[grid]]\nseeds = [0, 1]\nbackbones = [{backbone}]\n")
     done = bench("study", study, "--results", tmp_path / "r", "--json")
-    assert done.code == 3 and f"{absent} does not exist" in done.err
+    assert done.refuses(absent, code=3)
     assert (done.json["done"], done.json["failed"]) == (3, 2)
     state = read_study(study_folder(tmp_path / "r", "small"))
     assert [cell.status for cell in state.cells] == ["complete"] * 3 + ["failed"] * 2

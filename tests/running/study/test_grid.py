@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.refusals import refused
 from helpers.runs import a_manifest
 
 import bench as toolkit
-from bench.errors import UserError
 from bench.running.settings import about, make_config
 from bench.running.settings.declaration import option
 from bench.running.study.file import read_study_file
@@ -99,7 +99,7 @@ def test_what_only_one_run_can_have_is_refused(name: str, tmp_path: Path) -> Non
     assert set(ONE_RUN) == set(about("one run"))
     words = [word for word in (name, ALONE[name]) if word is not None]
     done = bench("run", "digits,ucmerced", *words, "--results", tmp_path / "r")
-    assert done.code == 2 and f"{name} is for one run: name one dataset" in done.err, done.err
+    assert done.refuses(name), done.err
     assert len(done.err.strip().splitlines()) == 1 and not (tmp_path / "r").exists()
 
 
@@ -114,6 +114,6 @@ def test_a_path_with_a_comma_is_one_dataset(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backbone", [[], [object()]])
 def test_lists_in_python_have_names(backbone: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="backbone"):
+    with refused("backbone"):
         toolkit.run("digits", backbone, results=tmp_path / "r")
     assert not (tmp_path / "r").exists()

@@ -143,11 +143,10 @@ def test_a_plan_shows_the_published_figure(tmp_path: Path) -> None:
     assert any("at most 4,096" in text for text in cell["published"]["differs"])
     shown = bench("study", "li2023-pets", "--dry-run", *results)
     assert shown.code == 2 and "the Hub was not asked (--offline)" in shown.out
-    assert "none at first hand" in shown.out and "once nothing is missing" in shown.out
     unknown = bench("study", "li2023-petz", *results)
-    assert unknown.code == 2 and "Did you mean 'li2023-pets'" in unknown.err
+    assert unknown.refuses("'li2023-pets'")
     absent = bench("study", "li2023-pets.toml", *results)
-    assert absent.code == 2 and "There is no file 'li2023-pets.toml'" in absent.err
+    assert absent.refuses("'li2023-pets.toml'")
     assert not list(tmp_path.iterdir())
 
 
@@ -192,7 +191,7 @@ def test_a_rehearsal_is_apart_from_the_study(tmp_path: Path) -> None:
     assert "rehearsal: not comparable" in shown.out and "stored already" in shown.err
     assert bench("study", "clark2023-mnist", "--show", "--results", results).code == 2
     refused = bench("study", report["name"], "--show", "--limit", "3", "--results", results)
-    assert refused.code == 2 and "leave out --limit 3" in refused.err
+    assert refused.refuses("--limit 3")
 
 
 def test_packaged_studies_are_listed() -> None:
@@ -202,15 +201,13 @@ def test_packaged_studies_are_listed() -> None:
     assert row == rows["clark2023-pets"]
     assert row["datasets"] == ["pets"] and row["published"] == [0.725]
     assert tomllib.loads(Path(row["file"]).read_text())["published"]["value"] == 0.725
-    shown = bench("list", "studies", "clark2023-pets").out
-    assert "Clark & Jaini" in shown and "levels: theirs are random" in shown
 
 
 def test_a_copy_of_another_dataset_is_named(tmp_path: Path) -> None:
     make_folder(tmp_path / "vehicles", "train/car/1.png", "train/van/1.png")
     options = ["--offline", "--results", tmp_path / "r"]
     done = bench("study", "li2023-pets", "--data-dir", tmp_path / "vehicles", *options)
-    assert done.code == 3 and "does not hold dataset 'pets', which has 37 classes" in done.err
+    assert done.refuses("'pets'", "37 classes", code=3)
     assert "'car', 'van'" in done.err and "none at first hand" in done.out
     assert bench("study", "li2023-pets", "--show", "--results", tmp_path / "r").code == 0
 

@@ -137,7 +137,7 @@ def test_seeds_are_one_method_and_a_failed_method_is_left_out(
     text = STOPPING.replace('"majority"', '{name = "nope", label = "nope"}')
     stopping.write_text(text.replace("stop =", "seeds = [0, 1]\nstop ="))
     refused = bench("study", stopping, "--results", tmp_path / "r")
-    assert refused.code == 2 and "nope" in refused.err
+    assert refused.refuses("nope")
     stopping.write_text(STOPPING.replace("stop =", "seeds = [0, 1]\nstop ="))
     (board,) = bench("study", stopping, "--results", tmp_path / "r", "--json").json["standings"]
     assert len(board["methods"]) == 3 and board["decided"]
@@ -156,14 +156,14 @@ def test_the_first_round_is_the_pilot(stopping: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("limit = 20", "stop and limit"),
+        ("limit = 20", "limit"),
         ("pilot = 8", "first_round"),
         ('until = "width 0.1"', "until"),
         ("growth = 1.0", "growth"),
         ("first_round = 0", "first_round"),
         ('stop = "bst"', "stop"),
         ("strict = 1", "strict"),
-        ('stop = "ranked"\nstrict = true', "strict is about"),
+        ('stop = "ranked"\nstrict = true', "strict"),
     ],
 )
 def test_wrong_entries_are_refused(stopping: Path, tmp_path: Path, line: str, problem: str) -> None:
@@ -171,13 +171,13 @@ def test_wrong_entries_are_refused(stopping: Path, tmp_path: Path, line: str, pr
     kept = [old for old in STOPPING.splitlines() if not old.startswith(f"{key} ")]
     stopping.write_text("\n".join([*kept, line]))
     refused = bench("study", stopping, "--results", tmp_path / "r")
-    assert refused.code == 2 and problem in refused.err
+    assert refused.refuses(problem)
 
 
 def test_a_growth_without_a_stop_is_refused(stopping: Path, tmp_path: Path) -> None:
     stopping.write_text(STOPPING.replace('stop = "best"\n', "").replace("first_round = 20\n", ""))
     refused = bench("study", stopping, "--results", tmp_path / "r")
-    assert refused.code == 2 and "growth" in refused.err
+    assert refused.refuses("growth")
 
 
 def test_rounds_and_prefixes() -> None:
