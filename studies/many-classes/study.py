@@ -299,9 +299,10 @@ def main() -> None:
     glyphs = distinct_glyphs()
     steps = (0.05, 0.25, 0.5, 0.75, 0.95)
     near = ", ".join(f"{np.quantile(glyphs.nearest[1:], step):.3f}" for step in steps)
+    same = int((glyphs.nearest == 0).sum())
     print(
-        f"{len(glyphs.nearest):,} glyphs, {int((glyphs.nearest == 0).sum())} identical to an earlier"
-        f" one, {len(glyphs):,} shapes; distance from the nearest earlier one at the quantiles"
+        f"{len(glyphs.nearest):,} glyphs, {same} identical to an earlier one,"
+        f" {len(glyphs):,} shapes; distance from the nearest earlier one at the quantiles"
         f" {', '.join(map(str, steps))}: {near}"
     )
     glyphs = glyphs.first(CLASSES)
