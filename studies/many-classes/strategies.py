@@ -222,7 +222,8 @@ def clairvoyant(asked: Question, delta: float = 0.02) -> float:
 def families(n: int) -> Mapping[str, Mapping[str, Setting]]:
     """Return the settings of each strategy for n draws, among which validation images choose."""
     bounds = [(first, delta) for first in (2, 4) for delta in (0.02, 0.005, 0.001)]
-    race = Race(first=2, delta=0.005, draws=n)
+    # The race after a pilot, a shortlist or a screen: its level is chosen as that of any other.
+    races = {f"delta={d}": Race(first=2, delta=d, draws=n) for d in (0.005, 0.001)}
     unproven = Race(**{**Race.spec["unproven"], "draws": n})
     return {
         **{f"uniform {s}": {"": plain(Uniform(samples=s, draws=n))} for s in (1, 2, 4)},
@@ -235,12 +236,19 @@ def families(n: int) -> Mapping[str, Mapping[str, Setting]]:
             for s, d in ((2, 0.02), (4, 0.02), (8, 0.001), (16, 0.0001))
         },
         "race after a pilot": {
-            f"pilots=50 delta={d}": piloted(50, d, race) for d in (0.02, 0.005, 0.001, 0.0001)
+            f"level={d} {text}": piloted(50, d, race)
+            for d in (0.02, 0.005, 0.001, 0.0001)
+            for text, race in races.items()
         },
-        "shortlist": {f"k={k}": shortlist(k, race) for k in (5, 10, 20, 50, 100)},
+        "shortlist": {
+            f"k={k} {text}": shortlist(k, race)
+            for k in (5, 10, 20, 50, 100)
+            for text, race in races.items()
+        },
         "screening": {
-            f"reach={reach:g} screens={screens}": screened(reach, screens, race)
+            f"reach={reach:g} screens={screens} {text}": screened(reach, screens, race)
             for reach in (0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
             for screens in (1, 2)
+            for text, race in races.items()
         },
     }

@@ -10,10 +10,8 @@ written beside this file: `rows.json`, `table.md` and `growth.svg`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -24,17 +22,22 @@ from glyph_networks import Kind, trained
 from glyphs import Glyphs, distinct_glyphs, photograph
 from models import Analytic, Draws, Ints, Model, network_model
 from numpy.typing import NDArray
-from report import Played, Row, rows_of, share, write
+from report import NOT_PLAYED, Played, Row, rows_of, share, write
 from strategies import Question, Tree, clairvoyant, families, question
 from torch import Tensor
 
 from bench.machine.cache import cache_dir
 
-CLASSES, SIZES, SEEDS = 1000, (10, 30, 100, 300), 3
+CLASSES, SIZES = 1000, (10, 30, 100, 300)
+SEEDS = 3  # of draws, unless fewer are asked for; validation images have two
 MOST, FEWER = 5000, 8  # classes of the analytic model at most, for so many times fewer pictures
-MODELS = ("analytic", "table", "pooled", "cross")
+MODELS = ("analytic", "pooled", "cross", "table")
 SPREAD = 0.7  # s of the analytic model: standard deviation of a pixel within a class
 DRAWS = {"analytic": 250, "table": 10, "pooled": 10, "cross": 10}
+# The size that was run: `--images 400 --subsets 20 --seeds 3` is the whole one for all models.
+SEEDS_OF = {"analytic": 3, "table": 1, "pooled": 1, "cross": 1}
+SUBSETS = {"analytic": 4, "table": 2, "pooled": 2, "cross": 2}
+IMAGES = {"analytic": 400, "table": 200, "pooled": 400, "cross": 200}  # test pictures of a half
 STEPS = {"table": 3000, "pooled": 3000, "cross": 3000}
 CHOSEN_AT = 300  # number of classes at which settings are chosen
 VALIDATION_SUBSETS = 2
@@ -45,8 +48,9 @@ LEAST = 0.99  # lower end of the agreement that a setting must have there, on va
 class World:
     """The classes, their halves, groups and pictures, and a model with its recorded errors."""
 
-    def __init__(self, name: str, glyphs: Glyphs, images: int) -> None:
-        """`images` is the number of test pictures of each half."""
+    def __init__(self, name: str, glyphs: Glyphs, images: int, seeds: int = SEEDS) -> None:
+        """`images` is the number of test pictures of each half, `seeds` that of their draws."""
+        self.seeds = seeds
         self.name, self.glyphs, self.n_draws = name, glyphs, DRAWS[name]
         self.pictures = glyphs.pictures()
         order = np.random.default_rng(3).permutation(len(glyphs))
@@ -117,8 +121,9 @@ class World:
         """Yield image, class and question of each decision of a kind among k classes.
 
         Random subsets have the true class and k - 1 others of its half; subset number j has the
-        draws of seed j mod 3. There is one subset of nearest siblings, and one of all classes, with
-        all three seeds for the chosen settings (`all`) and one for every setting (`reaches`).
+        draws of seed j mod `seeds`. There is one subset of nearest siblings, and one of all
+        classes, with all seeds for the chosen settings (`all`) and one for every setting
+        (`reaches`).
         """
         parts = {"validation": ["validation"], "all": ["A", "B"], "reaches": ["A", "B"]}.get(
             kind, ["B"]
@@ -128,7 +133,8 @@ class World:
         for part in parts:
             labels, _ = self.sets[part]
             for image, label in enumerate(labels):
-                repeats = {"all": SEEDS, "half B": subsets, "validation": VALIDATION_SUBSETS}
+                repeats = {"all": self.seeds, "half B": subsets, "validation": VALIDATION_SUBSETS}
+                seeds = VALIDATION_SUBSETS if kind == "validation" else self.seeds
                 for j in range(repeats.get(kind, 1)):
                     if kind in ("all", "reaches"):
                         rows = np.arange(len(self.glyphs))
@@ -139,7 +145,7 @@ class World:
                         rng = np.random.default_rng([image, k, j])
                         others = rng.choice(half[half != label], k - 1, replace=False)
                         rows = np.sort(np.append(others, label))
-                    yield start + image, int(label), self.ask(part, image, j % SEEDS, rows)
+                    yield start + image, int(label), self.ask(part, image, j % seeds, rows)
             start += len(labels)
 
 
@@ -162,14 +168,14 @@ def groups_of(names: Sequence[str]) -> list[Ints]:
 
 
 def play_kind(
-    world: World, kind: str, k: int, subsets: int, chosen: dict[str, list[str]] | None
+    world: World, kind: str, k: int, subsets: int, keys: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], Played]:
-    """Return what all settings, or the `chosen` ones of each strategy, decide on a kind."""
+    """Return what settings, by strategy and text, decide on a kind of question."""
     settings = {
         (name, text): setting
         for name, family in families(world.n_draws).items()
         for text, setting in family.items()
-        if chosen is None or text in chosen[name]
+        if (name, text) in keys
     }
     raw: dict[tuple[str, str], list[list[tuple[bool, bool, bool, float]]]] = {}
     for image, label, asked in world.questions(kind, k, subsets):
@@ -185,7 +191,8 @@ def play_kind(
                 lines.append([])
             lines[image].append((winner == sweep, winner == truth, winner == exact, cost))
     if kind == "all":
-        raw["full, seeds 1 and 2", ""] = other_seeds(world)
+        name = "full, seeds 1 and 2" if world.seeds == SEEDS else "full, seed 1, validation images"
+        raw[name, ""] = other_seeds(world)
     out = {}
     for key, lines in raw.items():
         table = np.array(lines, dtype=np.float64)
@@ -195,13 +202,14 @@ def play_kind(
 
 
 def other_seeds(world: World) -> list[list[tuple[bool, bool, bool, float]]]:
-    """Return whether the sweeps of the other seeds decide as that of seed 0, among all classes."""
-    lines = []
-    for part in ("A", "B"):
+    """Return whether the sweeps of other seeds decide as that of seed 0, among all classes."""
+    n, lines = len(world.glyphs), []
+    whole = world.seeds == SEEDS
+    for part in ("A", "B") if whole else ("validation",):
         labels, pictures = world.sets[part]
         for image, label in enumerate(labels):
-            n = len(world.glyphs)
-            tables = [world.errors(part, image, seed)[:n] for seed in range(SEEDS)]
+            seeds = range(SEEDS if whole else VALIDATION_SUBSETS)
+            tables = [world.errors(part, image, seed)[:n] for seed in seeds]
             first, *others = (int(t.astype(np.float64).mean(axis=1).argmin()) for t in tables)
             exact = int(np.square(world.pictures - pictures[image].numpy()).sum(axis=1).argmin())
             size = float(tables[0].size)
@@ -227,26 +235,37 @@ def recalls(world: World) -> dict[tuple[str, str], Played]:
 
 
 def cached_play(
-    world: World, kind: str, k: int, subsets: int, chosen: dict[str, list[str]] | None
+    world: World, kind: str, k: int, subsets: int, chosen: Mapping[str, Sequence[str]] | None
 ) -> dict[tuple[str, str], Played]:
-    """Return `play_kind`, from the cache folder if it was played before."""
+    """Return what all settings, or those `chosen` of each strategy, decide on a kind of question.
+
+    What was played before is in the cache folder; what is missing there is played and added.
+    """
     images, steps = len(world.sets["B"][0]), STEPS.get(world.name, 0)
-    asked = zlib.crc32(json.dumps(chosen).encode())
-    name = f"{world.name}-{steps}-{world.n_draws}-{kind}-{k}-{images}-{subsets}-{asked:08x}"
+    name = f"{world.name}-{steps}-{world.n_draws}-{kind}-{k}-{images}-{subsets}"
+    if world.seeds != SEEDS and kind != "validation":
+        name = f"{name}-{world.seeds}"
     file = world.folder / f"played-{name}.npz"
-    if not file.exists():
-        played = play_kind(world, kind, k, subsets, chosen)
-        arrays = {
-            "|".join((*key, field)): values
-            for key, own in played.items()
-            for field, values in vars(own).items()
-        }
+    arrays = dict(np.load(file)) if file.exists() else {}
+    wanted = {
+        (strategy, text)
+        for strategy, family in families(world.n_draws).items()
+        for text in family
+        if chosen is None or text in chosen[strategy]
+    }
+    stored = {tuple(key.split("|")[:2]) for key in arrays}
+    if missing := wanted - stored:
+        for key, own in play_kind(world, kind, k, subsets, missing).items():
+            arrays |= {"|".join((*key, field)): values for field, values in vars(own).items()}
         np.savez_compressed(file, **arrays)
         print(f"{world.name}: {kind}, {k} classes", file=sys.stderr, flush=True)
-    stored = np.load(file)
-    keys = dict.fromkeys(tuple(name.split("|")[:2]) for name in stored.files)
     fields = ("same", "right", "exact", "costs")
-    return {key: Played(*(stored["|".join((*key, f))] for f in fields)) for key in keys}
+    keys = dict.fromkeys(tuple(key.split("|")[:2]) for key in arrays)
+    always = [key for key in keys if key[0] in NOT_PLAYED or key[0].startswith("full,")]
+    return {
+        (name, text): Played(*(arrays[f"{name}|{text}|{field}"] for field in fields))
+        for name, text in [*sorted(wanted), *always]
+    }
 
 
 def choose(played: dict[tuple[str, str], Played]) -> dict[str, list[str]]:
@@ -282,7 +301,9 @@ def run(world: World, subsets: int) -> list[Row]:
         everything.append(World("analytic", distinct_glyphs().first(MOST), images))
     for whole in everything:
         k = len(whole.glyphs)
-        rows += rows_of(world.name, "all", k, cached_play(whole, "all", k, SEEDS, chosen), chosen)
+        rows += rows_of(
+            world.name, "all", k, cached_play(whole, "all", k, whole.seeds, chosen), chosen
+        )
     return rows
 
 
@@ -291,9 +312,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--images", type=int, default=400, help="test pictures of each half")
-    parser.add_argument("--subsets", type=int, default=20, help="random subsets of each size")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS[:3])
+    parser.add_argument("--images", type=int, help="test pictures of each half")
+    parser.add_argument("--subsets", type=int, help="random subsets of each size")
+    parser.add_argument("--seeds", type=int, choices=(1, SEEDS), help="seeds of draws")
     options = parser.parse_args()
     torch.set_num_threads(1)
     glyphs = distinct_glyphs()
@@ -308,7 +330,8 @@ def main() -> None:
     glyphs = glyphs.first(CLASSES)
     rows: list[Row] = []
     for name in options.models:
-        rows += run(World(name, glyphs, options.images), options.subsets)
+        world = World(name, glyphs, options.images or IMAGES[name], options.seeds or SEEDS_OF[name])
+        rows += run(world, options.subsets or SUBSETS[name])
     write(rows, Path(__file__).parent)
 
 

@@ -176,9 +176,9 @@ def test_the_comparison_counts_images_on_which_only_one_agrees() -> None:
     fewer[:2] = False
     cheap = Played(fewer, same, same, np.full((400, 1), 10.0))
     dear = Played(same, same, same, np.full((400, 1), 40.0))
-    ratio, more_lost = compare(cheap, dear)
+    ratio, more_lost, less_right = compare(cheap, dear)
     assert ratio == (0.25, 0.25, 0.25)
-    assert more_lost[0] == 0.005 and more_lost[2] > 0.01
+    assert more_lost[0] == 0.005 and more_lost[2] > 0.01 and less_right[0] == 0
     rows = rows_of(
         "m", "reaches", 9, {("screening", "x"): cheap, ("race", ""): dear},
         {"screening": ["x"], "race": [""]},
