@@ -280,7 +280,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
     question = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
-    name, precision = question.backbone_name, question.precision
+    name, precision = question.backbone_name, question.precision.network
     if not question.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")
     question.check()
@@ -291,7 +291,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     remember_batch_size(f"{speed_key(question)} {device_name(device)}", best)
     remember_speed(name, device.type, precision, rates[best])
     with engine.backbone.switches():
-        peak = matmul_peak(device, getattr(torch, question.dtype))
+        peak = matmul_peak(device, getattr(torch, question.precision.dtype))
     return Speed(
         backbone=name,
         device=device_name(device),

@@ -19,7 +19,7 @@ from bench.inputs.data import DataSource, find_scheme, load_split
 from bench.inputs.weights import HASHED_SUFFIXES
 from bench.machine.files import read_toml
 from bench.machine.precision import dtype_of
-from bench.running.finders import DECLARATION, expand_datasets, find_dataset, wanted_precision
+from bench.running.finders import DECLARATION, expand_datasets, find_dataset
 from bench.running.prepare import NO_DATASET, find_weights, naming_licence, resolve
 from bench.running.question import Resolved
 from bench.running.settings import make_config
@@ -138,8 +138,8 @@ def _fetch_weights(run: Resolved, name: str) -> Fetched:
         if offers(load_target(spec), Backbone.check_weights):  # which downloads what is read
             parameters = run.backbone_parameters
             # A run here and one on a GPU may read files of different precisions.
-            on_gpu = dtype_of(wanted_precision(run.config, spec, run.half))
-            for dtype in dict.fromkeys([run.dtype, on_gpu]):
+            on_gpu = dtype_of(run.precision.on_gpu)
+            for dtype in dict.fromkeys([run.precision.dtype, on_gpu]):
                 fact(spec, Backbone.check_weights, weights, dtype=dtype, **parameters)
         else:
             files = [n for n in weights.listing or () if n.endswith(tuple(HASHED_SUFFIXES))]

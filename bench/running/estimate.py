@@ -17,7 +17,7 @@ from bench.machine.environment import device_memory, likely_device, pick_device
 from bench.machine.offline import offline_if_set
 from bench.machine.precision import PRECISIONS, Precision, assumed_capability
 from bench.machine.speeds import estimate_speed, seconds_on_devices
-from bench.running.finders import find_dataset, wanted_precision
+from bench.running.finders import find_dataset
 from bench.running.manifest import evaluation_flops
 from bench.running.prepare import ask, check_chosen, prepared_run
 from bench.running.question import PreparedRun, RunQuestion
@@ -96,7 +96,7 @@ def make_plan(config: RunConfig) -> Plan:
     if run is not None:
         until_of(run)
     warnings = [*prepared.warnings, *missing]
-    warnings += assumed_capability(prepared.precision, config.device)
+    warnings += assumed_capability(prepared.precision.network, config.device)
     needed, too_much = _needed(prepared, config.device or device)
     warnings += too_much
     images, left = _images(prepared)
@@ -123,8 +123,8 @@ def make_plan(config: RunConfig) -> Plan:
         precision: estimate_speed(prepared.backbone_name, device, precision, flops, unit)
         for precision in PRECISIONS
     }
-    speed, source = speeds.pop(prepared.precision)
-    on_gpu = wanted_precision(config, prepared.backbone, prepared.half)
+    speed, source = speeds.pop(prepared.precision.network)
+    on_gpu = prepared.precision.on_gpu
     kind, spec, denoises = prepared.kind, prepared.dataset, prepared.kind.batches_cells
     template = None if config.prompts or spec.items else prepared.template or spec.template
     scoring = kind.scoring(prepared)
@@ -147,7 +147,7 @@ def make_plan(config: RunConfig) -> Plan:
         loss=scoring.loss,
         space=scoring.space,
         device=device,
-        dtype=prepared.precision,
+        dtype=prepared.precision.network,
         classifier=kind.one_draw,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
@@ -262,7 +262,11 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     autoencoder.
     """
     weights = prepared.weights
-    spec, dtype, parameters = prepared.backbone, prepared.dtype, prepared.backbone_parameters
+    spec, dtype, parameters = (
+        prepared.backbone,
+        prepared.precision.dtype,
+        prepared.backbone_parameters,
+    )
     size = _weight_bytes(prepared)
     if size is None:
         return None, []
@@ -300,7 +304,9 @@ def _weight_bytes(prepared: RunQuestion) -> float | None:
     spec, weights = prepared.backbone, prepared.weights
     if weights is not None and weights.revision is None:
         parameters = prepared.backbone_parameters
-        return fact(spec, Backbone.memory, weights, prepared.dtype, **parameters)
+        return fact(spec, Backbone.memory, weights, prepared.precision.dtype, **parameters)
     if not spec.size or prepared.source.weights is not None:
         return None
-    return max(spec.size, spec.encoder_size or 0) * (4 if prepared.dtype == "float32" else 2)
+    return max(spec.size, spec.encoder_size or 0) * (
+        4 if prepared.precision.dtype == "float32" else 2
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bench.contracts.parameters import Parameters, Spec
 from bench.contracts.specs import (
@@ -33,7 +33,6 @@ from bench.inputs.weights import (
 )
 from bench.machine.files import path_exists, regular_file
 from bench.machine.offline import offline_if_set
-from bench.machine.precision import Half, Precision, has_precision
 from bench.running.settings import SETTINGS, RunConfig
 from bench.running.settings.declaration import option
 
@@ -260,38 +259,6 @@ def _read_named(weights: str, revision: str | None, name: str) -> dict[str, Any]
         except AbsentError:  # reported when the weights are located
             return {}
     return read_object(path, f"{weights}: {name}") if path else {}
-
-
-TF32_SCORERS = SETTINGS["tf32"].scorers  # kinds of backbones with a default of their own on a GPU
-
-
-def wanted_precision(
-    config: RunConfig, backbone: BackboneSpec, half: Half | None = None
-) -> Precision:
-    """Return the precision that a run asks for: the user's, or else the backbone's own on a GPU.
-
-    A denoiser whose spec names none has `half`, the half precision of its class or file, or TF32.
-    """
-    if config.tf32 and config.dtype in (None, "float32"):
-        return "tf32"
-    if names_precision(config):
-        return cast(Precision, config.dtype)
-    return backbone.dtype or (half or "tf32" if backbone.scorer in TF32_SCORERS else "float32")
-
-
-def names_precision(config: RunConfig) -> bool:
-    """Return whether the user has named a precision."""
-    return config.tf32 or config.dtype is not None
-
-
-def resolve_precision(
-    config: RunConfig, backbone: BackboneSpec, half: Half | None = None
-) -> Precision:
-    """Return the precision of a run; a default falls back to float32 where a device lacks it."""
-    wanted = wanted_precision(config, backbone, half)
-    if names_precision(config) or has_precision(config.device, wanted):
-        return wanted
-    return "float32"
 
 
 def find_plan(settings: RunConfig, backbone: BackboneSpec) -> DrawPlan:

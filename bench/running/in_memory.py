@@ -38,10 +38,10 @@ def load_named(config: RunConfig) -> Any:
     run = ask(config.model_copy(update={"device": device}), AtHand(NO_DATASET))
     if run.absent is not None:
         raise run.absent
-    parameters = {"device": device, "dtype": run.dtype, **run.backbone_parameters}
+    parameters = {"device": device, "dtype": run.precision.dtype, **run.backbone_parameters}
     backbone = make(run.backbone, run.weights, **parameters)
     named = {"backbone": config.backbone, "weights": config.weights}
-    _LOADED[backbone] = {**named, "device": device, "dtype": run.precision}
+    _LOADED[backbone] = {**named, "device": device, "dtype": str(run.precision)}
     return backbone
 
 
@@ -108,7 +108,7 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
     sample = prepared.sample_ids[0] if earlier is None else earlier.sample
     probe = _probe(prepared, sample)
     difference = 0.0 if earlier is None else _difference(earlier, probe)
-    if difference > (tolerance := TOLERANCES[prepared.dtype]):
+    if difference > (tolerance := TOLERANCES[prepared.precision.dtype]):
         raise UserError(
             f"{prepared.folder}: this backbone's predictions differ from those at the start of the"
             f" run by a relative {difference:.2g} (rounding explains at most {tolerance:g}). Its"

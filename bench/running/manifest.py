@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
 
 from bench.contracts.backbone import Backbone, Likelihood
@@ -17,8 +16,8 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
-from bench.machine.precision import PRECISIONS
 from bench.running.kinds.denoiser import linearisation_cost
+from bench.running.parts.precision import all_precisions
 from bench.running.question import Resolved, RunQuestion
 from bench.running.settings import RunConfig, identity_settings
 from bench.running.settings.declaration import IdentityRole
@@ -99,7 +98,7 @@ def make_manifest(
             version=question.backbone.version,
             weights=weights.location if weights else None,
             revision=weights.revision if weights else None,
-            dtype=question.dtype,
+            dtype=question.precision.dtype,
             trained_on=question.trained_on,
             **without_none(
                 in_memory=dict(weights.description) if isinstance(weights, InMemory) else None,
@@ -130,16 +129,13 @@ def make_manifest(
 
 def _backbone_identity(question: RunQuestion) -> BackboneIdentity:
     spec, weights, config = question.backbone, question.weights, question.config
-    half: tuple[IdentityRole, ...] = () if question.dtype == "float32" else ("half",)
+    half: tuple[IdentityRole, ...] = () if question.precision.dtype == "float32" else ("half",)
     return BackboneIdentity(
         name=spec.name,
         version=spec.version,
         weights=weights.fingerprint if weights else None,
-        dtype=question.dtype,
         parameters=recorded_parameters(spec, weights, question.backbone_parameters),
-        **without_none(
-            tf32=question.tf32 or None, encoding="tf32" if question.encoding == "tf32" else None
-        ),
+        **question.precision.identity(),
         **identity_settings(config, *half),
     )
 
@@ -150,16 +146,14 @@ def other_precision_note(question: RunQuestion, manifest: Manifest) -> str | Non
     if config.fresh or is_begun(results / manifest.run_id):
         return None
     names = manifest.dataset.name, question.backbone_name, manifest.strategy.name
-    for precision, encoding in product(PRECISIONS, ("tf32", "float32")):
-        other = config.model_copy(update={"tf32": False, "encoding": encoding})
-        variant = replace(question, config=other, precision=precision)
+    for precision in all_precisions():
+        variant = replace(question, precision=precision)
         identity = manifest.identity.model_copy(update={"backbone": _backbone_identity(variant)})
         run_id = ids.run_id(*names, identity)
         if is_begun(results / run_id):
-            named = f"--dtype {precision}" + (f" --encoding {encoding}" if variant.encoding else "")
             return (
-                f"{run_id} is this run in another precision: {named} continues it. Without that, it"
-                f" starts anew in {question.precision}."
+                f"{run_id} is this run in another precision: {precision.options()} continues it."
+                f" Without that, it starts anew in {question.precision}."
             )
     return None
 

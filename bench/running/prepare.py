@@ -21,25 +21,21 @@ from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
-from bench.machine.precision import has_precision, needs_tf32
-from bench.machine.speeds import assumed_speed
 from bench.running.borrowed import find_candidates, find_fit_split, learn_weighting, name_fit_split
 from bench.running.command import same_options
 from bench.running.decider import backbone_params, check_strategy, find_strategy
 from bench.running.finders import (
-    TF32_SCORERS,
     data_source,
     find_backbone,
     find_dataset,
     find_plan,
-    names_precision,
     passed_to,
-    resolve_precision,
     resolve_views,
 )
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.manifest import make_manifest, other_precision_note
+from bench.running.parts.precision import depends_on_class, find_precision, quicker_precisions
 from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind, Swept
 from bench.running.risk import StatedRisk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
@@ -93,7 +89,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
             {**backbone_params(config, source.spec, decider.spec), **options}
         ),
         trained_on=source.trained_on,
-        precision=resolve_precision(config, source.spec),
+        precision=find_precision(config, source.spec),
         template=config.template or (None if config.prompts else source.spec.template),
         decider=decider,
         risk=None
@@ -164,7 +160,9 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         split = load_split(resolved.data, config.split, at_hand.rows)
         split = split if surveyed is None else replace(split, survey=surveyed)
     named = split.class_names if split else load_classes(resolved.data)
-    warnings = [out_of_domain_warning(resolved), quicker_precisions(resolved)]
+    warnings = [out_of_domain_warning(resolved)]
+    if resolved.backbone.objects:
+        warnings.append(quicker_precisions(config.device, resolved.precision))
     if split is not None:
         warnings.append(declared_warning(resolved, split))
     resolved = name_fit_split(resolved, split)
@@ -193,7 +191,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> R
         resolved = _with_half(resolved, weights)
     except AbsentError as error:
         absent = error
-    _check_encoding(resolved)
+    resolved.precision.check(config)
     weighting = config.weighting
     if split and not absent and weighting.name == "learned":
         checkpoint = weights.fingerprint if weights else None
@@ -224,23 +222,10 @@ def _with_half(resolved: Resolved, weights: Weights | None) -> Resolved:
     The class is asked only if neither the user nor the spec of a denoiser names a precision.
     """
     config, spec = resolved.config, resolved.backbone
-    if not weights or spec.dtype or spec.scorer not in TF32_SCORERS or names_precision(config):
+    if not weights or not depends_on_class(config, spec):
         return resolved
     half = fact(spec, Backbone.half_precision, weights)
-    precision = resolve_precision(config, spec, half)
-    return replace(resolved, half=half, precision=precision)
-
-
-def _check_encoding(resolved: Resolved) -> None:
-    """Raise UserError if `--encoding` changes nothing in a run, or its device lacks it."""
-    wanted, device = resolved.config.encoding, resolved.config.device or pick_device(None)
-    if wanted is not None and resolved.dtype == "float32":
-        raise UserError(
-            f"--encoding has no effect: the network runs in {resolved.precision}, as the"
-            " autoencoder does. It is for --dtype float16 and bfloat16."
-        )
-    if wanted == "tf32" and not has_precision(device, "tf32"):
-        raise UserError(f"--encoding tf32 {needs_tf32(device)}")
+    return replace(resolved, precision=find_precision(config, spec, half))
 
 
 def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
@@ -313,19 +298,6 @@ def declared_warning(resolved: Resolved, split: Split) -> str | None:
     return (
         f"Split {split.split!r} of dataset {spec.name!r} has {count:,} images, but {declared:,} are"
         " declared: results are of another test set. `bench check-data` looks for the reason."
-    )
-
-
-def quicker_precisions(resolved: Resolved) -> str | None:
-    """Return how much quicker a pipeline in memory in float32 would be in another precision."""
-    device, own = resolved.config.device, resolved.precision
-    if not resolved.backbone.objects or own != "float32" or not has_precision(device, "tf32"):
-        return None
-    full, tf32, half = (assumed_speed("cuda", name) or 1 for name in (own, "tf32", "float16"))
-    return (
-        "The pipeline computes in float32. On a GPU, half precision (pipe.to(torch.float16), or"
-        " bfloat16 if it was trained in that) is assumed to be"
-        f" {half / full:.2g} times as fast, and tf32=True {tf32 / full:.2g} times."
     )
 
 

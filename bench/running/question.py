@@ -39,10 +39,10 @@ from bench.inputs.replaced import TEXT_ONLY, blind_samples
 from bench.inputs.split import Split
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
-from bench.machine.precision import Half, Precision, dtype_of, has_precision
 from bench.machine.stages import stage
 from bench.running.decider import Decider
 from bench.running.finders import BackboneSource, ResolvedViews, view_of_each_draw
+from bench.running.parts.precision import RunPrecision
 from bench.running.risk import StatedRisk
 from bench.running.settings import (
     SETTINGS,
@@ -53,7 +53,6 @@ from bench.running.settings import (
     loading_settings,
 )
 from bench.running.settings.declaration import option
-from bench.running.settings.fields import Encoding
 from bench.store.documents import Manifest
 from bench.store.identity import Candidates, ScoringIdentity
 
@@ -73,40 +72,13 @@ class Resolved:
     backbone_parameters: Parameters  # all of the backbone's parameters
     trained_on: str | None
     """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
-    precision: Precision
-    half: Half | None = None  # half precision that a class or file names, if the spec does not
+    precision: RunPrecision
     template: str | list[str] | None
     """The user's template, else the backbone's; None for the dataset's or a file of prompts."""
     decider: Decider
     risk: StatedRisk | None = None  # what will choose the strategy's parameters, if one does
     plan: DrawPlan  # noise levels and pairs of the draws
     views: ResolvedViews | None = None  # views of an image; None for the image alone
-
-    @property
-    def dtype(self) -> str:
-        """Dtype of the network."""
-        return dtype_of(self.precision)
-
-    @property
-    def tf32(self) -> bool:
-        """Whether a GPU rounds float32 products to TF32, also beside a network in float16."""
-        return self.precision == "tf32" or self.config.tf32
-
-    @property
-    def encoding(self) -> Encoding | None:
-        """Precision in which images are encoded for a network in half precision; None without one.
-
-        An autoencoder has no half precision, because some overflow in it. In float32 it would take
-        a fifth of a race.
-        """
-        if self.dtype == "float32" or not self.kind.batches_cells:
-            return None
-        has_tf32 = has_precision(self.config.device, "tf32")
-        return self.config.encoding or ("tf32" if has_tf32 else "float32")
-
-    def precision_settings(self) -> Values:
-        """Return the settings that name the precision to other processes and machines."""
-        return {"dtype": self.dtype, "tf32": self.tf32, "encoding": self.encoding}
 
     @property
     def dataset(self) -> DatasetSpec:
@@ -132,7 +104,7 @@ class Resolved:
         """
         source, config = self.source, self.config
         return (
-            (source.spec.name, source.spec.version, code_of(source.spec), self.precision),
+            (source.spec.name, source.spec.version, code_of(source.spec), str(self.precision)),
             tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
             loading_settings(config),
             (source.weights, config.revision, source.file, *source.loras),
@@ -172,7 +144,7 @@ class Resolved:
             "backbone": self.backbone.name,
             "weights": self.source.file or self.source.weights,
             **({"backbone": self.source.weights} if self.source.file else {}),
-            **self.precision_settings(),
+            **self.precision.settings(),
             "template": self.template,
         }
 
@@ -225,7 +197,7 @@ class RunQuestion(Resolved):
             raise self.absent
         prompts, spec = self.prompts, self.backbone
         parameters = self.backbone_parameters
-        fact(spec, Backbone.check_weights, self.weights, dtype=self.dtype, **parameters)
+        fact(spec, Backbone.check_weights, self.weights, dtype=self.precision.dtype, **parameters)
         if self.views is not None and self.views.views.of_latents:
             check_mode(self.config, "latents", words := f"--views {self.config.views}")
             self.check_offers(words, Denoiser.posterior)
@@ -445,7 +417,7 @@ class ScorerKind(ABC, Generic[B]):
                 question.backbone,
                 question.weights,
                 device=pick_device(question.config.device),
-                dtype=question.dtype,
+                dtype=question.precision.dtype,
                 **question.backbone_parameters,
             )
         checked = self.checked(question, backbone)

@@ -146,7 +146,7 @@ def in_half_alone(
 
     def broken(self: DenoiserKind, question: RunQuestion, *others: Any) -> CheckedDenoiser:
         backbone = load(self, question, *others)
-        if question.dtype != "float32" and backbone.network is not None:
+        if question.precision.dtype != "float32" and backbone.network is not None:
             breaks(backbone.network)
         return backbone
 
@@ -228,7 +228,7 @@ def test_without_memory_for_another_network_operations_are_converted(
     load = DenoiserKind.load
 
     def without_room(self: DenoiserKind, question: RunQuestion, *others: Any) -> CheckedDenoiser:
-        if question.precision == "float32":
+        if question.precision.network == "float32":
             raise torch.OutOfMemoryError("simulated")
         return load(self, question, *others)
 

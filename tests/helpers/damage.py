@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from helpers.places import ROOT
 from safetensors.torch import load_file, save_file
 
+TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 Damage = Callable[[Path], object]
 Tensors = dict[str, torch.Tensor]
 Change = Callable[[Tensors], object]
+Row = tuple[Damage, str]
+"""What is done, and what the refusal names."""
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -26,6 +31,13 @@ def copy_pipeline(source: Path, target: Path) -> Path:
     for part in PARTS:
         shutil.copytree(source / part, target / part)
     return target
+
+
+def damaged(whole: Path, folder: Path, damage: Damage) -> Path:
+    """Copy whole weights into a folder, and damage the copy."""
+    shutil.copytree(whole, folder)
+    damage(folder)
+    return folder
 
 
 def says(file: str, **values: Any) -> Damage:
@@ -46,9 +58,60 @@ def writes(file: str, content: str | bytes) -> Damage:
     return lambda folder: (folder / file).write_bytes(data)
 
 
-def removes(file: str) -> Damage:
-    """Remove a file."""
-    return lambda folder: (folder / file).unlink()
+def removes(name: str) -> Damage:
+    """Remove a file, or a part with all of its files."""
+    return lambda folder: (
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+    )
+
+
+def moves(source: str, target: str) -> Damage:
+    """Give a file or part another name."""
+    return lambda folder: (folder / source).rename(folder / target)
+
+
+def copies(source: str, target: str) -> Damage:
+    """Put a copy of a file or part in the place of another."""
+
+    def apply(folder: Path) -> None:
+        if (folder / source).is_dir():
+            shutil.rmtree(folder / target)
+            shutil.copytree(folder / source, folder / target)
+        else:
+            shutil.copy(folder / source, folder / target)
+
+    return apply
+
+
+def pipes(file: str) -> Damage:
+    """Put a named pipe, which nobody writes, in the place of a file."""
+
+    def apply(folder: Path) -> None:
+        (folder / file).unlink(missing_ok=True)
+        os.mkfifo(folder / file)
+
+    return apply
+
+
+def pickles(file: str, name: str) -> Damage:
+    """Store the tensors of a file as a pickle of another name instead."""
+
+    def apply(folder: Path) -> None:
+        torch.save(load_file(folder / file), (folder / file).with_name(name))
+        (folder / file).unlink()
+
+    return apply
+
+
+def indexes(file: str, target: str) -> Damage:
+    """Put an index in the place of a file, whose tensors then lie in `target`."""
+
+    def apply(folder: Path) -> None:
+        content = {"metadata": {}, "weight_map": dict.fromkeys(load_file(folder / file), target)}
+        (folder / file).rename(folder.parent / Path(file).name)
+        (folder / f"{file}.index.json").write_text(json.dumps(content))
+
+    return apply
 
 
 def truncates(file: str) -> Damage:
@@ -73,6 +136,11 @@ def links(file: str, target: str) -> Damage:
     return apply
 
 
+def saves(file: str, **content: torch.Tensor) -> Damage:
+    """Write a file of tensors."""
+    return lambda folder: save_file(content, folder / file)
+
+
 def tensors(file: str, change: Change) -> Damage:
     """Change the tensors in a file."""
 
@@ -84,9 +152,11 @@ def tensors(file: str, change: Change) -> Damage:
     return apply
 
 
-def every(change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
-    """Change each tensor."""
-    return lambda content: content.update({name: change(t) for name, t in content.items()})
+def every(change: Callable[[torch.Tensor], torch.Tensor], prefix: str = "") -> Change:
+    """Change each tensor whose name begins so."""
+    return lambda content: content.update(
+        {name: change(t) for name, t in content.items() if name.startswith(prefix)}
+    )
 
 
 def sets(value: float, name: str = "") -> Change:
@@ -101,6 +171,11 @@ def sets(value: float, name: str = "") -> Change:
 def drops(prefix: str = "") -> Change:
     """Remove the first tensor whose name begins so."""
     return lambda content: content.pop(_first(content, prefix))
+
+
+def drops_all(prefix: str) -> Change:
+    """Remove every tensor whose name begins so."""
+    return lambda content: [content.pop(name) for name in list(content) if name.startswith(prefix)]
 
 
 def renames(prefix: str = "") -> Change:
@@ -120,12 +195,12 @@ def reshapes(prefix: str = "") -> Change:
     return apply
 
 
-def spoils(prefix: str = "") -> Change:
-    """Put a NaN into the first tensor of floats whose name begins so."""
+def spoils(prefix: str = "", value: float = float("nan")) -> Change:
+    """Put a value that is not finite into the first tensor of floats whose name begins so."""
 
     def apply(content: Tensors) -> None:
         floats = {name: t for name, t in content.items() if t.is_floating_point()}
-        content[_first(floats, prefix)].view(-1)[0] = float("nan")
+        content[_first(floats, prefix)].view(-1)[0] = value
 
     return apply
 

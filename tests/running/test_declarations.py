@@ -38,6 +38,7 @@ RACE = {"dataset": "digits", "strategy": "race", "params": {}, "risk": 0.1}
 TABLE = {"dataset": "{root}/table", "image_column": "front", "label_column": "kind"}
 # Setting → the other settings of both runs, as far as they are not those of BASE.
 COMPANIONS: dict[str, dict[str, Any]] = {
+    "encoding": {"dtype": "bfloat16", "device": "cuda"},
     "data_dir": {"dataset": "folder"},
     "labels": {"dataset": "{root}/flat"},
     **dict.fromkeys(("image_column", "label_column", "id_column"), TABLE),

@@ -19,8 +19,8 @@ from bench.contracts.specs import BackboneSpec
 from bench.errors import BenchWarning, UserError
 from bench.machine.speeds import PEAKS
 from bench.running.command import reproducing_command, run_command
-from bench.running.finders import resolve_precision
-from bench.running.prepare import ask, prepare, quicker_precisions, resolve
+from bench.running.parts.precision import find_precision, quicker_precisions
+from bench.running.prepare import ask, prepare
 from bench.running.settings import RunConfig, make_config
 from bench.running.shards import write_script
 from bench_plugins.executors.worker import Job
@@ -33,7 +33,7 @@ def resolved(dtype: str | None, own: str | None, half: str | None, device: str, 
     fields: dict[str, Any] = {"name": "mine", "target": "a:B", "dtype": own, **more.pop("spec", {})}
     config = make_config({"dataset": "digits", "dtype": dtype, "device": device, **more})
     named: Any = half
-    return resolve_precision(config, BackboneSpec(**fields), named)
+    return str(find_precision(config, BackboneSpec(**fields), named))
 
 
 # The GPU is not on this machine, so compute capability 8.0 is assumed.
@@ -126,13 +126,13 @@ def test_a_network_without_a_declaration_runs_as_its_file_stores_it(
     """Of a folder or of the Hub, whose file is not downloaded for that."""
     save("pixart", tmp_path / "own").to(getattr(torch, stored)).save_pretrained(tmp_path / "own")
     config = make_config({**DIGITS, "backbone": str(tmp_path / "own"), "device": "cuda"})
-    assert ask(config).precision == wanted
-    assert ask(config.model_copy(update={"device": "cpu"})).precision == "float32"
+    assert ask(config).precision.network == wanted
+    assert ask(config.model_copy(update={"device": "cpu"})).precision.network == "float32"
     with a_hub() as hub:
         point_clients(hub, tmp_path / "cache", monkeypatch)
         hub.add(f"models/some/{tmp_path.name}", tmp_path / "own")
         on_hub = config.model_copy(update={"backbone": f"some/{tmp_path.name}"})
-        assert ask(on_hub).precision == wanted
+        assert ask(on_hub).precision.network == wanted
         read = [request for request in hub.log if "safetensors" in request.path]
         assert {request.status for request in read} == {206}  # a part of the file
 
@@ -143,7 +143,7 @@ def test_scripts_and_workers_carry_the_precision(folder: Path, tmp_path: Path) -
         script = write_script(make_config(options), 2)
     assert "--dtype float16" in script.read_text()
     on_gpu = prepare(make_config({**options, "device": "cuda"}))
-    assert on_gpu.precision == "float16" and on_gpu.manifest.run_id in str(script)
+    assert on_gpu.precision.network == "float16" and on_gpu.manifest.run_id in str(script)
     carried = RunConfig.model_validate_json(Job.of(on_gpu).settings)
     assert carried.dtype == "float16"
     assert prepare(carried).manifest.run_id == on_gpu.manifest.run_id
@@ -173,13 +173,15 @@ def test_a_run_in_another_precision_is_named_with_the_option_that_continues_it(
 
 
 def test_a_pipeline_in_memory_in_float32_is_told_what_would_be_quicker() -> None:
-    words = {"dataset": "digits", "backbone": "pipeline", "weights": "x", "device": "cuda"}
-    note = quicker_precisions(resolve(make_config({**words, "dtype": "float32"})))
-    assert note is not None and re.search(r"9\.7 times as fast, and tf32=True 4\.6 times", note)
-    for other in ({"dtype": "float16"}, {"dtype": "float32", "tf32": True}):
-        assert quicker_precisions(resolve(make_config({**words, **other}))) is None
-    on_cpu = {**words, "device": "cpu", "dtype": "float32"}
-    assert quicker_precisions(resolve(make_config(on_cpu))) is None
+    def note(device: str, **settings: Any) -> str | None:
+        config = make_config({"dataset": "digits", "device": device, **settings})
+        precision = find_precision(config, BackboneSpec(name="mine", target="a:B"))
+        return quicker_precisions(device, precision)
+
+    told = note("cuda", dtype="float32")
+    assert told is not None and re.search(r"9\.7 times as fast, and tf32=True 4\.6 times", told)
+    assert note("cuda", dtype="float16") is note("cuda", tf32=True) is None
+    assert note("cpu", dtype="float32") is None
 
 
 def test_images_are_encoded_in_tf32_beside_a_network_in_half_precision_on_a_gpu() -> None:

@@ -23,7 +23,7 @@ def resolved(**settings: Any) -> Resolved:
 def test_settings_stay_as_they_were_read_and_the_manifest_holds_what_they_stand_for() -> None:
     run = resolved()
     assert (run.config.backbone, run.config.dtype, run.config.strategy) == (None, None, None)
-    assert (run.backbone.name, run.dtype) == ("tiny-digits", "float32")
+    assert (run.backbone.name, run.precision.dtype) == ("tiny-digits", "float32")
     recorded = run.recorded_settings()
     assert (recorded["backbone"], recorded["dtype"]) == ("tiny-digits", "float32")
     assert set(recorded) == set(run.config.model_dump())

@@ -40,6 +40,7 @@ from bench.machine.environment import device_memory, installed_packages
 from bench.machine.libraries import Tensor, torch
 from bench.machine.precision import computing
 from bench.machine.stages import stage
+from bench.running.parts.precision import RunPrecision
 from bench.running.question import PreparedRun, RunQuestion
 from bench.running.settings import key_of
 from bench.store.identity import digest
@@ -122,7 +123,7 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine, encode: Encode) -
     See `bench.engine.rounding`. It is remembered for the same weights, precision, resolution, GPU
     and versions, and changes nothing. Raises UserError if an error is not finite.
     """
-    if run.precision == "float32":
+    if run.precision.network == "float32":
         return None
     backbone = engine.backbone
     loaded = [str(part) for part in run.backbone_key[:2] + run.backbone_key[-1:]]
@@ -167,7 +168,7 @@ def _in_float32(
     In TF32 the network is the same. Otherwise it leaves the GPU, and is loaded again in float32. If
     that does not fit, or it is an object in memory, its operations are converted one at a time.
     """
-    if run.dtype == "float32":
+    if run.precision.dtype == "float32":
         with _switched(engine.backbone):
             return measure(engine.evaluator, prompts=prompts), False
     if not run.backbone.objects and _has_room(run, engine.backbone.device.type):
@@ -180,7 +181,7 @@ def _in_float32(
             parents=None,
         )
         config = run.config.model_copy(update={"tf32": False, "compile": False})
-        exactly = replace(run, config=config, precision="float32", prompts=probed, loaded=None)
+        exactly = replace(run, config=config, precision=RunPrecision(), prompts=probed, loaded=None)
 
         def loaded_again() -> Floats:  # a function, so that its network is gone when it ends
             other = exactly.kind.load(exactly)

@@ -34,6 +34,7 @@ from bench.machine.libraries import torch
 from bench.machine.precision import computing, has_precision, needs_tf32
 from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.kinds.checks import check_model, check_precision
+from bench.running.parts.precision import RunPrecision
 from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
 from bench.running.settings import RunConfig, about, identity_settings, loading_settings
 from bench.store.fields import without_none
@@ -96,7 +97,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         levels = level_table(question)
         if levels is None or config.noise:
             on_cpu = question.config.model_copy(update={"device": "cpu", "tf32": False})
-            backbone = self.make(replace(question, config=on_cpu, precision="float32"))
+            backbone = self.make(replace(question, config=on_cpu, precision=RunPrecision()))
             levels = backbone.levels
             if config.noise:
                 read_noise(Path(config.noise), question.n_draws, backbone.latent_shape)
@@ -121,15 +122,15 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
     @override
     def checked(self, question: RunQuestion, backbone: Any) -> CheckedDenoiser:
         denoiser = CheckedDenoiser(backbone, question.backbone.label)
-        device, tf32 = denoiser.device, question.tf32
-        if tf32 and not has_precision(str(device), "tf32"):
+        device, precision = denoiser.device, question.precision
+        if precision.tf32 and not has_precision(str(device), "tf32"):
             raise UserError(f"--dtype tf32 {needs_tf32(device)}")
         if device.type == "cuda":
-            denoiser.switches = partial(computing, tf32)
-            encoding = question.encoding or question.precision
+            denoiser.switches = partial(computing, precision.tf32)
+            encoding = precision.encoding or precision.network
             denoiser.encoding = partial(computing, encoding == "tf32")
-        if question.precision != "float32":
-            denoiser.advice = f" in {question.precision}: --dtype float32 has a wider range"
+        if precision.network != "float32":
+            denoiser.advice = f" in {precision}: --dtype float32 has a wider range"
         return denoiser
 
     @override
@@ -200,7 +201,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         if isinstance(question, PreparedRun):
             warnings = [check_model(question, engine)]
             if rounding is not None:
-                warnings.append(rounding.problem(question.precision, question.n_draws))
+                warnings.append(rounding.problem(question.precision.network, question.n_draws))
             engine.warnings = tuple(filter(None, warnings))
             for warning in engine.warnings:
                 warn_user(warning)

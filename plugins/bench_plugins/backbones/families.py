@@ -17,7 +17,6 @@ from bench.inputs.weights import Weights
 from bench_plugins.backbones import declared_pipelines
 from bench_plugins.backbones._checkpoint import is_adapter, is_lora
 from bench_plugins.backbones._components import EMBEDDINGS, NETWORKS, PIPELINE_INDEX
-from bench_plugins.backbones._meta import EmptyPipeline
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 CONFIG = "config.json"
@@ -117,13 +116,10 @@ class StableDiffusion(FolderPipeline):
 
     @classmethod
     @override
-    def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
-        try:
-            return super().empty(weights, dtype, **parameters)
-        except UserError as error:
-            if weights.find(PIPELINE_INDEX) is not None:
-                raise
-            raise without_index(cls, weights, error) from None
+    def explain(cls, weights: Weights, error: UserError) -> UserError:
+        if weights.find(PIPELINE_INDEX) is not None:
+            return error
+        return without_index(cls, weights, error)
 
 
 class StableDiffusionXL(FolderPipeline):

@@ -126,8 +126,16 @@ class FolderPipeline(PipelineDenoiser):
     def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
         """Return the pipeline on the meta device. Raises UserError if its configs are invalid."""
         omitted = cls.omitted_components(weights, parameters.get("text"))
-        with LOADING:
-            return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
+        try:
+            with LOADING:
+                return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
+        except UserError as error:
+            raise cls.explain(weights, error) from None
+
+    @classmethod
+    def explain(cls, weights: Weights, error: UserError) -> UserError:
+        """Return an error about a folder, which a family may say more about."""
+        return error
 
     @classmethod
     def inspected(cls, weights: Weights, dtype: str, **settings: Any) -> PipelineDenoiser | None:
@@ -441,9 +449,8 @@ def _inspect(
         if not family.pipelines:  # perhaps the code needs real values: fall back to loading
             return None
         empty.with_files(weights)  # may name the component at fault
-        raise weights.error(
-            f"{part}/", f"does not fit the other components: {first_line(error)}"
-        ) from error
+        unfit = weights.error(f"{part}/", f"does not fit the other components: {first_line(error)}")
+        raise family.explain(weights, unfit) from error
     return denoiser
 
 

@@ -57,7 +57,7 @@ class Job:
         """Return the job of a run."""
         changes = {
             **{"executor": "local", "workers": None, "ray_address": None, "fresh": False},
-            **{"shard": None, **run.precision_settings()},
+            **{"shard": None, **run.precision.settings()},
         }
         # A worker may have no access to the calibration of a risk.
         config, environment = run.without_risk(), run.manifest.environment

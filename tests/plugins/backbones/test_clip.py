@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,8 @@ import pytest
 import torch
 import transformers
 from helpers.command import bench
-from helpers.damage import says
 from helpers.encoders import save_clip, save_dinov2, save_naflex, save_siglip
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -78,29 +76,6 @@ def test_patches_keep_the_aspect_ratio(folders: dict[str, Path]) -> None:
     assert patches.dtype == np.float32 and patches.shape[1:] == (20, 192)
     assert {(4, 5), (1, 20), (20, 1)} <= set(map(tuple, shapes.tolist()))
     assert mask.sum(axis=1).tolist() == shapes.prod(axis=1).tolist() and not mask.all()
-
-
-PREPARED: dict[str, Any] = {
-    "is padded": ({"size": {"shortest_edge": 20}}, "the image is padded"),
-    "has no deviation": ({"image_std": [0.5, 0, 0.5]}, "out of range"),
-    "is turned to its negative": ({"rescale_factor": -1}, "out of range"),
-    "has two colours": ({"image_mean": [0.5, 0.5]}, "cannot be used"),
-    "has no size": ({"size": {}}, "cannot be used"),
-    "is huge": ({"size": {"shortest_edge": 10**7}}, "a size of 10000000; expected 1 to 4,096"),
-    "is not resized": ({"do_resize": False}, "has no do_resize: true"),
-}
-
-
-@pytest.mark.parametrize("damage", PREPARED)
-def test_an_image_that_is_prepared_wrongly(
-    damage: str, folders: dict[str, Path], tmp_path: Path
-) -> None:
-    change, message = PREPARED[damage]
-    shutil.copytree(folders["clip"], tmp_path / "clip")
-    says("preprocessor_config.json", **change)(tmp_path / "clip")
-    with pytest.raises(UserError, match=message) as caught:
-        Clip.check_weights(resolve(str(tmp_path / "clip")), dtype="float32")
-    assert "preprocessor_config.json" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "naflex"])
@@ -209,63 +184,6 @@ def test_dinov2_s_features_are_its_pooled_output(folders: dict[str, Path]) -> No
     found = made.images([*pictures(), *OTHER_SHAPES])
     wanted = pooled / pooled.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
-
-
-def _nan(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    tensors["logit_scale"] = torch.full_like(tensors["logit_scale"], float("nan"))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _no_tokenizer(folder: Path) -> None:
-    for name in ("vocab.json", "merges.txt", "tokenizer.json"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _without(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).unlink()
-
-
-def _other_size(folder: Path) -> None:
-    file = folder / "preprocessor_config.json"
-    file.write_text(file.read_text().replace("32", "40"))
-
-
-@pytest.mark.parametrize(
-    ("damage", "backbone", "part"),
-    [
-        (_nan, "clip", "model.safetensors"),
-        (_no_tokenizer, "clip", "tokenizer.json"),
-        (_without("tokenizer_config.json"), "clip", "tokenizer_config.json"),
-        (_without("preprocessor_config.json"), "clip", "preprocessor_config.json"),
-        (_other_size, "clip", "preprocessor_config.json"),
-        (_without("model.safetensors"), "clip", "model.safetensors"),
-        (lambda folder: None, "siglip", "config.json"),
-    ],
-    ids=[
-        "nan",
-        "no vocabulary",
-        "no tokenizer",
-        "no preprocessing",
-        "size",
-        "no tensors",
-        "family",
-    ],
-)
-def test_damage_is_told_by_its_part(
-    damage: Callable[[Path], None],
-    backbone: str,
-    part: str,
-    folders: dict[str, Path],
-    tmp_path: Path,
-) -> None:
-    folder = tmp_path / "damaged"
-    shutil.copytree(folders["clip"], folder)
-    damage(folder)
-    options = ["--backbone", backbone, "--weights", folder, "--limit", 10, "--results", tmp_path]
-    done = bench("run", "digits", *options)
-    error = done.err.splitlines()[-1]
-    assert done.code == 2 and error.startswith("Error: ") and part in error, done.err
 
 
 @pytest.mark.long

@@ -1,43 +1,69 @@
-"""One model in all the forms in which its weights are stored."""
+"""One model in all the forms in which people have it: right numbers, or one line with its name.
+
+What no library would tell from a whole model is in `test_damaged_weights`; here is what has
+another form: other files, other families, classifiers, single files and LoRAs.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from functools import cache
-from operator import attrgetter, methodcaller
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+from helpers.command import Finished
+from helpers.command import bench as command
 from helpers.damage import (
     TEXT,
+    TINY,
     UNET,
     VAE,
     Damage,
+    Row,
     Tensors,
+    adds,
     both,
+    copies,
     copy_pipeline,
+    damaged,
+    drops_all,
     every,
     links,
+    moves,
+    pickles,
+    removes,
+    saves,
     says,
     shards,
+    spoils,
     tensors,
+    truncates,
+    writes,
 )
+from helpers.families import save
+from helpers.given import make_folder
 from helpers.matrix import matrix
-from helpers.places import ROOT
+from helpers.pipelines import UNETS
+from helpers.refusals import warned
+from helpers.weights import INDEX, LORA, SCHEDULER, SINGLE, Forms
+from helpers.weights import forms as forms
 
-from bench.errors import UserError
-from bench.inputs.weights import Weights, resolve
-from bench_plugins.backbones.families import StableDiffusion
+from bench.inputs.weights import resolve
+from bench_plugins.backbones.families import PixArt, StableDiffusion
 
-TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
-SCHEDULER = "scheduler/scheduler_config.json"
-TOKENIZER = "tokenizer/tokenizer_config.json"
+CLIP_IMAGES = "preprocessor_config.json"
 
 
-def to_names_of_version_5(content: Tensors) -> None:
+# The same model, stored in other ways: the numbers are those of the libraries.
+
+
+def with_old_names(content: Tensors) -> None:
     for name in list(content):
         content["text_model." + name.removeprefix("text_model.")] = content.pop(name)
 
@@ -54,7 +80,7 @@ def as_stable_diffusion_1_stores_it(folder: Path) -> None:
             content[new] = content.pop(name)
 
     tensors(VAE, rename)(folder)
-    tensors(TEXT, to_names_of_version_5)(folder)
+    tensors(TEXT, with_old_names)(folder)
     positions = {"text_model.embeddings.position_ids": torch.arange(32)[None]}
     tensors(TEXT, lambda content: content.update(positions))(folder)
     says(SCHEDULER, _class_name="PNDMScheduler", prediction_type=..., skip_prk_steps=True)(folder)
@@ -86,19 +112,24 @@ SAME: dict[str, Damage] = {
     "another sampler": says(
         SCHEDULER, _class_name="EulerDiscreteScheduler", use_karras_sigmas=True
     ),
-    "links inside": both(
-        lambda f: (f / UNET).rename(f / "unet/real.safetensors"), links(UNET, "real.safetensors")
-    ),
+    "links inside": both(moves(UNET, "unet/real.safetensors"), links(UNET, "real.safetensors")),
 }
 
 
-@cache
-def as_shipped(dtype: str) -> StableDiffusion:
-    return StableDiffusion(resolve(str(TINY)), dtype=dtype)
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Load the model with diffusers and transformers alone, in a dtype."""
+    folder = copy_pipeline(TINY, tmp_path_factory.mktemp("libraries") / "tiny")
+    shutil.copy(TINY / INDEX, folder)
+    tensors(TEXT, with_old_names)(folder)  # which every version of transformers knows
 
+    @cache
+    def load(dtype: str) -> Any:
+        vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae")
+        options: dict[str, Any] = {"torch_dtype": getattr(torch, dtype), "safety_checker": None}
+        return diffusers.DiffusionPipeline.from_pretrained(folder, vae=vae, **options)
 
-def assert_same(found: Any, wanted: Any) -> None:
-    torch.testing.assert_close(dict(found), dict(wanted), rtol=0, atol=0)
+    return load
 
 
 @pytest.mark.parametrize(
@@ -111,54 +142,246 @@ def assert_same(found: Any, wanted: Any) -> None:
         ],
     ),
 )
-def test_the_same_model_in_another_form(name: str, dtype: str, tmp_path: Path) -> None:
+def test_the_same_model_in_another_form(
+    name: str, dtype: str, libraries: Callable[[str], Any], tmp_path: Path
+) -> None:
     folder = copy_pipeline(TINY, tmp_path / "models--some--one" / "snapshots" / "abc")
     SAME[name](folder)
-    found = StableDiffusion(resolve(str(folder)), dtype=dtype)
-    wanted = as_shipped(dtype)
+    found, wanted = StableDiffusion(resolve(str(folder)), dtype=dtype), libraries(dtype)
     text = ["a handwritten digit Zero, naïve"]
-    assert_same(found.encode_prompts(text), wanted.encode_prompts(text))
-    for part in ("network", "vae"):
-        assert_same(getattr(found, part).state_dict(), getattr(wanted, part).state_dict())
-    np.testing.assert_array_equal(found.levels.alpha, wanted.levels.alpha)
+    with torch.no_grad():
+        rows: Any = found.encode_prompts(text)
+        torch.testing.assert_close(
+            rows["0.0"], wanted.encode_prompt(text, "cpu", 1, False)[0], rtol=0, atol=0
+        )
+    for part, module in ((found.network, wanted.unet), (found.vae, wanted.vae)):
+        assert not part.training and not any(p.requires_grad for p in part.parameters())
+        torch.testing.assert_close(part.state_dict(), module.state_dict(), rtol=0, atol=0)
+    alphas = wanted.scheduler.alphas_cumprod.numpy().astype(np.float64)
+    np.testing.assert_array_equal(found.levels.alpha, np.sqrt(alphas))
+
+
+def test_tensors_that_a_library_ignores_are_listed(tmp_path: Path) -> None:
+    """T5's decoder, in a folder whose encoder alone is used."""
+    save("pixart", folder := tmp_path / "pixart")
+    tensors(TEXT, adds("decoder.block.0.weight"))(folder)
+    with warned("text_encoder/", "decoder.block.0.weight"):
+        PixArt.check_weights(resolve(str(folder)))
+
+
+# Other forms: what people have that is no whole Stable Diffusion, by the command.
+
+
+def nine_channels(folder: Path) -> None:
+    shutil.rmtree(folder / "unet")
+    inpainting = {**UNETS["sd15"], "in_channels": 9}
+    diffusers.UNet2DConditionModel(**inpainting).save_pretrained(folder / "unet")
+
+
+def of_class(name: str) -> Damage:
+    return says(INDEX, _class_name=name)
+
+
+T5 = "text_encoder_3/model.safetensors"
+NETWORK = "transformer/diffusion_pytorch_model.safetensors"
+PAG = of_class("StableDiffusionPAGPipeline")
+QUANTISED = {"quantization_config": {"quant_method": "bitsandbytes"}}
+BIN = "diffusion_pytorch_model.bin"
+OTHERS: dict[str, tuple[str, Damage, str]] = {
+    # Families.
+    "another family": ("sdxl", of_class("FluxPipeline"), "scheduler/"),
+    "an unknown family": ("sdxl", of_class("Nope"), INDEX),
+    "no second encoder": ("sdxl", removes("text_encoder_2"), "text_encoder_2/config.json"),
+    "no T5": ("sd3", removes("text_encoder_3"), "text_encoder_3/config.json"),
+    "no T5 in the index": (
+        "sd3",
+        both(
+            removes("text_encoder_3"),
+            removes("tokenizer_3"),
+            says(INDEX, text_encoder_3=[None, None], tokenizer_3=[None, None]),
+        ),
+        "--set text=clip",
+    ),
+    "no tokenizer": ("sd3", removes("tokenizer_3"), "tokenizer_3/"),
+    "another tokenizer": ("flux", copies("tokenizer", "tokenizer_2"), "tokenizer_2/"),
+    "an encoder of another": ("sdxl", copies("text_encoder", "text_encoder_2"), "encoder_2"),
+    "an encoder too wide": ("sd3", says("text_encoder_3/config.json", d_model=40), "encoder_3/"),
+    "another scheduler": ("sd3", says(SCHEDULER, _class_name="X"), "scheduler/"),
+    "another network": ("pixart", says("transformer/config.json", _class_name="X"), "transformer/"),
+    "a cut encoder": ("sana", truncates(TEXT), TEXT),
+    "no tensors": ("dit", removes(NETWORK), "transformer/"),
+    "NaN in an encoder": ("sd3", tensors(T5, spoils()), T5),
+    "NaN in the network": ("dit", tensors(NETWORK, spoils()), NETWORK),
+    "NaN in the VAE": ("sana", tensors(VAE, spoils()), VAE),
+    "a label twice": ("dit", says(INDEX, id2label={"99": "a"}), INDEX),
+    "EDM": ("indexed", says(SCHEDULER, _class_name="EDMEulerScheduler"), SCHEDULER),
+    "nine channels": ("indexed", nine_channels, "in_channels 9"),
+    "SDXL without an index": ("sdxl", removes(INDEX), "--backbone folder-sdxl --weights"),
+    "FLUX without an index": ("flux", removes(INDEX), "--backbone folder-flux --weights"),
+    # Quantised, or in other formats.
+    "a quantised config": ("flux", says("transformer/config.json", **QUANTISED), "backbone=pipe"),
+    "float8": (
+        "indexed",
+        tensors(UNET, every(lambda tensor: tensor.to(torch.float8_e4m3fn))),
+        "quantised",
+    ),
+    "a network in a pickle": ("indexed", pickles(UNET, BIN), BIN),
+    "an encoder in a pickle": ("indexed", pickles(TEXT, "pytorch_model.bin"), "pytorch_model.bin"),
+    "a network as GGUF": (
+        "indexed",
+        both(moves(UNET, "unet/m-Q4_0.gguf")),
+        "m-Q4_0.gguf",
+    ),
+    # Classes of which nothing is declared.
+    "its quantised config": ("indexed", both(PAG, says("unet/config.json", **QUANTISED)), "unet/"),
+    "its network in a pickle": ("indexed", both(PAG, pickles(UNET, BIN)), BIN),
+    "inpainting": ("indexed", of_class("StableDiffusionInpaintPipeline"), "image"),
+    "ControlNet": ("indexed", of_class("StableDiffusionControlNetPipeline"), "controlnet"),
+    # No pipeline.
+    "a LoRA alone": ("nothing", saves(LORA, lora_A=torch.zeros(4, 4)), "--lora"),
+    "an embedding": ("nothing", saves("x.safetensors", cat=torch.zeros(8)), "x.safetensors"),
+    "one part": (
+        "nothing",
+        both(
+            saves("diffusion_pytorch_model.safetensors", weight=torch.zeros(9, 9, 9)),
+            writes("config.json", '{"_class_name": "ControlNetModel"}'),
+        ),
+        "ControlNetModel",
+    ),
+    **{
+        kind: (
+            "nothing",
+            writes("config.json", f'{{"model_type": "{kind}"}}'),
+            f"--backbone {kind} --weights",
+        )
+        for kind in ("clip", "siglip")
+    },
+    "GGUF": ("nothing", writes("m.gguf", b"GGUF"), "m.gguf"),
+    "a checkpoint": ("nothing", writes("m.ckpt", b"\x80\x02}q\x00."), "m.ckpt"),
+}
+
+
+def plan(folder: Path, *words: object) -> Finished:
+    """Make a run of two pictures with a folder's model, named last if there are no words."""
+    data = make_folder(folder.parent / "data", "cat/1.png", "dog/1.png")
+    words = words or ("--backbone", folder)
+    more = ("--strategy", "full", "--set", "draws=1", "--limit", 1)
+    return command("run", data, *more, "--results", folder.parent / "results", *words)
+
+
+@pytest.mark.parametrize("case", matrix(OTHERS, {*OTHERS} - {"NaN in an encoder", "float8"}))
+def test_another_form(case: str, forms: Forms, tmp_path: Path) -> None:
+    form, damage, named = OTHERS[case]
+    folder = damaged(forms(form), tmp_path / "weights", damage)
+    done = plan(folder)
+    assert done.refuses(named), done.err
+    assert not [*tmp_path.rglob("samples.jsonl")]
+
+
+def test_classes_that_are_none_of_a_model_s_labels(forms: Forms, tmp_path: Path) -> None:
+    folder = damaged(forms("dit"), tmp_path / "dit", lambda folder: None)
+    data = make_folder(tmp_path / "data", "hot dog/1.png")
+    assert plan(folder).refuses("'hot dog'")
+    words = ("classify", data / "hot dog/1.png", "--backbone", folder, "--classes", "crane,cat,7")
+    assert command(*words).refuses("13", "14")
 
 
 @pytest.mark.long
-def test_the_loaders_of_the_libraries_give_the_same(pipelines: dict[str, Path]) -> None:
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    for folder in pipelines.values():
-        found = StableDiffusion(resolve(str(folder)))
-        for kind, part, load in (
-            (CLIPTextModel, "text_encoder", methodcaller("encode_prompts", ["a"])),
-            (UNet2DConditionModel, "unet", attrgetter("network")),  # the encoder leaves memory
-            (AutoencoderKL, "vae", attrgetter("vae")),
-        ):
-            load(found)
-            module, wanted = found.pipe.components[part], kind.from_pretrained(folder / part)
-            assert not module.training and not any(p.requires_grad for p in module.parameters())
-            assert_same(module.state_dict(), wanted.state_dict())
-        scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
-        kept = scheduler.alphas_cumprod.numpy().astype(np.float64)
-        np.testing.assert_array_equal(found.levels.alpha, np.sqrt(kept))
+def test_sd3_without_t5(forms: Forms, tmp_path: Path) -> None:
+    """With text=clip, T5 may be absent, and other errors come of it."""
+    folder = damaged(forms("sd3"), tmp_path / "sd3", lambda folder: None)
+    words = ("--backbone", folder, "--json")
+    whole = plan(folder, *words).json["run_id"]
+    removes("text_encoder_3")(folder)
+    assert plan(folder, *words, "--set", "text=clip").json["run_id"] != whole
+    assert plan(folder, *words, "--set", "text=t5").refuses("text")
 
 
-@pytest.mark.long
-def test_a_repository_of_the_hub_in_its_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import huggingface_hub.constants
+PREPARED: dict[str, dict[str, Any]] = {
+    "the image is padded": {"size": {"shortest_edge": 20}},
+    "image_std": {"image_std": [0.5, 0, 0.5]},
+    "rescale_factor": {"rescale_factor": -1},
+    "image_mean": {"image_mean": [0.5, 0.5]},
+    "size": {"size": {}},
+    "10000000": {"size": {"shortest_edge": 10**7}},
+    "do_resize": {"do_resize": False},
+}
+CLASSIFIER: dict[str, Row] = {
+    "not a number": (tensors("model.safetensors", spoils()), "model.safetensors"),
+    "no tensors": (removes("model.safetensors"), "model.safetensors"),
+    "no vocabulary": (
+        both(removes("tokenizer.json"), removes("vocab.json"), removes("merges.txt")),
+        "tokenizer.json",
+    ),
+    "no tokenizer": (removes("tokenizer_config.json"), "tokenizer_config.json"),
+    "no preprocessing": (removes(CLIP_IMAGES), CLIP_IMAGES),
+    "another size": (
+        says(CLIP_IMAGES, size={"shortest_edge": 40}, crop_size={"height": 40, "width": 40}),
+        CLIP_IMAGES,
+    ),
+    "another family": (says("config.json", model_type="siglip"), "config.json"),
+    **{name: (says(CLIP_IMAGES, **values), CLIP_IMAGES) for name, values in PREPARED.items()},
+}
 
-    commit = "a" * 40
-    snapshot = tmp_path / "models--some--one" / "snapshots" / commit
-    as_a_snapshot_of_the_hub(copy_pipeline(TINY, snapshot))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    weights = Weights("some/one", commit, f"some/one@{commit}")
-    StableDiffusion.check_weights(weights)
-    found, wanted = StableDiffusion(weights), as_shipped("float32")
-    text = ["a handwritten digit Zero"]
-    assert_same(found.encode_prompts(text), wanted.encode_prompts(text))
-    (snapshot / UNET).unlink()
-    with pytest.raises(UserError, match="some/one: unet/"):
-        StableDiffusion.check_weights(weights)
+
+@pytest.mark.parametrize("case", CLASSIFIER)
+def test_a_classifier(case: str, forms: Forms, tmp_path: Path) -> None:
+    damage, named = CLASSIFIER[case]
+    folder = damaged(forms("clip"), tmp_path / "clip", damage)
+    assert plan(folder, "--backbone", "clip", "--weights", folder).refuses(named)
+
+
+# LoRAs and single files, named beside a folder, or alone.
+
+NOWHERE = {f"unet.nowhere.to_q.{n}.weight": torch.ones(2, 2) for n in ("lora_A", "lora_B")}
+ADD, FILE, ALONE = f"--lora IN/{LORA}", f"--weights IN/{SINGLE}", f"--backbone IN/{SINGLE}"
+ADDED: dict[str, tuple[Damage, str, str]] = {
+    "no LoRA": (removes(LORA), ADD, LORA),
+    "a folder with two": (lambda folder: None, "--lora IN/", "2 safetensors"),
+    "no header": (writes(LORA, b"no header"), ADD, LORA),
+    "a network": (lambda folder: None, f"--lora IN/{UNET}", UNET),
+    "another layer": (
+        tensors(LORA, lambda content: content.update(NOWHERE)),
+        ADD,
+        LORA,
+    ),
+    "too wide": (
+        tensors(LORA, every(lambda tensor: torch.cat([tensor, tensor], dim=-1))),
+        ADD,
+        LORA,
+    ),
+    "not finite": (tensors(LORA, spoils()), ADD, LORA),
+    "for a classifier": (lambda folder: None, f"--backbone clip-b32 --lora IN/{LORA}", "--lora"),
+    "no file": (removes(SINGLE), FILE, SINGLE),
+    "a folder": (lambda folder: None, "--weights IN", "--weights"),
+    "a cut file": (truncates(SINGLE), FILE, SINGLE),
+    "without a part": (
+        tensors(SINGLE, drops_all("first_stage_model.")),
+        FILE,
+        SINGLE,
+    ),
+    "a ControlNet too": (
+        tensors(SINGLE, adds("control_model.x")),
+        FILE,
+        SINGLE,
+    ),
+    "a LoRA as a file": (lambda folder: None, f"--weights IN/{LORA}", "--lora"),
+    "of no known model": (
+        saves(SINGLE, weight=torch.ones(3)),
+        ALONE,
+        "--weights",
+    ),
+    "cut, alone": (writes(SINGLE, b"x" * 99), ALONE, SINGLE),
+    "configs elsewhere": (lambda folder: None, ALONE, "stable-diffusion-v1-5"),
+    "nothing, alone": (removes(SINGLE), ALONE, SINGLE),
+    "a LoRA, alone": (copies(LORA, SINGLE), ALONE, "--lora"),
+}
+
+
+@pytest.mark.parametrize("case", ADDED)
+def test_a_file_that_is_added(case: str, forms: Forms, tmp_path: Path) -> None:
+    damage, words, named = ADDED[case]
+    folder = damaged(forms("indexed"), tmp_path / "weights", damage)
+    options = words.replace("IN", str(folder)).split()
+    done = plan(folder, "--offline", "--backbone", folder, *options)
+    assert done.refuses(named), done.err

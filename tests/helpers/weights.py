@@ -1,0 +1,48 @@
+"""Whole weights of each form, which tests copy and damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import diffusers
+import pytest
+from helpers.damage import TINY, copy_pipeline
+from helpers.encoders import save_clip
+from helpers.families import save
+from helpers.loras import save_lora
+from helpers.pipelines import save_indexed
+from helpers.single_file import save_single_file
+
+INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
+SINGLE, LORA = "one.safetensors", "lora.safetensors"
+Forms = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
+    """Return the whole folder of a form, which is made once.
+
+    `indexed` is a small Stable Diffusion, with its tensors as a single file and a LoRA beside it.
+    """
+    root = tmp_path_factory.mktemp("forms")
+
+    @cache
+    def of(form: str) -> Path:
+        folder = root / form
+        if form == "tiny":
+            return copy_pipeline(TINY, folder)
+        if form == "clip":
+            return save_clip(folder)
+        if form == "nothing":
+            folder.mkdir()
+        elif form == "indexed":
+            pipe = diffusers.DiffusionPipeline.from_pretrained(save_indexed(folder))
+            save_single_file(pipe, folder / SINGLE)
+            save_lora(pipe, root / "lora").rename(folder / LORA)
+        else:
+            save(form, folder)
+        return folder
+
+    return of
