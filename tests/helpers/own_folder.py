@@ -17,8 +17,9 @@ TARGETS = {"os.link": 2, "os.rename": 2, "os.symlink": 2, "os.truncate": 1}
 TARGETS |= dict.fromkeys(("os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"), 1)
 # What Python and libraries keep for later, and two devices that keep nothing.
 _KEPT = [Path.home() / ".cache", Path.home() / ".config", ROOT / ".hypothesis"]
-OWN = [tempfile.gettempdir(), *_KEPT, "/dev/null", "/dev/full"]
-_roots = {form(path) for path in OWN for form in (os.path.abspath, os.path.realpath)}
+_DEVICES = [Path("/dev/null"), Path("/dev/full")]
+_OWN = [Path(tempfile.gettempdir()), *_KEPT, *_DEVICES]
+_roots = {str(form) for path in _OWN for form in (path, path.resolve())}
 _watched = [False]
 
 
