@@ -14,6 +14,7 @@ import torch
 from helpers import families
 from helpers.matrix import matrix
 from helpers.pipelines import TINY_DIGITS, altered
+from helpers.refusals import warned
 
 import bench as toolkit
 from bench.contracts.levels import Levels, answer_of, diffusion_levels
@@ -190,7 +191,7 @@ def test_a_network_that_ignores_the_time_is_noted(pictures: list[Any]) -> None:
 def test_a_run_says_it_and_keeps_it(tmp_path: Path) -> None:
     backbone: Any = toolkit.load_backbone("tiny-digits")
     weaken_prompts(backbone, 0.0)
-    with pytest.warns(UserWarning, match="The prompt changes nothing"):
+    with warned("prompt", kind=UserWarning):
         run = toolkit.run(
             "digits", backbone=backbone, limit=4, params={"draws": 70}, strategy="full",
             results=tmp_path, progress=False,
