@@ -99,7 +99,7 @@ class Display:
                 self._status.stop()
                 self._status = None
         elif self.console.is_terminal:
-            line = self.console.render_str(shorten(text, self.console.width - MARGIN))
+            line = self.console.render_str(shorten(text, self.console.width - MARGIN, middle=False))
             if self._status is None:
                 self._status = self.console.status(line)
                 self._status.start()

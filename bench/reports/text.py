@@ -36,10 +36,13 @@ def escape_hidden(text: object) -> str:
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
-def shorten(name: object, most: int = 24) -> str:
-    """Return a name for a plot: on one line, and cut to `most` characters."""
-    text = escape_hidden(name)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def shorten(name: object, most: int = 24, middle: bool = True) -> str:
+    """Return a name for a plot: on one line, and cut to `most` characters.
+
+    It is cut in the `middle`, because the names of many classes differ at the end alone.
+    """
+    text, tail = escape_hidden(name), (most - 1) // 2 if middle else 0
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def escape_message(text: object) -> str:

@@ -104,7 +104,7 @@ class Resolved:
         """
         source, config = self.source, self.config
         return (
-            (source.spec.name, source.spec.version, code_of(source.spec), str(self.precision)),
+            (source.spec.name, source.spec.version, code_of(source.spec), self.precision.options()),
             tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
             loading_settings(config),
             (source.weights, config.revision, source.file, *source.loras),

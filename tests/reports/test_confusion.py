@@ -77,5 +77,8 @@ def test_the_picture_has_an_end(classes: int) -> None:
         assert max(image.size) < 3000
 
 
-def test_a_long_name_is_cut_and_never_lost() -> None:
-    assert shorten("x" * 100) == "x" * 23 + "…" and shorten("cat") == "cat"
+def test_a_long_name_is_cut_in_the_middle_and_never_lost() -> None:
+    assert shorten("x" * 50 + "y" * 50) == "x" * 12 + "…" + "y" * 11 and shorten("cat") == "cat"
+    assert [len(shorten("x" * 30, most)) for most in (1, 2, 3, 24, 29)] == [1, 2, 3, 24, 29]
+    twins = {shorten(f"latin small letter turned {letter}") for letter in "rmy"}
+    assert len(twins) == 3
