@@ -23,6 +23,7 @@ from bench.engine.transfer import Movable
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
+from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.precision import Half
 from bench_plugins.backbones._checkpoint import (
     LOADING,
@@ -202,6 +203,13 @@ class FolderPipeline(PipelineDenoiser):
         index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
         facts = facts_of(str(index.get("_class_name"))) or Facts()
         return facts.half or stored_half(weights, NETWORKS)
+
+    @classmethod
+    @override
+    def keeps_float32(cls, weights: Weights) -> bool:
+        """Return whether diffusers keeps some of the network's tensors in float32."""
+        classes = cls.empty(weights, "float32").classes
+        return any(kept_in_float32(classes[name]) for name in NETWORKS if name in classes)
 
     @classmethod
     @override

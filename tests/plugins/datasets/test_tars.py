@@ -199,7 +199,7 @@ MEMBER = {  # of the tar, which the refusal names too
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage_is_refused_with_the_name_of_the_tar(case: str, tmp_path: Path) -> None:
     is_stated = case.startswith("the facts") and "null" not in case
-    with refused("x.tar", MEMBER.get(case, "9.json" if is_stated else "")) as error:
+    with refused("x.tar", MEMBER.get(case, "9" if is_stated else "")) as error:
         load(whole(tmp_path, DAMAGE[case]))
     assert "\n" not in str(error.value)
 
