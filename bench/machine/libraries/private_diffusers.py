@@ -1,5 +1,6 @@
 """Names of diffusers that it does not document, seen in 0.33 to 0.42."""
 
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -17,6 +18,20 @@ def hooks_of(module: Any) -> Mapping[str, Any]:
     """Return diffusers' own hooks of a module by name."""
     hooks: Mapping[str, Any] = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
     return hooks
+
+
+def own_forward(module: Any) -> Any:
+    """Return the forward of a module below diffusers' hooks; None if there are none."""
+    references = getattr(getattr(module, "_diffusers_hook", None), "_fn_refs", ())
+    return next((ref.original_forward or ref.forward for ref in references), None)
+
+
+def attention_backend() -> str:
+    """Return the name of the attention that is active in this process."""
+    dispatch: Any = sys.modules.get("diffusers.models.attention_dispatch")
+    if dispatch is None:  # no model uses it, or diffusers is older
+        return "native"
+    return str(dispatch._AttentionBackendRegistry._active_backend.value)
 
 
 def kept_in_float32(model: Any) -> set[str]:
