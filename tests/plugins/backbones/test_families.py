@@ -43,7 +43,7 @@ from bench_plugins.backbones import pipeline_folder
 from bench_plugins.backbones._checkpoint import load_model
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._learning import levels_of
-from bench_plugins.backbones.families import Flux
+from bench_plugins.backbones.families import Flux, StableDiffusionXL
 
 Saved = Callable[[str], tuple[Path, Any]]
 CLASSES = ("cat", "fir tree")
@@ -336,3 +336,18 @@ def test_another_number_of_steps_of_a_flow_is_part_of_a_run(tmp_path: Path) -> N
         values = {**json.loads(config.read_text()), "num_train_timesteps": steps}
         config.write_text(json.dumps(values))
         assert Flux.weight_parameters(resolve(str(tmp_path / "flux"))) == recorded
+
+
+def test_a_mean_and_deviation_of_latents_are_applied_as_the_pipeline_does(tmp_path: Path) -> None:
+    pipe = save("sdxl", tmp_path / "xl")
+    config = tmp_path / "xl/vae/config.json"
+    mean, deviation = [0.1, -0.2, 0.3, 0.0], [0.5, 1.0, 2.0, 1.5]
+    own = {"latents_mean": mean, "latents_std": deviation}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **own}))
+    backbone = StableDiffusionXL(resolve(str(tmp_path / "xl")))
+    pixels = torch.linspace(-1, 1, 3 * backbone.resolution**2).view(1, 3, backbone.resolution, -1)
+    with torch.no_grad():
+        plain = pipe.vae.encode(pixels).latent_dist.mean
+    shift, spread = (torch.tensor(values).view(1, 4, 1, 1) for values in (mean, deviation))
+    wanted = (plain - shift) / spread * pipe.vae.config.scaling_factor
+    torch.testing.assert_close(backbone.encode_images(pixels), wanted, rtol=1e-4, atol=1e-5)
