@@ -6,12 +6,13 @@ import gc
 import os
 import random
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import refusals
+from helpers.own_folder import watched
 from hypothesis import settings
 
 from bench.discovery.finding import find_plugins
@@ -72,6 +73,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out |= {*seeded.sample(marked, max(len(marked) - count, 0))}
     config.hook.pytest_deselected(items=[test for test in items if test in left_out])
     items[:] = [test for test in items if test not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Let no test touch files that are not its own."""
+    with watched():
+        return (yield)
 
 
 def pytest_collection_finish() -> None:

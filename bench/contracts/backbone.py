@@ -80,6 +80,11 @@ class Backbone:
         return None
 
     @staticmethod
+    def keeps_float32(weights: Any) -> bool:
+        """Return whether some of a network's tensors stay float32 when it is in half precision."""
+        return False
+
+    @staticmethod
     def offloaded_memory(weights: Any, dtype: str, **parameters: Any) -> Positive | None:
         """Return the peak memory in bytes with `--offload model`, of weights and of what they need.
 

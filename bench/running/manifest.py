@@ -129,13 +129,16 @@ def make_manifest(
 
 def _backbone_identity(question: RunQuestion) -> BackboneIdentity:
     spec, weights, config = question.backbone, question.weights, question.config
-    half: tuple[IdentityRole, ...] = () if question.precision.dtype == "float32" else ("half",)
+    in_half = question.precision.dtype != "float32"
+    half: tuple[IdentityRole, ...] = ("half",) if in_half else ()
+    kept = in_half and weights is not None and fact(spec, Backbone.keeps_float32, weights)
     return BackboneIdentity(
         name=spec.name,
         version=spec.version,
         weights=weights.fingerprint if weights else None,
         parameters=recorded_parameters(spec, weights, question.backbone_parameters),
         **question.precision.identity(),
+        **without_none(float32_parts=kept or None),
         **identity_settings(config, *half),
     )
 

@@ -45,6 +45,9 @@ class BackboneIdentity(Registered):
     tf32: bool | None = None  # whether float32 products are rounded to TF32, None if not
     encoding: str | None = None
     """Precision in which images are encoded if the network has half precision; None: float32."""
+    float32_parts: bool | None = None
+    """Whether tensors that the network's class keeps in float32 are so beside half precision, as
+    its library loads them; None where there are none, or where they were rounded, too."""
 
     @property
     def precision(self) -> Precision:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.refusals import warned
 
 import bench as toolkit
 from bench.engine import embeddings
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.embeddings import embed_prompts
-from bench.errors import BenchWarning
 
 
 def test_embeddings_are_shared_by_runs_that_begin_together(
@@ -29,16 +29,16 @@ def test_embeddings_are_shared_by_runs_that_begin_together(
     (file,) = tmp_path.rglob("*.safetensors")  # one for the whole set
     assert not [p for p in tmp_path.rglob(".*") if p.is_file()]
     file.write_bytes(file.read_bytes()[:-7])  # damaged: encoded again
-    with pytest.warns(BenchWarning, match=r"safetensors in the cache is damaged"):
+    with warned("safetensors"):
         torch.testing.assert_close(embed_prompts(backbone, "key", texts), found[0])
     content = bytearray(file.read_bytes())
     content[-100:] = b"\x3f" * 100  # its header is kept, and its numbers are finite
     file.write_bytes(content)
-    with pytest.warns(BenchWarning, match=r"safetensors in the cache is damaged"):
+    with warned("safetensors"):
         torch.testing.assert_close(embed_prompts(backbone, "key", texts), found[0])
     file.unlink()
     os.mkfifo(file)
-    with pytest.warns(BenchWarning, match=r"safetensors in the cache is damaged"):
+    with warned("safetensors"):
         torch.testing.assert_close(embed_prompts(backbone, "key", texts), found[0])
     embed_prompts(backbone, "another backbone", texts)
     embed_prompts(backbone, "key", texts[::-1])

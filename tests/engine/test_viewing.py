@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.captions import SIDE, Painter, stored
+from helpers.refusals import refused
 from PIL import Image
 
 from bench.contracts.dataset import Sample
@@ -30,7 +31,7 @@ def test_views_are_as_many_pictures_as_declared(pictures: list[Image.Image]) -> 
         def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
             return pictures
 
-    with pytest.raises(PluginError, match=r"views 'x': of\(\) did not return 2 images"):
+    with refused("views 'x'", "of()", kind=PluginError):
         CheckedViews(Views(), "views 'x'").of(Image.new("L", (4, 4)), 0, "a")
 
 
@@ -69,7 +70,7 @@ class WithPosterior(Painter):
 def test_a_posterior_that_is_no_pair_is_refused(returned: Callable[[Any], Any]) -> None:
     model: Any = WithPosterior(None, device="cpu", dtype="float32")
     model.posterior = lambda images: returned(model.encode_images(images))
-    with pytest.raises(PluginError, match=r"posterior\(\) returned .*; expected a pair"):
+    with refused("posterior()", kind=PluginError):
         CheckedDenoiser(model, "painter").posterior([Image.new("RGB", (SIDE, SIDE))])
 
 

@@ -29,6 +29,25 @@ def opened_browser() -> Iterator[Any]:
         browser.close()
 
 
+def assert_readable(browser: Any, address: str, width: int, scheme: str) -> None:
+    """Check for no sideways scrolling, and for no violation of WCAG 2.1 AA that axe-core finds."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    # axe is a script of ours, which the page's own policy would refuse.
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    page.goto(address)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    levels = [int(part) for part in background.strip("rgb()").split(",")]
+    assert (max(levels) < 60) if scheme == "dark" else (min(levels) > 200)
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    context.close()
+
+
 @contextmanager
 def opened_page(browser: Any, address: str, own: tuple[str, ...], **context: Any) -> Iterator[Any]:
     """Open a page; at the end nothing foreign was asked for anything, and nothing went wrong.

@@ -1,9 +1,8 @@
-"""One small source of each kind of data, and sources that are refused."""
+"""One small source of each kind of data, and how one is refused."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import tarfile
 from collections.abc import Callable
@@ -14,8 +13,13 @@ from typing import Any
 import datasets
 import pyarrow as pa
 from helpers.given import write_parquet
+from helpers.refusals import refused
 
 from bench.contracts.dataset import StoredImage
+from bench.contracts.specs import DatasetSpec
+from bench.inputs.data import DataSource, load_split
+from bench.running.finders import find_dataset
+from bench.running.settings import make_config
 
 Settings = dict[str, Any]
 BIRDS = 'name = "birds"\nsource = "pictures"\nclasses = ["robin", "house finch"]\n'
@@ -273,127 +277,23 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def empty(root: Path) -> Settings:
-    (root / "empty/x").mkdir(parents=True)
-    return {"dataset": str(root / "empty")}
+# Sources that are refused.
+
+Source = Callable[[Path], Settings | DatasetSpec]
+Cell = tuple[Source, str]
+"""What makes a source, and what the refusal names."""
 
 
-def write_tar(root: Path, **members: bytes) -> Settings:
-    return {"dataset": str(tar(root / "x.tar", **members))}
-
-
-def one_tar(root: Path, **more: bytes) -> Settings:
-    return write_tar(root, **{"1_ppm": pixels(1), "1_cls": b"0", "2_ppm": pixels(2), **more})
-
-
-def cut_tar(root: Path) -> Settings:
-    settings = one_tar(root, **{"2_cls": b"1"})
-    file = Path(settings["dataset"])
-    file.write_bytes(file.read_bytes()[:1500])
-    return settings
-
-
-def wrong_parquet(root: Path, **columns: Any) -> Settings:
-    whole = {"image": [stored(1), stored(2)], "label": ["a", "b"], **columns}
-    write_parquet(root / "p/test-0.parquet", {k: v for k, v in whole.items() if v is not None})
-    return {"dataset": str(root / "p")}
-
-
-def wrong_classes(root: Path) -> Settings:
-    for n, classes in enumerate((["a", "b"], ["b", "a"])):
-        columns = {"image": [stored(n)], "label": [n]}
-        write_parquet(root / f"p/test-{n}.parquet", columns, classes)
-    return {"dataset": str(root / "p")}
-
-
-def wrong_names(root: Path) -> Settings:
-    settings = tars_of_numbers(root)
-    write(root / "wds/classnames.txt", "cat\nCat\n")
-    return settings
-
-
-def other_birds(root: Path, *names: str) -> Settings:
-    pictures(root / "pictures", *names)
-    return declared(root)
-
-
-def absent_table(root: Path) -> Settings:
-    shutil.rmtree(root / "x", ignore_errors=True)
-    return {"dataset": str(pictures(root / "x", "1.ppm")), "labels": str(root / "no.csv")}
-
-
-def lines(text: str, name: str = "metadata.csv", **more: Any) -> Callable[[Path], Settings]:
-    return lambda root: {**table(root, text, name), **more}
-
-
-JSON = "metadata.jsonl"
-REFUSED: dict[str, Callable[[Path], Settings]] = {
-    "no images": empty,
-    "loose images": lambda root: {"dataset": str(pictures(root / "x", "1.ppm", "a/2.ppm"))},
-    "no such split": lambda root: {**splits(root), "split": "val"},
-    "no such split of one folder": lambda root: {**folder(root), "split": "val"},
-    "a column without a table": lambda root: {**folder(root), "id_column": "key"},
-    "one class": lambda root: {"dataset": str(pictures(root / "x", "a/1.ppm", "a/2.ppm"))},
-    "another kind of file": lambda root: {"dataset": str(write(root / "x.txt", "a"))},
-    "no table": absent_table,
-    "labels of a file": lambda root: {**csv_alone(root), "labels": str(root / "own.csv")},
-    "no column of files": lines("a,label\n1.ppm,x\n"),
-    "no column of labels": lines("file,b\n1.ppm,x\n"),
-    "semicolons": lines("file;label\n1.ppm;x\n"),
-    "no named column": lines("file,label\n1.ppm,x\n", label_column="kind"),
-    "a repeated column": lines("file,label,label\n1.ppm,x,y\n"),
-    "a missing file": lines("file,label\n9.ppm,x\n"),
-    "a file twice": lines("file,label\n1.ppm,x\n./1.ppm,y\n"),
-    "a file outside": lines("file,label\n../x.ppm,x\n"),
-    "too few columns": lines("file,label\n1.ppm\n"),
-    "no name": lines("file,label\n,x\n"),
-    "no lines": lines("file,label\n"),
-    "a label missing": lines("file,label\n1.ppm,x\n2.ppm,\n3.ppm,y\n"),
-    "all labels missing": lines("file,label\n1.ppm,\n2.ppm,-1\n", skip_unlabelled=True),
-    "a control character": lines("file,label\n1.ppm,a\x0bb\n2.ppm,y\n"),
-    "a large number": lines(f"file,label\n1.ppm,3\n2.ppm,{'9' * 19}\n"),
-    "a negative number": lines("file,label\n1.ppm,-3\n2.ppm,1\n"),
-    "an empty id": lines("file,label,key\n1.ppm,a,\n", id_column="key"),
-    "an id twice": lines("file,label,key\n1.ppm,a,k\n2.ppm,b,k\n", id_column="key"),
-    "no JSON": lines('{"file": "1.ppm", "label": NaN}', JSON),
-    "a list": lines('["1.ppm"]', JSON),
-    "a list as label": lines('{"file": "1.ppm", "label": ["a"]}', JSON),
-    "the same words": lines("file,label\n1.ppm,a_b\n2.ppm,a b\n"),
-    "no parquet label": lambda root: wrong_parquet(root, label=None),
-    "no parquet image": lambda root: wrong_parquet(root, image=None),
-    "labels of floats": lambda root: wrong_parquet(root, label=[0.5, 1.5]),
-    "images of numbers": lambda root: wrong_parquet(root, image=[1, 2]),
-    "a null id": lambda root: wrong_parquet(root, sample_id=["a", None]),
-    "a null label": lambda root: wrong_parquet(root, label=["a", None]),
-    "classes in two orders": wrong_classes,
-    "no split of a saved one": lambda root: {**saved(root), "split": "test"},
-    "a cut tar": cut_tar,
-    "no label in a tar": one_tar,
-    "no JSON in a tar": lambda root: one_tar(root, **{"2_json": b"{"}),
-    "no key in a tar": lambda root: {**tars_of_json(root), "label_column": "kind"},
-    "a large number in a tar": lambda root: one_tar(root, **{"2_cls": b"9" * 19}),
-    "a label of bytes in a tar": lambda root: one_tar(root, **{"2_cls": b"\xff"}),
-    "no tar": lambda root: {"dataset": str(root / "{00..01}.tar")},
-    "equal names of a tar": wrong_names,
-    "no tar of a split": lambda root: {**tars_of_numbers(root), "split": "val"},
-    "no torchvision": lambda root: {"dataset": "torchvision:Flowers10"},
-    "no split of torchvision": lambda root: {**torchvision_of_files(root), "split": "tset"},
-    "an undeclared class": lambda root: other_birds(root, "robin/1.ppm", "house fnch/1.ppm"),
-    "no declared class": lambda root: other_birds(root, "dog/1.ppm", "cat/1.ppm"),
-    "other numbers": lambda root: other_birds(root, "3/1.ppm", "4/1.ppm"),
-    "no column of a declaration": lambda root: declared(root, 'box = "at"\n'),
-    "no copy": lambda root: {**listed(root), "data_dir": None, "split": "train"},
-    "another form": lambda root: listed(root, "a\n"),
-    "a number without a class": lambda root: listed(root, "a1 3 x\n"),
-    "no file of a list": lambda root: listed(root, "c1 1 x\n"),
-    "no lines of a list": lambda root: listed(root, "# none\n"),
-    "no file of a table": lambda root: tabled(root, "1,gone.jpg,0,2,1,x\n"),
-    "no class of a table": lambda root: tabled(root, "1,001.A/1.jpg,7,2,1,x\n"),
-    "no lines of a table": lambda root: tabled(root, ""),
-    "no source": lambda root: {"dataset": "waterbirds"},
-    "a box outside": lambda root: items(root, bbox_x=9),
-    "a text of an item": lambda root: items(root, false_caption=3),
-    "equal texts": lambda root: items(root, false_caption="the cat on  the MAT"),
-    "no text": lambda root: items(root, true_caption=" "),
-    "class names of items": lambda root: {**items(root), "class_names": str(root / "n.txt")},
-}
+def assert_refused(cell: Cell, root: Path) -> None:
+    """Check that data is refused in one line, as a run would load it."""
+    source, named = cell
+    with refused(named) as caught:
+        found = source(root)
+        if isinstance(found, DatasetSpec):
+            load_split(DataSource(found))
+        else:
+            settings = {name: value for name, value in found.items() if value is not None}
+            config = make_config({"backbone": "random", **settings})
+            load_split(find_dataset(config), config.split)
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 700 and "secret" not in text

@@ -105,5 +105,4 @@ def replaced(path: Path, outside: Path, rng: random.Random) -> None:
     elif kind == "folder":
         path.mkdir()
     elif kind != "none":
-        targets = {"device": "/dev/null", "zero": "/dev/zero", "circle": str(path)}
-        path.symlink_to({"outside": str(outside), **targets}.get(kind, "nowhere"))
+        path.symlink_to({"dangling": Path("nowhere"), "circle": path}.get(kind, outside))

@@ -11,10 +11,11 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 from helpers.parts import clip_config, kl_config, save_clip_tokenizer
 from transformers import CLIPTextModel
 
@@ -68,14 +69,26 @@ def save_pipeline(folder: Path, kind: str) -> Path:
 
 def save_indexed(folder: Path, kind: str = "sd15") -> Path:
     """Save a small Stable Diffusion with the index that diffusers loads it by."""
-    save_pipeline(folder, kind)
+    save_index(save_pipeline(folder, kind))
+    return folder
+
+
+def save_index(folder: Path) -> None:
+    """Write the index of a Stable Diffusion."""
     index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
     index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
     index |= {"scheduler": ["diffusers", "DDPMScheduler"], "safety_checker": [None, None]}
     index |= {"text_encoder": ["transformers", "CLIPTextModel"], "feature_extractor": [None, None]}
     index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "requires_safety_checker": False}
     (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
+
+
+def loaded(folder: Path) -> Any:
+    """Return the pipeline of a Stable Diffusion's folder, which may lack its index."""
+    with TemporaryDirectory() as place:
+        whole = Path(shutil.copytree(folder, Path(place) / "whole"))
+        save_index(whole)
+        return DiffusionPipeline.from_pretrained(whole)
 
 
 def scheduler(prediction_type: str) -> DDPMScheduler:

@@ -1,4 +1,4 @@
-"""Stored runs of three classes or more with given scores of all classes."""
+"""Stored runs with given scores of all classes, and two methods that share their mistakes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from helpers.runs import a_manifest, a_record
 
+from bench.contracts.strategy import Floats
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
 from bench.store.writing import RunFolder
@@ -35,3 +36,24 @@ def stored(results: Path, scores: Any, draws: Any = 5, **manifest: Any) -> Path:
         decided = read_decisions(path, folder.manifest, top=True)
         folder.finish(summarize(described, decided, 1.0, None))
     return path
+
+
+def two_methods(
+    rng: np.random.Generator, gap: float, n: int = 200, seeds: int = 3, shift: float = 0.0
+) -> tuple[Floats, Floats]:
+    """Return two methods that share most of their mistakes, [seeds, 1, n] each.
+
+    Args:
+        rng: the source of the draws.
+        gap: by how much A is better.
+        n: images.
+        seeds: of each method.
+        shift: the standard deviation of a run's accuracy over seeds.
+    """
+    hard = rng.random(n)
+    a, b = (
+        rng.random((seeds, 1, n))
+        < 0.9 - 0.5 * hard - worse + shift * rng.normal(size=(seeds, 1, 1))
+        for worse in (0.0, gap)
+    )
+    return a.astype(float), b.astype(float)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.given import rows_of, spec_of
+from helpers.refusals import refused
 from PIL import Image
 
 import bench as toolkit
@@ -63,7 +64,7 @@ def test_splits_of_a_folder(image_folder: Path) -> None:
     Image.new("RGB", (9, 9)).save(nested / "test" / "cat" / "1.png")
     assert len(toolkit.load_dataset(str(nested))) == 1
     assert len(toolkit.load_dataset(str(nested), split="train")) == 8
-    with pytest.raises(UserError, match="has no split 'val'"):
+    with refused("'val'"):
         toolkit.load_dataset(str(nested), split="val")
 
 
@@ -94,9 +95,9 @@ def test_a_folder_of_parquet(image_folder: Path, tmp_path: Path) -> None:
 def test_rows_without_images_and_a_folder_that_is_missing_are_refused(tmp_path: Path) -> None:
     """Each before anything is read of them."""
     spec, rows = load_plugins().datasets.get("folder"), datasets.Dataset.from_dict({"image": ["a"]})
-    with pytest.raises(UserError, match=r"data: its column 'image' holds .*, not images"):
+    with refused("'image'"):
         disable_decoding(rows, "data")
-    with pytest.raises(UserError, match="no column 'label'"):
+    with refused("'label'"):
         load_split(DataSource(spec), rows=rows)
     missing = DataSource(spec, str(tmp_path / "nothing"))
     for read in (load_split, lambda source: check_data_dir(spec, source.data_dir)):
@@ -111,7 +112,7 @@ def test_empty_and_loose_folders(tmp_path: Path) -> None:
     (tmp_path / "loose").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "loose" / "1.png")
     done = bench("run", tmp_path / "loose", "--results", tmp_path / "r")
-    assert done.code == 2 and "bench classify" in done.err
+    assert done.refuses("bench classify")
 
 
 @pytest.mark.long
@@ -124,7 +125,7 @@ def test_a_corrupt_image_counts_as_wrong_and_costs_no_other(
         *("--set", "draws=1", "--results", tmp_path / "results", "--json"),
     ]
     done = bench(*arguments)
-    assert done.code == 3 and "cat/3.png" in done.err and "Traceback" not in done.err
+    assert done.refuses("cat/3.png", code=3)
     assert done.json["failed_samples"] == 1 and done.json["dataset"]["n_samples"] == 8
     # The same command tries the failed sample again, and only that one.
     again = bench(*arguments)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
+from helpers.refusals import refused
 from PIL import Image
 
 from bench.discovery.declared import load_spec
@@ -56,7 +57,7 @@ def test_a_copy_elsewhere_has_the_same_fingerprint(tmp_path: Path) -> None:
 
 def test_a_class_that_is_not_declared_is_named(tmp_path: Path) -> None:
     make_folder(tmp_path / "pictures", "robin/1.png", "house fnch/1.png")
-    with pytest.raises(UserError, match=r"'house fnch'.*'house finch'"):
+    with refused("'house fnch'", "'house finch'"):
         load(declare(tmp_path))
 
 
@@ -64,7 +65,7 @@ def test_numbers_for_names_count_from_0_or_from_1(tmp_path: Path) -> None:
     spec = load_spec(declare(tmp_path))
     assert find_indices(["1", "0"], spec, "x") == [1, 0]
     assert find_indices(["1", "2"], spec, "x") == [0, 1]
-    with pytest.raises(UserError, match="expected 0 to"):
+    with refused("0 to"):
         find_indices(["1"], spec, "x")
 
 
@@ -93,7 +94,7 @@ def test_the_original_download_lists_its_splits(tmp_path: Path) -> None:
     "line", ["{file}", "{file} {file} {label}", "{file} {label} {x}", "{label} {label} {file}"]
 )
 def test_a_line_has_a_file_and_a_label(line: str) -> None:
-    with pytest.raises(UserError, match=r"{file} and {label}"):
+    with refused("{file}", "{label}"):
         compile_line(line)
 
 
@@ -103,7 +104,7 @@ def test_lines_are_read_in_bounded_time(tmp_path: Path) -> None:
     make_folder(tmp_path / "copy", "1.png", "2.png")
     (tmp_path / "copy/test.txt").write_text("a" * 1001)
     text = BIRDS + '[splits]\ntest = 2\n[layout]\nlists = {test = "test.txt"}\n'
-    with pytest.raises(UserError, match=r"test.txt:1: "):
+    with refused("test.txt:1"):
         load(declare(tmp_path, text), "test", tmp_path / "copy")
 
 
@@ -126,7 +127,7 @@ def test_images_are_cropped_to_their_box(tmp_path: Path) -> None:
     boxed = rows.add_column("where", [[1, 2, 3, 4], [6, 6, 9, 9]])
     cropped = crop_to_column(boxed, "where", "x").cast_column("image", rows.features["image"])
     assert [decode(row["image"]).size for row in cropped] == [(3, 4), (2, 2)]
-    with pytest.raises(UserError, match="image 1 of 8×8 pixels has the box"):
+    with refused("image 1", "8×8"):
         crop_to_column(rows.add_column("where", [[9, 9, 1, 1], [0, 0, 1, 1]]), "where", "x")
 
 
@@ -160,7 +161,7 @@ def test_boxes_of_a_table_that_is_text_are_read(tmp_path: Path) -> None:
     split = load(declare(tmp_path, text))
     assert [decode(s.image).size for s in split.samples(split.sample_ids)] == [(3, 4), (5, 6)]
     (folder / "metadata.csv").write_text("\n".join([*lines[:2], "2.png,house finch,here"]))
-    with pytest.raises(UserError, match=r"image 2 .*'here'"):
+    with refused("image 2", "'here'"):
         load(declare(tmp_path, text))
 
 
@@ -177,13 +178,13 @@ def test_the_split_is_test_or_the_only_one_where_none_is_named(
 def test_labels_that_are_lists_are_refused(tmp_path: Path) -> None:
     columns = {"image": pa.array([picture(1), picture(2)]), "label": [[0], [1]]}
     write_parquet(tmp_path / "pictures/test-0.parquet", columns)
-    with pytest.raises(UserError, match=r"'label' holds list.*class names or whole numbers"):
+    with refused("'label'"):
         load(declare(tmp_path))
 
 
 def test_a_folder_per_class_has_no_columns(tmp_path: Path) -> None:
     make_folder(tmp_path / "pictures", "robin/1.png", "house finch/1.png")
-    with pytest.raises(UserError, match="'where'"):
+    with refused("'where'"):
         load(declare(tmp_path, BIRDS + 'box = "where"\n'))
 
 
@@ -201,7 +202,7 @@ def test_columns_may_say_groups_and_boxes(tmp_path: Path) -> None:
     assert [sample.group for sample in samples] == ["place land, year 7", "place water, year 8"]
     assert [decode(sample.image).size for sample in samples] == [(2, 3), (1, 1)]
     file = declare(tmp_path, BIRDS + 'groups = ["plaec"]\n')
-    with pytest.raises(UserError, match=r"no column 'plaec'.*'place'"):
+    with refused("'plaec'", "'place'"):
         load(file)
 
 
@@ -232,7 +233,7 @@ def test_the_command_line_takes_a_file_and_its_template_sets(tmp_path: Path) -> 
     done = bench("prompts", file, "--template", "@clip", "--json")
     assert [row["prompt"] for row in done.json][:2] == ["a robin", "a house finch"]
     wrong = bench("prompts", file, "--template", "@clpi")
-    assert wrong.code == 2 and "Did you mean 'clip'" in wrong.err
+    assert wrong.refuses("'clip'")
     taken = bench("prompts", declare(tmp_path, BIRDS.replace("birds", "digits"), "d.toml"))
     assert taken.code == 2 and "already registered" in taken.err
     assert "There is no file" in bench("prompts", tmp_path / "x.toml").err

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.flows import edm_sigmas
+from helpers.refusals import refused
 
 from bench.contracts.levels import (
     Levels,
@@ -74,7 +75,7 @@ def test_a_space_is_a_factor(name: str, space: str) -> None:
 def test_named_weights_weigh_the_squared_x_0_error(name: str, space: str, text: str) -> None:
     levels = TABLES[name]
     if text.startswith("exp") and levels.progress is None:
-        with pytest.raises(UserError, match="no time from 0 to 1"):
+        with refused("time"):
             weights_of(parse_weighting(text), levels, space, ROWS)
         return
     snr = levels.snr[ROWS]
@@ -118,10 +119,10 @@ def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
     assert str(weighting) == str(file)
     weights = weights_of(weighting, TABLES["flow"], "v", ROWS)
     np.testing.assert_allclose(weights, [0.5, 1, 2, 0.5])
-    with pytest.raises(UserError, match="level 4 has no weight"):
+    with refused("level 4"):
         weights_of(weighting, TABLES["flow"], "v", np.array([3, 4]))
     other = parse_weighting(str(write(tmp_path / "other.csv", "3,1", "1000,1")))
-    with pytest.raises(UserError, match=r"other.csv: level 1000"):
+    with refused("other.csv: level 1000"):
         weights_of(other, TABLES["flow"], "v", ROWS[:1])
 
 
@@ -146,12 +147,12 @@ def test_a_file_that_is_none(tmp_path: Path, rows: list[str], message: str) -> N
 def test_another_header_and_another_encoding(tmp_path: Path) -> None:
     file = tmp_path / "w.csv"
     file.write_text("timestep,weight\n1,1\n")
-    with pytest.raises(UserError, match=r"w.csv:1: .*'level' is missing.*\(got timestep, weight\)"):
+    with refused("w.csv:1", "'level'"):
         read_weights(file)
     file.write_text("weight,level\n2,1\n")
     assert read_weights(file) == {1: 2.0}
     file.write_bytes(b"level,weight\n\xff,1\n")
-    with pytest.raises(UserError, match="UTF-8"):
+    with refused("UTF-8"):
         read_weights(file)
 
 
@@ -164,7 +165,7 @@ def test_what_is_no_weighting(text: str) -> None:
 
 
 def test_a_learned_weighting_needs_its_weights() -> None:
-    with pytest.raises(ValueError, match="learned:RUN has no weights"):
+    with refused("learned:RUN", kind=ValueError):
         weights_of(parse_weighting("learned:RUN"), TABLES["flow"], "v", ROWS)
 
 
@@ -172,7 +173,7 @@ def test_losses_and_named_weights() -> None:
     for loss in ("l1", "huber", "norm"):
         check_estimand(loss, "sample", parse_weighting("exp:-7"))
         check_estimand(loss, "epsilon", Weighting())
-        with pytest.raises(ValueError, match="--space sample"):
+        with refused("--space sample", kind=ValueError):
             check_estimand(loss, "prediction", parse_weighting("snr"))
     check_estimand("l2", "prediction", parse_weighting("min-snr:5"))
 
@@ -182,5 +183,5 @@ def test_a_level_whose_weight_is_not_finite_is_named() -> None:
     sigma = 1 - alpha
     levels = Levels(alpha, sigma, alpha, *answer_of("flow", alpha, sigma), sigma)
     for text, space, rows in (("snr", "sample", [0, 1]), ("exp:-7", "epsilon", [2, 1])):
-        with pytest.raises(UserError, match=f"level {rows[0]} has no weight above 0, but"):
+        with refused(f"level {rows[0]} "):
             weights_of(parse_weighting(text), levels, space, np.array(rows))

@@ -1,4 +1,4 @@
-"""What every source of data gives is frozen: ids, labels, fingerprints, run ids and refusals.
+"""What every source of data gives is frozen: ids, labels, fingerprints and run ids.
 
 Runs of the same images are resumed, compared and ranked by these. `frozen.json` is what the first
 readers gave; whoever changes a reader changes none of it.
@@ -9,17 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
 import pytest
-from helpers.data_sources import REFUSED, SOURCES
+from helpers.data_sources import SOURCES
 from helpers.given import spec_of
 
-from bench.errors import BenchError, PluginError
-from bench.inputs.data import load_split
-from bench.running.finders import find_dataset
 from bench.running.prepare import AtHand, prepare
 from bench.running.settings import make_config
 
@@ -68,22 +64,3 @@ def test_the_same_images_give_the_same_run(name: str, tmp_path: Path) -> None:
     if name.startswith("torchvision"):
         pytest.importorskip("torchvision")
     assert dict(describe(name, tmp_path)) == FROZEN["sources"][name]
-
-
-def refusal(case: str, root: Path) -> str:
-    settings = {k: v for k, v in REFUSED[case](root).items() if v is not None}
-    try:
-        config = make_config({"backbone": "random", **settings})
-        load_split(find_dataset(config), config.split)
-    except BenchError as error:
-        kind = "PluginError: " if isinstance(error, PluginError) else ""
-        return kind + str(error).replace(str(root), "ROOT")
-    raise AssertionError(f"{case}: accepted")
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_read_is_refused_in_the_same_words(case: str) -> None:
-    if "torchvision" in case:
-        pytest.importorskip("torchvision")
-    with TemporaryDirectory() as root:  # its path is short, and messages shorten long ones
-        assert refusal(case, Path(root)) == FROZEN["refused"][case]

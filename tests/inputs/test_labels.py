@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import ClassLabel, Sequence, Value
+from datasets import ClassLabel, Value
 from helpers.command import bench
-from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
+from helpers.given import make_folder, picture, rows_of, spec_of
+from helpers.refusals import refused, warned
 
-from bench.errors import BenchWarning, UserError
 from bench.inputs.class_names import convert_to_words, name_classes
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.split import Split
@@ -56,80 +56,9 @@ def test_labels_become_class_indices(case: str) -> None:
     assert (split.classes, list(split.labels)) == (classes, indices)
 
 
-BAD: dict[str, tuple[list[Any], Any, Any, str]] = {
-    "above the range": ([0, 2], TWO, None, "image 2 of 2 has the label 2; the 2 classes are"),
-    "far above the range": ([2**40, 1], TWO, None, "has the label 1099511627776"),
-    "below -1": ([0, -2], TWO, None, "has the label -2"),
-    "-1": ([0, -1], TWO, None, "1 of 2 images have no label"),
-    "None": ([0, None], TWO, None, "1 of 2 images have no label"),
-    "empty text": (["cat", " "], TEXT, None, "1 of 2 images have no label"),
-    "none at all": ([None, None], Value("null"), None, "none of the 2 images has a label"),
-    "a negative number": ([-5, 1], INT, None, "the label -5 is negative"),
-    "floats": ([0.0, 1.0], Value("float64"), None, "holds 'float64'"),
-    "lists": (
-        [[0], [1]],
-        Sequence(INT),
-        None,
-        "expected class names, whole numbers or truth values",
-    ),
-    "a number above the declared": ([0, 2], INT, ("cat", "dog"), "has the label 2"),
-    "fewer declared than found": (
-        [0, 1, 9],
-        ClassLabel(num_classes=10),
-        ("a", "b", "c"),
-        "the data has 10 classes, but 3 are declared",
-    ),
-    "another order": ([0, 1], TWO, ("dog", "cat"), "label 0 is 'cat' in the data and 'dog' in"),
-    "a word that is no class": (
-        ["cat", "bird"],
-        TEXT,
-        ("cat", "dog"),
-        "label 'bird' is not one of",
-    ),
-    "one class": (["cat", "cat"], TEXT, None, "has 1 class ('cat'); classification requires"),
-    "one declared class": ([0], INT, ("cat",), "has 1 class ('cat')"),
-    "case": (["cat", "Cat"], TEXT, None, "the classes 'Cat' and 'cat' have the same name"),
-    "spaces": (["a_b", "a b"], TEXT, None, "have the same name in words, 'a b'"),
-    "Unicode's variants": (["caf\u00e9", "cafe\u0301"], TEXT, None, "have the same name in words"),
-    "an empty class": ([0, 1], INT, ("cat", " "), "the class ' ' has an empty name"),
-    "an underscore": (["_", "cat"], TEXT, None, "the class '_' has an empty name"),
-    "a control character": (["a\x1b[31m", "cat"], TEXT, None, "and no control characters"),
-    "a page of text": (["x" * 2000, "cat"], TEXT, None, "and no control characters"),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_labels_and_classes_that_are_refused(case: str) -> None:
-    labels, feature, declared, message = BAD[case]
-    with pytest.raises(UserError) as error:
-        load(labels, feature, declared)
-    said = str(error.value)
-    assert message in said and "given" in said and "\n" not in said and len(said) < 400
-
-
-BAD_IDS: dict[str, tuple[list[Any], Any, str]] = {
-    "numbers": ([1, 2], INT, "the sample_id of image 1 is 1; expected text"),
-    "bools": ([True, False], Value("bool"), "of image 1 is True"),
-    "bytes": ([b"a", b"b"], Value("binary"), "of image 1 is b'a'"),
-    "NaN": ([float("nan"), 1.0], Value("float64"), "of image 1 is nan"),
-    "None": (["a", None], TEXT, "of image 2 is None"),
-    "empty": (["a", ""], TEXT, "of image 2 must be 1 to 4096 characters"),
-    "long": (["a", "x" * 10_000], TEXT, "of image 2 must be 1 to 4096 characters"),
-    "repeated": (["a", "a"], TEXT, "'a' occurs several times"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_IDS)
-def test_ids_that_are_refused(case: str) -> None:
-    ids, feature, message = BAD_IDS[case]
-    with pytest.raises(UserError) as error:
-        load([0, 1], TWO, sample_id=(ids, feature))
-    assert message in str(error.value) and len(str(error.value)) < 300
-
-
 def test_images_without_a_label_are_left_out_on_request() -> None:
     spec = spec_of(rows_of([0, -1, 1, None], TWO, sample_id=(["a", "b", "c", "d"], TEXT)))
-    with pytest.warns(BenchWarning, match="2 of 4 images"):
+    with warned("2 of 4"):
         split = load_split(DataSource(spec, skip_unlabelled=True))
     assert split.sample_ids == ("a", "c") and split.labels == (0, 1)
     assert [sample.sample_id for sample in split.samples(["c"])] == ["c"]
@@ -137,7 +66,7 @@ def test_images_without_a_label_are_left_out_on_request() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_split(DataSource(whole, skip_unlabelled=True)).labels == (0, 1)
-    with pytest.raises(UserError, match="none of the 2 images has a label"):
+    with refused("2 images"):
         load_split(DataSource(spec_of(rows_of([-1, None], TWO)), skip_unlabelled=True))
 
 
@@ -167,13 +96,13 @@ def test_names_become_words_alike() -> None:
 @pytest.mark.parametrize(
     ("found", "kind"),
     [
-        (["n01440764", "n01443537"], "WordNet ids such as n01440764"),
-        (["cat", "n01443537"], "WordNet ids such as n01443537"),
-        (["0", "1"], "bare numbers"),
+        (["n01440764", "n01443537"], "n01440764"),
+        (["cat", "n01443537"], "n01443537"),
+        (["0", "1"], "numbers"),
     ],
 )
 def test_codes_are_warned_of_with_the_remedy(found: list[str], kind: str) -> None:
-    with pytest.warns(BenchWarning, match=f"{kind}.*--class-names FILE"):
+    with warned(kind, "--class-names"):
         name_classes(found, "It", declared=False)
 
 
@@ -207,11 +136,3 @@ def test_a_class_of_another_split_is_a_class(tmp_path: Path) -> None:
     assert done.json["prompts"] == 2 and done.json["images"] == 1
     assert "1 folder beside the splits (notes)" in done.err
     assert "no images of classes that other splits have" in done.err and "the same: a." in done.err
-
-
-def test_shards_that_number_their_classes_differently_are_refused(tmp_path: Path) -> None:
-    columns = {"image": [picture()], "label": [0]}
-    write_parquet(tmp_path / "test-0.parquet", columns, ["cat", "dog"])
-    write_parquet(tmp_path / "test-1.parquet", columns, ["dog", "cat"])
-    done = bench("run", tmp_path, "--dry-run")
-    assert done.code == 2 and "test-1.parquet differs from test-0.parquet" in done.err

@@ -47,32 +47,9 @@ def reads(split: Split, row: int) -> bool:
         return False
 
 
-LINKED: dict[str, Callable[[Path], str]] = {
-    "beside the folder": lambda root: "../outside.png",
-    "absolute": lambda root: str(root.parent / "outside.png"),
-    "a file of the system": lambda root: "/etc/passwd",
-    "a device": lambda root: "/dev/zero",
-    "in the current folder": lambda root: os.path.relpath(root.parent / "outside.png"),
-    "a link": lambda root: linked(root / "link.png", root.parent / "outside.png"),
-    "a link to a link": lambda root: linked(
-        root / "b.png", Path(root, linked(root / "a.png", root.parent / "outside.png"))
-    ),
-    "a linked folder": lambda root: linked(root / "up", root.parent) + "/outside.png",
-    "a NUL": lambda root: "a\0b",
-}
-
-
 def linked(link: Path, target: Path) -> str:
     link.symlink_to(target)
     return link.name
-
-
-@pytest.mark.parametrize("case", LINKED)
-def test_a_name_that_leads_out_of_the_folder_is_refused(case: str, root: Path) -> None:
-    name = LINKED[case](root)
-    with pytest.raises(UserError, match=r"leads out of the folder|not the name of a file") as error:
-        load(root, "pictures/inside.png", name)
-    assert "\n" not in str(error.value) and str(root) in str(error.value)
 
 
 INSIDE: dict[str, tuple[Callable[[Path], str | None], bool]] = {
@@ -126,35 +103,13 @@ def test_a_copy_in_the_cache_of_the_hub_may_link_to_its_blobs(tmp_path: Path) ->
     assert load_split(DataSource(folder_spec(), str(snapshot))).labels == (0, 1)
 
 
-@pytest.mark.parametrize("split", ["../other", "..", ".", "/etc", ".git", "te*t", ""])
-def test_a_split_is_a_name_in_the_folder(split: str, tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "data", "test/a/1.png", "test/b/1.png", ".git/c/1.png")
-    make_folder(tmp_path / "other", "c/1.png", "d/1.png")
-    done = bench("run", folder, "--split", split, "--dry-run")
-    assert done.code == 2
-    assert ("has no split" if split else "--split: must not be empty") in done.err
-
-
-def test_images_linked_from_elsewhere_are_refused_and_broken_ones_kept(tmp_path: Path) -> None:
+def test_broken_images_are_kept(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "data", "a/1.png", "b/1.png")
     (folder / "b" / "2.png").symlink_to(folder / "none.png")
     pipe(folder / "b" / "3.png")
     split = load_split(DataSource(folder_spec(), str(folder)))
     assert split.sample_ids == ("a/1.png", "b/1.png", "b/2.png", "b/3.png")
     assert [reads(split, row) for row in range(4)] == [True, True, False, False]
-    make_folder(tmp_path, "outside.png")
-    (folder / "b" / "4.png").symlink_to(tmp_path / "outside.png")
-    done = bench("run", folder, "--dry-run")
-    assert done.code == 2 and "leads out of the folder" in done.err
-
-
-def test_a_folder_that_links_are_made_of_is_named_in_the_message(tmp_path: Path) -> None:
-    make_folder(tmp_path / "elsewhere", "a/1.png", "b/1.png")
-    (tmp_path / "data").mkdir()
-    for name in "ab":
-        (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere" / name)
-    with pytest.raises(UserError, match=r"holds no images \(2 linked folders \(a, b\)\)"):
-        load_split(DataSource(folder_spec(), str(tmp_path / "data")))
 
 
 ODD = ["gl*b[1]", "a::b", "all", "[x]", "ü ñ", "-x", "train me", "%20"]
@@ -171,15 +126,9 @@ def test_odd_names_of_folders_and_files(kind: str, name: str, tmp_path: Path) ->
     assert len(load_split(DataSource(folder_spec(), str(tmp_path / name))).labels) == 2
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "data", "a/1.png", "b/1.png")
-    bad = os.fsdecode(b"\xff")
-    (folder / "b" / "1.png").rename(folder / "b" / f"{bad}.png")
-    with pytest.raises(UserError, match="is not UTF-8; rename it"):
-        load_split(DataSource(folder_spec(), str(folder)))
-    folder.rename(tmp_path / bad)
-    done = bench("run", tmp_path / bad, "--dry-run")
-    assert done.code == 2 and "Unexpected" not in done.err
+def test_a_folder_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / os.fsdecode(b"\xff"), "a/1.png", "b/1.png")
+    assert bench("run", folder, "--dry-run").refuses("--dataset")
 
 
 def test_a_parquet_file_rewritten_with_the_same_time_is_noticed(tmp_path: Path) -> None:
@@ -198,23 +147,8 @@ def test_a_dataset_that_reads_no_folder_takes_none(tmp_path: Path) -> None:
     assert done.code == 2 and "Dataset 'digits' reads no folder; leave --data-dir out" in done.err
 
 
-NAMES = ["x.parquet", "x.tar", "metadata.csv", "metadata.jsonl", "dataset.toml", "state.json"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_file_of_data_that_is_a_pipe_or_leads_out_is_not_read(name: str, tmp_path: Path) -> None:
-    pictures = () if name == "x.tar" else ("a/1.png", "b/1.png")  # tars have none beside them
-    folder = make_folder(tmp_path / "data", *pictures)
-    folder.mkdir(exist_ok=True)
-    (tmp_path / "out").write_text("a secret\n")
-    (folder / name).symlink_to(tmp_path / "out")
+def test_what_makes_a_saved_dataset_is_a_file(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "data", "a/1.png", "b/1.png")
+    pipe(folder / "state.json")
     done = bench("prompts", folder)
-    assert done.code == 2 and "leads out of the folder" in done.err
-    assert "secret" not in done.out + done.err
-    (folder / name).unlink()
-    pipe(folder / name)
-    done = bench("prompts", folder)
-    if name == "state.json":  # what makes a saved dataset is a file
-        assert done.code == 0 and "1 file of other types (.json)" in done.err
-    else:
-        assert done.code == 2 and "is not a regular file" in done.err
+    assert done.code == 0 and "1 file of other types (.json)" in done.err

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.given import make_folder
+from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.errors import UserError
 from bench.inputs.class_names import name_classes
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.hierarchy import read_hierarchy
@@ -74,136 +74,116 @@ def make(name: str, cell: str, folder: Path) -> Path:
     return file
 
 
-def refuse(name: str, file: Path, part: str | None = None) -> None:
-    with pytest.raises(UserError, match=part) as error:
-        TABLES[name][1](file)
-    message = str(error.value)
-    assert file.name in message or message.startswith("It"), message  # the classes that it names
-    assert "\n" not in message and len(message) < 500, message
+Edit = Callable[[Path], object]
 
 
-CELLS = {
-    "an escape code": "a \x1b[31mred one",
-    "a vertical tab": "a\x0bb",
-    "a control character at the end": "a round one\x0b",
-    "a line separator": "a\u2028b",
-    "a next line": "a\x85b",
-    "a file separator": "a\x1cb",
-    "a zero": "a\0b",
-    "half a pair": "a\ud800b",
-}
+def cell(words: str) -> Edit:
+    return lambda file: make(file.name, words, file.parent)
 
 
-@pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize("name", TABLES)
-def test_texts_with_control_characters_are_refused(name: str, kind: str, tmp_path: Path) -> None:
-    refuse(name, make(name, CELLS[kind], tmp_path))
+def value(text: str) -> Edit:
+    """Put a value of another type in the place of a cell."""
+    return lambda file: file.write_text(TABLES[file.name][0].replace("CELL", text))
 
 
-OTHER_TYPES = {
-    "a list": '["a"]',
-    "a list of lists": "[[]]",
-    "true": "true",
-    "half a number": "1.5",
-    "a table": '{"a": "b"}',
-    "NaN": "NaN",
-    "5,000 digits": "9" * 5000,
-    "deep": "[" * 100_000,
-    "nothing": "",
-}
-
-
-@pytest.mark.parametrize("kind", OTHER_TYPES)
-@pytest.mark.parametrize("name", TYPED)
-def test_a_cell_of_another_type_is_refused(name: str, kind: str, tmp_path: Path) -> None:
-    value = OTHER_TYPES[kind]
-    if kind == "a table" and name.endswith("toml"):
-        value = '{a = "b"}'
-    file = tmp_path / name
-    file.write_text(TABLES[name][0].replace("CELL", value))
-    refuse(name, file)
-
-
-LINES_OF_CSV = {
-    "an unquoted comma": "a round one, such as six",
-    "two unquoted commas": "a round one, such as six, or eight",
-    "a quote that does not end": '"a round one',
-    "a quote inside": '"a "round" one"',
-}
-
-
-@pytest.mark.parametrize("kind", LINES_OF_CSV)
-@pytest.mark.parametrize("name", CSV)
-def test_a_line_of_csv_has_as_many_fields_as_the_first(
-    name: str, kind: str, tmp_path: Path
-) -> None:
-    file = make(name, LINES_OF_CSV[kind], tmp_path)
-    refuse(name, file, "comma" if "comma" in kind else "is not a CSV file")
-
-
-@pytest.mark.parametrize("name", [name for name in CSV if name != "names.csv"])
-def test_a_column_occurs_once_and_a_line_is_complete(name: str, tmp_path: Path) -> None:
-    file = make(name, "x", tmp_path)
+def column_twice(file: Path) -> None:
     head, _, rest = file.read_text().partition("\n")
-    last = head.rpartition(",")[2]
     lines = [line + "," for line in rest.splitlines()]
-    file.write_text("\n".join([f"{head},{last}", *lines]))
-    refuse(name, file, "occurs twice")
-    file.write_text(f"{head}\n{rest}cat\n")
-    refuse(name, file, "1 columns, but the first line names")
+    file.write_text("\n".join([f"{head},{head.rpartition(',')[2]}", *lines]))
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_a_line_or_key_that_occurs_twice_is_refused(name: str, tmp_path: Path) -> None:
-    file = make(name, "a round one", tmp_path)
+def line_twice(file: Path) -> None:
+    """Repeat a line, a key, or, in a list, a name."""
     text = file.read_text()
-    if name.endswith("json"):
+    if file.suffix == ".json":
         text = text.replace("{", '{"dog": "another", ')
-    elif name.endswith("toml"):
+    elif file.suffix == ".toml":
         text += 'words = "another"\n'
-    elif name == "list.txt":
+    elif file.name == "list.txt":
         text = text.replace("a hound", "A  round one")
     else:
         text += text.splitlines()[-1] + "\n"
     file.write_text(text)
-    refuse(name, file)
 
 
-def make_pipe(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file)
+def replaced(put: Edit) -> Edit:
+    def edit(file: Path) -> None:
+        file.unlink()
+        put(file)
+
+    return edit
 
 
-def make_folder_of(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
-
-
-def link_to_pipe(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file.parent / "pipe")
-    file.symlink_to(file.parent / "pipe")
-
-
-FILES: dict[str, Callable[[Path], object]] = {
-    "no file": lambda file: file.unlink(),
-    "a folder": make_folder_of,
-    "a pipe": make_pipe,
-    "a link to a pipe": link_to_pipe,
-    "nothing": lambda file: file.write_bytes(b""),
-    "white space": lambda file: file.write_bytes(b" \n\n"),
-    "another encoding": lambda file: file.write_bytes(file.read_text().encode("utf-16")),
-    "bytes": lambda file: file.write_bytes(file.read_bytes() + b"\xff\xfe"),
-    "a pickle": lambda file: file.write_bytes(b"\x80\x04K\x01."),
+EDITS: dict[str, tuple[Iterable[str], Edit]] = {
+    **{
+        f"a cell with {kind}": (TABLES, cell(words))
+        for kind, words in {
+            "an escape code": "a \x1b[31mred one",
+            "a vertical tab": "a\x0bb",
+            "a control character at the end": "a round one\x0b",
+            "a line separator": "a\u2028b",
+            "a next line": "a\x85b",
+            "a file separator": "a\x1cb",
+            "a zero": "a\0b",
+            "half a pair": "a\ud800b",
+        }.items()
+    },
+    **{
+        f"a cell that is {kind}": (TYPED, value(text))
+        for kind, text in {
+            "a list": '["a"]',
+            "a list of lists": "[[]]",
+            "true": "true",
+            "half a number": "1.5",
+            "a table": '{"a": "b"}',
+            "NaN": "NaN",
+            "5,000 digits": "9" * 5000,
+            "deep": "[" * 100_000,
+            "nothing": "",
+        }.items()
+    },
+    **{
+        f"a line with {kind}": (CSV, cell(words))
+        for kind, words in {
+            "an unquoted comma": "a round one, such as six",
+            "two unquoted commas": "a round one, such as six, or eight",
+            "a quote that does not end": '"a round one',
+            "a quote inside": '"a "round" one"',
+        }.items()
+    },
+    "a column twice": (set(CSV) - {"names.csv"}, column_twice),
+    "a line that is cut": (
+        set(CSV) - {"names.csv"},
+        lambda file: file.write_text(f"{file.read_text()}cat\n"),
+    ),
+    "a line twice": (TABLES, line_twice),
+    **{
+        f"a file that is {kind}": (TABLES, edit)
+        for kind, edit in {
+            "not there": Path.unlink,
+            "a folder": replaced(Path.mkdir),
+            "a pipe": replaced(os.mkfifo),
+            "empty": lambda file: file.write_bytes(b""),
+            "white space": lambda file: file.write_bytes(b" \n\n"),
+            "in another encoding": lambda file: file.write_text(file.read_text(), "utf-16"),
+            "followed by bytes": lambda file: file.write_bytes(file.read_bytes() + b"\xff\xfe"),
+            "a pickle": lambda file: file.write_bytes(b"\x80\x04K\x01."),
+        }.items()
+    },
 }
 
 
-@pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize("name", TABLES)
-def test_a_file_that_is_no_table_is_refused(name: str, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for kind, (names, _) in EDITS.items() for name in sorted(names)]
+)
+def test_a_damaged_table_is_refused(name: str, kind: str, tmp_path: Path) -> None:
     file = make(name, "a round one", tmp_path)
-    FILES[kind](file)
-    refuse(name, file)
+    EDITS[kind][1](file)
+    with refused() as caught:
+        TABLES[name][1](file)
+    message = str(caught.value)
+    assert name in message or message.startswith("It"), message  # the classes that it names
+    assert "\n" not in message and len(message) < 500, message
 
 
 @pytest.mark.parametrize("name", TABLES)

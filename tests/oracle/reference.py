@@ -1,6 +1,7 @@
 """The method from a picture to a decision, in plain PIL, numpy, torch and diffusers, in float32.
 
 It imports nothing of the toolkit. `helpers.by_hand` calls the networks of diffusers' pipelines.
+Whatever is computed again in a test, by the engine's room or a backbone's, is computed here.
 """
 
 from __future__ import annotations
@@ -113,24 +114,46 @@ def errors(pipe: Any, images: Mapping[str, Path], q: Question) -> tuple[Array, A
     eps = torch.stack([noise(q, z.shape[2:], name) for name in images])
     rows = draws(q, pipe.scheduler.config.num_train_timesteps)
     table = levels(pipe, z.shape[-1] * z.shape[-2] // 4)
-    alpha, sigma, p, o, time, progress = (column[rows].view(-1, 1, 1, 1) for column in table)
+    *columns, time, progress = (column[rows].view(-1, 1, 1, 1) for column in table)
+    alpha, sigma, *_ = columns
     x_t, times = (alpha * z + sigma * eps).float().flatten(0, 1), time.flatten().repeat(len(z))
-    own = p * sigma - o * alpha  # at one x_t, answer, eps, x_0 and v change in proportion to these
-    change = {"prediction": own, "epsilon": -alpha, "sample": sigma, "v": -(alpha**0)}[q.space]
     null = 0 if q.guidance is None else predict(pipe, x_t, times, None, **q.inputs)
     cells = []
     for text, _ in q.prompts:
         answer = predict(pipe, x_t, times, text, **q.inputs)
         answer = null + (1 if q.guidance is None else q.guidance) * (answer - null)
-        d = ((answer.view(eps.shape) - p * z - o * eps) * change / own).flatten(2)
-        loss = {"l1": d.abs(), "huber": F.huber_loss(d, 0 * d, reduction="none")}.get(q.loss, d**2)
-        cells.append(loss.sum(dim=2).sqrt() if q.loss == "norm" else loss.mean(dim=2))
+        cells.append(cell_errors(answer.view(eps.shape), z, eps, columns, q.space, q.loss))
     kind, _, number = q.weighting.partition(":")
     snr, exp = alpha**2, (float(number or 0) * progress).exp() * sigma**2
     least = snr.minimum(float(number or 0) * sigma**2)
     x_0 = {"snr": snr, "min-snr": least, "exp": exp}  # weights of x_0's error, times sigma squared
-    weights = x_0.get(kind, change**2) / change**2
+    change = _change(columns, q.space) ** 2
+    weights = x_0.get(kind, change) / change
     return torch.stack(cells, dim=1).numpy(), weights.flatten().numpy()
+
+
+def cell_errors(
+    answer: Tensor, z: Tensor, eps: Tensor, columns: Sequence[Tensor], space: str, loss: str
+) -> Tensor:
+    """Return the error of each answer, [..., C, H, W], to a latent with noise: float64 [...].
+
+    `columns` are alpha, sigma, p and q of the cells' levels, [..., 1, 1, 1].
+    """
+    *_, p, o = columns
+    d = (answer - p * z - o * eps) * _change(columns, space) / _change(columns, "prediction")
+    d = d.flatten(-3)
+    kept = {"l1": d.abs(), "huber": F.huber_loss(d, 0 * d, reduction="none")}.get(loss, d**2)
+    return kept.sum(dim=-1).sqrt() if loss == "norm" else kept.mean(dim=-1)
+
+
+def _change(columns: Sequence[Tensor], space: str) -> Tensor:
+    """Return how answer, eps, x_0 and v change at one x_t, in proportion to each other."""
+    alpha, sigma, p, o = columns
+    straight = (alpha + sigma - 1).abs() < 1e-6  # between x_0 and eps, v is their difference
+    length = torch.where(straight, alpha**0, (alpha**2 + sigma**2).sqrt())
+    return {
+        "prediction": p * sigma - o * alpha, "epsilon": -alpha, "sample": sigma, "v": -length
+    }[space]  # fmt: skip
 
 
 def decide(cells: Array, classes: Array, weights: Array, pair: Array) -> Decision:

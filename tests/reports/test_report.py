@@ -34,7 +34,6 @@ from bench.store.runs import read_run
 
 CLASSES = ["ant", "bee", "cat"]
 PUBLISHED = ROOT / "results" / "published"
-VOID = {"meta", "link", "img", "input", "br", "hr"}
 
 
 class Page(HTMLParser):

@@ -8,7 +8,7 @@ from itertools import pairwise, product
 from typing import Any
 
 import pytest
-from helpers.browser import needs_chromium, opened_page
+from helpers.browser import assert_readable, needs_chromium, opened_page
 from helpers.command import bench
 from helpers.matrix import matrix
 from helpers.reporting import save_pictures, store_reported, store_run
@@ -138,22 +138,7 @@ def test_pictures_and_figures_are_there(page: Any) -> None:
     ("width", "scheme"), matrix(product([1400, 390], ["light", "dark"]), [(390, "dark")])
 )
 def test_readable_on_any_screen(browser: Any, address: str, scheme: str, width: int) -> None:
-    """No sideways scrolling, and no violation of WCAG 2.1 AA that axe-core finds."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    # axe is a script of ours, which the page's own policy would refuse.
-    context = browser.new_context(
-        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
-    )
-    page = context.new_page()
-    page.goto(address)
-    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    levels = [int(part) for part in background.strip("rgb()").split(",")]
-    assert (max(levels) < 60) if scheme == "dark" else (min(levels) > 200)
-    found = axe.Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    context.close()
+    assert_readable(browser, address, width, scheme)
 
 
 def test_it_opens_with_the_question_and_the_answer(page: Any) -> None:

@@ -14,15 +14,18 @@ from helpers.families import save
 from helpers.hub import a_hub, point_clients
 from helpers.pipelines import save_indexed
 from helpers.refusals import warned
+from helpers.released import made
 
 from bench.contracts.specs import BackboneSpec
 from bench.errors import BenchWarning, UserError
+from bench.inputs.weights import resolve
 from bench.machine.speeds import PEAKS
 from bench.running.command import reproducing_command, run_command
 from bench.running.parts.precision import find_precision, quicker_precisions
 from bench.running.prepare import ask, prepare
 from bench.running.settings import RunConfig, make_config
 from bench.running.shards import write_script
+from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.executors.worker import Job
 
 DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}
@@ -197,6 +200,27 @@ def test_images_are_encoded_in_tf32_beside_a_network_in_half_precision_on_a_gpu(
     assert encoding("cuda", "bfloat16") == encoding("cuda", "float16") == "tf32"
     assert encoding("cuda", "float32") is encoding("cuda", "tf32") is None
     assert encoding("cpu", "bfloat16") is None
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("WanPipeline", True), ("PixArtAlphaPipeline", None)])
+def test_the_identity_says_that_a_class_keeps_tensors_in_float32(
+    kind: str, kept: bool | None, tmp_path: Path
+) -> None:
+    """They are those that diffusers keeps; the T5 of PixArt is read as its library reads it."""
+    folder = tmp_path / "model"
+    (made(kind) if kept else save("pixart", folder)).save_pretrained(folder)
+    options = {**DIGITS, "backbone": str(folder), "device": "cpu"}
+    for dtype, wanted in (("bfloat16", kept), ("float32", None)):
+        identity = prepare(make_config({**options, "dtype": dtype})).manifest.identity.backbone
+        assert identity.float32_parts is wanted
+    pipe = load_pipeline(resolve(str(folder)), torch.bfloat16)
+    theirs = type(pipe).from_pretrained(folder, torch_dtype=torch.bfloat16)
+    for part in ("transformer", "text_encoder"):
+        dtypes = [
+            {name: value.dtype for name, value in getattr(one, part).state_dict().items()}
+            for one in (pipe, theirs)
+        ]
+        assert dtypes[0] == dtypes[1]
 
 
 def test_parts_on_other_devices_encode_images_as_the_driver_does(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from helpers.matrix import matrix
+from helpers.scores import two_methods
 from scipy import stats
 
 from bench.contracts.strategy import Floats
@@ -26,27 +27,6 @@ from bench.stats.difference_tests import (
 from bench.stats.paired import Difference, difference_interval, mcnemar
 
 Compare = Callable[..., Difference]
-
-
-def runs(
-    rng: np.random.Generator, gap: float, n: int = 200, seeds: int = 3, shift: float = 0.0
-) -> tuple[Floats, Floats]:
-    """Return two methods that share most of their mistakes, [seeds, 1, n] each.
-
-    Args:
-        rng: the source of the draws.
-        gap: by how much A is better.
-        n: images.
-        seeds: of each method.
-        shift: the standard deviation of a run's accuracy over seeds.
-    """
-    hard = rng.random(n)
-    a, b = (
-        rng.random((seeds, 1, n))
-        < 0.9 - 0.5 * hard - worse + shift * rng.normal(size=(seeds, 1, 1))
-        for worse in (0.0, gap)
-    )
-    return a.astype(float), b.astype(float)
 
 
 def right_and_wrong(n: int, both: int, one: int = 0, seeds: int = 2) -> tuple[Floats, Floats]:
@@ -87,7 +67,7 @@ def test_p_and_interval_agree(test: Compare, seeds: int) -> None:
         pytest.skip("one seed says nothing of others")
     rng, rejected = np.random.default_rng(3), 0
     for n in rng.integers(5, 300, 60).tolist():
-        found = test(*runs(rng, float(rng.choice([0.0, 0.1])), n, seeds))
+        found = test(*two_methods(rng, float(rng.choice([0.0, 0.1])), n, seeds))
         assert found.significant == excludes_zero(found)
         rejected += found.significant
     assert 3 < rejected < 57
@@ -106,7 +86,7 @@ def test_an_interval_of_two_runs_has_0_where_the_exact_test_does_not_reject() ->
 def test_five_percent_of_equal_methods_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
     rng = np.random.default_rng(2)
-    p = np.array([compare_over_images(*runs(rng, 0.0)).p for _ in range(150)])
+    p = np.array([compare_over_images(*two_methods(rng, 0.0)).p for _ in range(150)])
     assert 0.01 <= (p <= 0.05).mean() <= 0.10
 
 
@@ -116,18 +96,19 @@ def test_seeds_that_move_a_method_make_no_difference_over_seeds(
 ) -> None:
     """Two equal methods, whose few runs do differ: the test over images may say so, often."""
     monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
-    rng, studies = np.random.default_rng(4), 400
-    p = [compare_over_seeds(*runs(rng, 0.0, 1000, seeds, shift)).p for _ in range(studies)]
+    rng, studies = np.random.default_rng(4), 200
+    p = [compare_over_seeds(*two_methods(rng, 0.0, 1000, seeds, shift)).p for _ in range(studies)]
     assert np.mean(np.array(p) <= 0.05) <= 0.07
     if shift == 0.05:
         rng = np.random.default_rng(5)
-        over_images = [compare_over_images(*runs(rng, 0.0, 1000, 3, shift)).p for _ in range(40)]
+        pairs = [two_methods(rng, 0.0, 1000, 3, shift) for _ in range(40)]
+        over_images = [compare_over_images(*pair).p for pair in pairs]
         assert np.mean(np.array(over_images) <= 0.05) > 0.3
 
 
 def test_a_difference_over_seeds_is_found() -> None:
     rng = np.random.default_rng(6)
-    p = [compare_over_seeds(*runs(rng, 0.1, 1000, 3, 0.01)).p for _ in range(30)]
+    p = [compare_over_seeds(*two_methods(rng, 0.1, 1000, 3, 0.01)).p for _ in range(30)]
     assert np.mean(np.array(p) <= 0.05) > 0.8
 
 
@@ -151,7 +132,7 @@ def test_equality_is_claimed_rarely_where_the_margin_is_passed() -> None:
     rng, margin = np.random.default_rng(3), 0.05
 
     def claimed(gap: float, n: int, seeds: int, studies: int, test: Compare) -> float:
-        found = [test(*runs(rng, gap, n, seeds), margin) for _ in range(studies)]
+        found = [test(*two_methods(rng, gap, n, seeds), margin) for _ in range(studies)]
         return float(np.mean([(one.p_equal or 0.0) <= 0.05 for one in found]))
 
     assert claimed(margin, 900, 1, 200, compare_over_images) <= 0.10
@@ -227,7 +208,7 @@ def test_no_difference_exceeds_the_range_of_its_metric(name: str, n: int) -> Non
 
 @pytest.mark.parametrize("test", [compare_over_images, compare_over_seeds])
 def test_images_that_belong_together_are_taken_together(test: Compare) -> None:
-    a, b = runs(np.random.default_rng(5), 0.1, 60)
+    a, b = two_methods(np.random.default_rng(5), 0.1, 60)
     times = [np.repeat(one, 10, axis=2) for one in (a, b)]
     once, apart = test(a, b).p, test(*times).p
     whole = test(*times, clusters=np.repeat(np.arange(60), 10)).p

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from helpers.scores import two_methods
 
 from bench.contracts.strategy import Floats
 from bench.discovery.loading import metric_specs
@@ -45,18 +46,8 @@ def right_answers(name: str, right: Floats) -> Answers:
     return Answers(name, (right < 0.5).astype(np.int64), right)
 
 
-def runs(
-    rng: np.random.Generator, gap: float, n: int = 200, seeds: int = 3
-) -> tuple[Floats, Floats]:
-    """Return two methods that share most of their mistakes, [seeds, 1, n] each."""
-    hard = rng.random(n)
-    a = rng.random((seeds, 1, n)) < 0.9 - 0.5 * hard
-    b = rng.random((seeds, 1, n)) < 0.9 - 0.5 * hard - gap
-    return a.astype(float), b.astype(float)
-
-
 def test_what_is_not_different_is_not_equal_for_that() -> None:
-    a, b = runs(np.random.default_rng(4), 0.0, 30)
+    a, b = two_methods(np.random.default_rng(4), 0.0, 30)
     found = corrected(compare_all(a, b, margin=0.02))[0]
     assert not found.different and not found.equal and found.p_equal_holm is not None
 

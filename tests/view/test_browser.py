@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import needs_chromium, opened_page
+from helpers.browser import assert_readable, needs_chromium, opened_page
 from helpers.command import PATIENCE
 from helpers.matrix import matrix
 from helpers.reporting import save_pictures, store_run
@@ -158,16 +158,4 @@ def test_the_status_is_seen_on_a_narrow_screen(browser: Any, address: str) -> No
     matrix(["", "run?run=zero", "compare?a=zero&b=trained", "study?study=small"], ["run?run=zero"]),
 )
 def test_readable_on_any_screen(browser: Any, address: str, where: str, width: int) -> None:
-    """No sideways scrolling, and no violation of WCAG 2.1 AA that axe-core finds."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    scheme = "dark" if width < 500 else "light"
-    context = browser.new_context(
-        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
-    )
-    page = context.new_page()
-    page.goto(address + where)
-    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    found = axe.Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    context.close()
+    assert_readable(browser, address + where, width, "dark" if width < 500 else "light")

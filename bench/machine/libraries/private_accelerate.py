@@ -10,6 +10,6 @@ def hooks_of(module: Any) -> Sequence[Any]:
     return [] if hook is None else list(getattr(hook, "hooks", [hook]))
 
 
-def own_forward(module: Any) -> str:
-    """Return the name of the attribute with a module's own forward, which a hook moves."""
-    return "_old_forward" if getattr(module, "_hf_hook", None) else "forward"
+def own_forward(module: Any) -> Any:
+    """Return the forward of a module below accelerate's hooks; None if there are none."""
+    return getattr(module, "_old_forward", None) if getattr(module, "_hf_hook", None) else None

@@ -1,5 +1,6 @@
 """Names of diffusers that it does not document, seen in 0.33 to 0.42."""
 
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from bench.machine.libraries import Library
 EXECUTION_DEVICE = "_execution_device"
 # An attribute of a pipeline, which its `set_progress_bar_config` replaces.
 PROGRESS_BAR_CONFIG = "_progress_bar_config"
+_models: Any = Library("diffusers")
 _single_file: Any = Library("diffusers.loaders.single_file_utils")
 
 
@@ -18,9 +20,29 @@ def hooks_of(module: Any) -> Mapping[str, Any]:
     return hooks
 
 
-def kept_in_float32(module: Any) -> set[str]:
-    """Return the parts of names of the tensors that a class keeps in float32 when it is loaded."""
-    return set(getattr(module, "_keep_in_fp32_modules", None) or ())
+def own_forward(module: Any) -> Any:
+    """Return the forward of a module below diffusers' hooks; None if there are none."""
+    references = getattr(getattr(module, "_diffusers_hook", None), "_fn_refs", ())
+    return next((ref.original_forward or ref.forward for ref in references), None)
+
+
+def attention_backend() -> str:
+    """Return the name of the attention that is active in this process."""
+    dispatch: Any = sys.modules.get("diffusers.models.attention_dispatch")
+    if dispatch is None:  # no model uses it, or diffusers is older
+        return "native"
+    return str(dispatch._AttentionBackendRegistry._active_backend.value)
+
+
+def kept_in_float32(model: Any) -> set[str]:
+    """Return the parts of names of the tensors that a model or its class keeps in float32.
+
+    Those of diffusers are so beside any half precision. Models of transformers have an attribute of
+    this name, too, but for float16 alone, in which none of them is loaded.
+    """
+    model_cls = model if isinstance(model, type) else type(model)
+    own = issubclass(model_cls, _models.ModelMixin)
+    return set(getattr(model, "_keep_in_fp32_modules", None) or ()) if own else set()
 
 
 def repeated_blocks(network: Any) -> Collection[str]:

@@ -1,6 +1,6 @@
 """Names of torch that it does not document, seen in 2.6 to 2.13."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -14,11 +14,42 @@ from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
 from torch.utils._pytree import tree_map_only as tree_map_only
 
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))  # tensors, parts, hooks, its mode
 
-def forward_hooks(module: nn.Module) -> Mapping[int, Any]:
-    """Return the hooks of a module's forward, with those of all modules."""
-    of_all = {**_module._global_forward_hooks, **_module._global_forward_pre_hooks}
-    return {**module._forward_hooks, **module._forward_pre_hooks, **of_all}
+
+def hooks_of(module: nn.Module) -> Iterator[Any]:
+    """Yield the hooks of a module's forward and backward, with those of all modules."""
+    for when in ("forward", "forward_pre", "backward", "backward_pre"):
+        yield from getattr(module, f"_{when}_hooks").values()
+        yield from getattr(_module, f"_global_{when}_hooks").values()
+
+
+def attribute_names(names: Iterable[str]) -> set[str]:
+    """Return those of a module's attributes that not every module has."""
+    return {*names} - _OF_EVERY_MODULE - {"_compiled_call_impl"}
+
+
+def compiled_call(module: nn.Module) -> dict[str, Any]:
+    """Return what a module calls in place of its own call, by name, unless that is compiled."""
+    compiled = module._compiled_call_impl
+    called: Any = getattr(compiled, "_torchdynamo_orig_callable", compiled)
+    return {} if called in (None, module._call_impl) else {"_call_impl": called}
+
+
+def has_gradient_hooks(tensor: Tensor) -> bool:
+    """Return whether a hook alters the gradient of a tensor."""
+    return bool(tensor._backward_hooks)
+
+
+def unwrapped(module: Any) -> Any:
+    """Return what `torch.compile` made a module around, or else the module."""
+    is_module = isinstance(module, nn.Module)
+    return module._modules["_orig_mod"] if is_module and is_wrapper(module) else module
+
+
+def has_own_attention() -> bool:
+    """Return whether attention is torch's function."""
+    return nn.functional.scaled_dot_product_attention is torch._C._nn.scaled_dot_product_attention
 
 
 def own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor | None]]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from bench.errors import UserError
 from bench.machine.libraries import private_accelerate, private_diffusers
-from bench.machine.libraries.private_torch import forward_hooks, is_dropout, is_wrapper
+from bench.machine.libraries.private_torch import hooks_of, is_dropout
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._components import AUTOENCODER, NETWORKS
 from bench_plugins.backbones._facts import facts_of
@@ -30,11 +30,20 @@ MOVING_HOOKS = (
 HOOKING_LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
 NO_AUTOENCODER = "it has no vae: models of pixels are not supported"
 CALLED = ("forward", "encode", "decode")  # methods of modules that pipelines call
-FREEU_SCALES = ("s1", "s2", "b1", "b2")  # attributes that FreeU sets in blocks of a UNet
 
 
 class UnsupportedError(UserError):
     """A pipeline's own code failed while it was tried."""
+
+
+class AlteredError(UserError):
+    """A component is altered by something that no identity covers."""
+
+    def __init__(self, where: str, alteration: str) -> None:
+        super().__init__(
+            f"{where} is altered by {alteration}. A run's identity does not cover this: remove it"
+            " first."
+        )
 
 
 @contextmanager
@@ -98,19 +107,15 @@ def check_pipeline(pipe: Any, who: str) -> None:
         raise UserError(f"{who} cannot be used: {NO_AUTOENCODER}.")
 
 
-def check_unaltered(modules: Mapping[str, nn.Module], who: str) -> None:
-    """Raise UserError if something other than weights alters what a component computes.
+def check_unaltered(modules: Mapping[str, nn.Module]) -> None:
+    """Raise AlteredError if a hook or chance alters what a component computes.
 
     Its name would not be part of a run's identity. Hooks that move or cast weights are allowed.
     """
     for name, component in modules.items():
         for path, module in component.named_modules():
             if alteration := _alteration(module):
-                where = f"{name}.{path}" if path else name
-                raise UserError(
-                    f"{who} cannot be used: {where} is altered by {alteration}, which a run's"
-                    " identity does not cover. Remove it first."
-                )
+                raise AlteredError(f"{name}.{path}" if path else name, alteration)
 
 
 def _alteration(module: nn.Module) -> str | None:
@@ -119,28 +124,13 @@ def _alteration(module: nn.Module) -> str | None:
     for hook in (*private_accelerate.hooks_of(module), *registry.values()):
         if not type(hook).__module__.startswith(MOVING_HOOKS):
             return type(hook).__name__
-    for hook in forward_hooks(module).values():
+    for hook in hooks_of(module):
         if not str(getattr(hook, "__module__", "")).startswith(HOOKING_LIBRARIES):
-            return f"the forward hook {getattr(hook, '__name__', type(hook).__name__)}"
-    is_wrapped = bool(registry) or is_wrapper(module)
-    for name in CALLED[is_wrapped:]:
-        stored = private_accelerate.own_forward(module) if name == "forward" else name
-        if is_replaced(module, name, vars(module).get(stored)):
-            return f"a replaced {name} method"
+            return f"the hook {getattr(hook, '__name__', type(hook).__name__)}"
     # Of attention, it is a number.
     rate = vars(module).get("p" if is_dropout(module) else "dropout")
-    if module.training and isinstance(rate, int | float) and rate:
-        return "dropout in training mode"
-    if getattr(module, "use_tiling", False):
-        return "tiling"
-    is_freed = all(getattr(module, scale, None) is not None for scale in FREEU_SCALES)
-    return "FreeU" if is_freed else None
-
-
-def is_replaced(owner: object, name: str, method: Any) -> bool:
-    """Return whether a callable attribute of an object is not the method of its class."""
-    own = getattr(type(owner), name, None)
-    return callable(own) and callable(method) and getattr(method, "__func__", None) is not own
+    is_random = module.training and isinstance(rate, int | float) and rate
+    return "dropout in training mode" if is_random else None
 
 
 def modules_of(pipe: Any) -> dict[str, nn.Module]:

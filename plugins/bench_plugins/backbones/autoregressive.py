@@ -30,8 +30,9 @@ from bench_plugins.backbones._checkpoint import (
 )
 from bench_plugins.backbones._components import build_on_meta
 from bench_plugins.backbones._counting import counted_operations, size
+from bench_plugins.backbones._identity import altered_parts, content_hash
 from bench_plugins.backbones._token_models import TOKEN_MODELS, Grid, ImageTokens, Text, TokenModel
-from bench_plugins.backbones.pipeline_live import LiveObject, check_live, content_hash
+from bench_plugins.backbones.pipeline_live import LiveObject, check_live
 
 GENERATION_CONFIG = "generation_config.json"
 POSITIONS_AT_ONCE = 1024  # whose logits are in memory at a time
@@ -193,7 +194,7 @@ class LiveAutoregressive(LiveObject, Autoregressive):
                 f"The pipeline's {type(pipe.model).__name__} does not generate images token by"
                 f" token. Supported are {', '.join(TOKEN_MODELS)}."
             )
-        check_live(pipe, {"model": pipe.model})
+        check_live({"model": pipe.model})
         self.guidance, self.relative = guidance, relative
         self.device, self.dtype = str(pipe.model.device), pipe.model.dtype
         self.tokens = kind(pipe.model, pipe.processor)
@@ -202,9 +203,11 @@ class LiveAutoregressive(LiveObject, Autoregressive):
         """Describe and hash the model and its processor. Every tensor is read."""
         images, prompt = self._processor.image_processor, self.tokens.wrapped(self._processor, "{}")
         facts = {"guidance": self.guidance, "relative": self.relative, "prompt": prompt}
+        parts = {"model": self.named, "tokenizer": self._processor.tokenizer}
         fingerprint = content_hash(
-            {"model": self.named, "tokenizer": self._processor.tokenizer},
+            parts,
             {**facts, "images": images.to_dict(), "class": type(images).__name__},
+            altered_parts(parts),
         )
         described = {"class": self.tokens.architecture, **facts}
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)

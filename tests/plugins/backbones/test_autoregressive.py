@@ -338,8 +338,7 @@ def test_a_folder_without_its_config_is_not_taken_for_a_pipeline(tmp_path: Path)
         toolkit.run("digits", backbone=str(folder), limit=1, results=tmp_path, progress=False)
 
 
-@pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize(("guidance", "relative"), [(1.0, False), (1.0, True), (3.0, False)])
 @pytest.mark.parametrize("name", SAVERS)
 def test_operations_are_those_of_scoring(
     name: str, guidance: float, relative: bool, folders: dict[str, Path]

@@ -14,7 +14,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import XFormersAttnProcessor
 from helpers.command import bench as command
 from helpers.families import save
 from helpers.loras import save_lora
@@ -26,7 +26,7 @@ from bench.running.command import other_images_command, recording_command, repro
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 from bench_plugins.backbones._facts import Facts
-from bench_plugins.backbones._gate import check_unaltered, modules_of
+from bench_plugins.backbones._gate import AlteredError, check_unaltered, modules_of
 from bench_plugins.backbones._learning import levels_of
 from bench_plugins.backbones.pipeline_live import LivePipeline
 
@@ -107,13 +107,16 @@ def test_what_is_printed_repeats_the_run(pipe: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_predictions_are_compared_when_a_run_is_repeated(pipe: Any, tmp_path: Path) -> None:
+def test_predictions_are_compared_when_a_run_is_repeated(
+    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = bench.run("digits", pipe, results=tmp_path, **FULL)
-    own, pipe.unet.conv_act = pipe.unet.conv_act, torch.nn.Tanh()  # without tensors, so not hashed
-    with refused("predict"):
-        bench.run("digits", pipe, results=tmp_path, **FULL)
-    assert bench.run("digits", pipe, results=tmp_path, fresh=True, **FULL).run_id == first.run_id
-    pipe.unet.conv_act = own
+    with monkeypatch.context() as patched:  # torch itself, which no identity covers
+        patched.setattr(torch._C._nn, "silu", lambda value, *rest: torch.tanh(value))
+        with refused("predict"):
+            bench.run("digits", pipe, results=tmp_path, **FULL)
+        again = bench.run("digits", pipe, results=tmp_path, fresh=True, **FULL)
+        assert again.run_id == first.run_id
     with refused("fresh=True"):
         bench.run("digits", pipe, results=tmp_path, **{**FULL, "limit": 4})
 
@@ -138,15 +141,6 @@ def other_betas(pipe: Any) -> None:
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, beta_end=0.02)
 
 
-class OtherAttention(AttnProcessor2_0):  # type: ignore[misc]  # Any to mypy
-    """Attention of which nothing is known."""
-
-    factor = 1.0
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self.factor * super().__call__(*arguments, **keywords)
-
-
 def adds_lora(pipe: Any, scale: float = 1.0) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = save_lora(pipe, Path(scratch, "lora"))
@@ -167,7 +161,9 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "the dtype of a part": lambda pipe: pipe.text_encoder.to(torch.bfloat16),
     "the noise levels": other_betas,
     "the target": lambda pipe: pipe.scheduler.register_to_config(prediction_type="v_prediction"),
-    "the attention": lambda pipe: pipe.unet.set_attn_processor(OtherAttention()),
+    "the attention": lambda pipe: pipe.unet.set_attn_processor(XFormersAttnProcessor()),
+    "FreeU": lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4),
+    "tiles": lambda pipe: pipe.vae.enable_tiling(),
     "a LoRA": lambda pipe: adds_lora(pipe),
     "the scale of a LoRA": lambda pipe: adds_lora(pipe, 0.5),
     "the autoencoder's scale": lambda pipe: pipe.vae.register_to_config(scaling_factor=0.2),
@@ -186,14 +182,6 @@ def before(folder: Path) -> str:
     loaded = diffusers.DiffusionPipeline.from_pretrained(folder)
     assert fingerprint(copy.deepcopy(loaded)) == fingerprint(loaded)
     return fingerprint(loaded)
-
-
-def test_the_numbers_of_an_attention_are_part_of_it(pipe: Any) -> None:
-    attention = OtherAttention()
-    pipe.unet.set_attn_processor(attention)
-    before = fingerprint(pipe)
-    attention.factor = 2.0
-    assert fingerprint(pipe) != before
 
 
 AFTERWARDS: dict[str, Callable[[Any], object]] = {
@@ -224,7 +212,6 @@ def test_prompts_are_encoded_anew_by_other_code(pipe: Any) -> None:
     layer.mlp.activation_fn = torch.nn.Tanh()
     keys.append(backbone.encoder_key(backbone.content()))
     assert keys[0] == keys[1] != keys[2]
-    assert len({key.partition(" ")[0] for key in keys}) == 1
 
 
 def test_a_shift_that_is_set_counts_as_that_of_the_config() -> None:
@@ -287,31 +274,29 @@ def attention_drops_at_random(pipe: Any) -> None:
 ALTERED: dict[str, tuple[Callable[[Any], object], str]] = {
     "a forward hook": (
         lambda pipe: pipe.unet.mid_block.register_forward_hook(lambda module, given, made: made),
-        "unet.mid_block is altered by the forward hook",
+        "unet.mid_block",
     ),
-    "FreeU": (lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4), "by FreeU"),
-    "another forward": (other_forward, "vae.encoder is altered by a replaced forward method"),
-    "another encode": (twice_encoded, "vae is altered by a replaced encode method"),
-    "dropout": (drops_at_random, r"resnets.0.dropout is altered by dropout in training"),
-    "attention's dropout": (attention_drops_at_random, "self_attn is altered by dropout in train"),
-    "tiles": (lambda pipe: pipe.vae.enable_tiling(), "vae is altered by tiling"),
-    "a method": (lambda pipe: setattr(pipe, "encode_prompt", print), "encode_prompt is replaced"),
+    "another forward": (other_forward, "vae.encoder.forward"),
+    "another encode": (twice_encoded, "vae.encode"),
+    "dropout": (drops_at_random, "unet.mid_block.resnets.0.dropout"),
+    "attention's dropout": (attention_drops_at_random, "dropout in training mode"),
+    "a method": (lambda pipe: setattr(pipe, "encode_prompt", print), "pipe.encode_prompt"),
     "a cache": (
         lambda pipe: diffusers.hooks.HookRegistry.check_if_exists_or_initialize(
             pipe.unet
         ).register_hook(diffusers.hooks.pyramid_attention_broadcast.PyramidAttentionBroadcastHook(
             timestep_skip_range=(1, 2), block_skip_range=2, current_timestep_callback=lambda: 1
         ), "cache"),
-        "unet is altered by PyramidAttentionBroadcastHook",
+        "PyramidAttentionBroadcastHook",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("alteration", ALTERED)
 def test_what_alters_a_component_is_refused_by_name(alteration: str, pipe: Any) -> None:
-    alter, message = ALTERED[alteration]
+    alter, subject = ALTERED[alteration]
     alter(pipe)
-    with refused(message):
+    with refused(subject, kind=AlteredError):
         LivePipeline(pipe)
 
 
@@ -319,7 +304,7 @@ def test_a_hook_of_all_modules_is_refused(pipe: Any, monkeypatch: pytest.MonkeyP
     """As every alteration, also if it is made once the pipeline was loaded."""
     backbone, hooks = LivePipeline(pipe), torch.nn.modules.module._global_forward_hooks
     monkeypatch.setitem(hooks, -1, lambda module, given, made: made)
-    with refused("forward hook"):
+    with refused("hook", kind=AlteredError):
         backbone.content()
 
 
@@ -341,7 +326,7 @@ MOVED: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("way", matrix(MOVED, {*MOVED} - {"compiled"}))
 def test_what_moves_or_casts_weights_is_allowed(way: str, pipe: Any) -> None:
     MOVED[way](pipe)
-    check_unaltered(modules_of(pipe), "It")
+    check_unaltered(modules_of(pipe))
 
 
 def test_keywords_of_the_call_are_part_of_it(pipe: Any) -> None:
@@ -354,7 +339,7 @@ def test_offloaded_parameters_are_read_where_they_are(pipe: Any) -> None:
     for part in (pipe.unet, pipe.text_encoder):
         accelerate.cpu_offload(part, execution_device="cpu")
         assert all(parameter.is_meta for parameter in part.parameters())
-    check_unaltered(modules_of(pipe), "It")
+    check_unaltered(modules_of(pipe))
     assert backbone.content().fingerprint == before
     pipe.unet.conv_in._hf_hook.weights_map.dataset["conv_in.weight"].view(-1)[0] += 1
     assert backbone.content().fingerprint != before

@@ -17,14 +17,14 @@ import pytest
 import torch
 from helpers.command import bench
 from helpers.engines import errors_at, network_of
+from helpers.pipelines import loaded
 from helpers.published import save_published
-from helpers.reference import reference_errors
 from numpy.typing import NDArray
+from oracle.question import Question
+from oracle.reference import errors
 from PIL import Image
-from safetensors.torch import save_file
 
 from bench.engine.denoising import DenoisingEngine
-from bench.engine.images import resize_and_crop
 from bench.engine.trees import leaves
 from bench.inputs.prompts import from_template
 from bench.running.kinds import checks
@@ -79,17 +79,11 @@ def test_two_prompts_on_two_levels(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "resolution"), [("sd15", 512), ("sd21-768", 768)])
 def test_errors_are_those_of_the_reference(name: str, resolution: int, tmp_path: Path) -> None:
     folder = save_published(name, tmp_path / name)
-    latent = resolution // 8
-    noise = torch.randn(1, 4, latent, latent, generator=torch.Generator().manual_seed(1))
-    save_file({"noise": noise}, bank := tmp_path / "noise.safetensors")
-    found = score(name, folder, tmp_path, 1, "--batch-size", 2, "--noise", bank)
-    wanted = reference_errors(
-        folder,
-        resize_and_crop(picture(), resolution),
-        ["a photo of a beach", "a photo of a harbor"],
-        [500],
-        noise,
-    )
+    found = score(name, folder, tmp_path, 1, "--batch-size", 2)
+    prompts = (("a photo of a beach", 0), ("a photo of a harbor", 1))
+    picture().save(tmp_path / "1.png")
+    question = Question(prompts, resolution, draws=1)
+    (wanted,), _ = errors(loaded(folder), {"1": tmp_path / "1.png"}, question)
     print(f"largest relative difference {np.abs(found / wanted - 1).max():.1e}")
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
 

@@ -12,9 +12,14 @@ from helpers.captions import Captions, one_image, two_images
 from helpers.command import bench
 from helpers.lies import DECISIONS, FACTS
 from helpers.places import ROOT
+from helpers.refusals import refused
 
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun, ScorableRun
 from bench.discovery.loading import load_plugins
+from bench.errors import PluginError
+from bench.running.lifecycle import Shared
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
 from bench.store.folder import read_manifest, read_records
 from bench.testing import ExecutorContract
 
@@ -114,22 +119,45 @@ LIES = [
 ]
 
 
-def test_what_an_executor_cannot_have_got_from_the_run_is_refused_and_not_stored(
-    lying: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def lie(lying: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Return what makes the executor tell one lie alone."""
     tables: dict[str, Any] = {"decision": DECISIONS, "facts": FACTS, "other": OTHER}
+    honest = {kind: vars(Lying)[kind] for kind in tables}
+
+    def tell(kind: str, name: str) -> None:
+        for other, value in honest.items():
+            monkeypatch.setattr(Lying, other, value)
+        told = tables[kind][name]
+        monkeypatch.setattr(Lying, kind, told if kind == "other" else staticmethod(told))
+
+    return tell
+
+
+def test_what_an_executor_cannot_have_got_from_the_run_is_refused(
+    lie: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    settings = {"dataset": "digits", "strategy": "full", "params": {"draws": 2}, "limit": 6}
+    more = {"save_errors": True, "executor": "lying", "results": str(tmp_path)}
+    run, shared = prepare(make_config({**settings, **more})), Shared()  # one model for all
     for kind, name in LIES:
-        with monkeypatch.context() as patched:
-            lie = tables[kind][name]
-            patched.setattr(Lying, kind, lie if kind == "other" else staticmethod(lie))
-            done = bench(*SWEEP, "--executor", "lying", "--fresh", "--results", tmp_path)
-        assert done.code == 2, (name, done.err)
-        assert "'lying': " in done.err and "Unexpected" not in done.err, (name, done.err)
-        [folder] = tmp_path.glob("digits-*") if kind == "decision" else [None]
-        if folder is not None:  # the four before it are kept, and are true
-            records = read_records(folder)
-            assert len(records) == 4 and not any(r["error"] for r in records.values()), name
-            assert read_manifest(folder).warnings is None
+        lie(kind, name)
+        with refused("'lying'", kind=PluginError):
+            list(shared.open(run).score(run.sample_ids))
+
+
+@pytest.mark.parametrize("told", [LIES[0], LIES[len(DECISIONS)], LIES[-1]])
+def test_a_lie_is_not_stored(
+    told: tuple[str, str], lie: Callable[[str, str], None], tmp_path: Path
+) -> None:
+    lie(*told)
+    done = bench(*SWEEP, "--executor", "lying", "--results", tmp_path)
+    assert done.refuses("'lying'"), done.err
+    if told[0] == "decision":  # the four before it are kept, and are true
+        [folder] = tmp_path.glob("digits-*")
+        records = read_records(folder)
+        assert len(records) == 4 and not any(r["error"] for r in records.values())
+        assert read_manifest(folder).warnings is None
     here = bench(*SWEEP, "--results", tmp_path / "here", "--json").json
     resumed = bench(*SWEEP, "--results", tmp_path, "--json")
     assert resumed.code == 0 and resumed.json["metrics"] == here["metrics"], resumed.err
