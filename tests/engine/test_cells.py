@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -76,57 +74,6 @@ def test_torch_saved_noise_is_read_too(pipelines: dict[str, Path], tmp_path: Pat
     assert ids[0] == ids[1]  # the identity is the noise, not the file
 
 
-@pytest.fixture(scope="module")
-def runs(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """One run a batch size."""
-    found = {}
-    for batch_size in (7, 64):
-        summary = toolkit.run(
-            "digits",
-            backbone=str(pipelines["sd15"]),
-            strategy="adaptive",
-            params={"samples": "2,6", "keep": "3,1"},
-            limit=2,
-            batch_size=batch_size,
-            results=str(tmp_path_factory.mktemp("runs")),
-        )
-        found[batch_size] = Path(summary["results_dir"])
-    return found
-
-
-def test_batch_size_changes_nothing(runs: dict[int, Path]) -> None:
-    assert runs[7].name == runs[64].name
-    others = read_records(runs[7])
-    for sample_id, record in read_records(runs[64]).items():
-        other = others[sample_id]
-        assert other["prediction"] == record["prediction"]
-        assert other["score"] == pytest.approx(record["score"], rel=1e-5)
-        assert other["evaluations"] == record["evaluations"] == 10 * 2 + 3 * 4
-
-
-def test_order_of_images_changes_nothing(
-    pipelines: dict[str, Path], image_folder: Path, tmp_path: Path
-) -> None:
-    """The same pictures under names that turn the order round give the same scores."""
-    turned = tmp_path / "turned" / "pictures"
-    for position, path in enumerate(sorted(image_folder.rglob("*.png"), reverse=True)):
-        (turned / path.parent.name).mkdir(parents=True, exist_ok=True)
-        (turned / path.parent.name / f"{position:02d}.png").write_bytes(path.read_bytes())
-    scores = []
-    for folder in (image_folder, turned):
-        run = toolkit.run(
-            str(folder),
-            backbone=str(pipelines["sd15"]),
-            strategy="full",
-            params={"draws": 3},
-            batch_size=4,
-            results=str(tmp_path / f"results-{folder.parent.name}"),
-        )
-        lines = read_records(Path(run["results_dir"])).values()
-        scores.append(sorted((r["label"], round(r["score"], 5)) for r in lines))
-    assert scores[0] == scores[1]
-
-
 @pytest.mark.long
 def test_half_precision_keeps_float32_errors(pipelines: dict[str, Path], tmp_path: Path) -> None:
     runs = {}
@@ -149,39 +96,6 @@ def test_half_precision_keeps_float32_errors(pipelines: dict[str, Path], tmp_pat
         np.testing.assert_allclose(rounded, exact, rtol=0.05)
         # bfloat16 has 8 bits; errors kept in it would all be multiples of 2^-8 of their size.
         assert len(np.unique(rounded)) > 25
-
-
-def test_out_of_memory_halves_the_batch_and_loses_nothing(
-    pipelines: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from bench_plugins.backbones.families import StableDiffusion
-
-    settings: dict[str, Any] = {
-        "backbone": str(pipelines["sd15"]),
-        "strategy": "full",
-        "params": {"draws": 4},
-        "limit": 2,
-        "batch_size": 64,
-    }
-    roomy = toolkit.run("digits", results=str(tmp_path / "roomy"), **settings)
-    denoise, sizes = StableDiffusion.denoise, list[int]()
-
-    def small(
-        self: StableDiffusion, x_t: torch.Tensor, t: torch.Tensor, conditioning: Any
-    ) -> torch.Tensor:
-        sizes.append(len(x_t))
-        if len(x_t) > 10:
-            raise torch.OutOfMemoryError("simulated")
-        return denoise(self, x_t, t, conditioning)
-
-    monkeypatch.setattr(StableDiffusion, "denoise", small)
-    tight = toolkit.run("digits", results=str(tmp_path / "tight"), **settings)
-    assert max(sizes) == 64 and max(sizes[4:]) == 8  # 64, 32, 16 fail once; 8 is remembered
-    a, b = (read_records(Path(run["results_dir"])) for run in (roomy, tight))
-    assert a.keys() == b.keys()
-    for sample_id, record in a.items():
-        assert b[sample_id]["score"] == pytest.approx(record["score"], rel=1e-5)
-    assert json.dumps(tight["metrics"]) == json.dumps(roomy["metrics"])
 
 
 def test_a_model_that_yields_nan_fails_the_sample_not_the_run(

@@ -136,7 +136,7 @@ def check_flow(weights: Weights) -> None:
 
 
 def check_scaling(weights: Weights) -> None:
-    """Raise UserError if the VAE's scaling of latents is out of range or of an unsupported kind."""
+    """Raise UserError if the VAE's scaling of latents is out of range."""
     name = "vae/config.json"
     config = weights.read(name)
     # Stable Diffusion 1's config has no scaling factor; this is the default in diffusers.
@@ -149,10 +149,6 @@ def check_scaling(weights: Weights) -> None:
     if shift is not None and (not is_number(shift) or abs(shift) > most):
         raise weights.error(
             name, f"has shift_factor {shift!r:.100}; expected {-most:g} to {most:g}"
-        )
-    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
-        raise weights.error(
-            name, "has latents_mean or latents_std, which the pipeline does not apply"
         )
 
 

@@ -282,7 +282,7 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
         shift = getattr(scheduler, "_shift", config.get("flow_shift", config.get("shift", 1.0)))
         dynamic = bool(config.get("use_dynamic_shifting"))
         mu = schedule["mu"] if dynamic else None
-        levels = flow_levels({**config, "shift": shift}, mu)
+        levels = flow_levels({**config, "shift": shift}, mu, float(config.num_train_timesteps))
         if "timesteps" not in schedule:
             return levels
         # If the pipeline sets times as well as levels, the times are not shifted.

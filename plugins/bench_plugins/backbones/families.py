@@ -156,7 +156,8 @@ class Flux(FolderPipeline):
     """FLUX.1 schnell and dev.
 
     Dev is guidance-distilled and takes the scale as an input: `strength`, 3.5 in its pipeline. The
-    times of the level table are sigma, as in the network; those of the scheduler are 1000 sigma.
+    times of the level table are sigma, as in the network; those of the scheduler are 1000 sigma,
+    or as many times sigma as its config has steps.
     """
 
     pipelines = declared_pipelines("flux")

@@ -57,6 +57,7 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
 MAX_T5_TOKENS = 512
+USUAL_STEPS = 1000  # of the schedule that a flow was trained with
 MAX_ORIGINAL_SIDE = 100_000  # pixels
 
 
@@ -78,7 +79,7 @@ class FolderPipeline(PipelineDenoiser):
             `pipelines` is assumed.
         t5_components: names of the components that `text=clip` leaves out.
         time_is_sigma: whether the times of the level table are sigma, those of the scheduler being
-            1000 sigma.
+            its number of steps, usually 1000, times sigma.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ()
@@ -188,13 +189,18 @@ class FolderPipeline(PipelineDenoiser):
 
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
-        """Return the guidance scale of a guidance-distilled UNet, unless the user set one."""
-        if settings.get("strength") is not None:
-            return {}
+        """Return what a run records beside its settings, where it is not the usual.
+
+        It is the guidance scale of a guidance-distilled UNet, unless the user set one, and the
+        number of steps of a flow that was not made for 1000: its times are as many times sigma.
+        """
         empty = cls.empty(weights, "float32", **settings)
-        if not (empty.runs and empty.is_guidance_distilled):
-            return {}
-        return {"strength": float(parameters_of(empty.pipe)["guidance_scale"].default)}
+        steps = _flow_steps(empty.pipe.scheduler)
+        recorded: dict[str, Any] = {} if steps in (None, USUAL_STEPS) else {"flow_steps": steps}
+        if settings.get("strength") is None and empty.runs and empty.is_guidance_distilled:
+            scale = parameters_of(empty.pipe)["guidance_scale"].default
+            recorded["strength"] = float(scale)
+        return recorded
 
     @classmethod
     @override
@@ -364,7 +370,8 @@ class FolderPipeline(PipelineDenoiser):
 
     @override
     def denoise(self, x_t: Tensor, t: Tensor, conditioning: Any) -> Tensor:
-        return super().denoise(x_t, 1000 * t if self.time_is_sigma else t, conditioning)
+        steps = _flow_steps(self.pipe.scheduler) if self.time_is_sigma else None
+        return super().denoise(x_t, t if steps is None else steps * t, conditioning)
 
     def as_stored(self, tree: Tree) -> Tree:
         """Return a conditioning in the form that is cached."""
@@ -399,6 +406,13 @@ class FolderPipeline(PipelineDenoiser):
             else:
                 movable.leave()
                 torch.cuda.empty_cache()
+
+
+def _flow_steps(scheduler: Any) -> int | None:
+    """Return the number of steps of a flow's scheduler; None if it is not that of a flow."""
+    config = scheduler.config
+    is_flow = config.get("use_flow_sigmas") or "FlowMatch" in type(scheduler).__name__
+    return config.get("num_train_timesteps", USUAL_STEPS) if is_flow else None
 
 
 @lru_cache

@@ -14,11 +14,11 @@ import torch
 import transformers
 from helpers.command import bench
 from helpers.encoders import save_clip, save_dinov2, save_naflex, save_siglip
+from helpers.refusals import refused
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.errors import UserError
 from bench.inputs.weights import resolve
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.testing import ClassifierContract
@@ -243,7 +243,7 @@ def test_a_plan_says_what_the_model_takes(folders: dict[str, Path], tmp_path: Pa
 
 
 def test_refusals_of_the_class_itself(folders: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="--weights"):
+    with refused("--weights"):
         Clip.check_weights(None, dtype="float32")
     counts, most = Siglip.token_counts(resolve(str(folders["siglip"])), ["A photo, of a cat!"])
     assert counts == [6] and most == 16  # five words without signs, and the end

@@ -6,6 +6,7 @@ The pipelines are small and random, of the real classes: no weights of the Hub.
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import weakref
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from helpers.command import bench
 from helpers.families import KINDS, save
 from helpers.matrix import matrix
@@ -42,6 +43,7 @@ from bench_plugins.backbones import pipeline_folder
 from bench_plugins.backbones._checkpoint import load_model
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._learning import levels_of
+from bench_plugins.backbones.families import Flux, StableDiffusionXL
 
 Saved = Callable[[str], tuple[Path, Any]]
 CLASSES = ("cat", "fir tree")
@@ -318,3 +320,34 @@ def test_half_precision_is_close_to_float32(
     found, wanted = predictions
     assert made.network.dtype == getattr(torch, dtype)
     assert float((found - wanted).norm() / wanted.norm()) < 0.1
+
+
+@pytest.mark.parametrize("steps", [500, 1000])
+def test_the_times_of_a_flow_are_those_of_its_scheduler(steps: int) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=steps, shift=3.0)
+    levels = levels_of(scheduler, Facts(levels="flow"), {}, "It")
+    np.testing.assert_allclose(levels.time[::-1], scheduler.timesteps, rtol=1e-5)
+
+
+def test_another_number_of_steps_of_a_flow_is_part_of_a_run(tmp_path: Path) -> None:
+    save("schnell", tmp_path / "flux")
+    config = tmp_path / "flux/scheduler/scheduler_config.json"
+    for steps, recorded in ((1000, {}), (500, {"flow_steps": 500})):
+        values = {**json.loads(config.read_text()), "num_train_timesteps": steps}
+        config.write_text(json.dumps(values))
+        assert Flux.weight_parameters(resolve(str(tmp_path / "flux"))) == recorded
+
+
+def test_a_mean_and_deviation_of_latents_are_applied_as_the_pipeline_does(tmp_path: Path) -> None:
+    pipe = save("sdxl", tmp_path / "xl")
+    config = tmp_path / "xl/vae/config.json"
+    mean, deviation = [0.1, -0.2, 0.3, 0.0], [0.5, 1.0, 2.0, 1.5]
+    own = {"latents_mean": mean, "latents_std": deviation}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **own}))
+    backbone = StableDiffusionXL(resolve(str(tmp_path / "xl")))
+    pixels = torch.linspace(-1, 1, 3 * backbone.resolution**2).view(1, 3, backbone.resolution, -1)
+    with torch.no_grad():
+        plain = pipe.vae.encode(pixels).latent_dist.mean
+    shift, spread = (torch.tensor(values).view(1, 4, 1, 1) for values in (mean, deviation))
+    wanted = (plain - shift) / spread * pipe.vae.config.scaling_factor
+    torch.testing.assert_close(backbone.encode_images(pixels), wanted, rtol=1e-4, atol=1e-5)

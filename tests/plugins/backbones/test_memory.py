@@ -11,13 +11,13 @@ import pytest
 import torch
 from helpers.command import bench
 from helpers.families import save
+from helpers.refusals import refused
 from PIL import Image
 from torch import nn
 
 import bench as toolkit
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.transfer import Movable
-from bench.errors import UserError
 from bench.running import estimate
 from bench_plugins.backbones._counting import peak_bytes
 
@@ -137,5 +137,5 @@ def test_a_folder_s_parts_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("leave", "AutoencoderKL"),
         ("enter", "UNet2DConditionModel"),
     ]
-    with pytest.raises(UserError, match="--offload is for GPUs"):
+    with refused("--offload"):
         CheckedDenoiser(backbone, "xl").offload()
