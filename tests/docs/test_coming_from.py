@@ -35,17 +35,6 @@ def test_ours_exist(theirs: str, ours: str) -> None:
             assert named <= options(), code
 
 
-def test_every_harness_has_its_table() -> None:
-    assert len(ROWS) > 45
-    heads = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
-    for name in ("reference", "CLIP_benchmark", "lm-evaluation-harness", "inspect_ai", "torchrun"):
-        assert any(name in head for head in heads)
-    (refused,) = [ours for theirs, ours in ROWS if "trust_remote_code" in theirs]
-    assert refused.startswith("refused: no code")
-    (launched,) = [ours for theirs, ours in ROWS if "torchrun" in theirs]
-    assert "--executor ray" in launched
-
-
 def test_the_page_and_the_hints_of_errors_agree() -> None:
     for theirs, ours in OPTION_ELSEWHERE.items():
         rows = [here for there, here in ROWS if re.search(rf"`{theirs}\b(?!_)", there)]

@@ -48,9 +48,3 @@ def test_every_command_is_on_the_page_of_commands() -> None:
     assert bench("--help").code == 0
     for name in own_commands():
         assert f"`bench {name}" in page
-
-
-def test_stability_is_about_the_full_sweep() -> None:
-    texts = [*ROOT.glob("d*/**/*.md"), *ROOT.glob("bench/**/*.py"), *ROOT.glob("bench/**/*.html")]
-    other = re.compile(r"stability[^.|]*?(other draws|other noise|another seed)", re.IGNORECASE)
-    assert not [path.name for path in texts if other.search(path.read_text("utf-8"))]
