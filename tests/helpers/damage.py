@@ -59,10 +59,15 @@ def writes(file: str, content: str | bytes) -> Damage:
 
 
 def removes(name: str) -> Damage:
-    """Remove a file, or a part with all of its files."""
-    return lambda folder: (
-        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
-    )
+    """Remove a part, or a file that may not be there."""
+
+    def apply(folder: Path) -> None:
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+    return apply
 
 
 def moves(source: str, target: str) -> Damage:
