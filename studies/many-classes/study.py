@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -22,7 +23,7 @@ from glyph_networks import Kind, trained
 from glyphs import Glyphs, distinct_glyphs, photograph
 from models import Analytic, Draws, Ints, Model, network_model
 from numpy.typing import NDArray
-from report import NOT_PLAYED, Played, Row, rows_of, share, write
+from report import NOT_PLAYED, Played, Row, rows_of, share, verdict, write
 from strategies import Question, Tree, clairvoyant, families, question
 from torch import Tensor
 
@@ -48,9 +49,14 @@ LEAST = 0.99  # lower end of the agreement that a setting must have there, on va
 class World:
     """The classes, their halves, groups and pictures, and a model with its recorded errors."""
 
-    def __init__(self, name: str, glyphs: Glyphs, images: int, seeds: int = SEEDS) -> None:
-        """`images` is the number of test pictures of each half, `seeds` that of their draws."""
-        self.seeds = seeds
+    def __init__(
+        self, name: str, glyphs: Glyphs, images: int, seeds: int = SEEDS, fresh: int = 0
+    ) -> None:
+        """`images` is the number of test pictures of each half, `seeds` that of their draws.
+
+        With another number for `fresh`, these pictures and draws are others.
+        """
+        self.seeds, self.fresh = seeds, fresh
         self.name, self.glyphs, self.n_draws = name, glyphs, DRAWS[name]
         self.pictures = glyphs.pictures()
         order = np.random.default_rng(3).permutation(len(glyphs))
@@ -68,11 +74,11 @@ class World:
             network = trained(cast("Kind", name), glyphs, self.folder, STEPS[name])
             self.model, self.held_out = network_model(network), network.held_out
         self.model.add(groups)
-        self.draws = [Draws.of(seed, self.n_draws) for seed in range(SEEDS)]
+        self.draws = [Draws.of(1000 * fresh + seed, self.n_draws) for seed in range(SEEDS)]
         self.sets = {
             "validation": self.photographs(self.half_a, images, 11),
-            "A": self.photographs(self.half_a, images, 12),
-            "B": self.photographs(self.half_b, images, 13),
+            "A": self.photographs(self.half_a, images, 1000 * fresh + 12),
+            "B": self.photographs(self.half_b, images, 1000 * fresh + 13),
         }
 
     def photographs(self, half: Ints, n: int, seed: int) -> tuple[Ints, Tensor]:
@@ -97,9 +103,8 @@ class World:
     def recording(self, part: str, seed: int) -> NDArray[np.float32]:
         """Return the recorded errors of a part, [images, P, N] on disk; NaN where none are yet."""
         shape = (len(self.sets[part][0]), len(self.model.told), self.n_draws)
-        file = (
-            self.folder / f"{self.name}-{STEPS[self.name]}-{part}-{shape[0]}-{shape[2]}-{seed}.npy"
-        )
+        which = f"{self.name}-{STEPS[self.name]}-{part}-{shape[0]}-{shape[2]}-{seed}"
+        file = self.folder / f"{which}{f'-fresh-{self.fresh}' * bool(self.fresh)}.npy"
         if not file.exists():
             record = np.lib.format.open_memmap(file, "w+", np.float32, shape)
             record[:, 0, 0] = np.nan
@@ -245,7 +250,7 @@ def cached_play(
     name = f"{world.name}-{steps}-{world.n_draws}-{kind}-{k}-{images}-{subsets}"
     if world.seeds != SEEDS and kind != "validation":
         name = f"{name}-{world.seeds}"
-    file = world.folder / f"played-{name}.npz"
+    file = world.folder / f"played-{name}{f'-fresh-{world.fresh}' * bool(world.fresh)}.npz"
     arrays = dict(np.load(file)) if file.exists() else {}
     wanted = {
         (strategy, text)
@@ -259,11 +264,11 @@ def cached_play(
             arrays |= {"|".join((*key, field)): values for field, values in vars(own).items()}
         np.savez_compressed(file, **arrays)
         print(f"{world.name}: {kind}, {k} classes", file=sys.stderr, flush=True)
-    fields = ("same", "right", "exact", "costs")
+    facts = ("same", "right", "exact", "costs")
     keys = dict.fromkeys(tuple(key.split("|")[:2]) for key in arrays)
     always = [key for key in keys if key[0] in NOT_PLAYED or key[0].startswith("full,")]
     return {
-        (name, text): Played(*(arrays[f"{name}|{text}|{field}"] for field in fields))
+        (name, text): Played(*(arrays[f"{name}|{text}|{field}"] for field in facts))
         for name, text in [*sorted(wanted), *always]
     }
 
@@ -307,6 +312,28 @@ def run(world: World, subsets: int) -> list[Row]:
     return rows
 
 
+def confirm(world: World, fresh: int) -> list[Row]:
+    """Return what the settings chosen on half A do on other pictures, and on these and the first.
+
+    All classes are asked, and pictures and draws are others.
+    """
+    validation = cached_play(world, "validation", CHOSEN_AT, VALIDATION_SUBSETS, None)
+    chosen, images = choose(validation), len(world.sets["B"][0])
+    other = World(world.name, world.glyphs, images, world.seeds, fresh)
+    first, second = (cached_play(w, "reaches", CLASSES, 1, chosen) for w in (world, other))
+    both = {
+        key: Played(
+            *(
+                np.concatenate([getattr(p[key], f.name) for p in (first, second)])
+                for f in fields(Played)
+            )
+        )
+        for key in second
+    }
+    named = (f"{world.name}, other pictures", second), (f"{world.name}, both", both)
+    return [row for name, p in named for row in rows_of(name, "reaches", CLASSES, p, chosen)]
+
+
 def main() -> None:
     """Play the study, print the table and the decision, and write them and the figure."""
     parser = argparse.ArgumentParser(
@@ -316,6 +343,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="test pictures of each half")
     parser.add_argument("--subsets", type=int, help="random subsets of each size")
     parser.add_argument("--seeds", type=int, choices=(1, SEEDS), help="seeds of draws")
+    parser.add_argument("--fresh", type=int, default=0, help="confirm on other pictures: a number")
     options = parser.parse_args()
     torch.set_num_threads(1)
     glyphs = distinct_glyphs()
@@ -331,8 +359,14 @@ def main() -> None:
     rows: list[Row] = []
     for name in options.models:
         world = World(name, glyphs, options.images or IMAGES[name], options.seeds or SEEDS_OF[name])
-        rows += run(world, options.subsets or SUBSETS[name])
-    write(rows, Path(__file__).parent)
+        if options.fresh:
+            rows += confirm(world, options.fresh)
+        else:
+            rows += run(world, options.subsets or SUBSETS[name])
+    if options.fresh:
+        print(verdict(rows))
+    else:
+        write(rows, Path(__file__).parent)
 
 
 if __name__ == "__main__":
