@@ -132,7 +132,7 @@ def test_a_shard_near_its_time_limit_stops_and_is_requeued(tmp_path: Path, recor
 
 @pytest.mark.long
 def test_the_tasks_by_hand_in_an_edited_script(tmp_path: Path, recorder: Path) -> None:
-    done = bench(*settings(tmp_path), "--slurm", 3, "--json", BENCH_SEED="5")
+    done = bench(*settings(tmp_path), "--slurm", 3, "--json", BENCH_TEMPLATE_RULE="mean")
     script = Path(done.json["script"])
     assert done.code == 0 and done.json["submitted"] is None
     lines = script.read_text().splitlines()
@@ -148,7 +148,7 @@ def test_the_tasks_by_hand_in_an_edited_script(tmp_path: Path, recorder: Path) -
     for command in commands:
         done = bench(*command)
         assert done.code == 0, done.err
-    whole = bench(*settings(tmp_path), "--seed", 5, "--json").json
+    whole = bench(*settings(tmp_path), "--template-rule", "mean", "--json").json
     assert whole["resumed"] == "complete" and whole["dataset"]["n_samples"] == 6
 
 
