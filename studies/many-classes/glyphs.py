@@ -86,6 +86,8 @@ def draw_font(file: str) -> list[tuple[str, NDArray[np.uint8]]]:
     font, serif = ImageFont.truetype(path, EM), " SERIF" if "Serif" in file else ""
     drawn = []
     for code in sorted(FT2Font(path).get_charmap()):
+        if unicodedata.category(chr(code)) == "Zp":  # raqm 0.11 refuses a paragraph that is empty
+            continue
         name = unicodedata.name(chr(code), "")
         left, top, right, bottom = font.getbbox(chr(code), anchor="ls")
         across, up = (FINE - left - right) / 2, 46
