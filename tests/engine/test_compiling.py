@@ -14,15 +14,15 @@ from helpers.interrupted import FORKS
 def compile_a_run() -> None:
     from torch._dynamo.testing import CompileCounter
 
-    counter, compiled = CompileCounter(), torch.nn.Module.compile
+    counter, compiled = CompileCounter(), torch.compile
     kept: dict[str, Any] = {}
 
-    def counting(network: torch.nn.Module, **settings: Any) -> None:
+    def counting(function: Any, **settings: Any) -> Any:
         kept.update(settings)
-        compiled(network, backend=counter, dynamic=settings["dynamic"])
+        return compiled(function, backend=counter, dynamic=settings["dynamic"])
 
     settings: dict[str, Any] = {"limit": 3, "batch_size": 16}
-    with mock.patch.object(torch.nn.Module, "compile", counting):
+    with mock.patch.object(torch, "compile", counting):
         found = outcomes(*prepared(compile=True, **settings))
     assert kept == {"dynamic": False, "mode": None}
     assert counter.frame_count == 1

@@ -129,10 +129,11 @@ def test_a_run_records_the_guidance_and_a_plain_network_takes_none(tmp_path: Pat
         parameters.append(manifest["identity"]["backbone"]["parameters"])
     assert [found["strength"] for found in parameters] == [8.5, 8.5, 3.0]
     plain = save_pipeline(tmp_path / "plain", "sd15")
-    asked = (*command, "--backbone", "sd15", "--weights", plain)
+    asked = (*command, "--backbone", "sd15", "--weights", plain, "--results", tmp_path / "r")
     refused = bench(*asked, "--set", "strength=3")
     assert refused.refuses("guidance")
     done = bench(*asked)
+    assert done.code == 0, done.err
     manifest = json.loads((Path(done.json["results_dir"]) / "manifest.json").read_text())
     assert "strength" not in manifest["identity"]["backbone"]["parameters"]
 
