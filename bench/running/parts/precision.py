@@ -66,13 +66,13 @@ class RunPrecision:
 
     def check(self, config: RunConfig) -> None:
         """Raise UserError if `--encoding` changes nothing in a run, or its device lacks it."""
-        wanted, device = config.encoding, config.device or pick_device(None)
-        if wanted is not None and self.encoding is None:
+        if config.encoding is not None and self.encoding is None:
             raise UserError(
                 f"--encoding has no effect: the network runs in {self}, as the autoencoder does. It"
                 " is for --dtype float16 and bfloat16."
             )
-        if wanted == "tf32" and not has_precision(device, "tf32"):
+        if config.encoding == "tf32" and not has_precision(config.device, "tf32"):
+            device = config.device or pick_device(None)
             raise UserError(f"--encoding tf32 {needs_tf32(device)}")
 
 
