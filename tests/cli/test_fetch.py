@@ -129,10 +129,10 @@ def test_only_what_is_needed_is_asked_for(
     needed = serve(hub, name, tmp_path / "model")
     spec = load_plugins().backbones.get(name)
     if spec.dtype == "float16":  # a run on a GPU reads the files in it, but for the autoencoder
-        files = hub.files[f"models/{spec.weights}"]
+        served = hub.files[f"models/{spec.weights}"]
         for file in [file for file in needed if file.endswith(".safetensors")]:
             half = file.replace(".safetensors", ".fp16.safetensors")
-            files[half] = files[file]
+            served[half] = served[file]
             if not file.startswith("vae/"):
                 needed.add(half)
     fetched = list(fetch(name))
