@@ -262,11 +262,8 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     autoencoder.
     """
     weights = prepared.weights
-    spec, dtype, parameters = (
-        prepared.backbone,
-        prepared.precision.dtype,
-        prepared.backbone_parameters,
-    )
+    spec, parameters = prepared.backbone, prepared.backbone_parameters
+    dtype = prepared.precision.dtype
     size = _weight_bytes(prepared)
     if size is None:
         return None, []
@@ -307,6 +304,5 @@ def _weight_bytes(prepared: RunQuestion) -> float | None:
         return fact(spec, Backbone.memory, weights, prepared.precision.dtype, **parameters)
     if not spec.size or prepared.source.weights is not None:
         return None
-    return max(spec.size, spec.encoder_size or 0) * (
-        4 if prepared.precision.dtype == "float32" else 2
-    )
+    size_in_half = 2 * max(spec.size, spec.encoder_size or 0)
+    return size_in_half * (2 if prepared.precision.dtype == "float32" else 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, cast
 
 from typing_extensions import override
@@ -112,9 +111,10 @@ def depends_on_class(config: RunConfig, backbone: BackboneSpec) -> bool:
 
 def all_precisions() -> Iterator[RunPrecision]:
     """Yield each precision that a run may have been stored with."""
-    for network, encoding in product(PRECISIONS, ("tf32", "float32")):
-        of_images = None if dtype_of(network) == "float32" else cast(Encoding, encoding)
-        yield RunPrecision(network, network == "tf32", of_images)
+    encodings: tuple[Encoding, ...] = ("tf32", "float32")
+    for network in PRECISIONS:
+        for encoding in (None,) if dtype_of(network) == "float32" else encodings:
+            yield RunPrecision(network, network == "tf32", encoding)
 
 
 def quicker_precisions(device: str | None, precision: RunPrecision) -> str | None:

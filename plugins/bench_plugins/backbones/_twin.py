@@ -21,7 +21,6 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -112,16 +111,12 @@ def fresh_pipeline(pipe: Any) -> Any:
     """Return a pipeline made of the components and settings of another; None if that fails."""
     names = inspect.signature(type(pipe).__init__).parameters.keys()
     settings = {name: value for name, value in pipe.config.items() if name in names}
-    verbosity = diffusers.utils.logging.get_verbosity()
     with LOADING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it warns of, it did when the pipeline was made
-        diffusers.utils.logging.set_verbosity_error()
         try:
             return type(pipe)(**{**settings, **pipe.components})
         except Exception:  # whatever a class raises
             return None
-        finally:
-            diffusers.utils.logging.set_verbosity(verbosity)
 
 
 def alterations(own: Any, twin: Any, name: str, alike: AbstractSet[str] = ALIKE) -> dict[str, Any]:
