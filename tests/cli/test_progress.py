@@ -68,17 +68,6 @@ def test_every_stage_has_one_format() -> None:
     assert resumed == "Scoring: 1,010 of 2,010 images, 0.5 images/s, 33 min left"
 
 
-def test_a_counted_stage_is_shown_after_the_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
-    display, said = shown(monkeypatch)
-    display.run_started({"run_id": "r"}, done=0, total=1, correct=0)
-    display.sample_scored(record(1, 1))
-    monkeypatch.setattr(display, "left", Waits(1))
-    with stages.stage("Auditing", 30):
-        display._watch()
-    assert re.fullmatch(r"Auditing: 0 of 30 images, \d\.\d s so far", said[-1])
-    assert stages.current() is None
-
-
 @pytest.mark.parametrize("width", [40, 100])
 def test_a_terminal_has_one_line_that_leaves_room_for_its_echo(width: int) -> None:
     """Ctrl-C is echoed as `^C` behind the line: on a full one it would begin another."""

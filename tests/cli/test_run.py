@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from helpers.command import bench
-from safetensors.torch import save_file
 
 
 def test_dry_run_knows_the_published_cost() -> None:
@@ -37,29 +35,6 @@ def test_dry_run_of_a_race_without_a_ceiling_is_a_range() -> None:
     assert plan["evaluations_per_image"] == 21 * 500
     assert plan["evaluations_per_image_at_least"] == 21 * 4
     assert "84 to 10,500" in bench(*arguments).out
-
-
-def test_a_ceiling_of_an_earlier_version_is_refused_before_scoring(tmp_path: Path) -> None:
-    done = bench("run", "digits", "--set", "ceiling=adaptive", "--results", tmp_path / "r")
-    assert done.refuses("ceiling", "adaptive")
-    assert not (tmp_path / "r").exists() or not any((tmp_path / "r").iterdir())
-
-
-def test_noise_of_the_wrong_shape(tmp_path: Path) -> None:
-    for shape, wanted in (((3, 1, 8, 8), "N = 2"), ((2, 1, 9, 8), "(2, 1, 8, 8)")):
-        save_file({"noise": torch.randn(shape)}, tmp_path / "noise.safetensors")
-        done = bench(
-            *("run", "digits", "--strategy", "full"),
-            *("--set", "draws=2", "--noise", tmp_path / "noise.safetensors"),
-            *("--results", tmp_path / "results"),
-        )
-        assert done.refuses(wanted)
-
-
-def test_an_unwritable_results_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = bench("run", "digits", "--results", tmp_path / "file" / "results")
-    assert done.refuses("cannot be written")
 
 
 def test_pickled_noise_is_never_unpickled(tmp_path: Path) -> None:

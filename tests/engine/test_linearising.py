@@ -237,23 +237,6 @@ def test_the_batch_size_of_linearisations_is_measured_and_remembered(
     assert again.linear.batch_size == engine.linear.batch_size and len(measured) == 2
 
 
-def test_linearisations_are_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "SECONDS", 0.1)
-    monkeypatch.setattr(batching, "SLOW", 60.0)
-    engine = engine_of("tiny-digits", batch_size=16)[0]
-    sizes: list[int] = []
-
-    def seen(x_t: torch.Tensor, conditioning: Tree) -> None:
-        assert torch.is_grad_enabled() and all(
-            c.requires_grad for c in leaves(conditioning).values()
-        )
-        sizes.append(len(x_t))
-
-    before_passes(monkeypatch, engine.backbone, seen)
-    assert batching.best_batch_size(engine.linear) in sizes
-    assert sizes[:4] == [1, 1, 8, 8]
-
-
 @pytest.mark.slow
 def test_linearisations_beside_a_compiled_network() -> None:
     found = []

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from helpers import recorded as recordings
 from helpers.command import bench
 from helpers.recorded import N_DRAWS, N_IMAGES, record, replay
 from helpers.refusals import refused
@@ -61,20 +60,6 @@ def test_the_timesteps_that_tell_are_recommended(tmp_path: Path) -> None:
     known = by_name(learned(path))["order and deviation"]
     assert known.params["first"] == 1 and 0 < known.params["deviation"] < 0.3
     assert replay(path, "race", known.params, tmp_path)["cost"]["evaluations_per_image"] < banded
-
-
-@pytest.mark.long
-def test_what_is_named_alone_is_learned(tmp_path: Path) -> None:
-    path = record(tmp_path)
-    for what, names in (
-        (("order",), {"order"}),
-        (("deviation",), {"deviation"}),
-        (("order", "deviation"), {"order", "deviation", "order and deviation"}),
-    ):
-        assert set(by_name(learned(path, *what))) == names
-    assert not (path / CALIBRATION).exists()
-    done = bench("learn", path, "calibration", "--strategy", "race", "--json")
-    assert done.json["settings"] is None and (path / CALIBRATION).exists()
 
 
 def test_everything_is_learned_unless_something_is_named(tmp_path: Path) -> None:
@@ -153,18 +138,6 @@ def test_the_agreement_is_that_of_images_that_were_not_learned_from(tmp_path: Pa
     agree = sum(records[name]["prediction"] == full[name]["prediction"] for name in full)
     assert nothing.agreement == agree / len(full)  # nothing was learned: a replay of them all
     assert nothing.cost == pytest.approx(replayed["cost"]["evaluations_per_image"])
-
-
-@pytest.mark.long
-def test_too_few_images_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordings, "N_IMAGES", 19)
-    path = record(tmp_path, informative=(60, 75))
-    few = learned(path, "order")
-    assert not few.held_out and few.recommended is None
-    done = bench("learn", path, "order")
-    assert "19 images are too few" in done.out and "Next:" not in done.out
-    monkeypatch.setattr(recordings, "N_IMAGES", 20)
-    assert learned(record(tmp_path / "more", informative=(60, 75)), "order").held_out
 
 
 def trial(cost: float, difference: float = 0.0, low: float = -0.01) -> LearnedSetting:

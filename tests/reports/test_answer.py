@@ -42,6 +42,7 @@ def answered(runs: list[RunView]) -> list[BoardPart]:
 def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -> None:
     """20 of 20 images are no better than 58 of 60: on the same 20, both are right."""
     noisy: dict[str, Any] = {"strategy": "race", "scoring": {"loss": "l2"}}
+    noisy["warnings"] = ["The model does not fit."]
     few = store(tmp_path, LABELS[:20], LABELS[:20], backbone="few", n_total=60, **noisy)
     wrong = [*LABELS[:-2], *((y + 1) % 3 for y in LABELS[-2:])]
     most = store(tmp_path, LABELS, wrong, backbone="most")
@@ -53,6 +54,7 @@ def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -
     page = tmp_path / "page.html"
     write_report([few, most], page, most_images=0)
     assert f"not told apart from {rival}." in page.read_text()
+    assert "The model does not fit." in page.read_text()
     shown = re.sub(r"<(style|script)\b.*?</\1>", "", page.read_text(), flags=re.S)
     assert "<code>bench run … --again 60</code>" in shown and "`" not in shown
 

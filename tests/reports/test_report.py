@@ -245,17 +245,6 @@ def test_without_the_data_the_page_says_so(tmp_path: Path) -> None:
     assert "labels differ" in report(tmp_path, data_dirs={"": str(other)}).text
 
 
-def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
-    many = [f"class {index:03d}" for index in range(160)]
-    data = save_pictures(tmp_path / "data", many, 1)
-    store_run(tmp_path / "results", "many", data, many, draws=4, gap=0.0)
-    page = report(tmp_path, most_images=0)
-    assert "The 40 most confused of 160 classes" in page.text
-    assert "The worst confusions" in page.text
-    heads = [t for t in page.tags("th") if t.get("scope") == "row"]
-    assert len(heads) >= 40 + 160  # every class has its line of recall and precision
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

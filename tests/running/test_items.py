@@ -16,11 +16,9 @@ from helpers.scoring import same, timeless
 
 from bench import load_dataset
 from bench import run as bench_run
-from bench.engine.images import view_of_draw
 from bench.inputs.pixels import decode
 from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
-from bench_plugins.views.pictures import Turns8
 
 pytestmark = pytest.mark.usefixtures("captions")
 
@@ -92,25 +90,6 @@ def test_a_run_that_was_stopped_is_resumed_and_replayed(
         ).json
         assert same(timeless(Path(again["results_dir"])), timeless(Path(live["results_dir"])))
         assert same(again["metrics"], live["metrics"])
-
-
-@pytest.mark.long
-def test_commands_show_items(tmp_path: Path) -> None:
-    a = run(tmp_path, "full", "--save-errors").json["run_id"]
-    b = run(tmp_path, "race").json["run_id"]
-    shown = bench("show", a, "--results", tmp_path, "--statistics")
-    assert "12 items, one image and up to 4 texts each" in shown.out and "Groups" in shown.out
-    listed = bench("list", "datasets", "captions", "--json").json
-    assert listed["items"] and listed["template"] is None
-    compared = bench("compare", a, b, "--results", tmp_path, "--json").json
-    assert compared["difference"]["n"] == 12 and compared["agreement"] == 1
-    swept = bench("sweep", Path(tmp_path, a), "--results", tmp_path, "--limit", 3, "--json")
-    assert swept.code == 0, swept.err
-    page = tmp_path / "page.html"
-    reported = bench("report", a, b, "--results", tmp_path, "--out", page, "--json")
-    assert reported.code == 0 and reported.json["left_out"] == [], reported.err
-    assert page.read_text().count("data:image/") >= 12
-    assert bench("show", a, "--results", tmp_path, "--pictures").code == 0
 
 
 def test_a_plan_counts_the_texts_of_an_item(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,25 +184,6 @@ def test_every_item_costs_what_its_plan_says(
         assert run(tmp_path, "full", "--dry-run", draws=8).json["at_most"]
     else:
         assert min(costs) == max(costs) == plan["evaluations_per_image"]
-
-
-def test_a_draw_sees_its_view_and_each_view_is_encoded_once(tmp_path: Path) -> None:
-    done = run(tmp_path, "full", "--views", "turns8", "--limit", 5)
-    records = read_records(Path(done.json["results_dir"]))
-    assert Painter.images == 8 * len(records)
-    chosen = view_of_draw(DRAWS, 8)
-    for name, row in rows_by_id(one_image()).items():
-        if name not in records:
-            continue
-        views = Turns8().of(decode(row["image"]), 0)
-        errors = [errors_by_hand(view, row["texts"], DRAWS) for view in views]
-        wanted = np.mean([errors[chosen[k]][:, k] for k in range(DRAWS)], axis=0)
-        for text, score, _ in records[name]["top"]:
-            assert score == pytest.approx(wanted[text], rel=1e-5)
-    plain = run(tmp_path, "full", "--limit", 5).json
-    assert plain["run_id"] != done.json["run_id"]
-    shown = bench("compare", plain["run_id"], done.json["run_id"], "--results", tmp_path)
-    assert "views" in shown.out
 
 
 def test_blind_controls_are_runs_of_their_own(tmp_path: Path) -> None:

@@ -13,18 +13,11 @@ import bench
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.documents import Manifest
-from bench.store.identity import digest
 
 
 def manifest(**settings: Any) -> Manifest:
     config = {"dataset": "digits", "strategy": "full", "params": {"draws": 4}}
     return prepare(make_config({**config, **settings})).manifest
-
-
-def test_the_run_id_ends_with_the_hash_of_the_identity() -> None:
-    run = manifest(limit=3)
-    assert run.run_id == f"digits-tiny-digits-full-{digest(run.identity)[:8]}"
-    assert manifest(limit=5).run_id == run.run_id and manifest(seed=1).run_id != run.run_id
 
 
 def test_a_limit_and_a_shard_choose_samples_and_the_shards_hold_each_one_once() -> None:
@@ -65,9 +58,3 @@ def test_operations_are_in_the_manifest_and_in_no_id(tmp_path: Path) -> None:
     )
     assert run.summary.cost.flop_per_image == 4 * 10 * 67.9e6
     assert run.folder.name == manifest(limit=2).run_id
-
-
-def test_settings_that_do_not_change_the_numbers_are_kept_beside_the_identity() -> None:
-    run, other = manifest(limit=3), manifest(limit=3, batch_size=7)
-    assert run.identity == other.identity
-    assert (run.config.plain()["batch_size"], other.config.plain()["batch_size"]) == ("auto", 7)

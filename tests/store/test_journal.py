@@ -30,7 +30,7 @@ def ids(table: object) -> list[str]:
 def test_a_torn_end_is_cut_before_the_next_line(tmp_path: Path) -> None:
     path = write(tmp_path, a_record("a", 0, 0))
     with path.open("ab") as file:
-        file.write(b'{"sample_id": "b", "la')
+        file.write(b'{"sample_id": "b", "la' + b"x" * 200_000)  # longer than the block searched
     journal = Journal(path)
     journal.append({"sample_id": "c"})
     journal.close()

@@ -54,28 +54,9 @@ def test_the_least_cost_is_the_cheapest_within_a_point() -> None:
     assert halves.least(np.array([1.0]), agreement[:1], ceiling).cost is None
 
 
-def test_the_best_prompt_of_a_class_counts() -> None:
-    values = np.array([[[0.3], [0.2], [0.1]]], np.float32)
-    assert halves.decide(values, np.array([0]), np.array([1, 0, 1])).tolist() == [1]
-
-
 def test_disjoint_draws_measure_what_another_seed_does() -> None:
     values, labels = errors(300, 32, gap=0.1)
     noise = halves.noise_of_draws(values, labels, CLASSES)
     assert {n: len(found) for n, found in noise.items()} == {1: 32, 2: 16, 4: 8, 8: 4, 16: 2}
     again = halves.decide(values, np.array([1, 9, 17, 25]), CLASSES) == labels
     assert noise[4][1] == again.mean()
-
-
-def test_error_consistency_is_kappa() -> None:
-    a = np.array([1, 1, 1, 0], bool)
-    assert halves.consistency(a, a) == 1
-    assert halves.consistency(a, np.array([1, 1, 0, 1], bool)) == pytest.approx(-1 / 3)
-    assert halves.consistency(np.ones(3, bool), np.ones(3, bool)) is None
-
-
-def test_lost_classes_come_first() -> None:
-    right = np.array([1, 1, 1, 0], bool)
-    kept = np.array([1, 0, 0, 1], bool)
-    lost = halves.lost(right, kept, np.array([0, 0, 1, 2]), ["a", "b", "c"])
-    assert list(lost.items()) == [("b", 1.0), ("a", 0.5)]

@@ -157,23 +157,6 @@ def test_run_against_run_shows_the_images_that_changed(site: Site) -> None:
     assert ended.code == 404 and "the dataset differs" in ended.text
 
 
-def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
-    path = store(tmp_path, [0, 1, 2, 0], [0, 1, 2, 1], complete=False)
-    lines = (path / "samples.jsonl").read_bytes().splitlines(keepends=True)
-    (path / "samples.jsonl").write_bytes(b"".join(lines[:2]))
-    stored = Stored(tmp_path, {})
-    pages = Pages(stored)
-    page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
-    assert "2 of 4" in page and '100.0 <span class="whole">(34.2–100.0)' in page
-    same = stored.lines()[0]
-    assert stored.lines()[0].run is same.run  # not read again
-    with (path / "samples.jsonl").open("ab") as file:
-        file.writelines(lines[2:])
-    stored._lines[path].wait = 0.0  # a growing run is looked at again after a while
-    page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
-    assert "4 of 4" not in page and '<dd>75.0 <span class="whole">(' in page
-
-
 def test_a_run_that_is_being_made_is_running(tmp_path: Path) -> None:
     path = store(tmp_path, [0, 1, 2, 0], [0, 1, 2, 1], complete=False)
     pages = Pages(Stored(tmp_path, {}))

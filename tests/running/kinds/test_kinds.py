@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from helpers.refusals import refused
 
-from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.specs import Scorer
 from bench.running.prepare import KINDS, prepare
 from bench.running.question import PreparedRun
@@ -39,36 +37,6 @@ def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
     assert run.n_draws == 1 and list(problem.timesteps) == [0]
     assert kind.scoring(run).plain() == {}
     assert kind.text_files(run) == []
-
-
-@pytest.mark.long
-def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path]) -> None:
-    run = prepared(backbone=str(pipelines["sd15"]))
-    kind = run.kind
-
-    def cost(run: PreparedRun) -> tuple[float, float, float]:
-        problem = kind.problem(run, run.columns())
-        return problem.cell_cost, problem.null_cost, problem.linearisation_cost
-
-    assert cost(run) == (1, 0, LINEARISATION_COST)
-    guided = prepared(backbone=str(pipelines["sd15"]), guidance=2.0)
-    assert cost(guided)[:2] == (1, 1)
-    gradients = {"backbone": str(pipelines["sd15"]), "strategy": "full-linearised"}
-    assert cost(prepared(**gradients, guidance=2.0))[2] == cost(prepared(**gradients))[2] + 1
-    both = replace(guided, config=guided.config.model_copy(update={"subtract_null": True}))
-    assert cost(both)[1] == 1
-
-
-def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
-    run = prepared(weighting="exp:-7")
-    kind = run.kind
-    columns = run.columns()
-    backbone = kind.make(run)
-    levels: Any = getattr(backbone, "levels")  # noqa: B009  # a checked denoiser of some kind
-    problem = kind.problem(run, columns, levels)
-    assert list(problem.timesteps) == list(run.plan.assign_levels(8, len(levels)))
-    assert len(set(problem.weights.tolist())) > 1
-    assert set(kind.problem(run, columns).weights.tolist()) == {1.0}
 
 
 def test_scoring_holds_only_what_differs_from_the_default() -> None:

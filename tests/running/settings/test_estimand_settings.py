@@ -114,15 +114,3 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_made(
         done = bench("run", "digits", "--results", tmp_path / "results", *FULL, *options)
         assert done.refuses(said), done.err
     assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize(
-    "option", [("--loss", "l1"), ("--levels", "3-7"), ("--fit", "squash"), ("--guidance", 2)]
-)
-def test_a_classifier_has_no_settings_of_denoisers(
-    option: tuple[object, ...], tmp_path: Path
-) -> None:
-    common = ("run", "digits", "--backbone", "random", "--limit", 2, "--results", tmp_path)
-    done = bench(*common, *option)
-    assert done.refuses(option[0], "denoisers")
-    assert "classifier" in done.err and not list(tmp_path.iterdir())

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from helpers.command import bench
-from helpers.interrupted import Running
 from helpers.studies import GRID
 from helpers.unsealed import write_unsealed
 
@@ -73,18 +71,6 @@ def test_a_study_that_is_stopped_resumes(study: Path, tmp_path: Path) -> None:
     assert [cell.status for cell in state.cells] == ["complete", "pilot", "pilot"]
     done = bench("study", study, *results, "--json")
     assert done.code == 0 and done.json["done"] == 3 and "\npilot" not in done.err
-
-
-@pytest.mark.long
-def test_of_two_processes_on_one_study_one_makes_it(study: Path, tmp_path: Path) -> None:
-    processes = [Running(["study", str(study), "--results", str(tmp_path / "r")]) for _ in "ab"]
-    done = [process.end() for process in processes]
-    codes = sorted(process.code for process in done)
-    assert codes in ([0, 0], [0, 2]), [process.err for process in done]
-    refused = [process.err for process in done if process.code == 2]
-    assert all("Another process is writing" in text for text in refused)
-    state = read_study(study_folder(tmp_path / "r", "small"))
-    assert [cell.status for cell in state.cells] == ["complete"] * 3
 
 
 def test_an_edited_state_is_not_believed_and_made_again(study: Path, tmp_path: Path) -> None:
