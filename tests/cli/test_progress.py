@@ -100,17 +100,6 @@ def test_any_command_shows_a_stage_that_takes_long() -> None:
     assert display.text(time.perf_counter()) is None
 
 
-def test_images_of_the_sweep_for_a_risk_are_no_earlier_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    display, said = shown(monkeypatch)
-    risk = {"identity": {"calibrated": {"images": 11}}, "sweep": {}, "run_id": "r"}
-    display.run_started({**risk, "sweep": {"choices": []}}, done=11, total=40, correct=9)
-    assert said == ["11 of 40 images are decided by the sweep for --risk."]
-    display.run_started({**risk, "sweep": {"choices": []}}, done=12, total=40, correct=9)
-    assert said[1:] == ["Resuming: 12 of 40 images are decided."]
-
-
 def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPatch) -> None:
     display, said = shown(monkeypatch)
     display.run_started({"run_id": "r"}, done=2, total=4, correct=2)

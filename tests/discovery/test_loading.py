@@ -35,8 +35,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def bench_with(site: Path, *arguments: object, **variables: str | None) -> Finished:
     """Run the command with the plugins installed in `site`, and no others, as a process would.
 
-    What is loaded already is loaded anew. Only `test_a_process_loads_what_is_installed` pays for
-    a process, which would import torch again.
+    What is loaded already is loaded anew; `test_hostile_plugins` pays for a process.
     """
     names = [info.name.removesuffix("-1.0.dist-info") for info in site.glob("*.dist-info")]
     wanted = {"BENCH_LOAD_PLUGINS": ",".join(names), **variables}

@@ -10,7 +10,6 @@ import pytest
 from helpers.command import bench
 from helpers.recorded import N_IMAGES, record, replay
 from helpers.refusals import refused
-from helpers.runs import store
 from helpers.unsealed import write_unsealed
 
 from bench.contracts.specs import StrategySpec
@@ -46,14 +45,6 @@ def test_disagreements_and_costs_are_those_of_the_replays(calibrated: Path, tmp_
         differ = sum(decided[name]["prediction"] != exhaustive[name] for name in exhaustive)
         assert setting.disagreements == differ
         assert setting.cost == done["cost"]["evaluation_equivalents_per_image"]
-
-
-def test_a_run_without_errors_gives_a_probability_alone(tmp_path: Path) -> None:
-    labels = [n % 2 for n in range(40)]
-    path = store(tmp_path, labels, [0] * 40, strategy="race")
-    assert calibrate(path).settings == []
-    with refused("recorded errors"):
-        calibrate(path, "race")
 
 
 @pytest.mark.parametrize("param", ["delta=0.1", "first=3"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from bench.recordings.learn import (
 )
 from bench.recordings.recording import open_draws
 from bench.stats.paired import Difference
-from bench.store.calibrations import CALIBRATION, read_calibration
+from bench.store.calibrations import read_calibration
 from bench.store.folder import read_records
 from bench_plugins.strategies.full import Uniform
 from bench_plugins.strategies.race import Race, cheapest_band
@@ -236,18 +235,3 @@ def test_a_strategy_of_a_plugin_learns_what_it_declares(
 def test_learned_parameters_must_be_parameters() -> None:
     with refused("learned", kind=ValueError):
         StrategySpec(name="x", target="a:B", parameters={"n": 1}, learned=("m",))
-
-
-@pytest.mark.long
-def test_a_risk_that_saves_nothing_is_not_suggested(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = record(tmp_path)
-    assert "--risk 0.1" in bench("learn", path, "calibration").out
-    stored = json.loads((path / CALIBRATION).read_text())
-    for setting in stored["settings"]:
-        setting["cost"] = stored["others"][0]["cost"]
-    calibration = read_calibration(path).calibration.model_validate(stored)
-    monkeypatch.setattr("bench.recordings.learn.calibrate", lambda *_: calibration)
-    out = bench("learn", path, "calibration").out
-    assert "Next:" not in out and "\n0.1 " in out

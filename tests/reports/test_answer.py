@@ -14,7 +14,7 @@ from helpers.runs import store
 from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import rank_boards
 from bench.reports.leaderboard.rows import board_row
-from bench.reports.page.boards import BoardPart, page_question
+from bench.reports.page.boards import BoardPart
 from bench.reports.page.page import write_report
 from bench.reports.run_view import RunView, read_decided_run
 from bench.store.runs import read_run
@@ -76,14 +76,6 @@ def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> No
 def test_a_run_that_is_alone_is_equal_to_none(make: Make) -> None:
     (answer,) = answered([make("best", 0)])
     assert answer.best.row.rank is None and answer.rivals == []
-
-
-def test_the_question_fits_the_runs(make: Make) -> None:
-    one, other = make("best", 0), make("close", 2)
-    assert page_question([one]) == "How well does best classify d?"
-    assert page_question([one, other]) == "Which of 2 runs classifies d best?"
-    elsewhere = make("best", 0, dataset="e")
-    assert page_question([one, elsewhere]) == "How well do 2 runs classify d, e?"
 
 
 def test_the_picture_shows_every_interval(make: Make) -> None:

@@ -12,8 +12,6 @@ import pytest
 import record
 from helpers.refusals import refused
 
-from bench.stats.power import images_needed
-
 HOURS = 8.0
 
 
@@ -26,17 +24,6 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[record.Step]:
 def test_the_night_fits_into_eight_hours_of_an_h100(steps: list[record.Step]) -> None:
     assert sum(step.hours_on("H100") for step in steps) + night.CHECK_SECONDS / 3600 <= HOURS
     assert [step.name[0] for step in steps] == ["1", "2", "3", "4", "5"]
-
-
-def test_cells_have_as_many_images_as_the_power_asks_for(tmp_path: Path) -> None:
-    needed = images_needed(0.03, 0.05, 0.8)
-    assert needed is not None
-    for file in record.step_files("night")[:2]:
-        _, declared = record.plan(file, tmp_path)
-        for cell in declared.cells:
-            assert abs((cell.config.limit or 0) - needed) <= 1
-            assert cell.config.params["draws"] % 2 == 0
-            assert cell.config.save_errors and cell.config.strategy == "full"
 
 
 def test_missing_data_ends_the_first_command_before_anything_is_scored(tmp_path: Path) -> None:
@@ -58,12 +45,6 @@ def write_study(folder: Path, backbone: str = "tiny-digits") -> Path:
         f'backbones = ["{backbone}"]\nstrategies = ["full"]\n[params]\ndraws = 4\n'
     )
     return file
-
-
-def test_steps_without_time_are_dropped_in_order(steps: list[record.Step], tmp_path: Path) -> None:
-    outcomes = record.record(steps, tmp_path, None, 0.0, "H100")
-    assert [row["status"] for row in outcomes] == ["dropped"] * 5
-    assert json.loads((tmp_path / record.STATE).read_text())[0]["name"] == "1-ucmerced"
 
 
 def good_report() -> dict[str, Any]:

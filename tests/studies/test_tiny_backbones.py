@@ -7,14 +7,13 @@ from pathlib import Path
 
 import data
 import pytest
-import torch
 import train
 from click.testing import CliRunner
 from data import Settings, read_recipe
 from diffusers import AutoencoderKL
 from helpers.command import bench
 from helpers.places import UCMERCED
-from networks import WEIGHTS, TextDenoiser, bake
+from networks import WEIGHTS, TextDenoiser
 
 import bench as toolkit
 
@@ -26,18 +25,6 @@ STEPS = 2  # of each phase of a short training
 def recipe(request: pytest.FixtureRequest) -> Settings:
     """A recipe as it is."""
     return read_recipe(request.param)
-
-
-@pytest.fixture
-def landuse() -> TextDenoiser:
-    """The untrained denoiser with late text, with gains that are not one."""
-    torch.manual_seed(0)
-    model = TextDenoiser(read_recipe("landuse")).eval().requires_grad_(False)
-    for parameter in model.unet.parameters():
-        parameter.mul_(torch.rand_like(parameter) + 0.5)
-    model.unet.add_embedding.norm2.bias.normal_()
-    model.mask_early_text()
-    return model
 
 
 def test_recipes_build_the_networks_that_are_included(recipe: Settings) -> None:
@@ -70,26 +57,6 @@ def test_digits_are_split_as_the_model_card_says() -> None:
     assert parts["validation"].rows["sample_id"] == again["validation"].rows["sample_id"]
     ids = [set(part.rows["sample_id"]) for part in parts.values()]
     assert len(set.union(*ids)) == 1797
-
-
-def test_a_unet_in_two_halves_is_the_same_unet(landuse: TextDenoiser) -> None:
-    x_t, t = torch.randn(3, 8, 16, 16), torch.tensor([5, 300, 990])
-    text = landuse.encode(["a forest", "a beach"])
-    image, prompt = torch.tensor([0, 0, 2, 1]), torch.tensor([0, 1, 1, 0])
-    first = tuple(values[image] for values in landuse.first_half(x_t, t))
-    halves = landuse.second_half(first, text[prompt])
-    torch.testing.assert_close(halves, landuse.unet(x_t[image], t[image], text[prompt]).sample)
-    assert (halves[0] - halves[1]).abs().max() > 1e-4  # the prompt makes a difference
-
-
-def test_baked_kernels_compute_the_same(landuse: TextDenoiser) -> None:
-    text = landuse.encode(["a forest", "x"])
-    inputs = torch.randn(2, 8, 16, 16), torch.tensor([5, 300]), text
-    before = landuse.unet(*inputs).sample
-    assert [name for name in landuse.unet.state_dict() if "parametrizations" in name]
-    bake(landuse.unet)
-    assert not [name for name in landuse.unet.state_dict() if "parametrizations" in name]
-    torch.testing.assert_close(landuse.unet(*inputs).sample, before)
 
 
 def short(name: str) -> Settings:

@@ -29,10 +29,11 @@ from helpers.studies import store_study
 
 from bench.reports.figures.images import Images
 from bench.store.columns import FURTHER_LABELS, add_columns
+from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.writing import RunFolder
 from bench.view import stored as stored_room
-from bench.view.pages import Pages
+from bench.view.pages import Pages, select_samples
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
 
@@ -389,3 +390,20 @@ def test_a_run_that_a_question_ended_is_marked(tmp_path: Path) -> None:
         page = pages.answer(place, query).content.decode()
         assert f"stopped at {answer.n} of 60 images: better than" in page
         assert f"{low}–{high}" in page
+
+
+def test_images_are_chosen_by_a_further_label(tmp_path: Path) -> None:
+    run = store(tmp_path, [0, 1, 2, 0], [0, 1, 1, 2])
+    manifest = read_manifest(run)
+    decided = read_decisions(run, manifest)
+    columns = {"place": {"s0000": "sea", "s0002": "sea", "s0003": "land"}}
+    query = {"show": "all", "sort": "order", "column": "place", "value": "sea"}
+    for changes, rows in (
+        ({}, [0, 2]),
+        ({"show": "wrong"}, [2]),
+        ({"value": ""}, [0, 1, 2, 3]),
+        ({"column": "other"}, [0, 1, 2, 3]),
+        ({"value": "air"}, []),
+    ):
+        chosen = select_samples(decided, manifest.classes, {**query, **changes}, columns)
+        assert chosen.tolist() == rows

@@ -1,4 +1,4 @@
-"""What a kind of backbone decides about its runs."""
+"""What a kind of backbone decides about its runs, and what they share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 from helpers.refusals import refused
 
 from bench.contracts.specs import Scorer
+from bench.running.lifecycle import Shared
 from bench.running.prepare import KINDS, prepare
 from bench.running.question import PreparedRun
-from bench.running.settings import make_config
+from bench.running.settings import RunConfig, make_config
 
 
 def prepared(**settings: Any) -> PreparedRun:
@@ -51,3 +52,17 @@ def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
     run = with_scorer(prepared(control="text-only"), scorer)
     with refused("--control", "prior()"):
         run.check()
+
+
+def of_digits(backbone: str, **settings: object) -> PreparedRun:
+    return prepare(RunConfig(dataset="digits", backbone=backbone, limit=3, **settings))  # type: ignore[arg-type]  # pydantic checks them
+
+
+@pytest.mark.long
+def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way() -> None:
+    name, shared = "tiny-digits", Shared()
+    first = shared.backbone_of(of_digits(name))
+    assert first is shared.backbone_of(of_digits(name, seed=3, template="{class}", strategy="full"))
+    other = shared.backbone_of(of_digits(name, dtype="bfloat16"))
+    assert other is not first and other is not None
+    assert shared.backbone_of(of_digits("nearest-mean")) is None  # it learns anew for every run

@@ -7,13 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
-from bench.store.cells import read_draws
 
 FULL = ("--strategy", "full", "--set", "draws=8")
 
@@ -49,19 +47,6 @@ def test_a_guided_recording_is_replayed_at_the_price_it_was_made_at(tmp_path: Pa
     assert again["metrics"] == live["metrics"]
     assert again["cost"]["evaluations"] == live["cost"]["evaluations"]
     assert live["cost"]["evaluations_per_image"] == (10 + 1) * 2 + (3 + 1) * 6
-
-
-def test_weights_live_and_replayed_decide_alike(tmp_path: Path) -> None:
-    recorded = run(tmp_path, "--save-errors")
-    live = run(tmp_path, "--weighting", "exp:-7")
-    again = bench(
-        *("replay", recorded["run_id"], "--strategy", "full", "--weighting", "exp:-7"),
-        *("--results", tmp_path, "--json"),
-    ).json
-    assert again["metrics"] == live["metrics"] and again["run_id"] != recorded["run_id"]
-    draws = read_draws(tmp_path / recorded["run_id"])
-    assert draws is not None and draws.n_levels == 1000
-    np.testing.assert_array_equal(draws.weights, 1)
 
 
 def test_weights_are_learned_from_another_split(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""A study: a grid of ordinary runs, made once, resumed, and shown."""
+"""A study: a grid of ordinary runs, made once, resumed, timed, and shown."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import pytest
 from helpers.command import bench
 from helpers.studies import GRID
 from helpers.unsealed import write_unsealed
@@ -12,6 +13,7 @@ from helpers.unsealed import write_unsealed
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
+from bench.running.study.course import Clock
 from bench.store.studies import STUDY, read_study, study_folder
 
 
@@ -107,3 +109,12 @@ def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> Non
     assert shown.code == 0 and "Runs that failed" in shown.out
     table, _, _ = shown.out.partition("\nStudy file:")  # as long as the folder's name
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_what_is_left_is_what_cells_took_so_far() -> None:
+    clock = Clock()
+    assert clock.left([(1, 40)]) is None
+    clock.note(0, 10.0, 8.0, 40, 0)
+    assert clock.left([(1, 40), (2, 20)]) == pytest.approx(2 * 2.0 + 0.2 * 60)
+    clock.note(1, 4.0, 2.0, 10, 30)  # a pilot of another speed
+    assert clock.left([(1, 999)]) == pytest.approx(2.0 + 0.2 * 30)
