@@ -31,6 +31,15 @@ def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
     assert "1,000" in kinds["subset"] and "d/train" in kinds["trained"]
 
 
+def test_reported_rows_have_numbered_sources(row: LeaderboardRow) -> None:
+    reported = [row.model_copy(update={"kind": "reported", "source": source}) for source in "aba"]
+    _, marks = board_labels([row, *reported], ["a", "b"])
+    texts = ["reported (1)", "reported (2)", "reported (1)"]
+    assert marks == [{}, *({"reported": text} for text in texts)]
+    (board,) = make_boards([row, *reported])
+    assert board.sources == ["a", "b"]
+
+
 def test_a_row_is_marked_by_what_it_does_not_share(row: LeaderboardRow) -> None:
     trained = row.model_copy(update={"trained_on": "d/train"})
     failed = row.model_copy(update={"failed_samples": 2, "published": True})
