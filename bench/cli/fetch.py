@@ -20,8 +20,8 @@ from bench.inputs.weights import HASHED_SUFFIXES
 from bench.machine.files import read_toml
 from bench.machine.precision import dtype_of
 from bench.running.finders import DECLARATION, expand_datasets, find_dataset
+from bench.running.names import Names
 from bench.running.prepare import NO_DATASET, find_weights, naming_licence, resolve
-from bench.running.question import Resolved
 from bench.running.settings import make_config
 from bench.running.study.file import read_study_file
 from bench.store.fields import Document
@@ -129,7 +129,7 @@ def _fetch_data(data: DataSource, split: str | None = None) -> Fetched:
     return Fetched(name=name, kind="dataset", licence=licence, images=images)
 
 
-def _fetch_weights(run: Resolved, name: str) -> Fetched:
+def _fetch_weights(run: Names, name: str) -> Fetched:
     """Fetch and check the weights that a run reads of its backbone, called `name`."""
     spec, weights = run.backbone, find_weights(run)
     if weights is None:

@@ -278,6 +278,26 @@ class ResolvedViews:
     parameters: Mapping[str, Any]
     views: CheckedViews
 
+    def of_draws(self, n_draws: int, plan: DrawPlan) -> Ints:
+        """Return int64 [N], the view of each draw; draws that share a noise level share a view.
+
+        Raises UserError if there are fewer draws than views.
+        """
+        count, per_level = self.views.count, 1 if plan.name == "grid" else 2  # consecutive draws
+        turns = view_of_draw(n_draws, count, per_level)
+        if len(set(turns.tolist())) < count:
+            raise UserError(
+                f"--views {self.spec.name}: draws={n_draws} cannot see all of its {count} views."
+                f" Use --set draws={count * per_level} or more."
+            )
+        return turns
+
+    @property
+    def identity(self) -> str:
+        """The entry of the identity for the views."""
+        name = ":".join([self.spec.name, *map(str, self.parameters.values())])
+        return name if self.spec.version == 1 else f"{name} (version {self.spec.version})"
+
 
 def resolve_views(text: str) -> ResolvedViews:
     """Make the views `NAME` or `NAME:VALUE`; the value sets their first parameter."""
@@ -288,29 +308,3 @@ def resolve_views(text: str) -> ResolvedViews:
         raise UserError(f"--views {text}: the views {name!r} take no value.")
     parameters = spec.resolve_parameters({first: value} if colon and first else {})
     return ResolvedViews(spec, parameters, CheckedViews(make_from(spec, parameters), spec.label))
-
-
-def view_of_each_draw(views: ResolvedViews | None, n_draws: int, plan: DrawPlan) -> Ints | None:
-    """Return int64 [N], the view of each draw; draws that share a noise level share a view.
-
-    Raises UserError if there are fewer draws than views.
-    """
-    if views is None:
-        return None
-    count, per_level = views.views.count, 1 if plan.name == "grid" else 2  # consecutive draws
-    turns = view_of_draw(n_draws, count, per_level)
-    if len(set(turns.tolist())) < count:
-        raise UserError(
-            f"--views {views.spec.name}: draws={n_draws} cannot see all of its {count} views. Use"
-            f" --set draws={count * per_level} or more."
-        )
-    return turns
-
-
-def views_identity(views: ResolvedViews | None) -> str | None:
-    """Return the entry of the identity for the views; None without views."""
-    if views is None:
-        return None
-    name = ":".join([views.spec.name, *map(str, views.parameters.values())])
-    version = views.spec.version
-    return name if version == 1 else f"{name} (version {version})"

@@ -38,10 +38,14 @@ def load_named(config: RunConfig) -> Any:
     run = ask(config.model_copy(update={"device": device}), AtHand(NO_DATASET))
     if run.absent is not None:
         raise run.absent
-    parameters = {"device": device, "dtype": run.precision.dtype, **run.backbone_parameters}
-    backbone = make(run.backbone, run.weights, **parameters)
+    parameters = {
+        "device": device,
+        "dtype": run.names.precision.dtype,
+        **run.names.backbone_parameters,
+    }
+    backbone = make(run.names.backbone, run.weights, **parameters)
     named = {"backbone": config.backbone, "weights": config.weights}
-    _LOADED[backbone] = {**named, "device": device, "dtype": str(run.precision)}
+    _LOADED[backbone] = {**named, "device": device, "dtype": str(run.names.precision)}
     return backbone
 
 
@@ -108,7 +112,7 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
     sample = prepared.sample_ids[0] if earlier is None else earlier.sample
     probe = _probe(prepared, sample)
     difference = 0.0 if earlier is None else _difference(earlier, probe)
-    if difference > (tolerance := TOLERANCES[prepared.precision.dtype]):
+    if difference > (tolerance := TOLERANCES[prepared.names.precision.dtype]):
         raise UserError(
             f"{prepared.folder}: this backbone's predictions differ from those at the start of the"
             f" run by a relative {difference:.2g} (rounding explains at most {tolerance:g}). Its"
@@ -120,8 +124,11 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 
 
 def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
-    denoiser = prepared.kind.make(prepared)
-    sample, texts = next(prepared.samples([sample_id])), prepared.prompts.texts[:PROBED_TEXTS]
+    denoiser = prepared.names.kind.make(prepared.content)
+    sample, texts = (
+        next(prepared.samples([sample_id])),
+        prepared.content.prompts.texts[:PROBED_TEXTS],
+    )
     image, count = decode(sample.images[0]), len(texts)
     if isinstance(denoiser, CheckedLikelihood):
         errors = denoiser.evaluate([image] * count, texts, np.zeros(count, np.int64))
@@ -138,7 +145,7 @@ def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
             for column in (levels.alpha, levels.sigma)
         )
         prompt = torch.arange(count).repeat(len(PROBED_LEVELS))
-        encoded = encode_texts(prepared, denoiser)
+        encoded = encode_texts(prepared.content, denoiser)
         conditioning = mapped(lambda leaf: leaf[prompt].to(denoiser.device), encoded)
         x_t = mixed(x_0, eps.expand_as(x_0), alpha, sigma)
         time = times(levels, level).to(denoiser.device)

@@ -24,12 +24,11 @@ from bench.running.execute import Finished, execute
 from bench.running.finders import passed_to
 from bench.running.in_memory import with_probe
 from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
-from bench.running.question import CheckedBackbone, PreparedRun, RunQuestion
+from bench.running.question import CheckedBackbone, Content, PreparedRun
 from bench.running.returned import Memory, checked_decision, checked_facts
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
 from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
 from bench.running.settings import RunConfig
-from bench.running.until import until_of
 from bench.store.fields import without_none
 
 NOT_CLOSED = "What it started may still run."
@@ -101,8 +100,8 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
     in_memory = (at_hand.dataset, at_hand.rows, at_hand.loaded)
     check_executor(config, any(thing is not None for thing in in_memory))
     prepared = prepare(config, at_hand)
-    check_chosen(prepared)
-    for warning in prepared.warnings:
+    check_chosen(prepared.names)
+    for warning in prepared.content.warnings:
         warn_user(warning)
     return prepared
 
@@ -115,17 +114,17 @@ def run_prepared(
     What it loads is `shared` with earlier runs, and with `later` ones.
     """
     shared = shared or Shared()
-    if prepared.backbone.objects:
+    if prepared.names.backbone.objects:
         prepared = with_probe(prepared)
-    until = until_of(prepared)
     after = {
         name: (count, change(prepared), decide)
         for name, (change, decide) in SECOND_RUNS.items()
         if (count := getattr(prepared.config, name)) is not None
     }
     later = chain([other.config for _, other, _ in after.values()], later)
+    task = prepared.task(partial(shared.open, later=later))
     try:
-        finished = execute(prepared, partial(shared.open, later=later), until)
+        finished = execute(task)
         second = {
             name: decide(other, finished.manifest, finished.folder, count, shared.open)
             for name, (count, other, decide) in after.items()
@@ -212,8 +211,8 @@ class Shared:
         """Open a run with its executor, which gets the backbone; `later` runs will share it."""
         once = iter([later])  # an executor that loads a second model gets another backbone
 
-        def lend(run: PreparedRun) -> CheckedBackbone | None:
-            return next((self.backbone_of(run, others) for others in once), None)
+        def lend(content: Content) -> CheckedBackbone | None:
+            return next((self.backbone_of(content, others) for others in once), None)
 
         key = _executor_of(run.config)
         if self._executor is None or key != self._key:
@@ -234,21 +233,21 @@ class Shared:
                 executor.close()
 
     def backbone_of(
-        self, prepared: RunQuestion, others: Iterable[RunConfig] = ()
+        self, content: Content, others: Iterable[RunConfig] = ()
     ) -> CheckedBackbone | None:
         """Return the loaded backbone of a run, or None if the run must make its own.
 
         `others` are settings of later runs. Prompts of those that will use the backbone too are
         encoded before its network is loaded, so that the two are never in memory together.
         """
-        if prepared.backbone.learns:
+        if content.names.backbone.learns:
             self.free()
             return None
-        key = prepared.backbone_key
+        key = content.backbone_key
         if self._backbone is None or key != self._backbone.key:
             self.free()
             sharing = (other for other in _asked(others) if other.backbone_key == key)
-            self._backbone = prepared.kind.load(prepared, sharing)
+            self._backbone = content.names.kind.load(content, sharing)
         return self._backbone
 
     def free(self) -> None:
@@ -260,7 +259,7 @@ class Shared:
             torch.cuda.empty_cache()
 
 
-def _asked(configs: Iterable[RunConfig]) -> Iterator[RunQuestion]:
+def _asked(configs: Iterable[RunConfig]) -> Iterator[Content]:
     """Yield the runs that can be made; the others raise their errors when they start."""
     for config in configs:
         with suppress(UserError):

@@ -20,7 +20,7 @@ from bench.running.command import stored_settings
 from bench.running.decider import backbone_params
 from bench.running.execute import timed
 from bench.running.prepare import prepare, prepare_again
-from bench.running.question import Executable, Opener, PreparedRun
+from bench.running.question import Opener, PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, Values, make_config
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.comparison import differing_identity
@@ -43,10 +43,10 @@ def with_other_noise(prepared: PreparedRun) -> PreparedRun:
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
     changes: Values = {"seed": seed, "fresh": False}
-    if prepared.backbone.scorer in SETTINGS["noise_per"].scorers:
+    if prepared.names.backbone.scorer in SETTINGS["noise_per"].scorers:
         changes["noise_per"] = "image"
     # The parameters of a risk were calibrated with the run's seed.
-    return prepare_again(prepared, prepared.without_risk().model_copy(update=changes))
+    return prepare_again(prepared, prepared.names.without_risk().model_copy(update=changes))
 
 
 def decided_again(
@@ -106,7 +106,7 @@ MAY_DIFFER = ("strategy", "calibrated", "replayed")  # parts of the identity, fr
 
 def as_full_sweep(prepared: PreparedRun) -> PreparedRun:
     """Return the full sweep of a run's images, on the run's own draws."""
-    swept = _swept(prepared.config, prepared.backbone, prepared.strategy.draws)
+    swept = _swept(prepared.config, prepared.names.backbone, prepared.strategy.draws)
     return prepare_again(prepared, swept.model_copy(update={"fresh": False, "risk": None}))
 
 
@@ -128,7 +128,7 @@ def audit(
     images, `path` the folder of the stored run. None if that has no image to sweep.
     """
     decided = read_decisions(path, manifest)
-    names, sizes = decided.sample_ids.to_pylist(), run.problems()
+    names, sizes = decided.sample_ids.to_pylist(), run.content.problems()
     problem = sizes[0][0]
     sweep_cost = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
     sweepable = sweepable_rows(decided, manifest, sweep_cost)
@@ -190,4 +190,4 @@ def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit |
             " data with --data-dir, or use the version of the toolkit that made it."
         )
     sweep.check()
-    return audit(sweep, manifest, path, count, Executable.open)
+    return audit(sweep, manifest, path, count, PreparedRun.open)

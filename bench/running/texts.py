@@ -21,46 +21,46 @@ from bench.inputs.prompts import (
     make_columns,
     read_templates,
 )
-from bench.running.question import Resolved
+from bench.running.names import Names
 from bench.running.settings import RunConfig
 
 
-def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
+def make_prompts(names: Names, classes: tuple[str, ...]) -> Prompts:
     """Return the run's prompts, from a file, the template or the dataset's template.
 
     For a strategy that descends a tree of classes, the prompts of its inner nodes follow.
     """
-    if resolved.strategy.uses_hierarchy:
-        tree = _read_tree(resolved, classes)
-        prompts = _class_prompts(resolved, (*classes, *tree.words))
+    if names.strategy.uses_hierarchy:
+        tree = _read_tree(names, classes)
+        prompts = _class_prompts(names, (*classes, *tree.words))
         return replace(prompts, parents=tree.parents)
-    return _class_prompts(resolved, classes)
+    return _class_prompts(names, classes)
 
 
-def _read_tree(resolved: Resolved, classes: tuple[str, ...]) -> Hierarchy:
-    config, name = resolved.config, resolved.decider.spec.name
+def _read_tree(names: Names, classes: tuple[str, ...]) -> Hierarchy:
+    config, name = names.config, names.decider.spec.name
     if config.hierarchy is None:
         raise UserError(
             f"Strategy {name!r} needs a tree of classes: --hierarchy FILE, a CSV file with the"
             " columns node,parent,words."
         )
-    if resolved.backbone.learns or resolved.backbone.labels:
+    if names.backbone.learns or names.backbone.labels:
         raise UserError(
-            f"Strategy {name!r} cannot be used: backbone {resolved.backbone_name!r} scores only the"
+            f"Strategy {name!r} cannot be used: backbone {names.backbone_name!r} scores only the"
             " classes, not the inner nodes."
         )
     return read_hierarchy(Path(config.hierarchy), classes)
 
 
-def _class_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
-    config, spec = resolved.config, resolved.dataset
-    if resolved.backbone.learns:
+def _class_prompts(names: Names, classes: tuple[str, ...]) -> Prompts:
+    config, spec = names.config, names.dataset
+    if names.backbone.learns:
         return from_template(PLACEHOLDER, classes)
     if config.prompts:
         prompts = from_file(Path(config.prompts), classes)
-    elif resolved.backbone.labels in spec.labels and config.template is None:
-        prompts = from_labels(spec.labels[str(resolved.backbone.labels)], classes)
-    elif (template := resolved.template) is None:
+    elif names.backbone.labels in spec.labels and config.template is None:
+        prompts = from_labels(spec.labels[str(names.backbone.labels)], classes)
+    elif (template := names.template) is None:
         prompts = from_template(spec.template, classes, spec.phrases)
     else:
         values = [template] if isinstance(template, str) else template
@@ -95,13 +95,13 @@ def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
     )
 
 
-def text_score_warning(resolved: Resolved, items: ItemTable) -> str | None:
+def text_score_warning(names: Names, items: ItemTable) -> str | None:
     """Return a warning if the strategy allows no image and group scores of items."""
     images, texts = items.shapes[0]
-    if images == 1 or texts == 1 or resolved.strategy.same_draws:
+    if images == 1 or texts == 1 or names.strategy.same_draws:
         return None
     return (
-        f"Strategy {resolved.decider.spec.name!r} compares texts of one image only: there"
+        f"Strategy {names.decider.spec.name!r} compares texts of one image only: there"
         " will be a text score, but no image and group score, which compare errors across images."
         " --strategy full gives all three."
     )

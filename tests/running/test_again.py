@@ -71,9 +71,9 @@ def test_a_stated_risk_is_decided_again_with_the_settings_that_it_chose(tmp_path
     settings = {"dataset": "digits", "strategy": "race", "results": str(tmp_path), "limit": 5}
     first = prepare(make_config({**settings, "params": {"draws": 8, "first": 2, "delta": 0.1}}))
     config = first.config.model_copy(update={"risk": 0.02, "params": {"draws": 8}})
-    other = with_other_noise(replace(first, config=config))
+    other = with_other_noise(replace(first, content=first.content.naming(config=config)))
     assert other.config.risk is None
-    assert other.decider.parameters == first.decider.parameters
+    assert other.names.decider.parameters == first.names.decider.parameters
 
 
 def test_the_plan_counts_them() -> None:

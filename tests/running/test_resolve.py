@@ -10,13 +10,13 @@ import pytest
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
+from bench.running.names import Names
 from bench.running.prepare import check_effect, prepare, resolve
-from bench.running.question import Resolved
 from bench.running.settings import make_config
 from bench.running.texts import make_prompts
 
 
-def resolved(**settings: Any) -> Resolved:
+def resolved(**settings: Any) -> Names:
     return resolve(make_config({"dataset": "digits", **settings}))
 
 
@@ -24,7 +24,7 @@ def test_settings_stay_as_they_were_read_and_the_manifest_holds_what_they_stand_
     run = resolved()
     assert (run.config.backbone, run.config.dtype, run.config.strategy) == (None, None, None)
     assert (run.backbone.name, run.precision.dtype) == ("tiny-digits", "float32")
-    recorded = run.recorded_settings()
+    recorded = run.recorded()
     assert (recorded["backbone"], recorded["dtype"]) == ("tiny-digits", "float32")
     assert set(recorded) == set(run.config.model_dump())
 
@@ -34,7 +34,7 @@ def test_a_path_in_place_of_a_name(pipelines: dict[str, Path], tmp_path: Path) -
     run = resolved(dataset=str(tmp_path), backbone=str(pipelines["sd15"]))
     assert (run.config.dataset, run.config.weights) == (str(tmp_path), None)
     assert (run.data.name, run.data.data_dir) == ("folder", str(tmp_path))
-    assert run.source.weights == str(pipelines["sd15"]) and run.trained_on == "unknown"
+    assert run.source.weights == str(pipelines["sd15"]) and run.source.trained_on == "unknown"
     assert run.backbone_name == pipelines["sd15"].name
 
 
@@ -47,7 +47,7 @@ def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -
     for given, first in ((None, "n0"), (text, "the number 0")):
         run = resolved(template=given)
         run = replace(run, data=replace(run.data, spec=labelled))
-        run = replace(run, source=replace(run.source, spec=spec), template=text)
+        run = replace(run, source=replace(run.source, spec=spec))
         assert make_prompts(run, classes).texts[0] == first
 
 

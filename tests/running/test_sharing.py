@@ -20,11 +20,14 @@ def prepared(backbone: str, **settings: object) -> PreparedRun:
 @pytest.mark.long
 def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way() -> None:
     name, shared = "tiny-digits", Shared()
-    first = shared.backbone_of(prepared(name))
-    assert first is shared.backbone_of(prepared(name, seed=3, template="{class}", strategy="full"))
-    other = shared.backbone_of(prepared(name, dtype="bfloat16"))
+    first = shared.backbone_of(prepared(name).content)
+    assert first is shared.backbone_of(
+        prepared(name, seed=3, template="{class}", strategy="full").content
+    )
+    other = shared.backbone_of(prepared(name, dtype="bfloat16").content)
     assert other is not first and other is not None
-    assert shared.backbone_of(prepared("nearest-mean")) is None  # it learns anew for every run
+    learner = prepared("nearest-mean").content
+    assert shared.backbone_of(learner) is None  # it learns anew for every run
 
 
 def test_a_shared_backbone_decides_as_one_of_the_runs_own() -> None:

@@ -74,7 +74,7 @@ def test_a_killed_worker_changes_no_answer(
         "batch_size": 16,
         "save_errors": True,
     }
-    alone = execute(prepare(make_config({**settings, "results": str(tmp_path / "alone")})))
+    alone = execute(prepare(make_config({**settings, "results": str(tmp_path / "alone")})).task())
     given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
     run = prepare(make_config({**settings, **given}))
 
@@ -86,7 +86,7 @@ def test_a_killed_worker_changes_no_answer(
 
     killer.decided = 0
     with warned("worker"):
-        together = execute(run, watched)
+        together = execute(run.task(watched))
     executor.close()
     assert killer.killed
     assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
@@ -280,7 +280,7 @@ def opened(_):
     return driver
 
 try:
-    print(execute(run, opened).folder)
+    print(execute(run.task(opened)).folder)
 finally:
     executor.close()
     nodes.shutdown()

@@ -23,9 +23,10 @@ def prepared(**settings: Any) -> PreparedRun:
 
 def with_scorer(run: PreparedRun, scorer: Scorer) -> PreparedRun:
     """Return the run as if its backbone were of another kind."""
-    source = run.source
+    source = run.content.names.source
     spec = replace(source.spec, scorer=scorer, learns=False)
-    return replace(run, source=replace(source, spec=spec), kind=KINDS[scorer])
+    content = run.content.naming(source=replace(source, spec=spec), kind=KINDS[scorer])
+    return replace(run, content=content)
 
 
 def test_there_is_an_object_for_every_kind() -> None:
@@ -34,20 +35,20 @@ def test_there_is_an_object_for_every_kind() -> None:
 
 def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
     run = prepared(backbone="random")
-    kind = run.kind
-    problem = kind.problem(run, run.columns())
-    assert run.n_draws == 1 and list(problem.timesteps) == [0]
-    assert kind.scoring(run).plain() == {}
-    assert kind.text_files(run) == []
+    kind = run.names.kind
+    problem = kind.problem(run.content, run.content.columns())
+    assert run.names.n_draws == 1 and list(problem.timesteps) == [0]
+    assert kind.scoring(run.content).plain() == {}
+    assert kind.text_files(run.content) == []
 
 
 @pytest.mark.long
 def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path]) -> None:
     run = prepared(backbone=str(pipelines["sd15"]))
-    kind = run.kind
+    kind = run.names.kind
 
     def cost(run: PreparedRun) -> tuple[float, float, float]:
-        problem = kind.problem(run, run.columns())
+        problem = kind.problem(run.content, run.content.columns())
         return problem.cell_cost, problem.null_cost, problem.linearisation_cost
 
     assert cost(run) == (1, 0, LINEARISATION_COST)
@@ -55,20 +56,20 @@ def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path
     assert cost(guided)[:2] == (1, 1)
     gradients = {"backbone": str(pipelines["sd15"]), "strategy": "full-linearised"}
     assert cost(prepared(**gradients, guidance=2.0))[2] == cost(prepared(**gradients))[2] + 1
-    both = replace(guided, config=guided.config.model_copy(update={"subtract_null": True}))
-    assert cost(both)[1] == 1
+    both = guided.config.model_copy(update={"subtract_null": True})
+    assert cost(replace(guided, content=guided.content.naming(config=both)))[1] == 1
 
 
 def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
     run = prepared(weighting="exp:-7")
-    kind = run.kind
-    columns = run.columns()
-    backbone = kind.make(run)
+    kind = run.names.kind
+    columns = run.content.columns()
+    backbone = kind.make(run.content)
     levels: Any = getattr(backbone, "levels")  # noqa: B009  # a checked denoiser of some kind
-    problem = kind.problem(run, columns, levels)
-    assert list(problem.timesteps) == list(run.plan.assign_levels(8, len(levels)))
+    problem = kind.problem(run.content, columns, levels)
+    assert list(problem.timesteps) == list(run.names.plan.assign_levels(8, len(levels)))
     assert len(set(problem.weights.tolist())) > 1
-    assert set(kind.problem(run, columns).weights.tolist()) == {1.0}
+    assert set(kind.problem(run.content, columns).weights.tolist()) == {1.0}
 
 
 def test_scoring_holds_only_what_differs_from_the_default() -> None:

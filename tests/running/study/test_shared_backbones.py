@@ -108,11 +108,11 @@ def test_a_backbone_encodes_the_prompts_of_its_own_runs_alone(
 
     first, foreign = (prepared(value, "{class}") for value in two)
     later = prepared(two[0], "a {class}")
-    backbone = Shared().backbone_of(first, [foreign.config, later.config])
-    encoded = [r.kind.text_files(r)[0].exists() for r in (first, later, foreign)]
+    backbone = Shared().backbone_of(first.content, [foreign.config, later.config])
+    encoded = [r.names.kind.text_files(r.content)[0].exists() for r in (first, later, foreign)]
     assert encoded == [True, True, False]
     for wrong in (encode_texts, lambda run, backbone: run.kind.open_engine(run, backbone)):
         with pytest.raises(RuntimeError) as refusal:
             wrong(foreign, backbone)  # type: ignore[arg-type]  # a checked denoiser
-        assert all(repr(r.backbone_key) in str(refusal.value) for r in (first, foreign))
-    assert not foreign.kind.text_files(foreign)[0].exists()
+        assert all(repr(r.content.backbone_key) in str(refusal.value) for r in (first, foreign))
+    assert not foreign.names.kind.text_files(foreign.content)[0].exists()
