@@ -17,7 +17,7 @@ from bench.cli.settings import config_from_options, config_options
 from bench.inputs.checking import check_data
 from bench.reports.terminal.tables import print_rows
 from bench.running.command import same_options
-from bench.running.finders import find_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.prepare import ask
 from bench.running.settings import about, options_of
 

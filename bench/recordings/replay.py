@@ -34,9 +34,9 @@ from bench.machine.environment import environment
 from bench.machine.stages import counted
 from bench.recordings.recording import Recording, Tables, open_draws, open_recording
 from bench.running.command import recording_command
-from bench.running.decider import Decider, check_strategy, make_decider
 from bench.running.execute import Task
-from bench.running.kinds.denoiser import weighting_identity
+from bench.running.parts.decision import Decider, check_strategy, make_decider
+from bench.running.parts.measure import weighting_identity
 from bench.running.risk import StatedRisk, choose_setting
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval

@@ -3,7 +3,7 @@
     RunConfig              settings, validated                             settings/
       │ resolve
       ▼
-    Names                  what they name; no file is read                 names.py, parts/
+    Names                  what they name; no file is read                 parts/
       │ ask
       ▼
     Content                texts, checkpoint, images, what other runs give question.py, borrowed.py

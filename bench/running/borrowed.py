@@ -13,7 +13,7 @@ from bench.inputs.data import DataSource, load_split, slugify
 from bench.inputs.estimand import Weighting
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
-from bench.running.names import Names
+from bench.running.parts.names import Names
 from bench.running.question import Shortlist
 from bench.running.settings import RunConfig
 from bench.stats.level_weights import (

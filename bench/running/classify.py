@@ -21,8 +21,8 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.machine.stages import counted
 from bench.running.borrowed import find_fit_split
-from bench.running.decider import make_decider
 from bench.running.manifest import make_manifest
+from bench.running.parts.decision import make_decider
 from bench.running.prepare import AtHand, ask
 from bench.running.question import Content
 from bench.running.risk import choose_setting, stated_risk

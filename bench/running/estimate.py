@@ -17,9 +17,9 @@ from bench.machine.environment import device_memory, likely_device, pick_device
 from bench.machine.offline import offline_if_set
 from bench.machine.precision import PRECISIONS, Precision, assumed_capability
 from bench.machine.speeds import estimate_speed, seconds_on_devices
-from bench.running.finders import find_dataset
 from bench.running.manifest import evaluation_flops
-from bench.running.names import Names
+from bench.running.parts.data import find_dataset
+from bench.running.parts.names import Names
 from bench.running.prepare import ask, check_chosen, prepared_run
 from bench.running.question import Content, PreparedRun
 from bench.running.risk import stated_risk

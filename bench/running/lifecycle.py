@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
@@ -15,14 +14,13 @@ from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.parameters import Parameters
 from bench.discovery.guard import checked_answer, guard, one_line, warning_guard
-from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make, with_defaults
 from bench.errors import BenchError, PluginError, UserError, warn_user
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.running.execute import Finished, execute
-from bench.running.finders import passed_to
 from bench.running.in_memory import with_probe
+from bench.running.parts.machine import check_executor, executor_of
 from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
 from bench.running.question import CheckedBackbone, Content, PreparedRun
 from bench.running.returned import Memory, checked_decision, checked_facts
@@ -135,33 +133,6 @@ def run_prepared(
     return replace(finished, second=without_none(**second))
 
 
-def check_executor(config: RunConfig, in_memory: bool = False) -> None:
-    """Raise UserError if a run's executor is unknown or does not fit, or a tracker is missing.
-
-    `in_memory` is whether the caller has handed over its dataset or backbone.
-    """
-    trackers = [config.tracker] if isinstance(config.tracker, str) else config.tracker or []
-    for package in (tracker.partition(":")[0] for tracker in trackers):
-        if find_spec(package) is None:
-            raise UserError(
-                f"--tracker {package}: it is not installed: pip install"
-                f" 'diffusion-classifier-bench[{package}]'"
-            )
-    spec, parameters = _executor_of(config)
-    if in_memory and not spec.in_process:
-        raise UserError(
-            f"--executor {spec.name}: workers load the dataset and the backbone by name, so objects"
-            " in memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name"
-            " the folder."
-        )
-    make(spec, **parameters)
-
-
-def _executor_of(config: RunConfig) -> tuple[ExecutorSpec, Parameters]:
-    spec = load_plugins().executors.get(config.executor)
-    return spec, {"device": config.device, **passed_to(spec, config)}
-
-
 class CheckedRun(OpenRun):
     """Wrapper of a run that the executor `who` has opened, which errors name."""
 
@@ -214,7 +185,7 @@ class Shared:
         def lend(content: Content) -> CheckedBackbone | None:
             return next((self.backbone_of(content, others) for others in once), None)
 
-        key = _executor_of(run.config)
+        key = executor_of(run.config)
         if self._executor is None or key != self._key:
             self.close_executor()
             self._executor, self._key = with_defaults(make(key[0], **key[1]), Executor), key

@@ -15,8 +15,7 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
-from bench.running.kinds.denoiser import linearisation_cost
-from bench.running.names import Names
+from bench.running.parts.names import Names
 from bench.running.parts.precision import all_precisions
 from bench.running.question import Content
 from bench.running.settings import RunConfig, identity_settings
@@ -118,7 +117,9 @@ def make_manifest(
             groups=split.groups,
             sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
-            linearisation_cost=linearisation_cost(content) if names.strategy.linearises else None,
+            linearisation_cost=content.problems()[0][0].linearisation_cost
+            if names.strategy.linearises
+            else None,
             evaluation_flop=evaluation_flops(content),
             items=describe_items(names, split.items, prompts) if split.items else None,
         ),

@@ -1,8 +1,7 @@
 """Resolve and validate a run's settings, before anything heavy is loaded."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,33 +15,25 @@ from bench.errors import AbsentError, UserError
 from bench.inputs.data import DataSource, load_classes, load_split
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
-from bench.inputs.weights import Weights, add_files, locate
-from bench.inputs.weights import resolve as resolve_weights
 from bench.machine.environment import pick_device
-from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, fit_data, learn_weighting
 from bench.running.command import same_options
-from bench.running.decider import backbone_params, check_strategy, find_strategy
 from bench.running.execute import Swept
-from bench.running.finders import (
-    data_source,
-    find_backbone,
-    find_dataset,
-    find_plan,
-    passed_to,
-    resolve_views,
-)
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.manifest import make_manifest, other_precision_note
-from bench.running.names import Names
+from bench.running.parts.data import data_source, find_dataset
+from bench.running.parts.decision import backbone_params, check_strategy, find_strategy
+from bench.running.parts.measure import find_plan, resolve_views
+from bench.running.parts.model import find_backbone, find_weights
+from bench.running.parts.names import Names
 from bench.running.parts.precision import depends_on_class, find_precision, quicker_precisions
+from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.running.question import Content, PreparedRun, ScorerKind
 from bench.running.risk import stated_risk
-from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed
+from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed, passed_to
 from bench.running.settings.declaration import option
-from bench.running.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.store.documents import Sweep
 from bench.store.folder import find_run, shard_folder
 from bench.store.identity import CalibratedOn
@@ -176,13 +167,13 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     if split and split.items:  # their texts; settings of classes are refused elsewhere
         asked_for = select_subset(split.sample_ids, split.labels, config.limit)
         prompts = split.collect_texts(asked_for)
-        warnings.append(text_score_warning(names, split.items))
+        warnings.append(text_score_warning(names.decider, split.items))
     else:
-        prompts = make_prompts(names, named.names)
+        prompts = make_prompts(config, names.dataset, names.source, names.decider, named.names)
         warnings.append(uneven_prompts_warning(config, prompts))
     weights, absent = None, None
     try:
-        weights = find_weights(names, at_hand.loaded)
+        weights = find_weights(config, names.source, names.backbone_parameters, at_hand.loaded)
     except AbsentError as error:
         absent = error
     if weights and depends_on_class(config, names.backbone):
@@ -306,40 +297,3 @@ def check_chosen(names: Names) -> None:
         f" on {names.source.trained_on}. `bench list backbones` shows all; for a start:\n  "
         + "\n  ".join(commands)
     )
-
-
-def find_weights(names: Names, loaded: Any = None) -> Weights | None:
-    """Locate the backbone's weights without reading them; None if it needs none.
-
-    Weights of an object in memory are read. Raises AbsentError if they are not on this machine and
-    cannot be downloaded.
-    """
-    if names.backbone.objects:
-        content: Weights | None = None if loaded is None else loaded.content()
-        return content
-    weights = names.source.weights or names.backbone.weights
-    for name, weights_of_value in names.backbone.weights_by.items():
-        weights = weights or weights_of_value.get(str(names.backbone_parameters[name]))
-    own, spec = names.config.revision, names.backbone
-    if own is not None and (weights is None or Path(locate(weights)).is_absolute()):
-        raise UserError(
-            f"--revision {own} is of weights on the Hub, but these are on this machine."
-        )
-    if weights is None:
-        return None
-    with naming_licence(names):
-        located = resolve_weights(weights, own or spec.revision)
-        return add_files(located, names.source.loras, names.source.file)
-
-
-@contextmanager
-def naming_licence(names: Names) -> Iterator[None]:
-    """Say where the licence of a gated backbone is accepted, if its own weights are absent."""
-    spec = names.backbone
-    try:
-        yield
-    except AbsentError as error:
-        page = advise_licence(str(spec.weights))
-        if not spec.gated or names.source.weights or page in str(error):
-            raise
-        raise AbsentError(f"{error}\n{advise_licence(str(spec.weights), spec.licence)}") from None

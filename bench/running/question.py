@@ -37,7 +37,7 @@ from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.machine.stages import stage
 from bench.running.execute import Swept, Task
-from bench.running.names import Names
+from bench.running.parts.names import Names
 from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.settings.declaration import option
 from bench.running.until import until_of

@@ -9,8 +9,8 @@ from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.running.command import other_images_command
-from bench.running.decider import Decider
-from bench.running.names import Names
+from bench.running.parts.decision import Decider
+from bench.running.parts.names import Names
 from bench.stats.risk import RISKS, images_needed, passing
 from bench.store.calibrations import Calibrated, CalibratedSetting, Calibration, find_calibrations
 from bench.store.documents import Manifest, RiskChoice

@@ -17,8 +17,8 @@ from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
 from bench.machine.stages import counted
 from bench.running.command import stored_settings
-from bench.running.decider import backbone_params
 from bench.running.execute import timed
+from bench.running.parts.decision import backbone_params
 from bench.running.prepare import prepare, prepare_again
 from bench.running.question import Opener, PreparedRun
 from bench.running.settings import SETTINGS, RunConfig, Values, make_config

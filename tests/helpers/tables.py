@@ -15,7 +15,7 @@ from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.running.decider import make_decider
+from bench.running.parts.decision import make_decider
 
 Errors = NDArray[np.float32]
 

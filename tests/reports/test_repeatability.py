@@ -15,7 +15,7 @@ from bench.contracts.strategy import Problem
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
 from bench.reports.sentences import estimate_repeatability, noise_sentence
-from bench.running.decider import strategy_of
+from bench.running.parts.decision import strategy_of
 from bench.stats.agreement import flip_probability
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest

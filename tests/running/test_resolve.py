@@ -10,10 +10,10 @@ import pytest
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.running.names import Names
+from bench.running.parts.names import Names
+from bench.running.parts.texts import make_prompts
 from bench.running.prepare import check_effect, prepare, resolve
 from bench.running.settings import make_config
-from bench.running.texts import make_prompts
 
 
 def resolved(**settings: Any) -> Names:
@@ -48,7 +48,10 @@ def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -
         run = resolved(template=given)
         run = replace(run, data=replace(run.data, spec=labelled))
         run = replace(run, source=replace(run.source, spec=spec))
-        assert make_prompts(run, classes).texts[0] == first
+        assert (
+            make_prompts(run.config, run.dataset, run.source, run.decider, classes).texts[0]
+            == first
+        )
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 Also the values, cache keys and entries of the identity of their draws and encoded prompts.
 """
 
-import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -28,17 +27,18 @@ from bench.engine.scoring import Noise, OwnNoise, Scoring, SharedNoise, coeffici
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
-from bench.inputs.estimand import Weighting, draw_weights
+from bench.inputs.estimand import draw_weights
 from bench.inputs.prompts import Columns
 from bench.machine.libraries import torch
 from bench.machine.precision import computing, has_precision, needs_tf32
 from bench.running.kinds.checks import check_model, check_precision
-from bench.running.names import Names
+from bench.running.parts.measure import noise_identity, weighting_identity
+from bench.running.parts.names import Names
 from bench.running.parts.precision import RunPrecision
 from bench.running.question import Content, PreparedRun, ScorerKind
 from bench.running.settings import RunConfig, about, identity_settings, loading_settings
 from bench.store.fields import without_none
-from bench.store.identity import ScoringIdentity, digest
+from bench.store.identity import ScoringIdentity
 
 
 class DenoiserKind(ScorerKind[CheckedDenoiser]):
@@ -289,20 +289,3 @@ def conditioning_key(content: Content) -> str:
     own = encoder_key(names.backbone, content.weights, names.backbone_parameters)
     loading = [pair for pair in loading_settings(content.config) if pair[0] in about("prompts")]
     return f"{own} {names.precision} {loading}"
-
-
-def noise_identity(config: RunConfig, n_draws: int) -> str:
-    """Return the entry of the identity for the noise: the seed, or the hash of the file."""
-    if config.noise is None:
-        return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
-    bank = read_noise(Path(config.noise), n_draws)
-    return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
-
-
-def weighting_identity(weighting: Weighting) -> str | None:
-    """Return a formula as written, or the hash of listed weights; None for equal weights."""
-    if weighting.name == "uniform":
-        return None
-    if weighting.weights is None:
-        return str(weighting)
-    return f"sha256 {digest({'weights': sorted(weighting.weights.items())})}"

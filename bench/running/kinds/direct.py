@@ -23,7 +23,7 @@ from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.split import Split
 from bench.machine.environment import pick_device
-from bench.running.names import Names
+from bench.running.parts.names import Names
 from bench.running.question import Content, PreparedRun, ScorerKind
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity

@@ -9,10 +9,10 @@ from pydantic import Field
 from bench.errors import UserError, refusing
 from bench.machine.speeds import PEAKS
 from bench.running.borrowed import fit_data
-from bench.running.decider import backbone_params
 from bench.running.estimate import make_plan
-from bench.running.lifecycle import check_executor
-from bench.running.names import Names
+from bench.running.parts.decision import backbone_params
+from bench.running.parts.machine import check_executor
+from bench.running.parts.names import Names
 from bench.running.prepare import check_effect, resolve, without_effect
 from bench.running.settings import SETTINGS, RunConfig, changed
 from bench.running.settings.declaration import option

@@ -8,7 +8,7 @@ from helpers.refusals import refused
 from PIL import Image
 
 from bench.inputs.draws import parse_plan
-from bench.running.finders import resolve_views
+from bench.running.parts.measure import resolve_views
 from bench_plugins.views.pictures import Crops, Flip, Turns8
 
 

@@ -6,7 +6,7 @@ from helpers.command import bench
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.running.finders import expand_datasets
+from bench.running.parts.data import expand_datasets
 
 
 def test_names_and_collections_are_those_of_registered_datasets() -> None:

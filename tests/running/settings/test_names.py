@@ -8,7 +8,7 @@ import pytest
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.running.finders import is_path, registered
+from bench.running.parts.data import is_path, registered
 
 
 def test_a_slash_makes_a_path() -> None:

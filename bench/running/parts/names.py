@@ -12,9 +12,11 @@ from bench.discovery.backbones import code_of
 from bench.engine.asking import CheckedStrategy
 from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
-from bench.running.decider import Decider
-from bench.running.finders import BackboneSource, ResolvedViews
+from bench.running.parts.decision import Decider
+from bench.running.parts.measure import ResolvedViews
+from bench.running.parts.model import BackboneSource
 from bench.running.parts.precision import RunPrecision
+from bench.running.parts.texts import find_template
 from bench.running.settings import RunConfig, Values, loading_settings
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Names:
     @property
     def template(self) -> str | list[str] | None:
         """The user's template, else the backbone's; None for the dataset's or a file of prompts."""
-        return self.config.template or (None if self.config.prompts else self.backbone.template)
+        return find_template(self.config, self.backbone)
 
     @property
     def backbone_key(self) -> tuple[object, ...]:
