@@ -17,15 +17,14 @@ from bench.machine.environment import device_memory, likely_device, pick_device
 from bench.machine.offline import offline_if_set
 from bench.machine.precision import PRECISIONS, Precision, assumed_capability
 from bench.machine.speeds import estimate_speed, seconds_on_devices
-from bench.running.manifest import evaluation_flops
+from bench.running.manifest import evaluation_flops, prepared_run
 from bench.running.parts.data import find_dataset
 from bench.running.parts.names import Names
-from bench.running.prepare import ask, check_chosen, prepared_run
+from bench.running.prepare import ask, check_chosen
 from bench.running.question import Content, PreparedRun
 from bench.running.risk import stated_risk
 from bench.running.risk_sweep import SweepPlan, plan_sweep, settled, sweep_of
 from bench.running.settings import RunConfig
-from bench.running.until import until_of
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples
 
@@ -96,7 +95,7 @@ def make_plan(config: RunConfig) -> Plan:
     device, precision = likely_device(config.device), names.precision
     _check(content)
     if run is not None:
-        until_of(run.config, run.split, run.manifest)
+        run.until()
     warnings = [*content.warnings, *missing]
     warnings += assumed_capability(precision.network, config.device)
     needed, too_much = _needed(content, config.device or device)

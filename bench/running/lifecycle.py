@@ -1,11 +1,12 @@
 """Make a run from its settings; share a backbone and executors among several runs."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -14,26 +15,32 @@ from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun
 from bench.contracts.parameters import Parameters
 from bench.discovery.guard import checked_answer, guard, one_line, warning_guard
+from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make, with_defaults
 from bench.errors import BenchError, PluginError, UserError, warn_user
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
+from bench.running.command import stored_settings
 from bench.running.execute import Finished, execute
-from bench.running.in_memory import with_probe
+from bench.running.kinds.probe import with_probe
 from bench.running.parts.machine import check_executor, executor_of
-from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
+from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare, prepare_again
 from bench.running.question import CheckedBackbone, Content, PreparedRun
 from bench.running.returned import Memory, checked_decision, checked_facts
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
-from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
-from bench.running.settings import RunConfig
+from bench.running.second import audit, decide_again, full_sweep, other_noise, swept
+from bench.running.settings import RunConfig, make_config
+from bench.stats.agreement import Audit
+from bench.stats.comparison import differing_identity
 from bench.store.fields import without_none
+from bench.store.folder import read_manifest
+from bench.store.locking import refuse_shipped
 
 NOT_CLOSED = "What it started may still run."
 Tell = Callable[[str], None]
 Test = Callable[[PlannedSweep], object]  # such as `bench.recordings.calibrate.calibrate_sweep`
 # Setting → how the run's settings change to decide N images a second time, and what does so.
-SECOND_RUNS = {"again": (with_other_noise, decide_again), "audit": (as_full_sweep, audit)}
+SECOND_RUNS = {"again": (other_noise, decide_again), "audit": (full_sweep, audit)}
 
 
 @offline_if_set
@@ -115,7 +122,7 @@ def run_prepared(
     if prepared.names.backbone.objects:
         prepared = with_probe(prepared)
     after = {
-        name: (count, change(prepared), decide)
+        name: (count, prepare_again(prepared, change(prepared)), decide)
         for name, (change, decide) in SECOND_RUNS.items()
         if (count := getattr(prepared.config, name)) is not None
     }
@@ -131,6 +138,38 @@ def run_prepared(
         if not shared.keeps_executor:
             shared.close_executor()
     return replace(finished, second=without_none(**second))
+
+
+MAY_DIFFER = ("strategy", "calibrated", "replayed")  # parts of the identity, from run to its sweep
+
+
+def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit | None:
+    """Audit a stored run or replay with the model on this machine; see `audit`.
+
+    `count` includes earlier sweeps; `settings` are those of this machine, such as `data_dir`.
+    Raises UserError if data, weights or code differ from those of the run.
+    """
+    refuse_shipped(path)
+    manifest = read_manifest(path)
+    if not manifest.on_draws:
+        raise UserError(
+            f"{manifest.run_id} has no draws, so there is no full sweep to compare with."
+        )
+    spec = load_plugins().backbones.get(str(manifest.config.backbone))
+    config = make_config({**stored_settings(manifest), **without_none(**settings)})
+    sweep = prepare(swept(config, spec, int(str(manifest.strategy.params["draws"]))))
+    # A tree has prompts of inner nodes too, which no sweep needs.
+    of_classes = [prompt for prompt in manifest.prompts if prompt[1] < len(manifest.classes)]
+    same = ("prompts", "hierarchy") if of_classes == sweep.manifest.prompts else ()
+    places = differing_identity(manifest, sweep.manifest)
+    differs = [name for name in places if name.partition(".")[0] not in (*MAY_DIFFER, *same)]
+    if differs:
+        raise UserError(
+            f"{manifest.run_id} cannot be swept here, because {', '.join(differs)} differ. Name its"
+            " data with --data-dir, or use the version of the toolkit that made it."
+        )
+    sweep.check()
+    return audit(sweep, manifest, path, count, PreparedRun.open)
 
 
 class CheckedRun(OpenRun):

@@ -1,6 +1,7 @@
-"""Make the manifest of a run: its identity, settings, samples and environment."""
+"""Prepare a run of a content: its identity, settings, samples, environment and folder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
+from bench.running.execute import Swept
 from bench.running.parts.names import Names
 from bench.running.parts.precision import all_precisions
-from bench.running.question import Content
+from bench.running.question import Content, PreparedRun
 from bench.running.settings import RunConfig, identity_settings
 from bench.running.settings.declaration import IdentityRole
 from bench.store import identity as ids
@@ -32,8 +34,33 @@ from bench.store.documents import (
     Sweep,
 )
 from bench.store.fields import without_none
-from bench.store.folder import is_begun
+from bench.store.folder import is_begun, shard_folder
 from bench.store.identity import BackboneIdentity, CalibratedOn, DataIdentity, Identity, LearnedFrom
+
+
+def prepared_run(
+    content: Content,
+    samples: Sequence[str] | None = None,
+    calibrated: CalibratedOn | None = None,
+    sweep: Sweep | None = None,
+    swept: Swept | None = None,
+) -> PreparedRun:
+    """Return the run of a content whose images were read, with a new manifest.
+
+    `samples` are the ids to score; None for those that the settings select. `calibrated` and
+    `sweep` are what chose the strategy of a stated risk; `swept` are decided images to copy.
+    """
+    config, split = content.config, content.split
+    if content.absent is not None:
+        raise content.absent
+    assert split is not None, "asked without images"
+    manifest = make_manifest(content, split, samples, calibrated, sweep)
+    folder = Path(config.results, manifest.run_id)
+    if (shard := config.shard) is not None:
+        folder = shard_folder(folder, shard.index, shard.count)
+    if (note := other_precision_note(content, manifest)) is not None:
+        content = replace(content, warnings=(*content.warnings, note))
+    return PreparedRun(content=content, split=split, manifest=manifest, folder=folder, swept=swept)
 
 
 def make_manifest(

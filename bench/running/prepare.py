@@ -1,9 +1,7 @@
 """Resolve and validate a run's settings, before anything heavy is loaded."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from bench.contracts.backbone import Backbone
@@ -19,10 +17,9 @@ from bench.machine.environment import pick_device
 from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, fit_data, learn_weighting
 from bench.running.command import same_options
-from bench.running.execute import Swept
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
-from bench.running.manifest import make_manifest, other_precision_note
+from bench.running.manifest import prepared_run
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import backbone_params, check_strategy, find_strategy
 from bench.running.parts.measure import find_plan, resolve_views
@@ -34,9 +31,7 @@ from bench.running.question import Content, PreparedRun, ScorerKind
 from bench.running.risk import stated_risk
 from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed, passed_to
 from bench.running.settings.declaration import option
-from bench.store.documents import Sweep
-from bench.store.folder import find_run, shard_folder
-from bench.store.identity import CalibratedOn
+from bench.store.folder import find_run
 
 KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
     "denoiser": DenoiserKind(),
@@ -212,31 +207,6 @@ def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
     A stated risk has chosen no parameters yet: see `bench.running.risk_sweep.settled`.
     """
     return prepared_run(ask(config, at_hand, images=True))
-
-
-def prepared_run(
-    content: Content,
-    samples: Sequence[str] | None = None,
-    calibrated: CalibratedOn | None = None,
-    sweep: Sweep | None = None,
-    swept: Swept | None = None,
-) -> PreparedRun:
-    """Return the run of a content whose images were read, with a new manifest.
-
-    `samples` are the ids to score; None for those that the settings select. `calibrated` and
-    `sweep` are what chose the strategy of a stated risk; `swept` are decided images to copy.
-    """
-    config, split = content.config, content.split
-    if content.absent is not None:
-        raise content.absent
-    assert split is not None, "asked without images"
-    manifest = make_manifest(content, split, samples, calibrated, sweep)
-    folder = Path(config.results, manifest.run_id)
-    if (shard := config.shard) is not None:
-        folder = shard_folder(folder, shard.index, shard.count)
-    if (note := other_precision_note(content, manifest)) is not None:
-        content = replace(content, warnings=(*content.warnings, note))
-    return PreparedRun(content=content, split=split, manifest=manifest, folder=folder, swept=swept)
 
 
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:

@@ -40,7 +40,7 @@ from bench.running.execute import Swept, Task
 from bench.running.parts.names import Names
 from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.settings.declaration import option
-from bench.running.until import until_of
+from bench.running.until import Until, until_of
 from bench.store.documents import Manifest
 from bench.store.identity import Candidates, ScoringIdentity
 
@@ -238,6 +238,11 @@ class PreparedRun:
         assert chosen, "`settled` chooses the strategy of a stated risk"
         self.content.check()
 
+    def until(self) -> Until | None:
+        """Return what ends the run: its `--until`; None if all of its images are decided."""
+        question, results = self.config.until, self.config.results
+        return question and until_of(question, self.split, self.manifest, results)
+
     def open_engine(self) -> Engine:
         """Load the model in this process."""
         with stage(f"Loading {self.names.backbone_name}"):
@@ -259,7 +264,7 @@ class PreparedRun:
             fresh=self.config.fresh,
             save_errors=self.config.save_errors,
             swept=self.swept,
-            until=until_of(self.config, self.split, self.manifest),
+            until=self.until(),
         )
 
 

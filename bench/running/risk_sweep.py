@@ -11,8 +11,8 @@ from pathlib import Path
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import draw_sample
+from bench.running.manifest import prepared_run
 from bench.running.parts.decision import Decider, backbone_params, make_decider
-from bench.running.prepare import prepared_run
 from bench.running.question import Content, PreparedRun
 from bench.running.risk import (
     StatedRisk,
