@@ -9,7 +9,7 @@ from bench.contracts.dataset import asks_for_images, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted, refusing, warn_user
-from bench.inputs.data import DataSource, load_split, slugify
+from bench.inputs.data import load_split, slugify
 from bench.inputs.estimand import Weighting
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
@@ -195,23 +195,16 @@ def fit_data(names: Names, scored: Split | None) -> str:
 
 
 def find_fit_split(names: Names, scored: Split | None) -> Split | None:
-    """Return the images, none of them `scored`, that the backbone is fitted on, if it learns."""
-    if not names.backbone.learns:
-        return None
-    learner = f"Backbone {names.backbone_name!r}"
-    return load_fit_split(names.data, names.config.fit_split, scored, learner)
-
-
-def load_fit_split(
-    source: DataSource, name: str | None, scored: Split | None, learner: str
-) -> Split:
-    """Load the split that a backbone learns from, `train` by default.
+    """Return the images, none of them `scored`, that the backbone is fitted on, if it learns.
 
     Images that are also in `scored` are left out with a warning; None if the images are the user's.
     Raises UserError if there is no such split, it is the scored one or has other classes, or a
-    class has no image. `learner` is the backbone in messages.
+    class has no image.
     """
-    chosen = name or DEFAULT_FIT_SPLIT
+    if not names.backbone.learns:
+        return None
+    learner, chosen = f"Backbone {names.backbone_name!r}", names.config.fit_split
+    chosen = chosen or DEFAULT_FIT_SPLIT
     if scored is not None and scored.split == chosen:
         raise UserError(
             f"{learner} would learn from {quoted(chosen)}, the split that is scored. --fit-split"
@@ -220,7 +213,7 @@ def load_fit_split(
     needs = f"{learner} learns from labelled images of a split, {quoted(chosen)}: "
     advice = " --fit-split names another one; in a folder, train/ and test/ are splits."
     with refusing(needs, UserError, after=advice):
-        split = load_split(source, chosen)
+        split = load_split(names.data, chosen)
     if scored is not None:
         if split.classes != scored.classes:
             raise UserError(

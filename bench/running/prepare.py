@@ -135,7 +135,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     """
     started = time.perf_counter()
     names = resolve(config, at_hand.dataset)
-    split, learned = at_hand.split, list[str | None]()  # data that it was trained on beside its own
+    split, learned = at_hand.split, None
     check_effect(names)
     if images:
         check_named_runs(config)
@@ -169,28 +169,27 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     weights, absent = None, None
     try:
         weights = find_weights(config, names.source, names.backbone_parameters, at_hand.loaded)
+        if weights and depends_on_class(config, names.backbone):
+            half = fact(names.backbone, Backbone.half_precision, weights)
+            names = replace(names, precision=find_precision(config, names.backbone, half))
     except AbsentError as error:
         absent = error
-    if weights and depends_on_class(config, names.backbone):
-        half = fact(names.backbone, Backbone.half_precision, weights)
-        names = replace(names, precision=find_precision(config, names.backbone, half))
     names.precision.check(config)
     weighting = config.weighting
     if split and not absent and weighting.name == "learned":
         checkpoint = weights.fingerprint if weights else None
-        weighting, data, gain = learn_weighting(
+        weighting, learned, gain = learn_weighting(
             weighting, config, names.backbone.name, checkpoint, split.fingerprint
         )
         warnings.append(gain)
-        learned.append(data)
-    learned[:0] = [trained_on, shortlist.trained_on if shortlist else None]
+    sources = [trained_on, shortlist.trained_on if shortlist else None, learned]
     return Content(
         names=names,
         named=named,
         prompts=prompts,
         weights=weights,
         absent=absent,
-        trained_on=" + ".join(dict.fromkeys(filter(None, learned))) or None,
+        trained_on=" + ".join(dict.fromkeys(filter(None, sources))) or None,
         split=split,
         started=started,
         weighting=weighting,
