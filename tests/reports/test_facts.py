@@ -39,12 +39,12 @@ def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
 
 
 def test_reported_rows_have_numbered_sources(row: LeaderboardRow) -> None:
-    sources: list[str] = []
     reported = [row.model_copy(update={"kind": "reported", "source": source}) for source in "aba"]
-    _, marks = board_labels([row, *reported], sources)
+    _, marks = board_labels([row, *reported], ["a", "b"])
     texts = ["reported (1)", "reported (2)", "reported (1)"]
     assert marks == [{}, *({"reported": text} for text in texts)]
-    assert sources == ["a", "b"]
+    (board,) = make_boards([row, *reported])
+    assert board.sources == ["a", "b"]
 
 
 def test_a_row_is_marked_by_what_it_does_not_share(row: LeaderboardRow) -> None:
