@@ -307,27 +307,18 @@ def checked_outcome(outcome: Outcome, classes: int, who: str, call: str = "outco
 
 
 class Engine(ABC):
-    """Scores samples with a model in this process, and knows what its run stores of it.
+    """Scores samples with a model in this process."""
 
-    Attributes:
-        problem: the problem of an image.
-        device: type of the device, if its speed should be remembered.
-        levels: noise levels of the model, if it has any.
-        fitted: what `fit` of a backbone that learns returned.
-        warnings: about the model; kept with the run.
-        rounding: comparison of its precision with float32.
-    """
-
-    problem: Problem
-    device: str | None = None
-    levels: Levels | None = None
-    fitted: Mapping[str, Any] | None = None
-    warnings: tuple[str, ...] = ()
-    rounding: dict[str, Any] | None = None
+    problem: Problem  # problem of an image
+    device: str | None = None  # type of the device, if its speed should be remembered
+    levels: Levels | None = None  # the model's noise levels, if it has any
+    fitted: Mapping[str, Any] | None = None  # what `fit` of a backbone that learns returned
+    warnings: tuple[str, ...] = ()  # about the model; kept with the run
+    rounding: dict[str, Any] | None = None  # comparison of its precision with float32
 
     @property
     def model(self) -> ModelFacts:
-        """Facts about the model."""
+        """What a run stores of the model."""
         return ModelFacts(self.problem, self.levels, self.fitted, self.warnings, self.rounding)
 
     @abstractmethod

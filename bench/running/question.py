@@ -342,12 +342,6 @@ class ScorerKind(ABC, Generic[B]):
         checked.key = content.backbone_key
         return checked
 
-    def backbone_of(self, content: Content, loaded: B | None) -> B:
-        """Return the loaded backbone, which must be the run's, or else a new one."""
-        backbone = loaded or self.load(content)
-        content.check_key(backbone)
-        return backbone
-
     def load(self, content: Content, others: Iterable[Content] = ()) -> B:
         """Return the backbone with its network loaded and set up.
 
@@ -359,7 +353,6 @@ class ScorerKind(ABC, Generic[B]):
         """Return the cache files of the run's encoded prompts, if it has any."""
         return []
 
-    @abstractmethod
     def open_engine(
         self, content: Content, backbone: B | None = None, run: PreparedRun | None = None
     ) -> Engine:
@@ -367,3 +360,16 @@ class ScorerKind(ABC, Generic[B]):
 
         With a `run`, what needs its images is checked, too.
         """
+        backbone = backbone or self.load(content)
+        content.check_key(backbone)
+        engine = self.engine(content, backbone)
+        self.settle(engine, content, run)
+        return engine
+
+    @abstractmethod
+    def engine(self, content: Content, backbone: B) -> Engine:
+        """Return the engine that scores with `backbone`."""
+
+    def settle(self, engine: Any, content: Content, run: PreparedRun | None) -> None:
+        """Check an engine on a run's own images, and settle how it computes."""
+        engine.device = pick_device(content.config.device).partition(":")[0]

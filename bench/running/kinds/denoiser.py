@@ -18,7 +18,6 @@ from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import encoder_key, fact, has_flag
 from bench.discovery.loading import exhaustive_strategy
-from bench.engine.asking import Engine
 from bench.engine.batching import settle_batch_size
 from bench.engine.denoiser import CheckedDenoiser, accelerate, compile_network
 from bench.engine.denoising import DenoisingEngine, Latents
@@ -150,31 +149,23 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         return [conditioning_file(conditioning_key(content), texts, with_null)]
 
     @override
-    def open_engine(
-        self,
-        content: Content,
-        backbone: CheckedDenoiser | None = None,
-        run: PreparedRun | None = None,
-    ) -> Engine:
+    def engine(self, content: Content, backbone: CheckedDenoiser) -> DenoisingEngine:
         names, config, columns = content.names, content.config, content.columns()
-        denoiser = self.backbone_of(content, backbone)
-        problem = self.problem(content, columns, denoiser.levels)
-        noise = run_noise(content, denoiser)
-        conditioning = encode_texts(content, denoiser)
-        engine = DenoisingEngine(
-            denoiser,
-            conditioning,
+        problem = self.problem(content, columns, backbone.levels)
+        return DenoisingEngine(
+            backbone,
+            encode_texts(content, backbone),
             problem,
             columns,
             Scoring(
-                coefficients(denoiser.levels, problem.timesteps, config.space, denoiser.device),
-                noise,
+                coefficients(backbone.levels, problem.timesteps, config.space, backbone.device),
+                run_noise(content, backbone),
                 config.loss,
                 config.guidance,
             ),
-            names.batch_size or default_batch_size(denoiser.device.type, denoiser.latent_shape),
+            names.batch_size or default_batch_size(backbone.device.type, backbone.latent_shape),
             latents=Latents(
-                denoiser,
+                backbone,
                 config.seed,
                 sample=config.latent == "sample",
                 squashed=config.fit == "squash",
@@ -183,13 +174,16 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             view_of_draw=names.view_of_draw(),
             subtracts_null=config.subtract_null,
         )
-        rounding = None
+
+    @override
+    def settle(self, engine: DenoisingEngine, content: Content, run: PreparedRun | None) -> None:
+        names, config, rounding = content.names, content.config, None
         if run is not None and run.compares:
             rounding = check_precision(run, engine, encode_texts)
             if rounding is not None:
                 engine.rounding = rounding.report(names.n_draws)
         if config.compile:
-            compile_network(denoiser, conditioning)
+            compile_network(engine.backbone, encode_texts(content, engine.backbone))
             engine.one_shape = True
         if config.batch_size == "auto":
             key = speed_key(content)
@@ -207,7 +201,6 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             engine.warnings = tuple(filter(None, warnings))
             for warning in engine.warnings:
                 warn_user(warning)
-        return engine
 
 
 def linearisation_cost(content: Content) -> float:

@@ -22,9 +22,8 @@ from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.split import Split
-from bench.machine.environment import pick_device
 from bench.running.parts.names import Names
-from bench.running.question import Content, PreparedRun, ScorerKind
+from bench.running.question import Content, ScorerKind
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
@@ -45,17 +44,11 @@ class ClassifierKind(ScorerKind[CheckedClassifier]):
         return CheckedClassifier(backbone, content.names.backbone.label)
 
     @override
-    def open_engine(
-        self,
-        content: Content,
-        backbone: CheckedClassifier | None = None,
-        run: PreparedRun | None = None,
-    ) -> Engine:
+    def engine(self, content: Content, backbone: CheckedClassifier) -> Engine:
         prompts, columns, fit = content.prompts, content.columns(), content.learns_from
-        backbone = self.backbone_of(content, backbone)
         if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
-        engine = ClassifyingEngine(
+        return ClassifyingEngine(
             backbone,
             prompts.texts,
             self.problem(content, columns),
@@ -65,8 +58,6 @@ class ClassifierKind(ScorerKind[CheckedClassifier]):
             if fit
             else None,
         )
-        engine.device = pick_device(content.config.device).partition(":")[0]
-        return engine
 
 
 def images_to_learn(split: Split) -> Iterator[Image]:
@@ -116,16 +107,10 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
         return CheckedLikelihood(backbone, content.names.backbone.label)
 
     @override
-    def open_engine(
-        self,
-        content: Content,
-        backbone: CheckedLikelihood | None = None,
-        run: PreparedRun | None = None,
-    ) -> Engine:
+    def engine(self, content: Content, backbone: CheckedLikelihood) -> Engine:
         names, columns = content.names, content.columns()
-        backbone = self.backbone_of(content, backbone)
         backbone.blind = content.config.control == TEXT_ONLY
-        engine = LikelihoodEngine(
+        return LikelihoodEngine(
             backbone,
             content.prompts.texts,
             self.problem(content, columns),
@@ -134,5 +119,3 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
             None if names.views is None else names.views.views,
             names.view_of_draw(),
         )
-        engine.device = pick_device(content.config.device).partition(":")[0]
-        return engine
