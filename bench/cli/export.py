@@ -4,7 +4,8 @@ Group: Many runs, repeated and published, 4.
 """
 
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -24,7 +25,6 @@ from bench.machine.pushing import push_folder
 from bench.reports.run_view import RunView, read_view
 
 REPLAYED = "errors"  # format whose folder can be replayed
-TAKEN = "files"  # folder of the copies of what an exporter wrote
 
 
 @command(needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
@@ -54,53 +54,80 @@ def export_command(
     `bench list exporters` lists the formats. Nothing is sent without --push. Log in first with `hf
     auth login`.
     """
-    spec, target = load_plugins().exporters.get(kind), None if out is None else Path(out)
+    spec = _checked_exporter(kind, push, out)
+    view = read_view(named_run(run, results, err=True))
+    with _exported(view, spec, params, out) as folder:
+        files = {name: folder / name for name in own_files(folder)}
+        if push is not None:
+            what, address = f"Add {kind} of {view.manifest.run_id}", None
+            if not dry_run:
+                place = push, str(spec.repository)
+                address = push_folder(folder, *place, what, pull_request, create)
+            _print_pushed(files, spec, push, address)
+        elif out is None:
+            if (text := _text_of(files)) is None:
+                raise UserError(f"--format {kind} is not text: name a file with --out.")
+            click.echo(text)
+        else:
+            _write(files, out, spec.several)
+    if out is not None:
+        _print_steps(spec, run, out, results, pushed=push is not None)
+
+
+def _checked_exporter(kind: str, push: str | None, out: str | None) -> ExporterSpec:
+    """Return a format's exporter; UserError if it cannot write where the options say."""
+    spec = load_plugins().exporters.get(kind)
     if push is not None and (push.count("/") != 1 or not all(push.split("/"))):
         raise UserError(f"--push {push}: expected the form owner/name.")
     if push is not None and spec.repository is None:
         raise UserError(f"--format {kind} is for no repository on the Hub.")
-    if push is None and target is None and spec.several:
+    if push is None and out is None and spec.several:
         raise UserError(f"--format {kind} writes a folder: name it with --out.")
-    view, beside = read_view(named_run(run, results, err=True)), None
-    if target is not None and spec.several:
-        _check_folder(target, spec)
-        beside = target.parent
+    return spec
+
+
+@contextmanager
+def _exported(
+    view: RunView, spec: ExporterSpec, params: dict[str, str], out: str | None
+) -> Iterator[Path]:
+    """Let an exporter write, and yield the folder of its files, beside `out` if that is one."""
+    beside = None
+    if out is not None and spec.several:
+        _check_folder(Path(out), spec)
+        beside = Path(out).parent
         beside.mkdir(parents=True, exist_ok=True)
     with (
         writing("The files" if out is None else f"--out {out}"),
         TemporaryDirectory(prefix=".bench-export-", dir=beside, ignore_cleanup_errors=True) as name,
     ):
-        files = _export(view, spec, params, Path(name))
-        sizes = {name: file.stat().st_size for name, file in files.items()}
-        if push is not None:
-            what, address = f"Add {kind} of {view.manifest.run_id}", None
-            if not dry_run:
-                place = push, str(spec.repository)
-                address = push_folder(Path(name, TAKEN), *place, what, pull_request, create)
-            _print_pushed(files, sizes, spec, push, address)
-        elif target is None:
-            if (text := _text_of(files)) is None:
-                raise UserError(f"--format {kind} is not text: name a file with --out.")
-            click.echo(text)
-        elif spec.several:
-            for name, file in files.items():
-                place_of = resolve_inside(target, name)
-                place_of.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(place_of)
-            size = _format_size(sum(sizes.values()))
-            say(f"{out}: {len(files)} files, {size}", err=True)
-        else:
-            write_atomically(target, next(iter(files.values())).read_bytes())
-            say(f"Wrote {out}", err=True)
+        yield _export(view, spec, params, Path(name))
+
+
+def _write(files: dict[str, Path], out: str, several: bool) -> None:
+    """Move files into the folder `out`, or write the only one to the file `out`."""
+    if not several:
+        write_atomically(Path(out), next(iter(files.values())).read_bytes())
+        say(f"Wrote {out}", err=True)
+        return
+    size = sum(file.stat().st_size for file in files.values())
+    for name, file in files.items():
+        place = resolve_inside(Path(out), name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(place)
+    say(f"{out}: {len(files)} files, {_format_size(size)}", err=True)
+
+
+def _print_steps(spec: ExporterSpec, run: str, out: str, results: str, pushed: bool) -> None:
+    """Say what can be done with a run that was written to `out`."""
     steps = []
-    if kind == REPLAYED and target is not None:
-        replay = f"bench replay {shlex.quote(str(out))} --strategy race"
+    if spec.name == REPLAYED:
+        replay = f"bench replay {shlex.quote(out)} --strategy race"
         steps.append(("replay a strategy on it", replay))
-    if spec.repository is not None and push is None:
-        words = ["bench", "export", run, "--format", kind, "--push", "OWNER/NAME", "--dry-run"]
+    if spec.repository is not None and not pushed:
+        words = ["bench", "export", run, "--format", spec.name, "--push", "OWNER/NAME", "--dry-run"]
         step = shlex.join(words) + results_argument(results)
         steps.append(("see what would go to the Hub", step))
-    if steps and target is not None:
+    if steps:
         next_steps(*steps)
 
 
@@ -112,14 +139,12 @@ def _check_folder(target: Path, spec: ExporterSpec) -> None:
         )
 
 
-def _export(
-    view: RunView, spec: ExporterSpec, params: dict[str, str], scratch: Path
-) -> dict[str, Path]:
-    """Let an exporter write, and return copies of its files in `scratch`, by name.
+def _export(view: RunView, spec: ExporterSpec, params: dict[str, str], scratch: Path) -> Path:
+    """Let an exporter write, and return the folder in `scratch` with copies of its files.
 
     Raises PluginError if it wrote links or special files, no file, or more than its spec declares.
     """
-    written, taken = scratch / "written", scratch / TAKEN
+    written, taken = scratch / "written", scratch / "files"
     written.mkdir()
     exporter: Exporter = make_from(spec, spec.resolve_parameters(params))
     with guard(spec.label, "write()", (UserError, OSError)):
@@ -135,7 +160,7 @@ def _export(
     for name in names:
         (taken / name).parent.mkdir(parents=True, exist_ok=True)
         take_file(written, name, taken / name)
-    return {name: taken / name for name in names}
+    return taken
 
 
 def _text_of(files: dict[str, Path]) -> str | None:
@@ -147,14 +172,10 @@ def _text_of(files: dict[str, Path]) -> str | None:
 
 
 def _print_pushed(
-    files: dict[str, Path],
-    sizes: dict[str, int],
-    spec: ExporterSpec,
-    repository: str,
-    address: str | None,
+    files: dict[str, Path], spec: ExporterSpec, repository: str, address: str | None
 ) -> None:
     """State which files were sent to an address; None: which would be."""
-    kind = str(spec.repository)
+    kind, sizes = str(spec.repository), {name: f.stat().st_size for name, f in files.items()}
     end_with_json({"repository": repository, "kind": kind, "files": sizes, "address": address})
     for name, size in sizes.items():
         say(f"{kind} {repository}: {name} ({_format_size(size)})")

@@ -4,7 +4,7 @@ Group: Many runs, repeated and published, 1.
 """
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -98,18 +98,15 @@ def study_command(
     name of a study that was started.
     """
     check_pivoted(value)
-    settings = {name: value for name, value in options.items() if is_set(name)}
-    changes = {name: settings.pop(name) for name in CHANGES if name in settings}
     of_metric = params if show else metric_specs()[metric].parameters
-    if of_runs := {name: value for name, value in params.items() if name not in of_metric}:
-        changes["params"] = of_runs
+    metric_params = {name: text for name, text in params.items() if name in of_metric}
+    of_runs = {name: text for name, text in params.items() if name not in of_metric}
+    settings, changes = _settings_and_changes(options, of_runs)
     if show and changes:
         raise UserError(
             f"--show prints stored results: leave out {' '.join(option_words(changes))}"
         )
     results = Path(str(settings.get("results") or "results"))
-    words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
-    again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
     drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
         ("--figure", figure, forest_plot),
         ("--corruption-figure", corruption_figure, corruption_plot),
@@ -125,7 +122,6 @@ def study_command(
             return
         folder, code = make_runs(declared, results, pilot_only)
 
-    metric_params = {name: value for name, value in params.items() if name in of_metric}
     report = study_report(folder, split_names(over), metric, margin, metric_params, reference)
     for path, plot in plots:
         plot(report).write(path)
@@ -136,9 +132,20 @@ def study_command(
     else:
         tables = study_tables(report)
     if table_format == "table":
+        words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
+        again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
         print_report(report, tables, folder, again)
     else:
         click.echo(format_tables(tables, table_format, report.name), nl=False)
+
+
+def _settings_and_changes(
+    options: Mapping[str, object], params: Mapping[str, str]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the machine's settings that the user set, and the changes of the runs."""
+    settings = {name: value for name, value in options.items() if is_set(name)}
+    changes = {name: settings.pop(name) for name in CHANGES if name in settings}
+    return settings, {**changes, "params": params} if params else changes
 
 
 def print_plan(declared: DeclaredStudy) -> None:

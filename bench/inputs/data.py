@@ -165,20 +165,8 @@ def load_classes(source: DataSource) -> ClassNames:
 def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, ClassNames]:
     spec, where, file = source.spec, source.label, source.class_names
     _check_columns(rows, source)
-    column, feature = read_column(rows, "label"), rows.features["label"]
-    place = source.data_dir or str(spec.source)
-    if spec.source and (matched := match_classes(rows, spec, place)) is not None:
-        chosen = [row for row, index in enumerate(matched) if index != OTHER]
-        rows = rows if len(chosen) == len(matched) else rows.select(chosen)
-        column, feature = [matched[row] for row in chosen], datasets.ClassLabel(names=spec.classes)
-    declared = spec.classes
-    numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
-    if declared is None and file is not None and numbered:
-        words = parse_class_names(file, set(map(str, column)))
-        if isinstance(words, list):
-            first = int(0 not in column and len(words) in column)
-            column = [n - first if n and n > 0 else n for n in column]
-            declared = tuple(map(str, range(first, first + len(words)))) or None
+    rows, column, feature = _labels_of_declared(rows, source)
+    column, declared = _labels_of_file(column, feature, source)
     spellings, indices = read_labels(column, feature, declared, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
     classes = name_classes(spellings, where, spec.classes is not None, file)
@@ -192,6 +180,36 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, Class
         groups = [format_group(spec, row) for row in values]
         columns["group"] = (groups, datasets.Value("string"))
     return check_rows(rows, "image", where, source.root, columns, split), classes
+
+
+def _labels_of_declared(rows: Rows, source: DataSource) -> tuple[Rows, list[Any], Any]:
+    """Return rows, labels and their feature; those of a declared dataset by its own classes."""
+    spec = source.spec
+    column, feature = read_column(rows, "label"), rows.features["label"]
+    place = source.data_dir or str(spec.source)
+    if not spec.source or (matched := match_classes(rows, spec, place)) is None:
+        return rows, column, feature
+    chosen = [row for row, index in enumerate(matched) if index != OTHER]
+    rows = rows if len(chosen) == len(matched) else rows.select(chosen)
+    return rows, [matched[row] for row in chosen], datasets.ClassLabel(names=spec.classes)
+
+
+def _labels_of_file(
+    column: list[Any], feature: Any, source: DataSource
+) -> tuple[list[Any], tuple[str, ...] | None]:
+    """Return labels and classes; a list of words in a file says how many numbered ones there are.
+
+    The first number is 1 if the number of the last word, counted from 1, occurs and 0 does not.
+    """
+    numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
+    if source.spec.classes is not None or source.class_names is None or not numbered:
+        return column, source.spec.classes
+    words = parse_class_names(source.class_names, set(map(str, column)))
+    if not isinstance(words, list):
+        return column, None
+    first = int(0 not in column and len(words) in column)
+    shifted = [n - first if n and n > 0 else n for n in column]
+    return shifted, tuple(map(str, range(first, first + len(words)))) or None
 
 
 def _group_values(rows: Rows, name: str) -> list[Any]:

@@ -34,6 +34,26 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     file is invalid, a class or a parent is missing, or a node occurs twice, is its own ancestor or
     has no class below it.
     """
+    parent_of, words = _read_nodes(path, classes)
+    _check_complete(path, classes, parent_of)
+    above = {name: list(_iterate_ancestors(name, parent_of, path)) for name in parent_of}
+    below = {pair for name in classes for pair in pairwise([name, *above[name]])}
+    children = Counter(node for _, node in below)  # inner node → number of its children
+    if idle := [node for node in parent_of if not children[node] and node not in classes]:
+        raise UserError(f"{path}: the node {quoted(idle[0])} has no class below it.")
+    inner = [node for node in parent_of if children[node] > 1]
+    number = {name: place for place, name in enumerate([*classes, *inner])}
+    return Hierarchy(
+        tuple(words[node] for node in inner),
+        tuple(
+            next((number[node] for node in above[name] if node in number), NO_PARENT)
+            for name in number
+        ),
+    )
+
+
+def _read_nodes(path: Path, classes: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the parent ("": none) and the words of each node; classes have their own spelling."""
     parent_of: dict[str, str] = {}
     words: dict[str, str] = {}
     names = {normalise_text(name): name for name in classes}
@@ -49,11 +69,16 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
         if parent in classes:
             raise UserError(f"{where}: the class {quoted(parent)} cannot be a parent.")
         parent_of[node], words[node] = parent, text or node
+    return parent_of, words
+
+
+def _check_complete(path: Path, classes: Sequence[str], parent_of: Mapping[str, str]) -> None:
+    """Raise UserError if a class or a parent is not a node."""
     if missing := [name for name in classes if name not in parent_of]:
+        others = f", nor are {len(missing) - 1} others" if len(missing) > 1 else ""
         raise UserError(
-            f"{path}: the class {quoted(missing[0])} is not a node"
-            + (f", nor are {len(missing) - 1} others" if len(missing) > 1 else "")
-            + f".{did_you_mean(missing[0], parent_of)}"
+            f"{path}: the class {quoted(missing[0])} is not a node{others}."
+            f"{did_you_mean(missing[0], parent_of)}"
         )
     for node, parent in parent_of.items():
         if parent and parent not in parent_of:
@@ -61,20 +86,6 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
                 f"{path}: {quoted(node)} has the parent {quoted(parent)}, which is not a node."
                 f"{did_you_mean(parent, parent_of)}"
             )
-    above = {name: list(_iterate_ancestors(name, parent_of, path)) for name in parent_of}
-    below = {pair for name in classes for pair in pairwise([name, *above[name]])}
-    children = Counter(node for _, node in below)  # inner node → number of its children
-    if idle := [node for node in parent_of if not children[node] and node not in classes]:
-        raise UserError(f"{path}: the node {quoted(idle[0])} has no class below it.")
-    inner = [node for node in parent_of if children[node] > 1]
-    number = {name: place for place, name in enumerate([*classes, *inner])}
-    return Hierarchy(
-        tuple(words[node] for node in inner),
-        tuple(
-            next((number[node] for node in above[name] if node in number), NO_PARENT)
-            for name in number
-        ),
-    )
 
 
 def _iterate_ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iterator[str]:

@@ -82,38 +82,73 @@ def difference_test(
     narrowly. For influence values, it is a z test with their paired standard error; otherwise,
     `compare_over_images`. No difference exceeds the width of the metric's range.
     """
-    change = b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1))
-    update: dict[str, tuple[float, float] | None] = {}
     if over == "seeds":
         tested = compare_over_seeds(a.values, b.values, margin, clusters)
     elif metric.ratio is not None and not metric.mean_over_images:
-        p = exchange_p(metric, labels, a.predictions, b.predictions, clusters)
-        most = largest_influence(metric, labels)
-        tested = _scored("permutation", p, change, most, margin, clusters)
-        if by_class(metric) and clusters is None:
-            reach, (low, high) = class_reach(change, labels), tested.interval
-            middle = tested.estimate
-            update["interval"] = min(low, middle - reach), max(high, middle + reach)
+        tested = _compare_by_exchange(metric, labels, a, b, margin, clusters)
     elif "influence" in (a.method, b.method):
-        mean, error = float(change.mean()), image_error(change[None, None], clusters)
-        p_z = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
-        sizes = np.bincount(labels)
-        if metric.mean_over_images:
-            sizes = np.array([method.images or len(labels) for method in (a, b)])
-        fewest = sizes[sizes > 0].min()
-        method = "influence" if fewest >= MIN_RELIABLE else "approximate"
-        reach = _reach(a.values, b.values, change)
-        tested = _scored(method, p_z, change, reach, margin, clusters)
-        if error:
-            update["interval"] = mean - Z95 * error, mean + Z95 * error
-        update |= {"p": None, "p_equal": None} if fewest < MIN_TESTED else {}
-        if metric.mean_over_images and not error:  # such as two shares that are 0 or 1
-            spreads = (metric_spread(metric, m, labels, clusters, over) for m in (a, b))
-            of_a, of_b = (Estimate(s.value, s.interval) for s in spreads if s.interval)
-            update |= {"interval": (of_b - of_a).interval, "p_equal": None}
+        tested = _compare_by_influence(metric, labels, a, b, margin, clusters)
     else:
         tested = compare_over_images(a.values, b.values, margin, clusters)
-    return limited(tested.model_copy(update=update), float(np.ptp(metric.range)))
+    return limited(tested, float(np.ptp(metric.range)))
+
+
+def _compare_by_exchange(
+    metric: MetricSpec,
+    labels: Ints,
+    a: Answers,
+    b: Answers,
+    margin: float | None,
+    clusters: Ints | None,
+) -> Difference:
+    """Test an average of class ratios by exchanging the predictions of an image."""
+    change = _mean_change(a, b)
+    p = exchange_p(metric, labels, a.predictions, b.predictions, clusters)
+    most = largest_influence(metric, labels)
+    tested = _scored("permutation", p, change, most, margin, clusters)
+    if clusters is not None or not by_class(metric):
+        return tested
+    reach, (low, high) = class_reach(change, labels), tested.interval
+    ends = min(low, tested.estimate - reach), max(high, tested.estimate + reach)
+    return tested.model_copy(update={"interval": ends})
+
+
+def _compare_by_influence(
+    metric: MetricSpec,
+    labels: Ints,
+    a: Answers,
+    b: Answers,
+    margin: float | None,
+    clusters: Ints | None,
+) -> Difference:
+    """Test influence values by z with their paired standard error.
+
+    With fewer than `MIN_TESTED` images of a class, or images of a mean, there is an interval alone.
+    """
+    change = _mean_change(a, b)
+    mean, error = float(change.mean()), image_error(change[None, None], clusters)
+    sizes = np.bincount(labels)
+    if metric.mean_over_images:
+        sizes = np.array([method.images or len(labels) for method in (a, b)])
+    fewest = sizes[sizes > 0].min()
+    method = "influence" if fewest >= MIN_RELIABLE else "approximate"
+    p = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
+    tested = _scored(method, p, change, _reach(a.values, b.values, change), margin, clusters)
+    update: dict[str, tuple[float, float] | None] = {}
+    if fewest < MIN_TESTED:
+        update = {"p": None, "p_equal": None}
+    if error:
+        update["interval"] = mean - Z95 * error, mean + Z95 * error
+    elif metric.mean_over_images:  # such as two shares that are 0 or 1
+        spreads = (metric_spread(metric, m, labels, clusters) for m in (a, b))
+        of_a, of_b = (Estimate(s.value, s.interval) for s in spreads if s.interval)
+        update |= {"interval": (of_b - of_a).interval, "p_equal": None}
+    return tested.model_copy(update=update)
+
+
+def _mean_change(a: Answers, b: Answers) -> Floats:
+    """Return B minus A of each image, the mean over seeds and templates, float64 [n]."""
+    return np.asarray(b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1)))
 
 
 def metric_spread(

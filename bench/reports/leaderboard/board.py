@@ -208,7 +208,7 @@ def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
     Reported results state few settings, so the other rows alone decide what is shared, if there are
     any; a reported result keeps a setting that differs.
     """
-    sources: list[str] = []
+    sources = list(dict.fromkeys(str(row.source) for row in rows if row.kind == REPORTED))
     common, marks = board_labels(rows, sources)
     settings = [{**_chosen_params(row), **row_settings(row)} for row in rows]
     shared, differing = _split_settings(rows, settings)
@@ -271,25 +271,16 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
 
 
 def board_labels(
-    rows: Sequence[LeaderboardRow], sources: list[str]
+    rows: Sequence[LeaderboardRow], sources: Sequence[str]
 ) -> tuple[list[str], list[dict[str, str]]]:
     """Return the labels that the own rows of a board share, and the other labels of each row.
 
     The training data of most rows counts as shared. On a board with published runs, others are
-    marked. The label of a reported result has the number of its source; a new source is appended to
-    `sources` in place.
+    marked. The label of a reported result has the number of its source among `sources`.
     """
-    labels = [row_labels(row) for row in rows]
+    some_published = any(row.published for row in rows)
+    labels = [_labels_on_board(row, sources, some_published) for row in rows]
     own = own_row_indices(rows)
-    if any(row.published for row in rows):
-        for row, texts in zip(rows, labels, strict=True):
-            if not row.published and row.kind != REPORTED:
-                texts["yours"] = "yours"
-    for row, texts in zip(rows, labels, strict=True):
-        if row.kind == REPORTED:
-            if row.source not in sources:
-                sources.append(row.source)
-            texts[REPORTED] += f" ({sources.index(row.source) + 1})"
     training = Counter(provenance(rows[index].trained_on) for index in own)
     usual, count = training.most_common(1)[0]
     labels = [{k: v for k, v in texts.items() if v != usual} for texts in labels]
@@ -305,6 +296,15 @@ def board_labels(
         for texts in labels
     ]
     return common, marks
+
+
+def _labels_on_board(
+    row: LeaderboardRow, sources: Sequence[str], some_published: bool
+) -> dict[str, str]:
+    """Return `row_labels` with what the board adds: the source's number, or whose run it is."""
+    if row.kind == REPORTED:
+        return row_labels(row) | {REPORTED: f"{REPORTED} ({sources.index(str(row.source)) + 1})"}
+    return row_labels(row) | ({"yours": "yours"} if some_published and not row.published else {})
 
 
 def row_settings(row: LeaderboardRow) -> Settings:
@@ -337,24 +337,35 @@ def _split_settings(
 
     One of `DENOISER_SETTINGS` may be missing in rows of classifiers, which have no loss either.
     """
-    kinds = ("", "rows with draws: ", "rows with prompts: ")
-    shared: dict[str, dict[str, object]] = {kind: {} for kind in kinds}
     own = [settings[index] for index in own_row_indices(rows)]
+    shared = _shared_settings(own)
+    differing = [
+        {k: v for k, v in options.items() if k not in shared or v != shared[k]}
+        for options in settings
+    ]
+    kinds: dict[str, dict[str, object]] = {
+        "": {},
+        "rows with draws: ": {},
+        "rows with prompts: ": {},
+    }
+    for name, value in shared.items():
+        by_prompt = "rows with prompts: " if name in PROMPT_SETTINGS else "rows with draws: "
+        kinds["" if all(name in options for options in own) else by_prompt][name] = value
+    return [kind + assignments(options) for kind, options in kinds.items() if options], differing
+
+
+def _shared_settings(own: Sequence[Settings]) -> Settings:
+    """Return the settings that all rows have, or all but classifiers, with the same value."""
+    shared: Settings = {}
     # The row with the most settings comes first, so that names keep the order of `row_settings`.
     longest_first = sorted(own, key=len, reverse=True)
-    common: Settings = {}
     for name in dict.fromkeys(name for options in longest_first for name in options):
         values = [options[name] for options in own if name in options]
         without = [options for options in own if name not in options]
         may_lack = name in DENOISER_SETTINGS and not any("loss" in options for options in without)
         if all(value == values[0] for value in values) and (may_lack or not without):
-            kind = "rows with prompts: " if name in PROMPT_SETTINGS else "rows with draws: "
-            shared[kind if without else ""][name] = common[name] = values[0]
-    differing = [
-        {k: v for k, v in options.items() if k not in common or v != common[k]}
-        for options in settings
-    ]
-    return [kind + assignments(options) for kind, options in shared.items() if options], differing
+            shared[name] = values[0]
+    return shared
 
 
 def _chosen_params(row: LeaderboardRow) -> Parameters:

@@ -13,6 +13,7 @@ from bench.machine.stages import counted
 from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, report_notes
 from bench.reports.study.methods import (
     MethodRuns,
+    StudyRow,
     board_name,
     image_clusters,
     read_methods,
@@ -62,53 +63,21 @@ def study_report(
     runs cannot be pooled over these axes, the reference does not fit the study, or a run lacks what
     the metric needs.
     """
-    spec = metric_of_runs(metric)
-    metric_instance = make_metric(spec, parameters)
-    study = read_study(folder)
-    for name in over:
-        if name not in OVER:
-            raise UserError(f"--over {name}: runs can be pooled over {' and '.join(OVER)}.")
-    if study.over == "seeds" and "seed" not in over:
-        raise UserError('The study tests over seeds (over = "seeds"), so --over must include seed.')
-    if reference is not None and (metric != "accuracy" or not study.shifts):
-        raise UserError(
-            "--reference gives accuracies on the datasets of a study's shifts: its file must have"
-            " `shifts`, and --metric must be accuracy."
-        )
+    spec, study = metric_of_runs(metric), read_study(folder)
+    _check_request(study, over, metric, reference)
     margin = study.margin if margin is None else margin
+    instance = make_metric(spec, parameters)
     cells = counted(study.cells, "Reading runs", len(study.cells), "runs")
     rows = [study_run(cell, results_of(folder)) for cell in cells]
-    clean = [row for row in rows if is_clean(row)]
-    boards = read_methods(clean, study, over, spec, metric_instance)
-    counts = count_looks([results_of(folder)])
-    looks = {
-        board_name(row): counts[key]
-        for row in rows
-        if row.path is not None and (key := look_of(row.run.manifest).key) in counts
-    }
-    between: dict[str, list[MethodDifference]] = {}  # board → differences of its methods
-    if study.stop is None:  # tests that assume a fixed number of images would be invalid
-        for board, members in boards.items():
-            largest = select_most_images(members)
-            clusters = image_clusters(largest) if study.whole_groups else None
-            tested = select_same_seeds(largest) if study.over == "seeds" else largest
-            labels = largest[0].decided.labels
-            between[board] = compare_all(tested, labels, spec, margin, clusters, study.over)
-    flat = iter(corrected([pair for pairs in between.values() for pair in pairs]))
-    between = {board: [next(flat) for _ in pairs] for board, pairs in between.items()}
-    rank_of = {board: _ranks(pairs, spec.sign) for board, pairs in between.items()}
-    methods = [
-        _method(board, m, study, spec, looks.get(board), rank_of.get(board, {}).get(m.name))
-        for board, members in boards.items()
-        for m in members
-    ]
-    corrupted = read_corrupted(rows, study, over, spec, metric_instance)
+    boards = read_methods(filter(is_clean, rows), study, over, spec, instance)
+    corrupted = read_corrupted(rows, study, over, spec, instance)
+    differences = _compared(boards, study, spec, margin)
+    looks = _test_set_uses(rows, folder)
+    methods = _methods(boards, differences, study, spec, looks)
     changes: list[Change] = []
     if study.stop is None:
-        changes += dataset_changes(_estimates(methods, between), study.shifts, reference)
+        changes += dataset_changes(_estimates(methods, differences), study.shifts, reference)
         changes += corruption_changes(corrupted, study.whole_groups, spec)
-    order, sign = list(boards), spec.sign or 1
-    methods.sort(key=lambda m: (order.index(m.board), m.rank is None, -sign * m.shown.value))
     report = StudyReport(
         **{name: getattr(study, name) for name in StudyHead.model_fields},
         over=[name for name in OVER if name in over and name in study.axes],
@@ -119,23 +88,98 @@ def study_report(
         done=study.done,
         failed=study.failed,
         rows=rows,
-        methods=methods,
+        methods=_best_first(methods, spec),
         differences=[
             BoardDifferences(board=board, metric=metric, differences=pairs)
-            for board, pairs in between.items()
+            for board, pairs in differences.items()
         ],
         changes=changes,
         corruption=corruption_errors(corrupted, spec),
         looks=looks,
     )
-    caveats = {
+    notes = [*report_notes(report, margin), *_caveats(boards, spec)]
+    return report.model_copy(update={"notes": notes})
+
+
+def _check_request(study: Study, over: Sequence[str], metric: str, reference: Path | None) -> None:
+    """Raise UserError if a study cannot be reported over these axes or with a reference."""
+    for name in over:
+        if name not in OVER:
+            raise UserError(f"--over {name}: runs can be pooled over {' and '.join(OVER)}.")
+    if study.over == "seeds" and "seed" not in over:
+        raise UserError('The study tests over seeds (over = "seeds"), so --over must include seed.')
+    if reference is not None and (metric != "accuracy" or not study.shifts):
+        raise UserError(
+            "--reference gives accuracies on the datasets of a study's shifts: its file must have"
+            " `shifts`, and --metric must be accuracy."
+        )
+
+
+def _test_set_uses(rows: Sequence[StudyRow], folder: Path) -> dict[str, int]:
+    """Return how many runs of the results folder were scored on each board's test images."""
+    counts = count_looks([results_of(folder)])
+    keys = [(board_name(row), look_of(row.run.manifest).key) for row in rows if row.path]
+    return {board: counts[key] for board, key in keys if key in counts}
+
+
+def _compared(
+    boards: Mapping[str, Sequence[MethodRuns]],
+    study: Study,
+    spec: MetricSpec,
+    margin: float | None,
+) -> dict[str, list[MethodDifference]]:
+    """Return the tested differences of each board, corrected for those of all boards together.
+
+    There are none where a stopping rule ended the runs, since the tests assume a fixed number of
+    images.
+    """
+    if study.stop is not None:
+        return {}
+    pairs: dict[str, list[MethodDifference]] = {}
+    for board, members in boards.items():
+        largest = select_most_images(members)
+        clusters = image_clusters(largest) if study.whole_groups else None
+        tested = select_same_seeds(largest) if study.over == "seeds" else largest
+        labels = largest[0].decided.labels
+        pairs[board] = compare_all(tested, labels, spec, margin, clusters, study.over)
+    of_all = iter(corrected([pair for on_board in pairs.values() for pair in on_board]))
+    return {board: [next(of_all) for _ in on_board] for board, on_board in pairs.items()}
+
+
+def _methods(
+    boards: Mapping[str, Sequence[MethodRuns]],
+    differences: Mapping[str, Sequence[MethodDifference]],
+    study: Study,
+    spec: MetricSpec,
+    looks: Mapping[str, int],
+) -> list[StudyMethod]:
+    """Return the methods of each board in the order of the study, with their ranks."""
+    methods = []
+    for board, members in boards.items():
+        rank_of = _ranks(differences.get(board, []), spec.sign)
+        uses = looks.get(board)
+        methods += [_method(board, m, study, spec, uses, rank_of.get(m.name)) for m in members]
+    return methods
+
+
+def _best_first(methods: Sequence[StudyMethod], spec: MetricSpec) -> list[StudyMethod]:
+    """Return the methods of each board with the best first, and those without a rank last."""
+    order = list(dict.fromkeys(method.board for method in methods))
+    sign = spec.sign or 1
+    return sorted(
+        methods, key=lambda m: (order.index(m.board), m.rank is None, -sign * m.shown.value)
+    )
+
+
+def _caveats(boards: Mapping[str, Sequence[MethodRuns]], spec: MetricSpec) -> list[str]:
+    """Return what is to be known of intervals of the metric on these images."""
+    found = {
         f"{board}: the 95 % interval of {spec.words}: {text}. Those of differences are approximate."
         for board, members in boards.items()
         for method in members
         if (text := interval_caveat(spec, method.decided.labels)[1])
     }
-    notes = [*report_notes(report, margin), *sorted(caveats)]
-    return report.model_copy(update={"notes": notes})
+    return sorted(found)
 
 
 def _method(
