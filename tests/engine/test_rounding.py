@@ -247,8 +247,9 @@ def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> N
     import bench
     from bench.inputs.weights import resolve
     from bench_plugins.backbones._files import load_pipeline
+    from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-    pipe = load_pipeline(resolve(str(TINY_DIGITS)), torch.bfloat16)
+    pipe = load_pipeline(FolderPipeline.empty(resolve(str(TINY_DIGITS)), "bfloat16"))
     result = bench.run(
         "digits", pipe, strategy="full", params={"draws": 8}, limit=2, results=str(tmp_path / "r")
     )
