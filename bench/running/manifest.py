@@ -115,7 +115,7 @@ def make_manifest(
         run_id=ids.run_id(split.name, names.backbone_name, strategy.name, identity),
         identity=identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=StoredConfig(**names.recorded()),
+        config=StoredConfig(**names.recorded_settings()),
         dataset=Data(
             name=split.name, version=split.version, split=split.split, n_total=len(split.sample_ids)
         ),

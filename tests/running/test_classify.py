@@ -107,14 +107,6 @@ def test_one_draw_has_no_stability() -> None:
     assert np.isnan(outcome.confidence) and outcome.margin == pytest.approx(0.1)
 
 
-def test_images_in_memory(monkeypatch: pytest.MonkeyPatch, picture: Path) -> None:
-    decide_as(monkeypatch, RACE)
-    config = make_config({"dataset": "pictures"})
-    answers = classify(config, [picture, Image.new("L", (9, 9))], ["cat", "dog", "hen"]).answers
-    assert [answer.image for answer in answers] == [str(picture), "image 1"]
-    assert answers[0].prediction == "hen"
-
-
 @pytest.mark.parametrize("kind", ["torn", "an array"])
 def test_what_is_no_image_in_memory_is_refused(kind: str) -> None:
     file = BytesIO()

@@ -89,16 +89,6 @@ def test_nothing_is_opened_for_a_run_that_is_complete(run: PreparedRun) -> None:
     assert again.resumed and again.summary == first.summary
 
 
-def test_a_resume_by_other_code_says_so(run: PreparedRun) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        execute(run.task(lambda of: Scripted(of, ends_after=4)))
-    [name] = run.manifest.environment["code"]
-    environment = {**run.manifest.environment, "code": {name: "other"}}
-    run = replace(run, manifest=run.manifest.model_copy(update={"environment": environment}))
-    with warned(f"of {name}"):
-        execute(run.task(Scripted))
-
-
 def test_a_stored_run_of_a_plugin_says_that_its_code_has_changed(run: PreparedRun) -> None:
     def with_code(**code: str) -> PreparedRun:
         environment = {**run.manifest.environment, "code": code}

@@ -26,6 +26,7 @@ from bench.running.prepare import ask, prepare
 from bench.running.settings import RunConfig, make_config
 from bench.running.shards import write_script
 from bench_plugins.backbones._files import load_pipeline
+from bench_plugins.backbones.pipeline_folder import FolderPipeline
 from bench_plugins.executors.worker import Job
 
 DIGITS = {"dataset": "digits", "strategy": "full", "params": {"draws": 8}, "batch_size": 8}
@@ -213,7 +214,7 @@ def test_the_identity_says_that_a_class_keeps_tensors_in_float32(
     for dtype, wanted in (("bfloat16", kept), ("float32", None)):
         identity = prepare(make_config({**options, "dtype": dtype})).manifest.identity.backbone
         assert identity.float32_parts is wanted
-    pipe = load_pipeline(resolve(str(folder)), torch.bfloat16)
+    pipe = load_pipeline(FolderPipeline.empty(resolve(str(folder)), "bfloat16"))
     theirs = type(pipe).from_pretrained(folder, torch_dtype=torch.bfloat16)
     for part in ("transformer", "text_encoder"):
         dtypes = [

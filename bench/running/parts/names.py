@@ -99,7 +99,7 @@ class Names:
         changes = {"risk": None, "strategy": self.decider.spec.name, "params": params}
         return self.config.model_copy(update=changes)
 
-    def recorded(self) -> Values:
+    def recorded_settings(self) -> Values:
         """Return the settings for the manifest, with resolved names."""
         return {
             **self.config.model_dump(),

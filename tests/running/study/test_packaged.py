@@ -265,14 +265,3 @@ def test_a_wrong_registration_is_named(
     for plugin in find_plugins():
         plugins.load(plugin)
     assert problem in str(load_hooks(plugins, "mine", register_studies).error)
-
-
-def test_a_run_that_reproduced_an_experiment_is_read(tmp_path: Path) -> None:
-    """`bench reproduce` left a file in a run's folder, which nothing reads any more."""
-    results = ("--results", tmp_path)
-    run = ("run", "digits", "--backbone", "majority", "--limit", 4, *results)
-    first = bench(*run, "--json").json
-    Path(first["results_dir"], "protocol.json").write_text('{"protocol": "clark2023/pets"}')
-    assert [row["run_id"] for row in bench("runs", "--json", *results).json] == [first["run_id"]]
-    assert bench("show", first["run_id"], *results).code == 0
-    assert bench(*run, "--json").json["resumed"] == "complete"
