@@ -44,10 +44,6 @@ def test_a_run_is_the_json_object_with_attributes(run: Any, results: Path) -> No
         _ = run.metric
 
 
-def test_the_package_lists_what_it_offers() -> None:
-    assert set(bench.__all__) <= set(dir(bench))
-
-
 def test_its_samples_are_a_table(run: Any) -> None:
     table = run.samples
     assert len(table) == 12 and table["correct"].mean() == run.metrics.accuracy

@@ -69,13 +69,6 @@ def test_what_is_in_the_cache_needs_no_network(
     assert done.refuses("vae/")
 
 
-def test_a_gated_model_says_where_to_accept_the_licence(cache: Path) -> None:
-    done = bench("fetch", "sd3")
-    place = "https://huggingface.co/stabilityai/stable-diffusion-3-medium-diffusers"
-    assert done.code == 2
-    assert place in done.err and "Stability AI Community" in done.err
-
-
 # Declared models, each with what makes a small one.
 MODELS: dict[str, Callable[[Path], object]] = {
     "sd2": lambda folder: save_pipeline(folder, "sd21"),
@@ -177,13 +170,6 @@ def test_half_precision_needs_the_variant(hub: Hub, tmp_path: Path) -> None:
         "text_encoder/model.fp16.safetensors",
         "vae/diffusion_pytorch_model.safetensors",  # always in float32
     }
-
-
-def test_files_of_a_run_here_and_of_one_on_a_gpu_are_fetched(hub: Hub, tmp_path: Path) -> None:
-    serve_variants(hub, tmp_path / "model")
-    list(fetch("sd2"))
-    for part in ("unet/diffusion_pytorch_model", "text_encoder/model"):
-        assert {f"{part}.safetensors", f"{part}.fp16.safetensors"} < {*asked(hub)}
 
 
 def serve_data(hub: Hub, folder: Path) -> None:

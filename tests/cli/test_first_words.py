@@ -11,7 +11,6 @@ from helpers.command import bench
 from helpers.places import ROOT
 
 from bench.cli.main import cli
-from bench.cli.output import next_steps
 from bench.discovery.commands import GROUPS, own_commands
 
 
@@ -44,13 +43,3 @@ def test_names_are_completed() -> None:
     assert [item.value for item in complete(["run"], "digi")] == ["digits"]
     assert "race" in [item.value for item in complete(["run", "--strategy"], "ra")]
     assert {"report", "results"} <= {item.value for item in complete([], "re")}
-
-
-def test_a_command_that_is_too_long_has_a_line_of_its_own(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    next_steps(("look", "bench show x"), ("look again", "bench show a-long-name --statistics"))
-    assert capsys.readouterr().out == (
-        "\nNext:\n  look: bench show x\n  look again:\n    bench show a-long-name --statistics\n"
-    )

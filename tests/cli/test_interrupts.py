@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import bench, bench_process, python
+from helpers.command import bench_process, python
 from helpers.plugins import install
 
 BY_SIGNAL = [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
@@ -23,22 +23,6 @@ try:
     os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 except BaseException:
     pass
-"""
-
-LISTENER = """
-import os, signal
-from bench import hookimpl
-
-scored = 0
-
-@hookimpl
-def sample_scored(record):
-    global scored
-    scored += 1
-    print("noise")
-    os.system("echo noise from C")
-    if scored == 2 and "SIGNAL" in os.environ:
-        os.kill(os.getpid(), int(os.environ["SIGNAL"]))
 """
 
 
@@ -87,20 +71,3 @@ def test_an_import_that_swallows_it(number: int, code: int, word: str, tmp_path:
     )
     assert (done.code, done.out) == (code, "") and f"Error: {word}." in done.err
     assert "Traceback" not in done.err
-
-
-@pytest.mark.long
-def test_while_images_are_scored_and_again(tmp_path: Path) -> None:
-    install(tmp_path, "listener", LISTENER)
-    run = ("run", "digits", "--backbone", "random", "--limit", 5)
-    options = ("--results", tmp_path / "results", "--json")
-    plugins = {"PYTHONPATH": str(tmp_path), "BENCH_LOAD_PLUGINS": "listener"}
-    stopped = bench_process(*run, *options, **plugins, SIGNAL=str(int(signal.SIGTERM)))
-    assert (stopped.code, stopped.out) == (143, ""), stopped.err
-    assert "of 5 images are decided and kept" in stopped.err and "Traceback" not in stopped.err
-    assert "Terminated. What was decided is kept; the same command resumes." in stopped.err
-    assert "noise\n" in stopped.err and "noise from C\n" in stopped.err
-    done = bench(*run, *options)
-    assert done.code == 0 and done.json["dataset"]["n_samples"] == 5
-    [journal] = (tmp_path / "results").rglob("samples.jsonl")
-    assert len(journal.read_text().splitlines()) == 5

@@ -68,17 +68,6 @@ def test_every_stage_has_one_format() -> None:
     assert resumed == "Scoring: 1,010 of 2,010 images, 0.5 images/s, 33 min left"
 
 
-def test_a_counted_stage_is_shown_after_the_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
-    display, said = shown(monkeypatch)
-    display.run_started({"run_id": "r"}, done=0, total=1, correct=0)
-    display.sample_scored(record(1, 1))
-    monkeypatch.setattr(display, "left", Waits(1))
-    with stages.stage("Auditing", 30):
-        display._watch()
-    assert re.fullmatch(r"Auditing: 0 of 30 images, \d\.\d s so far", said[-1])
-    assert stages.current() is None
-
-
 @pytest.mark.parametrize("width", [40, 100])
 def test_a_terminal_has_one_line_that_leaves_room_for_its_echo(width: int) -> None:
     """Ctrl-C is echoed as `^C` behind the line: on a full one it would begin another."""
@@ -109,17 +98,6 @@ def test_any_command_shows_a_stage_that_takes_long() -> None:
     assert shown[0] == "Replaying: 2 of 8 settings, 0.5 settings/s, 12 s left"
     assert shown[1] == "One of many parts: 2.0 s so far"
     assert display.text(time.perf_counter()) is None
-
-
-def test_images_of_the_sweep_for_a_risk_are_no_earlier_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    display, said = shown(monkeypatch)
-    risk = {"identity": {"calibrated": {"images": 11}}, "sweep": {}, "run_id": "r"}
-    display.run_started({**risk, "sweep": {"choices": []}}, done=11, total=40, correct=9)
-    assert said == ["11 of 40 images are decided by the sweep for --risk."]
-    display.run_started({**risk, "sweep": {"choices": []}}, done=12, total=40, correct=9)
-    assert said[1:] == ["Resuming: 12 of 40 images are decided."]
 
 
 def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPatch) -> None:

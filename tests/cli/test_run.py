@@ -1,14 +1,16 @@
-"""`bench run`, from the plan to the table at its end."""
+"""`bench run`, from the plan to the table and the pictures at its end."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from helpers.command import bench
-from safetensors.torch import save_file
+
+from bench.cli import run
+from bench.cli.output import say
 
 
 def test_dry_run_knows_the_published_cost() -> None:
@@ -37,29 +39,6 @@ def test_dry_run_of_a_race_without_a_ceiling_is_a_range() -> None:
     assert plan["evaluations_per_image"] == 21 * 500
     assert plan["evaluations_per_image_at_least"] == 21 * 4
     assert "84 to 10,500" in bench(*arguments).out
-
-
-def test_a_ceiling_of_an_earlier_version_is_refused_before_scoring(tmp_path: Path) -> None:
-    done = bench("run", "digits", "--set", "ceiling=adaptive", "--results", tmp_path / "r")
-    assert done.refuses("ceiling", "adaptive")
-    assert not (tmp_path / "r").exists() or not any((tmp_path / "r").iterdir())
-
-
-def test_noise_of_the_wrong_shape(tmp_path: Path) -> None:
-    for shape, wanted in (((3, 1, 8, 8), "N = 2"), ((2, 1, 9, 8), "(2, 1, 8, 8)")):
-        save_file({"noise": torch.randn(shape)}, tmp_path / "noise.safetensors")
-        done = bench(
-            *("run", "digits", "--strategy", "full"),
-            *("--set", "draws=2", "--noise", tmp_path / "noise.safetensors"),
-            *("--results", tmp_path / "results"),
-        )
-        assert done.refuses(wanted)
-
-
-def test_an_unwritable_results_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = bench("run", "digits", "--results", tmp_path / "file" / "results")
-    assert done.refuses("cannot be written")
 
 
 def test_pickled_noise_is_never_unpickled(tmp_path: Path) -> None:
@@ -100,3 +79,38 @@ def test_the_main_job_shows_a_table_and_goes_on(tmp_path: Path) -> None:
     assert "tiny-digits" in bench("leaderboard", "--results", tmp_path).out
     gated = bench("run", "digits", "--limit", 20, "--results", tmp_path, "--min-accuracy", "1.0")
     assert gated.code == (4 if summary["metrics"]["accuracy"] < 1 else 0)
+
+
+def test_pictures_are_drawn_after_the_result_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(folder: Path, manifest: Any) -> None:
+        say("drawn")
+
+    monkeypatch.setattr(run, "draw_pictures", draw)
+    done = bench("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
+    assert done.code == 0, done.err
+    assert 0 < done.out.index("accuracy") < done.out.index("drawn")
+    assert done.out.strip().endswith("drawn")
+
+
+def test_the_last_lines_say_where_the_pictures_are(tmp_path: Path) -> None:
+    done = bench("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
+    pictures = sorted(tmp_path.glob("*/*.png"))
+    assert len(pictures) == 2
+    assert done.out.splitlines()[-2:] == [f"Picture: {picture}" for picture in pictures]
+
+
+@pytest.mark.long
+def test_a_complete_run_gets_pictures_that_are_missing(tmp_path: Path) -> None:
+    arguments = ("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
+    assert bench(*arguments, "--json").code == 0
+    assert not list(tmp_path.rglob("*.png"))  # JSON has no pictures
+    bench(*arguments)
+    confusion, examples = sorted(tmp_path.glob("*/*.png"))
+    examples.unlink()  # as if the command was interrupted after the first picture
+    again = bench(*arguments)
+    assert f"Picture: {examples}" in again.out and examples.is_file()
+    changed = confusion.stat().st_mtime_ns
+    bench(*arguments)
+    assert confusion.stat().st_mtime_ns == changed  # nothing is missing, nothing is drawn

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import families
 from helpers.command import bench
 from helpers.engines import limit_memory, prepared
 from helpers.refusals import refused
@@ -60,13 +59,6 @@ def test_batch_sizes_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatc
     sizes = limit_memory(monkeypatch, engine, cells=20)
     assert list(rates_by_size(engine, 60.0)) == [1, 8, 16]
     assert set(sizes) == {1, 8, 16, 32}
-
-
-@pytest.mark.long
-def test_a_class_conditional_backbone_has_a_speed(tmp_path: Path) -> None:
-    families.save("dit", tmp_path / "dit")
-    config = make_config({"dataset": "-", "backbone": f"{tmp_path / 'dit'}/", "device": "cpu"})
-    assert min(measure_speed(config, seconds=0.1).rates.values()) > 0
 
 
 def test_a_backbone_without_batches_has_no_speed() -> None:

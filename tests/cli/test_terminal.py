@@ -95,21 +95,6 @@ def test_closed_streams(streams: None) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "closed", [["list", "strategies"], ["--help"], ["list", "datasets", "--json"]]
-)
-def test_the_command_ends_quietly_when_its_reader_left(closed: list[str]) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    command = [sys.executable, "-m", "bench", *closed]
-    done = subprocess.run(
-        command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=PATIENCE
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.long
 def test_the_command_says_that_its_output_is_lost() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         command = [sys.executable, "-m", "bench", "list", "strategies"]

@@ -1,4 +1,4 @@
-"""What a metric declares: its needs, its range, and what follows from them."""
+"""What a metric and a backbone declare, and what follows from it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from helpers.refusals import refused
 
 from bench.contracts.metrics import RECALL, RESERVED, ClassRatio, MetricSpec
+from bench.contracts.specs import UNDECLARED, UNKNOWN, BackboneSpec, provenance, training_group
 from bench.reports.inventory import InventoryRow, RecordingRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
 from bench.reports.rows import RunRow
@@ -50,3 +51,23 @@ def test_no_metric_has_the_name_of_a_field() -> None:
     assert {name for d in documents for name in d.model_fields} - {"accuracy"} <= RESERVED
     with refused("'chance'", kind=ValueError):
         MetricSpec(name="chance", ratio=RECALL)
+
+
+def test_zero_shot_is_said_on_purpose() -> None:
+    silent = BackboneSpec(name="x", target="a:B")
+    assert provenance(silent.trained_on) == "training data undeclared"
+    assert (
+        provenance(BackboneSpec(name="x", target="a:B", trained_on=None).trained_on) == "zero-shot"
+    )
+
+
+@pytest.mark.parametrize("trained_on", [UNKNOWN, UNDECLARED])
+def test_only_the_same_weights_are_alike_where_nobody_says(trained_on: str) -> None:
+    assert training_group(trained_on, "a") != training_group(trained_on, "b")
+    assert training_group(trained_on, "a") == training_group(trained_on, "a")
+    assert training_group(UNKNOWN, "a") != training_group(UNDECLARED, "a")
+
+
+@pytest.mark.parametrize("trained_on", [None, "digits/train"])
+def test_other_weights_trained_on_the_same_data_are_alike(trained_on: str | None) -> None:
+    assert training_group(trained_on, "a") == training_group(trained_on, "b")

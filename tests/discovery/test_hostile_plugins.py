@@ -148,18 +148,6 @@ def test_a_builtin_name_stays_the_toolkits(plugins: Plugins) -> None:
     assert plugins.datasets.get("digits") is before
 
 
-def test_two_third_parties_and_one_name(plugins: Plugins) -> None:
-    def register_datasets(register: Register) -> None:
-        register("mine", **MINE)
-
-    assert load_hooks(plugins, "first", register_datasets).error is None
-    for name in ("second", "third"):
-        error = load_hooks(plugins, name, register_datasets).error
-        assert error and "'first'" in error and f"'{name}'" in error
-    with refused("'first'", "'third'"):
-        plugins.datasets.get("mine")
-
-
 def test_there_is_one_default(plugins: Plugins) -> None:
     def register_backbones(register: Register) -> None:
         register("mine", default=True, **MINE)

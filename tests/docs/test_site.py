@@ -43,21 +43,6 @@ def test_links_lead_to_pages(site: ModuleType, link: str, becomes: str) -> None:
     assert site.relink(link, "docs/concepts/wrong.md", "concepts/wrong.md", known) == becomes
 
 
-def test_an_option_is_not_broken_at_its_hyphens(site: ModuleType) -> None:
-    html = '<p title="--a"><code>--batch-size</code>, a -- b</p><pre>--limit</pre>'
-    kept = html.replace("--batch-size", '<span class="option">--batch-size</span>')
-    assert site.on_page_content(html, None, None, None) == kept
-
-
-def test_a_pipe_in_code_has_no_backslash_in_a_table(site: ModuleType) -> None:
-    table = pytest.importorskip("markdown").markdown(
-        site.with_plain_pipes("| a | b |\n|---|---|\n| `list x\\|y` | x\\|y |\n"),
-        extensions=["tables"],
-    )
-    assert "<td><code>list x|y</code></td>" in table and "<td>x|y</td>" in table
-    assert site.with_plain_pipes("`x\\|y` outside") == "`x\\|y` outside"
-
-
 def test_the_page_of_options_shows_what_help_shows(site: ModuleType) -> None:
     text = hook("options").options()
     assert "| `--strategy STRATEGY` |" in text and "| `--loss " in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -16,21 +15,6 @@ from bench.contracts.backbone import Denoiser
 from bench.contracts.decision import Decided
 from bench.engine import batching
 from bench.machine.speeds import remembered_batch_size
-
-
-def test_a_batch_size_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
-    measured: list[object] = []
-
-    def measure(engine: object) -> int:
-        measured.append(engine)
-        return 24
-
-    monkeypatch.setattr(batching, "best_batch_size", measure)
-    for _ in range(2):
-        engine = prepared(batch_size="auto", seed=1)[0]
-        assert engine.batch_size == 24
-    assert len(measured) == 1
 
 
 def test_the_best_batch_size_is_the_smallest_of_the_fast_ones(

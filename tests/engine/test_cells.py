@@ -8,50 +8,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.command import bench
-from helpers.matrix import matrix
-from helpers.pipelines import loaded
-from oracle.question import Question
-from oracle.reference import errors
-from PIL import Image
 from safetensors.torch import save_file
 
 import bench as toolkit
 from bench.store.cells import read_cells
 from bench.store.folder import read_records
-
-DRAWS = 3
-
-
-@pytest.mark.parametrize(
-    ("kind", "loss"), matrix([("sd15", "l2"), ("sd21", "huber")], [("sd21", "huber")])
-)
-def test_cells_equal_an_independent_computation(
-    kind: str, loss: str, pipelines: dict[str, Path], tmp_path: Path
-) -> None:
-    bank = tmp_path / "noise.safetensors"
-    save_file({"noise": torch.randn(DRAWS, 4, 8, 8)}, bank)
-    for name in ("cat", "dog"):
-        pixels = np.random.default_rng(len(name)).integers(0, 256, (19, 30, 3), np.uint8)
-        (tmp_path / "data" / name).mkdir(parents=True)
-        Image.fromarray(pixels).save(tmp_path / "data" / name / "1.png")
-    summary = toolkit.run(
-        str(tmp_path / "data"),
-        backbone=str(pipelines[kind]),
-        strategy="full",
-        params={"draws": DRAWS},
-        loss=loss,
-        batch_size=16,
-        noise=str(bank),
-        save_errors=True,
-        results=str(tmp_path),
-    )
-    run = Path(summary["results_dir"])
-    files = {name: tmp_path / "data" / name for name in read_records(run)}
-    prompts = (("a photo of a cat", 0), ("a photo of a dog", 1))
-    question = Question(prompts, 16, draws=DRAWS, loss=loss, noise=bank)
-    wanted, _ = errors(loaded(pipelines[kind]), files, question)
-    found = [read_cells(run / "errors", name, (2, DRAWS)) for name in files]
-    np.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
 def test_torch_saved_noise_is_read_too(pipelines: dict[str, Path], tmp_path: Path) -> None:

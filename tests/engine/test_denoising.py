@@ -7,7 +7,7 @@ from weakref import ReferenceType, ref
 
 import pytest
 import torch
-from helpers.engines import assert_same, before_passes, network_of, outcomes, prepared
+from helpers.engines import assert_same, before_passes, outcomes, prepared
 from helpers.matrix import matrix
 from PIL.Image import Image
 
@@ -88,11 +88,3 @@ def test_images_opened_by_a_thread_give_the_same(
 
     monkeypatch.setattr(latents, "THREADLESS", ())
     assert_same(outcomes(*prepared()), wanted)
-
-
-@pytest.mark.slow
-def test_a_compiled_network_gives_the_same(wanted: dict[str, Decided]) -> None:
-    engine, run, samples = prepared(compile=True)
-    network = network_of(engine.backbone).network
-    assert engine.one_shape and network._compiled_call_impl is not None
-    assert_same(outcomes(engine, run, samples), wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from helpers import released
 from helpers.engines import assert_same, outcomes, prepared
+from helpers.matrix import matrix
 from helpers.standin import KINDS, READ_VALUES, TEXTS, denoiser_of, layout_of, stand
 
 from bench.contracts.decision import Decided
@@ -28,10 +30,17 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.strategies.race import Race
 from benchmarks.timing import pictures
 
-FEW: dict[str, Any] = {"images": 2, "draws": 8}  # a run of a few batches
+FEW: dict[str, Any] = {"images": 2, "draws": 4}  # a run of a few batches
+# Their networks are called as those of SDXL, Flux and PixArt.
+ALIKE = ("LatentConsistencyModelPipeline", "KolorsPipeline", "schnell", "sigma")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def some(kinds: Sequence[str]) -> list[Any]:
+    """Return the classes, of which those that are like others are further cases."""
+    return matrix(kinds, [kind for kind in kinds if kind not in ALIKE])
+
+
+@pytest.mark.parametrize("kind", some(KINDS))
 def test_a_batch_is_one_call_and_the_host_never_waits_in_our_code(kind: str) -> None:
     run = stand(kind, **FEW)
     assert run.decided == 2
@@ -40,9 +49,8 @@ def test_a_batch_is_one_call_and_the_host_never_waits_in_our_code(kind: str) -> 
 
 
 def test_calls_of_one_level_fill_up_with_the_images_in_progress() -> None:
-    few, many = (stand("AuraFlowPipeline", images=images) for images in (4, 20))
+    few, many = (stand("AuraFlowPipeline", images=images) for images in (4, 12))
     assert many.cells / len(many.calls) > 16 > few.cells / len(few.calls)
-    assert many.most <= 20
 
 
 @pytest.mark.parametrize("variant", ["own_noise", "tree_of_classes"])
@@ -52,22 +60,17 @@ def test_so_it_is_with_own_draws_and_with_a_tree_of_classes(kind: str, variant: 
     assert not run.ours and len(run.calls) == run.batches
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some(KINDS))
 def test_a_layout_lays_2d_convolutions_out_and_nothing_else(kind: str) -> None:
     laid, _, weights = layout_of(kind).partition(" of ")
     assert laid == weights
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in READ_VALUES])
+@pytest.mark.parametrize("kind", some([kind for kind in KINDS if kind not in READ_VALUES]))
 def test_a_compiled_network_has_a_shape_per_length_at_most(kind: str) -> None:
     """Padded prompts of Qwen-Image are predicted as they are alone, so it has one shape."""
-    shapes = set(stand(kind, one_shape=True, **FEW, real=True).calls)
-    denoiser, conditioning = denoiser_of(kind, on_meta=False)
-    slots = denoiser.learned.slots
-    if slots is None or slots.masked:
-        assert len(shapes) == 1
-    else:
-        assert len(shapes) <= len(set(slots.lengths(conditioning)))
+    run = stand(kind, one_shape=True, **FEW, real=True)
+    assert len(set(run.calls)) <= run.lengths
 
 
 def in_static_memory(graph: torch.fx.GraphModule, inputs: Any) -> Any:

@@ -133,47 +133,6 @@ def test_half_precision(dtype: str, pipelines: dict[str, Path]) -> None:
     assert np.corrcoef(one, other)[0, 1] > 0.98
 
 
-def gradients_limited(
-    monkeypatch: pytest.MonkeyPatch, engine: DenoisingEngine, cells: int
-) -> list[bool]:
-    """Let memory end at so many cells a backward pass, at one once memory is saved.
-
-    Returns one entry for each call of `save_memory`.
-    """
-    backbone = network_of(engine.backbone)
-    save, saved = backbone.save_memory, list[bool]()
-
-    def small(x_t: torch.Tensor, _: Tree) -> None:
-        if torch.is_grad_enabled() and len(x_t) > (1 if saved else cells):
-            raise torch.OutOfMemoryError("simulated")
-
-    def save_memory() -> None:
-        saved.append(True)
-        save()
-
-    before_passes(monkeypatch, backbone, small)
-    monkeypatch.setattr(backbone, "save_memory", save_memory)
-    return saved
-
-
-@pytest.mark.long
-def test_batch_size_and_memory_change_nothing(
-    pipelines: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = Linearise(np.arange(DRAWS), np.full(10, 0.1))
-    found = []
-    for batch_size, most in ((64, 64), (8, 64), (64, 3), (64, 0)):
-        engine, _, samples = engine_of(str(pipelines["sd15"]), batch_size=batch_size)
-        saved = gradients_limited(monkeypatch, engine, most)
-        strategy = Asks([request])
-        list(engine.score(samples, strategy.checked()))
-        found.append(strategy.replies[0])
-        assert saved == ([True] if most == 0 else [])
-        assert engine.linear.batch_size == {64: batch_size // 4, 3: 3, 0: 1}[most]
-    for other in found[1:]:
-        np.testing.assert_allclose(other, found[0], rtol=1e-4)
-
-
 @pytest.mark.long
 def test_batches_launched_ahead_change_nothing() -> None:
     """Both kinds, of many images under way, in batches that seldom match what one asks for."""
@@ -235,23 +194,6 @@ def test_the_batch_size_of_linearisations_is_measured_and_remembered(
     assert 2 <= engine.linear.batch_size <= 6 and engine.batch_size == 40
     again = engine_of("tiny-digits", **settings)[0]
     assert again.linear.batch_size == engine.linear.batch_size and len(measured) == 2
-
-
-def test_linearisations_are_what_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "SECONDS", 0.1)
-    monkeypatch.setattr(batching, "SLOW", 60.0)
-    engine = engine_of("tiny-digits", batch_size=16)[0]
-    sizes: list[int] = []
-
-    def seen(x_t: torch.Tensor, conditioning: Tree) -> None:
-        assert torch.is_grad_enabled() and all(
-            c.requires_grad for c in leaves(conditioning).values()
-        )
-        sizes.append(len(x_t))
-
-    before_passes(monkeypatch, engine.backbone, seen)
-    assert batching.best_batch_size(engine.linear) in sizes
-    assert sizes[:4] == [1, 1, 8, 8]
 
 
 @pytest.mark.slow

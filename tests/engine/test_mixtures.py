@@ -1,9 +1,11 @@
-"""Mixtures of trees, in chunks and at once; a large conditioning is never held twice."""
+"""Mixtures of trees in chunks and at once; a thread that makes things ahead of time."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from helpers.refusals import refused
 
 from bench.engine import linearising
 from bench.engine.linearising import Mixing
-from bench.engine.transfer import Pool
+from bench.engine.transfer import Pool, ahead
 from bench.engine.trees import leaves
 
 CPU = torch.device("cpu")
@@ -138,3 +140,28 @@ def test_a_thousand_prompts_of_t5(tmp_path: Path) -> None:
     )
     print(f"peak {float(done.stdout):.2f} GiB that cannot be given back")
     assert float(done.stdout) < 2.0
+
+
+def test_a_thread_ahead_keeps_order_and_errors_and_ends() -> None:
+    made = []
+
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    before = threading.active_count()
+    stream = ahead(items(), depth=2)
+    assert [next(stream) for _ in range(5)] == [0, 1, 2, 3, 4]
+    stream.close()
+    assert len(made) <= 10 and threading.active_count() == before
+    assert list(ahead(range(50), depth=3)) == list(range(50))
+
+    def failing() -> Iterator[int]:
+        yield 1
+        raise KeyError("two")
+
+    stream = ahead(failing(), depth=2)
+    assert next(stream) == 1
+    with pytest.raises(KeyError, match="two"):
+        next(stream)

@@ -21,7 +21,7 @@ from bench.errors import BenchWarning
 from bench.running.kinds import checks
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun, RunQuestion
+from bench.running.question import Content, PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_manifest
 
@@ -101,7 +101,7 @@ def test_noise_and_bias_that_matter_are_found() -> None:
     assert all("shifts the error of a prompt" in str(text) for text in above)
 
 
-RUN = {"dataset": "digits", "strategy": "full", "params": {"draws": 40}, "batch_size": 8}
+RUN = {"dataset": "digits", "strategy": "full", "params": {"draws": 40}, "batch_size": 64}
 
 
 def a_run(dtype: str = "bfloat16", **more: Any) -> PreparedRun:
@@ -110,8 +110,8 @@ def a_run(dtype: str = "bfloat16", **more: Any) -> PreparedRun:
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let a check have 2 images and 10 prompts, and remember nothing of other tests."""
-    monkeypatch.setattr(checks, "_budget", lambda run, engine: 2 * 16 * 20.0)
+    """Let a check have 2 images and 4 prompts, and remember nothing of other tests."""
+    monkeypatch.setattr(checks, "_budget", lambda run, engine: 2 * 16 * 8.0)
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
 
 
@@ -126,11 +126,11 @@ def test_a_sound_network_is_compared_once_and_the_run_keeps_the_figures(
 ) -> None:
     import bench
 
-    words: dict[str, Any] = {"dtype": "bfloat16", "results": str(tmp_path / "r"), "limit": 4}
-    result = bench.run("digits", strategy="full", params={"draws": 40}, **words)
+    words: dict[str, Any] = {"dtype": "bfloat16", "results": str(tmp_path / "r"), "limit": 2}
+    result = bench.run("digits", strategy="full", params={"draws": 16}, **words)
     kept = read_manifest(Path(result.results_dir)).rounding
     assert kept is not None and kept.noise < 0.1 and kept.decisions == 0
-    assert (kept.images, kept.prompts, kept.draws) == (2, 10, 16) and not kept.arithmetic_alone
+    assert (kept.images, kept.prompts, kept.draws) == (2, 4, 16) and not kept.arithmetic_alone
     manifest = read_manifest(Path(result.results_dir))
     assert kept.bias in ("shown below it", "not shown") and manifest.warnings is None
     assert "against float32: noise 0.0" in " ".join(command("show", result.results_dir).out.split())
@@ -145,9 +145,9 @@ def in_half_alone(
     """Break the network of runs in half precision, as they load it."""
     load = DenoiserKind.load
 
-    def broken(self: DenoiserKind, question: RunQuestion, *others: Any) -> CheckedDenoiser:
+    def broken(self: DenoiserKind, question: Content, *others: Any) -> CheckedDenoiser:
         backbone = load(self, question, *others)
-        if question.precision.dtype != "float32" and backbone.network is not None:
+        if question.names.precision.dtype != "float32" and backbone.network is not None:
             breaks(backbone.network)
         return backbone
 
@@ -228,8 +228,8 @@ def test_without_memory_for_another_network_operations_are_converted(
     whole = opened(a_run(dtype)).rounding
     load = DenoiserKind.load
 
-    def without_room(self: DenoiserKind, question: RunQuestion, *others: Any) -> CheckedDenoiser:
-        if question.precision.network == "float32":
+    def without_room(self: DenoiserKind, question: Content, *others: Any) -> CheckedDenoiser:
+        if question.names.precision.network == "float32":
             raise torch.OutOfMemoryError("simulated")
         return load(self, question, *others)
 
@@ -247,8 +247,9 @@ def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> N
     import bench
     from bench.inputs.weights import resolve
     from bench_plugins.backbones._files import load_pipeline
+    from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-    pipe = load_pipeline(resolve(str(TINY_DIGITS)), torch.bfloat16)
+    pipe = load_pipeline(FolderPipeline.empty(resolve(str(TINY_DIGITS)), "bfloat16"))
     result = bench.run(
         "digits", pipe, strategy="full", params={"draws": 8}, limit=2, results=str(tmp_path / "r")
     )

@@ -101,17 +101,17 @@ def test_every_dtype_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tree", "message"),
+    ("tree", "named"),
     [
-        ({"a": [1, 2]}, "at 'a' is list"),
-        ({}, "is dict"),
-        ({"a": {}}, "at 'a' is dict"),
-        ({"a/b": torch.zeros(2)}, "name 'a/b'"),
+        ({"a": [1, 2]}, "'a'"),
+        ({}, "dict"),
+        ({"a": {}}, "'a'"),
+        ({"a/b": torch.zeros(2)}, "'a/b'"),
         ({3: torch.zeros(2)}, "name 3"),
         ({"a": {"b": torch.tensor([[0.0], [float("nan")]])}}, "'a/b' of the prompt 'two'"),
-        (torch.tensor([float("inf"), 0.0]), "of the prompt 'one' is not finite"),
+        (torch.tensor([float("inf"), 0.0]), "'one'"),
     ],
 )
-def test_what_is_no_conditioning(tree: Any, message: str) -> None:
-    with pytest.raises(TreeError, match=message):
+def test_what_is_no_conditioning(tree: Any, named: str) -> None:
+    with refused(named, kind=TreeError):
         check_conditioning(tree, ["one", "two"])

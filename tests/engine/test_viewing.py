@@ -23,12 +23,14 @@ from bench.inputs.draws import even_order, generate_noise, sub_grid
 from bench_plugins.views.pictures import Posterior
 
 
-@pytest.mark.parametrize("pictures", [[], [Image.new("L", (4, 4))], [Image.new("L", (0, 0))] * 2])
-def test_views_are_as_many_pictures_as_declared(pictures: list[Image.Image]) -> None:
+@pytest.mark.parametrize(
+    "pictures", [[], [Image.new("L", (4, 4))], [Image.new("L", (0, 0))] * 2, [1, 2]]
+)
+def test_views_are_as_many_pictures_as_declared(pictures: list[Any]) -> None:
     class Views:
         count = 2
 
-        def of(self, image: Image.Image, seed: int) -> list[Image.Image]:
+        def of(self, image: Image.Image, seed: int) -> list[Any]:
             return pictures
 
     with refused("views 'x'", "of()", kind=PluginError):
@@ -100,17 +102,3 @@ def test_views_of_the_posterior_are_samples_of_it() -> None:
     for view, name in enumerate(("x", "x\0view 1", "x\0view 2")):
         eps = torch.from_numpy(generate_noise(7, LATENT, (3, SIDE, SIDE), name))
         torch.testing.assert_close(found[0][view], mean + 0.5 * eps)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"), [([], "did not return 2"), ([1, 2], "did not return 2")]
-)
-def test_views_that_are_not_as_many_images_name_the_plugin(given: Any, message: str) -> None:
-    class Odd:
-        count = 2
-
-        def of(self, image: Image.Image, seed: int) -> Any:
-            return given
-
-    with pytest.raises(PluginError, match=message):
-        CheckedViews(Odd(), "views 'odd'").of(Image.new("L", (4, 4)), 0, "x")

@@ -1,4 +1,4 @@
-"""The command in a process of its own, which a signal or a limit of the kernel may stop.
+"""The command in a process of its own, which a signal may stop.
 
 A process that imports torch and diffusers takes ten seconds of work to start. These are forked from
 one that has imported them already and done nothing else: no plugin is loaded in it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -41,13 +40,11 @@ class Running:
     def __init__(
         self,
         arguments: list[str],
-        images: int = 0,
-        beyond: int = 0,
-        how: str = "",
+        kill_after: int = 0,
         changes: Mapping[str, str | None] | None = None,
         folder: Path | None = None,
     ) -> None:
-        """Start it. The arguments are those of `limited`; without `how` nothing stops it.
+        """Start it. With `kill_after`, it is killed when so many images are decided.
 
         `changes` are variables of its environment; one that is None is unset. It runs in `folder`,
         or where the tests do.
@@ -56,7 +53,7 @@ class Running:
         streams = [str(Path(self._output.name, name)) for name in ("out", "err")]
         wanted = {**TERMINAL, **os.environ, **(changes or {})}
         variables = {name: value for name, value in wanted.items() if value is not None}
-        inputs = (arguments, variables, folder or Path.cwd(), streams, images, beyond, how)
+        inputs = (arguments, variables, folder or Path.cwd(), streams, kill_after)
         self.process = FORKS.Process(target=_command, args=inputs)
         self.process.start()
 
@@ -86,22 +83,7 @@ def forked(*arguments: object, folder: Path | None = None, **variables: str | No
 
 def killed(arguments: list[str], images: int) -> Finished:
     """Kill the run when so many images are decided."""
-    return Running(arguments, images, 0, "SIGKILL").end()
-
-
-def limited(arguments: list[str], images: int, beyond: int, how: str) -> Finished:
-    """Run with a limit to the size of files, that strikes in the middle of a write.
-
-    Beyond it the kernel takes a part of the bytes. Then it kills the process ("SIGXFSZ"), or, where
-    the signal is ignored as Python does ("refuse"), it refuses the rest as a full disk does.
-
-    Args:
-        arguments: of the command.
-        images: decided before the limit is set.
-        beyond: bytes that `samples.jsonl` may still grow by.
-        how: "SIGXFSZ" or "refuse".
-    """
-    return Running(arguments, images, beyond, how).end()
+    return Running(arguments, images).end()
 
 
 def _command(
@@ -109,9 +91,7 @@ def _command(
     variables: dict[str, str],
     folder: Path,
     streams: list[str],
-    images: int,
-    beyond: int,
-    how: str,
+    kill_after: int,
 ) -> None:
     """Be that process: one command, from its first moment to its exit code."""
     os.environ.clear()
@@ -124,13 +104,13 @@ def _command(
     sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
     from bench.__main__ import main
 
-    if how:
-        _stop_after(images, beyond, how)
+    if kill_after:
+        _kill_after(kill_after)
     main()
 
 
-def _stop_after(images: int, beyond: int, how: str) -> None:
-    """Stop when the record of the n-th image is in the journal: its event comes then."""
+def _kill_after(images: int) -> None:
+    """Kill this process when so many records are in the journal, at the event of the last."""
     from bench import hookimpl
     from bench.discovery.loading import load_plugins
 
@@ -141,13 +121,6 @@ def _stop_after(images: int, beyond: int, how: str) -> None:
         def sample_scored(self, record: object) -> None:
             self.decided += 1
             if self.decided == images:
-                if how == "SIGKILL":
-                    os.kill(os.getpid(), signal.SIGKILL)
-                results = Path(sys.argv[sys.argv.index("--results") + 1])
-                [journal] = results.rglob("samples.jsonl")
-                size = journal.stat().st_size + beyond
-                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    if how == "SIGXFSZ":
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     load_plugins().manager.register(Stop())

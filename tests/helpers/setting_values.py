@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from helpers.command import bench
+from helpers.given import make_folder, picture, write_parquet
+from helpers.pipelines import save_indexed
+from safetensors.numpy import load_file, save_file
+
+NAMES, OTHERS = ("cat", "dog", "elm", "fir"), ("ant", "bee", "cow", "doe")
 
 # Setting → two of its values.
 PAIRS: dict[str, tuple[Any, Any]] = {
@@ -35,3 +44,89 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     **{"weights": ("{root}/whole", "{root}/trained"), "revision": ("v1", "v2")},
     **{"lora": ("{root}/one.safetensors", "{root}/two.safetensors"), "tracker": (None, "wandb")},
 }
+
+BASE = {
+    **{"dataset": "{root}/pictures", "backbone": "sd15", "weights": "{root}/whole"},
+    **{"strategy": "full", "params": {"draws": 3}, "dtype": "float32"},
+}
+LEARNER: dict[str, Any] = {
+    "backbone": "nearest-mean",
+    "weights": None,
+    "strategy": None,
+    "params": {},
+}
+RACE = {"dataset": "digits", "strategy": "race", "params": {}, "risk": 0.1}
+TABLE = {"dataset": "{root}/table", "image_column": "front", "label_column": "kind"}
+# Setting → the other settings of both runs, as far as they are not those of BASE.
+COMPANIONS: dict[str, dict[str, Any]] = {
+    "encoding": {"dtype": "bfloat16", "device": "cuda"},
+    "data_dir": {"dataset": "folder"},
+    "labels": {"dataset": "{root}/flat"},
+    **dict.fromkeys(("image_column", "label_column", "id_column"), TABLE),
+    "template_rule": {"template": ["a {class}", "the {class}"]},
+    "hierarchy": {"strategy": "full-hierarchy"},
+    "candidates_from": {"top": 2},
+    "top": {"candidates_from": "{root}/r/one"},
+    **dict.fromkeys(("risk", "risk_else"), RACE),
+    "subtract_null": {"dataset": "captions", "backbone": "painter", "weights": None},
+    **{name: {"executor": "ray"} for name in ("workers", "ray_address")},
+    "fit_split": LEARNER,
+    "backbone": {"weights": None},
+    "lora": {"backbone": "{root}/whole", "weights": None},
+}
+
+
+def make_files(root: Path) -> Path:
+    """Write all files that the settings name into a folder, and return it."""
+    shades = iter(range(256))
+    for folder, names in (("pictures", NAMES), ("again", NAMES), ("others", OTHERS)):
+        for place in (f"{split}/{n}" for split in ("test", "train", "validation") for n in names):
+            (root / folder / place).mkdir(parents=True)
+            (root / folder / place / "1.png").write_bytes(picture(next(shades))["bytes"])
+    make_folder(root / "flat", *(f"{number}.png" for number in range(4)))
+    for file, names in (("labels", NAMES), ("more", OTHERS)):
+        rows = [f"{number}.png,{name}" for number, name in enumerate(names)]
+        (root / f"{file}.csv").write_text("\n".join(["file,label", *rows]))
+    columns = {"front": 0, "back": 9}
+    images = {name: [picture(first + n) for n in range(4)] for name, first in columns.items()}
+    texts = {"kind": NAMES, "sort": OTHERS, "name": list("1234"), "code": list("5678")}
+    (root / "table").mkdir()
+    for split in ("test", "train"):
+        write_parquet(root / "table" / f"{split}.parquet", {**images, **texts})
+    for file, names in (("a", NAMES), ("b", OTHERS)):
+        (root / f"{file}.txt").write_text("\n".join(f"a {name}" for name in names))
+        rows = [f"{text},{name},{n}" for n, (text, name) in enumerate(zip(names, NAMES))]  # noqa: B905
+        (root / f"{file}.csv").write_text("\n".join(["prompt,classname,classidx", *rows]))
+        noise = np.random.default_rng(ord(file)).normal(size=(3, 4, 8, 8)).astype(np.float32)
+        save_file({"noise": noise}, root / f"{file}.safetensors")
+    for file, words in (("tree", "a tree"), ("other-tree", "a plant")):
+        rows = [f"tree,,{words}", "cat,,", "dog,,", "elm,tree,", "fir,tree,"]
+        (root / f"{file}.csv").write_text("\n".join(["node,parent,words", *rows]))
+    save_indexed(root / "whole")
+    trained = save_indexed(root / "trained")
+    change(trained / "text_encoder" / "model.safetensors")
+    for file, value in (("one", 1.0), ("two", 2.0)):
+        lora = {"unet.to_q.lora_A.weight": np.full((2, 2), value, np.float32)}
+        save_file(lora, root / f"{file}.safetensors")
+    for seed, name in ((1, "one"), (2, "two")):
+        results = root / name
+        done = bench("run", root / "pictures", "--split", "test", "--backbone", "random",
+                     "--set", f"seed={seed}", "--results", results, "--json")  # fmt: skip
+        assert done.code == 0, done.err
+        (root / "r").mkdir(exist_ok=True)
+        Path(done.json["results_dir"]).rename(root / "r" / name)
+    return root
+
+
+def change(file: Path) -> None:
+    """Change one tensor of a safetensors file a little."""
+    tensors = load_file(file)
+    first = next(iter(tensors))
+    save_file({**tensors, first: tensors[first] + 1e-3}, file, metadata={"format": "pt"})
+
+
+def filled(value: Any, root: Path) -> Any:
+    """Return a setting's value with the folder that it names."""
+    if isinstance(value, list):
+        return [filled(part, root) for part in value]
+    return value.replace("{root}", str(root)) if isinstance(value, str) else value

@@ -48,27 +48,10 @@ BATCH, IMAGES, DRAWS = 32, 48, 40
 # Their own code reads values, so their networks cannot stand on the meta device.
 READ_VALUES = ("Lumina2Pipeline", "Flux2Pipeline", "AuraFlowPipeline", "HunyuanDiTPipeline")
 LABELS = ("cat", "fir tree", "dog", "crane")
-WORDS = [
-    "a",
-    "red",
-    "barn",
-    "beside",
-    "the",
-    "long",
-    "winding",
-    "road",
-    "to",
-    "some",
-    "very",
-    "small",
-    "town",
-    "near",
-    "the",
-    "sea",
-]
+WORDS = "a red barn beside the long winding road to some very small town near the sea"
 READS = ("aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.is_nonzero", "aten.equal")
 COPIES = ("aten._to_copy", "aten.to.", "aten.copy_")
-TEXTS = tuple(" ".join(WORDS[: 2 + 2 * (number % 4)]) + f" {number}" for number in range(8))
+TEXTS = tuple(" ".join(WORDS.split()[: 2 + 2 * (number % 4)]) + f" {number}" for number in range(8))
 
 
 def place() -> tuple[str, bool]:
@@ -132,6 +115,7 @@ class Run:
         ours, own: places in our code, and in the class's own, where the host would wait.
         decided: number of images decided.
         most: largest number of images in progress at a time.
+        lengths: number of lengths of prompts for which the network is called apart.
     """
 
     batches: int = 0
@@ -141,6 +125,7 @@ class Run:
     own: collections.Counter[str] = field(default_factory=collections.Counter)
     decided: int = 0
     most: int = 0
+    lengths: int = 1
 
 
 class StandingEngine(DenoisingEngine):
@@ -219,7 +204,9 @@ def stand(
     denoiser, conditioning = denoiser_of(kind, on_meta=not real)
     checked = CheckedDenoiser(denoiser, kind)
     _ = denoiser.network  # tries a network that has values
-    run = Run()
+    run, slots = Run(), denoiser.learned.slots
+    if slots is not None and not slots.masked:
+        run.lengths = len(set(slots.lengths(conditioning)))
 
     def counted(module: Any, arguments: Any, keywords: Any) -> None:
         leaves = tree_leaves((arguments, keywords))

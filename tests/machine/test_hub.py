@@ -34,7 +34,7 @@ from bench.machine.cache import read_cached, write_cached
 from bench.machine.offline import offline
 from bench.machine.pushing import push_folder
 from bench.recordings.recording import find_recording
-from bench.running.prepare import find_weights
+from bench.running.parts.model import find_weights
 from bench.running.prepare import resolve as resolve_run
 from bench.running.settings import RunConfig
 from bench_plugins.datasets.hub import Hub as Dataset
@@ -66,7 +66,8 @@ def read_model(revision: str | None) -> object:
 def read_named_weights(revision: str | None) -> object:
     """Read what `--backbone clip --weights owner/name --revision` names."""
     named: dict[str, Any] = {"dataset": "digits", "backbone": "clip", "weights": NAME}
-    weights = find_weights(resolve_run(RunConfig(**named, revision=revision)))
+    run = resolve_run(RunConfig(**named, revision=revision))
+    weights = find_weights(run.config, run.source, run.backbone_parameters)
     assert weights is not None
     path = weights.find(WAYS["--weights"].file)
     assert path is not None
@@ -269,10 +270,19 @@ def test_a_busy_hub_is_asked_again_when_it_says(way: Way, path: str, status: int
     assert hub.faults[0].times == 0 and hub.pauses == [7.0]
 
 
-@pytest.mark.parametrize("retry_after", [None, 0, 100, 9999])
-@pytest.mark.parametrize("status", hub_module.BUSY)
-@pytest.mark.parametrize("path", ["/api/", ""])
-@pytest.mark.parametrize("way", matrix(WAYS, ["model", "first images"]))
+RETRIES = (None, 0, 100, 9999)  # seconds that a busy Hub asks for
+
+
+@pytest.mark.parametrize(
+    ("way", "path", "status", "retry_after"),
+    matrix(
+        product(WAYS, ["/api/", ""], hub_module.BUSY, RETRIES),
+        [
+            *product(["model", "first images"], ["/api/", ""], [503], RETRIES),
+            *product(["model"], ["/api/"], {*hub_module.BUSY} - {503}, [9999]),
+        ],
+    ),
+)
 def test_no_way_waits_longer_for_a_busy_hub_than_the_limit(
     way: str, path: str, status: int, retry_after: int | None, hub: Hub
 ) -> None:

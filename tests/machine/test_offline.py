@@ -146,37 +146,3 @@ def test_torchvision_downloads_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     command = ("run", "torchvision:MNIST", "--backbone", "random", "--results", tmp_path)
     done = bench(*command, "--offline")
     assert done.refuses("MNIST"), done.err
-
-
-NOWHERE = "http://127.0.0.1:9"  # a port on which nothing listens
-
-ASKING = """
-import sys, time
-waits = []
-real, time.sleep = time.sleep, lambda seconds: (waits.append(seconds), real(min(seconds, 0.01)))
-from helpers.command import bench
-done = bench("run", "hf:owner/nothing", "--backbone", "random", "--results", sys.argv[1])
-assert done.code == 2 and "the Hub does not answer (" in done.err, done.err
-assert not [wait for wait in waits if wait >= 1], waits  # between attempts of the Hub's client
-from bench.machine.offline import hub_silence, is_offline, offline
-assert not is_offline() and "does not answer" in hub_silence()
-with offline():
-    assert hub_silence() == "the Hub was not asked (--offline)"
-from helpers.hub import a_hub
-import os
-with a_hub() as hub:
-    os.environ["HF_ENDPOINT"] = hub.address
-    assert hub_silence() is None and len(hub.asked) == 1, hub.asked
-"""
-
-
-@pytest.mark.long
-def test_a_hub_that_does_not_answer_is_asked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    done = python(ASKING, tmp_path)
-    assert done.code == 0, done.err

@@ -10,14 +10,11 @@ import pytest
 from helpers.command import bench
 from helpers.recorded import N_IMAGES, record, replay
 from helpers.refusals import refused
-from helpers.runs import store
 from helpers.unsealed import write_unsealed
 
 from bench.contracts.specs import StrategySpec
 from bench.recordings.calibrate import calibrate
-from bench.running.command import reproducing_command
 from bench.running.prepare import prepare
-from bench.running.risk import risk_choices
 from bench.running.risk_sweep import sweep_of
 from bench.running.settings import make_config
 from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
@@ -50,65 +47,10 @@ def test_disagreements_and_costs_are_those_of_the_replays(calibrated: Path, tmp_
         assert setting.cost == done["cost"]["evaluation_equivalents_per_image"]
 
 
-@pytest.mark.long
-def test_the_command_says_what_each_risk_chooses(
-    calibrated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calibration = read_calibration(calibrated).calibration
-    monkeypatch.setattr("bench.recordings.learn.calibrate", lambda *_: calibration)
-    args = ("learn", calibrated, "calibration", "--strategy", "race")
-    risks = {row["risk"]: row for row in bench(*args, "--json").json["risks"]}
-    assert "params" in risks[0.1]  # 29 images are enough
-    assert risks[0.02]["images_needed"] == 149
-    said = bench(*args).out
-    assert "needs 149 images" in said and "onfidence" not in said
-
-
-def test_a_run_without_errors_gives_a_probability_alone(tmp_path: Path) -> None:
-    labels = [n % 2 for n in range(40)]
-    path = store(tmp_path, labels, [0] * 40, strategy="race")
-    assert calibrate(path).settings == []
-    with refused("recorded errors"):
-        calibrate(path, "race")
-
-
 @pytest.mark.parametrize("param", ["delta=0.1", "first=3"])
 def test_what_a_risk_chooses_cannot_be_set(calibrated: Path, param: str) -> None:
     done = bench("learn", calibrated, "calibration", "--strategy", "race", "--set", param)
     assert done.refuses(f"--set {param.partition('=')[0]}"), done.err
-
-
-@pytest.mark.long
-def test_a_replay_of_other_images_takes_what_a_risk_chooses(tmp_path: Path) -> None:
-    learned = calibrate(record(tmp_path), "race", settings=FEW)
-    other = record(tmp_path, first=N_IMAGES)
-    asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1)
-    done = bench(*asked)
-    assert done.code == 0, done.err
-    assert "at most 10 % of the decisions" in done.out
-    made = bench(*asked, "--json").json
-    manifest = read_manifest(Path(made["results_dir"]))
-    stated = manifest.identity.calibrated
-    assert stated is not None and (stated.risk, stated.images) == (0.1, N_IMAGES)
-    [choice] = [choice for choice in risk_choices(learned) if choice.risk == 0.1]
-    assert choice.params is not None
-    assert choice.params.items() <= made["strategy"]["params"].items()
-    same = replay(other, "race", made["strategy"]["params"], tmp_path)
-    assert same["metrics"] == made["metrics"] and same["run_id"] != made["run_id"]
-    assert "--risk 0.1" in reproducing_command(manifest)
-
-
-@pytest.mark.long
-def test_a_race_within_the_schedule_takes_its_threshold_from_a_risk(tmp_path: Path) -> None:
-    path, other = record(tmp_path), record(tmp_path, first=N_IMAGES)
-    asked = ("replay", other, "--strategy", "race", "--results", tmp_path, "--risk", 0.1)
-    within = ("--set", "ceiling=published")
-    calibrate(path, "race", settings=FEW)
-    ended = bench(*asked, *within)
-    assert ended.refuses("ceiling=published", "ceiling=None")
-    calibrate(path, "race", {"ceiling": "published"}, settings=FEW)
-    assert bench(*asked, *within, "--json").json["strategy"]["params"]["ceiling"] == "published"
-    assert "ceiling" not in bench(*asked, "--json").json["strategy"]["params"]
 
 
 @pytest.mark.long

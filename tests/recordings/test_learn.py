@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from helpers import recorded as recordings
 from helpers.command import bench
 from helpers.recorded import N_DRAWS, N_IMAGES, record, replay
 from helpers.refusals import refused
@@ -29,7 +27,7 @@ from bench.recordings.learn import (
 )
 from bench.recordings.recording import open_draws
 from bench.stats.paired import Difference
-from bench.store.calibrations import CALIBRATION, read_calibration
+from bench.store.calibrations import read_calibration
 from bench.store.folder import read_records
 from bench_plugins.strategies.full import Uniform
 from bench_plugins.strategies.race import Race, cheapest_band
@@ -61,20 +59,6 @@ def test_the_timesteps_that_tell_are_recommended(tmp_path: Path) -> None:
     known = by_name(learned(path))["order and deviation"]
     assert known.params["first"] == 1 and 0 < known.params["deviation"] < 0.3
     assert replay(path, "race", known.params, tmp_path)["cost"]["evaluations_per_image"] < banded
-
-
-@pytest.mark.long
-def test_what_is_named_alone_is_learned(tmp_path: Path) -> None:
-    path = record(tmp_path)
-    for what, names in (
-        (("order",), {"order"}),
-        (("deviation",), {"deviation"}),
-        (("order", "deviation"), {"order", "deviation", "order and deviation"}),
-    ):
-        assert set(by_name(learned(path, *what))) == names
-    assert not (path / CALIBRATION).exists()
-    done = bench("learn", path, "calibration", "--strategy", "race", "--json")
-    assert done.json["settings"] is None and (path / CALIBRATION).exists()
 
 
 def test_everything_is_learned_unless_something_is_named(tmp_path: Path) -> None:
@@ -153,18 +137,6 @@ def test_the_agreement_is_that_of_images_that_were_not_learned_from(tmp_path: Pa
     agree = sum(records[name]["prediction"] == full[name]["prediction"] for name in full)
     assert nothing.agreement == agree / len(full)  # nothing was learned: a replay of them all
     assert nothing.cost == pytest.approx(replayed["cost"]["evaluations_per_image"])
-
-
-@pytest.mark.long
-def test_too_few_images_recommend_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordings, "N_IMAGES", 19)
-    path = record(tmp_path, informative=(60, 75))
-    few = learned(path, "order")
-    assert not few.held_out and few.recommended is None
-    done = bench("learn", path, "order")
-    assert "19 images are too few" in done.out and "Next:" not in done.out
-    monkeypatch.setattr(recordings, "N_IMAGES", 20)
-    assert learned(record(tmp_path / "more", informative=(60, 75)), "order").held_out
 
 
 def trial(cost: float, difference: float = 0.0, low: float = -0.01) -> LearnedSetting:
@@ -263,18 +235,3 @@ def test_a_strategy_of_a_plugin_learns_what_it_declares(
 def test_learned_parameters_must_be_parameters() -> None:
     with refused("learned", kind=ValueError):
         StrategySpec(name="x", target="a:B", parameters={"n": 1}, learned=("m",))
-
-
-@pytest.mark.long
-def test_a_risk_that_saves_nothing_is_not_suggested(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = record(tmp_path)
-    assert "--risk 0.1" in bench("learn", path, "calibration").out
-    stored = json.loads((path / CALIBRATION).read_text())
-    for setting in stored["settings"]:
-        setting["cost"] = stored["others"][0]["cost"]
-    calibration = read_calibration(path).calibration.model_validate(stored)
-    monkeypatch.setattr("bench.recordings.learn.calibrate", lambda *_: calibration)
-    out = bench("learn", path, "calibration").out
-    assert "Next:" not in out and "\n0.1 " in out

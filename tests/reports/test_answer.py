@@ -14,7 +14,7 @@ from helpers.runs import store
 from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import rank_boards
 from bench.reports.leaderboard.rows import board_row
-from bench.reports.page.boards import BoardPart, page_question
+from bench.reports.page.boards import BoardPart
 from bench.reports.page.page import write_report
 from bench.reports.run_view import RunView, read_decided_run
 from bench.store.runs import read_run
@@ -42,6 +42,7 @@ def answered(runs: list[RunView]) -> list[BoardPart]:
 def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -> None:
     """20 of 20 images are no better than 58 of 60: on the same 20, both are right."""
     noisy: dict[str, Any] = {"strategy": "race", "scoring": {"loss": "l2"}}
+    noisy["warnings"] = ["The model does not fit."]
     few = store(tmp_path, LABELS[:20], LABELS[:20], backbone="few", n_total=60, **noisy)
     wrong = [*LABELS[:-2], *((y + 1) % 3 for y in LABELS[-2:])]
     most = store(tmp_path, LABELS, wrong, backbone="most")
@@ -53,6 +54,7 @@ def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -
     page = tmp_path / "page.html"
     write_report([few, most], page, most_images=0)
     assert f"not told apart from {rival}." in page.read_text()
+    assert "The model does not fit." in page.read_text()
     shown = re.sub(r"<(style|script)\b.*?</\1>", "", page.read_text(), flags=re.S)
     assert "<code>bench run … --again 60</code>" in shown and "`" not in shown
 
@@ -74,14 +76,6 @@ def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> No
 def test_a_run_that_is_alone_is_equal_to_none(make: Make) -> None:
     (answer,) = answered([make("best", 0)])
     assert answer.best.row.rank is None and answer.rivals == []
-
-
-def test_the_question_fits_the_runs(make: Make) -> None:
-    one, other = make("best", 0), make("close", 2)
-    assert page_question([one]) == "How well does best classify d?"
-    assert page_question([one, other]) == "Which of 2 runs classifies d best?"
-    elsewhere = make("best", 0, dataset="e")
-    assert page_question([one, elsewhere]) == "How well do 2 runs classify d, e?"
 
 
 def test_the_picture_shows_every_interval(make: Make) -> None:

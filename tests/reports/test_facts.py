@@ -20,13 +20,6 @@ def row(tmp_path: Path) -> LeaderboardRow:
     return only
 
 
-def test_a_title_names_the_data_only_where_it_differs(row: LeaderboardRow) -> None:
-    other = row.model_copy(update={"fingerprint": "e" * 64})
-    assert [board.title for board in make_boards([row, row])] == ["d/test, version 1"]
-    titles = [board.title for board in make_boards([row, other])]
-    assert titles == ["d/test, version 1, data ffffffff", "d/test, version 1, data eeeeeeee"]
-
-
 def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
     assert list(row_labels(row)) == ["zero-shot"]
     changes = {"kind": "subset", "n_total": 1000, "trained_on": "d/train", "failed_samples": 2}

@@ -8,19 +8,7 @@ from helpers.command import bench
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
 from helpers.runs import store
 
-from bench.reports.inventory import read_row, stored_runs
-
-
-def test_every_folder_has_a_row_whatever_its_state(tmp_path: Path) -> None:
-    store(tmp_path, [0, 1, 2, 0], [0, 1, 1, None])
-    store(tmp_path, [0, 1], [0, 0], complete=False, backbone="stopped")
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "manifest.json").write_text("{")
-    rows = {row.backbone: row for row in stored_runs(tmp_path)}
-    assert rows["b"].status == "failed_samples" and rows["b"].failed_samples == 1
-    assert (rows["stopped"].status, rows["stopped"].n_samples) == ("incomplete", 2)
-    assert rows["stopped"].accuracy == 0.5
-    assert rows[None].status == "unreadable" and "manifest.json" in str(rows[None].error)
+from bench.reports.inventory import read_row
 
 
 def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:
@@ -28,15 +16,6 @@ def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:
     (path / "samples.jsonl").write_text("")
     row = read_row(path)
     assert (row.n_samples, row.accuracy) == (0, None)
-
-
-def test_runs_of_one_kind_are_told_apart_by_their_settings(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        store(tmp_path, [0], [0], seed=seed)
-    store(tmp_path, [0], [0], backbone="other")
-    rows = stored_runs(tmp_path)
-    assert sorted(str(row.differs["seed"]) for row in rows if row.backbone == "b") == ["0", "1"]
-    assert [row.differs for row in rows if row.backbone == "other"] == [{}]
 
 
 def test_recordings_are_listed_with_their_size_and_other_runs_are_not(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,17 +21,15 @@ from helpers.refusals import warned
 from helpers.runs import store
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from bench.reports.facts import percent_text
 from bench.reports.leaderboard.board import make_boards, row_labels
-from bench.reports.leaderboard.ranking import _ranks, add_ranks, leaderboard
-from bench.reports.run_view import RunView
+from bench.reports.leaderboard.ranking import _ranks, leaderboard
 from bench.stats.difference_tests import holm, ranks
 from bench.stats.metrics import confusions_of, metrics, worst_confusions
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.shares import accuracy_interval
-from bench.store.decisions import Decisions, as_decisions
+from bench.store.decisions import as_decisions
 
 LABELS = [i % 3 for i in range(100)]
 REPORTED = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}
@@ -149,39 +145,6 @@ def test_no_other_run_moves_a_published_one(tmp_path: Path) -> None:
     assert len(marked) == 4
 
 
-def test_what_is_not_read_would_not_change_a_rank(tmp_path: Path) -> None:
-    """On nine images disjoint intervals prove nothing; the worst case of a pair does."""
-    rng = np.random.default_rng(0)
-    for n, shares in ((9, (1.0, 0.3, 0.6)), (400, (0.95, 0.9, 0.6, 0.2, 0.93))):
-        labels = [i % 3 for i in range(n)]
-        right = rng.random((len(shares), n)) < np.array(shares)[:, None]
-        for row, name in zip(right, "abcdefgh", strict=False):
-            said: list[int | None] = [
-                y if r else (y + 1) % 3 for y, r in zip(labels, row, strict=True)
-            ]
-            store(tmp_path / str(n), labels, said, backbone=name)
-        pairs = list(combinations(range(len(shares)), 2))
-        counts = [((right[i] & ~right[j]).sum(), (right[j] & ~right[i]).sum()) for i, j in pairs]
-        better = np.zeros((len(shares), len(shares)), dtype=bool)
-        for (i, j), (won, lost), p in zip(
-            pairs, counts, holm([mcnemar(*one) for one in counts]), strict=True
-        ):
-            better[(i, j) if won > lost else (j, i)] = p <= 0.05
-        wanted = dict(zip("abcdefgh", ranks(better), strict=False))
-        read: list[Path] = []
-
-        def decided(run: RunView, top: bool = True, read: list[Path] = read) -> Decisions:
-            read.append(run.path)
-            return run.stored.decided(top)
-
-        rows = leaderboard(tmp_path / str(n))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(RunView, "decisions", decided)
-            rows = add_ranks(rows)
-        assert {row.backbone: row.rank for row in rows} == wanted
-        assert len(read) == 3  # of nine images all; of 400 those that are close to another
-
-
 def test_a_run_in_two_folders_counts_once(tmp_path: Path) -> None:
     put(tmp_path / "mine", 0.9)
     put(tmp_path / "theirs", 0.9)
@@ -192,35 +155,11 @@ def test_a_run_in_two_folders_counts_once(tmp_path: Path) -> None:
     assert len(listed.json) == 2
 
 
-def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
-    put(tmp_path, 0.9)
-    broken = tmp_path / put(tmp_path, 0.8, seed=1)
-    (broken / "manifest.json").write_text('{"identity": ')
-    shown = bench("leaderboard", "--results", tmp_path)
-    assert shown.code == 0 and "90.0 (" in shown.out and "80.0 (" not in shown.out
-    assert "Left out" in shown.err and "keeps the decisions in samples.jsonl" in shown.err
-
-
 def in_every_format(results: Path) -> dict[str, Any]:
     options = {f: ("--format", f) for f in ("table", "markdown", "csv", "html")} | {
         "json": ("--json",)
     }
     return {f: bench("leaderboard", "--results", results, *o) for f, o in options.items()}
-
-
-def test_formats(tmp_path: Path) -> None:
-    put(tmp_path, 0.9, backbone="a<b>|c")
-    put(tmp_path, 0.5, seed=1)
-    shown = in_every_format(tmp_path)
-    assert all(done.code == 0 for done in shown.values())
-    assert json.loads(shown["json"].out)[0]["accuracy"] == 0.9
-    lines = list(csv.DictReader(io.StringIO(shown["csv"].out)))
-    assert [line["accuracy"] for line in lines] == ["0.9", "0.5"]
-    assert [line["rank"] for line in lines] == ["1", "2"]
-    assert [row["rank"] for row in json.loads(shown["json"].out)] == [[1, 1], [2, 2]]
-    assert "a&lt;b&gt;|c" in shown["html"].out and "<b>" not in shown["html"].out
-    rows = [line for line in shown["markdown"].out.splitlines() if line.startswith("|")]
-    assert len(rows) == 4 and len({len(re.split(r"(?<!\\)\|", row)) for row in rows}) == 1
 
 
 def test_rows_that_differ_look_different(tmp_path: Path) -> None:
@@ -337,18 +276,6 @@ def test_metrics_by_hand() -> None:
     # Wilson 1927, checked against the closed form by hand for 4 of 6.
     low, high = accuracy_interval(4, 6)
     assert (round(low, 4), round(high, 4)) == (0.3, 0.9032)
-
-
-def test_a_run_ends_with_pictures(tmp_path: Path) -> None:
-    done = bench("run", "digits", "--limit", 12, "--results", tmp_path)
-    assert done.code == 0, done.err
-    pictures = {path.name: path for path in tmp_path.rglob("*.png")}
-    assert set(pictures) == {"confusion.png", "examples.png"}
-    for path in pictures.values():
-        assert str(path) in done.out
-        with Image.open(path) as picture:
-            assert min(picture.size) > 300
-            assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 8
 
 
 def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path: Path) -> None:

@@ -5,22 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.runs import store
 
-from bench.contracts.dataset import Sample
-from bench.contracts.strategy import Problem
-from bench.inputs.draws import timestep_grid
-from bench.recordings.replay import decide
 from bench.reports.sentences import estimate_repeatability, noise_sentence
-from bench.running.decider import strategy_of
-from bench.stats.agreement import flip_probability
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
-from bench.store.journal import make_record
 from bench.store.summary import Again, read_again, write_again
 
 RACE = {"delta": 0.02, "first": 4, "growth": 8, "order": "even", "draws": 40}
@@ -106,35 +98,6 @@ def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
     fewer = as_decisions(_records(path, manifest)[:30])
     assert read_again(path, manifest, decided) == again
     assert read_again(path, manifest, fewer) is None
-
-
-def test_the_margins_of_a_race_would_mislead() -> None:
-    """Why a race gets no number: its margins say a third of what two of its runs differ in."""
-    rng = np.random.default_rng(0)
-    images, prompts, draws = 150, 10, 40
-    expected = 0.02 * rng.standard_normal((images, prompts, 1))
-    problem = Problem(np.arange(prompts), timestep_grid(draws, 1000), np.ones(draws))
-    hasty = {**RACE, "first": 2, "delta": 0.2}
-    strategy = strategy_of(_manifest_of("race", hasty))
-    assert strategy is not None and not strategy.same_draws
-    runs = []
-    for _ in range(2):
-        noise = 0.02 * rng.standard_normal((images, prompts, draws))
-        tables = (expected + noise).astype(np.float32)
-        decided = [
-            decide(Sample(str(i), 0, {}), e, strategy, problem) for i, e in enumerate(tables)
-        ]
-        runs.append(as_decisions([make_record(one, 0.0) for one in decided]))
-    differ = (runs[0].predictions != runs[1].predictions).sum()
-    predicted = flip_probability(runs[0].margins, runs[0].margin_stderr).sum()
-    assert predicted < 0.5 * differ
-
-
-def _manifest_of(strategy: str, params: dict[str, Any]) -> Manifest:
-    from helpers.runs import a_manifest
-
-    described = {"name": strategy, "version": 1, "params": params}
-    return Manifest.model_validate({**a_manifest(["a"]).plain(), "strategy": described})
 
 
 def _records(path: Path, manifest: Manifest) -> list[Any]:

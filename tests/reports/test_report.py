@@ -29,6 +29,7 @@ from bench.machine.files import write_atomically
 from bench.reports.figures.plots import find_course
 from bench.reports.page.page import Section, render, write_report
 from bench.reports.run_view import read_decided_run
+from bench.reports.sentences import Opening, make_opening
 from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_run
 
@@ -245,17 +246,6 @@ def test_without_the_data_the_page_says_so(tmp_path: Path) -> None:
     assert "labels differ" in report(tmp_path, data_dirs={"": str(other)}).text
 
 
-def test_of_many_classes_the_most_confused_are_shown(tmp_path: Path) -> None:
-    many = [f"class {index:03d}" for index in range(160)]
-    data = save_pictures(tmp_path / "data", many, 1)
-    store_run(tmp_path / "results", "many", data, many, draws=4, gap=0.0)
-    page = report(tmp_path, most_images=0)
-    assert "The 40 most confused of 160 classes" in page.text
-    assert "The worst confusions" in page.text
-    heads = [t for t in page.tags("th") if t.get("scope") == "row"]
-    assert len(heads) >= 40 + 160  # every class has its line of recall and precision
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -336,3 +326,21 @@ def test_every_published_run_with_a_tree_of_classes_is_on_the_page(tmp_path: Pat
     report = write_report(runs, tmp_path / "page.html", most_images=0)
     assert report.runs == [run.name for run in runs] and len(runs) >= 2
     assert Page(tmp_path / "page.html").text.count("an inner node") >= 2
+
+
+def opened(path: Path) -> Opening:
+    return make_opening(read_decided_run(read_run(path)))
+
+
+def test_a_report_of_one_run_says_them_once_and_of_several_for_each(
+    stored: Path, tmp_path: Path
+) -> None:
+    paths = list_runs(stored / "results")
+    write_report(paths[:1], tmp_path / "one.html", most_images=0)
+    page = (tmp_path / "one.html").read_text("utf-8")
+    assert page.count(opened(paths[0]).accuracy.replace("'", "&#39;")) == 1
+    write_report(paths, tmp_path / "all.html", most_images=0)
+    page = (tmp_path / "all.html").read_text("utf-8")
+    for path in paths:
+        assert opened(path).accuracy in page
+    assert page.count('class="opening"') == len(paths) + 1

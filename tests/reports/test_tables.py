@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from helpers.command import bench
-from helpers.places import ROOT
 
 from bench.reports.terminal.tables import print_rows
 from bench.reports.text import cell_text
@@ -38,14 +36,6 @@ def test_a_narrow_terminal_does_without_optional_columns(
     print_rows(HEAD, ROWS, optional=["share", "count"])
     out = capsys.readouterr().out
     assert "share: 0.5000" in out and "wider" not in out  # as blocks, all of it
-
-
-@pytest.mark.parametrize("width", ["80", "64", "40"])
-def test_a_comparison_shows_wins_and_losses_together(width: str) -> None:
-    runs = ("ucmerced-linear-probe-full-69e2383a", "ucmerced-nearest-mean-full-9571bb14")
-    paths = [str(ROOT / "results/published" / run) for run in runs]
-    out = " ".join(bench("compare", *paths, COLUMNS=width).out.split())
-    assert "1, 4" in out or "A wider terminal also shows: n · wins, losses · p, adjusted" in out
 
 
 def test_a_share_of_one_has_the_decimals_of_the_others() -> None:

@@ -19,7 +19,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
 from bench.running.classify import classify
 from bench.running.kinds.denoiser import DenoiserKind
-from bench.running.question import RunQuestion
+from bench.running.question import Content
 from bench.running.settings import make_config
 
 
@@ -35,7 +35,7 @@ class Deciding:
 
 
 def decide_as(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
-    monkeypatch.setattr(RunQuestion, "check", lambda self: None)
+    monkeypatch.setattr(Content, "check", lambda self: None)
     monkeypatch.setattr(DenoiserKind, "open_engine", lambda self, question: Deciding(outcome))
 
 
@@ -105,14 +105,6 @@ def test_one_draw_has_no_stability() -> None:
     table.tell(Evaluate(np.arange(3), np.arange(1)), Reply(errors, 3.0))
     outcome = table.outcome()
     assert np.isnan(outcome.confidence) and outcome.margin == pytest.approx(0.1)
-
-
-def test_images_in_memory(monkeypatch: pytest.MonkeyPatch, picture: Path) -> None:
-    decide_as(monkeypatch, RACE)
-    config = make_config({"dataset": "pictures"})
-    answers = classify(config, [picture, Image.new("L", (9, 9))], ["cat", "dog", "hen"]).answers
-    assert [answer.image for answer in answers] == [str(picture), "image 1"]
-    assert answers[0].prediction == "hen"
 
 
 @pytest.mark.parametrize("kind", ["torn", "an array"])

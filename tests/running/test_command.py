@@ -5,47 +5,13 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.recorded import record, replay
 from helpers.runs import a_manifest, store
 
-from bench.running.command import recording_command, reproducing_command
+from bench.running.command import reproducing_command
 from bench.store.folder import read_manifest
-
-
-@pytest.mark.parametrize(
-    ("settings", "command"),
-    [
-        ({}, "bench run digits --backbone tiny-digits --strategy full --save-errors"),
-        (
-            {"params": {"draws": 20, "first": 2, "text": "clip"}, "backbone": "sd3"},
-            "bench run digits --backbone sd3 --strategy full --set draws=20 --set text=clip"
-            " --save-errors",
-        ),
-        (
-            {"limit": 20, "seed": 3, "results": "elsewhere", "device": "cpu"},
-            "bench run digits --backbone tiny-digits --strategy full --save-errors --limit 20"
-            " --seed 3",
-        ),
-        (
-            {
-                "dataset": "folder",
-                "data_dir": "my pictures",
-                "backbone": None,
-                "template": "a {class}",
-            },
-            "bench run 'my pictures' --strategy full --save-errors --template 'a {class}'",
-        ),
-    ],
-)
-def test_it_names_what_differs_from_the_defaults(settings: dict[str, object], command: str) -> None:
-    config: dict[str, object] = {"dataset": "digits", "backbone": "tiny-digits", **settings}
-    made = a_manifest(
-        ["1"], config=config, backbone=str(config["backbone"]), scoring={"loss": "l2"}
-    )
-    assert recording_command(made) == command
 
 
 def test_what_learn_and_replay_suggest_is_accepted(tmp_path: Path) -> None:

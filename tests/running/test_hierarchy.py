@@ -96,12 +96,3 @@ def test_what_lacks_a_tree_is_refused(results: Path, tree: Path, tmp_path: Path)
     assert bench(*record).code == 0
     replayed = bench("replay", run_of(tmp_path, "full"), "--strategy", "hierarchy")
     assert replayed.refuses("full-hierarchy")
-
-
-@pytest.mark.long
-def test_a_stated_risk_sweeps_the_nodes_and_calibrates(tree: Path, tmp_path: Path) -> None:
-    options = ("--strategy", "hierarchy", "--hierarchy", tree, "--results", tmp_path)
-    done = bench("run", "digits", "--set", "draws=8", "--risk", "0.3", "--limit", "30", *options)
-    assert done.code == 0, done.err
-    manifest = json.loads((run_of(tmp_path, "hierarchy") / "manifest.json").read_text())
-    assert manifest["identity"]["calibrated"]["run_id"].startswith("digits-tiny-digits-full-hier")

@@ -1,14 +1,15 @@
-"""Runs of items with texts of their own: decisions, store, resumption, replay, report."""
+"""Runs of items with texts of their own: decisions, store, replay, report, and refusals."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.caption_runs import DRAWS, run
-from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images
+from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images, with_images
 from helpers.command import bench
 from helpers.matrix import matrix
 from helpers.refusals import refused
@@ -16,11 +17,9 @@ from helpers.scoring import same, timeless
 
 from bench import load_dataset
 from bench import run as bench_run
-from bench.engine.images import view_of_draw
 from bench.inputs.pixels import decode
 from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
-from bench_plugins.views.pictures import Turns8
 
 pytestmark = pytest.mark.usefixtures("captions")
 
@@ -92,25 +91,6 @@ def test_a_run_that_was_stopped_is_resumed_and_replayed(
         ).json
         assert same(timeless(Path(again["results_dir"])), timeless(Path(live["results_dir"])))
         assert same(again["metrics"], live["metrics"])
-
-
-@pytest.mark.long
-def test_commands_show_items(tmp_path: Path) -> None:
-    a = run(tmp_path, "full", "--save-errors").json["run_id"]
-    b = run(tmp_path, "race").json["run_id"]
-    shown = bench("show", a, "--results", tmp_path, "--statistics")
-    assert "12 items, one image and up to 4 texts each" in shown.out and "Groups" in shown.out
-    listed = bench("list", "datasets", "captions", "--json").json
-    assert listed["items"] and listed["template"] is None
-    compared = bench("compare", a, b, "--results", tmp_path, "--json").json
-    assert compared["difference"]["n"] == 12 and compared["agreement"] == 1
-    swept = bench("sweep", Path(tmp_path, a), "--results", tmp_path, "--limit", 3, "--json")
-    assert swept.code == 0, swept.err
-    page = tmp_path / "page.html"
-    reported = bench("report", a, b, "--results", tmp_path, "--out", page, "--json")
-    assert reported.code == 0 and reported.json["left_out"] == [], reported.err
-    assert page.read_text().count("data:image/") >= 12
-    assert bench("show", a, "--results", tmp_path, "--pictures").code == 0
 
 
 def test_a_plan_counts_the_texts_of_an_item(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,25 +187,6 @@ def test_every_item_costs_what_its_plan_says(
         assert min(costs) == max(costs) == plan["evaluations_per_image"]
 
 
-def test_a_draw_sees_its_view_and_each_view_is_encoded_once(tmp_path: Path) -> None:
-    done = run(tmp_path, "full", "--views", "turns8", "--limit", 5)
-    records = read_records(Path(done.json["results_dir"]))
-    assert Painter.images == 8 * len(records)
-    chosen = view_of_draw(DRAWS, 8)
-    for name, row in rows_by_id(one_image()).items():
-        if name not in records:
-            continue
-        views = Turns8().of(decode(row["image"]), 0)
-        errors = [errors_by_hand(view, row["texts"], DRAWS) for view in views]
-        wanted = np.mean([errors[chosen[k]][:, k] for k in range(DRAWS)], axis=0)
-        for text, score, _ in records[name]["top"]:
-            assert score == pytest.approx(wanted[text], rel=1e-5)
-    plain = run(tmp_path, "full", "--limit", 5).json
-    assert plain["run_id"] != done.json["run_id"]
-    shown = bench("compare", plain["run_id"], done.json["run_id"], "--results", tmp_path)
-    assert "views" in shown.out
-
-
 def test_blind_controls_are_runs_of_their_own(tmp_path: Path) -> None:
     seen = run(tmp_path, "full").json
     blind = {
@@ -300,3 +261,113 @@ def test_shards_keep_the_images_of_an_item_together(
     runs = (Path(merged.json["results_dir"]), Path(whole["results_dir"]))
     assert same(*map(timeless, runs))
     assert read_manifest(runs[0]).items == read_manifest(runs[1]).items
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--views", "spin"), "'spin'"),
+        (("--views", "flip:3"), "'flip'"),
+        (("--views", "crop:0"), "view"),
+        (("--views", "posterior"), "posterior()"),
+        (("--views", "posterior", "--latent", "sample"), "--latent"),
+        (("--template", "a {class}"), "'captions'"),
+    ],
+)
+def test_what_means_nothing_is_refused(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    done = run(tmp_path, "full", *options)
+    assert done.refuses(message) and not list(tmp_path.rglob("manifest.json"))
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "no texts": {"texts": []},
+    "an empty text": {"texts": ["a red 3 left of a blue 5", "  "]},
+    "a text twice": {"texts": ["a red 3 left of a blue 5", "A red 3  left of a blue 5"]},
+    "no such answer": {"label": 2},
+    "one text": {"texts": ["a red 3 left of a blue 5"], "label": 0},
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_item_is_refused_with_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    rows: list[dict[str, Any]] = [dict(row) for row in one_image(4)]
+    rows[2] |= {"texts": rows[0]["texts"][:2], "label": 0, **BAD[case]}
+    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    done = run(tmp_path, "full")
+    assert done.refuses("item 'item-2'")
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+BAD_PAIRS: dict[str, dict[str, Any]] = {
+    "another shape": {"images": 3, "pairing": [0, 1, 2]},
+    "a pair missing": {"pairing": [1]},
+    "one text twice": {"pairing": [1, 1]},
+    "no images": {"images": 0, "pairing": []},
+}
+
+
+def test_items_need_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ("image", "label")
+    rows = {name: [row[name] for row in one_image(4)] for name in columns}
+    monkeypatch.setattr(Captions, "rows", with_images(rows))
+    done = run(tmp_path, "full")
+    assert done.refuses("'texts'")
+
+
+def test_a_position_that_no_answer_has_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Captions, "rows", one_image(3))  # no item's second text is right
+    done = bench("check-data", "captions", "--json")
+    assert done.code == 0 and done.json["classes"] == 0, done.err
+
+
+@pytest.mark.parametrize("case", BAD_PAIRS)
+def test_a_bad_pair_is_refused_with_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    rows: list[dict[str, Any]] = [dict(row) for row in two_images(3)]
+    rows[2] |= BAD_PAIRS[case]
+    if isinstance(rows[2]["images"], int):
+        rows[2]["images"] = (rows[0]["images"] * 2)[: rows[2]["images"]]
+    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    done = run(tmp_path, "full")
+    assert done.refuses("item 'pair-2'"), done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--strategy", "screen-race"), "screen-race"),
+        (("--backbone", "majority"), "'captions'"),
+        (("--candidates-from", "RUN"), "--candidates-from"),
+        (("--template-rule", "mean"), "--template-rule"),
+        (("--skip-unlabelled",), "--skip-unlabelled"),
+    ],
+)
+def test_what_cannot_serve_items_says_why_before_scoring(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    known = run(tmp_path, "full", "--limit", 2, "--save-errors").json["run_id"]
+    given = [known if word == "RUN" else word for word in options]
+    named = [] if "--backbone" in given else ["--backbone", "painter"]
+    done = bench("run", "captions", *named, *given, "--results", tmp_path)
+    assert done.refuses(message), done.err
+    assert len(list(tmp_path.rglob("manifest.json"))) == 1
+    refused = bench("learn", tmp_path / known, "reach")
+    assert refused.refuses("items")
+
+
+def test_an_item_without_an_image_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [dict(row) for row in two_images(4)]
+    rows[1]["images"] = [rows[1]["images"][0], None]
+    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    done = run(tmp_path, "full")
+    assert done.code == 3 and done.json["failed_samples"] == 1
+    error = read_records(Path(done.json["results_dir"]))["pair-1"]["error"]
+    assert error.startswith("image 2 cannot be read")
+    assert json.loads(done.out)["metrics"]["text_score"] <= 0.75

@@ -16,8 +16,6 @@ from bench import load_dataset
 from bench.running.prepare import prepare
 from bench.running.risk_sweep import settled, sweep_of
 from bench.running.settings import make_config
-from bench.store.folder import read_records
-from bench.store.identity import digest
 
 DRAWS = ("--set", "draws=8")
 
@@ -35,31 +33,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def described(results: Path, **settings: Any) -> Any:
     given = {"dataset": "digits", "params": {"draws": "8"}, "results": str(results)}
     return settled(prepare(make_config({**given, **settings}))).manifest
-
-
-@pytest.mark.long
-def test_the_run_says_what_was_chosen_and_on_what(results: Path) -> None:
-    done = bench("run", "digits", *DRAWS, "--risk", 0.05, "--limit", 10, "--results", results)
-    assert done.code == 0, done.err
-    path = next(results.glob("digits-tiny-digits-race-*"))
-    manifest = json.loads((path / "manifest.json").read_text())
-    stated = manifest["identity"]["calibrated"]
-    assert (stated["split"], stated["images"], stated["risk"]) == ("train", 60, 0.05)
-    calibration = json.loads((results / stated["run_id"] / "calibration.json").read_text())
-    params = manifest["identity"]["strategy"]["params"]
-    assert params in [setting["strategy"]["params"] for setting in calibration["settings"]]
-    assert manifest["config"]["risk"] == 0.05
-    same = ("--strategy", "full", *DRAWS, "--limit", 10, "--results", results, "--json")
-    full = read_records(Path(bench("run", "digits", *same).json["results_dir"]))
-    decided = read_records(path)
-    assert sum(decided[name]["prediction"] != full[name]["prediction"] for name in full) <= 2
-    usual = described(results)
-    assert usual.identity.calibrated is None and usual.run_id != manifest["run_id"]
-
-
-def test_another_calibration_is_another_run(results: Path) -> None:
-    one, other = (described(results, risk=risk).identity for risk in (0.05, 0.06))
-    assert digest(one) != digest(other)
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pytest
-import torch
 from helpers.captions import Captions, two_images
 from helpers.command import bench
-from helpers.given import make_folder, picture, write_parquet
 from helpers.loras import save_lora
 from helpers.matrix import matrix
-from helpers.pipelines import save_indexed
-from helpers.setting_values import PAIRS
-from PIL import Image
-from safetensors.torch import save_file
+from helpers.pipelines import loaded
+from helpers.setting_values import COMPANIONS, PAIRS, filled, make_files
 
 from bench.cli.main import cli
 from bench.running.command import other_images_command, recording_command, reproducing_command
@@ -28,43 +24,19 @@ from bench.running.settings import SETTINGS, make_config
 from bench.store.documents import Manifest, StoredConfig
 from bench.store.identity import CalibratedOn
 
-NAMES = ("cat", "dog", "fir")
-BASE = {
-    **{"dataset": "{root}/pictures", "backbone": "tiny-digits", "strategy": "race"},
-    **{"params": {"draws": 10}, "results": "{root}/r"},
-}
-CANDIDATES = {"candidates_from": "{stored}", "top": 2}
-COLUMNS = {"image_column": "picture", "label_column": "kind", "id_column": "name"}
-TEMPLATES = {"template": ["the {class}", "a {class}"]}
-# Setting → the settings of a run that has it; without an entry, it is the only one.
-COMPANIONS: dict[str, dict[str, Any]] = {
-    **{name: {} for name in BASE if name != "backbone"},
-    **{name: {**COLUMNS, "dataset": "{root}/table"} for name in COLUMNS},
-    **dict.fromkeys(CANDIDATES, CANDIDATES),
-    "data_dir": {"dataset": "folder", "data_dir": "{root}/pictures"},
-    "labels": {"dataset": "{root}/flat", "labels": "{root}/labels.csv"},
-    "hierarchy": {"strategy": "hierarchy", "hierarchy": "{root}/tree.csv"},
-    "risk_else": {"risk": 0.3, "risk_else": "schedule"},
-    "weights": {"backbone": "sd15", "weights": "{root}/whole"},
-    "lora": {"backbone": "{root}/whole", "lora": ["{root}/lora:0.5"]},
+OWN: dict[str, dict[str, Any]] = {  # what suits a run that is planned on this machine
     "encoding": {"dtype": "bfloat16", "encoding": "float32"},
-    "resolution": {"backbone": "{root}/whole", "resolution": 16},
-    "normalize": {"backbone": "{root}/whole", "normalize": "cifar10"},
-    "fit_split": {
-        "backbone": "nearest-mean",
-        "strategy": None,
-        "params": {},
-        "fit_split": "validation",
-    },
-    "template": TEMPLATES,
-    "template_rule": {**TEMPLATES, "template_rule": "mean"},
-    "subtract_null": {"dataset": "captions", "backbone": "painter"}
-    | {"strategy": "full", "subtract_null": True},
-}
-VALUES: dict[str, Any] = {  # where the second value of `PAIRS` does not fit these files
-    **{"risk": 0.3, "device": "cpu", "until": "within 0.5 of {stored}"},
-    **{"backbone": "{root}/whole", "class_names": "{root}/names.txt"},
-    **{"prompts": "{root}/prompts.csv", "noise": "{root}/noise.safetensors"},
+    "hierarchy": {"strategy": "hierarchy"},
+    "noise": {"backbone": "{root}/whole", "strategy": "full", "params": {"draws": 3}},
+    "resolution": {"backbone": "{root}/whole"},
+    "normalize": {"backbone": "{root}/whole"},
+    "risk": {"risk": 0.3},
+    "risk_else": {"risk": 0.3},
+    "subtract_null": {"strategy": "full"},
+    "weights": {"backbone": "sd15"},
+    "backbone": {"backbone": "{root}/whole"},
+    "lora": {"lora": ["{root}/lora:0.5"]},
+    "device": {"device": "cpu"},
 }
 ALIKE = {"normalize", "weights"}  # name the same pipeline as others do
 # Settings that no command of this machine can be run with: the commands are only parsed.
@@ -73,52 +45,24 @@ ELSEWHERE |= {"tracker": "wandb"}
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the folder of the files that the settings name, and the id of a stored run."""
-    import diffusers
-
-    root, rng = tmp_path_factory.mktemp("commands"), np.random.default_rng(0)
-    for split in ("test", "train", "validation"):
-        for place in [f"{name}/{split}-{i}.png" for name in NAMES for i in "12"]:
-            file = root / "pictures" / split / place
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(file)
-        columns = {"picture": [picture(i) for i in range(3)], "kind": NAMES}
-        write_parquet(
-            root / "table" / f"{split}.parquet",
-            {**columns, "name": [f"{split} {i}" for i in range(3)]},
-        )
-    make_folder(root / "flat", *(f"{name}.png" for name in NAMES))
-    (root / "labels.csv").write_text(
-        "\n".join(["file,label", *(f"{name}.png,{name}" for name in NAMES)])
-    )
-    (root / "names.txt").write_text("\n".join(f"a {name}" for name in NAMES))
-    (root / "prompts.csv").write_text(
-        "\n".join(["prompt,classname,classidx", *(f"{n},{n},{i}" for i, n in enumerate(NAMES))])
-    )
-    (root / "tree.csv").write_text(
-        "node,parent,words\nanimal,,an animal\ncat,animal,\ndog,animal,\nfir,,\n"
-    )
-    save_file({"noise": torch.randn(10, 1, 8, 8)}, root / "noise.safetensors")
-    pipe: Any = diffusers.DiffusionPipeline.from_pretrained(save_indexed(root / "whole"))
-    save_lora(pipe, root / "lora")
-    chosen = ("--backbone", "tiny-digits", "--split", "test", "--seed", 1, "--results", root / "r")
-    stored = bench("run", root / "pictures", *chosen, "--json")
-    assert stored.code == 0, stored.err
-    return {"root": str(root), "stored": stored.json["run_id"]}
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the files that the settings name."""
+    root = make_files(tmp_path_factory.mktemp("commands"))
+    save_lora(loaded(root / "whole"), root / "lora")
+    return root
 
 
-def filled(value: Any, places: Mapping[str, str]) -> Any:
-    """Return a setting's value with the places that it names."""
-    if isinstance(value, str) and "{class}" not in value:
-        return value.format(**places)
-    return [filled(part, places) for part in value] if isinstance(value, list) else value
-
-
-def settings_of(name: str, places: Mapping[str, str]) -> dict[str, Any]:
+def settings_of(name: str, root: Path) -> dict[str, Any]:
     """Return the settings of a run that has the setting `name`."""
-    own = COMPANIONS[name] if name in COMPANIONS else {name: VALUES.get(name, PAIRS[name][1])}
-    return {key: filled(value, places) for key, value in {**BASE, **own}.items()}
+    run: dict[str, Any] = {
+        "backbone": "tiny-digits",
+        "weights": None,
+        "results": "{root}/r",
+        "dtype": None,
+    }
+    run |= {"dataset": "{root}/pictures", "strategy": "race", "params": {"draws": 10}}
+    chosen = {**run, **COMPANIONS.get(name, {}), name: PAIRS[name][1], **OWN.get(name, {})}
+    return {key: filled(value, root) for key, value in chosen.items()}
 
 
 def manifest_of(settings: Mapping[str, Any]) -> Manifest:
@@ -152,16 +96,16 @@ def manifest_of(settings: Mapping[str, Any]) -> Manifest:
     matrix(sorted(SETTINGS.keys() - ELSEWHERE.keys()), SETTINGS.keys() - ELSEWHERE.keys() - ALIKE),
 )
 def test_what_is_suggested_for_a_run_is_accepted(
-    name: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Captions, "rows", two_images())
-    manifest = manifest_of(settings_of(name, places))
+    manifest = manifest_of(settings_of(name, root))
     split = manifest.identity.dataset.split
     other = "train" if split == "test" else split  # of data without splits there is no other
     for made in (recording_command, reproducing_command, other_images_command):
         _, *words = shlex.split(made(manifest))
         words = [other if word == "OTHER" else word for word in words]
-        assert refusal(shlex.join(words), f"{places['root']}/r") is None, made.__name__
+        assert refusal(shlex.join(words), f"{root}/r") is None, made.__name__
 
 
 @cache
@@ -172,10 +116,8 @@ def refusal(command: str, results: str) -> str | None:
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_what_is_suggested_for_a_run_of_elsewhere_is_parsed(
-    name: str, places: dict[str, str]
-) -> None:
-    manifest = manifest_of(settings_of("dataset", places))
+def test_what_is_suggested_for_a_run_of_elsewhere_is_parsed(name: str, root: Path) -> None:
+    manifest = manifest_of(settings_of("dataset", root))
     manifest = manifest.model_copy(
         update={"config": StoredConfig(**{**manifest.config.plain(), name: ELSEWHERE[name]})}
     )

@@ -73,14 +73,6 @@ def test_costs_of_different_kinds_and_seconds_of_different_days_are_not_divided(
     assert "machines" in moved.not_divided["seconds"] and moved.seconds_ratio is None
 
 
-def test_no_table_is_titled_by_differences_that_are_not_shown(tmp_path: Path) -> None:
-    a, b = store(tmp_path, LABELS, wrong(3)), store(tmp_path, LABELS, wrong(5), seed=1)
-    assert min(row.p_adjusted for row in compare(a, b).per_class) == 1
-    shown = bench("compare", a, b).out
-    assert "Classes that differ" not in shown
-    assert "Classes with images that exactly one run gets right" in shown
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

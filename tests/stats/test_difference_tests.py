@@ -1,4 +1,4 @@
-"""Tests of a difference: against scipy, with their intervals, and by how often studies err."""
+"""Tests of one difference and of many: against scipy, and by how often studies err."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import (
     Answers,
     Method,
+    MethodDifference,
     compare_all,
     compare_over_images,
     compare_over_seeds,
     corrected,
     difference_test,
+    holm,
+    ranks,
     sign_flips,
 )
-from bench.stats.paired import Difference, difference_interval, mcnemar
+from bench.stats.paired import Difference, difference_interval
 
 Compare = Callable[..., Difference]
 
@@ -71,16 +74,6 @@ def test_p_and_interval_agree(test: Compare, seeds: int) -> None:
         assert found.significant == excludes_zero(found)
         rejected += found.significant
     assert 3 < rejected < 57
-
-
-def test_an_interval_of_two_runs_has_0_where_the_exact_test_does_not_reject() -> None:
-    """Five wins of 40, no loss: Tango's interval alone excludes 0, and p is 0.06."""
-    a, b = np.zeros((2, 1, 1, 40))
-    b[..., :5] = 1
-    found = compare_over_images(a, b)
-    low, high = difference_interval(5, 0, 40)
-    assert found.p == mcnemar(5, 0) > 0.05 and low > 0
-    assert found.interval == (0.0, float(high))
 
 
 def test_five_percent_of_equal_methods_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,3 +251,43 @@ def test_influence_values_of_few_images_in_a_class_test_nothing(images: int, met
         values = pair.difference.p, pair.difference.p_equal, tested.p_holm, tested.p_equal_holm
         assert all((value is not None) == tests for value in values)
         assert tests or not (tested.different or tested.equal)
+
+
+def test_holm_rejects_step_by_step() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p = rng.random(7) ** 2
+        adjusted = holm(p)
+        for alpha in (0.01, 0.05, 0.2, 0.6):
+            rejected = np.zeros(7, bool)
+            for step, place in enumerate(np.argsort(p)):
+                if p[place] * (7 - step) > alpha:
+                    break
+                rejected[place] = True
+            assert ((adjusted <= alpha) == rejected).all()
+    assert holm([]).size == 0
+
+
+def compare_two(a: Floats, b: Floats, margin: float | None = None) -> list[MethodDifference]:
+    """Compare two methods of which is known which images they have right."""
+    labels = np.zeros(a.shape[2], dtype=np.int64)
+    methods = [right_answers("a", a), right_answers("b", b)]
+    return compare_all(methods, labels, metric_specs()["accuracy"], margin)
+
+
+def right_answers(name: str, right: Floats) -> Answers:
+    """Return answers of which is known which are right."""
+    return Answers(name, (right < 0.5).astype(np.int64), right)
+
+
+def test_what_is_not_different_is_not_equal_for_that() -> None:
+    a, b = two_methods(np.random.default_rng(4), 0.0, 30)
+    found = corrected(compare_two(a, b, margin=0.02))[0]
+    assert not found.different and not found.equal and found.p_equal_holm is not None
+
+
+def test_a_rank_is_a_range_and_one_alone_has_none() -> None:
+    better = np.zeros((3, 3), dtype=bool)
+    better[0, 2] = True
+    assert ranks(better) == [(1, 2), (1, 3), (2, 3)]
+    assert ranks(better[:1, :1]) == [None] and ranks(better[:0, :0]) == []

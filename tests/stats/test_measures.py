@@ -304,19 +304,3 @@ def test_a_class_of_one_image_has_the_variance_of_the_others() -> None:
     values = image_values(spec, alone, np.where(alone < 16, alone, 0))[None, None]
     found = spread(values, influence=True, classes=alone).interval
     assert found == pytest.approx(accuracy_interval(16, 21))
-
-
-def test_show_says_that_a_precision_of_few_images_has_no_interval(tmp_path: Path) -> None:
-    labels = [0] * 12 + [1] * 12 + [2] * 4
-    path = store(tmp_path, labels, [0] * 10 + [1] * 18)
-    out = " ".join(bench("show", path, "--metric", "precision_macro").out.split())
-    assert "none: with 4 images in a class" in out and "classes never predicted 1, of" in out
-    shown = " ".join(bench("show", path, "--statistics").out.split())
-    assert "Classes that are never predicted, 1 of these, have a precision of 0" in shown
-    other = store(tmp_path, labels, labels, backbone="other")
-    compared = bench("compare", path, other, "--metric", "precision_macro")
-    assert "difference in macro precision is approximate: few images" in " ".join(
-        compared.err.split()
-    )
-    row = bench("show", path, "--metric", "precision_macro", "--json").json
-    assert row["ci95"] is None and row["never_predicted"] == 1

@@ -96,11 +96,3 @@ def test_columns_equal_records(tmp_path: Path) -> None:
     assert Statistics.model_validate_json(json.dumps(shown)) == statistics(quick, manifest.classes)
     assert shown["per_class"][0]["class"] == manifest.classes[0]
     assert quick.failed.sum() == 6
-
-
-def test_the_latest_line_of_a_sample_counts(tmp_path: Path) -> None:
-    path = store(tmp_path, [0, 1, 2, 0], [0, None, 2, 1])
-    manifest, journal = read_manifest(path), path / "samples.jsonl"
-    lines = journal.read_text().splitlines()
-    journal.write_text("\n".join([*lines, lines[1].replace("null", "1", 1)]) + '\n{"sample_id": "s')
-    assert read_decisions(path, manifest).predictions.tolist() == [0, 1, 2, 1]

@@ -109,22 +109,6 @@ def test_what_is_possible_is_counted() -> None:
     assert np.isfinite(log_capital(values, Decimal("0.07"), population)).all()
 
 
-@pytest.mark.parametrize("size", [None, 30, 60])
-def test_no_interval_is_inverted_or_outside_what_is_possible(size: int | None) -> None:
-    """Also in orders in which the bets reject the mean itself: the losses come at the end."""
-    rng = np.random.default_rng(8)
-    for wins, losses in rng.integers(0, 12, (20, 2)).tolist():
-        values = np.repeat([1.0, 0.0, -1.0], [wins, 30 - wins - losses, losses])
-        for n in (1, 15, 29, 30):
-            population = drawn_from(size, values[:n])
-            low, high = anytime_interval(values[:n], population)
-            assert -1 <= low <= high <= 1
-            if size:
-                total, rest = values[:n].sum(), size - n
-                assert (total - rest) / size <= low <= high <= (total + rest) / size
-                assert rest or low == high == values.mean()
-
-
 @pytest.mark.parametrize("population", matrix([None, 90, 200], [None, 90]))
 def test_the_first_narrow_number_is_the_smallest(population: int | None) -> None:
     rng = np.random.default_rng(5)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from helpers.refusals import refused, warned
-from helpers.runs import a_manifest, a_record, store
+from helpers.runs import a_manifest, store
 
 from bench.store.folder import (
     LATEST,
@@ -19,8 +18,6 @@ from bench.store.folder import (
     list_runs,
     missing_samples,
     read_manifest,
-    read_records,
-    requested_records,
     shard_folder,
     shards_of,
     undecided_samples,
@@ -82,17 +79,6 @@ def test_what_is_undecided_are_failed_images_and_those_without_the_errors_asked_
     assert missing_samples(path, manifest, save_errors=False) == ["s0001"]
     assert missing_samples(path, a_manifest(manifest.samples, seed=1), save_errors=False) is None
     assert missing_samples(tmp_path / "none", manifest, save_errors=False) is None
-
-
-def test_the_latest_record_of_an_image_counts(tmp_path: Path) -> None:
-    path = store(tmp_path, [0, 1], [0, None])
-    with (path / "samples.jsonl").open("a") as file:
-        file.write(json.dumps(a_record("s0001", 1, 1)) + "\n")
-        file.write(json.dumps(a_record("unasked", 1, 1)) + "\n")
-    records = read_records(path)
-    assert list(records) == ["s0000", "s0001", "unasked"] and records["s0001"]["prediction"] == 1
-    asked = requested_records(path, read_manifest(path))
-    assert [record["sample_id"] for record in asked] == ["s0000", "s0001"]
 
 
 def test_a_run_without_a_summary_is_not_complete(tmp_path: Path) -> None:

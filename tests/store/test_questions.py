@@ -83,28 +83,6 @@ def test_an_answer_of_an_earlier_format_is_read_and_kept(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "whole_split", "bounded"),
-    [
-        (
-            "differs from b",
-            False,
-            "and any margin: at most 5 % of samples of images give any false",
-        ),
-        ("differs from b on this split", True, "at most 5 % of orders of the split's images give"),
-        (
-            "width 0.1",
-            False,
-            "of images: at most 5 % of samples of images give an interval without",
-        ),
-    ],
-)
-def test_an_answer_says_what_is_bounded(question: str, whole_split: bool, bounded: str) -> None:
-    pair = None if question.startswith("width") else (0.1, 0.4)
-    update = {"level": 0.05, "whole_split": whole_split, "difference_anytime_ci95": pair}
-    assert bounded in answer(question, "open").model_copy(update=update).sentence
-
-
-@pytest.mark.parametrize(
     "content",
     [
         '{"format": 1, "questions": [{"question": 3}]}',

@@ -17,7 +17,7 @@ from helpers.stopped import SAMPLES, interrupted_after, killed_after, write
 from bench.errors import PluginError, UserError
 from bench.store.cells import read_cells
 from bench.store.folder import MANIFEST, read_manifest, read_records
-from bench.store.journal import JOURNAL, Journal, read_lines
+from bench.store.journal import JOURNAL, read_lines
 from bench.store.writing import RunFolder
 
 
@@ -79,14 +79,6 @@ def test_a_run_refused_before_its_first_image_leaves_no_folder(
     assert path.exists() == kept
 
 
-def test_a_larger_limit_adds_to_a_run(copied: Path) -> None:
-    before = timeless(copied)
-    done = bench(*command("tiny-digits", copied.parent, "--limit", LIMIT + 2, "--json"))
-    assert done.json["run_id"] == copied.name and done.json["dataset"]["n_samples"] == LIMIT + 2
-    after = timeless(copied)
-    assert len(after) == LIMIT + 2 and same({k: after[k] for k in before}, before)
-
-
 def test_errors_asked_for_later_are_made(tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 3)
     first = bench(*arguments, "--json")
@@ -97,34 +89,11 @@ def test_errors_asked_for_later_are_made(tmp_path: Path) -> None:
     assert len(list((run / "errors").glob("*.parquet"))) == 3 and same(timeless(run), scores)
 
 
-def test_a_damaged_line_is_scored_again(tmp_path: Path) -> None:
-    arguments = command("tiny-digits", tmp_path, "--limit", 4)
-    run = Path(bench(*arguments, "--json").json["results_dir"])
-    before = timeless(run)
-    journal = run / "samples.jsonl"
-    lines = journal.read_text().splitlines()
-    journal.write_text("\n".join([lines[0], lines[1][:40], *lines[2:]]) + "\n")
-    assert bench(*arguments, "--json").code == 0 and same(timeless(run), before)
-
-
 def test_fresh_starts_over(tmp_path: Path) -> None:
     arguments = command("tiny-digits", tmp_path, "--limit", 2)
     bench(*arguments, "--json")
     done = bench(*arguments, "--fresh")
     assert "2 of 2 images" in done.err and "This run is complete" not in done.out
-
-
-def test_journal_drops_a_torn_line_only(tmp_path: Path) -> None:
-    path = tmp_path / "samples.jsonl"
-    journal = Journal(path)
-    journal.append({"sample_id": "a"})
-    journal.close()
-    with path.open("ab") as file:
-        file.write(b"x" * 200_000)  # longer than the block that is searched
-    journal = Journal(path)
-    journal.append({"sample_id": "b"})
-    journal.close()
-    assert [record["sample_id"] for _, _, record in read_lines(path)] == ["a", "b"]
 
 
 def test_no_manifest_is_written_that_cannot_be_read_again(tmp_path: Path) -> None:

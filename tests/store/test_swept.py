@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.refusals import warned
 from helpers.runs import a_manifest
 
-from bench.store.summary import AUDIT, permuted, read_swept
+from bench.store.summary import AUDIT, read_swept
 
 MANIFEST = a_manifest(["a", "b"])
 LINE = {
@@ -33,13 +33,3 @@ def test_a_failed_sweep_is_a_line_too(tmp_path: Path) -> None:
     failed = {**LINE, "prediction": None, "regret": None}
     (tmp_path / AUDIT.name).write_text(json.dumps(failed) + "\n")
     assert read_swept(tmp_path, MANIFEST)["a"]["prediction"] is None
-
-
-def test_a_shard_has_the_order_of_the_whole_run() -> None:
-    names = [f"s{number}" for number in range(50)]
-    whole = permuted(names, "identity")
-    assert sorted(whole) == sorted(names) and whole != names
-    assert permuted(reversed(names), "identity") == whole
-    part = set(names[::3])
-    assert permuted(part, "identity") == [name for name in whole if name in part]
-    assert permuted(names, "another") != whole

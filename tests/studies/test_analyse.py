@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from analyse import analyse, main
 from analyse import page as written
-from helpers.command import bench
 from helpers.places import ROOT
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
 from helpers.runs import store
-from measuring import beside, measure, read_results
+from measuring import beside, read_results
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +36,6 @@ def measured(page: Path) -> dict[str, Any]:
 
 
 @pytest.mark.long
-def test_every_figure_and_table_is_made(page: Path) -> None:
-    text = (page / "README.md").read_text()
-    for name in ("draws.png", "strategies.png", "levels.png"):
-        assert f"]({name})" in text and (page / name).stat().st_size > 10_000
-    for heading in ("one point of the ceiling", "per strategy", "Whom each", "levels", "Beside it"):
-        assert heading in text
-
-
-@pytest.mark.long
 def test_the_numbers_of_the_text_are_those_of_the_data(page: Path) -> None:
     text, found = (page / "README.md").read_text(), measured(page)
     assert (found["images"], found["draws"], found["prompts"]) == (N_IMAGES, N_DRAWS, N_CLASSES)
@@ -57,19 +47,6 @@ def test_the_numbers_of_the_text_are_those_of_the_data(page: Path) -> None:
     full = found["strategies"][0]
     assert full["strategy"] == "full"
     assert full["settings"][0]["evaluations"] == N_CLASSES * N_DRAWS // 2
-
-
-@pytest.mark.long
-def test_a_shared_recording_gives_the_same_results(
-    results: Path, page: Path, tmp_path: Path
-) -> None:
-    (run,) = (path for path in results.iterdir() if path.is_dir())
-    shared = tmp_path / "shared" / "one"
-    assert bench("export", run, "--format", "errors", "--out", shared).code == 0
-    (recording,) = read_results(tmp_path / "shared").recordings
-    ours, theirs = measured(page), json.loads(json.dumps(measure(recording)))
-    assert theirs.pop("bytes") < ours.pop("bytes")
-    assert ours == theirs
 
 
 def test_other_runs_stand_beside_it_with_their_error_consistency(tmp_path: Path) -> None:

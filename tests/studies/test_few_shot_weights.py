@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curve import SHOTS, Recorded, curve, draw, learned, read_rows, read_run, table
+from curve import SHOTS, curve, learned, read_rows, read_run, table
 from helpers.places import ROOT
 from helpers.recorded import N_DRAWS, N_IMAGES, record
 
@@ -43,17 +43,6 @@ def test_a_recording_is_read_as_the_toolkit_reads_it_for_learned_weights(
     np.testing.assert_array_equal(recorded.labels, labels)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_images_are_drawn_by_class_and_more_shots_include_them(seed: int) -> None:
-    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(7), 9))
-    fewer: set[int] = set()
-    for shots in SHOTS:
-        rows = draw(labels, shots, seed)
-        assert np.bincount(labels[rows]).tolist() == [shots] * 7
-        assert fewer < {*rows.tolist()}
-        fewer = {*rows.tolist()}
-
-
 def test_a_row_is_the_mean_over_drawings_on_other_images(runs: tuple[Path, Path]) -> None:
     learn, test = map(read_run, runs)
     rows = list(curve("toy", {"clean": learn}, test, "clean", SEEDS))
@@ -72,21 +61,6 @@ def test_a_row_is_the_mean_over_drawings_on_other_images(runs: tuple[Path, Path]
         assert row.gain == pytest.approx(np.mean(accuracies) - equal)
         assert row.interval[0] <= row.accuracy <= row.interval[1]
         assert row.gain_interval[0] <= row.gain <= row.gain_interval[1]
-
-
-def test_weights_of_another_domain_that_misleads_lose() -> None:
-    rng = np.random.default_rng(0)
-
-    def made(sign: float) -> Recorded:
-        errors = rng.normal(0.5, 0.05, (60, 3, BUCKETS))
-        labels = np.repeat(np.arange(3), 20)
-        errors[np.arange(60), labels, :4] -= 0.1
-        errors[np.arange(60), labels, 4:8] -= 0.1 * sign
-        return Recorded(errors, labels)
-
-    rows = list(curve("toy", {"same": made(-0.9), "other": made(9.0)}, made(-0.9), "same", SEEDS))
-    last = {row.learned_on: row for row in rows}
-    assert last["same"].gain_interval[0] > 0 and last["same"].accuracy > last["other"].accuracy
 
 
 def test_the_published_table_is_that_of_the_stored_rows() -> None:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import night
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import record
-from helpers.places import ROOT
 from helpers.refusals import refused
-
-from bench.stats.power import images_needed
 
 HOURS = 8.0
 
@@ -33,17 +24,6 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[record.Step]:
 def test_the_night_fits_into_eight_hours_of_an_h100(steps: list[record.Step]) -> None:
     assert sum(step.hours_on("H100") for step in steps) + night.CHECK_SECONDS / 3600 <= HOURS
     assert [step.name[0] for step in steps] == ["1", "2", "3", "4", "5"]
-
-
-def test_cells_have_as_many_images_as_the_power_asks_for(tmp_path: Path) -> None:
-    needed = images_needed(0.03, 0.05, 0.8)
-    assert needed is not None
-    for file in record.step_files("night")[:2]:
-        _, declared = record.plan(file, tmp_path)
-        for cell in declared.cells:
-            assert abs((cell.config.limit or 0) - needed) <= 1
-            assert cell.config.params["draws"] % 2 == 0
-            assert cell.config.save_errors and cell.config.strategy == "full"
 
 
 def test_missing_data_ends_the_first_command_before_anything_is_scored(tmp_path: Path) -> None:
@@ -65,39 +45,6 @@ def write_study(folder: Path, backbone: str = "tiny-digits") -> Path:
         f'backbones = ["{backbone}"]\nstrategies = ["full"]\n[params]\ndraws = 4\n'
     )
     return file
-
-
-@pytest.mark.slow
-def test_a_killed_recording_resumes_to_the_same_errors(tmp_path: Path) -> None:
-    file = write_study(tmp_path)
-    command = [sys.executable, "-m", "bench", "study", str(file), "--device", "cpu", "--results"]
-    child = subprocess.Popen([*command, str(tmp_path / "runs")], cwd=ROOT)
-    while not any((tmp_path / "runs").glob("*/errors/*.parquet")) and child.poll() is None:
-        time.sleep(0.01)
-    os.kill(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    step, _ = record.plan(file, tmp_path / "runs", "cpu")
-    assert 0 < step.images <= 6
-    (outcome,) = record.record([step], tmp_path / "runs", "cpu", 1.0, "H100")
-    assert outcome["status"] == "complete"
-    whole, _ = record.plan(file, tmp_path / "whole", "cpu")
-    record.record([whole], tmp_path / "whole", "cpu", 1.0, "H100")
-    resumed, once = (
-        {file.name: pq.read_table(file) for file in (tmp_path / name).glob("*/errors/*.parquet")}
-        for name in ("runs", "whole")
-    )
-    assert len(once) == 6 and resumed.keys() == once.keys()
-    for name, table in once.items():
-        again = resumed[name]
-        assert again.drop(["error"]).equals(table.drop(["error"]))
-        # Other batches: float32 rounding apart.
-        assert np.allclose(again["error"].to_numpy(), table["error"].to_numpy(), rtol=1e-5)
-
-
-def test_steps_without_time_are_dropped_in_order(steps: list[record.Step], tmp_path: Path) -> None:
-    outcomes = record.record(steps, tmp_path, None, 0.0, "H100")
-    assert [row["status"] for row in outcomes] == ["dropped"] * 5
-    assert json.loads((tmp_path / record.STATE).read_text())[0]["name"] == "1-ucmerced"
 
 
 def good_report() -> dict[str, Any]:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import data
-import losses
-import numpy as np
-import phases
 import pytest
-import torch
 import train
 from click.testing import CliRunner
 from data import Settings, read_recipe
 from diffusers import AutoencoderKL
 from helpers.command import bench
 from helpers.places import UCMERCED
-from networks import WEIGHTS, TextDenoiser, bake
-from safetensors.numpy import load_file
+from networks import WEIGHTS, TextDenoiser
 
 import bench as toolkit
 
@@ -31,18 +25,6 @@ STEPS = 2  # of each phase of a short training
 def recipe(request: pytest.FixtureRequest) -> Settings:
     """A recipe as it is."""
     return read_recipe(request.param)
-
-
-@pytest.fixture
-def landuse() -> TextDenoiser:
-    """The untrained denoiser with late text, with gains that are not one."""
-    torch.manual_seed(0)
-    model = TextDenoiser(read_recipe("landuse")).eval().requires_grad_(False)
-    for parameter in model.unet.parameters():
-        parameter.mul_(torch.rand_like(parameter) + 0.5)
-    model.unet.add_embedding.norm2.bias.normal_()
-    model.mask_early_text()
-    return model
 
 
 def test_recipes_build_the_networks_that_are_included(recipe: Settings) -> None:
@@ -68,14 +50,6 @@ def test_default_prompts_are_those_of_the_toolkit(recipe: Settings) -> None:
     assert recipe.captions.prompts == toolkit.prompts(recipe.dataset)
 
 
-def test_captions_are_encoded_whole(recipe: Settings) -> None:
-    tokenizer = TextDenoiser(recipe).tokenizer
-    for text in [*recipe.captions.prompts, *recipe.captions.others, "Zürich – 東京", "a\tb"]:
-        tokens = tokenizer(text).input_ids
-        assert tokenizer.unk_token_id not in tokens[1:-1]
-        assert len(tokens) <= tokenizer.model_max_length
-
-
 def test_digits_are_split_as_the_model_card_says() -> None:
     recipe = read_recipe("digits")
     parts, again = data.load(recipe, None), data.load(recipe, None)
@@ -83,33 +57,6 @@ def test_digits_are_split_as_the_model_card_says() -> None:
     assert parts["validation"].rows["sample_id"] == again["validation"].rows["sample_id"]
     ids = [set(part.rows["sample_id"]) for part in parts.values()]
     assert len(set.union(*ids)) == 1797
-
-
-def test_a_unet_in_two_halves_is_the_same_unet(landuse: TextDenoiser) -> None:
-    x_t, t = torch.randn(3, 8, 16, 16), torch.tensor([5, 300, 990])
-    text = landuse.encode(["a forest", "a beach"])
-    image, prompt = torch.tensor([0, 0, 2, 1]), torch.tensor([0, 1, 1, 0])
-    first = tuple(values[image] for values in landuse.first_half(x_t, t))
-    halves = landuse.second_half(first, text[prompt])
-    torch.testing.assert_close(halves, landuse.unet(x_t[image], t[image], text[prompt]).sample)
-    assert (halves[0] - halves[1]).abs().max() > 1e-4  # the prompt makes a difference
-
-
-def test_baked_kernels_compute_the_same(landuse: TextDenoiser) -> None:
-    text = landuse.encode(["a forest", "x"])
-    inputs = torch.randn(2, 8, 16, 16), torch.tensor([5, 300]), text
-    before = landuse.unet(*inputs).sample
-    assert [name for name in landuse.unet.state_dict() if "parametrizations" in name]
-    bake(landuse.unet)
-    assert not [name for name in landuse.unet.state_dict() if "parametrizations" in name]
-    torch.testing.assert_close(landuse.unet(*inputs).sample, before)
-
-
-def test_the_learning_rate_warms_up_and_falls_to_a_hundredth() -> None:
-    factors = [phases.rate_factor(step, 1000) for step in range(1001)]
-    assert factors[0] == 0.01 and factors[99] == factors[100] == 1
-    assert factors[-1] == pytest.approx(0.01)
-    assert factors[100:] == sorted(factors[100:], reverse=True)
 
 
 def short(name: str) -> Settings:
@@ -120,13 +67,6 @@ def short(name: str) -> Settings:
     recipe.vae_steps = recipe.views = recipe.judge_steps = recipe.sample_steps = STEPS
     recipe.strategies = {"full": {"draws": 1}, "adaptive": {"samples": [1, 2], "keep": [3, 1]}}
     return recipe
-
-
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of a pipeline by the names of part and tensor."""
-    parts = sorted(folder.rglob("*.safetensors"))
-    assert len(parts) == 3
-    return {f"{part.parent.name}/{k}": v for part in parts for k, v in load_file(part).items()}
 
 
 @pytest.mark.slow
@@ -155,27 +95,3 @@ def test_a_short_training_makes_a_backbone(
     done = bench(*run, "--results", tmp_path, "--strategy", "full", "--set", "draws=1")
     assert done.code == 0, done.err
     assert done.json["dataset"]["n_samples"] == 5
-
-
-@pytest.mark.slow
-def test_a_stopped_training_resumes_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train.make(short("digits"), tmp_path / "whole")
-    monkeypatch.setattr(phases, "CHECKPOINT_STEPS", 1)
-    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
-        calls = iter(range(STEPS - 1))
-
-        def stop(model: TextDenoiser, *arguments: Any) -> losses.Losses:
-            if next(calls, None) is None:
-                raise KeyboardInterrupt
-            return losses.generative(model, *arguments)
-
-        stopped.setattr(phases, "generative", stop)
-        train.make(short("digits"), tmp_path / "stopped")
-    assert (tmp_path / "stopped.training" / "denoiser-0").is_dir()
-    train.make(short("digits"), tmp_path / "stopped")
-    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
-    assert whole.keys() == resumed.keys()
-    for tensor, values in whole.items():
-        np.testing.assert_array_equal(values, resumed[tensor], err_msg=tensor)

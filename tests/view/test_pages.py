@@ -29,10 +29,11 @@ from helpers.studies import store_study
 
 from bench.reports.figures.images import Images
 from bench.store.columns import FURTHER_LABELS, add_columns
+from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.writing import RunFolder
 from bench.view import stored as stored_room
-from bench.view.pages import Pages
+from bench.view.pages import Pages, select_samples
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
 
@@ -155,23 +156,6 @@ def test_run_against_run_shows_the_images_that_changed(site: Site) -> None:
     deep = f"deep/{next((site.results / 'deep').iterdir()).name}"
     ended = site.ask(f"/compare?a=zero&b={quote(deep, safe='')}")
     assert ended.code == 404 and "the dataset differs" in ended.text
-
-
-def test_progress_is_new_and_the_rest_is_not_read_again(tmp_path: Path) -> None:
-    path = store(tmp_path, [0, 1, 2, 0], [0, 1, 2, 1], complete=False)
-    lines = (path / "samples.jsonl").read_bytes().splitlines(keepends=True)
-    (path / "samples.jsonl").write_bytes(b"".join(lines[:2]))
-    stored = Stored(tmp_path, {})
-    pages = Pages(stored)
-    page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
-    assert "2 of 4" in page and '100.0 <span class="whole">(34.2–100.0)' in page
-    same = stored.lines()[0]
-    assert stored.lines()[0].run is same.run  # not read again
-    with (path / "samples.jsonl").open("ab") as file:
-        file.writelines(lines[2:])
-    stored._lines[path].wait = 0.0  # a growing run is looked at again after a while
-    page = pages.answer("/run", {"run": path.name, "live": "1"}).content.decode()
-    assert "4 of 4" not in page and '<dd>75.0 <span class="whole">(' in page
 
 
 def test_a_run_that_is_being_made_is_running(tmp_path: Path) -> None:
@@ -406,3 +390,20 @@ def test_a_run_that_a_question_ended_is_marked(tmp_path: Path) -> None:
         page = pages.answer(place, query).content.decode()
         assert f"stopped at {answer.n} of 60 images: better than" in page
         assert f"{low}–{high}" in page
+
+
+def test_images_are_chosen_by_a_further_label(tmp_path: Path) -> None:
+    run = store(tmp_path, [0, 1, 2, 0], [0, 1, 1, 2])
+    manifest = read_manifest(run)
+    decided = read_decisions(run, manifest)
+    columns = {"place": {"s0000": "sea", "s0002": "sea", "s0003": "land"}}
+    query = {"show": "all", "sort": "order", "column": "place", "value": "sea"}
+    for changes, rows in (
+        ({}, [0, 2]),
+        ({"show": "wrong"}, [2]),
+        ({"value": ""}, [0, 1, 2, 3]),
+        ({"column": "other"}, [0, 1, 2, 3]),
+        ({"value": "air"}, []),
+    ):
+        chosen = select_samples(decided, manifest.classes, {**query, **changes}, columns)
+        assert chosen.tolist() == rows

@@ -11,10 +11,7 @@ import pytest
 from helpers.command import bench
 from helpers.runs import store
 
-from bench.discovery.loading import metric_specs
 from bench.reports.leaderboard.ranking import leaderboard
-from bench.reports.study.shifts import CorruptionErrors
-from bench.reports.study.tables import _corruption
 from bench.running.study.file import read_study_file
 from bench.store.runs import read_run
 
@@ -104,16 +101,6 @@ def test_the_table_and_the_figure_show_them(folder: Path) -> None:
     text = shown(folder, "--corruption-figure", folder / "errors.svg")
     assert "errors under corruption" in text and "error by corruption" in text
     assert (folder / "errors.svg").stat().st_size > 1000
-
-
-@pytest.mark.parametrize("name", ["fog", "frost"])
-def test_a_mean_with_frost_is_not_imagenet_cs(name: str) -> None:
-    shared: dict[str, Any] = {"board": "d", "method": "m", "images": 9, "error": 0.5}
-    errors = CorruptionErrors(
-        **shared, interval=(0.4, 0.6), severities={"1": 0.5}, corruptions={name: 0.5}
-    )
-    [below] = next(_corruption("d", [errors], metric_specs()["accuracy"])).below
-    assert ("Nor is it ImageNet-C's, because frost is a generated" in below) == (name == "frost")
 
 
 def test_a_collection_is_all_of_them_in_a_study_and_none_in_a_run(tmp_path: Path) -> None:

@@ -20,10 +20,9 @@ from bench.reports.study import methods
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
-from bench.stats.measures import MeasuredMetric, make_metric
+from bench.stats.measures import MeasuredMetric
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
-from bench.store.studies import read_study
 
 
 @pytest.fixture
@@ -43,15 +42,6 @@ def value(path: Path, metric: str, parameters: dict[str, Any] | None = None) -> 
 def report_of(runs: list[Path], metric: str, **parameters: Any) -> StudyReport:
     folder = store_study(runs[0].parent, runs)
     return study_report(folder, metric=metric, parameters=parameters)
-
-
-def test_the_methods_of_a_dataset_hold_their_images_once(runs: list[Path]) -> None:
-    """A method keeps its predictions and values; only the first one's decisions are kept whole."""
-    study, spec = read_study(store_study(runs[0].parent, runs)), metric_specs()["accuracy"]
-    rows = [methods.study_run(cell, runs[0].parent) for cell in study.cells]
-    [same] = methods.read_methods(rows, study, (), spec, make_metric(spec)).values()
-    assert len(same) == 3 and len({id(method.decided) for method in same}) == 1
-    assert [id(m) for m in methods.select_most_images(same)] == [id(m) for m in same]
 
 
 @pytest.mark.parametrize("metric", matrix(["auroc", "average_precision"], ["average_precision"]))

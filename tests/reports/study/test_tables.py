@@ -1,4 +1,4 @@
-"""A study's table: in every format, and pivoted."""
+"""A study's table in every format, pivoted, and its figure."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from helpers.runs import store
 from helpers.studies import GRID, store_study
 from helpers.unsealed import write_unsealed
 
+from bench.reports.study.figures import forest_plot
 from bench.reports.study.methods import MethodRuns, select_same_seeds
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
@@ -107,27 +108,6 @@ def test_latex_has_two_notes_and_a_short_label() -> None:
     assert r"\label{tab:digits-test}" in lines and {"% c", "% d"} <= set(lines)
 
 
-def test_another_metric_is_shown_and_tested(tmp_path: Path) -> None:
-    study, results = tmp_path / "small.toml", ("--results", tmp_path / "r")
-    study.write_text(GRID)
-    bench("study", study, *results)
-    shown = ("study", study, *results, "--show", "--margin", "0.5", "--metric", "f1_macro")
-    report = bench(*shown, "--json").json
-    by = {one["method"]: one for one in report["methods"]}
-    f1 = [row["f1_macro"] for row in report["rows"] if row["backbone"] == "random"]
-    assert by["random"]["tested"]["value"] == pytest.approx(sum(f1) / len(f1))
-    assert by["random"]["tested"]["of_seeds"] is not None
-    (of_board,) = report["differences"]
-    assert of_board["metric"] == "f1_macro"
-    (one,) = of_board["differences"]
-    known = by["majority"]["tested"]["value"] - by["random"]["tested"]["value"]
-    assert (one["b"], one["difference"]["method"]) == ("majority", "permutation")
-    assert one["difference"]["estimate"] == pytest.approx(known)
-    text = bench(*shown, "--figure", tmp_path / "f.svg").out
-    assert "macro F1" in text and "differences in macro F1" in text
-    assert "macro F1, %" in (tmp_path / "f.svg").read_text()
-
-
 def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
     """One method is better in these runs, by less than the runs of the other differ."""
     labels, rng = [0, 1, 2, 1] * 50, np.random.default_rng(0)
@@ -200,3 +180,19 @@ def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
     ]
     assert [one.name for one in select_same_seeds(members)] == ["a", "b"]
     assert select_same_seeds(members[2:3]) == []
+
+
+def test_every_colour_has_another_one_on_a_dark_page(tmp_path: Path) -> None:
+    results, trained = tmp_path / "results", "d/train"
+    runs = [store(results, [0, 1, 2] * 8, [0, 1, 0] * 8, backbone="open")]
+    runs.append(store(results, [0, 1, 2] * 8, [0, 1, 2] * 8, backbone="own", trained_on=trained))
+    drawing = forest_plot(study_report(store_study(results, runs)))
+    for name in ("one.svg", "two.svg"):
+        drawing.write(tmp_path / name)
+    text = (tmp_path / "one.svg").read_text()
+    style, body = text.split("</style>", 1)
+    assert "@media (prefers-color-scheme: dark)" in style
+    used = set(re.findall(r"(?:fill|stroke): #\w+", body))
+    assert len(used) >= 5
+    assert used <= set(re.findall(r'\[style\*="((?:fill|stroke): #\w+)"\]', style))
+    assert text == (tmp_path / "two.svg").read_text()  # no date, and no chance, is in it

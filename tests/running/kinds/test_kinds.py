@@ -1,19 +1,18 @@
-"""What a kind of backbone decides about its runs."""
+"""What a kind of backbone decides about its runs, and what they share."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from helpers.refusals import refused
 
-from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.specs import Scorer
+from bench.running.lifecycle import Shared
 from bench.running.prepare import KINDS, prepare
 from bench.running.question import PreparedRun
-from bench.running.settings import make_config
+from bench.running.settings import RunConfig, make_config
 
 
 def prepared(**settings: Any) -> PreparedRun:
@@ -23,9 +22,10 @@ def prepared(**settings: Any) -> PreparedRun:
 
 def with_scorer(run: PreparedRun, scorer: Scorer) -> PreparedRun:
     """Return the run as if its backbone were of another kind."""
-    source = run.source
+    source = run.content.names.source
     spec = replace(source.spec, scorer=scorer, learns=False)
-    return replace(run, source=replace(source, spec=spec), kind=KINDS[scorer])
+    content = run.content.naming(source=replace(source, spec=spec), kind=KINDS[scorer])
+    return replace(run, content=content)
 
 
 def test_there_is_an_object_for_every_kind() -> None:
@@ -34,41 +34,11 @@ def test_there_is_an_object_for_every_kind() -> None:
 
 def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
     run = prepared(backbone="random")
-    kind = run.kind
-    problem = kind.problem(run, run.columns())
-    assert run.n_draws == 1 and list(problem.timesteps) == [0]
-    assert kind.scoring(run).plain() == {}
-    assert kind.text_files(run) == []
-
-
-@pytest.mark.long
-def test_a_denoiser_s_cells_cost_what_the_settings_ask(pipelines: dict[str, Path]) -> None:
-    run = prepared(backbone=str(pipelines["sd15"]))
-    kind = run.kind
-
-    def cost(run: PreparedRun) -> tuple[float, float, float]:
-        problem = kind.problem(run, run.columns())
-        return problem.cell_cost, problem.null_cost, problem.linearisation_cost
-
-    assert cost(run) == (1, 0, LINEARISATION_COST)
-    guided = prepared(backbone=str(pipelines["sd15"]), guidance=2.0)
-    assert cost(guided)[:2] == (1, 1)
-    gradients = {"backbone": str(pipelines["sd15"]), "strategy": "full-linearised"}
-    assert cost(prepared(**gradients, guidance=2.0))[2] == cost(prepared(**gradients))[2] + 1
-    both = replace(guided, config=guided.config.model_copy(update={"subtract_null": True}))
-    assert cost(both)[1] == 1
-
-
-def test_levels_of_the_model_give_the_draws_their_rows_and_weights() -> None:
-    run = prepared(weighting="exp:-7")
-    kind = run.kind
-    columns = run.columns()
-    backbone = kind.make(run)
-    levels: Any = getattr(backbone, "levels")  # noqa: B009  # a checked denoiser of some kind
-    problem = kind.problem(run, columns, levels)
-    assert list(problem.timesteps) == list(run.plan.assign_levels(8, len(levels)))
-    assert len(set(problem.weights.tolist())) > 1
-    assert set(kind.problem(run, columns).weights.tolist()) == {1.0}
+    kind = run.names.kind
+    problem = kind.problem(run.content, run.content.columns())
+    assert run.names.n_draws == 1 and list(problem.timesteps) == [0]
+    assert kind.scoring(run.content).plain() == {}
+    assert kind.text_files(run.content) == []
 
 
 def test_scoring_holds_only_what_differs_from_the_default() -> None:
@@ -83,3 +53,20 @@ def test_texts_alone_need_a_likelihood(scorer: Scorer) -> None:
     run = with_scorer(prepared(control="text-only"), scorer)
     with refused("--control", "prior()"):
         run.check()
+
+
+def of_digits(backbone: str, **settings: object) -> PreparedRun:
+    return prepare(RunConfig(dataset="digits", backbone=backbone, limit=3, **settings))  # type: ignore[arg-type]  # pydantic checks them
+
+
+@pytest.mark.long
+def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way() -> None:
+    name, shared = "tiny-digits", Shared()
+    first = shared.backbone_of(of_digits(name).content)
+    assert first is shared.backbone_of(
+        of_digits(name, seed=3, template="{class}", strategy="full").content
+    )
+    other = shared.backbone_of(of_digits(name, dtype="bfloat16").content)
+    assert other is not first and other is not None
+    learner = of_digits("nearest-mean").content
+    assert shared.backbone_of(learner) is None  # it learns anew for every run

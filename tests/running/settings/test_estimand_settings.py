@@ -7,13 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.command import bench
 
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
-from bench.store.cells import read_draws
 
 FULL = ("--strategy", "full", "--set", "draws=8")
 
@@ -49,19 +47,6 @@ def test_a_guided_recording_is_replayed_at_the_price_it_was_made_at(tmp_path: Pa
     assert again["metrics"] == live["metrics"]
     assert again["cost"]["evaluations"] == live["cost"]["evaluations"]
     assert live["cost"]["evaluations_per_image"] == (10 + 1) * 2 + (3 + 1) * 6
-
-
-def test_weights_live_and_replayed_decide_alike(tmp_path: Path) -> None:
-    recorded = run(tmp_path, "--save-errors")
-    live = run(tmp_path, "--weighting", "exp:-7")
-    again = bench(
-        *("replay", recorded["run_id"], "--strategy", "full", "--weighting", "exp:-7"),
-        *("--results", tmp_path, "--json"),
-    ).json
-    assert again["metrics"] == live["metrics"] and again["run_id"] != recorded["run_id"]
-    draws = read_draws(tmp_path / recorded["run_id"])
-    assert draws is not None and draws.n_levels == 1000
-    np.testing.assert_array_equal(draws.weights, 1)
 
 
 def test_weights_are_learned_from_another_split(tmp_path: Path) -> None:
@@ -114,15 +99,3 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_made(
         done = bench("run", "digits", "--results", tmp_path / "results", *FULL, *options)
         assert done.refuses(said), done.err
     assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize(
-    "option", [("--loss", "l1"), ("--levels", "3-7"), ("--fit", "squash"), ("--guidance", 2)]
-)
-def test_a_classifier_has_no_settings_of_denoisers(
-    option: tuple[object, ...], tmp_path: Path
-) -> None:
-    common = ("run", "digits", "--backbone", "random", "--limit", 2, "--results", tmp_path)
-    done = bench(*common, *option)
-    assert done.refuses(option[0], "denoisers")
-    assert "classifier" in done.err and not list(tmp_path.iterdir())

@@ -18,29 +18,27 @@ from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, make_config
 from bench.running.settings.declaration import ALL, help_of
 from bench.store.folder import MANIFEST, read_manifest
 
-NETWORK = {
+DENOISERS = {
     "tf32": ("--tf32",),
     "compile": ("--compile",),
     "layout": ("--layout", "channels-last"),
     "attention": ("--attention", "math"),
     "offload": ("--offload", "model"),
     "encoding": ("--encoding", "float32"),
+    "loss": ("--loss", "l1"),
+    "levels": ("--levels", "3-7"),
+    "fit": ("--fit", "squash"),
+    "guidance": ("--guidance", "2"),
+    "views": ("--views", "flip"),
 }
 
 
-@pytest.mark.parametrize("option", NETWORK.values(), ids=NETWORK)
-def test_a_classifier_has_no_network_to_run_otherwise(
-    option: tuple[str, ...], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("option", DENOISERS.values(), ids=DENOISERS)
+def test_a_classifier_has_no_settings_of_denoisers(option: tuple[str, ...], tmp_path: Path) -> None:
     run = ("run", "digits", "--backbone", "random", "--limit", 2, "--results", tmp_path)
     done = bench(*run, *option)
     assert done.refuses(option[0], "denoisers", "'random'")
     assert not list(tmp_path.iterdir())
-
-
-def test_views_are_for_those_that_have_several_draws(tmp_path: Path) -> None:
-    done = bench("run", "digits", "--backbone", "random", "--views", "flip", "--results", tmp_path)
-    assert done.refuses("--views", "denoisers")
 
 
 def test_what_a_kind_of_scorer_does_not_read_follows_from_the_fields() -> None:

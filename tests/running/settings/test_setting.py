@@ -14,7 +14,6 @@ from bench.running.settings import (
     SETTINGS,
     RunConfig,
     changed,
-    chapters,
     check_mode,
     identity_settings,
     make_config,
@@ -36,11 +35,6 @@ def test_declarations_name_settings_and_abilities_that_exist() -> None:
         named = {*excluded, *filter(None, [declared.needs]), *fitting}
         assert named <= {*SETTINGS, *get_args(Mode)}
         assert declared.ability is None or hasattr(Strategy, declared.ability)
-
-
-def test_chapters_hold_every_setting_once_but_the_dataset_which_is_an_argument() -> None:
-    shown = [name for _, names in chapters() for name in names]
-    assert sorted([*shown, "dataset"]) == sorted(SETTINGS)
 
 
 def test_help_names_the_backbones_that_read_a_setting() -> None:

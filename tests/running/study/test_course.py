@@ -1,4 +1,4 @@
-"""A study: a grid of ordinary runs, made once, resumed, and shown."""
+"""A study: a grid of ordinary runs, made once, resumed, timed, and shown."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.interrupted import Running
 from helpers.studies import GRID
 from helpers.unsealed import write_unsealed
 
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
+from bench.running.study.course import Clock
 from bench.store.studies import STUDY, read_study, study_folder
 
 
@@ -75,18 +75,6 @@ def test_a_study_that_is_stopped_resumes(study: Path, tmp_path: Path) -> None:
     assert done.code == 0 and done.json["done"] == 3 and "\npilot" not in done.err
 
 
-@pytest.mark.long
-def test_of_two_processes_on_one_study_one_makes_it(study: Path, tmp_path: Path) -> None:
-    processes = [Running(["study", str(study), "--results", str(tmp_path / "r")]) for _ in "ab"]
-    done = [process.end() for process in processes]
-    codes = sorted(process.code for process in done)
-    assert codes in ([0, 0], [0, 2]), [process.err for process in done]
-    refused = [process.err for process in done if process.code == 2]
-    assert all("Another process is writing" in text for text in refused)
-    state = read_study(study_folder(tmp_path / "r", "small"))
-    assert [cell.status for cell in state.cells] == ["complete"] * 3
-
-
 def test_an_edited_state_is_not_believed_and_made_again(study: Path, tmp_path: Path) -> None:
     results = ("--results", tmp_path / "r")
     first = bench("study", study, *results, "--json").json
@@ -121,3 +109,12 @@ def test_a_cell_that_fails_leaves_the_others(study: Path, tmp_path: Path) -> Non
     assert shown.code == 0 and "Runs that failed" in shown.out
     table, _, _ = shown.out.partition("\nStudy file:")  # as long as the folder's name
     assert max(map(len, table.splitlines())) <= 80
+
+
+def test_what_is_left_is_what_cells_took_so_far() -> None:
+    clock = Clock()
+    assert clock.left([(1, 40)]) is None
+    clock.note(0, 10.0, 8.0, 40, 0)
+    assert clock.left([(1, 40), (2, 20)]) == pytest.approx(2 * 2.0 + 0.2 * 60)
+    clock.note(1, 4.0, 2.0, 10, 30)  # a pilot of another speed
+    assert clock.left([(1, 999)]) == pytest.approx(2.0 + 0.2 * 30)

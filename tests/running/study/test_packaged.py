@@ -87,7 +87,7 @@ def identify(config: RunConfig) -> tuple[str, str, int | None]:
         survey=(f"the images of {spec.name}", True),
     )
     question = ask(config.model_copy(update={"offline": True}), AtHand(split=split))
-    weights = question.source.weights or str(question.backbone.weights)
+    weights = question.names.source.weights or str(question.names.backbone.weights)
     return make_manifest(question, split).run_id, weights, config.limit
 
 
@@ -265,14 +265,3 @@ def test_a_wrong_registration_is_named(
     for plugin in find_plugins():
         plugins.load(plugin)
     assert problem in str(load_hooks(plugins, "mine", register_studies).error)
-
-
-def test_a_run_that_reproduced_an_experiment_is_read(tmp_path: Path) -> None:
-    """`bench reproduce` left a file in a run's folder, which nothing reads any more."""
-    results = ("--results", tmp_path)
-    run = ("run", "digits", "--backbone", "majority", "--limit", 4, *results)
-    first = bench(*run, "--json").json
-    Path(first["results_dir"], "protocol.json").write_text('{"protocol": "clark2023/pets"}')
-    assert [row["run_id"] for row in bench("runs", "--json", *results).json] == [first["run_id"]]
-    assert bench("show", first["run_id"], *results).code == 0
-    assert bench(*run, "--json").json["resumed"] == "complete"

@@ -9,9 +9,6 @@ import pytest
 from helpers.command import bench
 from helpers.unsealed import write_unsealed
 
-from bench.contracts.hooks import hookimpl
-from bench.discovery.loading import load_plugins
-from bench.interrupts import Interrupt
 from bench.running.study.rounds import next_round
 from bench.store.folder import read_manifest
 
@@ -90,45 +87,6 @@ def test_methods_within_the_margin_are_not_called_worse(stopping: Path, tmp_path
     shown = " ".join(bench("study", "stopping", "--show", "--results", tmp_path / "r").out.split())
     assert "within the margin" in shown
     assert "neither a best one nor within the margin of it in" in shown
-
-
-@pytest.mark.long
-def test_a_ranking_of_equal_methods_takes_all_images_without_a_margin(
-    stopping: Path, tmp_path: Path
-) -> None:
-    stopping.write_text(STOPPING.replace('"best"', '"ranked"').replace(', "nearest-mean"', ""))
-    report = bench("study", stopping, "--results", tmp_path / "r", "--json").json
-    (board,) = report["standings"]
-    assert not board["decided"] and board["images"] == board["total"] == 360
-    assert len(board["unresolved"]) == 1
-    stopping.write_text(stopping.read_text() + "margin = 0.3\n")
-    report = bench("study", stopping, "--results", tmp_path / "m", "--json").json
-    assert report["standings"][0]["decided"] and report["standings"][0]["images"] < 360
-
-
-class Stops:
-    """Presses Ctrl-C in the second round."""
-
-    @hookimpl
-    def run_started(self, total: int, done: int) -> None:
-        if total > 4:
-            raise Interrupt
-
-
-@pytest.mark.long
-def test_a_study_that_is_interrupted_in_a_round_comes_to_the_same_end(
-    stopping: Path, tmp_path: Path
-) -> None:
-    plugin, manager = Stops(), load_plugins().manager
-    stopping.write_text(STOPPING.replace("first_round = 20", "first_round = 4"))
-    usual = bench("study", stopping, "--results", tmp_path / "b", "--json").json
-    manager.register(plugin)
-    try:
-        assert bench("study", stopping, "--results", tmp_path / "c").code == 130
-    finally:
-        manager.unregister(plugin)
-    resumed = bench("study", stopping, "--results", tmp_path / "c", "--json").json
-    assert resumed["standings"] == usual["standings"]
 
 
 def test_seeds_are_one_method_and_a_failed_method_is_left_out(
