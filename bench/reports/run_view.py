@@ -30,6 +30,7 @@ from bench.store.columns import (
 )
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
+from bench.store.errata import Touch, touched
 from bench.store.folder import requested_records
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_out
@@ -143,6 +144,11 @@ class RunView:
         swept = read_swept(self.path, self.manifest)
         return audit_of(swept, self.manifest, self.decisions()) if swept else None
 
+    @cached_property
+    def errata(self) -> list[Touch]:
+        """What was wrong in runs such as this one; see `bench.store.errata`."""
+        return touched(self.manifest, self.stored.summary)
+
     def recording(self) -> Recording:
         """Return the recorded errors; UserError if there are none, or not those of all classes."""
         from bench.recordings.recording import open_recording
@@ -243,6 +249,11 @@ class RunView:
         return [Fact(name, text) for name, text in facts.items() if text]
 
     @property
+    def warnings(self) -> list[Fact]:
+        """What was wrong in runs such as this one, in sentences."""
+        return [Fact(touch.mark or "erratum", touch.sentence) for touch in self.errata]
+
+    @property
     def template(self) -> str | None:
         """The user's template, several of them joined; None if the user set none."""
         template = self.manifest.config.template
@@ -269,7 +280,7 @@ class RunView:
     @property
     def samples(self) -> Iterator[SampleRow]:
         """The rows of the decided images, in the order of the manifest's samples."""
-        from bench.running.decider import strategy_of
+        from bench.running.parts.decision import strategy_of
 
         manifest, strategy = self.manifest, strategy_of(self.manifest)
         classes, has_errors = manifest.classes, manifest.margin_errors_known
