@@ -255,7 +255,7 @@ class Shared:
         if self._backbone is None or key != self._backbone.key:
             self.free()
             sharing = (other for other in _asked(others) if other.backbone_key == key)
-            self._backbone = content.names.kind.load(content, sharing)
+            self._backbone = content.kind.load(content, sharing)
         return self._backbone
 
     def free(self) -> None:
