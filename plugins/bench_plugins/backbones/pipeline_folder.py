@@ -57,6 +57,7 @@ from bench_plugins.backbones._runner import Runner, default_call, parameters_of
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
+PARAMETERS = ("original_size", "strength", "text", "tokens")  # of families
 USUAL_STEPS = 1000  # of the schedule that a flow was trained with
 
 
@@ -189,6 +190,8 @@ class FolderPipeline(PipelineDenoiser):
 
         It is the guidance scale of a guidance-distilled UNet, unless the user set one, and the
         number of steps of a flow that was not made for 1000: its times are as many times sigma.
+        `with_files` is a version: with LoRAs or a single file, the parameters had no effect before,
+        and times that are sigma were wrong.
         """
         empty = cls.empty(weights, "float32", **settings)
         steps = _flow_steps(empty.pipe.scheduler)
@@ -196,6 +199,9 @@ class FolderPipeline(PipelineDenoiser):
         if settings.get("strength") is None and empty.runs and empty.is_guidance_distilled:
             scale = parameters_of(empty.pipe)["guidance_scale"].default
             recorded["strength"] = float(scale)
+        is_set = any(settings.get(name) is not None for name in PARAMETERS)
+        if (weights.loras or weights.file) and (is_set or cls.time_is_sigma):
+            recorded["with_files"] = 2
         return recorded
 
     @classmethod

@@ -286,6 +286,9 @@ def test_with_a_lora_a_folder_is_called_as_without(kind: str, saved: Saved, tmp_
         answers = [m.denoise(x_t, time, m.encode_prompts(["cat"])) for m in made]
     torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-6)
     assert made[0].call == made[1].call
+    added = add_files(plain, [Lora(str(path), 1.0)], None)  # its runs have another id than before
+    recorded = [type(made[0]).weight_parameters(w, **chosen) for w in (plain, added)]
+    assert recorded == [{}, {"with_files": 2}]
     np.testing.assert_array_equal(made[0].levels.time, made[1].levels.time)
 
 
