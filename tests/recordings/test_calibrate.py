@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.mutations import write_unsealed
 from helpers.recorded import N_IMAGES, record, replay
 from helpers.refusals import refused
-from helpers.unsealed import write_unsealed
 
 from bench.contracts.specs import StrategySpec
 from bench.recordings.calibrate import calibrate

@@ -8,8 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.caption_runs import DRAWS, run
-from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images, with_images
+from helpers.captions import (
+    DRAWS,
+    Captions,
+    Painter,
+    errors_by_hand,
+    one_image,
+    run,
+    two_images,
+    with_images,
+)
 from helpers.command import bench
 from helpers.matrix import matrix
 from helpers.refusals import refused
