@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from helpers.refusals import refused
 from bench.contracts.dataset import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.inputs.data import DataSource, load_split
-from bench.running.finders import find_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.settings import make_config
 
 Settings = dict[str, Any]
@@ -90,6 +90,18 @@ def csv_elsewhere(root: Path) -> Settings:
     file = write(root / "own.csv", "photo,kind,key\n3.ppm,x,k3\n1.ppm,y,k1\n")
     named = {"image_column": "photo", "label_column": "kind", "id_column": "key"}
     return {"dataset": str(pictures(root / "flat", "1.ppm", "3.ppm")), "labels": str(file), **named}
+
+
+def tables_of_splits(root: Path) -> Settings:
+    for part, label in (("train", "a"), ("test", "b")):
+        pictures(root / "tables" / part, "1.ppm", "2.ppm")
+        write(root / "tables" / part / "metadata.csv", f"file,label\n1.ppm,{label}\n2.ppm,c\n")
+    return {"dataset": str(root / "tables")}
+
+
+def captions_beside_folders(root: Path) -> Settings:
+    write(root / "pets/metadata.csv", "file_name,caption\ncat/1.ppm,a cat\n")
+    return folder(root)
 
 
 def csv_alone(root: Path) -> Settings:
@@ -190,17 +202,27 @@ def declared_numbers(root: Path) -> Settings:
     return declared(root)
 
 
+def declared_columns(root: Path) -> Settings:
+    columns = {"img": [stored(1), stored(2)], "kind": ["robin", "house-finch"], "key": [7, 8]}
+    write_parquet(root / "pictures/test-0.parquet", {**columns, "other": ["x", "y"]})
+    return declared(root, '[columns]\nimage = "img"\nlabel = "kind"\nid = "key"\n')
+
+
 def declared_box(root: Path) -> Settings:
-    table(root, 'file,label,at\n1.ppm,robin,"1,2,3,4"\n2.ppm,house finch,0 0 5 6\n')
+    return boxed(root, "0 0 5 6")
+
+
+def boxed(root: Path, box: str) -> Settings:
+    table(root, f'file,label,at\n1.ppm,robin,"1,2,3,4"\n2.ppm,house finch,{box}\n')
     (root / "photos").rename(root / "pictures")
     return declared(root, 'box = "at"\n')
 
 
-def declared_groups(root: Path) -> Settings:
+def declared_groups(root: Path, groups: Sequence[str] = ("place", "year")) -> Settings:
     columns = {"image": [stored(1), stored(2)], "label": ["robin", "house-finch"]}
     more = {"place": ["land", None], "year": [7, 8]}
     write_parquet(root / "pictures/test-0.parquet", {**columns, **more})
-    return declared(root, 'groups = ["place", "year"]\nborder = 1\n')
+    return declared(root, f"groups = {json.dumps(groups)}\nborder = 1\n")
 
 
 LISTED = (
@@ -220,6 +242,24 @@ def tabled(root: Path, lines: str = "1,001.A/1.jpg,0,2,1,x\n2,002.B/2.jpg,1,2,0,
     head = "img_id,img_filename,y,split,place,place_filename\n"
     write(root / "birds/metadata.csv", head + lines)
     return {"dataset": "waterbirds", "data_dir": str(root / "birds")}
+
+
+def truth_values(root: Path) -> Settings:
+    columns = {"image": [stored(1), stored(2)], "Blond_Hair": [True, False], "Male": [False] * 2}
+    write_parquet(root / "faces/test.parquet", columns)
+    return {"dataset": "celeba", "data_dir": str(root / "faces")}
+
+
+def regions_of_wilds(root: Path) -> Settings:
+    columns = {
+        "__key__": [f"s{number:07}" for number in range(3, 7)],
+        "__url__": ["0.tar"] * 4,
+        "cls": [40, 0, 10, 61],
+        "npy": [[3, 14, 40, 0], [5, 15, 0, 0], [1, 14, 10, 0], None],  # WILDS leaves out "Other"
+        "png": [stored(shade) for shade in range(4)],
+    }
+    write_parquet(root / "fmow/test.parquet", columns)
+    return {"dataset": "fmow", "data_dir": str(root / "fmow")}
 
 
 def others_left_out(root: Path) -> Settings:
@@ -247,6 +287,14 @@ def items_of_parts(root: Path) -> Settings:
     return {"dataset": "sugarcrepe", "data_dir": str(root / "crepe")}
 
 
+def items_of_paths(root: Path) -> Settings:
+    name = "data/controlled_images/mug_on_table.jpeg"
+    texts = ["a mug on a table", "a mug under a table"]
+    records = [{"image_path": name, "caption_options": texts}]
+    write(root / "up/data/controlled_images_dataset.json", json.dumps(records))
+    return {"dataset": "whatsup", "data_dir": str(pictures(root / "up", name))}
+
+
 def items_of_parquet(root: Path) -> Settings:
     columns = {
         "id": [7, 8],
@@ -269,10 +317,12 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     function.__name__: function
     for function in (
         *(folder, splits, numbered_folders, csv, csv_of_numbers, csv_elsewhere, csv_alone, jsonl),
-        *(named_numbers, parquet, parquet_of_texts, parquet_of_paths, saved, in_memory),
+        *(tables_of_splits, captions_beside_folders, named_numbers, parquet, parquet_of_texts),
+        *(parquet_of_paths, saved, in_memory, declared_columns, truth_values, regions_of_wilds),
         *(tar_of_words, tars_of_numbers, tars_of_json, torchvision_of_files),
         *(torchvision_of_arrays, declared, declared_numbers, declared_box, declared_groups),
-        *(listed, tabled, others_left_out, items, items_of_parts, items_of_parquet, land),
+        *(listed, tabled, others_left_out, items, items_of_parts, items_of_paths),
+        *(items_of_parquet, land),
     )
 }
 

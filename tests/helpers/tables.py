@@ -1,4 +1,4 @@
-"""Made-up tables of errors for the tests of strategies."""
+"""Strategies that decide on made-up tables of errors, which are those of `bench.testing`."""
 
 from __future__ import annotations
 
@@ -13,33 +13,13 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Outcome, Problem, Reply, Session
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
-from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.running.decider import make_decider
+from bench.running.parts.decision import make_decider
+from bench.testing.strategies import made_problem as make_problem
+from bench.testing.strategies import made_table as make_table
 
+__all__ = ("make_problem", "make_table")
 Errors = NDArray[np.float32]
-
-
-def make_table(
-    prompts: int, draws: int, seed: int = 0, gap: float = 0.01, noise: float = 0.02
-) -> Errors:
-    """Return errors, float32 [P, N].
-
-    A trend and noise that all prompts share, and a level and noise of each prompt's own; levels
-    are `gap` or more above the best.
-    """
-    rng = np.random.default_rng(seed)
-    level = gap * rng.uniform(1, 4, size=(prompts, 1))
-    level[rng.integers(prompts)] = 0
-    shared = np.linspace(0.8, 0.1, draws) + 0.1 * rng.standard_normal(draws)
-    return (shared + level + noise * rng.standard_normal((prompts, draws))).astype(np.float32)
-
-
-def make_problem(errors: Errors, per_class: int = 1, seed: int = 0) -> Problem:
-    """Return the problem of a table with `per_class` prompts a class."""
-    prompts, draws = errors.shape
-    classes = np.arange(prompts) // per_class
-    return Problem(classes, timestep_grid(draws, 1000), np.ones(draws), seed)
 
 
 def make(name: str, draws: int | None, **params: Any) -> CheckedStrategy:
@@ -48,9 +28,12 @@ def make(name: str, draws: int | None, **params: Any) -> CheckedStrategy:
     return make_decider(load_plugins().strategies.get(name), given).strategy
 
 
-def run(strategy: CheckedStrategy, errors: Errors, per_class: int = 1) -> Decided:
-    """Let the strategy decide on a table."""
-    return decide(Sample("x", 0, {}), errors, strategy, make_problem(errors, per_class))
+def run(
+    strategy: CheckedStrategy, errors: Errors, per_class: int = 1, problem: Problem | None = None
+) -> Decided:
+    """Let the strategy decide on a table, with a problem of its own."""
+    problem = problem or make_problem(errors, per_class)
+    return decide(Sample("x", 0, {}), errors, strategy, problem)
 
 
 def prediction(strategy: CheckedStrategy, errors: Errors, per_class: int = 1) -> int:

@@ -123,3 +123,52 @@ def own_caches(patch: pytest.MonkeyPatch, folder: Path) -> tuple[list[str], Call
     patch.setattr(embeddings, "cache_dir", cache_dir)
     patch.setattr(CheckedDenoiser, "encode_prompts", counted)
     return encoded, cache_of
+
+
+# What runs on two nodes of one machine, whose environments differ: it prints the folder of the run,
+# the number of its images, and what was warned of.
+TWO_NODES = """
+import json, sys, warnings
+from ray.cluster_utils import Cluster
+from bench.running.execute import execute
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
+from bench_plugins.executors.driver import RayExecutor
+
+first, second, settings = map(json.loads, sys.argv[1:])
+head = {"num_cpus": 1, "include_dashboard": False, "env_vars": first}
+nodes = Cluster(initialize_head=True, head_node_args=head)
+nodes.add_node(num_cpus=1, env_vars=second)
+nodes.wait_for_nodes()
+run = prepare(make_config({**settings, "ray_address": nodes.address}))
+
+executor = RayExecutor("cpu", 2, nodes.address)
+
+def opened(_):
+    driver = executor.open(run)
+    driver.wait_for_all()
+    return driver
+
+try:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        finished = execute(run.task(opened))
+    texts = [str(warning.message) for warning in caught]
+    print(json.dumps([str(finished.folder), finished.summary.dataset.n_samples, texts]))
+finally:
+    executor.close()
+    nodes.shutdown()
+"""
+
+
+def descendants(process: int) -> Iterator[int]:
+    """Yield all processes below one."""
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield child
+            yield from descendants(child)
+
+
+def arguments(process: int) -> bytes:
+    """Return the command line of a process."""
+    return Path(f"/proc/{process}/cmdline").read_bytes()

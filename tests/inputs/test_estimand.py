@@ -16,7 +16,6 @@ from bench.contracts.levels import (
     edm_levels,
     flow_levels,
 )
-from bench.errors import UserError
 from bench.inputs.estimand import (
     Weighting,
     check_estimand,
@@ -127,20 +126,20 @@ def test_a_file_weighs_the_error_in_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("rows", "named"),
     [
-        (["1,nan"], r"w.csv:2: .*above 0, got 'nan'"),
-        (["1,1", "2,-3"], r"w.csv:3: .*above 0, got '-3'"),
-        (["1,0"], r"--levels"),
-        (["1,inf"], r"w.csv:2"),
-        (["1,1", "1,2"], r"w.csv:3: the level 1 occurs twice"),
-        (["one,1"], r"w.csv:2: the level must be an index from 0, got 'one'"),
-        (["1"], r"w.csv:2: 1 columns, but the first line names 2"),
-        ([], r"holds no weights"),
+        (["1,nan"], "w.csv:2"),
+        (["1,1", "2,-3"], "w.csv:3"),
+        (["1,0"], "--levels"),
+        (["1,inf"], "w.csv:2"),
+        (["1,1", "1,2"], "w.csv:3"),
+        (["one,1"], "'one'"),
+        (["1"], "w.csv:2"),
+        ([], "w.csv"),
     ],
 )
-def test_a_file_that_is_none(tmp_path: Path, rows: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_a_file_that_is_none(tmp_path: Path, rows: list[str], named: str) -> None:
+    with refused(named):
         read_weights(write(tmp_path / "w.csv", *rows))
 
 
@@ -160,7 +159,7 @@ def test_another_header_and_another_encoding(tmp_path: Path) -> None:
     "text", ["", "exp", "exp:", "exp:x", "exp:nan", "min-snr:0", "learned:", "./no"]
 )
 def test_what_is_no_weighting(text: str) -> None:
-    with pytest.raises(ValueError, match=r"weighting|expected a finite number"):
+    with refused(kind=ValueError):
         parse_weighting(text)
 
 

@@ -25,6 +25,7 @@ PARTS = {
     "splits": "train",
     "parquet_of_texts": "train",
     "tars_of_numbers": "train",
+    "tables_of_splits": "train",
     "land": "train",
 }
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench.inputs.hierarchy import Hierarchy, read_hierarchy
 
 CLASSES = ("cat", "big dog", "car")
@@ -38,31 +38,29 @@ def test_a_chain_of_single_children_is_one_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        ("cat,\nbig dog,\n", "'car' is not a node"),
-        ("cat,pet\nbig dog,\ncar,\n", "parent 'pet', which is not a node"),
-        ("pet,\ncat,pet\nbig dog,pet\ncar,\ncat,\n", "with two parents, 'pet' and ''"),
-        ("cat,\nbig dog,\ncar,\ncar,\n", "'car' occurs twice"),
-        ("cat,car\nbig dog,\ncar,\n", "class 'car' cannot be a parent"),
-        ("a,b\nb,a\ncat,a\nbig dog,a\ncar,\n", "below itself"),
-        ("a,b\nb,c\nc,b\ncat,a\nbig dog,a\ncar,\n", "below itself"),
-        ("a,\ncat,\nbig dog,\ncar,\n", "'a' has no class below it"),
-        (",\ncat,\nbig dog,\ncar,\n", "no name"),
+        ("cat,\nbig dog,\n", "'car'"),
+        ("cat,pet\nbig dog,\ncar,\n", "'pet'"),
+        ("pet,\ncat,pet\nbig dog,pet\ncar,\ncat,\n", "'cat'"),
+        ("cat,\nbig dog,\ncar,\ncar,\n", "'car'"),
+        ("cat,car\nbig dog,\ncar,\n", "'car'"),
+        ("a,b\nb,a\ncat,a\nbig dog,a\ncar,\n", "'a'"),
+        ("a,b\nb,c\nc,b\ncat,a\nbig dog,a\ncar,\n", "'a'"),
+        ("a,\ncat,\nbig dog,\ncar,\n", "'a'"),
+        (",\ncat,\nbig dog,\ncar,\n", "tree.csv"),
     ],
 )
 def test_what_is_no_tree_of_these_classes_is_refused(
     rows: str, problem: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=problem):
+    with refused(problem):
         read(tmp_path, f"node,parent\n{rows}")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    for text, name, problem in (
-        ("name,parent\n", "tree.csv", "the first line must name"),
-        ("nodes = 3\n", "tree.toml", "write tables"),
-        ("[[node]]\nnode = 'a'\nchild = 'b'\n", "tree.toml", "write tables"),
+    for text, name in (
+        ("name,parent\n", "tree.csv"),
+        ("nodes = 3\n", "tree.toml"),
+        ("[[node]]\nnode = 'a'\nchild = 'b'\n", "tree.toml"),
     ):
-        with pytest.raises(UserError, match=problem):
+        with refused(name, "node"):
             read(tmp_path, text, name)
-    with pytest.raises(UserError, match="no file"):
-        read_hierarchy(tmp_path / "none.csv", CLASSES)

@@ -130,8 +130,16 @@ def by_its_code(weights: Weights) -> None:
 WAYS: dict[str, tuple[Callable[[Path], Path], Loads, set[str]]] = {
     "in parts": (with_decoys, stable_diffusion, {UNET, VAE, TEXT, TOKENIZER, "model_index.json"}),
     "by its code": (aura, by_its_code, {TEXT, TOKENIZER}),
-    "whole": (save_indexed, lambda w: load_pipeline(w, torch.float32), {UNET, MERGES}),
-    "a single file": (save_indexed, lambda w: load_pipeline(w, torch.float32), {MERGES}),
+    "whole": (
+        save_indexed,
+        lambda w: load_pipeline(FolderPipeline.empty(w, "float32")),
+        {UNET, MERGES},
+    ),
+    "a single file": (
+        save_indexed,
+        lambda w: load_pipeline(FolderPipeline.empty(w, "float32")),
+        {MERGES},
+    ),
 }
 
 
@@ -153,7 +161,7 @@ def test_a_busy_hub_gives_no_other_file(
         file = str(save_single_file(pipe, tmp_path / "one.safetensors"))
 
         def loads(weights: Weights) -> object:
-            return load_pipeline(add_files(weights, [], file), torch.float32)
+            return load_pipeline(FolderPipeline.empty(add_files(weights, [], file), "float32"))
 
     files = {*each_fault_is_an_error(hub, loads, faults)}
     assert some <= files <= hub.files[f"models/{name}"].keys(), "it asks for what is not listed"

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from helpers.refusals import refused
 
-from bench.errors import UserError
 from bench.inputs.prompts import from_templates, make_columns, read_templates
 
 
@@ -29,17 +28,17 @@ def test_two_templates_that_give_two_classes_one_prompt_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "named"),
     [
-        ("a {class}\na photo\n", r"templates.txt:2: .*'a photo' has no \{class\}"),
-        ("a {class}\n\na {class}\n", r"templates.txt:3: .*occurs twice"),
-        ("\n \n", "holds no templates"),
+        ("a {class}\na photo\n", "templates.txt:2"),
+        ("a {class}\n\na {class}\n", "templates.txt:3"),
+        ("\n \n", "templates.txt"),
     ],
 )
-def test_a_file_without_use(content: str, message: str, tmp_path: Path) -> None:
+def test_a_file_without_use(content: str, named: str, tmp_path: Path) -> None:
     file = tmp_path / "templates.txt"
     file.write_text(content)
-    with pytest.raises(UserError, match=message):
+    with refused(named):
         read_templates([str(file)])
     file.write_bytes(b"\xff{class}")
     with refused("UTF-8"):

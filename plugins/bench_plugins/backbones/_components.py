@@ -1,8 +1,9 @@
-"""Find the classes of a pipeline's components in a folder, and put the pipeline together."""
+"""Find the classes of a pipeline's components, and make those without tensors as libraries do."""
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -11,38 +12,76 @@ import torch
 import transformers
 from torch import nn
 
-from bench.inputs.weights import Weights
+from bench.inputs.weights import HAND_OVER, Weights
 from bench.machine.libraries.private_diffusers import kept_in_float32
-from bench_plugins.backbones._checkpoint import explained, from_library
-from bench_plugins.backbones._configs import read_config
-from bench_plugins.backbones._tokenizers import clip_tokenizer, other_tokenizer
+from bench_plugins.backbones._checkpoint import explained, first_line, from_library
+from bench_plugins.backbones._facts import facts_of
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PIPELINE_INDEX = "model_index.json"
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 AUTOENCODER = "vae"
 NETWORKS = ("transformer", "unet")  # names of the denoising network in a pipeline
 EMBEDDINGS = "0.0"  # leaf of a conditioning: the first value that the pipeline returns
 OLDER_CLASS = "Transformer2DModel"  # class of DiT and PixArt in files made before diffusers 0.29
 # Components that process generated images. None are generated here.
 IMAGE_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder", "add_watermarker")
-TOKENIZERS = {
-    "t5": ("T5TokenizerFast", "T5Tokenizer"),
-    "gemma2": ("GemmaTokenizerFast", "GemmaTokenizer"),
-}
+MAX_STEPS = 100_000  # of a scheduler, which makes a table of them
+TOKENIZER, SENTENCEPIECE_FILE = "tokenizer.json", "spiece.model"
+TOKENIZER_SETTINGS = "tokenizer_config.json"
 
 
-def components_of(
+def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
+    """Return a folder's `model_index.json`. An empty `pipelines` allows any pipeline class.
+
+    If there is none, the first of `pipelines` is assumed. The class of an image-to-image pipeline
+    is replaced by the text-to-image one, which has the same components. Raises UserError if the
+    class is not allowed, or there is no index and no class to assume.
+    """
+    if weights.find(PIPELINE_INDEX) is None and pipelines:
+        return {"_class_name": pipelines[0]}
+    index = weights.read(PIPELINE_INDEX)
+    if not pipelines:
+        return index
+    check_class(weights, PIPELINE_INDEX, index, "_class_name", pipelines)
+    return {**index, "_class_name": index["_class_name"].replace("Img2Img", "")}
+
+
+def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
+    """Return the diffusers class of the pipeline in a folder.
+
+    Raises UserError if the installed diffusers does not have it.
+    """
+    name = index.get("_class_name")
+    try:
+        pipeline_cls = getattr(diffusers, name, None) if isinstance(name, str) else None
+    except RuntimeError as error:  # a package that the class needs is not installed
+        cause = first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        raise weights.error(
+            PIPELINE_INDEX, f"has _class_name {name!r:.100}, which cannot be imported: {cause}"
+        ) from error
+    if pipeline_cls is None or not issubclass(pipeline_cls, diffusers.DiffusionPipeline):
+        facts = facts_of(str(name))
+        needed = f"; it requires {facts.requires}" if facts else ""
+        raise weights.error(
+            PIPELINE_INDEX,
+            f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
+            f" have{needed}",
+        )
+    return pipeline_cls
+
+
+def make_pipeline(
     weights: Weights,
     pipeline_cls: Any,
     index: Mapping[str, Any],
     omitted: Collection[str],
-    model_of: Callable[[str, Any], nn.Module | None],
-) -> dict[str, Any]:
-    """Return the arguments of a pipeline class for a folder.
+    model_of: Callable[[str, Any], nn.Module],
+) -> Any:
+    """Return the pipeline of a folder, with the models that `model_of` returns by name and class.
 
-    `model_of` returns the model of a name and class; if it is None, the argument is left out.
-    `omitted` components are None. Raises UserError if one is missing, damaged, or of a class that
-    the installed libraries do not have.
+    `omitted` components are None. Raises UserError if a component is missing, damaged, or of a
+    class that the installed libraries do not have.
     """
     parameters = inspect.signature(pipeline_cls.__init__).parameters
     components: dict[str, Any] = {
@@ -50,24 +89,54 @@ def components_of(
     }
     if "requires_safety_checker" in parameters:
         components["requires_safety_checker"] = False
-    remaining = parameters.keys() - components.keys() - {"self"}
-    # Tokenizers come last, because they are checked against their text encoders.
-    for name in sorted(remaining, key=lambda name: ("token" in name, name)):
+    for name in sorted(parameters.keys() - components.keys() - {"self"}):
         default = parameters[name].default
         value = index.get(name, default)
         if value == [None, None] or (value is None and default is None):
             components[name] = None
-        elif not isinstance(value, list) and default is not inspect.Parameter.empty:
+        elif default is not inspect.Parameter.empty and not _names_class(value):
             components[name] = value
         elif name == "scheduler":
-            components[name] = read_scheduler(weights, index)
+            components[name] = _scheduler(weights, index)
         else:
-            component_cls = component_class(weights, pipeline_cls, index, name)
-            if not issubclass(component_cls, nn.Module):
-                components[name] = tokenizer_of(weights, name, component_cls)
-            elif (model := model_of(name, component_cls)) is not None:
-                components[name] = model
-    return components
+            kind = component_class(weights, pipeline_cls, index, name)
+            make = model_of if issubclass(kind, nn.Module) else None
+            components[name] = make(name, kind) if make else tokenizer_of(weights, name, kind)
+    problem = "does not describe a pipeline"
+    with explained(weights, PIPELINE_INDEX, problem), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
+        return pipeline_cls(**components)
+
+
+def _names_class(value: Any) -> bool:
+    """Return whether a value of an index is a library and a class, and not a plain value."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], str)
+
+
+def component_class(
+    weights: Weights, pipeline_cls: Any, index: Mapping[str, Any], name: str
+) -> Any:
+    """Return the class of a component: the index's, or else that in the constructor's annotation.
+
+    Of a language model, that is the one whose embeddings are used. Raises UserError if the index
+    names a class that the installed libraries do not have.
+    """
+    entry: Any = index.get(name)
+    if _names_class(entry) and entry[1] != OLDER_CLASS:
+        library = getattr(diffusers.pipelines, str(entry[0]), None)
+        library = {"diffusers": diffusers, "transformers": transformers}.get(entry[0], library)
+        if (component := getattr(library, entry[1], None)) is None:
+            raise weights.error(
+                PIPELINE_INDEX,
+                f"has {name} of class {entry[0]}.{entry[1]:.100}, which the installed libraries do"
+                " not have",
+            )
+    else:
+        parameters = inspect.signature(pipeline_cls.__init__, eval_str=True).parameters
+        annotation = parameters[name].annotation
+        component = next(iter(getattr(annotation, "__args__", (annotation,))))
+    is_gemma = issubclass(component, transformers.Gemma2PreTrainedModel)
+    return transformers.Gemma2Model if is_gemma else component
 
 
 def dtype_of(name: str, component_cls: Any, dtype: torch.dtype) -> torch.dtype:
@@ -93,90 +162,81 @@ def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module
 
 
-def make_pipeline(weights: Weights, pipeline_cls: Any, components: Mapping[str, Any]) -> Any:
-    """Return a pipeline. Raises UserError if the components do not fit each other."""
-    problem = "does not describe a pipeline"
-    with explained(weights, PIPELINE_INDEX, problem), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
-        return pipeline_cls(**components)
-
-
-def component_class(
-    weights: Weights, pipeline_cls: Any, index: Mapping[str, Any], name: str
-) -> Any:
-    """Return the class of a component: the index's, or else that in the constructor's annotation.
-
-    Of a language model, that is the one whose embeddings are used. Raises UserError if the index
-    names a class that the installed libraries do not have.
-    """
-    entry = index.get(name)
-    if isinstance(entry, list) and len(entry) == 2 and entry[1] != OLDER_CLASS:
-        library = getattr(diffusers.pipelines, str(entry[0]), None)
-        library = {"diffusers": diffusers, "transformers": transformers}.get(entry[0], library)
-        if (component := getattr(library, str(entry[1]), None)) is None:
-            qualified = ".".join(map(str, entry))
-            raise weights.error(
-                PIPELINE_INDEX,
-                f"has {name} of class {qualified:.100}, which the installed libraries do not have",
-            )
-    else:
-        parameters = inspect.signature(pipeline_cls.__init__, eval_str=True).parameters
-        annotation = parameters[name].annotation
-        component = next(iter(getattr(annotation, "__args__", (annotation,))))
-    is_gemma = issubclass(component, transformers.Gemma2PreTrainedModel)
-    return transformers.Gemma2Model if is_gemma else component
-
-
-def config_of(weights: Weights, name: str, component_cls: Any) -> dict[str, Any]:
-    """Return the validated config of a model in a folder.
-
-    Raises UserError if it is missing, of another class, quantised, or has an implausible number.
-    """
-    if issubclass(component_cls, diffusers.ModelMixin):
-        classes = (component_cls.__name__, *((OLDER_CLASS,) if name == "transformer" else ()))
-        return read_config(weights, name, "_class_name", classes)
-    if (config_class := getattr(component_cls, "config_class", None)) is None:
-        raise weights.error(PIPELINE_INDEX, f"does not name the class of {name}")
-    return read_config(weights, name, "model_type", (config_class.model_type,))
-
-
 def build_on_meta(weights: Weights, name: str, component_cls: Any) -> nn.Module:
     """Return a model without weights, on torch's meta device.
 
-    Raises UserError if its config is invalid, as `config_of` does.
+    Raises UserError if its config is missing, of another class, quantised or invalid.
     """
-    config = config_of(weights, name, component_cls)
-    is_diffusers = issubclass(component_cls, diffusers.ModelMixin)
-    problem = "does not describe a model"
-    with explained(weights, f"{name}/config.json", problem), torch.device("meta"):
+    file = f"{name}/config.json"
+    config, is_diffusers = weights.read(file), issubclass(component_cls, diffusers.ModelMixin)
+    config_cls: Any = getattr(component_cls, "config_class", None)
+    if is_diffusers:
+        older = (OLDER_CLASS,) if name == NETWORKS[0] else ()
+        check_class(weights, file, config, "_class_name", (component_cls.__name__, *older))
+    elif config_cls is None:
+        raise weights.error(PIPELINE_INDEX, f"does not name the class of {name}")
+    else:
+        check_class(weights, file, config, "model_type", (config_cls.model_type,))
+    if config.get("quantization_config"):
+        raise weights.error(file, f"has a quantization_config: the model is quantised; {HAND_OVER}")
+    with explained(weights, file, "does not describe a model"), torch.device("meta"):
         module: nn.Module = (
             component_cls.from_config(config)
             if is_diffusers
-            else component_cls(component_cls.config_class.from_dict(config))
+            else component_cls(config_cls.from_dict(config))
         )
         return module.eval().requires_grad_(False)
 
 
-def read_scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
+def check_class(
+    weights: Weights, name: str, config: Mapping[str, Any], key: str, classes: Collection[str]
+) -> None:
+    """Raise UserError, which calls the config `name`, if its `key` is not one of `classes`."""
+    if config.get(key) not in classes:
+        raise weights.error(
+            name, f"has {key} {config.get(key)!r:.100}; expected {', '.join(classes)}"
+        )
+
+
+def _scheduler(weights: Weights, index: Mapping[str, Any]) -> Any:
     """Return the scheduler of a folder. Raises UserError if diffusers cannot create it."""
-    name = "scheduler/scheduler_config.json"
-    config = weights.read(name)
-    entry = index.get("scheduler") or [None, config.get("_class_name")]
-    with explained(weights, name, "does not describe a scheduler"):
-        return getattr(diffusers, str(entry[1])).from_config(config)
+    config = weights.read(SCHEDULER_CONFIG)
+    name = config.get("_class_name") or (index.get("scheduler") or [None, None])[1]
+    with explained(weights, SCHEDULER_CONFIG, "does not describe a scheduler"):
+        steps = config.get("num_train_timesteps", 1000)
+        if type(steps) is not int or not 1 <= steps <= MAX_STEPS:
+            raise ValueError(
+                f"num_train_timesteps is {steps!r:.40}; at most {MAX_STEPS:,} are known"
+            )
+        return getattr(diffusers, str(name)).from_config(config)
 
 
-def tokenizer_of(weights: Weights, name: str, component_cls: Any) -> Any:
-    """Return a tokenizer or processor. That of CLIP, T5 or Gemma 2 is checked against its encoder.
+def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: Any) -> Any:
+    """Return a tokenizer or processor as its library loads it, by the class that is in Rust.
 
-    Raises UserError if it cannot be loaded or does not fit.
+    Raises UserError if that fails, or its settings name files, which could be anywhere.
     """
-    encoder = name.replace("tokenizer", "text_encoder")
-    has_encoder = encoder != name and weights.find(f"{encoder}/config.json")
-    text = weights.read(f"{encoder}/config.json") if has_encoder else {}
-    if (model_type := text.get("model_type")) == "clip_text_model":
-        positions, size = text.get("max_position_embeddings"), text.get("vocab_size")
-        return clip_tokenizer(weights, name, positions, size)
-    if model_type in TOKENIZERS:
-        return other_tokenizer(weights, name, encoder, TOKENIZERS[model_type])
-    return from_library(weights, name, component_cls)
+    file = f"{name}/{TOKENIZER_SETTINGS}"
+    config = weights.read(file) if weights.find(file) else {}
+    if named := [key for key in config if key.endswith("_file")]:
+        raise weights.error(file, f"has {named[0]}; only the files in {name}/ are used: remove it")
+    if weights.find(f"{name}/{SENTENCEPIECE_FILE}") and not weights.find(f"{name}/{TOKENIZER}"):
+        _check_sentencepiece(weights, name)
+    fast = getattr(transformers, f"{component_cls.__name__}Fast", component_cls)
+    with explained(weights, f"{name}/", "cannot be loaded"):
+        tokenizer = from_library(weights, name, fast, **settings)
+        tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
+    return tokenizer
+
+
+def _check_sentencepiece(weights: Weights, name: str) -> None:
+    """Raise UserError if the packages that read a tokenizer's only file are not installed."""
+    try:
+        for package in ("sentencepiece", "google.protobuf"):
+            import_module(package)
+    except ImportError:
+        raise weights.error(
+            f"{name}/{SENTENCEPIECE_FILE}",
+            f"is the only file of the tokenizer (there is no {TOKENIZER}). Reading it needs: pip"
+            " install sentencepiece protobuf",
+        ) from None

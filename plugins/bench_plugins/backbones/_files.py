@@ -1,14 +1,14 @@
-"""Check a pipeline's files; load pipelines, single files and LoRAs with diffusers."""
+"""Load a pipeline as a whole: with the tensors of a single file, or with LoRAs."""
 
+import copy
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 import transformers
 from torch import nn
@@ -27,17 +27,9 @@ from bench_plugins.backbones._checkpoint import (
     is_lora,
     load_model,
 )
-from bench_plugins.backbones._components import (
-    AUTOENCODER,
-    NETWORKS,
-    PIPELINE_INDEX,
-    cast,
-    components_of,
-    dtype_of,
-    make_pipeline,
-)
-from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._gate import class_problem, modules_of
+from bench_plugins.backbones._components import AUTOENCODER, NETWORKS
+from bench_plugins.backbones._gate import modules_of
+from bench_plugins.backbones._meta import EmptyPipeline
 
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
@@ -58,94 +50,43 @@ UNUSED = re.compile(
 )
 
 
-def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
-    """Return a folder's `model_index.json`. An empty `pipelines` allows any pipeline class.
-
-    If there is none, the first of `pipelines` is assumed. The class of an image-to-image pipeline
-    is replaced by the text-to-image one, which has the same components. Raises UserError if the
-    class is not allowed, or there is no index and no class to assume.
-    """
-    if weights.find(PIPELINE_INDEX) is None and pipelines:
-        return {"_class_name": pipelines[0]}
-    index = weights.read(PIPELINE_INDEX)
-    name = index.get("_class_name")
-    if pipelines and name not in pipelines:
-        raise weights.error(
-            PIPELINE_INDEX,
-            f"has _class_name {name!r:.100}; expected {', '.join(pipelines)} here",
-        )
-    return {**index, "_class_name": str(name).replace("Img2Img", "") if pipelines else name}
-
-
-def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
-    """Return the diffusers class of the pipeline in a folder.
-
-    Raises UserError if the installed diffusers does not have it, or its class cannot be used.
-    """
-    name = index.get("_class_name")
-    try:
-        pipeline_cls = getattr(diffusers, name, None) if isinstance(name, str) else None
-    except RuntimeError as error:  # a package that the class needs is not installed
-        cause = first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
-        raise weights.error(
-            PIPELINE_INDEX, f"has _class_name {name!r:.100}, which cannot be imported: {cause}"
-        ) from error
-    if pipeline_cls is None or not issubclass(pipeline_cls, diffusers.DiffusionPipeline):
-        facts = facts_of(str(name))
-        needed = f"; it requires {facts.requires}" if facts else ""
-        raise weights.error(
-            PIPELINE_INDEX,
-            f"has _class_name {name!r:.100}, which diffusers {diffusers.__version__} does not"
-            f" have{needed}",
-        )
-    if problem := class_problem(pipeline_cls):
-        raise weights.error(
-            PIPELINE_INDEX, f"has _class_name {name!r:.100}, which cannot be used: {problem}"
-        )
-    return pipeline_cls
-
-
-def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
-    """Load a folder's or a file's pipeline on the CPU, with its LoRAs.
+def load_pipeline(empty: EmptyPipeline) -> Any:
+    """Load all of a pipeline on the CPU: from its folder, or its single file; and add its LoRAs.
 
     Raises UserError if a component lacks a tensor, or has another one or one that is not finite, or
     if diffusers cannot load the pipeline.
     """
-    index = weights.read(PIPELINE_INDEX)
-    pipeline_cls = pipeline_class(weights, index)
+    weights, pipe = empty.weights, copy.copy(empty.pipe)
     shapes = {} if weights.file is None else _shapes(Path(weights.file))
-    in_file: dict[str, torch.dtype] = {}
-
-    def model_of(name: str, component_cls: Any) -> nn.Module | None:
-        own = dtype_of(name, component_cls, dtype)
-        if not _is_in_file(component_cls, shapes):
-            module: nn.Module = load_model(weights, name, component_cls, own, "cpu")
-            return module
-        in_file[name] = own
-        if issubclass(component_cls, transformers.PreTrainedModel):
-            return None  # the pipeline's own loader reads it
-        module = _from_file(weights, name, component_cls, torch_dtype=own)
-        return module
-
-    components = components_of(weights, pipeline_cls, index, (), model_of)
-    if weights.file is None:
-        pipe = make_pipeline(weights, pipeline_cls, components)
-    else:
-        encoders = {own for name, own in in_file.items() if name != AUTOENCODER}
-        widest = torch.float32 if torch.float32 in encoders else dtype
-        pipe = _from_file(weights, "", pipeline_cls, torch_dtype=widest, **components)
-        for name, own in in_file.items():
-            cast(getattr(pipe, name), own).eval().requires_grad_(False)
-        modules = {name: getattr(pipe, name) for name in in_file}
+    in_file, read_by_pipeline = [], []
+    for name, kind in empty.classes.items():
+        dtype = getattr(empty.pipe, name).dtype
+        if not _is_in_file(kind, shapes):
+            setattr(pipe, name, load_model(weights, name, kind, dtype, "cpu"))
+        elif hasattr(kind, "from_single_file"):
+            in_file.append(name)
+            setattr(pipe, name, _from_file(weights, kind, torch_dtype=dtype, subfolder=name))
+        else:
+            in_file.append(name)
+            read_by_pipeline.append(name)
+    if read_by_pipeline:
+        dtypes = {name: getattr(empty.pipe, name).dtype for name in read_by_pipeline}
+        widest = max(dtypes.values(), key=lambda dtype: dtype.itemsize)
+        given = {n: part for n, part in pipe.components.items() if n not in read_by_pipeline}
+        more = {"requires_safety_checker": False} if "safety_checker" in given else {}
+        whole = _from_file(weights, type(pipe), torch_dtype=widest, **given, **more)
+        for name, dtype in dtypes.items():
+            setattr(pipe, name, getattr(whole, name).to(dtype))
+    modules = {name: getattr(pipe, name).eval().requires_grad_(False) for name in in_file}
+    if weights.file is not None:
         _check_file(replace(weights, location=weights.file, revision=None), modules)
     add_loras(pipe, weights)
     return pipe
 
 
-def _from_file(weights: Weights, name: str, kind: Any, **options: Any) -> Any:
-    """Return a pipeline or, with its `name`, a component with the tensors of a single file."""
+def _from_file(weights: Weights, kind: Any, **options: Any) -> Any:
+    """Return a pipeline or, from a `subfolder`, a component with the tensors of a single file."""
     source: dict[str, Any] = {"config": str(weights.folder("")), "local_files_only": True}
-    source |= {"subfolder": name} if name else {}
     try:
         with LOADING:
             return kind.from_single_file(weights.file, **source, **options)

@@ -92,7 +92,9 @@ def check_pipeline(pipe: Any, who: str) -> None:
     """Raise UserError unless a pipeline has one network, which predicts at a time, and a vae."""
     if problem := class_problem(type(pipe)):
         raise UserError(f"{who} cannot be used: {problem}.")
-    network = network_of(pipe)
+    network: Any = network_of(pipe)
+    if network_name(pipe) == "unet":
+        _check_unet(network, who)
     for name, module in modules_of(pipe).items():
         if module is network:
             continue
@@ -105,6 +107,19 @@ def check_pipeline(pipe: Any, who: str) -> None:
             )
     if getattr(pipe, AUTOENCODER, None) is None:
         raise UserError(f"{who} cannot be used: {NO_AUTOENCODER}.")
+
+
+def _check_unet(unet: Any, who: str) -> None:
+    """Raise UserError if a UNet was trained for another task, or no prompt reaches it."""
+    inputs, outputs = (unet.config.get(f"{name}_channels") for name in ("in", "out"))
+    if isinstance(inputs, int) and isinstance(outputs, int) and inputs > outputs:
+        raise UserError(
+            f"{who} cannot be used: its UNet has in_channels {inputs} and out_channels {outputs}."
+            " It is for inpainting, editing or upscaling, and needs another image as input. Use the"
+            " text-to-image model that it was trained from."
+        )
+    if not any(getattr(module, "is_cross_attention", False) for module in unet.modules()):
+        raise UserError(f"{who} cannot be used: its UNet takes no prompts.")
 
 
 def check_unaltered(modules: Mapping[str, nn.Module]) -> None:

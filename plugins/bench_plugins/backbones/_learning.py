@@ -27,6 +27,7 @@ from bench.machine.environment import installed_distributions
 from bench.store.identity import digest
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import supported
+from bench_plugins.backbones._probing import PROBED_STEPS, check_steps, usual_sampler
 from bench_plugins.backbones._runner import Runner, at_step
 from bench_plugins.backbones._slots import SHORT, Slot, Slots
 
@@ -100,24 +101,31 @@ def store_facts(path: Path | None, facts: CallFacts) -> None:
         write_cached(path, content.getvalue())
 
 
-def learn(runner: Runner, resolution: int | None = None, levels: Levels | None = None) -> CallFacts:
+def learn(runner: Runner, resolution: int | None = None) -> CallFacts:
     """Return what trial calls of a pipeline teach.
 
-    Its noise levels are not read from its scheduler if `levels` has them. Raises UserError if it
-    does not follow the conventions listed in `_calls`, or its images have another `resolution`.
+    Raises UserError if it does not follow the conventions listed in `_calls`, or its images have
+    another `resolution`.
     """
     who, facts = runner.who, runner.declared or Facts()
     with torch.inference_mode(False), torch.no_grad():
         with supported(who, "a call with one prompt fails"):
             if runner.declared is None:
                 runner = _unguided(runner)
-        with supported(who, "its encoded prompts cannot be told apart"):
+        with supported(who, "its prompts cannot be encoded"):
             if not runner.takes_labels:
                 runner = replace(runner, slots=Slots.inferred(runner.encoded_prompts, who))
         with supported(who, "its first latents and noise levels are not found"):
             first = runner.first_latents(facts.steps)
             sample_shape = _checked_shape(first.shapes[0][1:], who)
-            levels = levels or levels_of(runner.pipe.scheduler, facts, first.schedule or {}, who)
+            levels = levels_of(runner.pipe.scheduler, facts, first.schedule or {}, who)
+        with supported(who, "its scheduler does not step from one noise level to another"):
+            sampler, schedule = usual_sampler(runner.pipe.scheduler), {}
+            if "timesteps" in (first.schedule or {}):  # its times are not those of its scheduler
+                sampler = runner.pipe.scheduler
+                schedule = runner.first_latents(PROBED_STEPS).schedule or {}
+            schedule = schedule or {"num_inference_steps": PROBED_STEPS}
+            check_steps(sampler, levels, schedule, who)
         with supported(who, "its latents are not scaled and decoded as expected"):
             probes = Normalisation.probes(prod(sample_shape))
             decoded = runner.decoder_input(probes, torch.as_tensor(levels.time[-1:]))
@@ -278,7 +286,12 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
         )
     try:
         if not flow:
-            return diffusion_levels(scheduler.alphas_cumprod.numpy(), config.prediction_type)
+            # Some samplers ignore that the model was trained up to pure noise, or nearly so.
+            is_rescaled = config.get("rescale_betas_zero_snr")
+            alphas = (usual_sampler(scheduler) if is_rescaled else scheduler).alphas_cumprod.numpy()
+            if not alphas[0] > 0.5 > alphas[-1] or not (np.diff(alphas) < 0).all():
+                raise ValueError("cumulative alphas must fall from near 1 to near 0")
+            return diffusion_levels(alphas, config.prediction_type)
         shift = getattr(scheduler, "_shift", config.get("flow_shift", config.get("shift", 1.0)))
         dynamic = bool(config.get("use_dynamic_shifting"))
         mu = schedule["mu"] if dynamic else None

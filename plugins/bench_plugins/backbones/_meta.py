@@ -17,23 +17,22 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.contracts.levels import Levels
 from bench.inputs.weights import HAND_OVER, Weights
 from bench.machine.libraries.private_torch import has_modes, tree_flatten, tree_map
 from bench_plugins.backbones._checkpoint import check_headers
 from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
+    PIPELINE_INDEX,
     build_on_meta,
     cast,
-    components_of,
     dtype_of,
     make_pipeline,
+    pipeline_class,
+    read_index,
 )
-from bench_plugins.backbones._configs import check_flow, read_diffusion
 from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._files import pipeline_class, read_index
-from bench_plugins.backbones._gate import CALLED, network_of
+from bench_plugins.backbones._gate import CALLED, class_problem, network_of
 from bench_plugins.backbones._runner import embeds_guidance
 
 _AUTOCAST_LOCK = RLock()
@@ -45,7 +44,6 @@ class EmptyPipeline:
 
     Attributes:
         classes: the classes of its components with tensors.
-        levels: the noise levels described by the scheduler's config; None for the scheduler's own.
         runs: whether its code is expected to run without values: its class is declared, and only
             the folder's tensors are loaded.
         ignored: tensors in each component's files that its library ignores, such as T5's decoder.
@@ -54,7 +52,6 @@ class EmptyPipeline:
     weights: Weights
     pipe: Any
     classes: Mapping[str, Any]
-    levels: Levels | None
     runs: bool
     ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -100,16 +97,15 @@ def build(
 
     Modules are in the dtypes of `dtype_of`; `omitted` ones are not built. The tensor files are not
     checked. Raises UserError if a component is missing, damaged, of an unexpected class, or
-    quantised.
+    quantised, or pipelines of its class cannot be used.
     """
     index = read_index(weights, pipelines)
     pipeline_cls = pipeline_class(weights, index)
-    declared, levels = facts_of(pipeline_cls.__name__), None
-    facts = None if weights.loras or weights.file else declared
-    if facts is not None and facts.levels == "diffusion":
-        levels = read_diffusion(weights)
-    elif facts is not None:
-        check_flow(weights)
+    if problem := class_problem(pipeline_cls):
+        name = pipeline_cls.__name__
+        raise weights.error(
+            PIPELINE_INDEX, f"has _class_name {name!r}, which cannot be used: {problem}"
+        )
     classes: dict[str, Any] = {}
 
     def model_of(name: str, component_cls: Any) -> nn.Module:
@@ -117,9 +113,11 @@ def build(
         module = build_on_meta(weights, name, component_cls)
         return _with_meta_forward(cast(module, dtype_of(name, component_cls, dtype)))
 
-    components = components_of(weights, pipeline_cls, index, omitted, model_of)
-    pipe = make_pipeline(weights, pipeline_cls, components)
-    return EmptyPipeline(weights, pipe, classes, levels, runs=facts is not None)
+    pipe = make_pipeline(weights, pipeline_cls, index, omitted, model_of)
+    is_whole = not (weights.loras or weights.file)
+    return EmptyPipeline(
+        weights, pipe, classes, is_whole and facts_of(type(pipe).__name__) is not None
+    )
 
 
 def _with_meta_forward(module: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -112,6 +113,16 @@ def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
                 f"{who} cannot be used: its scheduler's own step contradicts the assumed noise"
                 f" levels. For {what}, expected {expected.tolist()}, got {result.tolist()}."
             )
+
+
+def usual_sampler(scheduler: Any) -> Any:
+    """Return the sampler that neither draws noise nor mixes steps, for a scheduler's levels."""
+    config: Any = scheduler.config
+    is_flow = config.get("use_flow_sigmas") or not hasattr(scheduler, "alphas_cumprod")
+    kind: Any = FlowMatchEulerDiscreteScheduler if is_flow else DDIMScheduler
+    settings: Any = {**config, "use_dynamic_shifting": False, "stochastic_sampling": False}
+    names = inspect.signature(kind.__init__).parameters.keys() - {"shift_terminal", "self"}
+    return kind(**{name: settings[name] for name in names & settings.keys()})
 
 
 def _pair(levels: Levels, time: Tensor, first: str, second: str) -> Tensor:

@@ -43,6 +43,7 @@ class Runner:
         device_override: the device of its inputs; None for the pipeline's own.
         dtype_override: the dtype of encoded prompts; None for that of their encoder.
         slots: describes the results of its `encode_prompt`; None if it takes class labels.
+        source: where it was loaded from, for messages; empty for an object in memory.
     """
 
     pipe: Any
@@ -50,11 +51,13 @@ class Runner:
     device_override: torch.device | None = None
     dtype_override: torch.dtype | None = None
     slots: Slots | None = None
+    source: str = ""
 
     @property
     def who(self) -> str:
         """The name of the pipeline in messages."""
-        return f"The pipeline {type(self.pipe).__name__}"
+        kind = type(self.pipe).__name__
+        return f"The weights {self.source}: the {kind}" if self.source else f"The pipeline {kind}"
 
     @property
     def declared(self) -> Facts | None:
@@ -189,6 +192,36 @@ class Runner:
         """
         return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes)}
 
+    def token_counts(self, texts: Sequence[str]) -> tuple[list[int], int] | None:
+        """Return the number of tokens of each text and the maximum allowed, or None if unknown.
+
+        The maximum is that of the tokenizer with the lowest limit, unless another one is declared.
+        The keyword `max_sequence_length` sets that of the tokenizer with the highest one. Raises
+        UserError as `check_tokens` does.
+        """
+        limits = {
+            name: component.model_max_length
+            for name, component in self.pipe.components.items()
+            if hasattr(component, "model_max_length")
+        }
+        if not limits:
+            return None
+        if (parameter := self.parameters.get(MAX_TOKENS_KEYWORD)) is not None:
+            longest = max(limits, key=lambda name: (limits[name], name))
+            limits[longest] = self.call.get(MAX_TOKENS_KEYWORD, parameter.default)
+        self.check_tokens(texts)
+        name = (self.declared or Facts()).tokenizer or min(limits, key=lambda name: limits[name])
+        return [len(ids) for ids in self.pipe.components[name](list(texts)).input_ids], limits[name]
+
+    def check_tokens(self, texts: Sequence[str]) -> None:
+        """Raise UserError if a text has a token that a text encoder does not know."""
+        for name, tokenizer in self.pipe.components.items():
+            encoder = getattr(self.pipe, name.replace("tokenizer", "text_encoder"), None)
+            if encoder not in (None, tokenizer) and hasattr(tokenizer, "get_vocab"):
+                size = getattr(encoder.get_input_embeddings(), "num_embeddings", None)
+                if problem := token_problem(tokenizer, texts, size):
+                    raise UserError(f"{self.who} cannot be used: its {name} {problem}.")
+
 
 def parameters_of(pipe: Any) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a pipeline's `__call__`."""
@@ -226,24 +259,20 @@ def at_step(call: Call, event: str) -> bool:
     return event == "step"
 
 
-def token_counts(
-    pipe: Any, call: Mapping[str, Any], texts: Sequence[str]
-) -> tuple[list[int], int] | None:
-    """Return the number of tokens of each text and the maximum allowed, or None if unknown.
+def token_problem(tokenizer: Any, texts: Sequence[str], size: int | None) -> str | None:
+    """Return what is wrong with the tokens of texts, given the number of embeddings; or None.
 
-    The maximum is that of the tokenizer with the lowest limit, unless another one is declared.
-    `max_sequence_length`, of the keywords `call`, sets that of the tokenizer with the highest one.
+    A token may have no embedding. And a tokenizer of bytes knows every text, unless a part of its
+    vocabulary is lost.
     """
-    limits = {
-        name: component.model_max_length
-        for name, component in pipe.components.items()
-        if hasattr(component, "model_max_length")
-    }
-    if not limits:
-        return None
-    if (parameter := parameters_of(pipe).get(MAX_TOKENS_KEYWORD)) is not None:
-        longest = max(limits, key=lambda name: (limits[name], name))
-        limits[longest] = call.get(MAX_TOKENS_KEYWORD, parameter.default)
-    facts = facts_of(type(pipe).__name__) or Facts()
-    name = facts.tokenizer or min(limits, key=lambda name: limits[name])
-    return [len(ids) for ids in pipe.components[name](list(texts)).input_ids], limits[name]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    has_all = backend is not None and "ByteLevel" in str(backend.pre_tokenizer)
+    empty, *rows = tokenizer(["", *texts]).input_ids
+    for text, ids in zip(texts, rows, strict=True):
+        largest = max([*ids, tokenizer.pad_token_id or 0])
+        if size is not None and largest >= size:
+            return f"makes the token {largest} of {text!r:.80}, but the text encoder has {size}"
+        if has_all and ids.count(unknown) > empty.count(unknown):
+            return f"does not know a part of {text!r:.80}: its vocabulary is not whole"
+    return None

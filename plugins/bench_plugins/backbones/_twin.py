@@ -307,7 +307,7 @@ def _check_functions(module: ModuleType) -> None:
 
     It may come from any package that is installed, because modules import from others.
     """
-    folders = (*_library_folders(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    folders = _package_folders()
     for name, value in vars(module).items():
         if isinstance(value, FunctionType):
             check_function(f"{module.__name__}.{name}", value, folders)
@@ -330,6 +330,12 @@ def _is_of_python(module: str) -> bool:
 
 def _is_in(function: FunctionType, folders: tuple[str, ...]) -> bool:
     return function.__code__.co_filename.startswith((*folders, "<frozen "))
+
+
+@functools.cache
+def _package_folders() -> tuple[str, ...]:
+    """Return the folders of the libraries' code, of Python's, and of all installed packages."""
+    return (*_library_folders(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 
 
 @functools.cache

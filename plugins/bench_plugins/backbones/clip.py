@@ -19,7 +19,15 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPModel, Dinov2Model, Siglip2Model, SiglipModel
+from transformers import (
+    CLIPModel,
+    CLIPTokenizer,
+    Dinov2Model,
+    PreTrainedTokenizerFast,
+    Siglip2Model,
+    SiglipModel,
+    T5Tokenizer,
+)
 from typing_extensions import override
 
 from bench.contracts.backbone import Classifier
@@ -31,26 +39,31 @@ from bench_plugins.backbones._checkpoint import (
     load_model,
     named_weights,
 )
-from bench_plugins.backbones._components import build_on_meta
-from bench_plugins.backbones._configs import check_class, numbers
+from bench_plugins.backbones._components import (
+    TOKENIZER,
+    TOKENIZER_SETTINGS,
+    build_on_meta,
+    check_class,
+    tokenizer_of,
+)
 from bench_plugins.backbones._counting import counted_operations, size
 from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
-from bench_plugins.backbones._tokenizers import clip_tokenizer, siglip_tokenizer
+from bench_plugins.backbones._runner import token_problem
 
 
 @dataclass(frozen=True)
 class Kind:
     """An encoder architecture, with how its texts are prepared.
 
-    `processor` begins the name of the class that prepares images. `load_tokenizer` gets the
-    weights, the maximum length and the number of token embeddings; it is None if no texts are
-    embedded. `clean` prepares a text for the tokenizer.
+    `processor` begins the name of the class that prepares images. `load_tokenizer` gets the weights
+    and the maximum length; it is None if no texts are embedded. `clean` prepares a text for the
+    tokenizer.
     """
 
     model_type: str
     model: Any
     processor: str
-    load_tokenizer: Callable[[Weights, int, int], Any] | None = None
+    load_tokenizer: Callable[[Weights, int], Any] | None = None
     clean: Callable[[str], str] = str
 
 
@@ -60,14 +73,33 @@ def canonical(text: str) -> str:
     return re.sub(r"\s+", " ", words).strip().lower()
 
 
-CLIP = Kind(
-    "clip", CLIPModel, "CLIP", lambda weights, *sizes: clip_tokenizer(weights, HERE, *sizes)
-)
-SIGLIP = Kind("siglip", SiglipModel, "Siglip", siglip_tokenizer, canonical)
+def _clip_tokenizer(weights: Weights, length: int) -> Any:
+    return tokenizer_of(weights, HERE, CLIPTokenizer)
+
+
+def _siglip_tokenizer(weights: Weights, length: int) -> Any:
+    """Return SigLIP's tokenizer. The model was trained to pad texts to `length` tokens."""
+    config, file = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
+    pad = config.get("pad_token")
+    settings = {"padding_side": "right", "model_max_length": length}
+    if file:
+        tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(file), **settings)
+    else:  # the class of T5 reads SentencePiece's files with every version of transformers
+        settings |= {"extra_ids": 0, "pad_token": "</s>"}
+        tokenizer = tokenizer_of(weights, HERE, T5Tokenizer, **settings)
+    pad = pad.get("content") if isinstance(pad, Mapping) else pad
+    if pad not in tokenizer.get_vocab():
+        raise weights.error(TOKENIZER, f"lacks the padding token {pad!r:.40}")
+    tokenizer.pad_token = pad
+    return tokenizer
+
+
+CLIP = Kind("clip", CLIPModel, "CLIP", _clip_tokenizer)
+SIGLIP = Kind("siglip", SiglipModel, "Siglip", _siglip_tokenizer, canonical)
 # SigLIP 2 keeps punctuation (Tschannen et al., 2025).
-SIGLIP2 = Kind("siglip", SiglipModel, "Siglip", siglip_tokenizer, str.lower)
+SIGLIP2 = Kind("siglip", SiglipModel, "Siglip", _siglip_tokenizer, str.lower)
 # SigLIP 2 for images of any aspect ratio and resolution has its own classes in transformers.
-NAFLEX = Kind("siglip2", Siglip2Model, "Siglip2", siglip_tokenizer, str.lower)
+NAFLEX = Kind("siglip2", Siglip2Model, "Siglip2", _siglip_tokenizer, str.lower)
 DINOV2 = Kind("dinov2", Dinov2Model, "Bit")
 ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
 
@@ -109,8 +141,8 @@ class Encoder:
         self.processor = _image_processor(weights, kind.processor, shape)
         self.tokens = None
         if kind.load_tokenizer is not None:
-            vocabulary: int = self.config.text_config.vocab_size
-            self.tokens = kind.load_tokenizer(weights, self.limit, vocabulary)
+            with explained(weights, f"{HERE}/{TOKENIZER}", "cannot be loaded"):
+                self.tokens = kind.load_tokenizer(weights, self.limit)
         clean = getattr(kind.clean, "__name__", "")
         self.cache = EmbeddingCache(
             f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}",
@@ -133,7 +165,13 @@ class Encoder:
         """Return the number of tokens of each text, with special tokens."""
         assert self.tokens is not None
         cleaned = [self.kind.clean(text) for text in texts]
+        self._check(cleaned)
         return [len(ids) for ids in self.tokens(cleaned)["input_ids"]] if cleaned else []
+
+    def _check(self, texts: Sequence[str]) -> None:
+        """Raise UserError if a text has a token that the model does not know."""
+        if problem := token_problem(self.tokens, texts, self.config.text_config.vocab_size):
+            raise self.weights.error(TOKENIZER, problem)
 
     def operations(self) -> float | None:
         """Return the floating-point operations of the embedding of one image.
@@ -197,8 +235,10 @@ class Encoder:
     @torch.inference_mode()
     def _embed_texts(self, texts: Sequence[str]) -> Rows:
         assert self.tokens is not None
+        cleaned = [self.kind.clean(text) for text in texts]
+        self._check(cleaned)
         tokens: Mapping[str, Any] = self.tokens(
-            [self.kind.clean(text) for text in texts],
+            cleaned,
             padding="max_length",
             max_length=self.limit,
             truncation=True,
@@ -248,9 +288,9 @@ def _image_processor(weights: Weights, kind: str, shape: tuple[int, ...]) -> Any
     name, config = _read(weights)
     if missing := [step for step in STEPS if config.get(step) is not True]:
         raise weights.error(name, f"has no {missing[0]}: true, which is required")
-    sizes = {key: config[key] for key in SIZES if config.get(key) is not None}
-    if wrong := [number for _, number in numbers(sizes) if not 1 <= number <= MAX_SIZE]:
-        raise weights.error(name, f"has a size of {wrong[0]!r:.40}; expected 1 to {MAX_SIZE:,}")
+    sizes = re.findall(r"-?\d+", str([config.get(key) for key in SIZES]))
+    if wrong := [number for number in sizes if not 1 <= int(number) <= MAX_SIZE]:
+        raise weights.error(name, f"has a size of {wrong[0]:.40}; expected 1 to {MAX_SIZE:,}")
     processor_cls = getattr(transformers, f"{kind}ImageProcessorPil", None)
     processor_cls = processor_cls or getattr(transformers, f"{kind}ImageProcessor")
     plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "black")]

@@ -20,7 +20,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from bench.contracts.backbone import Denoiser
-from bench.contracts.levels import Levels
 from bench.engine import trees
 from bench.engine.images import preprocess
 from bench.engine.transfer import sent
@@ -36,7 +35,13 @@ from bench_plugins.backbones._learning import (
     stored_facts,
 )
 from bench_plugins.backbones._probing import check_assumptions, is_batchable, is_padded_alike
-from bench_plugins.backbones._runner import UNGUIDED, Runner, at_step, default_call, parameters_of
+from bench_plugins.backbones._runner import (
+    UNGUIDED,
+    Runner,
+    at_step,
+    default_call,
+    parameters_of,
+)
 
 TRIAL_SIDE = 128  # pixels; larger images are halved to no less for the trial of a batch
 
@@ -53,10 +58,10 @@ class PipelineDenoiser(Denoiser):
         call: keywords of its `__call__`, which take precedence over declared ones.
         device: the device of its inputs; None for the pipeline's own.
         dtype: the dtype of encoded prompts; None for that of their encoder.
-        levels: the noise levels; None for those of its scheduler.
-        learned: what trial calls of the same pipeline taught. Then none are made, and `resolution`,
-            `call` and `levels` do not count.
+        learned: what trial calls of the same pipeline taught. Then none are made, and `resolution`
+            and `call` do not count.
         facts_path: the file that remembers what trial calls teach, and that the network was tried.
+        source: where the pipeline was loaded from, for messages.
 
     Attributes:
         untried: the conditioning of one prompt, with which the network is tried when it is first
@@ -80,14 +85,14 @@ class PipelineDenoiser(Denoiser):
         call: Mapping[str, Any] | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
-        levels: Levels | None = None,
         learned: CallFacts | None = None,
         facts_path: Path | None = None,
+        source: str = "",
     ) -> None:
         self.pipe, self.normalize, self.facts_path = pipe, normalize, facts_path
         self.lock = RLock()  # because threads share a backbone
         self.untried: Mapping[str, Tensor] | None = None
-        self.runner = Runner(pipe, {}, device, dtype)
+        self.runner = Runner(pipe, {}, device, dtype, source=source)
         if (learned := learned or stored_facts(facts_path)) is not None:
             self._follow(learned)
             return
@@ -96,7 +101,7 @@ class PipelineDenoiser(Denoiser):
         if resolution is not None and "height" in parameters_of(pipe):
             size = {"height": resolution, "width": resolution}
         keywords = {**default_call(pipe, self.keeps_defaults), **(call or {}), **size}
-        self._follow(learn(replace(self.runner, call=keywords), resolution, levels))
+        self._follow(learn(replace(self.runner, call=keywords), resolution))
         self.untried = self.runner.shortest
 
     def _try_once(self, prompt: Mapping[str, Tensor]) -> None:
@@ -211,6 +216,7 @@ class PipelineDenoiser(Denoiser):
         """Return the conditioning: the results of `encode_prompt` as a tree, one row per text."""
         if (slots := self.runner.slots) is None:
             return {"label": torch.tensor(self.labels(texts))}
+        self.runner.check_tokens(texts)
         return slots.tree(texts, self.runner.encoded_prompts)
 
     def labels(self, texts: Sequence[str]) -> list[int]:

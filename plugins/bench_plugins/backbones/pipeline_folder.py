@@ -38,7 +38,6 @@ from bench_plugins.backbones._components import (
     PIPELINE_INDEX,
     TORCH_DTYPES,
 )
-from bench_plugins.backbones._configs import check_network, check_scaling
 from bench_plugins.backbones._counting import (
     operations,
     peak_of_cell,
@@ -52,7 +51,7 @@ from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, networ
 from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._learning import facts_file, pixels_per_latent, stored_facts
 from bench_plugins.backbones._meta import EmptyPipeline, build
-from bench_plugins.backbones._runner import default_call, parameters_of, token_counts
+from bench_plugins.backbones._runner import Runner, default_call, parameters_of
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
@@ -88,20 +87,12 @@ class FolderPipeline(PipelineDenoiser):
     time_is_sigma: ClassVar[bool] = False
 
     def __init__(
-        self,
-        weights: Weights,
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        normalize: str = "half",
-        resolution: int | None = None,
-        **parameters: Any,
+        self, weights: Weights, *, device: str = "cpu", dtype: str = "float32", **settings: Any
     ) -> None:
-        settings = {"normalize": normalize, "resolution": resolution, **parameters}
         path = facts_file(type(self).__name__, weights.fingerprint, device, dtype, settings)
         is_folder = not weights.loras and not weights.file
         learned = stored_facts(path) if self.pipelines and is_folder else None
-        if learned is None or not self.empty(weights, dtype, **settings).runs:
+        if learned is None:
             empty, inspected = self.checked(weights, dtype, **settings)
             learned = inspected.learned if inspected and is_folder else None
         else:  # the same configs were inspected before
@@ -111,16 +102,22 @@ class FolderPipeline(PipelineDenoiser):
         self.takes_turns = False  # whether network and autoencoder are on the device in turn
         self._movable: dict[str, Movable] = {}
         self._classes, self._encoders = empty.classes, empty.encoders
-        options: dict[str, Any] = {"normalize": normalize, "dtype": self._dtype, "facts_path": path}
-        if learned is None:
-            pipe = load_pipeline(weights, self._dtype).to(device)
-            super().__init__(pipe, resolution=resolution, **options)
-            return
-        self._empty = empty.placeholders(empty.classes)
-        pipe = _replaced(copy.copy(empty.pipe), self._empty)
-        super().__init__(pipe, learned=learned, device=torch.device(device), **options)
+        options: dict[str, Any] = {"dtype": self._dtype, "facts_path": path}
+        options["source"] = weights.file or weights.location
+        options["normalize"] = settings.get("normalize", "half")
+        if learned is None:  # its code needs values, or other files add some
+            size: dict[str, Any] = {
+                "resolution": settings.get("resolution"),
+                "call": _keywords(empty, settings),
+            }
+            pipe = load_pipeline(replace(empty, weights=weights)).to(device)
+            super().__init__(pipe, **size, **options)
+        else:
+            self._empty = empty.placeholders(empty.classes)
+            pipe = _replaced(copy.copy(empty.pipe), self._empty)
+            super().__init__(pipe, learned=learned, device=torch.device(device), **options)
+            self.untried = inspected.runner.shortest if inspected else None
         self.levels = self._with_own_time(self.levels)
-        self.untried = inspected.runner.shortest if inspected else None
 
     # What is known without weights.
 
@@ -145,7 +142,6 @@ class FolderPipeline(PipelineDenoiser):
 
         It was evaluated. Its prompts are encoded, so it has no text encoders.
         """
-        settings = {"normalize": "half", "resolution": None, **settings}
         with LOADING, torch.no_grad():
             return _inspect(cls, weights, dtype, tuple(sorted(settings.items())))
 
@@ -243,7 +239,8 @@ class FolderPipeline(PipelineDenoiser):
             return None
         if CLASS_LABELS in parameters_of(empty.pipe):
             return [1 for _ in labels_of(weights, texts)], 1
-        return token_counts(empty.pipe, default_call(empty.pipe), texts)
+        runner = Runner(empty.pipe, default_call(empty.pipe), source=weights.location)
+        return runner.token_counts(texts)
 
     @classmethod
     @override
@@ -434,67 +431,47 @@ def _inspect(
     dtype: str,
     settings: tuple[tuple[str, Any], ...],
 ) -> PipelineDenoiser | None:
-    parameters = dict(settings)
-    normalize, resolution = parameters.pop("normalize"), parameters.pop("resolution")
-    if normalize not in NORMALIZATIONS:
+    empty = family.empty(weights, dtype, **dict(settings))
+    call, choices = _keywords(empty, dict(settings)), dict(settings)
+    if (normalize := choices.get("normalize", "half")) not in NORMALIZATIONS:
         raise UserError(
             f"--normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}."
         )
-    empty = family.empty(weights, dtype, **parameters)
     if not empty.runs:
         return None
-    if family.pipelines:
-        _check_configs(empty)
     pipe, part, device = copy.copy(empty.pipe), network_name(empty.pipe), torch.device("cpu")
     network: Any = network_of(pipe)
+    resolution, native = choices.get("resolution"), network.config.get("sample_size")
     try:
-        native = network.config.get("sample_size")
         if resolution is None and isinstance(native, int):
             resolution = native * pixels_per_latent(pipe.vae, device)
-        denoiser = PipelineDenoiser(
-            pipe,
-            resolution=resolution,
-            normalize=normalize,
-            call=_keywords(empty, **parameters),
-            device=device,
-            dtype=TORCH_DTYPES[dtype],
-            levels=empty.levels,
-        )
+        options: dict[str, Any] = {"device": device, "dtype": TORCH_DTYPES[dtype]}
+        options |= {"normalize": normalize, "call": call, "source": weights.location}
+        denoiser = PipelineDenoiser(pipe, resolution=resolution, **options)
         denoiser.untried = None  # there are no values to compare
         _replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
         predict_cell(denoiser)
         part = AUTOENCODER
         peak_of_image(denoiser)
     except Exception as error:  # whatever diffusers raises if components do not fit each other
-        if isinstance(error, UserError) and not isinstance(error, UnsupportedError):
-            raise
-        if not family.pipelines:  # perhaps the code needs real values: fall back to loading
-            return None
-        empty.with_files(weights)  # may name the component at fault
-        unfit = weights.error(f"{part}/", f"does not fit the other components: {first_line(error)}")
-        raise family.explain(weights, unfit) from error
+        if not family.pipelines and not _is_refusal(error):
+            return None  # perhaps the code needs real values: fall back to loading
+        if not isinstance(error, UserError):
+            empty.with_files(weights)  # may name the component at fault
+            problem = f"does not fit the other components: {first_line(error)}"
+            error = weights.error(f"{part}/", problem)
+        raise family.explain(weights, error) from error
     return denoiser
 
 
-def _check_configs(empty: EmptyPipeline) -> None:
-    """Raise UserError if a family's network takes no prompts, or a number is out of range."""
-    network: Any = network_of(empty.pipe)
-    check_network(empty.weights, network_name(empty.pipe), network.config)
-    if empty.has_unet and not any(
-        getattr(module, "is_cross_attention", False) for module in network.modules()
-    ):
-        raise empty.weights.error("unet/config.json", "describes a model that takes no prompts")
-    check_scaling(empty.weights)
+def _is_refusal(error: Exception) -> bool:
+    """Return whether an error is about a user's pipeline, and not that of a stage of its code."""
+    return isinstance(error, UserError) and not isinstance(error, UnsupportedError)
 
 
-def _keywords(
-    empty: EmptyPipeline,
-    tokens: int | None = None,
-    strength: float | None = None,
-    original_size: int | None = None,
-    **others: Any,
-) -> dict[str, Any]:
+def _keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
+    tokens, strength, side = map(settings.get, ("tokens", "strength", "original_size"))
     if tokens is not None and not 1 <= tokens <= MAX_T5_TOKENS:
         raise UserError(f"tokens must be from 1 to {MAX_T5_TOKENS}, got {tokens}.")
     if strength is not None and empty.has_unet and not empty.is_guidance_distilled:
@@ -502,8 +479,8 @@ def _keywords(
             f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
             " guidance-distilled network does, such as LCM's."
         )
-    if original_size is not None and not 1 <= original_size <= MAX_ORIGINAL_SIDE:
-        raise UserError(f"original_size must be from 1 to 100,000 pixels, got {original_size}.")
-    size = None if original_size is None else (original_size, original_size)
+    if side is not None and not 1 <= side <= MAX_ORIGINAL_SIDE:
+        raise UserError(f"original_size must be from 1 to 100,000 pixels, got {side}.")
+    size = None if side is None else (side, side)
     values = {"max_sequence_length": tokens, "guidance_scale": strength, "original_size": size}
     return {name: value for name, value in values.items() if value is not None}

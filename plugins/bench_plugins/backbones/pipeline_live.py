@@ -27,7 +27,6 @@ from bench_plugins.backbones._identity import (
     own_values,
 )
 from bench_plugins.backbones._learning import facts_file
-from bench_plugins.backbones._runner import token_counts
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 # Components that process generated images. None are generated here.
@@ -143,7 +142,8 @@ class LivePipeline(LiveObject, PipelineDenoiser):
     @staticmethod
     @override
     def token_counts(weights: InMemory, texts: Sequence[str]) -> tuple[list[int], int] | None:
-        return token_counts(weights.backbone.pipe, weights.backbone.call, texts)
+        counted: tuple[list[int], int] | None = weights.backbone.runner.token_counts(texts)
+        return counted
 
     @staticmethod
     @override

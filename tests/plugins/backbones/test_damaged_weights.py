@@ -125,7 +125,7 @@ def in_parts(folder: Path) -> None:
 def as_a_whole(weights: Weights) -> None:
     """Load the pipeline as that of a class of which nothing is declared."""
     check_files(weights)
-    load_pipeline(weights, torch.float32)
+    load_pipeline(FolderPipeline.empty(weights, "float32"))
 
 
 def scores(weights: Weights, backbone: type[FolderPipeline] = FolderPipeline) -> FolderPipeline:
@@ -297,7 +297,7 @@ FOLDER: dict[str, Row] = {
         both(removes("tokenizer/tokenizer.json"), removes("tokenizer/vocab.json")),
         "tokenizer/",
     ),
-    "a padding token that is none": (says(TOKENIZER, pad_token="<|nothing|>"), "tokenizer/"),
+    "a padding token that is none": (says(TOKENIZER, pad_token="<|nothing|>"), "tokenizer"),
     "a file of its choice": (says(TOKENIZER, vocab_file="../vocab.json"), TOKENIZER),
 }
 
@@ -305,63 +305,63 @@ FOLDER: dict[str, Row] = {
 CONFIGURED: dict[str, dict[str, list[dict[str, Any]]]] = {
     "unet/config.json": {
         "_class_name": [{"_class_name": "Kandinsky3UNet"}, {"_class_name": ...}],
-        "sample_size": [
-            {"sample_size": value} for value in (None, ..., [8, 8], 0, -8, 10**6, "8", 8.5, True)
-        ],
-        "unet/": [
-            {"down_block_types": ["DownBlock2D"] * 2},
-            {"down_block_types": ["Nonsense"] * 2},
-            {"cross_attention_dim": 63},
-            {"class_embed_type": "timestep"},
-            {"addition_embed_type": "text_time", "addition_time_embed_dim": 8},
+        "StableDiffusionPipeline": [
+            *({"sample_size": value} for value in (None, -8, 10**6, "8", 8.5, True)),
             {
                 "down_block_types": ["DownBlock2D"] * 2,
                 "up_block_types": ["UpBlock2D"] * 2,
                 "mid_block_type": "UNetMidBlock2D",
             },
         ],
+        "unet/": [
+            {"sample_size": 0},
+            {"down_block_types": ["DownBlock2D"] * 2},
+            {"down_block_types": ["Nonsense"] * 2},
+            {"cross_attention_dim": 63},
+            {"class_embed_type": "timestep"},
+            {"addition_embed_type": "text_time", "addition_time_embed_dim": 8},
+        ],
         "in_channels": [{"in_channels": 9}],
     },
     "vae/config.json": {
         "_class_name": [{"_class_name": "AutoencoderTiny"}],
         "vae/": [{"block_out_channels": ...}, {"latent_channels": 3}],
-        "shift_factor": [{"shift_factor": "1"}],
-        "scaling_factor": [
-            {"scaling_factor": value} for value in (None, 0, -1, NAN, INF, "0.2", True, [1])
+        "StableDiffusionPipeline": [
+            {"scaling_factor": value} for value in (None, 0, NAN, INF, "0.2", [1])
         ],
     },
     TOKENIZER: {
-        "model_max_length": [
-            {"model_max_length": value}
-            for value in (None, ..., 0, 2, -1, 10**30, 1e30, "32", True, 33)
+        "StableDiffusionPipeline": [
+            {"model_max_length": value} for value in (None, ..., 0, -1, 10**30, 1e30, True, 33)
         ],
+        "tokenizer/": [{"model_max_length": "32"}],
     },
     SCHEDULER: {
-        "_class_name": [
-            {"_class_name": name}
-            for name in ("FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "", None, ...)
-        ],
-        "prediction_type": [
+        "StableDiffusionPipeline": [
             {"prediction_type": "flow"},
+            {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+            {"_class_name": "EDMEulerScheduler"},
+        ],
+        "DDPMScheduler": [
             {"prediction_type": "nonsense"},
             {"prediction_type": None},
             {"use_flow_sigmas": True},
-        ],
-        SCHEDULER: [
-            {"rescale_betas_zero_snr": 7},
-            {"beta_schedule": "nonsense"},
-            {"beta_schedule": ...},
-            {"beta_start": ...},
+            {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"},
             {"beta_start": 0, "beta_end": 0},
             {"beta_start": 1, "beta_end": 1},
-            {"beta_start": 0.01, "beta_end": -0.01},
             {"beta_start": 1e-7, "beta_end": 1e-6},
             {"beta_start": NAN},
-            {"beta_end": "0.01"},
             {"trained_betas": [0.1, 0.2]},
             {"trained_betas": [0.0] * 1000},
+            *({"num_train_timesteps": value} for value in (1, 12)),
+        ],
+        SCHEDULER: [
+            *({"_class_name": name} for name in ("", None, ...)),
+            {"beta_schedule": "nonsense"},
+            {"beta_start": 0.01, "beta_end": -0.01},
+            {"beta_end": "0.01"},
             {"trained_betas": ["0.1"] * 1000},
-            *({"num_train_timesteps": value} for value in (0, -5, 1, 12, 10**10, 1000.0, "1000")),
+            *({"num_train_timesteps": value} for value in (0, -5, 10**10, 1000.0, "1000")),
         ],
     },
 }

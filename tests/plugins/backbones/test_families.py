@@ -25,6 +25,7 @@ from helpers.matrix import matrix
 from oracle.question import Question
 from oracle.reference import errors, noise
 from PIL import Image
+from safetensors.torch import save_file
 
 import bench as toolkit
 from bench.contracts.levels import Levels
@@ -36,8 +37,8 @@ from bench.engine.linearising import Mixing
 from bench.engine.scoring import Evaluator, Scoring, SharedNoise, coefficients
 from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
-from bench.inputs.weights import resolve
-from bench.running.finders import family_of
+from bench.inputs.weights import Lora, add_files, resolve
+from bench.running.parts.model import family_of
 from bench.testing import DenoiserContract
 from bench_plugins.backbones import pipeline_folder
 from bench_plugins.backbones._checkpoint import load_model
@@ -260,6 +261,32 @@ def test_no_text_encoder_is_read_where_the_embeddings_are_kept(
         assert bench(*options, "full", "--results", tmp_path / results).code == 0
     assert sorted(read[:3]) == ["text_encoder", "text_encoder_2", "text_encoder_3"]
     assert sorted(read[3:]) == ["transformer", "transformer", "vae", "vae"]
+
+
+@pytest.mark.parametrize("kind", ["flux", "sdxl"])
+def test_with_a_lora_a_folder_is_called_as_without(kind: str, saved: Saved, tmp_path: Path) -> None:
+    """At the model's own times, and with the parameters that a user sets."""
+    folder, pipe = saved(kind)
+    network: Any = getattr(pipe, "unet" if kind == "sdxl" else "transformer")
+    layers = network.named_modules()
+    name, layer = next((n, m) for n, m in layers if n.endswith(("attn1.to_q", "attn.to_q")))
+    part = "unet" if kind == "sdxl" else "transformer"
+    path, ones = tmp_path / "lora.safetensors", torch.ones(2, layer.in_features)
+    tensors = {"lora_A": ones, "lora_B": torch.zeros(layer.out_features, 2)}
+    save_file({f"{part}.{name}.{n}.weight": value for n, value in tensors.items()}, path)
+    chosen: dict[str, Any] = {"strength": 9.0} if kind == "flux" else {"original_size": 64}
+    plain = resolve(str(folder))
+    spec = registry().get(family_of(str(folder), None) or "")
+    made: list[Any] = [
+        make(spec, weights, resolution=16, **chosen)
+        for weights in (plain, add_files(plain, [Lora(str(path), 1.0)], None))
+    ]
+    x_t, time = torch.ones(1, *made[0].latent_shape), torch.as_tensor(made[0].levels.time[600:601])
+    with torch.inference_mode():
+        answers = [m.denoise(x_t, time, m.encode_prompts(["cat"])) for m in made]
+    torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-6)
+    assert made[0].call == made[1].call
+    np.testing.assert_array_equal(made[0].levels.time, made[1].levels.time)
 
 
 @pytest.mark.parametrize("kind", ["pixart", "flux"])

@@ -214,7 +214,7 @@ OTHERS: dict[str, tuple[str, Damage, str]] = {
     "NaN in the network": ("dit", tensors(NETWORK, spoils()), NETWORK),
     "NaN in the VAE": ("sana", tensors(VAE, spoils()), VAE),
     "a label twice": ("dit", says(INDEX, id2label={"99": "a"}), INDEX),
-    "EDM": ("indexed", says(SCHEDULER, _class_name="EDMEulerScheduler"), SCHEDULER),
+    "EDM": ("indexed", says(SCHEDULER, _class_name="EDMEulerScheduler"), "EDMEulerScheduler"),
     "nine channels": ("indexed", nine_channels, "in_channels 9"),
     "SDXL without an index": ("sdxl", removes(INDEX), "--backbone folder-sdxl --weights"),
     "FLUX without an index": ("flux", removes(INDEX), "--backbone folder-flux --weights"),
@@ -319,7 +319,6 @@ CLASSIFIER: dict[str, Row] = {
         both(removes("tokenizer.json"), removes("vocab.json"), removes("merges.txt")),
         "tokenizer.json",
     ),
-    "no tokenizer": (removes("tokenizer_config.json"), "tokenizer_config.json"),
     "no preprocessing": (removes(CLIP_IMAGES), CLIP_IMAGES),
     "another size": (
         says(CLIP_IMAGES, size={"shortest_edge": 40}, crop_size={"height": 40, "width": 40}),

@@ -29,7 +29,7 @@ from bench.discovery.targets import make
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import rows
 from bench.inputs.weights import resolve
-from bench.running.finders import family_of
+from bench.running.parts.model import family_of
 from bench.testing import DenoiserContract
 from bench_plugins.backbones._gate import network_of
 from bench_plugins.backbones.pipeline import PipelineDenoiser

@@ -14,7 +14,7 @@ from helpers.places import ROOT
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.inputs.weights import resolve
-from bench.running.finders import family_of
+from bench.running.parts.model import family_of
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 

@@ -46,6 +46,7 @@ from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones._gate import modules_of
 from bench_plugins.backbones.families import StableDiffusion
 from bench_plugins.backbones.pipeline import PipelineDenoiser
+from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 RUN = ("run", "digits", "--strategy", "full", "--set", "draws=2", "--limit", 2, "--save-errors",
        "--batch-size", 16)  # fmt: skip
@@ -144,7 +145,9 @@ def test_what_no_prediction_needs_is_not_read(forms: Forms, tmp_path: Path) -> N
     folder = damaged(
         forms("indexed"), tmp_path / "copy", says("model_index.json", image_encoder=entry)
     )
-    assert load_pipeline(resolve(str(folder)), torch.float32).image_encoder is None
+    assert (
+        load_pipeline(FolderPipeline.empty(resolve(str(folder)), "float32")).image_encoder is None
+    )
 
 
 def test_what_single_files_hold_beside_a_pipeline(forms: Forms, tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_what_single_files_hold_beside_a_pipeline(forms: Forms, tmp_path: Path) 
     )  # fmt: skip
     save_file({**content, **{name: torch.ones(3) for name in names}}, tmp_path / "more.safetensors")
     weights = add_files(resolve(str(whole)), [], str(tmp_path / "more.safetensors"))
-    load_pipeline(weights, torch.float32)
+    load_pipeline(FolderPipeline.empty(weights, "float32"))
 
 
 def test_the_dropout_of_a_lora_is_off(forms: Forms, tmp_path: Path) -> None:
@@ -168,7 +171,7 @@ def test_the_dropout_of_a_lora_is_off(forms: Forms, tmp_path: Path) -> None:
     file = tmp_path / "lora.safetensors"
     save_file(load_file(whole / LORA), file, {"format": "pt", "lora_adapter_metadata": content})
     weights = add_files(resolve(str(whole)), [Lora(str(file), 1.0)], None)
-    unet = load_pipeline(weights, torch.float32).unet
+    unet = load_pipeline(FolderPipeline.empty(weights, "float32")).unet
     assert not [name for name, module in unet.named_modules() if module.training]
 
 

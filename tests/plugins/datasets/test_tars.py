@@ -56,29 +56,11 @@ def test_a_label_is_a_class_file_a_key_or_a_text(tmp_path: Path) -> None:
     assert split.sample_ids == ("a/1", "a/2", "a/3")
 
 
-def test_a_pattern_names_all_its_files(tmp_path: Path) -> None:
-    for shard in range(2):
-        members = {"1.png": PICTURES[shard], "1.cls": str(shard).encode()}
-        write_tar(tmp_path / f"s-{shard:03}.tar", members)
-    split = load(f"{tmp_path}/s-{{000..001}}.tar")
-    assert split.labels == (0, 1) and split.sample_ids == ("s-000.tar:1", "s-001.tar:1")
-    (tmp_path / "classnames.txt").write_text("cat\nsea horse\n")
-    assert load(f"{tmp_path}/s-{{000..001}}.tar").classes == ("cat", "sea horse")
-
-
 def test_tars_of_one_name_in_several_folders_have_ids_of_their_own(tmp_path: Path) -> None:
     for place, label in (("b/x.tar", b"cat"), ("a/x.tar", b"dog"), ("a/deep/x.tar", b"cat")):
         write_tar(tmp_path / place, {"1.png": PICTURES[len(place) % 4], "1.cls": label})
     assert load(tmp_path).sample_ids == ("a/deep/x.tar:1", "a/x.tar:1", "b/x.tar:1")
     assert load(tmp_path).labels == (0, 1, 0)
-
-
-def test_folders_of_tars_have_splits(tmp_path: Path) -> None:
-    for part, word in (("test", b"0"), ("train", b"1")):
-        two = {"1.png": PICTURES[0], "1.cls": word, "2.png": PICTURES[1], "2.cls": b"0"}
-        write_tar(tmp_path / part / "0.tar", two)
-    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
-    assert load(tmp_path).labels == (0, 0) and load(tmp_path, "train").labels == (1, 0)
 
 
 def test_a_mask_is_not_the_image_and_what_has_no_image_or_label_is_left_out_aloud(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.data_sources import torchvision_of_arrays, write
 from helpers.given import make_folder
 from helpers.refusals import refused
 
@@ -26,72 +26,57 @@ def test_every_name_is_a_class_of_torchvision() -> None:
         assert hasattr(torchvision.datasets, name) and splits
 
 
-def aircraft(root: Path) -> list[str]:
-    data = root / "fgvc-aircraft-2013b" / "data"
-    make_folder(data / "images", "1.jpg", "2.jpg")
-    (data / "variants.txt").write_text("707-320\nA300B4\n")
-    (data / "images_variant_test.txt").write_text("1 A300B4\n2 707-320\n")
-    return ["A300B4", "707-320"]
+# name → texts of its own layout, and the class of each picture
+FILES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "FGVCAircraft": (
+        {
+            "fgvc-aircraft-2013b/data/variants.txt": "707-320\nA300B4\n",
+            "fgvc-aircraft-2013b/data/images_variant_test.txt": "1 A300B4\n2 707-320\n",
+        },
+        {
+            "fgvc-aircraft-2013b/data/images/1.jpg": "A300B4",
+            "fgvc-aircraft-2013b/data/images/2.jpg": "707-320",
+        },
+    ),
+    "OxfordIIITPet": (
+        {
+            "oxford-iiit-pet/annotations/test.txt": "Abyssinian_1 1 1 1\nbasset_hound_2 2 2 1\n",
+            "oxford-iiit-pet/annotations/trimaps/none": "",
+        },
+        {
+            "oxford-iiit-pet/images/Abyssinian_1.jpg": "Abyssinian",
+            "oxford-iiit-pet/images/basset_hound_2.jpg": "Basset Hound",
+        },
+    ),
+    "Caltech101": (
+        {
+            "caltech101/101_ObjectCategories/BACKGROUND_Google/none": "",
+            "caltech101/Annotations/none": "",
+        },
+        {
+            "caltech101/101_ObjectCategories/ant/image_0001.jpg": "ant",
+            "caltech101/101_ObjectCategories/barrel/image_0001.jpg": "barrel",
+        },
+    ),
+}
 
 
-def pets(root: Path) -> list[str]:
-    folder = root / "oxford-iiit-pet"
-    make_folder(folder / "images", "Abyssinian_1.jpg", "basset_hound_2.jpg")
-    (folder / "annotations/trimaps").mkdir(parents=True)
-    text = "Abyssinian_1 1 1 1\nbasset_hound_2 2 2 1\n"
-    (folder / "annotations/test.txt").write_text(text)
-    return ["Abyssinian", "Basset Hound"]
-
-
-def textures(root: Path) -> list[str]:
-    folder = root / "dtd" / "dtd"
-    make_folder(folder / "images", "banded/b_1.jpg", "dotted/d_1.jpg")
-    (folder / "labels").mkdir()
-    (folder / "labels/test1.txt").write_text("banded/b_1.jpg\ndotted/d_1.jpg\n")
-    return ["banded", "dotted"]
-
-
-def caltech(root: Path) -> list[str]:
-    folder = root / "caltech101"
-    make_folder(folder / "101_ObjectCategories", "ant/image_0001.jpg", "barrel/image_0001.jpg")
-    (folder / "101_ObjectCategories/BACKGROUND_Google").mkdir()
-    (folder / "Annotations").mkdir()
-    return ["ant", "barrel"]
-
-
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("FGVCAircraft", aircraft),
-        ("OxfordIIITPet", pets),
-        ("DTD", textures),
-        ("Caltech101", caltech),
-    ],
-)
-def test_files_keep_their_bytes_and_names(name: str, make: Any, tmp_path: Path) -> None:
-    labels = make(tmp_path)
+@pytest.mark.parametrize("name", FILES)
+def test_files_keep_their_names_and_classes(name: str, tmp_path: Path) -> None:
+    """As DTD's, and MNIST's arrays, in `tests/inputs/test_frozen.py`."""
+    texts, wanted = FILES[name]
+    for file, text in texts.items():
+        write(tmp_path / file, text)
+    make_folder(tmp_path, *wanted)
     rows = load(name, tmp_path)
-    found = [rows.features["label"].names[label] for label in rows["label"]]
-    assert found == labels
-    for own_id in rows["sample_id"]:
-        assert (tmp_path / own_id).is_file()
+    labels = [rows.features["label"].names[label] for label in rows["label"]]
+    assert dict(zip(rows["sample_id"], labels, strict=True)) == wanted
 
 
-def test_arrays_become_pictures_of_their_own_pixels(tmp_path: Path) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    pixels = bytes(range(28)) * 56
-    head = struct.pack(">IIII", 0x803, 2, 28, 28)
-    for part in ("t10k", "train"):
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(head + pixels)
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, 2) + b"\3\1")
-    rows = load("MNIST", tmp_path)
-    assert list(rows["label"]) == [3, 1] and list(rows["sample_id"]) == [
-        "test-000000",
-        "test-000001",
-    ]
-    assert rows[0]["image"].tobytes() == pixels[: 28 * 28]
-    done = bench("prompts", "torchvision:MNIST", "--data-dir", tmp_path, "--json")
+def test_numbers_are_named(tmp_path: Path) -> None:
+    place = torchvision_of_arrays(tmp_path)["data_dir"]
+    assert load("MNIST", Path(place))[0]["image"].tobytes() == bytes(range(28)) * 28
+    done = bench("prompts", "torchvision:MNIST", "--data-dir", place, "--json")
     assert [row["class"] for row in done.json][:2] == ["zero", "one"]
 
 

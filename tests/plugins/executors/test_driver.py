@@ -15,12 +15,11 @@ from helpers.engines import assert_same
 from helpers.lies import DECISIONS, FACTS, changed
 from helpers.matrix import matrix
 from helpers.refusals import warned
+from helpers.sketch import sketched as sketched
 from helpers.workers import Threads, own_caches
 
 from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts
-from bench.contracts.specs import BackboneSpec, DatasetSpec
-from bench.discovery.loading import load_plugins
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.direct import ClassifyingEngine
 from bench.errors import PluginError
@@ -155,7 +154,9 @@ def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
 
     run = a_run(save_errors=True, strategy="full")
     with warned("worker 1", kind=Warning):
-        found = scored(run, Driver(run, Rubbish(2)))
+        driver = Driver(run, Rubbish(2))
+        driver.wait_for_all()  # so that each has images
+        found = scored(run, driver)
     assert_same(found, wanted)
 
 
@@ -169,16 +170,40 @@ def through_workers(
     return bench("run", *options, *given)
 
 
+OPTIONS: dict[str, tuple[object, ...]] = {
+    "an audit": ("--set", "draws=4", "--set", "first=2", "--limit", 6, "--audit", 3),
+    "a risk": ("--limit", 20, "--set", "draws=4", "--risk", 0.3),
+    "a question": ("--strategy", "uniform", "--set", "samples=1", "--set", "draws=10",
+                   "--until", "width 0.5"),
+}  # fmt: skip
+
+
 @pytest.mark.long
-def test_an_audit_sweeps_with_the_workers_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("case", OPTIONS)
+def test_what_is_scored_besides_is_scored_by_the_workers_too(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("digits", "--set", "draws=4", "--set", "first=2", "--limit", 6, "--audit", 3)
-    here = bench("run", *options, "--batch-size", 16, "--results", tmp_path / "here", "--json")
-    there = through_workers(monkeypatch, tmp_path / "there", *options)
-    assert there.code == 0, there.err
-    audits = [{**done.json["audit"], "seconds": 0} for done in (here, there)]
-    assert audits[0] == audits[1] and audits[0]["images"] == 3
+    """An audit, the sweep of a risk, and a run that ends with its question, as in this process."""
+    words = ("digits", *OPTIONS[case])
+    here = bench("run", *words, "--batch-size", 16, "--results", tmp_path / "here", "--json")
+    there = through_workers(monkeypatch, tmp_path / "there", *words)
+    assert (here.code, there.code) == (0, 0), here.err + there.err
+    for name in ("run_id", "metrics", "answer", "dataset"):
+        assert here.json.get(name) == there.json.get(name)
+    audits = [{**(done.json.get("audit") or {}), "seconds": 0} for done in (here, there)]
+    assert audits[0] == audits[1]
+    assert_same_records(here, there)
+
+
+def assert_same_records(here: Finished, there: Finished) -> None:
+    found, wanted = (read_records(Path(done.json["results_dir"])) for done in (there, here))
+    # More than these may be in progress when a question is answered.
+    assert found.keys() == wanted.keys() or ("answer" in here.json and wanted.keys() < found.keys())
+    assert len(found) < 360
+    exact = ("label", "prediction", "evaluations", "equivalents", "group", "shape", "error")
+    for name, line in wanted.items():
+        assert {k: found[name].get(k) for k in exact} == {k: line.get(k) for k in exact}
+        assert found[name]["score"] == pytest.approx(line["score"], rel=1e-5)
 
 
 def failing(
@@ -207,10 +232,7 @@ def test_a_plugin_s_error_on_every_worker_ends_the_run_as_here(
     failing(monkeypatch, CheckedDenoiser, "denoise", BROKEN, after=40)
     options = ("digits", "--strategy", "full", "--set", "draws=8", "--limit", 16)
     done = through_workers(monkeypatch, tmp_path, *options)
-    last = done.err.strip().splitlines()[-1]
-    assert done.code == 2, done.err
-    assert last.startswith("Error: worker ") and ", process " in last
-    assert last.endswith(f"{BROKEN}. What was decided is kept.")
+    assert done.refuses("worker ", ", process ", BROKEN), done.err
     [folder] = tmp_path.iterdir()
     kept = read_records(folder)
     assert 0 < len(kept) < 16 and all(line["error"] is None for line in kept.values())
@@ -224,8 +246,7 @@ def test_an_error_while_loading_is_no_interruption(
 ) -> None:
     monkeypatch.setattr(PreparedRun, "open_engine", lambda run: 1 / 0)
     done = through_workers(monkeypatch, tmp_path, "digits", "--limit", 4)
-    assert done.code == 1
-    assert "unexpected ZeroDivisionError: division by zero" in done.err.splitlines()[-1]
+    assert done.code == 1 and "ZeroDivisionError" in done.err.splitlines()[-1]
 
 
 def test_a_defect_on_every_worker_is_said_after_as_many_starts_as_there_are(
@@ -236,8 +257,7 @@ def test_a_defect_on_every_worker_is_said_after_as_many_starts_as_there_are(
         monkeypatch, tmp_path, "digits", "--backbone", "majority", "--limit", 16, workers=1
     )
     last = done.err.strip().splitlines()[-1]
-    assert (done.code, "worker 1 (" in last) == (1, True), done.err
-    assert last.endswith("unexpected RuntimeError: no device")
+    assert done.code == 1 and "worker 1 (" in last and "RuntimeError: no device" in last, done.err
     assert done.err.count("It is restarted") == 7
 
 
@@ -256,19 +276,6 @@ def test_workers_that_are_killed_leave_an_interrupted_run(
     assert "No worker is left" in done.err.splitlines()[-1]
 
 
-@pytest.fixture
-def captions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register items with texts of their own, and what scores them."""
-    plugins, here = load_plugins(), "helpers.captions"
-    dataset = DatasetSpec(name="captions", target=f"{here}:Captions", items=True)
-    backbone = BackboneSpec(name="painter", target=f"{here}:Painter", trained_on=None)
-    monkeypatch.setitem(plugins.datasets._specs, "captions", dataset)
-    monkeypatch.setitem(plugins.backbones._specs, "painter", backbone)
-
-
-ITEMS = ("captions", "--backbone", "painter", "--strategy", "full", "--set", "draws=8")
-
-
 @pytest.mark.parametrize("kind", [one_image, two_images])
 @pytest.mark.parametrize("more", [(), ("--shard", "1/2")], ids=["whole", "shard"])
 def test_items_and_shards_are_as_in_one_process(
@@ -279,18 +286,14 @@ def test_items_and_shards_are_as_in_one_process(
     more: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr(Captions, "rows", kind())
-    options = (*ITEMS, *more, "--save-errors")
+    words = ("captions", "--backbone", "painter", "--strategy", "full", "--set", "draws=8")
+    options = (*words, *more, "--save-errors")
     here = bench("run", *options, "--results", tmp_path / "here", "--batch-size", 16, "--json")
     there = through_workers(monkeypatch, tmp_path / "there", *options)
     assert (here.code, there.code) == (0, 0), here.err + there.err
     assert here.json["run_id"] == there.json["run_id"]
     assert here.json["metrics"] == there.json["metrics"]
-    found, wanted = (read_records(Path(done.json["results_dir"])) for done in (there, here))
-    assert found.keys() == wanted.keys()
-    exact = ("label", "prediction", "evaluations", "group", "shape", "error")
-    for name, line in wanted.items():
-        assert {k: found[name].get(k) for k in exact} == {k: line.get(k) for k in exact}
-        assert found[name]["score"] == pytest.approx(line["score"], rel=1e-5)
+    assert_same_records(here, there)
 
 
 def test_a_machine_without_the_toolkit_is_named() -> None:
@@ -302,6 +305,5 @@ def test_a_machine_without_the_toolkit_is_named() -> None:
     refused = _ended(Exception(said))
     error = refused.error("worker 1")
     assert (error.exit_code, str(refused.place)) == (2, "10.0.0.7, process 13064")
-    assert str(error).startswith("worker 1: the toolkit cannot be loaded")
-    assert str(error).endswith("No module named 'bench'.")
+    assert str(error).startswith("worker 1: ") and "'bench'" in str(error)
     assert _ended(Exception("The actor died unexpectedly.")).again

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from helpers.command import PATIENCE, bench_process
 from helpers.plugins import install
+from helpers.workers import arguments, descendants
 
 import bench
 from bench.store.folder import read_records
@@ -73,19 +73,12 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def descendants(process: int) -> Iterator[int]:
-    for children in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            yield child
-            yield from descendants(child)
-
-
 def workers(process: int) -> list[int]:
     """Return the processes of Ray's workers below a driver's."""
     processes = []
     for child in descendants(process):
         try:
-            if b"ray::Worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"ray::Worker" in arguments(child):
                 processes.append(child)
         except OSError:  # it has just ended
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import PATIENCE, Finished, bench, bench_process, python
+from helpers.command import PATIENCE, Finished, bench_process, python
 from helpers.places import ROOT
 from helpers.plugins import install
 from helpers.refusals import warned
+from helpers.workers import TWO_NODES, arguments, descendants
 
 from bench import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.running.execute import execute
-from bench.running.lifecycle import run as run_config
 from bench.running.prepare import prepare
 from bench.running.settings import make_config
 from bench.store.folder import read_records
@@ -74,7 +75,7 @@ def test_a_killed_worker_changes_no_answer(
         "batch_size": 16,
         "save_errors": True,
     }
-    alone = execute(prepare(make_config({**settings, "results": str(tmp_path / "alone")})))
+    alone = execute(prepare(make_config({**settings, "results": str(tmp_path / "alone")})).task())
     given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
     run = prepare(make_config({**settings, **given}))
 
@@ -86,7 +87,7 @@ def test_a_killed_worker_changes_no_answer(
 
     killer.decided = 0
     with warned("worker"):
-        together = execute(run, watched)
+        together = execute(run.task(watched))
     executor.close()
     assert killer.killed
     assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
@@ -101,40 +102,6 @@ def test_a_killed_worker_changes_no_answer(
     assert len(journal) == 16  # nothing twice
     kept = [sorted(p.name for p in (r.folder / "errors").rglob("*")) for r in (alone, together)]
     assert kept[0] == kept[1]
-
-
-def test_a_risk_is_swept_and_raced_by_workers(tmp_path: Path) -> None:
-    words = ["run", "digits", "--limit", "30", "--set", "draws=8", "--risk", "0.2", "--json"]
-    alone = bench(*words, "--results", tmp_path / "alone").json
-    workers = ("--executor", "ray", "--workers", 2, "--device", "cpu")
-    made = bench(*words, *workers, "--results", tmp_path / "ray")
-    assert made.code == 0, made.err
-    assert made.json["run_id"] == alone["run_id"] and made.json["metrics"] == alone["metrics"]
-    found, wanted = (read_records(Path(run["results_dir"])) for run in (made.json, alone))
-    for name, line in wanted.items():
-        assert {k: found[name].get(k) for k in EXACT} == {k: line.get(k) for k in EXACT}
-
-
-def test_workers_stop_when_a_question_is_answered(tmp_path: Path) -> None:
-    """The answer, and the images that it takes, are those of one process."""
-    settings: dict[str, Any] = {
-        "dataset": "digits",
-        "params": {"samples": 1, "draws": 10},
-        "strategy": "uniform",
-        "batch_size": 16,
-        "until": "width 0.5",
-    }
-    answers, samples = [], []
-    for name, place in (
-        ("alone", {}),
-        ("ray", {"executor": "ray", "workers": 2, "device": "cpu"}),
-    ):
-        finished = run_config(make_config({**settings, **place, "results": str(tmp_path / name)}))
-        answers.append(finished.answer)
-        samples.append(finished.manifest.samples)
-        assert len(read_records(finished.folder)) < 360, "images were scored after the answer"
-    assert answers[0] is not None and answers[0].verdict == "narrow"
-    assert answers[0] == answers[1] and samples[0] == samples[1]
 
 
 def interrupt(running: subprocess.Popen[str]) -> None:
@@ -153,17 +120,6 @@ def kill_the_dashboard_agent(running: subprocess.Popen[str]) -> None:
 def kill_the_control_store(running: subprocess.Popen[str]) -> None:
     [store] = [pid for pid in descendants(running.pid) if b"/gcs_server" in arguments(pid)[:300]]
     os.kill(store, signal.SIGKILL)
-
-
-def descendants(process: int) -> Iterator[int]:
-    for children in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
-            yield child
-            yield from descendants(child)
-
-
-def arguments(process: int) -> bytes:
-    return Path(f"/proc/{process}/cmdline").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -256,35 +212,6 @@ class Counted(Painter):
             file.write(os.environ["BENCH_CACHE_DIR"] + "\\n")
         return super().encode_prompts(texts)
 """
-TWO_NODES = """
-import json, os, sys
-from ray.cluster_utils import Cluster
-from bench.running.execute import execute
-from bench.running.prepare import prepare
-from bench.running.settings import make_config
-from bench_plugins.executors.driver import RayExecutor
-
-here, settings = sys.argv[1], json.loads(sys.argv[2])
-caches = [{"BENCH_CACHE_DIR": f"{here}/cache-{n}"} for n in (1, 2)]
-head = {"num_cpus": 1, "include_dashboard": False, "env_vars": caches[0]}
-nodes = Cluster(initialize_head=True, head_node_args=head)
-nodes.add_node(num_cpus=1, env_vars=caches[1])
-nodes.wait_for_nodes()
-run = prepare(make_config({**settings, "ray_address": nodes.address}))
-
-executor = RayExecutor("cpu", 2, nodes.address)
-
-def opened(_):
-    driver = executor.open(run)
-    driver.wait_for_all()
-    return driver
-
-try:
-    print(execute(run, opened).folder)
-finally:
-    executor.close()
-    nodes.shutdown()
-"""
 
 
 def test_two_machines_without_a_shared_cache_encode_once(
@@ -304,15 +231,15 @@ def test_two_machines_without_a_shared_cache_encode_once(
     settings |= {"executor": "ray", "workers": 2, "device": "cpu"}
     for shard in ("1/2", "2/2"):
         encoded.unlink(missing_ok=True)
-        given = json.dumps({**settings, "shard": shard})
         place = str(tmp_path / shard[0])
-        done = with_ray(TWO_NODES, place, given)
+        caches = [{"BENCH_CACHE_DIR": f"{place}/cache-{n}"} for n in (1, 2)]
+        done = with_ray(TWO_NODES, *map(json.dumps, (*caches, {**settings, "shard": shard})))
         assert done.code == 0, done.err
         assert len(encoded.read_text().splitlines()) == 1, encoded.read_text()
         kept = [list(Path(place, f"cache-{n}").rglob("*.safetensors")) for n in (1, 2)]
         assert [len(files) for files in kept] == [1, 1]
         assert kept[0][0].read_bytes() == kept[1][0].read_bytes()
-    run_id = Path(done.out.split()[-1]).parents[1].name
+    run_id = Path(json.loads(done.out.splitlines()[-1])[0]).parents[1].name
     merged = bench_process("results", "merge", run_id, "--results", tmp_path / "ray")
     assert merged.code == 0, merged.err
     options = ["pairs", "--backbone", "counted", "--strategy", "full", "--set", "draws=8"]
@@ -322,3 +249,31 @@ def test_two_machines_without_a_shared_cache_encode_once(
     assert wanted.json["run_id"] == run_id
     metrics = json.loads((tmp_path / "ray" / run_id / "summary.json").read_text())["metrics"]
     assert metrics == wanted.json["metrics"]
+
+
+def test_a_node_with_another_loss_is_refused_by_name(tmp_path: Path) -> None:
+    """Another source under the same version number, in a folder that has no other of ours."""
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "bench", other / "bench")
+    loss = other / "bench/inputs/estimand.py"
+    loss.write_text(loss.read_text() + "\n# another loss\n")
+    settings = {"dataset": "digits", "limit": 6, "params": {"draws": 4}, "batch_size": 16}
+    settings |= {"executor": "ray", "workers": 2, "device": "cpu"}
+    settings |= {"results": str(tmp_path / "results")}
+    script = tmp_path / "two_nodes.py"
+    script.write_text(TWO_NODES)
+    given = map(json.dumps, ({}, {"PYTHONPATH": str(other)}, settings))
+    # A folder with no other sources of the toolkit: Ray's workers import from the driver's, too.
+    done = subprocess.run(
+        [sys.executable, script, *given],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    _, images, texts = json.loads(done.stdout.splitlines()[-1])
+    assert images == 6  # by the other node
+    [refused] = [text for text in texts if "are not the driver's" in text]
+    assert "the source files of diffusion-classifier-bench" in refused
+    assert ", process " in refused and "The run continues without it." in refused

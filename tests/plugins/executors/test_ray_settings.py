@@ -1,16 +1,22 @@
-"""Which executor is asked for, and how many workers fit where."""
+"""Which executor is asked for, how many workers fit where, and one connection for all runs."""
 
 from __future__ import annotations
 
 import socket
 from importlib.util import find_spec
+from threading import Event
 from typing import Any
 
 import pytest
 from helpers.command import bench
 from helpers.refusals import refused
+from helpers.workers import Threads
 
+from bench.running.lifecycle import Shared
+from bench.running.prepare import prepare
+from bench.running.settings import make_config
 from bench_plugins.executors import driver
+from bench_plugins.executors import ray as ray_module
 from bench_plugins.executors.ray import Layout, Node, connect, environment, plan_workers
 
 ONE, EIGHT = Node(4, 0), Node(64, 8)
@@ -66,28 +72,26 @@ def test_a_worker_s_own_variables_give_way_to_the_user_s(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--workers", "2"], "--workers has no effect without --executor"),
-        (["--ray-address", "auto"], "--ray-address has no effect without --executor"),
-        (["--executor", "ray", "--workers", "0"], "--workers: "),
-        (["--executor", "ray", "--workers", "many"], "--workers: "),
+        (["--workers", "2"], "--workers"),
+        (["--ray-address", "auto"], "--ray-address"),
+        (["--executor", "ray", "--workers", "0"], "--workers"),
+        (["--executor", "ray", "--workers", "many"], "--workers"),
         (["--executor", "dask"], "dask"),
-        (["--executor", "ray", "--device", "cuda:1"], "use --device cuda"),
-        (["--executor", "ray", "--slurm", "2"], "--slurm and --executor exclude each other"),
+        (["--executor", "ray", "--device", "cuda:1"], "--device cuda"),
+        (["--executor", "ray", "--slurm", "2"], "--slurm"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(
     options: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "find_spec", lambda name: object())
-    done = bench("run", "digits", *options)
-    assert (done.code, said in done.err) == (2, True), done.err
+    assert bench("run", "digits", *options).refuses(said)
 
 
 def test_without_ray_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "find_spec", lambda name: None)
     done = bench("run", "digits", "--executor", "ray")
-    [line] = done.err.strip().splitlines()
-    assert done.code == 2 and "pip install 'diffusion-classifier-bench[ray]'" in line
+    assert done.refuses("diffusion-classifier-bench[ray]") and done.err.strip().count("\n") == 0
 
 
 def test_objects_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,3 +113,50 @@ def test_an_address_where_nobody_answers_is_refused(address: str) -> None:
         named = address.format(free=unused.getsockname()[1])
         with refused(f"--ray-address {named}"):
             connect(named, None)
+
+
+class Connection:
+    """Counts what is open."""
+
+    def __init__(self, said: list[str], name: str) -> None:
+        self.said, self.name = said, name
+        said.append(f"open {name}")
+
+    def close(self) -> None:
+        self.said.append(f"close {self.name}")
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed")
+def test_an_address_that_listens_and_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a cluster with token authentication does, which answers nothing without the token."""
+    given_up, ended = Event(), Event()
+
+    def wait(**options: object) -> None:
+        given_up.wait()
+        ended.set()
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(ray_module, "CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr("ray.init", wait)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        with refused("RAY_AUTH_MODE=token"):
+            ray_module.connect(address, None)
+    given_up.set()
+    assert ended.wait(10)
+
+
+def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(driver, "find_spec", lambda name: object())
+    monkeypatch.setattr(driver, "connect", lambda *key: Connection(said, " ".join(map(str, key))))
+    monkeypatch.setattr(driver, "nodes", lambda: [Node(4, 0)])
+    monkeypatch.setattr(driver, "Actors", lambda connection, layout, most: Threads(1))
+    shared = Shared(keeps_executor=True)
+    quick = {"dataset": "digits", "backbone": "majority", "limit": 9, "executor": "ray"}
+    for workers in (2, 2, 3):
+        run = prepare(make_config({**quick, "ray_address": "auto", "workers": workers}))
+        shared.open(run).close()
+    shared.close_executor()
+    shared.close_executor()
+    assert said == ["open auto 2", "close auto 2", "open auto 3", "close auto 3"]

@@ -126,16 +126,6 @@ def test_an_error_table_replays_as_its_run_does(recorded: Path, tmp_path: Path) 
     assert theirs["cost"]["evaluations"] == ours["cost"]["evaluations"]
 
 
-def test_no_path_of_this_machine_is_passed_on(tmp_path: Path) -> None:
-    path = record(tmp_path)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["config"]["data_dir"] = "/home/somebody/data"
-    (path / "manifest.json").write_text(json.dumps(manifest))
-    assert bench("export", path, "--format", "errors", "--out", tmp_path / "t").code == 0
-    for file in (tmp_path / "t").glob("*.*"):
-        assert b"somebody" not in file.read_bytes(), file
-
-
 def test_a_dry_run_shows_and_sends_nothing(run: Path, hub: Hub) -> None:
     before = list(hub.asked)
     done = bench(

@@ -27,8 +27,7 @@ RULES: list[dict[str, Any]] = [
 
 
 def tree_problem(draws: int, parents: NDArray[np.int64] = PARENTS) -> Problem:
-    levels = (2 * np.arange(draws) + 1) * 1000 // (2 * draws)
-    return Problem(np.arange(len(parents)), levels, np.ones(draws), parents=parents)
+    return make_problem(np.zeros((len(parents), draws), np.float32), parents=parents)
 
 
 def tree_errors(winner: int, draws: int = 60, seed: int = 0) -> NDArray[np.float32]:
@@ -63,29 +62,6 @@ def test_a_dropped_node_costs_its_classes_nothing_and_ranks_them_last(
     assert told.asked[:4].sum() == 0 and told.asked[[10, 11]].sum() == 0
     assert set(told.outcome.ranking[-4:]) == {0, 1, 2, 3}
     assert told.decided.evaluations < 8 * 60
-
-
-def test_an_inner_node_bounds_no_class() -> None:
-    """The best class is below a node that looks bad: no rule finds it, as the help says."""
-    errors = tree_errors(5)
-    errors[0] -= 0.3
-    for params in RULES:
-        assert run(errors, **params).outcome.ranking[0] == 5
-
-
-def test_the_rules_keep_what_their_definitions_keep() -> None:
-    errors = np.tile(np.array([[0.5], [0.1], [0.2], [0.3], [0.9]], np.float32), (1, 20))
-    parents = np.array([3, 3, 4, -1, -1])
-    for params, kept in (
-        ({"rule": "fixed", "keep": 0.5}, [True, True, False]),
-        ({"rule": "fixed", "keep": 0.6}, [True, True, True]),
-        ({"rule": "dynamic", "deviations": 1.9}, [True, True, False]),
-        ({"rule": "dynamic", "deviations": 2.1}, [True, True, True]),
-    ):
-        strategy = make("hierarchy", 20, samples=3, **params).strategy
-        told = decide(strategy, errors, tree_problem(20, parents))
-        assert (told.asked[:3].sum(axis=1) > 0).tolist() == kept, params
-        assert (told.asked[3:].sum(axis=1) == 3).all()
 
 
 @pytest.mark.parametrize("params", RULES)
@@ -191,9 +167,9 @@ def by_hand(
 
 @pytest.mark.parametrize("rule", ["fixed", "dynamic"])
 def test_rules_after_the_paper_decide_as_by_hand(rule: str) -> None:
-    """500 random trees each; errors are small whole numbers, so that many scores are equal."""
+    """150 random trees each; errors are small whole numbers, so that many scores are equal."""
     rng = np.random.default_rng(0)
-    for _ in range(500):
+    for _ in range(150):
         classes, parents = random_tree(rng)
         errors = rng.integers(0, 4, (len(parents), 20)).astype(np.float32)
         params = {

@@ -25,14 +25,6 @@ def test_even_prefixes_are_even_grids() -> None:
         assert (prefix == 256 // 2**k * np.arange(1, 2**k)).all()
 
 
-@pytest.mark.parametrize("n", [250, 500, 1000])
-def test_even_prefixes_have_low_discrepancy(n: int) -> None:
-    order = even(n)
-    for count in (4, 10, 31, 100):
-        counts, _ = np.histogram(order[:count], bins=4, range=(0, n))
-        assert np.ptp(counts) <= 1 + count // 10
-
-
 def test_bands_come_first_in_their_order() -> None:
     timesteps = timestep_grid(100, 1000)
     order = order_by_bands("600-699,100-149", timesteps)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.command import bench
 from helpers.places import ROOT
 
 from bench.discovery.loading import load_plugins
@@ -51,14 +50,3 @@ def test_every_strategy_has_its_row() -> None:
     table = "\n".join(line.split("|")[1] for line in PAGE.splitlines() if line.startswith("|"))
     for spec in load_plugins().strategies:
         assert f"`{spec.name}" in table, spec.name
-
-
-def test_nothing_is_called_guaranteed() -> None:
-    texts = [path.read_text("utf-8") for path in [*ROOT.glob("d*/**/*.md"), ROOT / "README.md"]]
-    sources = [*ROOT.glob("bench/**/*.py"), *ROOT.glob("plugins/**/*.py")]
-    texts += [path.read_text("utf-8") for path in sources]
-    texts.append(bench("list", "strategies").out)
-    assert not [text[:80] for text in texts if "guarant" in text.lower()]
-    linked = ("README.md", "bench/cli/glossary.md", "docs/items.md", "docs/trust.md")
-    for page in (*linked, "docs/hierarchy.md", "design/racing.md"):
-        assert "concepts/racing.md" in (ROOT / page).read_text("utf-8"), page

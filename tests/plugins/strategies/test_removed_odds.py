@@ -34,21 +34,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.long
-def test_a_race_with_odds_is_shown_compared_and_ranked(run: Path) -> None:
-    shown = bench("show", run, "--json")
-    assert shown.code == 0 and shown.json["strategy"]["params"]["odds"] == ODDS, shown.err
-    assert "odds=-1.0,-0.5,0.1,-0.1,-0.2,0.1,0.05" in "".join(bench("show", run).out.split())
-    other = next(path for path in run.parent.glob("*random*"))
-    compared = bench("compare", run, other, "--json")
-    assert compared.code == 0 and compared.json["difference"]["n"] == 10, compared.err
-    ranked = bench("leaderboard", run.parent, "--json")
-    assert ranked.code == 0 and run.name in ranked.out, ranked.err
-    page = run.parent / "page.html"
-    assert bench("report", run, "--out", page, "--images", 0).code == 0
-    assert run.name in page.read_text("utf-8")
-
-
 def test_it_is_not_resumed(run: Path) -> None:
     words = shlex.split(reproducing_command(read_manifest(run)))[1:]
     assert "odds=-1,-0.5,0.1,-0.1,-0.2,0.1,0.05" in words

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.refusals import refused
-from helpers.tables import Errors, concluded, evaluations, make, make_problem, make_table
+from helpers.tables import Errors, concluded, evaluations, make, make_problem, make_table, run
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
@@ -51,7 +51,7 @@ def test_it_decides_alike_at_a_cost_that_hardly_grows(prompts: int, per_class: i
 
 def test_everything_in_reach_is_a_plain_race() -> None:
     errors = make_table(12, 60, gap=0.01)
-    race = decide(Sample("x", 0, {}), errors, make("race", 60), make_problem(errors))
+    race = run(make("race", 60), errors)
     screen = screened(errors, reach=1e9)
     assert screen.evaluations == race.evaluations
     np.testing.assert_array_equal(concluded(screen).ranking, concluded(race).ranking)

@@ -9,9 +9,6 @@ import pytest
 from helpers.refusals import refused
 from helpers.tables import Errors, concluded, make, make_problem, run
 
-from bench.contracts.dataset import Sample
-from bench.recordings.replay import decide
-
 TIE = 0.01
 
 
@@ -66,7 +63,7 @@ def test_it_is_in_the_unit_of_the_score() -> None:
     strategy, errors = make("race", 200, tie=TIE), tied_table(3)
     problem = make_problem(errors)
     doubled = replace(problem, weights=2 * problem.weights)
-    costs = [decide(Sample("", 0, {}), errors, strategy, p).evaluations for p in (problem, doubled)]
+    costs = [run(strategy, errors, problem=p).evaluations for p in (problem, doubled)]
     assert costs[0] == costs[1] < run(make("race", 200), errors).evaluations
 
 

@@ -9,9 +9,6 @@ import numpy as np
 from helpers.refusals import refused
 from helpers.tables import concluded, make, make_problem, make_table, prediction, run
 
-from bench.contracts.dataset import Sample
-from bench.recordings.replay import decide
-
 
 def errors_of(*rows: tuple[float, ...]) -> np.ndarray:
     return np.array(rows, np.float32)
@@ -52,7 +49,7 @@ def test_prompts_of_a_class_vote_together_and_weights_count() -> None:
     errors = errors_of((0.1, 0.9, 0.9), (0.9, 0.1, 0.9), (0.5, 0.5, 0.1), (0.8, 0.8, 0.8))
     assert prediction(make("vote", 3), errors, per_class=2) == 0
     heavy = replace(make_problem(errors, per_class=2), weights=np.array([0.1, 0.1, 2.8]))
-    assert concluded(decide(Sample("x", 0, {}), errors, make("vote", 3), heavy)).ranking[0] == 1
+    assert concluded(run(make("vote", 3), errors, problem=heavy)).ranking[0] == 1
 
 
 def test_few_draws_vote_at_the_cost_of_uniform() -> None:

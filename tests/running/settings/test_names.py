@@ -11,8 +11,8 @@ from helpers.command import bench
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.running.decider import backbone_params, find_strategy
-from bench.running.finders import expand_datasets, is_path, registered
+from bench.running.parts.data import expand_datasets, is_path, registered
+from bench.running.parts.decision import backbone_params, find_strategy
 from bench.running.settings import RunConfig
 
 

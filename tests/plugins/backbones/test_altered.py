@@ -1,0 +1,248 @@
+"""What people alter in a pipeline in memory has another id, or the pipeline is refused by name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from diffusers.models.attention_processor import XFormersAttnProcessor
+from helpers.altered import (
+    REFUSED,
+    Doubling,
+    block,
+    doubled,
+    identity,
+    subclass,
+    with_adapters,
+)
+from helpers.altered import lora as lora
+from helpers.altered import original as original
+from helpers.altered import pipe as pipe
+from helpers.altered import plain as plain
+from helpers.matrix import matrix
+from helpers.refusals import refused
+from torch import nn
+
+from bench_plugins.backbones._gate import AlteredError, check_unaltered, modules_of
+from bench_plugins.backbones._identity import altered_parts
+from bench_plugins.backbones.pipeline_live import LivePipeline
+
+
+def adds_one(module: torch.nn.Module) -> None:
+    next(module.parameters()).data.view(-1)[0] += 1
+
+
+def hidden_buffer(pipe: Any) -> None:
+    pipe.unet.register_buffer("shift", torch.ones(1), persistent=False)
+
+
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "the network": lambda pipe: adds_one(pipe.unet),
+    "the second text encoder": lambda pipe: adds_one(pipe.text_encoder_2),
+    "a buffer that is not stored": hidden_buffer,
+    "the target": lambda pipe: pipe.scheduler.register_to_config(prediction_type="v_prediction"),
+    "the attention": lambda pipe: pipe.unet.set_attn_processor(XFormersAttnProcessor()),
+    "FreeU": lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4),
+    "the autoencoder's scale": lambda pipe: pipe.vae.register_to_config(scaling_factor=0.2),
+    "a tokenizer": lambda pipe: pipe.tokenizer.add_tokens(["platypus"]),
+    "the embedding of no prompt": lambda pipe: pipe.register_to_config(
+        force_zeros_for_empty_prompt=False
+    ),
+    "the dtype of a part": lambda pipe: pipe.text_encoder.to(torch.bfloat16),
+}
+
+
+def test_the_content_is_the_identity(pipe: Any) -> None:
+    """Of each change, in a pipeline that has had those before it."""
+    backbone = LivePipeline(pipe)
+    seen = {backbone.content().fingerprint}
+    for name, change in CHANGES.items():
+        change(pipe)
+        found = backbone.content().fingerprint
+        assert found not in seen, name
+        seen.add(found)
+
+
+def circular(pipe: Any) -> None:
+    for module in pipe.unet.modules():
+        if isinstance(module, nn.Conv2d):
+            module.padding_mode = "circular"
+
+
+def sampled_latents(pipe: Any) -> None:
+    """As people do who mean to sample a posterior's mean with another scale."""
+    own = pipe.vae._encode
+    pipe.vae._encode = lambda pixels: 2 * own(pixels)
+
+
+def rescaled_text(pipe: Any) -> None:
+    subclass(pipe.text_encoder.get_input_embeddings(), "forward")
+
+
+def first(component: Any, end: str) -> Any:
+    return next(module for name, module in component.named_modules() if name.endswith(end))
+
+
+def patched_class(pipe: Any) -> None:
+    """As token merging does with each block of a network."""
+    subclass(block(pipe), "forward")
+
+
+def scales_by_block(pipe: Any, lora: Path, order: int = 1) -> None:
+    """Two scales in one adapter; only where each of them is, differs."""
+    layers = with_adapters(pipe, lora, "a")
+    for layer, scale in zip(layers, [0.5, 2.0][::order] * len(layers), strict=False):
+        layer.scaling["a"] = scale
+
+
+def numbered(pipe: Any, lora: Path, value: float = 0.0) -> None:
+    """An adapter that is off, and called as a part of a path of the one that is on."""
+    layers = with_adapters(pipe, lora, "on", "0")
+    pipe.set_adapters(["on"], [1.0])
+    for layer in layers:
+        layer.lora_A["on"].weight.data += value
+
+
+def off_in_a_layer(pipe: Any, lora: Path) -> None:
+    layers = with_adapters(pipe, lora, "a")
+    layers[0].set_adapter([])
+
+
+ALONE: dict[str, Callable[[Any], object]] = {
+    "circular padding": circular,
+    "a network of a subclass": lambda pipe: subclass(pipe.unet, "forward"),
+    "a pipeline of a subclass": lambda pipe: subclass(pipe, "_get_add_time_ids"),
+    "another class of a block": patched_class,
+    "processors of one's own": lambda pipe: pipe.unet.set_attn_processor(Doubling()),
+    "the eps of a norm": lambda pipe: setattr(pipe.unet.conv_norm_out, "eps", 0.1),
+    "an activation": lambda pipe: setattr(pipe.unet, "conv_act", nn.Tanh()),
+    "an activation of a text encoder": lambda pipe: setattr(
+        first(pipe.text_encoder, "0.mlp"), "activation_fn", nn.Tanh()
+    ),
+    "heads": lambda pipe: setattr(block(pipe).attn1, "heads", 1),
+    "a flag": lambda pipe: setattr(block(pipe).attn1, "residual_connection", True),
+    "a number of attention": lambda pipe: setattr(block(pipe).attn1, "rescale_output_factor", 3.0),
+    "the embedding of the time": lambda pipe: setattr(
+        pipe.unet, "get_time_embed", doubled(pipe.unet.get_time_embed)
+    ),
+    "the autoencoder's _encode": sampled_latents,
+    "an embedding's class": rescaled_text,
+}
+
+
+ADAPTERS: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {
+    "scales by block": (scales_by_block, lambda pipe, lora: scales_by_block(pipe, lora, -1)),
+    "an adapter called 0": (numbered, lambda pipe, lora: numbered(pipe, lora, 1.0)),
+    "on in some layers": (lambda pipe, lora: with_adapters(pipe, lora, "a"), off_in_a_layer),
+}
+
+
+ALWAYS = {"circular padding", "another class of a block", "the autoencoder's _encode"}
+
+
+@pytest.mark.parametrize("alteration", matrix(ALONE, ALWAYS))
+def test_what_is_altered_has_another_id_or_none(alteration: str, pipe: Any, plain: Any) -> None:
+    """All of these change numbers."""
+    ALONE[alteration](pipe)
+    assert identity(pipe) != plain[0]
+
+
+@pytest.mark.parametrize("state", matrix(ADAPTERS, ["an adapter called 0"]))
+def test_states_of_adapters_are_told_apart(state: str, original: Any, lora: Path) -> None:
+    pipes = copy.deepcopy(original), copy.deepcopy(original)
+    for alter, own in zip(ADAPTERS[state], pipes, strict=True):
+        alter(own, lora)
+    assert len({*map(identity, pipes)}) == 2
+
+
+def test_an_adapter_in_one_state_is_not_an_alteration(pipe: Any, lora: Path) -> None:
+    with_adapters(pipe, lora, "a", "b")
+    changes = (lambda: pipe.set_adapters(["a"], [0.5]), pipe.disable_lora, pipe.enable_lora)
+    for change in (*changes, pipe.fuse_lora):
+        change()
+        assert altered_parts(modules_of(pipe)) == {}
+
+
+def drops_at_random(pipe: Any) -> None:
+    dropout = pipe.unet.mid_block.resnets[0].dropout
+    dropout.p = 0.1
+    dropout.train()
+
+
+def attention_drops_at_random(pipe: Any) -> None:
+    attention = first(pipe.text_encoder, "0.self_attn")
+    attention.dropout = 0.1
+    attention.train()
+
+
+def cached(pipe: Any) -> None:
+    config = diffusers.hooks.pyramid_attention_broadcast.PyramidAttentionBroadcastHook(
+        timestep_skip_range=(1, 2), block_skip_range=2, current_timestep_callback=lambda: 1
+    )
+    registry = diffusers.hooks.HookRegistry.check_if_exists_or_initialize(pipe.unet)
+    registry.register_hook(config, "cache")
+
+
+NAMED: dict[str, tuple[Callable[[Any], object], str]] = {
+    "a forward hook": (
+        lambda pipe: pipe.unet.mid_block.register_forward_hook(lambda module, given, made: made),
+        "unet.mid_block",
+    ),
+    "another encode": (
+        lambda pipe: setattr(pipe.vae, "encode", doubled(pipe.vae.encode)),
+        "vae.encode",
+    ),
+    "dropout": (drops_at_random, "unet.mid_block.resnets.0.dropout"),
+    "attention's dropout": (attention_drops_at_random, "dropout in training mode"),
+    "a method": (lambda pipe: setattr(pipe, "encode_prompt", print), "pipe.encode_prompt"),
+    "a cache": (cached, "PyramidAttentionBroadcastHook"),
+    "code that is compiled": (
+        lambda pipe: setattr(pipe.unet, "conv_act", torch.jit.script(nn.Tanh())),
+        "unet.conv_act",
+    ),
+}
+
+
+@pytest.mark.parametrize("alteration", NAMED)
+def test_what_no_library_could_make_is_refused_by_name(alteration: str, pipe: Any) -> None:
+    alter, subject = NAMED[alteration]
+    alter(pipe)
+    with refused(subject, kind=AlteredError):
+        LivePipeline(pipe)
+
+
+def test_what_is_altered_is_described_also_once_it_was_loaded(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, hooks = LivePipeline(pipe), torch.nn.modules.module._global_forward_hooks
+    pipe.unet.conv_act = nn.Tanh()
+    assert "unet.conv_act" in backbone.content().description["altered"]
+    monkeypatch.setitem(hooks, -1, lambda module, given, made: made)
+    with refused("hook", kind=AlteredError):
+        backbone.content()
+
+
+def test_weights_that_are_cast_layer_by_layer_are_no_alteration(pipe: Any) -> None:
+    pipe.unet.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
+    check_unaltered(modules_of(pipe))
+
+
+def test_attention_that_is_replaced_for_all_is_refused(
+    pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda q, k, v, **_: v)
+    assert identity(pipe) == REFUSED
+
+
+@pytest.mark.parametrize("owner", [nn.GroupNorm, type(nn.functional), torch])
+def test_a_method_or_function_of_a_library_that_is_replaced_is_refused(
+    owner: Any, pipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, name = (owner, "forward") if owner is nn.GroupNorm else (nn.functional, "group_norm")
+    monkeypatch.setattr(place, name, doubled(getattr(place, name)))
+    assert identity(pipe) == REFUSED
