@@ -1,4 +1,4 @@
-"""Pictures of a report: their choice and size, and the limits of the process that opens data."""
+"""Pictures of a report: choice, size, confused classes; limits of the process that opens data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal: records that are whole, whole lines only, and one reading in two ways."""
+"""The journal of a run and its audit: lines that are read, and those that are damaged."""
 
 from __future__ import annotations
 
