@@ -191,12 +191,13 @@ def test_a_network_that_ignores_the_time_is_noted(pictures: list[Any]) -> None:
     )
 
 
-def test_a_run_says_it_and_keeps_it(tmp_path: Path) -> None:
+def test_a_run_says_it_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.running.kinds.checks._budget", lambda run, engine: 56.0)
     backbone: Any = toolkit.load_backbone("tiny-digits")
     weaken_prompts(backbone, 0.0)
     with warned("prompt", kind=UserWarning):
         run = toolkit.run(
-            "digits", backbone=backbone, limit=4, params={"draws": 70}, strategy="full",
+            "digits", backbone=backbone, limit=2, params={"draws": 4}, strategy="full",
             results=tmp_path, progress=False, batch_size=64,
         )  # fmt: skip
     words = "The prompt changes nothing"
