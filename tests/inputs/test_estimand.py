@@ -91,10 +91,6 @@ def test_named_weights_weigh_the_squared_x_0_error(name: str, space: str, text: 
         np.testing.assert_allclose(weights, 1)
 
 
-def test_uniform_changes_no_number() -> None:
-    assert weights_of(Weighting(), TABLES["flow"], "v", ROWS).tolist() == [1.0] * 4
-
-
 def test_factors_of_before_are_the_same_float32() -> None:
     """What `--space` multiplied with before level tables, bit for bit."""
     alpha, sigma = np.sqrt(ABAR), np.sqrt(1 - ABAR)

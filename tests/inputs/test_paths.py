@@ -145,10 +145,3 @@ def test_a_parquet_file_rewritten_with_the_same_time_is_noticed(tmp_path: Path) 
 def test_a_dataset_that_reads_no_folder_takes_none(tmp_path: Path) -> None:
     done = bench("run", "digits", "--data-dir", tmp_path, "--dry-run")
     assert done.code == 2 and "Dataset 'digits' reads no folder; leave --data-dir out" in done.err
-
-
-def test_what_makes_a_saved_dataset_is_a_file(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "data", "a/1.png", "b/1.png")
-    pipe(folder / "state.json")
-    done = bench("prompts", folder)
-    assert done.code == 0 and "1 file of other types (.json)" in done.err

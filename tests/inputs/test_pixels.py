@@ -274,13 +274,6 @@ def test_only_images_that_are_not_ordinary_enter_the_identity() -> None:
     assert load_split(DataSource(spec_of(mixed))).decoding == pixels.VERSION
 
 
-def test_a_file_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:
-    image = TRANSPARENT["RGBA"]()
-    (tmp_path / "x.png").write_bytes(image["bytes"])
-    file = {"bytes": None, "path": str(tmp_path / "x.png")}
-    assert decode(file).tobytes() == decode(image).tobytes()
-
-
 def test_the_python_interface_gives_the_same_pixels(tmp_path: Path) -> None:
     for name, image in (("a", TRANSPARENT["RGBA"]()), ("b", stored(Image.new("L", (4, 4)), "EPS"))):
         (tmp_path / name).mkdir()

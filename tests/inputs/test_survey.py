@@ -121,25 +121,6 @@ def test_other_images_than_those_of_its_files_are_read(
     assert again.fingerprint == by_definition(again) != first.fingerprint
 
 
-def test_another_order_of_rows_has_its_own_digests(tmp_path: Path, read: list[int]) -> None:
-    images = pa.array([picture(shade) for shade in (1, 2, 3)])
-    file = write_parquet(tmp_path / "x.parquet", {"image": images, "label": ["x", "y", "z"]})
-    rows = load(file).rows.remove_columns("sample_id")
-    twice = load_split(DataSource(spec_of(rows.select([2, 0, 2]))))
-    assert twice.fingerprint == by_definition(twice)
-    assert twice.sample_ids[2] == f"{twice.sample_ids[0]}-2"
-
-
-def test_unreadable_images_are_surveyed(tmp_path: Path, read: list[int]) -> None:
-    folder = make_folder(tmp_path / "data", "cat/1.png", "dog/2.png")
-    (folder / "cat/1.png").unlink()
-    (folder / "cat/1.png").symlink_to("gone.png")
-    split = load(folder)
-    assert split.fingerprint == by_definition(split)
-    Image.new("RGB", (4, 4)).save(folder / "cat/gone.png")
-    assert load(folder).fingerprint != split.fingerprint
-
-
 def test_no_table_of_images_is_hashed_for_the_library_s_own_fingerprint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

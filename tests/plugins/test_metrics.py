@@ -53,13 +53,6 @@ def test_auroc_is_the_share_of_pairs_in_order(across: str) -> None:
     assert value_of("auroc", data, across=across, temperature=0.5) == pytest.approx(np.mean(areas))
 
 
-def test_auroc_of_the_softmax_is_sklearns_one_against_rest() -> None:
-    data = some_input()
-    scores = relative(data, "softmax")
-    theirs = roc_auc_score(data.labels, scores, multi_class="ovr", average="macro")
-    assert value_of("auroc", data, across="softmax", temperature=0.5) == pytest.approx(theirs)
-
-
 def test_average_precision_is_the_mean_precision_at_each_positive() -> None:
     data = some_input()
     scores, values = relative(data, "difference"), []

@@ -216,23 +216,6 @@ def test_with_a_lora_a_folder_is_called_as_without(kind: str, saved: Saved, tmp_
     np.testing.assert_array_equal(made[0].levels.time, made[1].levels.time)
 
 
-@pytest.mark.parametrize("kind", ["pixart", "flux"])
-def test_a_mixture_of_prompts_that_differ_in_length(
-    kind: str, backbones: Callable[[str], CheckedDenoiser]
-) -> None:
-    """All of one prompt is that prompt; a mixture's mask holds every place that one uses."""
-    backbone = backbones(kind)
-    conditioning = backbone.encode_prompts(["cat", "a fir tree"])
-    mixing = Mixing(Pool(conditioning, torch.device("cpu")), backbone.mixes_rest())
-    wanted = {path: leaf[:1] for path, leaf in leaves(conditioning).items()}
-    for path, leaf in mixing.mix(np.array([1.0, 0.0], np.float32)).items():
-        torch.testing.assert_close(leaf, wanted[path], rtol=1e-5, atol=1e-5)
-    mixed = mixing.mix(np.array([0.5, 0.5], np.float32))
-    if kind == "pixart":
-        mask = leaves(conditioning)["0.1"]
-        assert int(mixed["0.1"].sum()) == int(mask.sum(dim=1).max()) < mask.shape[1]
-
-
 def test_levels_of_a_solver_s_flow_are_the_solver_s() -> None:
     """Sana's repositories name a solver with `flow_shift` instead of a flow's own scheduler."""
     solver = DPMSolverMultistepScheduler(
@@ -305,3 +288,20 @@ def test_a_mean_and_deviation_of_latents_are_applied_as_the_pipeline_does(tmp_pa
     shift, spread = (torch.tensor(values).view(1, 4, 1, 1) for values in (mean, deviation))
     wanted = (plain - shift) / spread * pipe.vae.config.scaling_factor
     torch.testing.assert_close(backbone.encode_images(pixels), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pixart", "flux"])
+def test_a_mixture_of_prompts_that_differ_in_length(
+    kind: str, backbones: Callable[[str], CheckedDenoiser]
+) -> None:
+    """All of one prompt is that prompt; a mixture's mask holds every place that one uses."""
+    backbone = backbones(kind)
+    conditioning = backbone.encode_prompts(["cat", "a fir tree"])
+    mixing = Mixing(Pool(conditioning, torch.device("cpu")), backbone.mixes_rest())
+    wanted = {path: leaf[:1] for path, leaf in leaves(conditioning).items()}
+    for path, leaf in mixing.mix(np.array([1.0, 0.0], np.float32)).items():
+        torch.testing.assert_close(leaf, wanted[path], rtol=1e-5, atol=1e-5)
+    mixed = mixing.mix(np.array([0.5, 0.5], np.float32))
+    if kind == "pixart":
+        mask = leaves(conditioning)["0.1"]
+        assert int(mixed["0.1"].sum()) == int(mask.sum(dim=1).max()) < mask.shape[1]

@@ -50,11 +50,6 @@ def probed(pipe: Any) -> PipelineDenoiser:
     return PipelineDenoiser(pipe)
 
 
-def test_a_class_of_which_nothing_is_declared_is_probed_and_runs(probed: PipelineDenoiser) -> None:
-    assert probed.runner.declared is None and probed.learned.times == "each"
-    assert probed.call["guidance_scale"] == 1.0
-
-
 def test_a_wrong_sign_is_found(probed: PipelineDenoiser) -> None:
     probed.levels = replace(probed.levels, p=-probed.levels.p, q=-probed.levels.q)
     with refused("clean sample"):
@@ -122,15 +117,6 @@ def test_a_flow_of_the_wrong_sign_or_time_is_found(flow: Any) -> None:
     for wrong in (replace(levels, p=-levels.p, q=-levels.q), replace(levels, time=levels.sigma)):
         with refused("alpha and sigma"):
             check_steps(flow.scheduler, wrong, schedule_of(denoiser), "it")
-
-
-def test_guidance_that_cannot_be_left_out_is_refused(pipe: Any) -> None:
-    class Guided(Undeclared):
-        do_classifier_free_guidance = True
-
-    made = Guided(**pipe.components, requires_safety_checker=False)
-    with refused("guidance"):
-        PipelineDenoiser(made)
 
 
 def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
