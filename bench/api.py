@@ -27,9 +27,9 @@ from bench.reports.run_view import read_decided_run, read_decided_runs
 from bench.running.classify import Picture
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
-from bench.running.finders import data_source, find_dataset
 from bench.running.in_memory import load_named, take_object, with_loaded
 from bench.running.lifecycle import run as run_config
+from bench.running.parts.data import data_source, find_dataset
 from bench.running.prepare import AtHand, ask
 from bench.running.settings import make_config
 from bench.running.study.course import run_study

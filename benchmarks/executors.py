@@ -59,7 +59,7 @@ def score(
         given |= {"executor": "ray", "workers": workers, "ray_address": address}
     run = prepare(make_config({**SETTINGS, **given}))
     if workers is None:
-        finished = execute(run)
+        finished = execute(run.task())
     else:
 
         def opened(_: object) -> Driver:
@@ -69,7 +69,7 @@ def score(
             return driver
 
         with closing(RayExecutor("cpu", workers, address)) as executor:
-            finished = execute(run, opened)
+            finished = execute(run.task(opened))
     return finished.folder, finished.summary.cost.seconds or 0.0
 
 

@@ -23,7 +23,7 @@ from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
-from bench.running.decider import make_decider
+from bench.running.parts.decision import make_decider
 
 Tables = list[NDArray[np.float32]]
 

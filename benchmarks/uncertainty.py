@@ -48,7 +48,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.inputs.draws import timestep_grid
 from bench.recordings.recording import Tables, open_recording
 from bench.recordings.replay import decide
-from bench.running.decider import make_decider
+from bench.running.parts.decision import make_decider
 from bench.stats.agreement import flip_probability, repeatability
 from bench.stats.shares import exact_interval
 from bench.store.decisions import Decisions, as_decisions

@@ -24,8 +24,7 @@ from bench.machine.files import read_toml
 from bench.recordings.replay import prepare_replay
 from bench.reports.leaderboard.adding import publish_run
 from bench.running.execute import execute
-from bench.running.lifecycle import run
-from bench.running.second import audit_stored
+from bench.running.lifecycle import audit_stored, run
 from bench.running.settings import make_config
 from bench.store.fields import first_problem
 

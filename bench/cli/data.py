@@ -17,7 +17,7 @@ from bench.cli.settings import config_from_options, config_options
 from bench.inputs.checking import check_data
 from bench.reports.terminal.tables import print_rows
 from bench.running.command import same_options
-from bench.running.finders import find_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.prepare import ask
 from bench.running.settings import about, options_of
 
@@ -64,12 +64,12 @@ def prompts_command(dataset: str, **options: Any) -> None:
     If the classes were renamed, their names in the data are shown too.
     """
     config = config_from_options(dataset=dataset, **options)
-    question = ask(config)
-    named, prompts, name = question.named, question.prompts, question.backbone_name
+    content = ask(config)
+    named, prompts, name = content.named, content.prompts, content.names.backbone_name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
-    if question.absent is not None:
-        note = f"No token counts: {question.absent}"
-    elif (counted := question.token_counts()) is None:
+    if content.absent is not None:
+        note = f"No token counts: {content.absent}"
+    elif (counted := content.token_counts()) is None:
         note = f"The backbone {name} cannot count tokens."
     else:
         counts, limit = counted
@@ -83,6 +83,6 @@ def prompts_command(dataset: str, **options: Any) -> None:
     keys = [key for key in heads if key != "found" or named.changes]
     print_rows([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
     say(note)
-    backbone = config.backbone or (None if question.dataset.backbone else "NAME")
+    backbone = config.backbone or (None if content.names.dataset.backbone else "NAME")
     plan = same_options(config, "--dry-run", backbone=backbone)
     next_steps(("see what scoring with them costs", plan))

@@ -279,26 +279,26 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
-    question = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
-    name, precision = question.backbone_name, question.precision.network
-    if not question.kind.batches_cells:
+    content = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
+    name, precision = content.names.backbone_name, content.names.precision.network
+    if not content.names.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")
-    question.check()
-    engine = question.kind.open_engine(question)
+    content.check()
+    engine = content.names.kind.open_engine(content)
     assert isinstance(engine, DenoisingEngine)
     device, rates = engine.backbone.device, rates_by_size(engine, seconds)
     best = smallest_of_the_best(rates)
-    remember_batch_size(f"{speed_key(question)} {device_name(device)}", best)
+    remember_batch_size(f"{speed_key(content)} {device_name(device)}", best)
     remember_speed(name, device.type, precision, rates[best])
     with engine.backbone.switches():
-        peak = matmul_peak(device, getattr(torch, question.precision.dtype))
+        peak = matmul_peak(device, getattr(torch, content.names.precision.dtype))
     return Speed(
         backbone=name,
         device=device_name(device),
         dtype=precision,
         rates=rates,
         best_batch_size=best,
-        flops_per_evaluation=evaluation_flops(question),
+        flops_per_evaluation=evaluation_flops(content),
         peak_flops=peak,
     )
 

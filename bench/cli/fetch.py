@@ -19,9 +19,10 @@ from bench.inputs.data import DataSource, find_scheme, load_split
 from bench.inputs.weights import HASHED_SUFFIXES
 from bench.machine.files import read_toml
 from bench.machine.precision import dtype_of
-from bench.running.finders import DECLARATION, expand_datasets, find_dataset
-from bench.running.prepare import NO_DATASET, find_weights, naming_licence, resolve
-from bench.running.question import Resolved
+from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
+from bench.running.parts.model import find_weights, naming_licence
+from bench.running.parts.names import Names
+from bench.running.prepare import NO_DATASET, resolve
 from bench.running.settings import make_config
 from bench.running.study.file import read_study_file
 from bench.store.fields import Document
@@ -129,12 +130,12 @@ def _fetch_data(data: DataSource, split: str | None = None) -> Fetched:
     return Fetched(name=name, kind="dataset", licence=licence, images=images)
 
 
-def _fetch_weights(run: Resolved, name: str) -> Fetched:
+def _fetch_weights(run: Names, name: str) -> Fetched:
     """Fetch and check the weights that a run reads of its backbone, called `name`."""
-    spec, weights = run.backbone, find_weights(run)
+    spec, weights = run.backbone, find_weights(run.config, run.source, run.backbone_parameters)
     if weights is None:
         return Fetched(name=name, kind="backbone", licence=spec.licence)
-    with naming_licence(run):
+    with naming_licence(run.source):
         if offers(load_target(spec), Backbone.check_weights):  # which downloads what is read
             parameters = run.backbone_parameters
             # A run here and one on a GPU may read files of different precisions.

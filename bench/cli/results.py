@@ -37,7 +37,7 @@ from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
 from bench.reports.sentences import audit_sentence
 from bench.reports.text import to_markdown
-from bench.running.second import audit_stored
+from bench.running.lifecycle import audit_stored
 from bench.running.shards import merge
 from bench.stats.metrics import INCOMPLETE
 from bench.store.columns import add_columns, read_columns_csv

@@ -357,7 +357,7 @@ class CollectionSpec(Spec):
 
     kind: ClassVar[str] = "collection"
 
-    target: str = "bench.running.finders:expand_datasets"
+    target: str = "bench.running.parts.data:expand_datasets"
     datasets: tuple[str, ...] = ()
 
     def _problems(self) -> Iterator[str]:

@@ -5,10 +5,11 @@ ranks every class. Exceptions of the plugin become `PluginError`. The cost is a 
 per request, with no Python loop over cells.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided, reduced
+from bench.contracts.executor import ModelFacts
 from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import (
@@ -304,12 +306,21 @@ def checked_outcome(outcome: Outcome, classes: int, who: str, call: str = "outco
     return Outcome(ranking, scores, draws, margin, stderr, confidence, end)
 
 
-class Engine(Protocol):
-    """The interface between executors and the model: samples in, decisions out, in any order."""
+class Engine(ABC):
+    """Scores samples with a model in this process."""
 
-    problem: Problem
-    device: str | None  # type of the device, if its speed should be remembered
-    levels: Levels | None  # the model's noise levels, if it has any
+    problem: Problem  # problem of an image
+    device: str | None = None  # type of the device, if its speed should be remembered
+    levels: Levels | None = None  # the model's noise levels, if it has any
+    fitted: Mapping[str, Any] | None = None  # what `fit` of a backbone that learns returned
+    warnings: tuple[str, ...] = ()  # about the model; kept with the run
+    rounding: dict[str, Any] | None = None  # comparison of its precision with float32
 
+    @property
+    def model(self) -> ModelFacts:
+        """What a run stores of the model."""
+        return ModelFacts(self.problem, self.levels, self.fitted, self.warnings, self.rounding)
+
+    @abstractmethod
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
-        """Yield each sample as soon as it is decided."""
+        """Yield each sample as soon as it is decided, in any order."""

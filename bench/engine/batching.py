@@ -8,7 +8,7 @@ so memory does not grow with the dataset.
 """
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +16,12 @@ from itertools import chain
 from typing import Any, Protocol, Self
 
 import numpy as np
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise, Problem
-from bench.engine.asking import CheckedStrategy, Interview
+from bench.engine.asking import CheckedStrategy, Engine, Interview
 from bench.engine.items import Joint, Question, Questions
 from bench.engine.transfer import fetch
 from bench.inputs.prompts import Columns
@@ -211,14 +211,12 @@ class Queue:
         return Batch(np.stack([prompt, draw, image]), contents, images, parts, group)
 
 
-class CellEngine(ShrinkingBatches, ABC):
+class CellEngine(ShrinkingBatches, Engine):
     """Base class of engines of denoisers and likelihoods, which score images by errors of cells.
 
     Subclasses load images (`arriving`) and evaluate batches (the `work` of their `queues`).
     """
 
-    device: str | None = None
-    levels: Levels | None = None
     depth = 1  # number of batches launched before the errors of the first are read
     in_progress = 0  # number of images asked about and not decided
 
@@ -242,6 +240,7 @@ class CellEngine(ShrinkingBatches, ABC):
     def queues(self) -> list[Queue]:
         """Return empty queues, that of evaluations last; the first that is full is cut first."""
 
+    @override
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
         """Yield each image as it is decided; an image that fails does not stop the others."""
         arriving, queues = self.arriving(samples), self.queues()

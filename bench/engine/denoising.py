@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any
 
 import numpy as np
 from PIL.Image import Image
@@ -11,7 +10,6 @@ from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem
 from bench.engine import trees
 from bench.engine.asking import CheckedStrategy
@@ -134,7 +132,7 @@ class DenoisingEngine(CellEngine):
         super().__init__(problem, columns, batch_size, view_of_draw)
         self.backbone = backbone
         self.device = backbone.device.type
-        self.levels: Levels | None = backbone.levels
+        self.levels = backbone.levels
         self.columns = columns
         self.evaluator = Evaluator(backbone, conditioning, scoring)
         self.latents = latents or Latents(backbone)
@@ -146,8 +144,6 @@ class DenoisingEngine(CellEngine):
         # Cost so far, in evaluations, of linearised draws, and of cells but filling ones.
         self.evaluated = 0.0
         self.depth = 2 if backbone.device.type == "cuda" else 1
-        self.warnings: tuple[str, ...] = ()  # about the model; kept with the run
-        self.rounding: dict[str, Any] | None = None  # comparison of its precision with float32
         self.one_shape = False  # whether all batches are filled up, for a compiled network
 
     @override

@@ -19,12 +19,11 @@ from typing_extensions import override
 from bench.contracts.backbone import Classifier, Likelihood
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.levels import Levels
 from bench.contracts.strategy import Evaluate, Floats32, Ints, Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.guard import guard
 from bench.discovery.targets import with_defaults
-from bench.engine.asking import CheckedStrategy, Interview
+from bench.engine.asking import CheckedStrategy, Engine, Interview
 from bench.engine.batching import Batch, CellEngine, Queue
 from bench.engine.images import CheckedViews, open_images
 from bench.engine.items import Joint, Question, Questions
@@ -94,15 +93,12 @@ def checked_floats(
     return values.astype(np.float32)
 
 
-class ClassifyingEngine:
+class ClassifyingEngine(Engine):
     """Scores images with a classifier.
 
     `texts` are the prompts, or all texts of the items; `problem` is about `columns`; `batch_size`
     is in images; `fitted` is what `fit` of a learning classifier returned.
     """
-
-    device: str | None = None
-    levels: Levels | None = None
 
     def __init__(
         self,
@@ -117,8 +113,8 @@ class ClassifyingEngine:
         self.problem, self.questions = problem, Questions(Question(problem, columns))
         self.batch_size = batch_size
 
+    @override
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
-        """Yield each sample as it is decided."""
         for group in open_images(samples, self.batch_size):
             readable = [opened for _, opened in group if not isinstance(opened, str)]
             images = [image for opened in readable for (image,) in opened]

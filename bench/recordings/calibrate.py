@@ -10,7 +10,7 @@ from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import replay_settings
-from bench.running.decider import usual_parameters, usual_strategy
+from bench.running.parts.decision import usual_parameters, usual_strategy
 from bench.running.risk_sweep import PlannedSweep
 from bench.stats.probability import fit_probability, held_out_skill
 from bench.stats.risk import LEVEL

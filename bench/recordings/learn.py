@@ -21,7 +21,7 @@ from bench.machine.stages import counted
 from bench.recordings.calibrate import calibrate
 from bench.recordings.recording import Recording, open_draws
 from bench.recordings.replay import check_replayed, decider_for, replay_settings
-from bench.running.decider import make_decider, usual_parameters, usual_strategy
+from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
 from bench.running.risk import risk_choices
 from bench.stats.paired import Difference, paired_test
 from bench.stats.shares import accuracy_interval

@@ -5,8 +5,9 @@ A replay is stored as a run; a sweep compares the cost and agreement of many set
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from typing_extensions import override
 from bench.contracts import strategy as strategy_contract
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
-from bench.contracts.levels import Levels
+from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats32, Ints, Problem
 from bench.discovery.guard import guard
@@ -33,9 +34,9 @@ from bench.machine.environment import environment
 from bench.machine.stages import counted
 from bench.recordings.recording import Recording, Tables, open_draws, open_recording
 from bench.running.command import recording_command
-from bench.running.decider import Decider, check_strategy, make_decider
-from bench.running.kinds.denoiser import weighting_identity
-from bench.running.question import Executable
+from bench.running.execute import Task
+from bench.running.parts.decision import Decider, check_strategy, make_decider
+from bench.running.parts.measure import weighting_identity
 from bench.running.risk import StatedRisk, choose_setting
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
@@ -50,22 +51,18 @@ from bench.store.journal import Record, make_record
 from bench.store.summary import Summary
 
 
-class ReplayEngine:
-    """An engine that answers strategies from recorded errors instead of a model."""
+class Replaying(OpenRun):
+    """A run that a strategy decides from recorded errors instead of a model."""
 
-    device: str | None = None
-    levels: Levels | None = None  # None because errors are not stored again
+    def __init__(self, recording: Recording, strategy: CheckedStrategy) -> None:
+        self.model = ModelFacts(recording.problem)  # without levels: errors are not stored again
+        self._recording, self._strategy = recording, strategy
 
-    def __init__(self, recording: Recording) -> None:
-        self.problem = recording.problem
-        self.recording = recording
-
-    def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
-        """Yield the decision on each sample."""
-        for sample in samples:
-            question = self.recording.questions.of(sample)
-            tables = self.recording.tables(sample.sample_id)
-            yield decide(sample, tables, strategy, question.problem)
+    @override
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+        for sample in self._recording.samples(sample_ids):
+            problem = self._recording.questions.of(sample).problem
+            yield decide(sample, self._recording.tables(sample.sample_id), self._strategy, problem)
 
 
 Replay = tuple[Decider, list[Record]]  # a setting, and its decisions on some samples
@@ -159,21 +156,6 @@ def check_replayed(decider: Decider, manifest: Manifest) -> None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class PreparedReplay(Executable):
-    """A validated replay, ready for `execute`: a recording takes the place of the model."""
-
-    recording: Recording
-
-    @override
-    def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
-        return iter(self.recording.samples(sample_ids))
-
-    @override
-    def open_engine(self) -> ReplayEngine:
-        return ReplayEngine(self.recording)
-
-
 def prepare_replay(
     path: Path,
     strategy: str,
@@ -183,7 +165,7 @@ def prepare_replay(
     fresh: bool = False,
     weighting: str | None = None,
     risk: float | None = None,
-) -> PreparedReplay:
+) -> Task:
     """Prepare to replay a recorded run with another strategy; `execute` stores it as a new run.
 
     Parameters not in `params` keep their defaults; `draws` is the recorded number. The new run is
@@ -207,14 +189,14 @@ def prepare_replay(
         decider = decider_for(recording, strategy, chosen)
         settings["risk"] = risk
         manifest = _make_manifest(recording, decider, settings, calibrated)
-    return PreparedReplay(
+    return Task(
         manifest=manifest,
-        decider=decider,
+        strategy=decider.strategy,
         folder=results / manifest.run_id,
         started=started,
+        open=partial(Replaying, recording, decider.strategy),
         fresh=fresh,
         timed=False,
-        recording=recording,
     )
 
 

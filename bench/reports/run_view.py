@@ -269,7 +269,7 @@ class RunView:
     @property
     def samples(self) -> Iterator[SampleRow]:
         """The rows of the decided images, in the order of the manifest's samples."""
-        from bench.running.decider import strategy_of
+        from bench.running.parts.decision import strategy_of
 
         manifest, strategy = self.manifest, strategy_of(self.manifest)
         classes, has_errors = manifest.classes, manifest.margin_errors_known

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.reports.facts import percent_text
 from bench.reports.run_view import RunView
-from bench.running.decider import strategy_of
+from bench.running.parts.decision import strategy_of
 from bench.stats.agreement import Audit, Repeatability, repeatability
 from bench.stats.probability import Probability
 from bench.stats.risk import keeps, most_differing

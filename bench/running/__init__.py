@@ -1,25 +1,26 @@
 """Make runs: from the settings to the stored result. Data goes one way.
 
     RunConfig              settings, validated                             settings/
-      │ resolve            names become specs; the kind of the backbone    finders, decider, kinds/
+      │ resolve
       ▼
-    Resolved
-      │ ask                classes, prompts, located weights               prepare, borrowed
+    Names                  what they name; no file is read                 parts/
+      │ ask
       ▼
-    RunQuestion            no image needed: checks, problems, price        question.py
-      │ prepared_run       images, identity, folder                        manifest.py
+    Content                texts, checkpoint, images, what other runs give question.py, borrowed.py
+      │ prepared_run       identity and folder: checks, problems, price    manifest.py, estimate.py
       ▼
     PreparedRun            all that a run is; nothing heavy is loaded
       │ settled            `--risk`: the strategy that a test chose        risk.py, risk_sweep.py
       ▼
-    execute                Until: the order of the images, and the end     execute.py, until.py
+    Task ──▶ execute       Until: the order of the images, and the end     execute.py, until.py
       │ ids                      ▲ decisions: one durable line each
       ▼                          │
-    OpenRun ── samples ──▶ Engine.score(samples, strategy)             question.py, or plugins
+    OpenRun ── samples ──▶ Engine.score(samples, strategy)                 kinds/, or plugins
       │
       ▼
     Finished               manifest, summary, answer, comparisons
 
 `lifecycle.run` is all of this, for `bench run`, Python and the self-test; a study makes its runs by
-the same steps. Other modules plan, classify, merge or decide again with a question or a run.
+the same steps, and a replay is a `Task` whose errors are recorded. Other modules classify, merge or
+decide again with the content or a run.
 """

@@ -1,22 +1,20 @@
 """What a run takes from other runs and splits: candidates, learned level weights, fit images."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL.Image import Image
 
 from bench.contracts.dataset import asks_for_images, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted, refusing, warn_user
-from bench.inputs.data import DataSource, load_split, slugify
+from bench.inputs.data import load_split, slugify
 from bench.inputs.estimand import Weighting
-from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
-from bench.running.question import Resolved, Shortlist
+from bench.running.parts.names import Names
+from bench.running.question import Shortlist
 from bench.running.settings import RunConfig
 from bench.stats.level_weights import (
     BUCKETS,
@@ -34,17 +32,17 @@ from bench.store.identity import Candidates, digest
 DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
 
-def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None:
+def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
     """Return the candidates from the run of `--candidates-from`; None if all classes are scored.
 
     Raises UserError if it has other images or classes, lacks an image, or keeps too few classes.
     """
-    config = resolved.config
+    config = names.config
     if config.candidates_from is None or split is None:
         return None
     path = find_run(config.candidates_from, config.results, exact=True)
     manifest, option = read_manifest(path), f"--candidates-from {config.candidates_from}"
-    _check_same_question(resolved, manifest, split, option)
+    _check_same_question(names, manifest, split, option)
     kept = {
         r["sample_id"]: [entry[0] for entry in r["top"]] for r in requested_records(path, manifest)
     }
@@ -65,7 +63,7 @@ def find_candidates(resolved: Resolved, split: Split | None) -> Shortlist | None
     return Shortlist(source, manifest.backbone.trained_on, classes)
 
 
-def _check_same_question(resolved: Resolved, manifest: Manifest, split: Split, option: str) -> None:
+def _check_same_question(names: Names, manifest: Manifest, split: Split, option: str) -> None:
     """Raise UserError unless the manifest's run can be a source of candidates."""
     if split.items is not None or manifest.items is not None:
         raise UserError(f"{option}: items have texts of their own, and no classes to choose from.")
@@ -77,9 +75,9 @@ def _check_same_question(resolved: Resolved, manifest: Manifest, split: Split, o
         )
     if list(manifest.classes) != list(split.classes):
         raise UserError(f"{option}: the names of the run's {len(manifest.classes)} classes differ.")
-    if resolved.config.top >= len(split.classes):
+    if names.config.top >= len(split.classes):
         raise UserError(
-            f"--top {resolved.config.top}: must be below {len(split.classes)}, the number of"
+            f"--top {names.config.top}: must be below {len(split.classes)}, the number of"
             " classes. To score all of them, leave --candidates-from out."
         )
 
@@ -172,15 +170,12 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
     return padded, np.array(labels, dtype=np.int64), item_of_row
 
 
-def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
-    """Return the run with `trained_on` set to the split that its backbone is fitted on.
+def fit_data(names: Names, scored: Split | None) -> str:
+    """Return what a backbone that learns is fitted on, as `dataset/split`.
 
-    Raises UserError if settings or data do not suit a backbone that learns, or one that does not.
+    Raises UserError if the data do not suit it.
     """
-    config, spec, data = resolved.config, resolved.backbone, resolved.dataset
-    name = resolved.backbone_name
-    if not spec.learns:
-        return resolved
+    config, data, name = names.config, names.dataset, names.backbone_name
     if data.items:
         raise UserError(
             f"Backbone {name!r} learns classes, but dataset {data.name!r} has items with texts of"
@@ -195,36 +190,21 @@ def name_fit_split(resolved: Resolved, scored: Split | None) -> Resolved:
     if scored is not None:
         dataset = scored.name
     else:
-        dataset = slugify(str(resolved.data.data_dir)) if data.paths else data.name
-    return replace(resolved, trained_on=f"{dataset}/{config.fit_split or DEFAULT_FIT_SPLIT}")
+        dataset = slugify(str(names.data.data_dir)) if data.paths else data.name
+    return f"{dataset}/{config.fit_split or DEFAULT_FIT_SPLIT}"
 
 
-def find_fit_split(resolved: Resolved, scored: Split | None) -> Split | None:
-    """Return the images, none of them `scored`, that the backbone is fitted on, if it learns."""
-    if not resolved.backbone.learns:
-        return None
-    learner = f"Backbone {resolved.backbone_name!r}"
-    return load_fit_split(resolved.data, resolved.config.fit_split, scored, learner)
-
-
-def images_to_learn(split: Split) -> Iterator[Image]:
-    """Yield each image of a split, decoded. Raises UserError if one cannot be read."""
-    for sample in split.samples(split.sample_ids):
-        name = f"{quoted(sample.sample_id)} of {split.split!r}, the split to learn from,"
-        with refusing(f"The image {name} cannot be read: ", PixelsError):
-            yield decode(sample.image)
-
-
-def load_fit_split(
-    source: DataSource, name: str | None, scored: Split | None, learner: str
-) -> Split:
-    """Load the split that a backbone learns from, `train` by default.
+def find_fit_split(names: Names, scored: Split | None) -> Split | None:
+    """Return the images, none of them `scored`, that the backbone is fitted on, if it learns.
 
     Images that are also in `scored` are left out with a warning; None if the images are the user's.
     Raises UserError if there is no such split, it is the scored one or has other classes, or a
-    class has no image. `learner` is the backbone in messages.
+    class has no image.
     """
-    chosen = name or DEFAULT_FIT_SPLIT
+    if not names.backbone.learns:
+        return None
+    learner, chosen = f"Backbone {names.backbone_name!r}", names.config.fit_split
+    chosen = chosen or DEFAULT_FIT_SPLIT
     if scored is not None and scored.split == chosen:
         raise UserError(
             f"{learner} would learn from {quoted(chosen)}, the split that is scored. --fit-split"
@@ -233,7 +213,7 @@ def load_fit_split(
     needs = f"{learner} learns from labelled images of a split, {quoted(chosen)}: "
     advice = " --fit-split names another one; in a folder, train/ and test/ are splits."
     with refusing(needs, UserError, after=advice):
-        split = load_split(source, chosen)
+        split = load_split(names.data, chosen)
     if scored is not None:
         if split.classes != scored.classes:
             raise UserError(

@@ -20,11 +20,12 @@ from bench.inputs.pixels import encode
 from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.machine.stages import counted
-from bench.running.decider import make_decider
+from bench.running.borrowed import find_fit_split
 from bench.running.manifest import make_manifest
+from bench.running.parts.decision import make_decider
 from bench.running.prepare import AtHand, ask
-from bench.running.question import RunQuestion
-from bench.running.risk import choose_setting
+from bench.running.question import Content
+from bench.running.risk import choose_setting, stated_risk
 from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.settings.declaration import option
 from bench.stats.agreement import FEWEST_DRAWS, flip_probability
@@ -121,30 +122,31 @@ def classify(
         check_mode(config, "classes", "--classes")
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
-    question = ask(config, AtHand(pictures, loaded=loaded))
-    for warning in question.warnings:
+    content = ask(config, AtHand(pictures, loaded=loaded))
+    for warning in content.warnings:
         warn_user(warning)
-    question.check()
+    content.check()
     stated = fitted = None
     if pictures is None:
-        manifest = _manifest_of_pictures(question, len(images))
-        if question.risk is not None:
-            params, stated = choose_setting(question.risk, manifest)
-            decider = make_decider(question.decider.spec, params)
-            question = replace(question, decider=decider)
-            manifest = _manifest_of_pictures(question, len(images))
-        fitted = fit_for(manifest, find_calibrations(Path(question.config.results)))
-    engine = question.kind.open_engine(question)
+        manifest = _manifest_of_pictures(content, len(images))
+        if (risk := stated_risk(content.names)) is not None:
+            params, stated = choose_setting(risk, manifest)
+            content = content.naming(decider=make_decider(risk.decider.spec, params))
+            manifest = _manifest_of_pictures(content, len(images))
+        fitted = fit_for(manifest, find_calibrations(Path(content.config.results)))
+    fit_split = find_fit_split(content.names, None)
+    engine = content.names.kind.open_engine(replace(content, learns_from=fit_split))
+    strategy = content.names.strategy
     samples = [Sample(str(n), 0, _encoded(image, n)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}
-    for decision in counted(engine.score(samples, question.strategy), "Classifying", len(samples)):
+    for decision in counted(engine.score(samples, strategy), "Classifying", len(samples)):
         decided[int(decision.sample.sample_id)] = decision
     answers = [
-        _answer(name_of(images[n], n), decided[n], question.classes, question.strategy)
+        _answer(name_of(images[n], n), decided[n], content.named.names, strategy)
         for n in sorted(decided)
     ]
     if fitted is None:
-        return Classified(answers, question.strategy, stated)
+        return Classified(answers, strategy, stated)
     calibrated, fit = fitted
     records = [make_record(decided[n], 0.0) for n in sorted(decided)]
     right = probabilities(fit, as_decisions(records))
@@ -152,23 +154,23 @@ def classify(
         answer.model_copy(update={"probability": finite(value)})
         for answer, value in zip(answers, right.tolist(), strict=True)
     ]
-    return Classified(answers, question.strategy, stated, (calibrated.manifest, fit.images))
+    return Classified(answers, strategy, stated, (calibrated.manifest, fit.images))
 
 
-def _manifest_of_pictures(question: RunQuestion, count: int) -> Manifest:
+def _manifest_of_pictures(content: Content, count: int) -> Manifest:
     """Return the manifest of a run on `count` images, to look up its calibrations."""
-    spec, ids = question.dataset, tuple(f"picture:{n}" for n in range(count))
+    spec, ids = content.names.dataset, tuple(f"picture:{n}" for n in range(count))
     pictures = Split(
         name=spec.name,
         version=spec.version,
         split="pictures",
-        class_names=question.named,
+        class_names=content.named,
         sample_ids=ids,
         labels=(0,) * count,
         rows=None,
         survey=("", True),  # not needed: a calibration is on other images anyway
     )
-    return make_manifest(question, pictures)
+    return make_manifest(content, pictures)
 
 
 def name_of(image: Picture, position: int) -> str:

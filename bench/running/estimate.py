@@ -17,13 +17,14 @@ from bench.machine.environment import device_memory, likely_device, pick_device
 from bench.machine.offline import offline_if_set
 from bench.machine.precision import PRECISIONS, Precision, assumed_capability
 from bench.machine.speeds import estimate_speed, seconds_on_devices
-from bench.running.finders import find_dataset
-from bench.running.manifest import evaluation_flops
-from bench.running.prepare import ask, check_chosen, prepared_run
-from bench.running.question import PreparedRun, RunQuestion
+from bench.running.manifest import evaluation_flops, prepared_run
+from bench.running.parts.data import find_dataset
+from bench.running.parts.names import Names
+from bench.running.prepare import ask, check_chosen
+from bench.running.question import Content, PreparedRun
+from bench.running.risk import stated_risk
 from bench.running.risk_sweep import SweepPlan, plan_sweep, settled, sweep_of
 from bench.running.settings import RunConfig
-from bench.running.until import until_of
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples
 
@@ -87,83 +88,75 @@ class Plan(Document):
 @offline_if_set
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights (UserError)."""
-    prepared, risk = _with_risk(_ask(config))
-    check_chosen(prepared)
-    run = prepared if isinstance(prepared, PreparedRun) else None
-    missing = [*map(str, filter(None, [prepared.absent])), *_missing(prepared)]
-    prompts, device = prepared.prompts, likely_device(config.device)
-    _check(prepared)
+    content, run, risk = _with_risk(_ask(config))
+    names, prompts = content.names, content.prompts
+    check_chosen(names)
+    missing = [*map(str, filter(None, [content.absent])), *_missing(content)]
+    device, precision = likely_device(config.device), names.precision
+    _check(content)
     if run is not None:
-        until_of(run)
-    warnings = [*prepared.warnings, *missing]
-    warnings += assumed_capability(prepared.precision.network, config.device)
-    needed, too_much = _needed(prepared, config.device or device)
+        run.until()
+    warnings = [*content.warnings, *missing]
+    warnings += assumed_capability(precision.network, config.device)
+    needed, too_much = _needed(content, config.device or device)
     warnings += too_much
-    images, left = _images(prepared)
+    images, left = _images(content, run)
     again = None if config.again is None else min(config.again, images)
-    sizes, strategy = prepared.problems(), prepared.strategy
-    rounded = ceil if strategy.linearises else floor  # without gradients, the cost is an integer
-    most = max(rounded(strategy.at_most(problem) * images) for problem, images in sizes)
-    bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
-    least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
-    if prepared.kind.one_draw:  # it encodes an image once, and all texts with it
-        most, least, sizes = 1, None, sizes[:1]
-    at_most = least != most if least is not None else len(sizes) > 1 or not strategy.bounds_cost
-    evaluations, params = most * (left + (again or 0)), dict(prepared.decider.parameters)
+    most, least, at_most = price(names, content.problems())
+    evaluations, params = most * (left + (again or 0)), dict(names.decider.parameters)
     if risk is not None:
         evaluations = ceil(risk.sweep_cost + risk.rest_cost_at_most)
         warnings += filter(None, [risk.warning()])
         if (rest := risk.rest_cost_at_least) is not None:
             least = floor((risk.sweep_cost + rest) / images)
-        for name in prepared.decider.spec.safest_first[0]:
+        for name in names.decider.spec.safest_first[0]:
             del params[name]
-    flops, weights = evaluation_flops(prepared), _weight_bytes(prepared)
-    unit = "passes" if prepared.kind.one_draw else "evaluations"
+    flops, weights = evaluation_flops(content), _weight_bytes(content)
+    unit = "passes" if names.kind.one_draw else "evaluations"
     speeds = {
-        precision: estimate_speed(prepared.backbone_name, device, precision, flops, unit)
-        for precision in PRECISIONS
+        name: estimate_speed(names.backbone_name, device, name, flops, unit) for name in PRECISIONS
     }
-    speed, source = speeds.pop(prepared.precision.network)
-    on_gpu = prepared.precision.on_gpu
-    kind, spec, denoises = prepared.kind, prepared.dataset, prepared.kind.batches_cells
-    template = None if config.prompts or spec.items else prepared.template or spec.template
-    scoring = kind.scoring(prepared)
+    speed, source = speeds.pop(precision.network)
+    by_template = not (config.prompts or names.dataset.items or names.backbone.learns)
+    scoring, on_gpu = names.kind.scoring(content), precision.on_gpu
     return Plan(
         run_id=run.manifest.run_id if run else None,
-        dataset=f"{prepared.data.title}/{_split(prepared)}",
+        dataset=f"{names.data.title}/{_split(content)}",
         images=images,
         images_to_score=left,
         prompts=len(prompts.texts),
         first_prompt=prompts.texts[0],
-        template=None if prepared.backbone.learns else template,
-        backbone=prepared.backbone_name,
-        trained_on=prepared.trained_on,
-        strategy=prepared.decider.spec.name,
+        template=names.template or names.dataset.template if by_template else None,
+        backbone=names.backbone_name,
+        trained_on=content.trained_on,
+        strategy=names.decider.spec.name,
         params=params,
-        draws=prepared.n_draws,
+        draws=names.n_draws,
         plan=scoring.draw_plan,
-        seed=None if config.noise or kind.one_draw else config.seed,
+        seed=None if config.noise or names.kind.one_draw else config.seed,
         noise=config.noise,
         loss=scoring.loss,
         space=scoring.space,
         device=device,
-        dtype=prepared.precision.network,
-        classifier=kind.one_draw,
+        dtype=precision.network,
+        classifier=names.kind.one_draw,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
         at_most=at_most,
         evaluations=evaluations,
         images_again=again,
-        audit_evaluations=_of_audit(config, images, sizes),
+        audit_evaluations=_of_audit(content, images),
         memory=weights and f"{weights / 2**30:.2g} GiB of weights at a time",
         memory_needed=needed,
         tflop=evaluations * flops / 1e12 if flops else None,
         seconds=round(evaluations / speed, 1) if speed else None,
         estimate=source,
         seconds_in={n: round(evaluations / of, 1) for n, (of, _) in speeds.items() if of}
-        if device == "cuda" and denoises
+        if device == "cuda" and names.kind.batches_cells
         else None,
-        seconds_elsewhere=seconds_on_devices(evaluations * flops, on_gpu) if flops else None,
+        seconds_elsewhere=seconds_on_devices(evaluations * flops, precision.on_gpu)
+        if flops
+        else None,
         dtype_elsewhere=on_gpu if flops else None,
         **without_none(risk=risk),
         warnings=warnings,
@@ -171,24 +164,41 @@ def make_plan(config: RunConfig) -> Plan:
     )
 
 
-def _with_risk(question: RunQuestion) -> tuple[RunQuestion, SweepPlan | None]:
-    """Return the run if its images and weights are there, or else the plan of its risk's sweep.
+def price(names: Names, sizes: list[tuple[Problem, int]]) -> tuple[int, int | None, bool]:
+    """Return the evaluations of an image at most and at least, and whether it may cost less.
 
-    A run whose risk is not tested yet stays a question.
+    `sizes` are the problems of `Content.problems`. The lower bound is None if it is not known.
     """
-    if question.split is None:
-        return question, None
-    if question.absent is not None:
-        stated, n = question.risk, len(question.split.sample_ids)
-        return question, None if stated is None else plan_sweep(question, stated, n)
-    run = prepared_run(question)
+    if names.kind.one_draw:  # it encodes an image once, and all texts with it
+        return 1, None, not names.strategy.bounds_cost
+    strategy = names.strategy
+    rounded = ceil if strategy.linearises else floor  # without gradients, the cost is an integer
+    most = max(rounded(strategy.at_most(problem) * images) for problem, images in sizes)
+    bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
+    least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
+    if least is None:
+        return most, None, len(sizes) > 1 or not strategy.bounds_cost
+    return most, least, least != most
+
+
+def _with_risk(content: Content) -> tuple[Content, PreparedRun | None, SweepPlan | None]:
+    """Return a run if its images and weights are there, or else the plan of its risk's sweep.
+
+    There is no run yet, either, if its risk is not tested.
+    """
+    if content.split is None:
+        return content, None, None
+    if content.absent is not None:
+        stated, n = stated_risk(content.names), len(content.split.sample_ids)
+        return content, None, None if stated is None else plan_sweep(content, stated, n)
+    run = prepared_run(content)
     sweep = sweep_of(run)
     if sweep is not None and not sweep.calibration():
-        return question, sweep.plan
-    return settled(run), None
+        return content, None, sweep.plan
+    return (run := settled(run)).content, run, None
 
 
-def _ask(config: RunConfig) -> RunQuestion:
+def _ask(config: RunConfig) -> Content:
     """Ask what a run asks, if possible without loading its dataset.
 
     A dataset that declares classes and split sizes is only loaded if it is in the user's folder, if
@@ -205,8 +215,9 @@ def _ask(config: RunConfig) -> RunQuestion:
     return ask(config)
 
 
-def _of_audit(config: RunConfig, images: int, sizes: list[tuple[Problem, int]]) -> int | None:
+def _of_audit(content: Content, images: int) -> int | None:
     """Return the maximum number of evaluations of an audit, or of a shard's part of it."""
+    config, sizes = content.config, content.problems()
     if config.audit is None:
         return None
     shards = config.shard.count if config.shard else 1
@@ -214,39 +225,39 @@ def _of_audit(config: RunConfig, images: int, sizes: list[tuple[Problem, int]]) 
     return min(ceil(config.audit / shards), images) * round(max(costs))
 
 
-def _split(prepared: RunQuestion) -> str:
-    split = prepared.split.split if prepared.split else None
-    return str(split or prepared.config.split or prepared.dataset.split)
+def _split(content: Content) -> str:
+    split = content.split.split if content.split else None
+    return str(split or content.config.split or content.names.dataset.split)
 
 
-def _images(prepared: RunQuestion) -> tuple[int, int]:
+def _images(content: Content, run: PreparedRun | None) -> tuple[int, int]:
     """Return the number of images requested, and of those not decided yet."""
-    config, spec = prepared.config, prepared.dataset
-    if isinstance(prepared, PreparedRun):
-        samples, left = prepared.sample_ids, None
+    config, spec = content.config, content.names.dataset
+    if run is not None:
+        samples, left = run.sample_ids, None
         if not config.fresh:
-            left = missing_samples(prepared.folder, prepared.manifest, config.save_errors)
+            left = missing_samples(run.folder, run.manifest, config.save_errors)
         return len(samples), len(samples if left is None else left)
-    declared = spec.splits.get(_split(prepared)) or 0
-    images = len(prepared.split.sample_ids) if prepared.split else declared
+    declared = spec.splits.get(_split(content)) or 0
+    images = len(content.split.sample_ids) if content.split else declared
     images = min(images, config.limit or images)
     if (shard := config.shard) is not None:
         images = len(range(shard.index - 1, images, shard.count))
     return images, images
 
 
-def _check(prepared: RunQuestion) -> None:
+def _check(content: Content) -> None:
     """Make the checks of a run, unless they would download weights (UserError)."""
-    weights = prepared.weights
-    if not prepared.absent and (weights is None or weights.revision is None):
-        prepared.check()
-        prepared.kind.check_draws(prepared)
+    weights = content.weights
+    if not content.absent and (weights is None or weights.revision is None):
+        content.check()
+        content.names.kind.check_draws(content)
 
 
-def _missing(prepared: RunQuestion) -> Iterator[str]:
+def _missing(content: Content) -> Iterator[str]:
     """Yield why the data or the device is not available on this machine."""
-    config, data = prepared.config, prepared.data
-    if prepared.split is None and (problem := explain_missing_data(data, config.split)):
+    config, data = content.config, content.names.data
+    if content.split is None and (problem := explain_missing_data(data, config.split)):
         yield problem
     if config.device:
         try:
@@ -255,19 +266,18 @@ def _missing(prepared: RunQuestion) -> Iterator[str]:
             yield str(error)
 
 
-def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
+def _needed(content: Content, device: str) -> tuple[str | None, list[str]]:
     """Return the minimum memory of a run in words, and a warning if `device` has less.
 
     Weights that are not on this machine are estimated from their declared size and the usual
     autoencoder.
     """
-    weights = prepared.weights
-    spec, parameters = prepared.backbone, prepared.backbone_parameters
-    dtype = prepared.precision.dtype
-    size = _weight_bytes(prepared)
+    names, weights = content.names, content.weights
+    spec, parameters, dtype = names.backbone, names.backbone_parameters, names.precision.dtype
+    size = _weight_bytes(content)
     if size is None:
         return None, []
-    working, turns, denoises = None, None, prepared.kind.batches_cells
+    working, turns, denoises = None, None, names.kind.batches_cells
     if weights is not None and weights.revision is None:
         working = fact(spec, Backbone.working_memory, weights, dtype, **parameters)
     elif (side := parameters.get("resolution") or spec.resolution) and denoises:
@@ -276,7 +286,7 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
         size += AUTOENCODER_BYTES
     driver = DRIVER_BYTES if device.startswith("cuda") else 0
     parts = {"weights": size, "a batch and an image": working or 0, "the driver": driver}
-    offloads = prepared.config.offload is not None
+    offloads = content.config.offload is not None
     if weights is not None and weights.revision is None and denoises:
         turns = fact(spec, Backbone.offloaded_memory, weights, dtype, **parameters)
     if offloads and turns:
@@ -296,13 +306,13 @@ def _needed(prepared: RunQuestion, device: str) -> tuple[str | None, list[str]]:
     ]
 
 
-def _weight_bytes(prepared: RunQuestion) -> float | None:
+def _weight_bytes(content: Content) -> float | None:
     """Return the bytes of the weights: counted on this machine, or declared by the spec."""
-    spec, weights = prepared.backbone, prepared.weights
+    names, spec, weights = content.names, content.names.backbone, content.weights
+    dtype = names.precision.dtype
     if weights is not None and weights.revision is None:
-        parameters = prepared.backbone_parameters
-        return fact(spec, Backbone.memory, weights, prepared.precision.dtype, **parameters)
-    if not spec.size or prepared.source.weights is not None:
+        return fact(spec, Backbone.memory, weights, dtype, **names.backbone_parameters)
+    if not spec.size or names.source.weights is not None:
         return None
     size_in_half = 2 * max(spec.size, spec.encoder_size or 0)
-    return size_in_half * (2 if prepared.precision.dtype == "float32" else 1)
+    return size_in_half * (2 if dtype == "float32" else 1)

@@ -1,13 +1,11 @@
-"""Score a prepared run: open it, store each decision and emit events."""
+"""Score the images of a run: open it, store each decision and emit events."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 from pydantic import JsonValue
 
 from bench.contracts.decision import Decided
@@ -16,10 +14,10 @@ from bench.contracts.strategy import Problem
 from bench.discovery.finding import OWN_DISTRIBUTION
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
+from bench.engine.asking import CheckedStrategy
 from bench.errors import warn_user
 from bench.machine import speeds
 from bench.machine.environment import gpu, peak_memory
-from bench.running.question import Executable
 from bench.running.until import Until
 from bench.stats.agreement import Audit
 from bench.stats.metrics import summarize
@@ -35,7 +33,25 @@ from bench.store.shipped import is_published
 from bench.store.summary import Again, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels
 
-R = TypeVar("R", bound=Executable)
+Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be scored and stored, with a model or from recorded errors."""
+
+    manifest: Manifest  # its samples are the images asked for
+    strategy: CheckedStrategy  # decides the images
+    folder: Path  # folder of the results
+    started: float  # start of preparing it, on `time.perf_counter`'s clock
+    open: Callable[[], OpenRun]  # loads the model or the recording
+    check: Callable[[], None] = lambda: None  # UserError before anything is written or loaded
+    fresh: bool = False  # whether to start over instead of resuming
+    save_errors: bool = False  # whether to keep the error of every cell
+    timed: bool = True  # whether times are recorded; those of a replayed recording mean nothing
+    swept: Swept | None = None  # images whose decisions are copied from a full sweep
+    until: Until | None = None
+    """The order of the images, and the end of the run; None: it ends with its last image."""
 
 
 @dataclass(frozen=True)
@@ -65,59 +81,55 @@ class Finished:
         }
 
 
-def execute(
-    run: R, open_run: Callable[[R], OpenRun] = Executable.open, until: Until | None = None
-) -> Finished:
+def execute(task: Task) -> Finished:
     """Score the images asked for that are not decided yet.
 
-    The result covers only the images asked for, even if the stored run has more. The run is
-    opened only if something is left to score. `until` gives the order of the images, and ends the
-    run; then only the images that it needs are asked for. None: the run ends with its last image.
+    The records are the run: what they decide is never scored again, a summary is made from them and
+    the manifest, and the manifest of a folder only grows. So the result covers the images asked
+    for, or those that the end of the run needs, even if the stored run has more. The run is opened
+    only if something is left to score.
 
     Raises:
         UserError: the user can fix this; nothing was scored.
-        StoreError: the disk is full; images decided so far are kept.
         KeyboardInterrupt: the same call resumes where this one stopped.
     """
-    answer: QuestionAnswer | None = None
-    if until and not run.fresh:
-        run = replace(run, manifest=until.resume(run.folder, run.manifest))
-    missing = None if run.fresh else missing_samples(run.folder, run.manifest, run.save_errors)
-    if missing is not None and read_manifest(run.folder).groups not in (None, run.manifest.groups):
+    path, manifest, until = task.folder, task.manifest, task.until
+    if until and not task.fresh:
+        manifest = until.resume(path, manifest)
+    missing = None if task.fresh else missing_samples(path, manifest, task.save_errors)
+    if missing is not None and read_manifest(path).groups not in (None, manifest.groups):
         warn_user("The groups of images have changed since they were scored; use --fresh.")
-    if missing == []:
-        if summary := _stored_result(run.folder, run.manifest):
-            parts = [read_manifest(run.folder), run.manifest]
-            code = {*changed_code(parts, of_one_run=True)} - {OWN_DISTRIBUTION}
-            if code:  # the toolkit raises a version if results change
-                since = "has changed since this run was scored; --fresh scores it again."
-                warn_user(f"The code of {' and '.join(sorted(code))} {since}")
-            answer = until.answer_stored(run.folder, run.manifest) if until else None
-            update_labels(run.folder, run.manifest.config)
-            return Finished(run.manifest, summary, run.folder, resumed=True, answer=answer)
-    else:
-        refuse_in_use(run.folder)
-        run.check()
-    with RunFolder(run.folder, run.manifest, run.fresh) as folder:
-        if run.swept is not None:
-            folder.copy_sweep(*run.swept, run.save_errors)
-        earlier, memory, problem = read_decisions(folder.path, run.manifest), None, None
-        outstanding = folder.outstanding(run.manifest.samples, run.save_errors)
+    if missing == [] and (summary := _stored_result(path, manifest)):
+        code = {*changed_code([read_manifest(path), manifest], of_one_run=True)}
+        if code := code - {OWN_DISTRIBUTION}:  # the toolkit raises a version if results change
+            since = "has changed since this run was scored; --fresh scores it again."
+            warn_user(f"The code of {' and '.join(sorted(code))} {since}")
+        answer = until.answer_stored(path, manifest) if until else None
+        update_labels(path, manifest.config)
+        return Finished(manifest, summary, path, resumed=True, answer=answer)
+    if missing != []:
+        refuse_in_use(path)
+        task.check()
+    memory, problem, answer = None, None, None
+    with RunFolder(path, manifest, task.fresh) as folder:
+        if task.swept is not None:
+            folder.copy_sweep(*task.swept, task.save_errors)
+        earlier = read_decisions(path, folder.manifest)
+        outstanding = folder.outstanding(manifest.samples, task.save_errors)
         if until:
-            outstanding = until.begin(folder.path, run.manifest, outstanding)
+            outstanding = until.begin(path, manifest, outstanding)
         if outstanding:
             if folder.mixed_code:
                 warn_user(folder.mixed_code)
-            with closing(open_run(run)) as opened:
-                _score(run, folder, opened, outstanding, earlier, until)
+            with closing(task.open()) as opened:
+                _score(task, manifest, folder, opened, outstanding, earlier, until)
                 memory, problem = opened.peak_memory, opened.model.problem
         if until:
-            manifest, answer = until.end(folder, run.manifest)
-            run = replace(run, manifest=manifest)
-        finished = _finish(run, folder, float(earlier.seconds.sum()), memory)
-    if problem is not None and (warning := _cost_warning(run, problem, finished.summary)):
+            manifest, answer = until.end(folder, manifest)
+        summary = _finish(folder, manifest, task.started, earlier, memory)
+    if problem is not None and (warning := _cost_warning(task, problem, summary)):
         warn_user(warning)
-    return replace(finished, answer=answer)
+    return Finished(manifest, summary, path, answer=answer)
 
 
 def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
@@ -143,7 +155,8 @@ def _priced(manifest: Manifest, stored: Manifest) -> Manifest:
 
 
 def _score(
-    run: Executable,
+    task: Task,
+    manifest: Manifest,
     folder: RunFolder,
     opened: OpenRun,
     outstanding: list[str],
@@ -159,28 +172,30 @@ def _score(
     if opened.device == "cuda":
         environment = {**folder.manifest.environment, "gpu": gpu(opened.device)}
         folder.change(environment=environment)
-    if run.save_errors and model.levels is not None:
+    if task.save_errors and model.levels is not None:
         folder.keep_draws(draw_table(model.levels, problem.timesteps, problem.weights))
-    total, manifest = len(run.manifest.samples), run.manifest.plain()
-    done = total - len(outstanding)
-    rescored = np.isin(np.asarray(earlier.sample_ids), outstanding)  # failed, or errors missing
-    correct = int(earlier.correct[~rescored].sum())
+    total, kept = len(manifest.samples), {*manifest.samples}.difference(outstanding)
+    right = earlier.right_by_id()
     notify_plugins(
-        listeners, "run_started", manifest=manifest, done=done, total=total, correct=correct
+        listeners,
+        "run_started",
+        manifest=manifest.plain(),
+        done=len(kept),
+        total=total,
+        correct=sum(right.get(name, False) for name in kept),
     )
     seconds = equivalents = 0.0
     for decided, duration in timed(opened.score(outstanding)):
-        record = make_record(decided, duration if run.timed else 0.0)
-        folder.append(record, decided if run.save_errors else None, problem.timesteps)
+        record = make_record(decided, duration if task.timed else 0.0)
+        folder.append(record, decided if task.save_errors else None, problem.timesteps)
         notify_plugins(listeners, "sample_scored", record=record)
-        cost = 1.0 if run.manifest.classifier else decided.equivalents
+        cost = 1.0 if manifest.classifier else decided.equivalents
         seconds, equivalents = seconds + duration, equivalents + cost
         if until and until.ends(record["sample_id"], record["prediction"] == record["label"]):
             break
     _note_rounding(folder, opened.model)  # another worker may have answered before the one compares
     if opened.device and seconds >= speeds.MEASURED_SECONDS:
-        precision = run.manifest.identity.backbone.precision
-        name = run.manifest.backbone.name
+        name, precision = manifest.backbone.name, manifest.identity.backbone.precision
         speeds.remember_speed(name, opened.device, precision, equivalents / seconds)
 
 
@@ -189,34 +204,39 @@ def _note_rounding(folder: RunFolder, model: ModelFacts) -> None:
         folder.change(rounding=Rounded.model_validate(model.rounding))
 
 
-def _finish(run: Executable, folder: RunFolder, earlier: float, memory: int | None) -> Finished:
-    """Write the summary of all decided images and return that of the images asked for.
+def _finish(
+    folder: RunFolder, manifest: Manifest, started: float, earlier: Decisions, memory: int | None
+) -> Summary:
+    """Return the summary of the images asked for; store that of the most images that are decided.
 
-    `earlier` are the seconds that earlier calls spent scoring the images asked for; if they wrote a
-    summary, it has the whole time.
+    The seconds of earlier calls are those of the `earlier` records or, if a stored summary is about
+    no more images, the whole time that it has.
     """
-    memory = max(peak_memory() or 0, memory or 0) or None
-    elapsed = time.perf_counter() - run.started
-    stored, whole = read_summary(folder.path, run.manifest), folder.manifest
+    whole, stored = folder.manifest, read_summary(folder.path, manifest)
+    memory, elapsed = max(peak_memory() or 0, memory or 0) or None, time.perf_counter() - started
     # Earlier versions of the toolkit wrote it only into the summary.
     fitted = whole.fitted or (stored.fitted if stored else None)
-    decided = read_decisions(folder.path, run.manifest, top=True)
-    if stored and stored.dataset.n_samples <= len(decided):
-        earlier = max(earlier, stored.cost.total_seconds or 0.0)
-    priced = _priced(run.manifest, folder.manifest)
-    summary = summarize(priced, decided, earlier + elapsed, memory)
-    summary = summary.with_folder_and_fit(folder.path, fitted)
-    if len(whole.samples) == len(run.manifest.samples):
-        folder.finish(summary)
-    elif len(all_decided := read_decisions(folder.path, whole, top=True)) == len(whole.samples):
-        seconds = float(all_decided.seconds.sum()) + elapsed
-        complete = summarize(whole, all_decided, seconds, memory)
-        folder.finish(complete.with_folder_and_fit(folder.path, fitted))
-    elif stored is None or stored.dataset.n_samples <= len(decided):
-        folder.finish(summary)
-    record_look(folder.path.parent, run.manifest)
+    n_stored = stored.dataset.n_samples if stored else 0
+
+    def summary_of(part: Manifest) -> Summary:
+        decided, of_part = read_decisions(folder.path, part, top=True), {*part.samples}
+        names = earlier.sample_ids.to_pylist()
+        spent = sum(s for name, s in zip(names, earlier.seconds, strict=True) if name in of_part)
+        if stored and n_stored <= len(decided):
+            spent = max(spent, stored.cost.total_seconds or 0.0)
+        summary = summarize(_priced(part, whole), decided, float(spent) + elapsed, memory)
+        return summary.with_folder_and_fit(folder.path, fitted)
+
+    summary = largest = summary_of(manifest)
+    if len(whole.samples) > len(manifest.samples):
+        largest = summary_of(whole)
+        if largest.dataset.n_samples < len(whole.samples):
+            largest = summary
+    if n_stored <= largest.dataset.n_samples:
+        folder.finish(largest)
+    record_look(folder.path.parent, manifest)
     notify_plugins(load_plugins().manager, "run_finished", summary=summary.plain())
-    return Finished(run.manifest, summary, folder.path)
+    return summary
 
 
 def timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
@@ -228,12 +248,12 @@ def timed(decisions: Iterator[Decided]) -> Iterator[tuple[Decided, float]]:
         last = now
 
 
-def _cost_warning(run: Executable, problem: Problem, summary: Summary) -> str | None:
+def _cost_warning(task: Task, problem: Problem, summary: Summary) -> str | None:
     """Return a warning if the strategy cost more than what it replaces, or may decide worse."""
-    manifest = run.manifest
+    manifest = task.manifest
     if manifest.items is not None or manifest.identity.calibrated is not None:
         return None  # items pose different problems; the agreement of a stated risk was tested
-    other, cost = run.strategy.replaces(problem), summary.cost.equivalents_per_image
+    other, cost = task.strategy.replaces(problem), summary.cost.equivalents_per_image
     if other is None:
         return None
     name, published = manifest.strategy.name, other.strategy

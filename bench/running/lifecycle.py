@@ -1,12 +1,12 @@
 """Make a run from its settings; share a backbone and executors among several runs."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -20,23 +20,27 @@ from bench.discovery.targets import make, with_defaults
 from bench.errors import BenchError, PluginError, UserError, warn_user
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
+from bench.running.command import stored_settings
 from bench.running.execute import Finished, execute
-from bench.running.finders import passed_to
-from bench.running.in_memory import with_probe
-from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare
-from bench.running.question import CheckedBackbone, PreparedRun, RunQuestion
+from bench.running.kinds.probe import with_probe
+from bench.running.parts.machine import check_executor, executor_of
+from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare, prepare_again
+from bench.running.question import CheckedBackbone, Content, PreparedRun
 from bench.running.returned import Memory, checked_decision, checked_facts
 from bench.running.risk_sweep import PlannedSweep, first_run, settled, sweep_of
-from bench.running.second import as_full_sweep, audit, decide_again, with_other_noise
-from bench.running.settings import RunConfig
-from bench.running.until import until_of
+from bench.running.second import audit, decide_again, full_sweep, other_noise, swept
+from bench.running.settings import RunConfig, make_config
+from bench.stats.agreement import Audit
+from bench.stats.comparison import differing_identity
 from bench.store.fields import without_none
+from bench.store.folder import read_manifest
+from bench.store.locking import refuse_shipped
 
 NOT_CLOSED = "What it started may still run."
 Tell = Callable[[str], None]
 Test = Callable[[PlannedSweep], object]  # such as `bench.recordings.calibrate.calibrate_sweep`
 # Setting → how the run's settings change to decide N images a second time, and what does so.
-SECOND_RUNS = {"again": (with_other_noise, decide_again), "audit": (as_full_sweep, audit)}
+SECOND_RUNS = {"again": (other_noise, decide_again), "audit": (full_sweep, audit)}
 
 
 @offline_if_set
@@ -101,8 +105,8 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
     in_memory = (at_hand.dataset, at_hand.rows, at_hand.loaded)
     check_executor(config, any(thing is not None for thing in in_memory))
     prepared = prepare(config, at_hand)
-    check_chosen(prepared)
-    for warning in prepared.warnings:
+    check_chosen(prepared.names)
+    for warning in prepared.content.warnings:
         warn_user(warning)
     return prepared
 
@@ -115,17 +119,17 @@ def run_prepared(
     What it loads is `shared` with earlier runs, and with `later` ones.
     """
     shared = shared or Shared()
-    if prepared.backbone.objects:
+    if prepared.names.backbone.objects:
         prepared = with_probe(prepared)
-    until = until_of(prepared)
     after = {
-        name: (count, change(prepared), decide)
+        name: (count, prepare_again(prepared, change(prepared)), decide)
         for name, (change, decide) in SECOND_RUNS.items()
         if (count := getattr(prepared.config, name)) is not None
     }
     later = chain([other.config for _, other, _ in after.values()], later)
+    task = prepared.task(partial(shared.open, later=later))
     try:
-        finished = execute(prepared, partial(shared.open, later=later), until)
+        finished = execute(task)
         second = {
             name: decide(other, finished.manifest, finished.folder, count, shared.open)
             for name, (count, other, decide) in after.items()
@@ -136,31 +140,36 @@ def run_prepared(
     return replace(finished, second=without_none(**second))
 
 
-def check_executor(config: RunConfig, in_memory: bool = False) -> None:
-    """Raise UserError if a run's executor is unknown or does not fit, or a tracker is missing.
+MAY_DIFFER = ("strategy", "calibrated", "replayed")  # parts of the identity, from run to its sweep
 
-    `in_memory` is whether the caller has handed over its dataset or backbone.
+
+def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit | None:
+    """Audit a stored run or replay with the model on this machine; see `audit`.
+
+    `count` includes earlier sweeps; `settings` are those of this machine, such as `data_dir`.
+    Raises UserError if data, weights or code differ from those of the run.
     """
-    trackers = [config.tracker] if isinstance(config.tracker, str) else config.tracker or []
-    for package in (tracker.partition(":")[0] for tracker in trackers):
-        if find_spec(package) is None:
-            raise UserError(
-                f"--tracker {package}: it is not installed: pip install"
-                f" 'diffusion-classifier-bench[{package}]'"
-            )
-    spec, parameters = _executor_of(config)
-    if in_memory and not spec.in_process:
+    refuse_shipped(path)
+    manifest = read_manifest(path)
+    if not manifest.on_draws:
         raise UserError(
-            f"--executor {spec.name}: workers load the dataset and the backbone by name, so objects"
-            " in memory cannot be used. Save a pipeline with pipe.save_pretrained(FOLDER) and name"
-            " the folder."
+            f"{manifest.run_id} has no draws, so there is no full sweep to compare with."
         )
-    make(spec, **parameters)
-
-
-def _executor_of(config: RunConfig) -> tuple[ExecutorSpec, Parameters]:
-    spec = load_plugins().executors.get(config.executor)
-    return spec, {"device": config.device, **passed_to(spec, config)}
+    spec = load_plugins().backbones.get(str(manifest.config.backbone))
+    config = make_config({**stored_settings(manifest), **without_none(**settings)})
+    sweep = prepare(swept(config, spec, int(str(manifest.strategy.params["draws"]))))
+    # A tree has prompts of inner nodes too, which no sweep needs.
+    of_classes = [prompt for prompt in manifest.prompts if prompt[1] < len(manifest.classes)]
+    same = ("prompts", "hierarchy") if of_classes == sweep.manifest.prompts else ()
+    places = differing_identity(manifest, sweep.manifest)
+    differs = [name for name in places if name.partition(".")[0] not in (*MAY_DIFFER, *same)]
+    if differs:
+        raise UserError(
+            f"{manifest.run_id} cannot be swept here, because {', '.join(differs)} differ. Name its"
+            " data with --data-dir, or use the version of the toolkit that made it."
+        )
+    sweep.check()
+    return audit(sweep, manifest, path, count, PreparedRun.open)
 
 
 class CheckedRun(OpenRun):
@@ -212,10 +221,10 @@ class Shared:
         """Open a run with its executor, which gets the backbone; `later` runs will share it."""
         once = iter([later])  # an executor that loads a second model gets another backbone
 
-        def lend(run: PreparedRun) -> CheckedBackbone | None:
-            return next((self.backbone_of(run, others) for others in once), None)
+        def lend(content: Content) -> CheckedBackbone | None:
+            return next((self.backbone_of(content, others) for others in once), None)
 
-        key = _executor_of(run.config)
+        key = executor_of(run.config)
         if self._executor is None or key != self._key:
             self.close_executor()
             self._executor, self._key = with_defaults(make(key[0], **key[1]), Executor), key
@@ -234,21 +243,21 @@ class Shared:
                 executor.close()
 
     def backbone_of(
-        self, prepared: RunQuestion, others: Iterable[RunConfig] = ()
+        self, content: Content, others: Iterable[RunConfig] = ()
     ) -> CheckedBackbone | None:
         """Return the loaded backbone of a run, or None if the run must make its own.
 
         `others` are settings of later runs. Prompts of those that will use the backbone too are
         encoded before its network is loaded, so that the two are never in memory together.
         """
-        if prepared.backbone.learns:
+        if content.names.backbone.learns:
             self.free()
             return None
-        key = prepared.backbone_key
+        key = content.backbone_key
         if self._backbone is None or key != self._backbone.key:
             self.free()
             sharing = (other for other in _asked(others) if other.backbone_key == key)
-            self._backbone = prepared.kind.load(prepared, sharing)
+            self._backbone = content.names.kind.load(content, sharing)
         return self._backbone
 
     def free(self) -> None:
@@ -260,7 +269,7 @@ class Shared:
             torch.cuda.empty_cache()
 
 
-def _asked(configs: Iterable[RunConfig]) -> Iterator[RunQuestion]:
+def _asked(configs: Iterable[RunConfig]) -> Iterator[Content]:
     """Yield the runs that can be made; the others raise their errors when they start."""
     for config in configs:
         with suppress(UserError):

@@ -1,4 +1,4 @@
-"""Make the manifest of a run: its identity, settings, samples and environment."""
+"""Prepare a run of a content: its identity, settings, samples, environment and folder."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +16,10 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
-from bench.running.kinds.denoiser import linearisation_cost
+from bench.running.execute import Swept
+from bench.running.parts.names import Names
 from bench.running.parts.precision import all_precisions
-from bench.running.question import Resolved, RunQuestion
+from bench.running.question import Content, PreparedRun
 from bench.running.settings import RunConfig, identity_settings
 from bench.running.settings.declaration import IdentityRole
 from bench.store import identity as ids
@@ -33,12 +34,37 @@ from bench.store.documents import (
     Sweep,
 )
 from bench.store.fields import without_none
-from bench.store.folder import is_begun
+from bench.store.folder import is_begun, shard_folder
 from bench.store.identity import BackboneIdentity, CalibratedOn, DataIdentity, Identity, LearnedFrom
 
 
+def prepared_run(
+    content: Content,
+    samples: Sequence[str] | None = None,
+    calibrated: CalibratedOn | None = None,
+    sweep: Sweep | None = None,
+    swept: Swept | None = None,
+) -> PreparedRun:
+    """Return the run of a content whose images were read, with a new manifest.
+
+    `samples` are the ids to score; None for those that the settings select. `calibrated` and
+    `sweep` are what chose the strategy of a stated risk; `swept` are decided images to copy.
+    """
+    config, split = content.config, content.split
+    if content.absent is not None:
+        raise content.absent
+    assert split is not None, "asked without images"
+    manifest = make_manifest(content, split, samples, calibrated, sweep)
+    folder = Path(config.results, manifest.run_id)
+    if (shard := config.shard) is not None:
+        folder = shard_folder(folder, shard.index, shard.count)
+    if (note := other_precision_note(content, manifest)) is not None:
+        content = replace(content, warnings=(*content.warnings, note))
+    return PreparedRun(content=content, split=split, manifest=manifest, folder=folder, swept=swept)
+
+
 def make_manifest(
-    question: RunQuestion,
+    content: Content,
     split: Split,
     sample_ids: Sequence[str] | None = None,
     calibrated: CalibratedOn | None = None,
@@ -48,13 +74,13 @@ def make_manifest(
 
     `sample_ids` are the images asked for, None for all; `--limit` and `--shard` apply to both.
     """
-    prompts, config = question.prompts, question.config
-    weights, learns_from = question.weights, question.learns_from
-    strategy = question.decider.identity
+    names, prompts, config = content.names, content.prompts, content.config
+    weights, learns_from = content.weights, content.learns_from
+    strategy = names.decider.identity
     identity = Identity(
         version=ids.IDENTITY_VERSION,
         dataset=DataIdentity(
-            name=question.dataset.name,
+            name=names.dataset.name,
             version=split.version,
             split=split.split,
             fingerprint=split.fingerprint,
@@ -64,8 +90,8 @@ def make_manifest(
         prompts=ids.digest({"texts": "of each item"})
         if split.items
         else ids.prompts_digest(prompts.pairs),
-        backbone=_backbone_identity(question),
-        scoring=question.kind.scoring(question),
+        backbone=_backbone_identity(content),
+        scoring=names.kind.scoring(content),
         strategy=strategy,
         seed=config.seed,
         **identity_settings(config, "run"),
@@ -78,7 +104,7 @@ def make_manifest(
                 fingerprint=learns_from.fingerprint,
                 images=len(learns_from.sample_ids),
             ),
-            candidates=question.shortlist and question.shortlist.source,
+            candidates=content.shortlist and content.shortlist.source,
             calibrated=calibrated,
         ),
     )
@@ -86,20 +112,20 @@ def make_manifest(
     plugins = load_plugins()
     return Manifest(
         format=MANIFEST_FORMAT,
-        run_id=ids.run_id(split.name, question.backbone_name, strategy.name, identity),
+        run_id=ids.run_id(split.name, names.backbone_name, strategy.name, identity),
         identity=identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        config=StoredConfig(**question.recorded_settings()),
+        config=StoredConfig(**names.recorded_settings()),
         dataset=Data(
             name=split.name, version=split.version, split=split.split, n_total=len(split.sample_ids)
         ),
         backbone=BackboneInfo(
-            name=question.backbone_name,
-            version=question.backbone.version,
+            name=names.backbone_name,
+            version=names.backbone.version,
             weights=weights.location if weights else None,
             revision=weights.revision if weights else None,
-            dtype=question.precision.dtype,
-            trained_on=question.trained_on,
+            dtype=names.precision.dtype,
+            trained_on=content.trained_on,
             **without_none(
                 in_memory=dict(weights.description) if isinstance(weights, InMemory) else None,
                 loras={lora.name: lora.scale for lora in weights.loras} or None
@@ -110,7 +136,7 @@ def make_manifest(
         strategy=strategy,
         classes=list(split.classes),
         prompts=[] if split.items else prompts.pairs,
-        environment=environment(plugins.versions(), source_hashes(plugins, owners_of(question))),
+        environment=environment(plugins.versions(), source_hashes(plugins, owners_of(names))),
         samples=samples,
         **without_none(
             parents=None if prompts.parents is None else list(prompts.parents),
@@ -118,61 +144,61 @@ def make_manifest(
             groups=split.groups,
             sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
-            linearisation_cost=linearisation_cost(question)
-            if question.strategy.linearises
+            linearisation_cost=content.problems()[0][0].linearisation_cost
+            if names.strategy.linearises
             else None,
-            evaluation_flop=evaluation_flops(question),
-            items=describe_items(question, split.items, prompts) if split.items else None,
+            evaluation_flop=evaluation_flops(content),
+            items=describe_items(names, split.items, prompts) if split.items else None,
         ),
     )
 
 
-def _backbone_identity(question: RunQuestion) -> BackboneIdentity:
-    spec, weights, config = question.backbone, question.weights, question.config
-    in_half = question.precision.dtype != "float32"
+def _backbone_identity(content: Content) -> BackboneIdentity:
+    spec, weights, config = content.names.backbone, content.weights, content.config
+    in_half = content.names.precision.dtype != "float32"
     half: tuple[IdentityRole, ...] = ("half",) if in_half else ()
     kept = in_half and weights is not None and fact(spec, Backbone.keeps_float32, weights)
     return BackboneIdentity(
         name=spec.name,
         version=spec.version,
         weights=weights.fingerprint if weights else None,
-        parameters=recorded_parameters(spec, weights, question.backbone_parameters),
-        **question.precision.identity(),
+        parameters=recorded_parameters(spec, weights, content.names.backbone_parameters),
+        **content.names.precision.identity(),
         **without_none(float32_parts=kept or None),
         **identity_settings(config, *half),
     )
 
 
-def other_precision_note(question: RunQuestion, manifest: Manifest) -> str | None:
+def other_precision_note(content: Content, manifest: Manifest) -> str | None:
     """Return that a run is not stored, but the same one in another precision is; None if not so."""
-    results, config = Path(question.config.results), question.config
+    results, config = Path(content.config.results), content.config
     if config.fresh or is_begun(results / manifest.run_id):
         return None
-    names = manifest.dataset.name, question.backbone_name, manifest.strategy.name
+    names = manifest.dataset.name, content.names.backbone_name, manifest.strategy.name
     for precision in all_precisions():
-        variant = replace(question, precision=precision)
+        variant = content.naming(precision=precision)
         identity = manifest.identity.model_copy(update={"backbone": _backbone_identity(variant)})
         run_id = ids.run_id(*names, identity)
         if is_begun(results / run_id):
             return (
                 f"{run_id} is this run in another precision: {precision.options()} continues it."
-                f" Without that, it starts anew in {question.precision}."
+                f" Without that, it starts anew in {content.names.precision}."
             )
     return None
 
 
-def evaluation_flops(question: RunQuestion) -> float | None:
+def evaluation_flops(content: Content) -> float | None:
     """Return the floating-point operations per evaluation, declared or counted; None if unknown."""
-    spec, config = question.backbone, question.config
-    if question.source.weights is None and config.resolution is None and spec.flops:
+    spec, config = content.names.backbone, content.config
+    if content.names.source.weights is None and config.resolution is None and spec.flops:
         return spec.flops
-    if question.weights is None:
+    if content.weights is None:
         return None
     if has_own(spec, Likelihood.cell_flops):
-        sizes = [] if question.split is None else question.split.some_sizes()
-        texts, parameters = question.prompts.texts, question.backbone_parameters
-        return fact(spec, Likelihood.cell_flops, question.weights, texts, sizes, **parameters)
-    return fact(spec, Backbone.evaluation_flops, question.weights, config.resolution)
+        sizes = [] if content.split is None else content.split.some_sizes()
+        texts, parameters = content.prompts.texts, content.names.backbone_parameters
+        return fact(spec, Likelihood.cell_flops, content.weights, texts, sizes, **parameters)
+    return fact(spec, Backbone.evaluation_flops, content.weights, config.resolution)
 
 
 def _samples(
@@ -194,18 +220,18 @@ def _samples(
     return samples, ShardPart(index=shard.index, count=shard.count, asked=n_asked, places=places)
 
 
-def owners_of(resolved: Resolved) -> list[str | None]:
+def owners_of(names: Names) -> list[str | None]:
     """Return the distribution behind each part of a run, or None for an unregistered part."""
     plugins = load_plugins()
     return [
-        plugins.datasets.owner(resolved.dataset.name),
-        plugins.backbones.owner(resolved.backbone.name),
-        plugins.strategies.owner(resolved.decider.spec.name),
-        *([plugins.views.owner(resolved.views.spec.name)] if resolved.views else []),
+        plugins.datasets.owner(names.dataset.name),
+        plugins.backbones.owner(names.backbone.name),
+        plugins.strategies.owner(names.decider.spec.name),
+        *([plugins.views.owner(names.views.spec.name)] if names.views else []),
     ]
 
 
-def describe_items(resolved: Resolved, items: ItemTable, pool: Prompts) -> Items:
+def describe_items(names: Names, items: ItemTable, pool: Prompts) -> Items:
     """Return the manifest's entry of the items."""
     chance = items.chance
     both = {"image_chance": chance.image, "group_chance": chance.group}
@@ -214,6 +240,6 @@ def describe_items(resolved: Resolved, items: ItemTable, pool: Prompts) -> Items
         texts=max(texts for _, texts in items.shapes),
         pool=len(pool.texts),
         chance=chance.answer,
-        images_compared=resolved.strategy.same_draws,
+        images_compared=names.strategy.same_draws,
         **(both if chance.image is not None else {}),
     )

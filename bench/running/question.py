@@ -1,16 +1,16 @@
-"""A run: what it asks, and its images.
+"""A run: its content and its images.
 
-`Resolved` holds what the names in the settings stand for, `RunQuestion` also the prompts and the
-located weights: names, prompts, levels, checks and prices, as far as no image is needed.
-`PreparedRun` has the images and the manifest too, and can be scored, as any `Executable`.
+`Content` is what is behind the names in the settings: texts, located weights and, if they were
+read, images, with checks and problems. `PreparedRun` has a manifest too, and can be scored.
 `ScorerKind` is everything that depends on the kind of the backbone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from typing_extensions import override
@@ -18,12 +18,10 @@ from typing_extensions import override
 from bench.contracts.backbone import Backbone, Denoiser
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided
-from bench.contracts.executor import ModelFacts, OpenRun
+from bench.contracts.executor import OpenRun
 from bench.contracts.levels import Levels
-from bench.contracts.parameters import Parameters
-from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery.backbones import code_of, count_tokens, fact, has_own
+from bench.discovery.backbones import count_tokens, fact, has_own
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.engine.denoiser import CheckedDenoiser
@@ -31,8 +29,6 @@ from bench.engine.direct import CheckedClassifier, CheckedLikelihood
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.corruptions import corrupt_samples
-from bench.inputs.data import DataSource
-from bench.inputs.draws import DrawPlan
 from bench.inputs.estimand import Weighting
 from bench.inputs.prompts import Columns, Prompts, make_columns
 from bench.inputs.replaced import TEXT_ONLY, blind_samples
@@ -40,113 +36,17 @@ from bench.inputs.split import Split
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.machine.stages import stage
-from bench.running.decider import Decider
-from bench.running.finders import BackboneSource, ResolvedViews, view_of_each_draw
-from bench.running.parts.precision import RunPrecision
-from bench.running.risk import StatedRisk
-from bench.running.settings import (
-    SETTINGS,
-    RunConfig,
-    Values,
-    changed,
-    check_mode,
-    loading_settings,
-)
+from bench.running.execute import Swept, Task
+from bench.running.parts.names import Names
+from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.settings.declaration import option
+from bench.running.until import Until, until_of
 from bench.store.documents import Manifest
 from bench.store.identity import Candidates, ScoringIdentity
 
 CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 
 B = TypeVar("B", bound="CheckedBackbone")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """A run's settings and what they resolve to."""
-
-    config: RunConfig  # settings as the user set them
-    data: DataSource  # where the images are, and how they are read
-    source: BackboneSource  # the backbone, and the weights that the user named
-    kind: "ScorerKind[Any]"  # kind of the backbone
-    backbone_parameters: Parameters  # all of the backbone's parameters
-    trained_on: str | None
-    """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
-    precision: RunPrecision
-    template: str | list[str] | None
-    """The user's template, else the backbone's; None for the dataset's or a file of prompts."""
-    decider: Decider
-    risk: StatedRisk | None = None  # what will choose the strategy's parameters, if one does
-    plan: DrawPlan  # noise levels and pairs of the draws
-    views: ResolvedViews | None = None  # views of an image; None for the image alone
-
-    @property
-    def dataset(self) -> DatasetSpec:
-        """Spec of the dataset."""
-        return self.data.spec
-
-    @property
-    def backbone(self) -> BackboneSpec:
-        """Spec of the backbone."""
-        return self.source.spec
-
-    @property
-    def backbone_name(self) -> str:
-        """Name of the backbone: the spec's, or the folder's or file's, with its LoRAs."""
-        return self.source.name
-
-    @property
-    def backbone_key(self) -> tuple[object, ...]:
-        """What is loaded, and how: runs with equal keys can share a backbone.
-
-        Name, version, code, precision, parameters and settings of the loading, and last the
-        weights, as the settings name them.
-        """
-        source, config = self.source, self.config
-        return (
-            (source.spec.name, source.spec.version, code_of(source.spec), self.precision.options()),
-            tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
-            loading_settings(config),
-            (source.weights, config.revision, source.file, *source.loras),
-        )
-
-    @property
-    def strategy(self) -> CheckedStrategy:
-        """Strategy that decides the images."""
-        return self.decider.strategy
-
-    @property
-    def n_draws(self) -> int:
-        """Number of draws, N."""
-        return 1 if self.kind.one_draw else int(self.decider.parameters["draws"])
-
-    @property
-    def batch_size(self) -> int | None:
-        """The user's batch size; None if it is automatic."""
-        chosen = self.config.batch_size
-        return None if chosen == "auto" else chosen
-
-    def without_risk(self) -> RunConfig:
-        """Return the settings with `risk` replaced by the strategy and parameters it has chosen."""
-        if self.config.risk is None:
-            return self.config
-        decider = self.decider
-        params = {**self.config.params, **decider.parameters}
-        changes = {"risk": None, "strategy": decider.spec.name, "params": params}
-        return self.config.model_copy(update=changes)
-
-    def recorded_settings(self) -> Values:
-        """Return the settings for the manifest, with resolved names."""
-        return {
-            **self.config.model_dump(),
-            "dataset": self.data.name,
-            "data_dir": self.data.data_dir,
-            "backbone": self.backbone.name,
-            "weights": self.source.file or self.source.weights,
-            **({"backbone": self.source.weights} if self.source.file else {}),
-            **self.precision.settings(),
-            "template": self.template,
-        }
 
 
 @dataclass(frozen=True)
@@ -159,34 +59,44 @@ class Shortlist:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunQuestion(Resolved):
-    """What a run asks of every image; the images themselves need not be there."""
+class Content:
+    """What is behind the names of a run: texts, checkpoint, images and what it takes from others.
 
+    The images need not be there, and a checkpoint may be absent.
+    """
+
+    names: Names
     named: ClassNames  # the classes in label order: readable names and the spelling of the data
     prompts: Prompts
     weights: Weights | None
     """The located checkpoint; None if the backbone needs none or it is absent."""
     absent: AbsentError | None  # why the weights are not on this machine, if they are not
+    trained_on: str | None
+    """Training data as `dataset/split`; None if zero-shot; `unknown` for the user's weights."""
     split: Split | None  # the images, if they were read
     started: float  # start of preparing it, on `time.perf_counter`'s clock
     weighting: Weighting  # the weights over the noise levels, fitted if they are learned
     warnings: tuple[str, ...]  # to be issued before the run
     loaded: Any  # the backbone itself, if the caller has loaded it
     learns_from: Split | None
-    """The images that the backbone is fitted on; None if it does not learn."""
+    """The images that the backbone is fitted on; None if it does not learn, or no images are."""
     shortlist: Shortlist | None  # the candidates of each image; None to score all classes
 
     @property
-    @override
-    def backbone_key(self) -> tuple[object, ...]:
-        weights = self.weights
-        content = weights and (weights.location, weights.revision, weights.fingerprint)
-        return (*super().backbone_key[:-1], content)
+    def config(self) -> RunConfig:
+        """The settings as the user set them."""
+        return self.names.config
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Readable class names, in label order."""
-        return self.named.names
+    def backbone_key(self) -> tuple[object, ...]:
+        """The key of the names, with the content of the weights instead of their name."""
+        weights = self.weights
+        content = weights and (weights.location, weights.revision, weights.fingerprint)
+        return (*self.names.backbone_key[:-1], content)
+
+    def naming(self, **changes: Any) -> Self:
+        """Return the content with some of its names changed."""
+        return replace(self, names=replace(self.names, **changes))
 
     def check(self) -> None:
         """Validate the run before it is scored; imports the backbone's class but reads no tensor.
@@ -195,18 +105,23 @@ class RunQuestion(Resolved):
         """
         if self.absent is not None:
             raise self.absent
-        prompts, spec = self.prompts, self.backbone
-        parameters = self.backbone_parameters
-        fact(spec, Backbone.check_weights, self.weights, dtype=self.precision.dtype, **parameters)
-        if self.views is not None and self.views.views.of_latents:
+        names, prompts = self.names, self.prompts
+        fact(
+            names.backbone,
+            Backbone.check_weights,
+            self.weights,
+            dtype=names.precision.dtype,
+            **names.backbone_parameters,
+        )
+        if names.views is not None and names.views.views.of_latents:
             check_mode(self.config, "latents", words := f"--views {self.config.views}")
             self.check_offers(words, Denoiser.posterior)
-        view_of_each_draw(self.views, self.n_draws, self.plan)
+        names.view_of_draw()
         for name, value in changed(self.config).items():
             methods = SETTINGS[name].methods
             if (method := methods.get("") or methods.get(str(value))) is not None:
                 self.check_offers(f"{option(name)} {'' if '' in methods else value}", method)
-        self.kind.check(self)
+        self.names.kind.check(self)
         if (counted := self.token_counts()) is not None:
             counts, limit = counted
             for source, text, n in zip(prompts.sources, prompts.texts, counts, strict=True):
@@ -215,19 +130,19 @@ class RunQuestion(Resolved):
                         f"{source}: the prompt has {n} tokens and would be cut at {limit}:"
                         f" {text!r}."
                     )
-        self.strategy.check(self.problems()[-1][0])
+        self.names.strategy.check(self.problems()[-1][0])
 
     def check_offers(self, words: str, method: Callable[..., object]) -> None:
         """Raise UserError if the backbone's class lacks an optional method that an option needs."""
-        if not has_own(self.backbone, method):
+        if not has_own(self.names.backbone, method):
             raise UserError(
-                f"{words.strip()} needs {method.__name__}(), which backbone {self.backbone_name!r}"
-                " does not have."
+                f"{words.strip()} needs {method.__name__}(), which backbone"
+                f" {self.names.backbone_name!r} does not have."
             )
 
     def token_counts(self) -> tuple[list[int], int] | None:
         """Return the tokens per prompt and the limit; None if the backbone counts no tokens."""
-        return count_tokens(self.backbone, self.weights, self.prompts.texts)
+        return count_tokens(self.names.backbone, self.weights, self.prompts.texts)
 
     def problems(self) -> list[tuple[Problem, int]]:
         """Return the problems that the strategy solves, each with its number of images.
@@ -239,7 +154,7 @@ class RunQuestion(Resolved):
         split, config = self.split, self.config
 
         def problem(classes: Ints) -> Problem:
-            return self.kind.problem(self, self.columns(classes))
+            return self.names.kind.problem(self, self.columns(classes))
 
         if split is not None and split.items is not None:
             shapes = sorted({(texts, images) for images, texts in split.items.shapes})
@@ -269,98 +184,103 @@ class RunQuestion(Resolved):
             raise RuntimeError(f"A run of {self.backbone_key} was given {backbone.key}.")
 
 
-Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
-
-
 @dataclass(frozen=True, kw_only=True)
-class Executable(ABC):
-    """A run that `execute` can score, with a model or from recorded errors."""
+class PreparedRun:
+    """A validated run, before anything heavy is loaded."""
 
+    content: Content
+    split: Split  # the images
     manifest: Manifest  # its samples are the images asked for
-    decider: Decider
     folder: Path  # folder of its results
-    started: float  # start of preparing it, on `time.perf_counter`'s clock
-    fresh: bool = False  # whether to start over instead of resuming
-    save_errors: bool = False  # whether to keep the error of every cell
-    timed: bool = True  # whether times are recorded; those of a replayed recording mean nothing
     swept: Swept | None = None  # images whose decisions are copied from a full sweep
+    lend: Callable[[Content], CheckedBackbone | None] = lambda content: None
+    """Returns a loaded backbone that the run shares with others, or None if there is none."""
+    compares: bool = True  # whether this process compares the precision with float32
+
+    @property
+    def names(self) -> Names:
+        """What the run's settings name."""
+        return self.content.names
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings as the user set them."""
+        return self.content.config
 
     @property
     def strategy(self) -> CheckedStrategy:
         """Strategy that decides the images."""
-        return self.decider.strategy
-
-    @abstractmethod
-    def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
-        """Yield the images with these ids."""
-
-    def check(self) -> None:
-        """Validate the run before anything is written or loaded; raises UserError."""
-        return None
-
-    @abstractmethod
-    def open_engine(self) -> Engine:
-        """Load the model or the recording and return its engine."""
-
-    def open(self) -> OpenRun:
-        """Load the model or the recording in this process."""
-        return _OpenHere(self)
-
-
-class _OpenHere(OpenRun):
-    def __init__(self, run: Executable) -> None:
-        self._run, self._engine = run, run.open_engine()
-        fitted, warnings, rounding = (
-            getattr(self._engine, name, None) for name in ("fitted", "warnings", "rounding")
-        )
-        self.device = self._engine.device
-        problem, levels = self._engine.problem, self._engine.levels
-        self.model = ModelFacts(problem, levels, fitted, warnings or (), rounding)
-
-    @override
-    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
-        return self._engine.score(self._run.samples(sample_ids), self._run.strategy)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedRun(RunQuestion, Executable):
-    """A validated run, before anything heavy is loaded."""
-
-    split: Split  # the images
-    lend: "Callable[[PreparedRun], CheckedBackbone | None]" = lambda run: None
-    """Returns a loaded backbone that the run shares with others, or None if there is none."""
-    compares: bool = True  # whether this process compares the precision with float32
-
-    @override
-    def check(self) -> None:
-        assert self.risk is None, "`settled` chooses the strategy of a stated risk"
-        super().check()
+        return self.names.strategy
 
     @property
     def sample_ids(self) -> list[str]:
         """Ids of the images asked for."""
         return self.manifest.samples
 
-    @override
     def samples(self, sample_ids: Iterable[str]) -> Iterator[Sample]:
         """Yield images with the control, corruption and candidates of the run's settings applied.
 
         An id is consumed only when its image is.
         """
-        split, control, shortlist = self.split, self.config.control, self.shortlist
-        if control is None or control == TEXT_ONLY:
-            samples = split.samples(sample_ids, self.prompts)
+        split, config, prompts = self.split, self.config, self.content.prompts
+        if config.control in (None, TEXT_ONLY):
+            samples = split.samples(sample_ids, prompts)
         else:
-            samples = blind_samples(split, sample_ids, self.prompts, control)
-        samples = corrupt_samples(samples, self.config.corrupt)
-        if shortlist is None:
+            samples = blind_samples(split, sample_ids, prompts, config.control)
+        samples = corrupt_samples(samples, config.corrupt)
+        if (shortlist := self.content.shortlist) is None:
             return samples
         return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)
 
-    @override
+    def check(self) -> None:
+        """Validate the run before anything is written or loaded; raises UserError."""
+        chosen = self.config.risk is None or self.manifest.identity.calibrated is not None
+        assert chosen, "`settled` chooses the strategy of a stated risk"
+        self.content.check()
+
+    def until(self) -> Until | None:
+        """Return what ends the run: its `--until`; None if all of its images are decided."""
+        question, results = self.config.until, self.config.results
+        return question and until_of(question, self.split, self.manifest, results)
+
     def open_engine(self) -> Engine:
-        with stage(f"Loading {self.backbone_name}"):
-            return self.kind.open_engine(self, self.lend(self))
+        """Load the model in this process."""
+        with stage(f"Loading {self.names.backbone_name}"):
+            return self.names.kind.open_engine(self.content, self.lend(self.content), self)
+
+    def open(self) -> OpenRun:
+        """Load the model in this process, to score samples of the run by their ids."""
+        return OpenEngine(self.open_engine(), self)
+
+    def task(self, open_run: "Opener | None" = None) -> Task:
+        """Return what `execute` needs of the run; `open_run` opens it instead of `open`."""
+        return Task(
+            manifest=self.manifest,
+            strategy=self.strategy,
+            folder=self.folder,
+            started=self.content.started,
+            open=self.open if open_run is None else partial(open_run, self),
+            check=self.check,
+            fresh=self.config.fresh,
+            save_errors=self.config.save_errors,
+            swept=self.swept,
+            until=self.until(),
+        )
+
+
+class OpenEngine(OpenRun):
+    """A run whose model is loaded in this process."""
+
+    def __init__(self, engine: Engine, run: PreparedRun) -> None:
+        self.model, self.device = engine.model, engine.device
+        self._engine, self._run = engine, run
+
+    @override
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+        return self._engine.score(self._run.samples(sample_ids), self._run.strategy)
+
+
+Opener = Callable[[PreparedRun], OpenRun]
 
 
 class ScorerKind(ABC, Generic[B]):
@@ -370,80 +290,86 @@ class ScorerKind(ABC, Generic[B]):
     batches_cells: ClassVar[bool] = False
     """Whether cells of many images share a batch, whose speed can be measured."""
 
-    def problem(
-        self, question: RunQuestion, columns: Columns, levels: Levels | None = None
-    ) -> Problem:
+    def problem(self, content: Content, columns: Columns, levels: Levels | None = None) -> Problem:
         """Return the problem of an image; `levels` is None if unknown yet, or if there are none."""
-        n_draws, parents = question.n_draws, question.prompts.parents
+        n_draws, parents = content.names.n_draws, content.prompts.parents
         return Problem(
             columns.class_of_column,
             np.arange(n_draws),
             np.ones(n_draws),
-            question.config.seed,
+            content.config.seed,
             cell_cost=columns.per_column,
-            reduction=self.reduction(question),
+            reduction=self.reduction(content.names),
             parents=None if parents is None else np.array(parents, dtype=np.int64),
         )
 
-    def reduction(self, question: Resolved) -> str:
+    def reduction(self, names: Names) -> str:
         """Return how the errors of a text are combined into its score."""
         return MEAN
 
-    def draws_at_random(self, resolved: Resolved) -> bool:
+    def draws_at_random(self, names: Names) -> bool:
         """Return whether the seed can change a score or a decision."""
         return True
 
-    def check(self, question: RunQuestion) -> None:
+    def check(self, content: Content) -> None:
         """Raise UserError if settings do not fit the backbone's class."""
         return None
 
-    def check_draws(self, question: RunQuestion) -> None:
+    def check_draws(self, content: Content) -> None:
         """Raise UserError if levels, weights or noise of the user do not fit the backbone."""
         return None
 
     @abstractmethod
-    def scoring(self, question: RunQuestion) -> ScoringIdentity:
+    def scoring(self, content: Content) -> ScoringIdentity:
         """Return the identity of a run's errors and draws."""
 
     @abstractmethod
-    def checked(self, question: RunQuestion, backbone: Any) -> B:
+    def checked(self, content: Content, backbone: Any) -> B:
         """Return a plugin's backbone with checks of every output."""
 
-    def make(self, question: RunQuestion) -> B:
+    def make(self, content: Content) -> B:
         """Return the caller's backbone or a new one, whose network may not be loaded yet."""
-        backbone = question.loaded
+        backbone = content.loaded
         if backbone is None:
             backbone = make(
-                question.backbone,
-                question.weights,
-                device=pick_device(question.config.device),
-                dtype=question.precision.dtype,
-                **question.backbone_parameters,
+                content.names.backbone,
+                content.weights,
+                device=pick_device(content.config.device),
+                dtype=content.names.precision.dtype,
+                **content.names.backbone_parameters,
             )
-        checked = self.checked(question, backbone)
-        checked.key = question.backbone_key
+        checked = self.checked(content, backbone)
+        checked.key = content.backbone_key
         return checked
 
-    def backbone_of(self, question: RunQuestion, loaded: B | None) -> B:
-        """Return the loaded backbone, which must be the run's, or else a new one."""
-        backbone = loaded or self.load(question)
-        question.check_key(backbone)
-        return backbone
-
-    def load(self, question: RunQuestion, others: Iterable[RunQuestion] = ()) -> B:
+    def load(self, content: Content, others: Iterable[Content] = ()) -> B:
         """Return the backbone with its network loaded and set up.
 
         Prompts of the run and of `others` are encoded before, without the network in memory.
         """
-        return self.make(question)
+        return self.make(content)
 
-    def text_files(self, question: RunQuestion) -> list[Path]:
+    def text_files(self, content: Content) -> list[Path]:
         """Return the cache files of the run's encoded prompts, if it has any."""
         return []
 
+    def open_engine(
+        self, content: Content, backbone: B | None = None, run: PreparedRun | None = None
+    ) -> Engine:
+        """Return the engine that scores with `backbone`, by default a new one.
+
+        With a `run`, what needs its images is checked, too.
+        """
+        backbone = backbone or self.load(content)
+        content.check_key(backbone)
+        engine = self.engine(content, backbone)
+        self.settle(engine, content, run)
+        return engine
+
     @abstractmethod
-    def open_engine(self, question: RunQuestion, backbone: B | None = None) -> Engine:
-        """Return the engine that scores with `backbone`, by default a new one."""
+    def engine(self, content: Content, backbone: B) -> Engine:
+        """Return the engine that scores with `backbone`."""
 
-
-Opener = Callable[[PreparedRun], OpenRun]
+    def settle(self, engine: Any, content: Content, run: PreparedRun | None) -> None:
+        """Check an engine on a run's own images, and settle how it computes."""
+        engine.device = pick_device(content.config.device).partition(":")[0]

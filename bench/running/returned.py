@@ -54,7 +54,7 @@ def checked_facts(who: str, run: PreparedRun, facts: Any) -> ModelFacts:
 
 
 def _check_problem(who: str, run: PreparedRun, problem: Problem, levels: Levels | None) -> None:
-    draws, classes = run.n_draws, len(run.manifest.classes)
+    draws, classes = run.names.n_draws, len(run.manifest.classes)
     steps, weights = np.asarray(problem.timesteps), np.asarray(problem.weights)
     if not steps.shape == weights.shape == (draws,):
         raise PluginError(who, f"model.problem must have {draws} draws, got {len(steps)}")
@@ -108,12 +108,12 @@ def _facts_in(sample: Sample) -> dict[str, Any]:
 
 def _facts_of(run: PreparedRun, name: str) -> dict[str, Any]:
     """Return what the run itself knows of an image."""
-    split, place = run.split, run.split.row_of[name]
+    split, place, shortlist = run.split, run.split.row_of[name], run.content.shortlist
     return {
         "label": split.labels[place],
         "group": None if split.group_names is None else split.group_names[place],
         "shape": None if split.items is None else split.items.shapes[place],
-        "candidates": None if run.shortlist is None else run.shortlist.classes[name],
+        "candidates": None if shortlist is None else shortlist.classes[name],
     }
 
 
@@ -136,18 +136,18 @@ def _checked_outcome(who: str, call: str, run: PreparedRun, decided: Decided) ->
 
 def _check_cells(who: str, call: str, run: PreparedRun, decided: Decided) -> None:
     """Raise PluginError unless all errors are those of requests, and there if they are stored."""
-    prompts = len(run.prompts.texts) if run.split.items is None else None
+    prompts = len(run.content.prompts.texts) if run.split.items is None else None
     for request, errors in decided.cells:
-        sizes = [_count(request.prompts, prompts), _count(request.draws, run.n_draws)]
+        sizes = [_count(request.prompts, prompts), _count(request.draws, run.names.n_draws)]
         whole = errors.dtype == np.float32 and np.isfinite(errors).all()
         if errors.shape != tuple(sizes) or not whole:
             raise PluginError(who, f"{call}: its errors are not those of its requests")
     for linearised, errors in decided.linearised:
-        draws = _count(linearised.draws, run.n_draws)
+        draws = _count(linearised.draws, run.names.n_draws)
         if errors.ndim != 2 or errors.shape[1] != draws or len(errors) != len(linearised.mixture):
             raise PluginError(who, f"{call}: its first-order errors are not those of its requests")
     stored = decided.cells or decided.linearised
-    if run.save_errors and decided.error is None and not stored:
+    if run.config.save_errors and decided.error is None and not stored:
         raise PluginError(who, f"{call}: it has no errors, which are to be saved")
 
 

@@ -9,7 +9,8 @@ from bench.contracts.parameters import Parameters
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.running.command import other_images_command
-from bench.running.decider import Decider
+from bench.running.parts.decision import Decider
+from bench.running.parts.names import Names
 from bench.stats.risk import RISKS, images_needed, passing
 from bench.store.calibrations import Calibrated, CalibratedSetting, Calibration, find_calibrations
 from bench.store.documents import Manifest, RiskChoice
@@ -47,6 +48,14 @@ class StatedRisk:
                     f"{option} chooses {' and '.join(chosen)}: leave --set"
                     f" {name}={self.params[name]} out."
                 )
+
+
+def stated_risk(names: Names) -> StatedRisk | None:
+    """Return the risk that settings state for the strategy that they name; None if they do not."""
+    config = names.config
+    if config.risk is None:
+        return None
+    return StatedRisk(config.risk, names.decider, config.params, Path(config.results))
 
 
 def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[Parameters, CalibratedOn]:

@@ -5,15 +5,15 @@ the run's split, drawn uniformly, tests the strategy's settings on them, and rac
 the cheapest setting that passes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.discovery.loading import exhaustive_strategy, load_plugins
 from bench.errors import UserError
 from bench.inputs.subsets import draw_sample
-from bench.running.decider import Decider, backbone_params, make_decider
-from bench.running.prepare import prepared_run
-from bench.running.question import PreparedRun, RunQuestion
+from bench.running.manifest import prepared_run
+from bench.running.parts.decision import Decider, backbone_params, make_decider
+from bench.running.question import Content, PreparedRun
 from bench.running.risk import (
     StatedRisk,
     calibrated_on,
@@ -21,6 +21,7 @@ from bench.running.risk import (
     choose_setting,
     has_calibration,
     risk_choices,
+    stated_risk,
 )
 from bench.running.settings import check_mode
 from bench.stats.risk import choose_sweep
@@ -104,7 +105,7 @@ class PlannedSweep:
 
     def run(self) -> PreparedRun:
         """Return the ordinary run that sweeps the images, or its shard."""
-        return prepared_run(self.whole, self.samples)
+        return prepared_run(self.whole.content, self.samples)
 
     def calibration(self) -> Calibration | None:
         """Return the stored test of the candidates on exactly the swept images; None if none yet.
@@ -141,10 +142,10 @@ def sweep_of(run: PreparedRun) -> PlannedSweep | None:
 
     Raises UserError if a setting excludes a sweep, or it saves nothing.
     """
-    stated = run.risk
+    stated = stated_risk(run.names)
     if stated is None or has_calibration(stated, run.manifest):
         return None
-    plan, race = plan_sweep(run, stated, len(run.split.sample_ids)), stated.decider
+    plan, race = plan_sweep(run.content, stated, len(run.split.sample_ids)), stated.decider
     recorder = _on_same_draws(_recorder(stated), stated)
     config = run.config.model_copy(
         update={
@@ -153,12 +154,12 @@ def sweep_of(run: PreparedRun) -> PlannedSweep | None:
             "save_errors": True,
             "strategy": recorder.spec.name,
             "params": {
-                **backbone_params(run.config, run.backbone, race.spec),
+                **backbone_params(run.config, run.names.backbone, race.spec),
                 "draws": race.parameters["draws"],
             },
         }
     )
-    whole = prepared_run(replace(run, config=config, decider=recorder, risk=None))
+    whole = prepared_run(run.content.naming(config=config, decider=recorder))
     return PlannedSweep(
         plan,
         whole,
@@ -179,13 +180,13 @@ def settled(run: PreparedRun) -> PreparedRun:
     The strategy is the cheapest setting that passed the test, or else, if the run's own images were
     swept, the fallback of `--risk-else`. Raises UserError if no test was made, or none passed.
     """
-    stated = run.risk
-    if stated is None:
+    stated, content = stated_risk(run.names), run.content
+    if stated is None or run.manifest.identity.calibrated is not None:
         return run
-    race, chosen = stated.decider.spec, replace(run, risk=None)
+    race = stated.decider.spec
     if (sweep := sweep_of(run)) is None:
         params, calibrated = choose_setting(stated, run.manifest)
-        return prepared_run(replace(chosen, decider=make_decider(race, params)), None, calibrated)
+        return prepared_run(content.naming(decider=make_decider(race, params)), None, calibrated)
     if (calibration := sweep.calibration()) is None:
         raise UserError(
             f"{stated.option} is not calibrated yet: {sweep.plan.swept:,} images must be swept"
@@ -194,32 +195,32 @@ def settled(run: PreparedRun) -> PreparedRun:
             " results folder, then with --sweep-only alone."
         )
     best = cheapest(calibration, stated.risk)
-    decider = make_decider(race, best.strategy.params) if best else _fallback(run, stated)
+    decider = make_decider(race, best.strategy.params) if best else _fallback(content, stated)
     calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)
     described = Sweep(
         evaluation_equivalents_per_image=sweep.plan.sweep_cost / sweep.plan.swept,
         choices=risk_choices(calibration),
     )
     swept = (sweep.folder, sweep.samples)
-    return prepared_run(replace(chosen, decider=decider), None, calibrated, described, swept)
+    return prepared_run(content.naming(decider=decider), None, calibrated, described, swept)
 
 
-def plan_sweep(question: RunQuestion, stated: StatedRisk, n: int) -> SweepPlan:
+def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:
     """Return the size of the sweep and the expected costs of sweep and race, on `n` images.
 
     The size depends on the split and on the costs, not on `--limit`. Raises UserError if a setting
     excludes a sweep, or no race can be cheaper than the full sweep.
     """
-    config, decider = question.config, stated.decider
+    config, decider = content.config, stated.decider
     check_mode(config, "sweep", stated.option)
-    problem, images = question.problems()[-1]
+    problem, images = content.problems()[-1]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
     full = _on_same_draws(exhaustive_strategy(), stated).strategy.at_most(problem) * images
     swept = _on_same_draws(_recorder(stated), stated).strategy.at_most(problem) * images
     looks = [candidate.strategy.at_least(problem) for candidate in _candidates(decider)]
     least = min((look * images for look in looks if look is not None), default=None)
     race = full / 2 if least is None else min(RACE_COST * least, full)
-    replaced = question.strategy.replaces(problem)
+    replaced = content.names.strategy.replaces(problem)
     schedule = None if replaced is None else replaced.equivalents * images
     otherwise = full
     if config.risk_else == "schedule":
@@ -242,7 +243,7 @@ def plan_sweep(question: RunQuestion, stated: StatedRisk, n: int) -> SweepPlan:
         swept=size.images,
         allowed=size.allowed,
         passes=size.passes,
-        otherwise=_fallback(question, stated).spec.name,
+        otherwise=_fallback(content, stated).spec.name,
         sweep_cost=size.images * swept,
         errors_bytes=size.images * (IMAGE_BYTES + CELL_BYTES * cells),
         rest=rest,
@@ -260,11 +261,11 @@ def _recorder(stated: StatedRisk) -> str:
     return stated.decider.spec.recorder or exhaustive_strategy()
 
 
-def _fallback(run: RunQuestion, stated: StatedRisk) -> Decider:
+def _fallback(content: Content, stated: StatedRisk) -> Decider:
     """Return the strategy of `--risk-else`, which decides the other images if no setting passes."""
-    if run.config.risk_else == "full":
+    if content.config.risk_else == "full":
         return _on_same_draws(exhaustive_strategy(), stated)
-    replaced = run.strategy.replaces(run.problems()[-1][0])
+    replaced = content.names.strategy.replaces(content.problems()[-1][0])
     return _on_same_draws(exhaustive_strategy() if replaced is None else replaced.strategy, stated)
 
 

@@ -3,50 +3,44 @@
 `--again N` decides them with other noise, `--audit N` by the full sweep.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.contracts.decision import Decided
 from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import exhaustive_strategy, load_plugins
-from bench.errors import UserError, warn_user
+from bench.errors import warn_user
 from bench.inputs.subsets import select_subset
 from bench.machine.stages import counted
-from bench.running.command import stored_settings
-from bench.running.decider import backbone_params
 from bench.running.execute import timed
-from bench.running.prepare import prepare, prepare_again
-from bench.running.question import Executable, Opener, PreparedRun
-from bench.running.settings import SETTINGS, RunConfig, Values, make_config
+from bench.running.parts.decision import backbone_params
+from bench.running.question import Opener, PreparedRun
+from bench.running.settings import SETTINGS, RunConfig, Values
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
-from bench.stats.comparison import differing_identity
 from bench.stats.shares import exact_interval
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
-from bench.store.fields import without_none
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
-from bench.store.locking import refuse_shipped
 from bench.store.summary import Again, Swept, permuted, read_again, read_swept, write_again
 from bench.store.writing import RunFolder
 
 
-def with_other_noise(prepared: PreparedRun) -> PreparedRun:
-    """Return a run with another seed and, for a denoiser, noise per image.
+def other_noise(prepared: PreparedRun) -> RunConfig:
+    """Return a run's settings with another seed and, for a denoiser, noise per image.
 
     Given the first run, decisions then change independently of each other, so an exact binomial
     interval applies. The seed is derived from the run's identity, so it is reproducible.
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
     changes: Values = {"seed": seed, "fresh": False}
-    if prepared.backbone.scorer in SETTINGS["noise_per"].scorers:
+    if prepared.names.backbone.scorer in SETTINGS["noise_per"].scorers:
         changes["noise_per"] = "image"
     # The parameters of a risk were calibrated with the run's seed.
-    return prepare_again(prepared, prepared.without_risk().model_copy(update=changes))
+    return prepared.names.without_risk().model_copy(update=changes)
 
 
 def decided_again(
@@ -101,21 +95,17 @@ def decide_again(
     return write_again(path, manifest, again, decided)
 
 
-MAY_DIFFER = ("strategy", "calibrated", "replayed")  # parts of the identity, from run to its sweep
+def full_sweep(prepared: PreparedRun) -> RunConfig:
+    """Return the settings of the full sweep of a run's images, on the run's own draws."""
+    return swept(prepared.config, prepared.names.backbone, prepared.strategy.draws)
 
 
-def as_full_sweep(prepared: PreparedRun) -> PreparedRun:
-    """Return the full sweep of a run's images, on the run's own draws."""
-    swept = _swept(prepared.config, prepared.backbone, prepared.strategy.draws)
-    return prepare_again(prepared, swept.model_copy(update={"fresh": False, "risk": None}))
-
-
-def _swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
+def swept(config: RunConfig, backbone: BackboneSpec, draws: int) -> RunConfig:
     """Return the settings of a full sweep. Only the backbone's parameters are kept."""
     spec = load_plugins().strategies.get(exhaustive_strategy())
     params = {**backbone_params(config, backbone, spec), "draws": draws}
-    changes = {"strategy": spec.name, "params": params, "hierarchy": None}
-    return config.model_copy(update=changes)
+    changes = {"strategy": spec.name, "params": params, "hierarchy": None, "risk": None}
+    return config.model_copy(update={**changes, "fresh": False})
 
 
 def audit(
@@ -128,7 +118,7 @@ def audit(
     images, `path` the folder of the stored run. None if that has no image to sweep.
     """
     decided = read_decisions(path, manifest)
-    names, sizes = decided.sample_ids.to_pylist(), run.problems()
+    names, sizes = decided.sample_ids.to_pylist(), run.content.problems()
     problem = sizes[0][0]
     sweep_cost = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
     sweepable = sweepable_rows(decided, manifest, sweep_cost)
@@ -162,32 +152,3 @@ def _line(image: Decided, answer: int, seconds: float) -> Swept:
         equivalents=round(image.equivalents, 2),
         seconds=round(seconds, 4),
     )
-
-
-def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit | None:
-    """Audit a stored run or replay with the model on this machine; see `audit`.
-
-    `count` includes earlier sweeps; `settings` are those of this machine, such as `data_dir`.
-    Raises UserError if data, weights or code differ from those of the run.
-    """
-    refuse_shipped(path)
-    manifest = read_manifest(path)
-    if not manifest.on_draws:
-        raise UserError(
-            f"{manifest.run_id} has no draws, so there is no full sweep to compare with."
-        )
-    spec = load_plugins().backbones.get(str(manifest.config.backbone))
-    config = make_config({**stored_settings(manifest), **without_none(**settings)})
-    sweep = prepare(_swept(config, spec, int(str(manifest.strategy.params["draws"]))))
-    # A tree has prompts of inner nodes too, which no sweep needs.
-    of_classes = [prompt for prompt in manifest.prompts if prompt[1] < len(manifest.classes)]
-    same = ("prompts", "hierarchy") if of_classes == sweep.manifest.prompts else ()
-    places = differing_identity(manifest, sweep.manifest)
-    differs = [name for name in places if name.partition(".")[0] not in (*MAY_DIFFER, *same)]
-    if differs:
-        raise UserError(
-            f"{manifest.run_id} cannot be swept here, because {', '.join(differs)} differ. Name its"
-            " data with --data-dir, or use the version of the toolkit that made it."
-        )
-    sweep.check()
-    return audit(sweep, manifest, path, count, Executable.open)

@@ -47,9 +47,9 @@ def write_script(config: RunConfig, shards: int) -> Path:
     check_mode(config, "slurm", "--slurm")
     device = config.device or "cuda"
     run = first_run(prepare(config.model_copy(update={"device": device})))
-    for note in assumed_capability(run.precision.network, device):
+    for note in assumed_capability(run.names.precision.network, device):
         warn_user(note)
-    config = config.model_copy(update=run.precision.settings())
+    config = config.model_copy(update=run.names.precision.settings())
     manifest, sweeps = run.manifest, run.config.risk != config.risk
     run.check()
     if not 1 <= shards <= min(len(manifest.samples), MAX_SHARDS):
@@ -70,7 +70,7 @@ def write_script(config: RunConfig, shards: int) -> Path:
         shards=shards,
         prepare=f"{'' if on_cpu else gpu}--cpus-per-task=4 --time=2:00:00",
         each=f"{gpu}--cpus-per-task=4 --time=24:00:00",
-        on_cpu=f"--device cpu{' --encoding float32' if run.precision.encoding else ''}"
+        on_cpu=f"--device cpu{' --encoding float32' if run.names.precision.encoding else ''}"
         if on_cpu
         else "",
         variables="\n".join(

@@ -12,8 +12,8 @@ from bench.contracts.strategy import Floats
 from bench.discovery.guard import notify_plugins
 from bench.discovery.loading import load_plugins
 from bench.errors import StoreError, UserError, warn_user
+from bench.inputs.split import Split
 from bench.inputs.subsets import shuffle_samples
-from bench.running.question import PreparedRun
 from bench.stats.comparison import check_comparable
 from bench.stats.questions import (
     Results,
@@ -166,14 +166,11 @@ class Until:
         return result
 
 
-def until_of(run: PreparedRun) -> Until | None:
-    """Return what ends a run: its `--until`; None if all of its images are decided.
+def until_of(question: StopQuestion, split: Split, manifest: Manifest, results: str) -> Until:
+    """Return what ends a run on a split when its images answer a question.
 
     Raises UserError if the question is invalid or the other run absent, different or partial.
     """
-    if (question := run.config.until) is None:
-        return None
-    split = run.split
     order = shuffle_samples(split.sample_ids, split.fingerprint)
     weights = None
     if question.metric == "balanced_accuracy":
@@ -182,11 +179,11 @@ def until_of(run: PreparedRun) -> Until | None:
         weights = dict(zip(split.sample_ids, per_class[labels].tolist(), strict=True))
     if question.run is None:
         return Until(question, order, len(order), None, weights)
-    path = find_run(question.run, run.config.results, exact=True)
+    path = find_run(question.run, results, exact=True)
     other = read_run(path)
-    if other.manifest.run_id == run.manifest.run_id:
+    if other.manifest.run_id == manifest.run_id:
         raise UserError(f"--until: {question.run} is this run itself. Name another one.")
-    check_comparable(run.manifest, other.manifest)
+    check_comparable(manifest, other.manifest)
     decided = other.decided()
     baseline, n = decided.right_by_id(), len(decided.right_in(order))
     if n < len(baseline):

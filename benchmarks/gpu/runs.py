@@ -33,7 +33,7 @@ def engine_over_bare(machine: Machine) -> Iterator[Row]:
         runs = {
             name: full_sweep(place, device, "bfloat16", strategy=name, **more) for name in names
         }
-        network = runs["full"].kind.load(runs["full"])
+        network = runs["full"].names.kind.load(runs["full"])
         assert isinstance(network, CheckedDenoiser)
         engines = {name: engine_of(run, network) for name, run in runs.items()}
         size = 8 if machine.small else 32
@@ -45,7 +45,7 @@ def engine_over_bare(machine: Machine) -> Iterator[Row]:
         samples = pictures(16 if machine.small else 512)
         for name, engine in engines.items():
             engine.batch_size = size
-            works[name] = scoring(engine, runs[name].strategy, samples, cells)
+            works[name] = scoring(engine, runs[name].names.strategy, samples, cells)
         rates = in_turns(works, 1 if machine.small else 3)
         flops = evaluation_flops(runs["full"]) or 0.0
         peak = matmul_peak(machine.device, torch.bfloat16, 0.002 if machine.small else 0.1)

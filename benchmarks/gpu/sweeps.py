@@ -16,7 +16,7 @@ from bench.contracts.specs import DatasetSpec
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.running.prepare import AtHand, ask
-from bench.running.question import RunQuestion
+from bench.running.question import Content
 from bench.running.settings import make_config
 from benchmarks.gpu.machine import Machine
 
@@ -38,7 +38,7 @@ def _published(folder: Path, kind: str) -> Path:
     return save_published(kind, folder)
 
 
-def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> RunQuestion:
+def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> Content:
     """Return a full sweep on made-up pictures."""
     if dtype == "TF32":
         more, dtype = {**more, "tf32": True}, "float32"
@@ -48,16 +48,16 @@ def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> RunQuestio
     return ask(make_config({**settings, **sweep, **more}), AtHand(spec))
 
 
-def engine_of(run: RunQuestion, network: CheckedDenoiser | None = None) -> DenoisingEngine:
+def engine_of(run: Content, network: CheckedDenoiser | None = None) -> DenoisingEngine:
     """Return the engine of a prepared run of a denoiser, by default a new one."""
-    engine = run.kind.open_engine(run, network)
+    engine = run.names.kind.open_engine(run, network)
     assert isinstance(engine, DenoisingEngine)
     return engine
 
 
-def errors_of(engine: DenoisingEngine, run: RunQuestion, samples: list[Sample]) -> Errors:
+def errors_of(engine: DenoisingEngine, run: Content, samples: list[Sample]) -> Errors:
     """Return the errors of images, float32 [images, prompts, draws]."""
-    decided = {d.sample.sample_id: d for d in engine.score(samples, run.strategy)}
+    decided = {d.sample.sample_id: d for d in engine.score(samples, run.names.strategy)}
     whole = np.full((len(samples), len(CLASSES), DRAWS), np.nan, np.float32)
     for position, sample in enumerate(samples):
         if error := decided[sample.sample_id].error:

@@ -15,7 +15,7 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, default_grid
-from bench.running.decider import make_decider
+from bench.running.parts.decision import make_decider
 from bench.stats.shares import accuracy_interval
 from bench.store.folder import list_runs
 from bench.store.journal import make_record

@@ -21,7 +21,7 @@ from bench.errors import BenchWarning
 from bench.running.kinds import checks
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun, RunQuestion
+from bench.running.question import Content, PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_manifest
 
@@ -145,9 +145,9 @@ def in_half_alone(
     """Break the network of runs in half precision, as they load it."""
     load = DenoiserKind.load
 
-    def broken(self: DenoiserKind, question: RunQuestion, *others: Any) -> CheckedDenoiser:
+    def broken(self: DenoiserKind, question: Content, *others: Any) -> CheckedDenoiser:
         backbone = load(self, question, *others)
-        if question.precision.dtype != "float32" and backbone.network is not None:
+        if question.names.precision.dtype != "float32" and backbone.network is not None:
             breaks(backbone.network)
         return backbone
 
@@ -228,8 +228,8 @@ def test_without_memory_for_another_network_operations_are_converted(
     whole = opened(a_run(dtype)).rounding
     load = DenoiserKind.load
 
-    def without_room(self: DenoiserKind, question: RunQuestion, *others: Any) -> CheckedDenoiser:
-        if question.precision.network == "float32":
+    def without_room(self: DenoiserKind, question: Content, *others: Any) -> CheckedDenoiser:
+        if question.names.precision.network == "float32":
             raise torch.OutOfMemoryError("simulated")
         return load(self, question, *others)
 

@@ -18,7 +18,7 @@ from helpers.refusals import refused
 from bench.contracts.dataset import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.inputs.data import DataSource, load_split
-from bench.running.finders import find_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.settings import make_config
 
 Settings = dict[str, Any]

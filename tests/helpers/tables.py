@@ -14,7 +14,7 @@ from bench.contracts.strategy import Evaluate, Outcome, Problem, Reply, Session
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.recordings.replay import decide
-from bench.running.decider import make_decider
+from bench.running.parts.decision import make_decider
 from bench.testing.strategies import made_problem as make_problem
 from bench.testing.strategies import made_table as make_table
 

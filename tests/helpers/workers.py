@@ -152,7 +152,7 @@ def opened(_):
 try:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        finished = execute(run, opened)
+        finished = execute(run.task(opened))
     texts = [str(warning.message) for warning in caught]
     print(json.dumps([str(finished.folder), finished.summary.dataset.n_samples, texts]))
 finally:

@@ -34,7 +34,7 @@ from bench.machine.cache import read_cached, write_cached
 from bench.machine.offline import offline
 from bench.machine.pushing import push_folder
 from bench.recordings.recording import find_recording
-from bench.running.prepare import find_weights
+from bench.running.parts.model import find_weights
 from bench.running.prepare import resolve as resolve_run
 from bench.running.settings import RunConfig
 from bench_plugins.datasets.hub import Hub as Dataset
@@ -66,7 +66,8 @@ def read_model(revision: str | None) -> object:
 def read_named_weights(revision: str | None) -> object:
     """Read what `--backbone clip --weights owner/name --revision` names."""
     named: dict[str, Any] = {"dataset": "digits", "backbone": "clip", "weights": NAME}
-    weights = find_weights(resolve_run(RunConfig(**named, revision=revision)))
+    run = resolve_run(RunConfig(**named, revision=revision))
+    weights = find_weights(run.config, run.source, run.backbone_parameters)
     assert weights is not None
     path = weights.find(WAYS["--weights"].file)
     assert path is not None

@@ -117,7 +117,7 @@ def workers(session: Session, case: Case) -> Made:
     settings = session.settings(case, results=str(session.place(case, "workers")))
     with session.caching(case):
         prepared = prepare(make_config(settings))
-        made = execute(prepared, lambda _: Driver(prepared, Threads(2)))
+        made = execute(prepared.task(lambda _: Driver(prepared, Threads(2))))
     yield Run(case, made.folder)
     yield Run(case, session.run(case, "whole"), like=made.folder, exactly=False)
 

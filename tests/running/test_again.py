@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from helpers.command import bench
 
-from bench.running.prepare import prepare
-from bench.running.second import with_other_noise
+from bench.running.prepare import prepare, prepare_again
+from bench.running.second import other_noise
 from bench.running.settings import make_config
 from bench.store.summary import Again
 
@@ -47,9 +47,9 @@ def test_every_image_has_noise_of_its_own_and_the_answers_are_those_of_such_a_ru
 ) -> None:
     config = make_config({"dataset": "digits", "params": {"draws": 2}, "limit": 20})
     first = prepare(config.model_copy(update={"strategy": "uniform", "results": str(tmp_path)}))
-    other = with_other_noise(first)
+    other = prepare_again(first, other_noise(first))
     assert other.config.noise_per == "image" and other.manifest.samples == first.manifest.samples
-    assert with_other_noise(first).config.seed == other.config.seed
+    assert other_noise(first).seed == other.config.seed
     command = ("run", "digits", "--strategy", "uniform", "--set", "draws=2", "--limit", 20)
     ours = bench(*command, "--again", 20, "--results", tmp_path, "--json").json
     seed = ("--seed", other.config.seed, "--noise-per", "image")
@@ -71,9 +71,10 @@ def test_a_stated_risk_is_decided_again_with_the_settings_that_it_chose(tmp_path
     settings = {"dataset": "digits", "strategy": "race", "results": str(tmp_path), "limit": 5}
     first = prepare(make_config({**settings, "params": {"draws": 8, "first": 2, "delta": 0.1}}))
     config = first.config.model_copy(update={"risk": 0.02, "params": {"draws": 8}})
-    other = with_other_noise(replace(first, config=config))
+    changed = replace(first, content=first.content.naming(config=config))
+    other = prepare_again(changed, other_noise(changed))
     assert other.config.risk is None
-    assert other.decider.parameters == first.decider.parameters
+    assert other.names.decider.parameters == first.names.decider.parameters
 
 
 def test_the_plan_counts_them() -> None:

@@ -19,7 +19,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
 from bench.running.classify import classify
 from bench.running.kinds.denoiser import DenoiserKind
-from bench.running.question import RunQuestion
+from bench.running.question import Content
 from bench.running.settings import make_config
 
 
@@ -35,7 +35,7 @@ class Deciding:
 
 
 def decide_as(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
-    monkeypatch.setattr(RunQuestion, "check", lambda self: None)
+    monkeypatch.setattr(Content, "check", lambda self: None)
     monkeypatch.setattr(DenoiserKind, "open_engine", lambda self, question: Deciding(outcome))
 
 

@@ -59,8 +59,10 @@ def test_runs_share_what_the_declaration_says(name: str, root: Path) -> None:
     declared = SETTINGS[name]
     one, other = map(prepare, both(name, root))
     differ = {
-        "network": one.backbone.learns or one.backbone_key != other.backbone_key,
-        "prompts": one.kind.text_files(one) != other.kind.text_files(other),
+        "network": one.names.backbone.learns
+        or one.content.backbone_key != other.content.backbone_key,
+        "prompts": one.names.kind.text_files(one.content)
+        != other.names.kind.text_files(other.content),
         "data": key_of(one.config, "data") != key_of(other.config, "data"),
     }
     assert differ == {subject: subject in declared.about for subject in differ}
@@ -93,8 +95,8 @@ def test_fine_tuned_networks_share_encoded_prompts(part: str, tmp_path: Path) ->
         return prepare(make_config({"dataset": "digits", "backbone": str(folder)}))
 
     before = prepared()
-    encoded = before.kind.text_files(before)
+    encoded = before.names.kind.text_files(before.content)
     change(next((folder / part).glob("*.safetensors")))
     after = prepared()
-    assert before.backbone_key != after.backbone_key
-    assert (encoded == after.kind.text_files(after)) == (part != "text_encoder")
+    assert before.content.backbone_key != after.content.backbone_key
+    assert (encoded == after.names.kind.text_files(after.content)) == (part != "text_encoder")

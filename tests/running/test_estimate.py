@@ -144,10 +144,12 @@ def test_the_plan_is_of_the_images_that_are_left(tmp_path: Path) -> None:
 
 def test_a_backbone_far_from_its_training_says_so(image_folder: Path) -> None:
     config = make_config({"dataset": image_folder, "backbone": "tiny-digits"})
-    [warning] = prepare(config).warnings
+    [warning] = prepare(config).content.warnings
     assert "trained only on digits/train" in warning and "no better than guessing" in warning
     for backbone in (None, "tiny-digits"):
-        assert not prepare(make_config({"dataset": "digits", "backbone": backbone})).warnings
+        assert not prepare(
+            make_config({"dataset": "digits", "backbone": backbone})
+        ).content.warnings
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], [], ["--limit", "5"]], ids=str)

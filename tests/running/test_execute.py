@@ -17,7 +17,7 @@ from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Outcome, Problem
 from bench.running.execute import execute
 from bench.running.prepare import prepare
-from bench.running.question import Executable, PreparedRun
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
 from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
@@ -26,7 +26,7 @@ from bench.store.writing import RunFolder
 class Scripted(OpenRun):
     """It takes every image for class 0, and can end early."""
 
-    def __init__(self, run: Executable, ends_after: int | None = None) -> None:
+    def __init__(self, run: PreparedRun, ends_after: int | None = None) -> None:
         self.run, self.ends_after, self.closed = run, ends_after, False
         self.model = ModelFacts(Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1)))
 
@@ -53,14 +53,14 @@ def test_what_was_decided_before_an_interruption_is_kept_and_not_scored_again(
 ) -> None:
     opened: list[Scripted] = []
 
-    def interrupted(of: Executable) -> Scripted:
+    def interrupted(of: PreparedRun) -> Scripted:
         opened.append(Scripted(of, ends_after=4))
         return opened[-1]
 
     with pytest.raises(KeyboardInterrupt):
-        execute(run, interrupted)
+        execute(run.task(interrupted))
     assert opened[0].closed and len(read_records(run.folder)) == 4
-    finished = execute(run, Scripted)
+    finished = execute(run.task(Scripted))
     assert finished.summary.dataset.n_samples == 6 and not finished.resumed
     assert finished.summary.cost.evaluations == 60
 
@@ -74,18 +74,18 @@ def test_a_comparison_of_precisions_that_comes_late_is_kept(run: PreparedRun) ->
             figures = {"noise": 0.1, "bias": "not shown", "decisions": 0, "images": 2}
             self.model = replace(self.model, rounding={**figures, "prompts": 3, "draws": 16})
 
-    execute(run, Late)
+    execute(run.task(Late))
     kept = read_manifest(run.folder).rounding
     assert kept is not None and kept.noise == 0.1
 
 
 def test_nothing_is_opened_for_a_run_that_is_complete(run: PreparedRun) -> None:
-    first = execute(run, Scripted)
+    first = execute(run.task(Scripted))
 
-    def never(of: Executable) -> Scripted:
+    def never(of: PreparedRun) -> Scripted:
         raise AssertionError("opened for nothing")
 
-    again = execute(run, never)
+    again = execute(run.task(never))
     assert again.resumed and again.summary == first.summary
 
 
@@ -96,14 +96,14 @@ def test_a_stored_run_of_a_plugin_says_that_its_code_has_changed(run: PreparedRu
         return replace(run, manifest=run.manifest.model_copy(update=changes))
 
     own = "diffusion-classifier-bench"
-    execute(with_code(mine="a", **{own: "a"}), Scripted)
+    execute(with_code(mine="a", **{own: "a"}).task(Scripted))
     with warned("of mine has"):
-        assert execute(with_code(mine="b", **{own: "b"}), Scripted).resumed
+        assert execute(with_code(mine="b", **{own: "b"}).task(Scripted)).resumed
     with warned("of mine and other"):
-        assert execute(with_code(other="a", **{own: "a"}), Scripted).resumed
+        assert execute(with_code(other="a", **{own: "a"}).task(Scripted)).resumed
     with warnings.catch_warnings():  # the toolkit raises a version if results change
         warnings.simplefilter("error")
-        assert execute(with_code(mine="a", **{own: "b"}), Scripted).resumed
+        assert execute(with_code(mine="a", **{own: "b"}).task(Scripted)).resumed
 
 
 def test_a_run_that_another_process_writes_is_refused_before_anything_is_loaded(
@@ -117,4 +117,4 @@ def test_a_run_that_another_process_writes_is_refused_before_anything_is_loaded(
         RunFolder(run.folder, run.manifest),
         refused("Another process"),
     ):
-        execute(run, Scripted)
+        execute(run.task(Scripted))

@@ -26,12 +26,12 @@ from bench.store.summary import read_summary
 from bench.store.writing import RunFolder
 
 
-class Interrupting:
+class Interrupting(Engine):
     """An engine that is stopped after so many images, and counts them."""
 
     def __init__(self, engine: Engine, after: int | None) -> None:
         self.engine, self.after = engine, after
-        self.problem, self.device, self.levels = engine.problem, None, None
+        self.problem = engine.problem
         self.scored: list[str] = []
 
     def score(self, samples: Any, strategy: Any) -> Iterator[Decided]:
@@ -60,7 +60,7 @@ def score(
 
     config = {"dataset": "digits", "strategy": "full", "params": {"draws": 1}}
     run = prepare(make_config({**config, "results": results, **settings}))
-    texts, engines = run.prompts.texts, []
+    texts, engines = run.content.prompts.texts, []
 
     def open_engine(self: PreparedRun) -> Any:
         import numpy as np
@@ -77,7 +77,7 @@ def score(
     monkeypatch.setattr(PreparedRun, "open_engine", open_engine)
     monkeypatch.setattr(PreparedRun, "check", lambda self: None)
     try:
-        finished = execute(run)
+        finished = execute(run.task())
     except KeyboardInterrupt:
         finished = None
     return finished, engines[0].scored if engines else []

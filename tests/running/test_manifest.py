@@ -13,10 +13,10 @@ from helpers.refusals import refused
 
 import bench
 from bench.discovery.loading import load_plugins
+from bench.running.parts.names import Names
+from bench.running.parts.texts import make_prompts
 from bench.running.prepare import check_effect, prepare, resolve
-from bench.running.question import Resolved
 from bench.running.settings import make_config
-from bench.running.texts import make_prompts
 from bench.store.documents import Manifest
 
 
@@ -65,7 +65,7 @@ def test_operations_are_in_the_manifest_and_in_no_id(tmp_path: Path) -> None:
     assert run.folder.name == manifest(limit=2).run_id
 
 
-def resolved(**settings: Any) -> Resolved:
+def resolved(**settings: Any) -> Names:
     return resolve(make_config({"dataset": "digits", **settings}))
 
 
@@ -83,7 +83,7 @@ def test_a_path_in_place_of_a_name(pipelines: dict[str, Path], tmp_path: Path) -
     run = resolved(dataset=str(tmp_path), backbone=str(pipelines["sd15"]))
     assert (run.config.dataset, run.config.weights) == (str(tmp_path), None)
     assert (run.data.name, run.data.data_dir) == ("folder", str(tmp_path))
-    assert run.source.weights == str(pipelines["sd15"]) and run.trained_on == "unknown"
+    assert run.source.weights == str(pipelines["sd15"]) and run.source.trained_on == "unknown"
     assert run.backbone_name == pipelines["sd15"].name
 
 
@@ -96,8 +96,9 @@ def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -
     for given, first in ((None, "n0"), (text, "the number 0")):
         run = resolved(template=given)
         run = replace(run, data=replace(run.data, spec=labelled))
-        run = replace(run, source=replace(run.source, spec=spec), template=text)
-        assert make_prompts(run, classes).texts[0] == first
+        run = replace(run, source=replace(run.source, spec=spec))
+        prompts = make_prompts(run.config, run.dataset, run.source, run.decider, classes)
+        assert prompts.texts[0] == first
 
 
 @pytest.mark.parametrize(

@@ -130,13 +130,13 @@ def test_a_network_without_a_declaration_runs_as_its_file_stores_it(
     """Of a folder or of the Hub, whose file is not downloaded for that."""
     save("pixart", tmp_path / "own").to(getattr(torch, stored)).save_pretrained(tmp_path / "own")
     config = make_config({**DIGITS, "backbone": str(tmp_path / "own"), "device": "cuda"})
-    assert ask(config).precision.network == wanted
-    assert ask(config.model_copy(update={"device": "cpu"})).precision.network == "float32"
+    assert ask(config).names.precision.network == wanted
+    assert ask(config.model_copy(update={"device": "cpu"})).names.precision.network == "float32"
     with a_hub() as hub:
         point_clients(hub, tmp_path / "cache", monkeypatch)
         hub.add(f"models/some/{tmp_path.name}", tmp_path / "own")
         on_hub = config.model_copy(update={"backbone": f"some/{tmp_path.name}"})
-        assert ask(on_hub).precision.network == wanted
+        assert ask(on_hub).names.precision.network == wanted
         read = [request for request in hub.log if "safetensors" in request.path]
         assert {request.status for request in read} == {206}  # a part of the file
 
@@ -147,7 +147,7 @@ def test_scripts_and_workers_carry_the_precision(folder: Path, tmp_path: Path) -
         script = write_script(make_config(options), 2)
     assert "--dtype float16" in script.read_text()
     on_gpu = prepare(make_config({**options, "device": "cuda"}))
-    assert on_gpu.precision.network == "float16" and on_gpu.manifest.run_id in str(script)
+    assert on_gpu.names.precision.network == "float16" and on_gpu.manifest.run_id in str(script)
     carried = RunConfig.model_validate_json(Job.of(on_gpu).settings)
     assert carried.dtype == "float16"
     assert prepare(carried).manifest.run_id == on_gpu.manifest.run_id

@@ -21,9 +21,8 @@ from bench.inputs.subsets import shuffle_samples
 from bench.running import until as until_module
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
-from bench.running.question import Executable
+from bench.running.question import PreparedRun
 from bench.running.settings import make_config
-from bench.running.until import until_of
 from bench.store.folder import read_manifest, read_records
 from bench.store.questions import read_questions
 
@@ -33,7 +32,7 @@ WORSE = "differs from digits-random-full-3bae6f72"
 class Workers(OpenRun):
     """Workers that are nearly always right and finish images in an order of their own."""
 
-    def __init__(self, run: Executable, block: int = 1, ends_after: int | None = None) -> None:
+    def __init__(self, run: PreparedRun, block: int = 1, ends_after: int | None = None) -> None:
         self.run, self.block, self.ends_after = run, block, ends_after
         self.model = ModelFacts(Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1)))
 
@@ -64,7 +63,7 @@ def scored(results: Path, until: str | None, limit: int | None = None, **workers
     settings = {"dataset": "digits", "backbone": "nearest-mean", "results": str(results)}
     prepared = prepare(make_config({**settings, "until": until, "limit": limit}))
     opened = lambda run: Workers(run, **workers)  # noqa: E731
-    return execute(prepared, opened, until_of(prepared))
+    return execute(prepared.task(opened))
 
 
 @pytest.fixture
@@ -197,7 +196,7 @@ def test_a_run_that_ended_by_a_question_can_be_compared_as_far_as_it_goes(fresh:
     shorter = scored(fresh, WORSE)
     settings = {"dataset": "digits", "backbone": "majority", "results": str(fresh)}
     prepared = prepare(make_config({**settings, "until": f"within 0.01 of {shorter.folder.name}"}))
-    finished = execute(prepared, Workers, until_of(prepared))
+    finished = execute(prepared.task(Workers))
     assert finished.answer and finished.answer.n == shorter.summary.dataset.n_samples
     assert finished.answer.total == 360 and finished.answer.verdict == "open"
 

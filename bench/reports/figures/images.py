@@ -32,7 +32,7 @@ from bench.inputs.data import load_split
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
-from bench.running.finders import find_dataset
+from bench.running.parts.data import find_dataset
 from bench.running.settings import about, make_config
 from bench.store.documents import Manifest
 

@@ -41,7 +41,7 @@ from bench.machine.libraries import Tensor, torch
 from bench.machine.precision import computing
 from bench.machine.stages import stage
 from bench.running.parts.precision import RunPrecision
-from bench.running.question import PreparedRun, RunQuestion
+from bench.running.question import Content, PreparedRun
 from bench.running.settings import key_of
 from bench.store.identity import digest
 
@@ -57,12 +57,12 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     checked are runs of a few evaluations, items, controls, whose images are altered, and models
     without a null prompt, which may rightly be worse than a guess under another class's prompt.
     """
-    texts = len(run.prompts.texts)
+    texts = len(run.content.prompts.texts)
     images, scaled, prompts = affordable_fit(_budget(run, engine), texts)
     has_null = offers(engine.backbone.backbone, Denoiser.encode_null)
     if not images or not has_null or run.split.items or run.config.control is not None:
         return None
-    loaded = [*map(str, run.backbone_key), run.split.fingerprint]
+    loaded = [*map(str, run.content.backbone_key), run.split.fingerprint]
     settings = key_of(run.config, "data", "images", "network")
     key = digest({"measured": [FIT_VERSION, *loaded, settings, images, scaled, prompts]})
     path = cache_dir("fit") / f"{key}.json"
@@ -114,7 +114,7 @@ class Measure(Protocol):
         """Return errors, float64 [images, prompts, draws]."""
 
 
-Encode = Callable[[RunQuestion, CheckedDenoiser], Tree]  # of a run's prompts
+Encode = Callable[[Content, CheckedDenoiser], Tree]  # of a run's prompts
 
 
 def check_precision(run: PreparedRun, engine: DenoisingEngine, encode: Encode) -> Rounding | None:
@@ -123,10 +123,11 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine, encode: Encode) -
     See `bench.engine.rounding`. It is remembered for the same weights, precision, resolution, GPU
     and versions, and changes nothing. Raises UserError if an error is not finite.
     """
-    if run.precision.network == "float32":
+    precision = run.names.precision
+    if precision.network == "float32":
         return None
     backbone = engine.backbone
-    loaded = [str(part) for part in run.backbone_key[:2] + run.backbone_key[-1:]]
+    loaded = [str(part) for part in run.content.backbone_key[:2] + run.content.backbone_key[-1:]]
     key = [ROUNDING_VERSION, *loaded, device_name(backbone.device), installed_packages()]
     path = cache_dir("rounding") / f"{digest({'measured': key})}.json"
     if (stored := read_cached(path)) is not None:
@@ -136,22 +137,22 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine, encode: Encode) -
     pairs = list(islice(_latents(run, engine), images))
     if len(pairs) < MIN_IMAGES:
         warn_user(
-            f"{run.precision} was not compared with float32: 2 % of this run's evaluations are too"
-            " few for two images."
+            f"{precision} was not compared with float32: 2 % of this run's evaluations are too few"
+            " for two images."
         )
         return None
     names, latents = [name for name, _ in pairs], torch.stack([latent for _, latent in pairs])
     chosen = np.arange(prompts) * engine.prompts // prompts
     weights = engine.problem.weights[draws] / engine.problem.weights.mean()
     measure = partial(errors_of, latents=latents, images=names, draws=draws)
-    with stage(f"Comparing {run.precision} with float32"):
+    with stage(f"Comparing {precision} with float32"):
         rounded = measure(engine.evaluator, prompts=chosen)
         if latents.isfinite().all() and not np.isfinite(rounded).all():
             raise UserError(f"The model's errors are not finite{backbone.advice}.")
         try:
             exact, alone = _in_float32(run, engine, chosen, measure, encode)
         except torch.OutOfMemoryError:
-            warn_user(f"{run.precision} was not compared with float32: memory ran out.")
+            warn_user(f"{precision} was not compared with float32: memory ran out.")
             return None
     if not np.isfinite(exact).all():
         return None
@@ -168,25 +169,26 @@ def _in_float32(
     In TF32 the network is the same. Otherwise it leaves the GPU, and is loaded again in float32. If
     that does not fit, or it is an object in memory, its operations are converted one at a time.
     """
-    if run.precision.dtype == "float32":
+    if run.names.precision.dtype == "float32":
         with _switched(engine.backbone):
             return measure(engine.evaluator, prompts=prompts), False
-    if not run.backbone.objects and _has_room(run, engine.backbone.device.type):
-        texts = [run.prompts.texts[prompt] for prompt in prompts]
+    if not run.names.backbone.objects and _has_room(run, engine.backbone.device.type):
+        whole = run.content.prompts
         probed = replace(
-            run.prompts,
-            texts=tuple(texts),
-            sources=tuple(run.prompts.sources[prompt] for prompt in prompts),
-            class_of_prompt=tuple(range(len(texts))),
+            whole,
+            texts=tuple(whole.texts[prompt] for prompt in prompts),
+            sources=tuple(whole.sources[prompt] for prompt in prompts),
+            class_of_prompt=tuple(range(len(prompts))),
             parents=None,
         )
         config = run.config.model_copy(update={"tf32": False, "compile": False})
-        exactly = replace(run, config=config, precision=RunPrecision(), prompts=probed, loaded=None)
+        exactly = replace(run.content, prompts=probed, loaded=None)
+        exactly = exactly.naming(config=config, precision=RunPrecision())
 
         def loaded_again() -> Floats:  # a function, so that its network is gone when it ends
-            other = exactly.kind.load(exactly)
+            other = exactly.names.kind.load(exactly)
             evaluator = Evaluator(other, encode(exactly, other), engine.evaluator.scoring)
-            return measure(evaluator, prompts=np.arange(len(texts)))
+            return measure(evaluator, prompts=np.arange(len(prompts)))
 
         with suppress(torch.OutOfMemoryError), _away(engine.backbone):
             return loaded_again(), False
@@ -196,11 +198,11 @@ def _in_float32(
 
 def _has_room(run: PreparedRun, device: str) -> bool:
     """Return whether a second network fits; where the host's memory runs out, nobody raises."""
-    weights, total = run.weights, device_memory("cpu")
+    weights, total = run.content.weights, device_memory("cpu")
     if device != "cpu" or weights is None or total is None:
         return True
-    parameters = run.backbone_parameters
-    size = fact(run.backbone, Backbone.memory, weights, "float32", **parameters)
+    parameters = run.names.backbone_parameters
+    size = fact(run.names.backbone, Backbone.memory, weights, "float32", **parameters)
     return size is None or size < total / 4
 
 

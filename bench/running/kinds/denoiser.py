@@ -3,7 +3,6 @@
 Also the values, cache keys and entries of the identity of their draws and encoded prompts.
 """
 
-import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,6 @@ from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Ints, Problem
 from bench.discovery.backbones import encoder_key, fact, has_flag
 from bench.discovery.loading import exhaustive_strategy
-from bench.engine.asking import Engine
 from bench.engine.batching import settle_batch_size
 from bench.engine.denoiser import CheckedDenoiser, accelerate, compile_network
 from bench.engine.denoising import DenoisingEngine, Latents
@@ -28,17 +26,18 @@ from bench.engine.scoring import Noise, OwnNoise, Scoring, SharedNoise, coeffici
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.draws import read_noise
-from bench.inputs.estimand import Weighting, draw_weights
+from bench.inputs.estimand import draw_weights
 from bench.inputs.prompts import Columns
 from bench.machine.libraries import torch
 from bench.machine.precision import computing, has_precision, needs_tf32
-from bench.running.finders import view_of_each_draw, views_identity
 from bench.running.kinds.checks import check_model, check_precision
+from bench.running.parts.measure import noise_identity, weighting_identity
+from bench.running.parts.names import Names
 from bench.running.parts.precision import RunPrecision
-from bench.running.question import PreparedRun, Resolved, RunQuestion, ScorerKind
+from bench.running.question import Content, PreparedRun, ScorerKind
 from bench.running.settings import RunConfig, about, identity_settings, loading_settings
 from bench.store.fields import without_none
-from bench.store.identity import ScoringIdentity, digest
+from bench.store.identity import ScoringIdentity
 
 
 class DenoiserKind(ScorerKind[CheckedDenoiser]):
@@ -47,82 +46,81 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
     batches_cells = True
 
     @override
-    def problem(
-        self, question: RunQuestion, columns: Columns, levels: Levels | None = None
-    ) -> Problem:
+    def problem(self, content: Content, columns: Columns, levels: Levels | None = None) -> Problem:
+        names = content.names
         problem = replace(
-            super().problem(question, columns),
-            can_linearise=question.strategy.linearises,
-            null_cost=int(needs_null(question.config)),
-            linearisation_cost=linearisation_cost(question),
-            antithetic=question.plan.name == "antithetic",
+            super().problem(content, columns),
+            can_linearise=names.strategy.linearises,
+            null_cost=int(needs_null(content.config)),
+            linearisation_cost=linearisation_cost(content),
+            antithetic=names.plan.name == "antithetic",
         )
         if levels is None:
             return problem
         return replace(
             problem,
-            timesteps=draw_rows(question, levels),
-            weights=weights_of_draws(question, levels),
-            can_linearise=has_flag(question.backbone, "can_linearise"),
+            timesteps=draw_rows(content, levels),
+            weights=weights_of_draws(content, levels),
+            can_linearise=has_flag(names.backbone, "can_linearise"),
         )
 
     @override
-    def check(self, question: RunQuestion) -> None:
-        config, split = question.config, question.split
+    def check(self, content: Content) -> None:
+        config, split = content.config, content.split
         if config.subtract_null and (not split or not split.items or split.items.shapes[0][0] == 1):
             raise UserError(
                 "--subtract-null needs items with several images: it changes no decision among the"
                 " texts of one image."
             )
-        if (levels := level_table(question)) is not None:
-            weights_of_draws(question, levels)
+        if (levels := level_table(content)) is not None:
+            weights_of_draws(content, levels)
 
     @override
-    def draws_at_random(self, resolved: Resolved) -> bool:
-        config = resolved.config  # other strategies may shuffle the draws
-        in_order = resolved.decider.spec.name == exhaustive_strategy()
-        sampled = resolved.views is not None or config.latent == "sample"
+    def draws_at_random(self, names: Names) -> bool:
+        config = names.config  # other strategies may shuffle the draws
+        in_order = names.decider.spec.name == exhaustive_strategy()
+        sampled = names.views is not None or config.latent == "sample"
         return config.noise is None or sampled or not in_order
 
     @override
-    def check_draws(self, question: RunQuestion) -> None:
+    def check_draws(self, content: Content) -> None:
         """Raise UserError if levels, weights or noise of the user do not fit the model.
 
         The model is made on the CPU if its class declares no levels or `--noise` is set.
         """
-        config = question.config
-        weighted = question.weighting.name != "uniform"
+        config = content.config
+        weighted = content.weighting.name != "uniform"
         if not (config.noise or config.levels or config.plan or weighted):
             return
-        levels = level_table(question)
+        levels = level_table(content)
         if levels is None or config.noise:
-            on_cpu = question.config.model_copy(update={"device": "cpu", "tf32": False})
-            backbone = self.make(replace(question, config=on_cpu, precision=RunPrecision()))
+            on_cpu = content.config.model_copy(update={"device": "cpu", "tf32": False})
+            backbone = self.make(content.naming(config=on_cpu, precision=RunPrecision()))
             levels = backbone.levels
             if config.noise:
-                read_noise(Path(config.noise), question.n_draws, backbone.latent_shape)
-        weights_of_draws(question, levels)
+                read_noise(Path(config.noise), content.names.n_draws, backbone.latent_shape)
+        weights_of_draws(content, levels)
 
     @override
-    def scoring(self, question: RunQuestion) -> ScoringIdentity:
-        config = question.config
+    def scoring(self, content: Content) -> ScoringIdentity:
+        config = content.config
         return ScoringIdentity(
             loss=config.loss,
             space=config.space,
-            draw_plan=str(question.plan),
-            noise=noise_identity(config, question.n_draws),
+            draw_plan=str(content.names.plan),
+            noise=noise_identity(config, content.names.n_draws),
             **identity_settings(config, "scoring"),
             **without_none(
-                weighting=weighting_identity(question.weighting),
-                views=views_identity(question.views),
+                weighting=weighting_identity(content.weighting),
+                views=content.names.views and content.names.views.identity,
                 guidance_null=None if config.guidance is None else "draw",
             ),
         )
 
     @override
-    def checked(self, question: RunQuestion, backbone: Any) -> CheckedDenoiser:
-        denoiser = CheckedDenoiser(backbone, question.backbone.label)
-        device, precision = denoiser.device, question.precision
+    def checked(self, content: Content, backbone: Any) -> CheckedDenoiser:
+        denoiser = CheckedDenoiser(backbone, content.names.backbone.label)
+        device, precision = denoiser.device, content.names.precision
         if precision.tf32 and not has_precision(str(device), "tf32"):
             raise UserError(f"--dtype tf32 {needs_tf32(device)}")
         if device.type == "cuda":
@@ -134,87 +132,85 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         return denoiser
 
     @override
-    def load(self, question: RunQuestion, others: Iterable[RunQuestion] = ()) -> CheckedDenoiser:
-        backbone, config = self.make(question), question.config
+    def load(self, content: Content, others: Iterable[Content] = ()) -> CheckedDenoiser:
+        backbone, config = self.make(content), content.config
         if config.offload:
             backbone.offload()
-        for run in chain([question], others):
+        for run in chain([content], others):
             with suppress(UserError):  # that run raises it again when it starts
                 encode_texts(run, backbone)
-        if not question.backbone.objects:  # the caller's object is left unchanged
+        if not content.names.backbone.objects:  # the caller's object is left unchanged
             accelerate(backbone, config.layout, config.attention, config.compile)
         return backbone
 
     @override
-    def text_files(self, question: RunQuestion) -> list[Path]:
-        texts, with_null = question.prompts.texts, needs_null(question.config)
-        return [conditioning_file(conditioning_key(question), texts, with_null)]
+    def text_files(self, content: Content) -> list[Path]:
+        texts, with_null = content.prompts.texts, needs_null(content.config)
+        return [conditioning_file(conditioning_key(content), texts, with_null)]
 
     @override
-    def open_engine(self, question: RunQuestion, backbone: CheckedDenoiser | None = None) -> Engine:
-        config = question.config
-        denoiser = self.backbone_of(question, backbone)
-        columns = question.columns()
-        problem = self.problem(question, columns, denoiser.levels)
-        noise = run_noise(question, denoiser)
-        conditioning = encode_texts(question, denoiser)
-        views = question.views
-        engine = DenoisingEngine(
-            denoiser,
-            conditioning,
+    def engine(self, content: Content, backbone: CheckedDenoiser) -> DenoisingEngine:
+        names, config, columns = content.names, content.config, content.columns()
+        problem = self.problem(content, columns, backbone.levels)
+        return DenoisingEngine(
+            backbone,
+            encode_texts(content, backbone),
             problem,
             columns,
             Scoring(
-                coefficients(denoiser.levels, problem.timesteps, config.space, denoiser.device),
-                noise,
+                coefficients(backbone.levels, problem.timesteps, config.space, backbone.device),
+                run_noise(content, backbone),
                 config.loss,
                 config.guidance,
             ),
-            question.batch_size or default_batch_size(denoiser.device.type, denoiser.latent_shape),
+            names.batch_size or default_batch_size(backbone.device.type, backbone.latent_shape),
             latents=Latents(
-                denoiser,
+                backbone,
                 config.seed,
                 sample=config.latent == "sample",
                 squashed=config.fit == "squash",
-                views=None if views is None else views.views,
+                views=None if names.views is None else names.views.views,
             ),
-            view_of_draw=view_of_each_draw(views, question.n_draws, question.plan),
+            view_of_draw=names.view_of_draw(),
             subtracts_null=config.subtract_null,
         )
-        rounding = None
-        if isinstance(question, PreparedRun) and question.compares:
-            rounding = check_precision(question, engine, encode_texts)
+
+    @override
+    def settle(self, engine: DenoisingEngine, content: Content, run: PreparedRun | None) -> None:
+        names, config, rounding = content.names, content.config, None
+        if run is not None and run.compares:
+            rounding = check_precision(run, engine, encode_texts)
             if rounding is not None:
-                engine.rounding = rounding.report(question.n_draws)
+                engine.rounding = rounding.report(names.n_draws)
         if config.compile:
-            compile_network(denoiser, conditioning)
+            compile_network(engine.backbone, encode_texts(content, engine.backbone))
             engine.one_shape = True
         if config.batch_size == "auto":
-            key = speed_key(question)
+            key = speed_key(content)
             measured = settle_batch_size(engine, key)
             if measured and config.compile:
                 torch.compiler.reset()  # forgets the graphs of the other sizes
-            if question.strategy.linearises:
+            if names.strategy.linearises:
                 settle_batch_size(engine.linear, f"{key} linearised")
         if config.compile:
             engine.warm_up()
-        if isinstance(question, PreparedRun):
-            warnings = [check_model(question, engine)]
+        if run is not None:
+            warnings = [check_model(run, engine)]
             if rounding is not None:
-                warnings.append(rounding.problem(question.precision.network, question.n_draws))
+                warnings.append(rounding.problem(names.precision.network, names.n_draws))
             engine.warnings = tuple(filter(None, warnings))
             for warning in engine.warnings:
                 warn_user(warning)
-        return engine
 
 
-def linearisation_cost(question: RunQuestion) -> float:
+def linearisation_cost(content: Content) -> float:
     """Return the cost of a linearised draw in evaluations, which the backbone may declare."""
-    if not question.strategy.linearises:
+    names = content.names
+    if not names.strategy.linearises:
         return LINEARISATION_COST
-    resolution = question.backbone_parameters.get("resolution")
-    cost = fact(question.backbone, Denoiser.linearisation_cost, question.weights, resolution)
-    null = question.config.guidance is not None
+    resolution = names.backbone_parameters.get("resolution")
+    cost = fact(names.backbone, Denoiser.linearisation_cost, content.weights, resolution)
+    null = content.config.guidance is not None
     return (LINEARISATION_COST if cost is None else cost) + null
 
 
@@ -228,27 +224,27 @@ def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
     return max(1, min(64, pixels // (latent_shape[-2] * latent_shape[-1])))
 
 
-def draw_rows(prepared: RunQuestion, levels: Levels) -> Ints:
+def draw_rows(content: Content, levels: Levels) -> Ints:
     """Return int64 [N], the row of each draw in the level table."""
-    return prepared.plan.assign_levels(prepared.n_draws, len(levels))
+    return content.names.plan.assign_levels(content.names.n_draws, len(levels))
 
 
-def weights_of_draws(prepared: RunQuestion, levels: Levels) -> Column:
+def weights_of_draws(content: Content, levels: Levels) -> Column:
     """Return float64 [N], the weight of each draw; raises UserError for levels out of range."""
-    rows, space = draw_rows(prepared, levels), prepared.config.space
-    return draw_weights(prepared.weighting, levels.rows(rows), space, rows, len(levels))
+    rows, space = draw_rows(content, levels), content.config.space
+    return draw_weights(content.weighting, levels.rows(rows), space, rows, len(levels))
 
 
-def level_table(prepared: RunQuestion) -> Levels | None:
+def level_table(content: Content) -> Levels | None:
     """Return the backbone's noise levels; None if only the model itself knows them."""
-    parameters = prepared.backbone_parameters
-    return fact(prepared.backbone, Denoiser.level_table, prepared.weights, **parameters)
+    names = content.names
+    return fact(names.backbone, Denoiser.level_table, content.weights, **names.backbone_parameters)
 
 
-def run_noise(prepared: RunQuestion, backbone: CheckedDenoiser) -> Noise:
+def run_noise(content: Content, backbone: CheckedDenoiser) -> Noise:
     """Return the noise of the draws, from the seed or a file, shared by images or one per image."""
-    config, plan, shape = prepared.config, prepared.plan, backbone.latent_shape
-    n_draws = prepared.n_draws
+    config, plan, n_draws = content.config, content.names.plan, content.names.n_draws
+    shape = backbone.latent_shape
     if config.noise_per == "image":
         return OwnNoise(plan, config.seed, shape, backbone.device)
     if config.noise:
@@ -258,11 +254,11 @@ def run_noise(prepared: RunQuestion, backbone: CheckedDenoiser) -> Noise:
     return SharedNoise(bank, backbone.device)
 
 
-def encode_texts(prepared: RunQuestion, backbone: CheckedDenoiser) -> Tree:
+def encode_texts(content: Content, backbone: CheckedDenoiser) -> Tree:
     """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
-    prepared.check_key(backbone)
-    texts, with_null = prepared.prompts.texts, needs_null(prepared.config)
-    return embed_prompts(backbone, conditioning_key(prepared), texts, with_null)
+    content.check_key(backbone)
+    texts, with_null = content.prompts.texts, needs_null(content.config)
+    return embed_prompts(backbone, conditioning_key(content), texts, with_null)
 
 
 def needs_null(config: RunConfig) -> bool:
@@ -270,36 +266,19 @@ def needs_null(config: RunConfig) -> bool:
     return config.subtract_null or config.guidance is not None
 
 
-def speed_key(prepared: RunQuestion) -> str:
+def speed_key(content: Content) -> str:
     """Return the cache key of the best batch size: all that affects speed except the device."""
-    spec, weights = prepared.backbone, prepared.weights
-    resolution = prepared.backbone_parameters.get("resolution")
-    fingerprint, loading = weights.fingerprint if weights else "", loading_settings(prepared.config)
+    names, spec, weights = content.names, content.names.backbone, content.weights
+    resolution = names.backbone_parameters.get("resolution")
+    fingerprint, loading = weights.fingerprint if weights else "", loading_settings(content.config)
     of_network = [value for name, value in loading if name != "device"]
-    return (
-        f"{spec.name} {spec.version} {fingerprint} {prepared.precision} {resolution} {of_network}"
-    )
+    of_spec = f"{spec.name} {spec.version} {fingerprint}"
+    return f"{of_spec} {names.precision} {resolution} {of_network}"
 
 
-def conditioning_key(prepared: RunQuestion) -> str:
+def conditioning_key(content: Content) -> str:
     """Return the cache key of encoded prompts: all that affects them except their texts."""
-    own = encoder_key(prepared.backbone, prepared.weights, prepared.backbone_parameters)
-    loading = [pair for pair in loading_settings(prepared.config) if pair[0] in about("prompts")]
-    return f"{own} {prepared.precision} {loading}"
-
-
-def noise_identity(config: RunConfig, n_draws: int) -> str:
-    """Return the entry of the identity for the noise: the seed, or the hash of the file."""
-    if config.noise is None:
-        return f"seed {config.seed}" + (" per image" if config.noise_per == "image" else "")
-    bank = read_noise(Path(config.noise), n_draws)
-    return f"sha256 {hashlib.sha256(bank.tobytes()).hexdigest()}"
-
-
-def weighting_identity(weighting: Weighting) -> str | None:
-    """Return a formula as written, or the hash of listed weights; None for equal weights."""
-    if weighting.name == "uniform":
-        return None
-    if weighting.weights is None:
-        return str(weighting)
-    return f"sha256 {digest({'weights': sorted(weighting.weights.items())})}"
+    names = content.names
+    own = encoder_key(names.backbone, content.weights, names.backbone_parameters)
+    loading = [pair for pair in loading_settings(content.config) if pair[0] in about("prompts")]
+    return f"{own} {names.precision} {loading}"

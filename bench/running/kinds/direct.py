@@ -1,7 +1,9 @@
 """Runs of classifiers, which score an image once, and of likelihoods, which return errors."""
 
+from collections.abc import Iterator
 from typing import Any
 
+from PIL.Image import Image
 from typing_extensions import override
 
 from bench.contracts.backbone import Classifier
@@ -15,13 +17,13 @@ from bench.engine.direct import (
     ClassifyingEngine,
     LikelihoodEngine,
 )
-from bench.errors import UserError
+from bench.errors import UserError, quoted, refusing
 from bench.inputs.draws import MAX_DRAWS
+from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.replaced import TEXT_ONLY
-from bench.machine.environment import pick_device
-from bench.running.borrowed import find_fit_split, images_to_learn
-from bench.running.finders import view_of_each_draw, views_identity
-from bench.running.question import Resolved, RunQuestion, ScorerKind
+from bench.inputs.split import Split
+from bench.running.parts.names import Names
+from bench.running.question import Content, ScorerKind
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
@@ -34,35 +36,36 @@ class ClassifierKind(ScorerKind[CheckedClassifier]):
     one_draw = True
 
     @override
-    def scoring(self, question: RunQuestion) -> ScoringIdentity:
+    def scoring(self, content: Content) -> ScoringIdentity:
         return ScoringIdentity()
 
     @override
-    def checked(self, question: RunQuestion, backbone: Any) -> CheckedClassifier:
-        return CheckedClassifier(backbone, question.backbone.label)
+    def checked(self, content: Content, backbone: Any) -> CheckedClassifier:
+        return CheckedClassifier(backbone, content.names.backbone.label)
 
     @override
-    def open_engine(
-        self, question: RunQuestion, backbone: CheckedClassifier | None = None
-    ) -> Engine:
-        prompts = question.prompts
-        backbone = self.backbone_of(question, backbone)
-        columns = question.columns()
+    def engine(self, content: Content, backbone: CheckedClassifier) -> Engine:
+        prompts, columns, fit = content.prompts, content.columns(), content.learns_from
         if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
             backbone = CheckedEnsemble(backbone, prompts.texts, columns)
-        fit = question.learns_from or find_fit_split(question, question.split)
-        engine = ClassifyingEngine(
+        return ClassifyingEngine(
             backbone,
             prompts.texts,
-            self.problem(question, columns),
+            self.problem(content, columns),
             columns,
-            question.batch_size or IMAGES_PER_BATCH,
+            content.names.batch_size or IMAGES_PER_BATCH,
             backbone.fit(images_to_learn(fit), [prompts.texts[label] for label in fit.labels])
             if fit
             else None,
         )
-        engine.device = pick_device(question.config.device).partition(":")[0]
-        return engine
+
+
+def images_to_learn(split: Split) -> Iterator[Image]:
+    """Yield each image of a split, decoded. Raises UserError if one cannot be read."""
+    for sample in split.samples(split.sample_ids):
+        name = f"{quoted(sample.sample_id)} of {split.split!r}, the split to learn from,"
+        with refusing(f"The image {name} cannot be read: ", PixelsError):
+            yield decode(sample.image)
 
 
 CELLS_PER_BATCH = 64
@@ -72,53 +75,47 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
     """Runs of a likelihood."""
 
     @override
-    def reduction(self, question: Resolved) -> str:
-        return reduction_of(question.backbone)
+    def reduction(self, names: Names) -> str:
+        return reduction_of(names.backbone)
 
     @override
-    def draws_at_random(self, resolved: Resolved) -> bool:
-        return resolved.views is not None or not has_flag(resolved.backbone, "draws_are_equal")
+    def draws_at_random(self, names: Names) -> bool:
+        return names.views is not None or not has_flag(names.backbone, "draws_are_equal")
 
     @override
-    def check(self, question: RunQuestion) -> None:
-        name, views, seed = question.backbone_name, question.views, question.config.seed
+    def check(self, content: Content) -> None:
+        names, seed = content.names, content.config.seed
         if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
             raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
-        most = 1 if views is None else views.views.count
-        if question.n_draws > most and has_flag(question.backbone, "draws_are_equal"):
+        most = 1 if names.views is None else names.views.views.count
+        if names.n_draws > most and has_flag(names.backbone, "draws_are_equal"):
             raise UserError(
-                f"draws={question.n_draws}: backbone {name!r} has nothing random, so that an image,"
-                f" or each of its --views, has a single draw. Use {most}."
+                f"draws={names.n_draws}: backbone {names.backbone_name!r} has nothing random, so"
+                f" that an image, or each of its --views, has a single draw. Use {most}."
             )
 
     @override
-    def scoring(self, question: RunQuestion) -> ScoringIdentity:
+    def scoring(self, content: Content) -> ScoringIdentity:
         return ScoringIdentity(
-            noise=f"seed {question.config.seed}",
-            reduction=self.reduction(question),
-            **without_none(views=views_identity(question.views)),
+            noise=f"seed {content.config.seed}",
+            reduction=self.reduction(content.names),
+            **without_none(views=content.names.views and content.names.views.identity),
         )
 
     @override
-    def checked(self, question: RunQuestion, backbone: Any) -> CheckedLikelihood:
-        return CheckedLikelihood(backbone, question.backbone.label)
+    def checked(self, content: Content, backbone: Any) -> CheckedLikelihood:
+        return CheckedLikelihood(backbone, content.names.backbone.label)
 
     @override
-    def open_engine(
-        self, question: RunQuestion, backbone: CheckedLikelihood | None = None
-    ) -> Engine:
-        prompts = question.prompts
-        backbone = self.backbone_of(question, backbone)
-        backbone.blind = question.config.control == TEXT_ONLY
-        columns = question.columns()
-        engine = LikelihoodEngine(
+    def engine(self, content: Content, backbone: CheckedLikelihood) -> Engine:
+        names, columns = content.names, content.columns()
+        backbone.blind = content.config.control == TEXT_ONLY
+        return LikelihoodEngine(
             backbone,
-            prompts.texts,
-            self.problem(question, columns),
+            content.prompts.texts,
+            self.problem(content, columns),
             columns,
-            question.batch_size or CELLS_PER_BATCH,
-            None if question.views is None else question.views.views,
-            view_of_each_draw(question.views, question.n_draws, question.plan),
+            names.batch_size or CELLS_PER_BATCH,
+            None if names.views is None else names.views.views,
+            names.view_of_draw(),
         )
-        engine.device = pick_device(question.config.device).partition(":")[0]
-        return engine

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bench.contracts.parameters import Parameters, Spec
 from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.machine.files import read_toml
 from bench.running.settings.declaration import (
@@ -112,6 +113,22 @@ def identity_settings(config: RunConfig, *roles: IdentityRole) -> Values:
     return {
         name: value for name, value in changed(config).items() if SETTINGS[name].identity in roles
     }
+
+
+def passed_to(spec: Spec, settings: RunConfig) -> Parameters:
+    """Return the settings that a dataset or backbone gets as parameters.
+
+    Raises UserError if one is set that it has no parameter for.
+    """
+    chosen: Parameters = {}
+    for name, declared in SETTINGS.items():
+        value = getattr(settings, name)
+        if declared.passed_to == spec.kind and value is not None:
+            if name not in spec.parameters:
+                kind = spec.kind.capitalize()
+                raise UserError(f"{kind} {spec.name!r} does not support {option(name)}.")
+            chosen[name] = value
+    return chosen
 
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:

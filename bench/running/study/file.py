@@ -18,7 +18,8 @@ from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.inputs.corruptions import expand_corruptions
 from bench.inputs.data import slugify
 from bench.machine.files import read_text, read_toml
-from bench.running.finders import expand_datasets, find_backbone, is_path, registered
+from bench.running.parts.data import expand_datasets, is_path, registered
+from bench.running.parts.model import find_backbone
 from bench.running.settings import (
     SETTINGS,
     RunConfig,

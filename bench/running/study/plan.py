@@ -8,12 +8,12 @@ from pydantic import Field
 
 from bench.errors import UserError, refusing
 from bench.machine.speeds import PEAKS
-from bench.running.borrowed import name_fit_split
-from bench.running.decider import backbone_params
+from bench.running.borrowed import fit_data
 from bench.running.estimate import make_plan
-from bench.running.lifecycle import check_executor
+from bench.running.parts.decision import backbone_params
+from bench.running.parts.machine import check_executor
+from bench.running.parts.names import Names
 from bench.running.prepare import check_effect, resolve, without_effect
-from bench.running.question import Resolved
 from bench.running.settings import SETTINGS, RunConfig, changed
 from bench.running.settings.declaration import option
 from bench.running.study.file import DeclaredCell, DeclaredStudy
@@ -26,14 +26,15 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
 
     Cells that differ only in ignored settings become one run, which has no label on those axes.
     """
-    checked: list[Resolved] = []
+    checked: list[Names] = []
     for cell in declared.cells:
         with _naming_run(declared, cell):
             check_executor(cell.config)
-            resolved = resolve(cell.config)
-            name_fit_split(resolved, None)
-            checked.append(resolved)
-    unused = [without_effect(resolved) for resolved in checked]
+            names = resolve(cell.config)
+            if names.backbone.learns:
+                fit_data(names, None)
+            checked.append(names)
+    unused = [without_effect(names) for names in checked]
     chosen = zip(declared.cells, unused, strict=True)
     used = {n for cell, without in chosen for n in changed(cell.config) if n not in without}
     axes = {n for n in SETTINGS if len({repr(getattr(c.config, n)) for c in declared.cells}) > 1}
@@ -41,18 +42,18 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     notes = dict[str, None]()
     if declared.deviations:
         notes[f"Options change the study: {'; '.join(declared.deviations)}."] = None
-    for cell, resolved, without in zip(declared.cells, checked, unused, strict=True):
+    for cell, names, without in zip(declared.cells, checked, unused, strict=True):
         ignored = [name for name in without if SETTINGS[name].shared and name in used | axes]
         defaults = {name: RunConfig.model_fields[name].default for name in ignored}
         config = cell.config.model_copy(update=defaults)
         with _naming_run(declared, cell):
-            check_effect(replace(resolved, config=config))
-        same.setdefault(_effective_settings(config, resolved), []).append(
-            replace(cell, config=config, backbone=resolved.backbone_key)
+            check_effect(replace(names, config=config))
+        same.setdefault(_effective_settings(config, names), []).append(
+            replace(cell, config=config, backbone=names.backbone_key)
         )
         for name in ignored:
             if name not in axes:
-                who = f"The runs of backbone {resolved.backbone_name!r} ignore {name}"
+                who = f"The runs of backbone {names.backbone_name!r} ignore {name}"
                 notes[f"{who}: {option(name)} {without[name]}"] = None
     cells = []
     for first, *others in same.values():
@@ -65,10 +66,10 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     return declared.model_copy(update={"cells": tuple(cells)}), list(notes)
 
 
-def _effective_settings(config: RunConfig, resolved: Resolved) -> str:
+def _effective_settings(config: RunConfig, names: Names) -> str:
     """Return the settings of a run that affect it. A classifier has no strategy."""
-    if resolved.kind.one_draw:
-        own = backbone_params(config, resolved.backbone, resolved.decider.spec)
+    if names.kind.one_draw:
+        own = backbone_params(config, names.backbone, names.decider.spec)
         config = config.model_copy(update={"strategy": None, "params": own})
     return config.model_dump_json()
 

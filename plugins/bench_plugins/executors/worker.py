@@ -57,10 +57,10 @@ class Job:
         """Return the job of a run."""
         changes = {
             **{"executor": "local", "workers": None, "ray_address": None, "fresh": False},
-            **{"shard": None, **run.precision.settings()},
+            **{"shard": None, **run.names.precision.settings()},
         }
         # A worker may have no access to the calibration of a risk.
-        config, environment = run.without_risk(), run.manifest.environment
+        config, environment = run.names.without_risk(), run.manifest.environment
         return cls(
             settings=config.model_copy(update=changes).model_dump_json(),
             identity=json.dumps(run.manifest.identity.plain()),
@@ -169,7 +169,8 @@ class Worker:
         They are memory-mapped: they are read only when they are sent.
         """
         self._loaded.wait()
-        files = self._prepared.kind.text_files(self._prepared) if self._prepared else []
+        run = self._prepared
+        files = run.names.kind.text_files(run.content) if run else []
         return {
             file.name: np.asarray(np.memmap(file, np.uint8, "r"))
             for file in files
@@ -189,7 +190,8 @@ class Worker:
             self._loaded.set()
 
     def _score(self, run: PreparedRun, fetch: Fetch | None) -> None:
-        load_target(run.backbone)  # its imports take seconds, and need not wait for another worker
+        # Its imports take seconds, and need not wait for another worker.
+        load_target(run.names.backbone)
         if fetch is not None:
             _fetch_texts(run, fetch)
         opened = replace(run, compares=fetch is None).open()  # once for all workers
@@ -197,7 +199,7 @@ class Worker:
         self._answers.put(opened.model)
         while True:
             for decided in opened.score(self._arriving(run.split)):
-                self._decided.append(_without_images(decided, run.save_errors))
+                self._decided.append(_without_images(decided, run.config.save_errors))
                 if self._last:
                     self._report(taken=False)
             self._report(taken=True)
@@ -237,7 +239,7 @@ def _fetch_texts(run: PreparedRun, fetch: Fetch) -> None:
     Encoded prompts are cache files. Each is named after a hash of everything that affects it, so
     its name is the same on every machine.
     """
-    files = run.kind.text_files(run)
+    files = run.names.kind.text_files(run.content)
     if not all(map(is_cached, files)):
         fetch(())  # the other worker encodes them, maybe into a shared cache
     lacking = [file for file in files if not is_cached(file)]

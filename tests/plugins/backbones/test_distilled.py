@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.inputs.weights import Weights, resolve
-from bench.running.finders import family_of
+from bench.running.parts.model import family_of
 from bench_plugins.backbones._checkpoint import warn_of_adapters
 from bench_plugins.backbones.families import StableDiffusion
 

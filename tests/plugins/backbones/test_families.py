@@ -36,7 +36,7 @@ from bench.engine.scoring import Evaluator, Scoring, SharedNoise, coefficients
 from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import Lora, add_files, resolve
-from bench.running.finders import family_of
+from bench.running.parts.model import family_of
 from bench.testing import DenoiserContract
 from bench_plugins.backbones import pipeline_folder
 from bench_plugins.backbones._checkpoint import load_model

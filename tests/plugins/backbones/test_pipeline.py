@@ -29,7 +29,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.engine.trees import rows
 from bench.inputs.weights import resolve
-from bench.running.finders import family_of
+from bench.running.parts.model import family_of
 from bench_plugins.backbones._gate import network_of
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 

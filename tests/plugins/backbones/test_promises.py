@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.inputs.weights import resolve
-from bench.running.finders import family_of
+from bench.running.parts.model import family_of
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
 from bench_plugins.backbones.families import StableDiffusion

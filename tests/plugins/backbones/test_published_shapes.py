@@ -126,7 +126,7 @@ def test_linearisation(name: str, dtype: Literal["float32", "bfloat16"], tmp_pat
         )
     )
     prompts = from_template("a handwritten digit {class}", ("zero", "one"))
-    engine = replace(run, prompts=prompts).open_engine()
+    engine = replace(run, content=replace(run.content, prompts=prompts)).open_engine()
     assert isinstance(engine, DenoisingEngine)
     size = engine.backbone.latent_shape
     latent = torch.randn(1, *size, generator=torch.Generator().manual_seed(1))

@@ -13,7 +13,7 @@ from helpers.refusals import refused
 from helpers.tables import Errors, concluded, make, make_problem, make_table, run
 
 from bench.discovery.loading import load_plugins
-from bench.running.decider import make_decider
+from bench.running.parts.decision import make_decider
 
 
 def noise_table(prompts: int, draws: int, seed: int) -> Errors:

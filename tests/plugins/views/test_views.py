@@ -8,7 +8,7 @@ from helpers.refusals import refused
 from PIL import Image
 
 from bench.inputs.draws import parse_plan
-from bench.running.finders import resolve_views, view_of_each_draw
+from bench.running.parts.measure import resolve_views
 from bench_plugins.views.pictures import Crops, Flip, Turns8
 
 
@@ -43,6 +43,6 @@ def test_fewer_draws_than_views_are_refused(plan: str, per_view: int, views: str
         enough = -(-draws // per_view) >= resolved.views.count
         if not enough:
             with refused(f"--set draws={least}"):
-                view_of_each_draw(resolved, draws, of_draws)
-    turns = view_of_each_draw(resolved, least, of_draws)
-    assert turns is not None and len(set(turns.tolist())) == resolved.views.count
+                resolved.of_draws(draws, of_draws)
+    turns = resolved.of_draws(least, of_draws)
+    assert len(set(turns.tolist())) == resolved.views.count

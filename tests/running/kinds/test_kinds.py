@@ -22,9 +22,10 @@ def prepared(**settings: Any) -> PreparedRun:
 
 def with_scorer(run: PreparedRun, scorer: Scorer) -> PreparedRun:
     """Return the run as if its backbone were of another kind."""
-    source = run.source
+    source = run.content.names.source
     spec = replace(source.spec, scorer=scorer, learns=False)
-    return replace(run, source=replace(source, spec=spec), kind=KINDS[scorer])
+    content = run.content.naming(source=replace(source, spec=spec), kind=KINDS[scorer])
+    return replace(run, content=content)
 
 
 def test_there_is_an_object_for_every_kind() -> None:
@@ -33,11 +34,11 @@ def test_there_is_an_object_for_every_kind() -> None:
 
 def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
     run = prepared(backbone="random")
-    kind = run.kind
-    problem = kind.problem(run, run.columns())
-    assert run.n_draws == 1 and list(problem.timesteps) == [0]
-    assert kind.scoring(run).plain() == {}
-    assert kind.text_files(run) == []
+    kind = run.names.kind
+    problem = kind.problem(run.content, run.content.columns())
+    assert run.names.n_draws == 1 and list(problem.timesteps) == [0]
+    assert kind.scoring(run.content).plain() == {}
+    assert kind.text_files(run.content) == []
 
 
 def test_scoring_holds_only_what_differs_from_the_default() -> None:
@@ -61,8 +62,11 @@ def of_digits(backbone: str, **settings: object) -> PreparedRun:
 @pytest.mark.long
 def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way() -> None:
     name, shared = "tiny-digits", Shared()
-    first = shared.backbone_of(of_digits(name))
-    assert first is shared.backbone_of(of_digits(name, seed=3, template="{class}", strategy="full"))
-    other = shared.backbone_of(of_digits(name, dtype="bfloat16"))
+    first = shared.backbone_of(of_digits(name).content)
+    assert first is shared.backbone_of(
+        of_digits(name, seed=3, template="{class}", strategy="full").content
+    )
+    other = shared.backbone_of(of_digits(name, dtype="bfloat16").content)
     assert other is not first and other is not None
-    assert shared.backbone_of(of_digits("nearest-mean")) is None  # it learns anew for every run
+    learner = of_digits("nearest-mean").content
+    assert shared.backbone_of(learner) is None  # it learns anew for every run

@@ -8,7 +8,7 @@ from typing import Any
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.running.decider import backbone_params, find_strategy
+from bench.running.parts.decision import backbone_params, find_strategy
 from bench.running.settings import RunConfig
 
 PLUGINS = load_plugins()

@@ -9,7 +9,7 @@ from helpers.command import bench
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.running.finders import expand_datasets, is_path, registered
+from bench.running.parts.data import expand_datasets, is_path, registered
 
 
 def test_a_slash_makes_a_path() -> None:

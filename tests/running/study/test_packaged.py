@@ -87,7 +87,7 @@ def identify(config: RunConfig) -> tuple[str, str, int | None]:
         survey=(f"the images of {spec.name}", True),
     )
     question = ask(config.model_copy(update={"offline": True}), AtHand(split=split))
-    weights = question.source.weights or str(question.backbone.weights)
+    weights = question.names.source.weights or str(question.names.backbone.weights)
     return make_manifest(question, split).run_id, weights, config.limit
 
 

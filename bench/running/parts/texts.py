@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contracts.specs import DatasetSpec
+from bench.contracts.specs import BackboneSpec, DatasetSpec
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
-from bench.inputs.hierarchy import Hierarchy, read_hierarchy
+from bench.inputs.hierarchy import read_hierarchy
 from bench.inputs.items import ItemTable
 from bench.inputs.prompts import (
     Prompts,
@@ -21,51 +21,60 @@ from bench.inputs.prompts import (
     make_columns,
     read_templates,
 )
-from bench.running.question import Resolved
+from bench.running.parts.decision import Decider
+from bench.running.parts.model import BackboneSource
 from bench.running.settings import RunConfig
 
 
-def make_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
+def find_template(config: RunConfig, backbone: BackboneSpec) -> str | list[str] | None:
+    """Return the user's template, else the backbone's; None for the dataset's or a file."""
+    return config.template or (None if config.prompts else backbone.template)
+
+
+def make_prompts(
+    config: RunConfig,
+    dataset: DatasetSpec,
+    source: BackboneSource,
+    decider: Decider,
+    classes: tuple[str, ...],
+) -> Prompts:
     """Return the run's prompts, from a file, the template or the dataset's template.
 
     For a strategy that descends a tree of classes, the prompts of its inner nodes follow.
     """
-    if resolved.strategy.uses_hierarchy:
-        tree = _read_tree(resolved, classes)
-        prompts = _class_prompts(resolved, (*classes, *tree.words))
-        return replace(prompts, parents=tree.parents)
-    return _class_prompts(resolved, classes)
-
-
-def _read_tree(resolved: Resolved, classes: tuple[str, ...]) -> Hierarchy:
-    config, name = resolved.config, resolved.decider.spec.name
+    if not decider.strategy.uses_hierarchy:
+        return _class_prompts(config, dataset, source.spec, classes)
+    name = decider.spec.name
     if config.hierarchy is None:
         raise UserError(
             f"Strategy {name!r} needs a tree of classes: --hierarchy FILE, a CSV file with the"
             " columns node,parent,words."
         )
-    if resolved.backbone.learns or resolved.backbone.labels:
+    if source.spec.learns or source.spec.labels:
         raise UserError(
-            f"Strategy {name!r} cannot be used: backbone {resolved.backbone_name!r} scores only the"
-            " classes, not the inner nodes."
+            f"Strategy {name!r} cannot be used: backbone {source.name!r} scores only the classes,"
+            " not the inner nodes."
         )
-    return read_hierarchy(Path(config.hierarchy), classes)
+    tree = read_hierarchy(Path(config.hierarchy), classes)
+    prompts = _class_prompts(config, dataset, source.spec, (*classes, *tree.words))
+    return replace(prompts, parents=tree.parents)
 
 
-def _class_prompts(resolved: Resolved, classes: tuple[str, ...]) -> Prompts:
-    config, spec = resolved.config, resolved.dataset
-    if resolved.backbone.learns:
+def _class_prompts(
+    config: RunConfig, dataset: DatasetSpec, backbone: BackboneSpec, classes: tuple[str, ...]
+) -> Prompts:
+    if backbone.learns:
         return from_template(PLACEHOLDER, classes)
     if config.prompts:
         prompts = from_file(Path(config.prompts), classes)
-    elif resolved.backbone.labels in spec.labels and config.template is None:
-        prompts = from_labels(spec.labels[str(resolved.backbone.labels)], classes)
-    elif (template := resolved.template) is None:
-        prompts = from_template(spec.template, classes, spec.phrases)
+    elif backbone.labels in dataset.labels and config.template is None:
+        prompts = from_labels(dataset.labels[str(backbone.labels)], classes)
+    elif (template := find_template(config, backbone)) is None:
+        prompts = from_template(dataset.template, classes, dataset.phrases)
     else:
         values = [template] if isinstance(template, str) else template
-        templates = read_templates(_with_sets(values, spec))
-        prompts = from_templates(templates, classes, spec.phrases)
+        templates = read_templates(_with_sets(values, dataset))
+        prompts = from_templates(templates, classes, dataset.phrases)
     # Refuses a rule that does not fit.
     make_columns(np.array(prompts.class_of_prompt), config.template_rule)
     return prompts
@@ -95,13 +104,13 @@ def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
     )
 
 
-def text_score_warning(resolved: Resolved, items: ItemTable) -> str | None:
+def text_score_warning(decider: Decider, items: ItemTable) -> str | None:
     """Return a warning if the strategy allows no image and group scores of items."""
     images, texts = items.shapes[0]
-    if images == 1 or texts == 1 or resolved.strategy.same_draws:
+    if images == 1 or texts == 1 or decider.strategy.same_draws:
         return None
     return (
-        f"Strategy {resolved.decider.spec.name!r} compares texts of one image only: there"
+        f"Strategy {decider.spec.name!r} compares texts of one image only: there"
         " will be a text score, but no image and group score, which compare errors across images."
         " --strategy full gives all three."
     )

@@ -1,0 +1,112 @@
+"""What the settings of a run name, before a file of data or weights is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.contracts.parameters import Parameters
+from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.contracts.strategy import Ints
+from bench.discovery.backbones import code_of
+from bench.engine.asking import CheckedStrategy
+from bench.inputs.data import DataSource
+from bench.inputs.draws import DrawPlan
+from bench.running.parts.decision import Decider
+from bench.running.parts.measure import ResolvedViews
+from bench.running.parts.model import BackboneSource
+from bench.running.parts.precision import RunPrecision
+from bench.running.parts.texts import find_template
+from bench.running.settings import RunConfig, Values, loading_settings
+
+if TYPE_CHECKING:
+    from bench.running.question import ScorerKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """A run's settings and what they name: enough for help, the grid of a study and refusals."""
+
+    config: RunConfig  # settings as the user set them
+    data: DataSource  # where the images are, and how they are read
+    source: BackboneSource  # the backbone, and the weights that the user named
+    kind: ScorerKind[Any]  # kind of the backbone
+    backbone_parameters: Parameters  # all of the backbone's parameters
+    precision: RunPrecision  # as far as neither the class nor the files of the weights decide it
+    decider: Decider
+    plan: DrawPlan  # noise levels and pairs of the draws
+    views: ResolvedViews | None  # views of an image; None for the image alone
+
+    @property
+    def dataset(self) -> DatasetSpec:
+        """Spec of the dataset."""
+        return self.data.spec
+
+    @property
+    def backbone(self) -> BackboneSpec:
+        """Spec of the backbone."""
+        return self.source.spec
+
+    @property
+    def backbone_name(self) -> str:
+        """Name of the backbone: the spec's, or the folder's or file's, with its LoRAs."""
+        return self.source.name
+
+    @property
+    def strategy(self) -> CheckedStrategy:
+        """Strategy that decides the images."""
+        return self.decider.strategy
+
+    @property
+    def template(self) -> str | list[str] | None:
+        """The user's template, else the backbone's; None for the dataset's or a file of prompts."""
+        return find_template(self.config, self.backbone)
+
+    @property
+    def backbone_key(self) -> tuple[object, ...]:
+        """What is loaded, and how: runs with equal keys can share a backbone.
+
+        Name, version, code, precision, parameters and settings of the loading, and last the
+        weights, as the settings name them.
+        """
+        spec, config = self.backbone, self.config
+        return (
+            (spec.name, spec.version, code_of(spec), self.precision.options()),
+            tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
+            loading_settings(config),
+            (self.source.weights, config.revision, self.source.file, *self.source.loras),
+        )
+
+    @property
+    def n_draws(self) -> int:
+        """Number of draws, N."""
+        return 1 if self.kind.one_draw else int(self.decider.parameters["draws"])
+
+    @property
+    def batch_size(self) -> int | None:
+        """The user's batch size; None if it is automatic."""
+        return None if self.config.batch_size == "auto" else self.config.batch_size
+
+    def view_of_draw(self) -> Ints | None:
+        """Return int64 [N], the view of each draw; None without views; see `of_draws`."""
+        return None if self.views is None else self.views.of_draws(self.n_draws, self.plan)
+
+    def without_risk(self) -> RunConfig:
+        """Return the settings with `risk` replaced by the strategy and parameters it has chosen."""
+        if self.config.risk is None:
+            return self.config
+        params = {**self.config.params, **self.decider.parameters}
+        changes = {"risk": None, "strategy": self.decider.spec.name, "params": params}
+        return self.config.model_copy(update=changes)
+
+    def recorded_settings(self) -> Values:
+        """Return the settings for the manifest, with resolved names."""
+        return {
+            **self.config.model_dump(),
+            "dataset": self.data.name,
+            "data_dir": self.data.data_dir,
+            "backbone": self.source.weights if self.source.file else self.backbone.name,
+            "weights": self.source.file or self.source.weights,
+            **self.precision.settings(),
+            "template": self.template,
+        }
