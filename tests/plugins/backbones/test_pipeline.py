@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -20,17 +21,21 @@ from helpers.command import bench
 from helpers.families import KINDS, roughen, save
 from helpers.matrix import matrix
 from helpers.refusals import refused
-from helpers.released import RELEASED, made, sampled, unpacked
+from helpers.released import MAKERS, RELEASED, made, sampled, unpacked
 from helpers.released import SIDES as RELEASED_SIDES
 from PIL import Image
 
 from bench.contracts.levels import Levels
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import rows
 from bench.inputs.weights import resolve
 from bench.running.parts.model import family_of
+from bench.testing import DenoiserContract
+from bench_plugins.backbones import _facts
 from bench_plugins.backbones._gate import network_of
+from bench_plugins.backbones._probing import PROBED_STEPS, check_shift, check_steps
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 Saved = Callable[[str], tuple[Path, Any]]
@@ -294,3 +299,75 @@ def test_a_pipeline_that_cannot_be_driven_is_refused_in_a_line(saved: Saved) -> 
     pipe.scheduler = type("Odd", (), {"config": {}, "order": 1})()
     with refused("Odd"):
         PipelineDenoiser(pipe, resolution=16)
+
+
+# Classes that are declared.
+
+Driven = Callable[[str], PipelineDenoiser]
+DECLARED = sorted(path.stem for path in _facts.FACTS_FOLDER.glob("*.toml"))
+
+
+@pytest.fixture(scope="session")
+def released() -> Driven:
+    @cache
+    def of(kind: str) -> PipelineDenoiser:
+        return PipelineDenoiser(made(kind), resolution=side_of(kind))
+
+    return of
+
+
+# Of one network each: in frames, packed, and with a template before its prompts.
+OFTEN_RELEASED = [kind for kind in RELEASED if kind.startswith(("Wan", "Qwen", "Lumina2"))]
+
+
+@pytest.mark.parametrize("kind", matrix(RELEASED, OFTEN_RELEASED))
+class TestEveryRelease(DenoiserContract):
+    texts = ("fir tree", "cat", "dog")
+
+    @pytest.fixture
+    def backbone(self, kind: str, released: Driven) -> CheckedDenoiser:
+        return CheckedDenoiser(released(kind), kind)
+
+
+# An LCM's steps are not those of a schedule: each goes to the clean sample and back.
+@pytest.mark.parametrize("kind", [kind for kind in RELEASED if not kind.startswith("LatentC")])
+def test_declared_levels_are_those_of_its_own_steps(kind: str, released: Driven) -> None:
+    backbone = released(kind)
+    schedule = backbone.runner.first_latents(PROBED_STEPS).schedule or {}
+    facts = backbone.runner.declared
+    if facts and facts.steps:  # its shift depends on their number
+        declared = backbone.runner.first_latents(facts.steps).schedule or {}
+        schedule = {**schedule, "mu": declared["mu"]}
+    check_steps(backbone.pipe.scheduler, backbone.levels, schedule, kind)
+    check_shift(backbone.pipe.scheduler, backbone.levels, schedule, kind)
+
+
+def test_each_declaration_is_of_a_class_and_says_where_diffusers_says_it() -> None:
+    """Sources are read again: a version of diffusers that moves them fails here by name."""
+    assert set(DECLARED) > set(MAKERS)
+    root = Path(inspect.getfile(diffusers)).parent
+    for kind in DECLARED:
+        if kind in set(MAKERS) - set(RELEASED):  # of a later version
+            continue
+        facts = _facts.facts_of(kind)
+        assert facts is not None and facts.requires and facts.target and facts.text, kind
+        assert {"levels", "target", "call", "text", "encoding"} <= facts.source.keys(), kind
+        assert f"class {kind}(" in Path(root, facts.source["file"]).read_text(), kind
+
+
+def test_the_table_on_the_page_has_a_row_for_each_declared_class() -> None:
+    page = (Path(__file__).parents[3] / "design/pipelines.md").read_text("utf-8")
+    table = page.partition("<!-- pipelines -->")[2].partition("<!-- /pipelines -->")[0]
+    named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert named == DECLARED
+
+
+def test_the_negative_prompt_is_the_pipeline_s(released: Driven) -> None:
+    """Lumina 2 says its system prompt before a prompt, and not before its negative prompt."""
+    backbone = released("Lumina2Pipeline")
+    with torch.no_grad():
+        wanted = backbone.pipe.encode_prompt("a cat")[2:]
+        null, text = backbone.encode_null(), backbone.encode_prompts([""])
+    assert isinstance(null, dict) and isinstance(text, dict)
+    torch.testing.assert_close((null["0.0"], null["0.1"]), wanted)
+    assert not torch.equal(null["0.1"], text["0.1"])
