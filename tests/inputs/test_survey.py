@@ -11,20 +11,16 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
-from helpers.given import make_folder, picture, spec_of, write_parquet
+from helpers.given import load_folder as load
+from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
 from PIL import Image
 
 import bench
-from bench.discovery.loading import load_plugins
 from bench.inputs import survey as module
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import is_ordinary
 from bench.inputs.split import Split
 from bench.inputs.survey import hash_image
-
-
-def load(path: Path) -> Split:
-    return load_split(DataSource(load_plugins().datasets.get("folder"), str(path)))
 
 
 def by_definition(split: Split) -> str:
@@ -80,9 +76,6 @@ def test_parquet_is_read_once(tmp_path: Path, read: list[int], ids: bool) -> Non
 
 
 def test_what_is_in_memory_is_never_remembered(read: list[int]) -> None:
-    import datasets
-    from helpers.given import rows_of
-
     rows = rows_of(["a", "b", "a"], datasets.Value("string"))
     for _ in range(2):
         split = load_split(DataSource(spec_of(rows)))
@@ -135,6 +128,5 @@ def test_no_table_of_images_is_hashed_for_the_library_s_own_fingerprint(
     for name in ("test", "train"):  # labels that are text are numbered by the classes of both
         columns = {"image": pa.array([picture(1), picture(2)]), "label": ["cat", "dog"]}
         write_parquet(tmp_path / f"{name}.parquet", columns)
-    spec = load_plugins().datasets.get("folder")
-    split = load_split(DataSource(spec, str(tmp_path)), "test")
+    split = load(tmp_path, "test")
     assert split.labels == (0, 1) and len(split.fingerprint) == 64
