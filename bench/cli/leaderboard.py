@@ -28,6 +28,7 @@ from bench.reports.leaderboard.ranking import RANKED, leaderboard, with_metric
 from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow, to_csv
 from bench.reports.rows import Currency
 from bench.reports.terminal.tables import console, print_explained, print_table
+from bench.store.errata import checked_errata
 from bench.store.shipped import shipped_folder
 
 
@@ -94,7 +95,7 @@ def leaderboard_command(
     for board in make_boards(kept, metric, currency):
         print_table(board.table("wide", name) if wide else board.table("narrow"))
     terminal, words = console(), CURRENCIES[currency]
-    terminal.print(f"{RANKED} {words[0].upper()}{words[1:]}.", style="dim")
+    terminal.print(f"{RANKED} {words[0].upper()}{words[1:]}. {checked_errata()}", style="dim")
     options = [] if wide else ["--wide: every column, and the run of each row."]
     if left_out := len(rows) - len(kept):
         options.append(f"--all: {left_out} more rows (replays, controls, corrupted, reported).")

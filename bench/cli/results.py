@@ -32,7 +32,7 @@ from bench.reports.facts import percent_text
 from bench.reports.figures.cost import board_panel, draw_cost
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.board import board_tables, make_boards
-from bench.reports.leaderboard.published import TRUST, validate
+from bench.reports.leaderboard.published import TRUST, mark, recompute, validate
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
 from bench.reports.sentences import audit_sentence
@@ -123,7 +123,7 @@ def columns(
     if file is not None:
         added = read_columns_csv(Path(file))
     else:
-        from bench.running.dataset_columns import dataset_columns
+        from bench.reports.dataset_columns import dataset_columns
 
         added = dataset_columns(manifest, names)
     labels_of_run = add_columns(path, manifest, added)
@@ -193,9 +193,22 @@ def audit_results(
 
 
 @_command("validate", local=True)
-def validate_results(*, published: Published) -> None:
-    """Check every published result: schema, names, metrics against records, files."""
+def validate_results(
+    *,
+    published: Published,
+    again: Annotated[
+        bool, "First compute summaries again whose promises an erratum names.", "--recompute"
+    ],
+    marked: Annotated[bool, "First write which errata touch which runs.", "--mark"],
+) -> None:
+    """Check every published result: schema, names, metrics against records, files, errata.
+
+    A run that an erratum touches fails unless it is marked, or its summary was computed again.
+    """
     folder = _published_folder(published)
+    written = [*(recompute(folder) if again else ()), *([mark(folder)] if marked else ())]
+    for path in written:
+        say(f"Wrote {path}", err=True)
     if wrong := validate(folder):
         raise BenchError("\n".join(wrong))
     valid = len(list_runs(folder))

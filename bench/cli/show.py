@@ -103,7 +103,9 @@ def _summary_json(run: RunView, more: bool, results: str) -> dict[str, JsonValue
     documents = without_none(
         statistics=_statistics(run, results) if more else None, again=run.again, audit=run.audit
     )
-    extra = {name: document.plain() for name, document in documents.items()}
+    extra: dict[str, JsonValue] = {name: part.plain() for name, part in documents.items()}
+    if run.errata:
+        extra["errata"] = [touch.plain() for touch in run.errata]
     if run.questions:
         extra["questions"] = [question.plain() for question in run.questions]
     return {**run.so_far.ended_by(run.stop).plain(), **extra}

@@ -60,6 +60,11 @@ def register_exporters(register: Callable[..., None]) -> None:
 
 
 @hookspec
+def register_errata(register: Callable[..., None]) -> None:
+    """Call `register(name, what=…, …)` once per erratum, with the fields of `ErratumSpec`."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Add commands with `cli.add_command`. Do not import anything heavy here."""
 

@@ -17,14 +17,15 @@ BY_CLASS = "bench.stats.class_metrics:class_average"  # target of a metric with 
 
 # Names of fields beside the metrics in summaries, tables and boards.
 _RESERVED = (
-    "accuracy_ci95 adapters against_first agreement_ci95 anytime_ci95 audit audited audited_same "
-    "axes backbone bytes chance classes command cost cost_timed created dataset differs draw_plan "
-    "draws dtype error evaluation_equivalents_per_image evaluations_per_image failed_samples "
-    "fingerprint first_order flop_per_image group_chance group_score group_score_ci95 "
-    "image_chance image_score image_score_ci95 images in_memory kind loss n n_asked n_samples "
-    "n_total note parameters params path private_data prompt prompts published rank replayed_from "
-    "run_id running seconds seed settings shard source space split status stopped strategy tags "
-    "template text_score trained_on version weights worst_group"
+    "accuracy_ci95 adapters against_first agreement_ci95 anytime_ci95 audit audited "
+    "audited_same axes backbone bytes chance classes command cost cost_timed created dataset "
+    "differs draw_plan draws dtype errata error evaluation_equivalents_per_image "
+    "evaluations_per_image failed_samples fingerprint first_order flop_per_image group_chance "
+    "group_score group_score_ci95 image_chance image_score image_score_ci95 images in_memory "
+    "kind loss n n_asked n_samples n_total note parameters params path private_data prompt "
+    "prompts published rank replayed_from run_id running seconds seed settings shard source "
+    "space split status stopped strategy tags template text_score trained_on version weights "
+    "worst_group"
 )
 RESERVED = frozenset(_RESERVED.split())
 

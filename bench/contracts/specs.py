@@ -21,6 +21,8 @@ ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
 UNDECLARED = "undeclared"  # `trained_on` of a spec that does not declare it
 
 FOLDER = "folder"  # in stored runs, the name of the dataset and of the backbone that a path selects
+CONDITIONS = (["below"], ["other"], ["present"])  # keys of a condition of an erratum
+
 FITTED = "fitted"  # `trained_on` of a backbone that learns from a split of each dataset
 
 
@@ -238,7 +240,8 @@ class BackboneSpec(Spec):
         learns: whether it learns from labelled images of another split, with `fit`. Then
             `trained_on` is `fitted`, and every run records the split.
         default: whether it is used if neither the user nor the dataset names a backbone.
-        correction: a mistake in runs of earlier versions; shown whenever such a run is read.
+        correction: what was wrong in runs of earlier versions: an erratum of them, which costs them
+            their rank.
     """
 
     kind: ClassVar[str] = "backbone"
@@ -349,6 +352,44 @@ class ExporterSpec(Spec):
     repository: Literal["model", "dataset"] | None = None
     several: bool = False
     adds: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErratumSpec(Spec):
+    """Something that was wrong in stored results, and the runs that it touches.
+
+    Attributes:
+        what: a sentence that says what was wrong.
+        effect: `numbers` (numbers or decisions are wrong) and `withdrawn` cost a run its rank;
+            `promise` (an interval, a cost or a stated risk was wrong), `data` (wrong or seen in
+            training) and `words` do not.
+        where: conditions on the fields of a manifest, by their dotted names; a run is touched if
+            all conditions of one of these mappings hold. A condition is a value, a list of values,
+            `{"below": VALUE}`, `{"other": [VALUES]}` or `{"present": true}`. Fields of the summary
+            begin with `summary.`, and say whether a `promise` was wrong.
+        certain: whether these conditions tell which runs are wrong; otherwise a run that fulfils
+            them is *possibly* affected.
+        since: version or date of what introduced it, if that is known.
+        mended: where it was mended, such as `backbone janus-pro-1b, version 2`.
+    """
+
+    kind: ClassVar[str] = "erratum"
+
+    target: str = "bench.store.errata:touched"
+    what: str
+    effect: Literal["numbers", "withdrawn", "promise", "data", "words"]
+    where: tuple[Mapping[str, Any], ...]
+    certain: bool = True
+    since: str | None = None
+    mended: str
+
+    def _problems(self) -> Iterator[str]:
+        yield from super()._problems()
+        if not self.where or not all(self.where):
+            yield "where must be one or more mappings, each with a condition"
+        for name, condition in ((n, c) for conditions in self.where for n, c in conditions.items()):
+            if isinstance(condition, Mapping) and [*condition] not in CONDITIONS:
+                yield f"the condition on {name} must have one key: below, other or present"
 
 
 @dataclass(frozen=True, kw_only=True)

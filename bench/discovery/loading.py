@@ -21,6 +21,7 @@ from bench.contracts.specs import (
     BackboneSpec,
     CollectionSpec,
     DatasetSpec,
+    ErratumSpec,
     ExporterSpec,
     Spec,
     StrategySpec,
@@ -137,6 +138,7 @@ class Plugins:
         self.executors = Registry(ExecutorSpec, "executors")
         self.collections = Registry(CollectionSpec, "collections")
         self.studies = Registry(StudySpec, "studies")
+        self.errata = Registry(ErratumSpec, "errata")
         self._registries = [part for part in vars(self).values() if isinstance(part, Registry)]
         self.commands: dict[str, click.Command] = {}
         self.loaded: list[Plugin] = []

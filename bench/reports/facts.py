@@ -108,6 +108,7 @@ class Fact:
     marks: Mapping[str, str] = field(default_factory=dict)  # kind → text of marks on a page
     share: float | None = None  # share that a page draws: what is done, or a colour; None: none
     strong: bool = False  # emphasized on a page
+    struck: bool = False  # struck through, since it is known to be wrong
     command: str = ""  # command that a page shows on request
 
     @property

@@ -21,6 +21,7 @@ from bench.running.classify import Answer
 from bench.running.execute import Finished
 from bench.stats.comparison import Comparison
 from bench.store.documents import Manifest
+from bench.store.errata import Touch
 from bench.store.summary import Summary
 
 
@@ -77,6 +78,11 @@ class RunResult(Fields):
         return self._finished.summary
 
     @property
+    def errata(self) -> list[Touch]:
+        """What was wrong in runs such as this one: `name`, `what`, `state`, `mended`."""
+        return self._view.errata
+
+    @property
     def command(self) -> str:
         """The command that makes the run again."""
         from bench.running.command import reproducing_command
@@ -122,7 +128,7 @@ class RunResult(Fields):
 
     def _repr_html_(self) -> str:
         run, failed = self._view, self.summary.failed_samples
-        facts = [*run.scores, run.cost, run.images, *run.description]
+        facts = [*run.warnings, *run.scores, run.cost, run.images, *run.description]
         if failed:
             facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
         rows = [[fact.label, fact.line] for fact in facts]

@@ -12,6 +12,7 @@ from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
 from bench.stats.agreement import Audit
 from bench.stats.metrics import INCOMPLETE
+from bench.store.errata import Touch
 from bench.store.fields import FullDocument, Interval, MetricFields, Share
 from bench.store.summary import WorstGroup
 
@@ -55,6 +56,7 @@ class RunRow(MetricFields, FullDocument):
     private_data: bool = False  # whether others cannot get the data
     in_memory: str | None = None  # class of the object that scored, if it exists only in memory
     adapters: str | None = None  # LoRAs and their scales, such as `style × 0.5`
+    errata: list[Touch] = Field([])  # what was wrong in runs such as this one
     created: str | None = None  # time at which the run was started, in ISO 8601
     note: str | None = None  # the user's note
     tags: list[str] = Field([])  # the user's tags
@@ -95,6 +97,11 @@ class RunRow(MetricFields, FullDocument):
     def classifier(self) -> bool:
         """Whether the backbone is a classifier, which scores an image in one pass without draws."""
         return self._run is not None and self._run.manifest.classifier
+
+    @property
+    def wrong(self) -> bool:
+        """Whether an erratum says that its numbers are wrong, so that it has no rank."""
+        return any(touch.unranks for touch in self.errata)
 
     @property
     def aside(self) -> bool:
@@ -145,6 +152,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "private_data": manifest.private_data,
         "in_memory": (manifest.backbone.in_memory or {}).get("class"),
         "adapters": manifest.backbone.adapters,
+        "errata": run.errata,
         "created": manifest.created,
         "note": manifest.config.note,
         "tags": manifest.config.tags,
@@ -186,5 +194,5 @@ def _declared_flop(run: RunView) -> float | None:
 
 
 def accuracy_fact(row: RunRow) -> Fact:
-    """Return the accuracy of a row with its interval."""
-    return Fact("accuracy", row.accuracy, "share", row.shown_ci95)
+    """Return the accuracy of a row with its interval, struck through if it is wrong."""
+    return Fact("accuracy", row.accuracy, "share", row.shown_ci95, struck=row.wrong)

@@ -30,6 +30,7 @@ from bench.store.columns import (
 )
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest
+from bench.store.errata import Touch, touched
 from bench.store.folder import requested_records
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_out
@@ -143,6 +144,11 @@ class RunView:
         swept = read_swept(self.path, self.manifest)
         return audit_of(swept, self.manifest, self.decisions()) if swept else None
 
+    @cached_property
+    def errata(self) -> list[Touch]:
+        """What was wrong in runs such as this one; see `bench.store.errata`."""
+        return touched(self.manifest, self.stored.summary)
+
     def recording(self) -> Recording:
         """Return the recorded errors; UserError if there are none, or not those of all classes."""
         from bench.recordings.recording import open_recording
@@ -241,6 +247,11 @@ class RunView:
             "started": f"{manifest.created[:16].replace('T', ' ')} UTC",
         }
         return [Fact(name, text) for name, text in facts.items() if text]
+
+    @property
+    def warnings(self) -> list[Fact]:
+        """What was wrong in runs such as this one, in sentences."""
+        return [Fact(touch.mark or "erratum", touch.sentence) for touch in self.errata]
 
     @property
     def template(self) -> str | None:

@@ -178,12 +178,18 @@ def to_markdown(tables: Sequence[Table]) -> str:
         text += [escape_markdown(table.above), ""] if table.above else []
         text += [_pipes(map(escape_markdown, table.head))]
         text += [_pipes("--:" if name in table.right else "---" for name in table.head)]
-        text += [*(_pipes(map(escape_markdown, row)) for row in table.texts), ""]
+        for texts, facts in zip(table.texts, table.facts, strict=True):
+            text += [_pipes(map(_markdown_cell, texts, facts))]
+        text += [""]
         text += [f"{escape_markdown(source)}  " for source in table.numbered]
         text += [""] if table.sources else []
         for paragraph in table.below:
             text += [escape_markdown(paragraph), ""]
     return "\n".join(text)
+
+
+def _markdown_cell(text: str, fact: Fact) -> str:
+    return f"~~{escape_markdown(text)}~~" if fact.struck else escape_markdown(text)
 
 
 def _pipes(cells: Iterable[str]) -> str:

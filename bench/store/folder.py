@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError, did_you_mean, quoted, refusing, some_of, warn_user
 from bench.store.cells import has_part_file
 from bench.store.documents import MANIFEST_FORMAT, Manifest, migrate
+from bench.store.errata import touched
 from bench.store.fields import check_format, read_json, validated
 from bench.store.identity import digest
 from bench.store.journal import JOURNAL, has_id, is_record, read_lines, read_table
@@ -51,7 +51,7 @@ def undecided_samples(
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a run's manifest; warn if a newer version of the run's backbone corrects its results.
+    """Read a run's manifest; warn if an erratum says that its results are wrong.
 
     Raises UserError if there is no manifest, or it is damaged or of a newer format.
     """
@@ -64,13 +64,9 @@ def read_manifest(path: Path) -> Manifest:
     with refusing(f"{file} ", ValueError, after=f". {REPAIR}"):
         content = migrate(content) if isinstance(content, dict) else content
         manifest: Manifest = validated(content, Manifest, "a run's manifest")
-    backbone = manifest.identity.backbone
-    spec = next((s for s in load_plugins().backbones if s.name == backbone.name), None)
-    if spec and spec.correction and backbone.version < spec.version:
-        warn_user(
-            f"{path.name} was made with version {backbone.version} of backbone {spec.name!r}, now"
-            f" {spec.version}. {spec.correction} Make the run again."
-        )
+    for touch in touched(manifest):
+        if touch.unranks:
+            warn_user(f"{path.name} is wrong: {touch.sentence} Make the run again.")
     return manifest
 
 

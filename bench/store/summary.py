@@ -151,6 +151,9 @@ class Summary(Document):
     fitted: Fitted | None = None
     warnings: list[str] | None = None  # that the model does not seem to fit; None: none
     results_dir: str | None = None  # folder in which the run was made
+    cleared: list[str] | None = None
+    """Errata that no longer touch the run, since this summary was computed again from its records;
+    None: none."""
 
     def ended_by(self, answer: QuestionAnswer | None) -> Self:
         """Return a copy with `anytime_ci95` if `answer` ended the run, otherwise the summary."""

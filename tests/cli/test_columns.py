@@ -12,7 +12,7 @@ from helpers.refusals import refused
 from helpers.runs import store
 from PIL import Image
 
-from bench.running.dataset_columns import dataset_columns
+from bench.reports.dataset_columns import dataset_columns
 from bench.store.columns import read_columns
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest

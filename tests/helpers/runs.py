@@ -74,7 +74,7 @@ def a_manifest(
         "format": 1,
         "run_id": run_id(dataset, backbone, strategy, Identity.model_validate(identity)),
         "identity": identity,
-        "created": "2026-01-01T00:00:00+00:00",
+        "created": "2026-12-02T00:00:00+00:00",
         "config": {"dataset": dataset, "limit": None},
         "dataset": {**data, "n_total": n_total or len(samples)},
         "backbone": {

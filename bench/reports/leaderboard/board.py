@@ -23,11 +23,12 @@ from bench.reports.facts import (
     value_text,
 )
 from bench.reports.leaderboard.ranking import RANKED
-from bench.reports.leaderboard.rows import REPORTED, SUBSET, LeaderboardRow
+from bench.reports.leaderboard.rows import REPORTED, SUBSET, WRONG, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
 from bench.reports.run_view import without_defaults
 from bench.reports.text import Table, make_table
 from bench.stats.comparison import Settings, data_apart
+from bench.store.errata import checked_errata
 
 PROMPT_SETTINGS = ("prompt", "template")
 DENOISER_SETTINGS = ("draws", "loss", "space", "plan", *PROMPT_SETTINGS)
@@ -109,7 +110,13 @@ class Board:
         above = " · ".join([*self.shared, *self.images])
         cut = frozenset({"model", "strategy", "marks"} if narrow else ())
         return make_table(
-            self.title, columns, self.lines, above=above, sources=self.sources, cut=cut
+            self.title,
+            columns,
+            self.lines,
+            above=above,
+            below=self.errata,
+            sources=self.sources,
+            cut=cut,
         )
 
     @property
@@ -117,6 +124,13 @@ class Board:
         """The number of images, if all rows have the same."""
         counts = {line.row.n_samples for line in self.lines}
         return [f"{n:,} image{'s' * (n != 1)}" for n in counts if n and len(counts) == 1]
+
+    @property
+    def errata(self) -> list[str]:
+        """What was wrong in runs such as those that a mark says so of, as sentences."""
+        marked = (touch for line in self.lines for touch in line.row.errata if touch.mark)
+        texts = (f"{touch.mark[0].upper()}{touch.mark[1:]}: {touch.sentence}" for touch in marked)
+        return list(dict.fromkeys(texts))
 
     @property
     def in_comparable_cost(self) -> Self:
@@ -193,7 +207,7 @@ def board_tables(
     """Return a wide table per board; below the last one, ranks are explained."""
     tables = [board.table(name=name) for board in make_boards(rows, metric, currency)]
     if tables:
-        tables[-1].below.append(RANKED)
+        tables[-1].below.append(f"{RANKED} {checked_errata()}")
     return tables
 
 
@@ -241,8 +255,10 @@ def row_labels(row: LeaderboardRow) -> dict[str, str]:
     if row.kind == SUBSET:
         labels[SUBSET] = row.stopped or f"subset of {row.n_total:,}"
         labels |= {"replayed": "replayed"} if row.replayed_from else {}
-    elif row.kind not in ("measured", "candidates"):
+    elif row.kind not in ("measured", "candidates", WRONG):
         labels[row.kind] = row.kind
+    if marks := [touch.mark for touch in row.errata if touch.mark]:
+        labels["errata"] = ", ".join(dict.fromkeys(marks))
     if (recall := row.metric("candidate_recall")) is not None:
         top = row.settings.get("top")
         labels["candidates"] = f"among {top} candidates, recall {percent_text(recall)} %"

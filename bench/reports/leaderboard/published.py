@@ -10,15 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.contracts.specs import UNKNOWN, BackboneSpec
+from bench.contracts.specs import UNKNOWN, BackboneSpec, ErratumSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import DataSource, load_classes
+from bench.machine.files import write_atomically
 from bench.machine.stages import counted
 from bench.reports.leaderboard.rows import REPORTED_FILE, read_reported
 from bench.stats.agreement import audit_of
 from bench.stats.metrics import summarize
 from bench.store.documents import Manifest
+from bench.store.errata import all_errata, touched
+from bench.store.fields import read_json, to_json
 from bench.store.folder import MANIFEST, folders_with, list_runs, read_manifest
 from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
@@ -32,7 +35,7 @@ MAX_RUN_BYTES = 2_000_000  # 420 images take about 0.1 MB
 COST_TOLERANCE = 1e-3  # relative; the costs in records are rounded to six significant digits
 FROM_MANIFEST = ("run_id", "dataset", "backbone", "strategy")  # fields of a summary
 # Fields that do not follow from the records; see `TRUST`.
-TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from"})
+TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from", "cleared"})
 TRUST = (
     "Taken on trust: the records of the images, the hashes of data and weights, times and memory;"
     " the run's description of data, classes and backbones that are not registered here; metrics"
@@ -41,13 +44,66 @@ TRUST = (
 )
 
 
+MARKED = "errata.json"  # published run → errata that are known to touch it
+
+
+def recompute(published: Path) -> list[Path]:
+    """Compute summaries again whose promises were wrong, and return those that were written.
+
+    A run keeps what its records do not tell, and errata that these clear no longer touch it.
+    """
+    written = []
+    for path in list_runs(published):
+        run = read_run(path)
+        stale = [t.name for t in touched(run.manifest, run.summary) if t.state != "cleared"]
+        promises = {spec.name for spec in all_errata() if _follows_from_records(spec)}
+        if run.summary is None or not (cleared := sorted(promises.intersection(stale))):
+            continue
+        cost = run.summary.cost
+        new = summarize(run.manifest, run.decided(top=True), cost.total_seconds, None)
+        metrics = {**run.summary.metrics.plain(), **new.metrics.plain()}
+        content: dict[str, Any] = {**run.summary.plain(), "metrics": metrics}
+        content["cleared"] = sorted({*(run.summary.cleared or []), *cleared})
+        write_atomically(path / SUMMARY.name, to_json(content))
+        written.append(path / SUMMARY.name)
+    return written
+
+
+def _follows_from_records(spec: ErratumSpec) -> bool:
+    """Whether what was wrong is in the metrics of a summary, which records tell."""
+    fields = (name for conditions in spec.where for name in conditions)
+    return spec.effect == "promise" and any(name.startswith("summary.metrics") for name in fields)
+
+
+def mark(published: Path) -> Path:
+    """Write which errata touch which published runs, and return the file."""
+    marks = {path.name: touching for path in list_runs(published) if (touching := _touching(path))}
+    write_atomically(published / MARKED, to_json(marks))
+    return published / MARKED
+
+
+def _touching(path: Path) -> list[str]:
+    """Return the errata that say that a published run is, or may be, wrong."""
+    run = read_run(path)
+    return sorted(touch.name for touch in touched(run.manifest, run.summary) if touch.mark)
+
+
+def _unmarked(published: Path, run: Path) -> Iterator[str]:
+    marks = read_json(published, MARKED) if (published / MARKED).exists() else {}
+    known = marks.get(run.name, []) if isinstance(marks, dict) else []
+    with suppress(UserError):  # which `find_problems` names
+        for name in _touching(run):
+            if name not in known:
+                yield f"the erratum {name} touches it: mark it with `bench results validate --mark`"
+
+
 def validate(published: Path) -> list[str]:
     """Return the problems of the published results in a folder, one line each."""
     totals, runs = Totals(published), list_runs(published)
     errors = [
         f"{run.name}: {problem}"
         for run in counted(runs, "Validating", len(runs), "runs")
-        for problem in find_problems(run, totals)
+        for problem in (*find_problems(run, totals), *_unmarked(published, run))
     ]
     for place in sorted(folders_with(published, REPORTED_FILE)):
         try:

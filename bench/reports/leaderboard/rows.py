@@ -33,6 +33,7 @@ from bench.store.shipped import is_published
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
 AMONG_CANDIDATES = "candidates"  # a run that decided among a few candidate classes per image
 CORRUPTED = "corrupted"  # a run on corrupted images
+WRONG = "wrong"  # a run whose numbers are wrong by an erratum
 CONTROL = "control"  # a blind control, whose images were destroyed
 
 
@@ -42,8 +43,8 @@ class LeaderboardRow(RunRow):
     kind: str
     """Kind of result: `measured`, whose runs are ranked, `replayed`, which gets the rank that it
     would have among them, `subset`, `incomplete`, `candidates` (a run that decided among the best
-    classes of another run), `corrupted` (a run on corrupted images), `control` (a blind control) or
-    `reported`."""
+    classes of another run), `corrupted` (a run on corrupted images), `control` (a blind control),
+    `wrong` (its numbers are, by an erratum) or `reported`."""
     dataset: str  # registered name
     split: str  # split of the dataset
     backbone: str  # registered name
@@ -99,7 +100,8 @@ def board_row(run: RunView) -> LeaderboardRow:
     kind = kind if data.n_samples == data.n_total else SUBSET
     kind = INCOMPLETE if run.summary.status == INCOMPLETE else kind
     source = f"run {run.manifest.run_id}"
-    return LeaderboardRow.of(run, kind=kind, source=source, published=is_published(run.path))
+    row = LeaderboardRow.of(run, kind=kind, source=source, published=is_published(run.path))
+    return row.model_copy(update={"kind": WRONG}) if row.wrong else row
 
 
 def all_reported(

@@ -40,6 +40,7 @@ from bench.running.command import recording_command
 from bench.stats.metrics import confusions_of, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
+from bench.store.errata import checked_errata
 from bench.store.runs import read_runs
 
 MAX_PICTURES = 240  # on a page, shared among its runs
@@ -199,7 +200,7 @@ def render(
         environment()
         .get_template("page.html")
         .render(
-            ranked=RANKED,
+            ranked=f"{RANKED} {checked_errata()}",
             parts=[BoardPart(board, anchors) for board in boards],
             anchors=anchors,
             sections=sections,

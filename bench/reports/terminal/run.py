@@ -36,6 +36,8 @@ def print_run(run: RunView, resumed: bool = False) -> None:
         terminal.print()
     terminal.print(manifest.run_id, style="bold")
     terminal.print(_description(run))
+    for fact in run.warnings:
+        terminal.print(f"{fact.name[0].upper()}{fact.name[1:]}: {fact.text}", style="yellow")
     stored = len(read_manifest(run.path).samples)
     if len(manifest.samples) < stored:
         terminal.print(

@@ -1,7 +1,7 @@
 """Print text and tables on a terminal: names are never interpreted, tables fit any width."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 from typing_extensions import override
 
-from bench.reports.facts import NONE
+from bench.reports.facts import NONE, Fact
 from bench.reports.text import Table, cell_text, escape_message
 
 LEAST_CUT = 8  # characters of a column that may be cut off
@@ -98,6 +98,7 @@ class _Column:
     cells: list[str]
     right: bool  # whether it is aligned to the right
     cut: bool  # whether it is cut off instead of wrapped
+    struck: list[bool]  # whether each cell is struck through
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -108,6 +109,12 @@ class _Column:
         least = min(longest, LEAST_CUT) if self.cut else longest
         return least, max(map(cell_len, lines))
 
+    @property
+    def styled(self) -> Iterator[Text | str]:
+        """The cells as rich prints them."""
+        for cell, struck in zip(self.cells, self.struck, strict=True):
+            yield Text(cell, style="strike") if struck else cell
+
 
 def _columns(table: Table) -> list[_Column]:
     columns = []
@@ -115,7 +122,9 @@ def _columns(table: Table) -> list[_Column]:
         values = [row[place] for row in table.rows]
         numbers = bool(values) and all(isinstance(value, int | float) for value in values)
         cells = [escape_message(cell_text(value)) for value in values]
-        columns.append(_Column(name, cells, numbers or name in table.right, name in table.cut))
+        struck = [isinstance(value, Fact) and value.struck for value in values]
+        right = numbers or name in table.right
+        columns.append(_Column(name, cells, right, name in table.cut, struck))
     return columns
 
 
@@ -151,7 +160,7 @@ def _grid(columns: Sequence[_Column], widths: Sequence[int]) -> Grid:
         grid.add_column(
             column.name, justify=justify, width=width, no_wrap=column.cut, overflow="ellipsis"
         )
-    for row in zip(*(column.cells for column in columns), strict=True):
+    for row in zip(*(column.styled for column in columns), strict=True):
         grid.add_row(*row)
     return grid
 

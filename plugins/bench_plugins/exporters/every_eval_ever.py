@@ -169,6 +169,7 @@ def _settings(run: RunView) -> dict[str, object]:
     }
     for name, value in manifest.identity.scoring.plain().items():
         details[f"scoring.{name}"] = value_text(value)
+    details |= {f"erratum.{touch.name}": touch.sentence for touch in run.errata}
     command = reproducing_command(manifest)
     return {
         "generation_args": without_none(execution_command=command, prompt_template=run.template),

@@ -56,6 +56,7 @@ class ModelIndex(Exporter):
             "evaluation_equivalents_per_image": round(cost.per_image(classifier), 2),
             "run_id": manifest.run_id,
             **without_none(replayed_from=summary.replayed_from),
+            **({"errata": [touch.sentence for touch in run.errata]} if run.errata else {}),
         }
         values = summary.metrics.plain()
         results = []
@@ -155,5 +156,6 @@ def _notes(run: RunView) -> str:
         f"seed {manifest.identity.seed}",
         *([f"replayed from {summary.replayed_from}"] if summary.replayed_from else []),
         f"bench run {manifest.run_id}",
+        *(f"{touch.mark or 'erratum'}: {touch.sentence}" for touch in run.errata),
     ]
     return "; ".join(facts)

@@ -52,7 +52,7 @@ class Latex(Exporter):
         [board] = make_boards([board_row(run)])
         table = board.table()
         units = "cost: evaluation equivalents per image; s: seconds per image"
-        below = [f"{table.above} · {units} · run {run.manifest.run_id}"]
+        below = [f"{table.above} · {units} · run {run.manifest.run_id}", *table.below]
         cells = [line[1:] for line in table.rows]  # without the rank
         table = replace(table, head=table.head[1:], rows=cells, above="", below=below)
         (folder / "run.tex").write_text(to_latex([table]) + "\n", "utf-8")
