@@ -128,7 +128,7 @@ def cases(data: Path | None, quick: bool) -> Iterator[Case]:
 def loaded(settings: dict[str, Any]) -> Any:
     """Return the backbone of a run."""
     run = prepare(make_config(settings))
-    return run.names.kind.load(run.content)
+    return run.content.kind.load(run.content)
 
 
 @torch.inference_mode()
@@ -144,7 +144,7 @@ def judged(
     A `seed` chooses other images.
     """
     run = prepare(make_config(settings))
-    backbone = backbone or run.names.kind.load(run.content)
+    backbone = backbone or run.content.kind.load(run.content)
     count = len(run.content.prompts.texts)
     chosen = slice(0, count, -(-count // min(count, COMPARED_PROMPTS)))
     prompts = rows(encode_texts(run.content, backbone), chosen)

@@ -114,21 +114,21 @@ def engine_against_bare(
     """Time all of it in turns and return rates and ratios."""
     run = on_digits(backbone, "full")
     samples = list(run.samples(run.sample_ids))
-    network = run.names.kind.load(run.content)  # not compiled: the bare one
+    network = run.content.kind.load(run.content)  # not compiled: the bare one
     assert isinstance(network, CheckedDenoiser)
     conditioning = network.encode_prompts(run.content.prompts.texts)
     sizes = {str(s): bare(network, conditioning, s, 256) for s in (16, 32, 64, 128)}
     table = {int(s): median(r) for s, r in in_turns(sizes, max(3, rounds // 2), clock).items()}
     best = smallest_of_the_best(table)
     works = {"bare": bare(network, conditioning, best, cells)}
-    shared = run.names.kind.load(run.content)
+    shared = run.content.kind.load(run.content)
     for name in STRATEGIES:
         one = on_digits(backbone, name)
-        engine = denoising(one.names.kind.open_engine(one.content, shared))
+        engine = denoising(one.content.kind.open_engine(one.content, shared))
         engine.batch_size = best
         works[name] = scoring(engine, one.strategy, samples, cells)
         if name == "full":
-            plain = denoising(run.names.kind.open_engine(run.content, network))
+            plain = denoising(run.content.kind.open_engine(run.content, network))
             works["one image at a time"] = one_at_a_time(plain, conditioning, samples, cells)
     if compiled:
         fast = denoising(run.open_engine())
@@ -154,9 +154,9 @@ def short_runs(pairs: int, evaluations: int, clock: Callable[[], float]) -> dict
     Unlike `engine_against_bare`, a run ends: its last batches are not full.
     """
     run = on_digits("tiny-digits", "full")
-    network, shared = run.names.kind.load(run.content), run.names.kind.load(run.content)
+    network, shared = run.content.kind.load(run.content), run.content.kind.load(run.content)
     assert isinstance(network, CheckedDenoiser)
-    engine = denoising(run.names.kind.open_engine(run.content, shared))
+    engine = denoising(run.content.kind.open_engine(run.content, shared))
     engine.batch_size = 64
     each = len(run.content.prompts.texts) * STRATEGIES["full"]["draws"]
     images = list(run.samples(run.sample_ids))[: max(1, round(evaluations / each))]

@@ -281,10 +281,10 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     """
     content = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
     name, precision = content.names.backbone_name, content.names.precision.network
-    if not content.names.kind.batches_cells:
+    if not content.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")
     content.check()
-    engine = content.names.kind.open_engine(content)
+    engine = content.kind.open_engine(content)
     assert isinstance(engine, DenoisingEngine)
     device, rates = engine.backbone.device, rates_by_size(engine, seconds)
     best = smallest_of_the_best(rates)

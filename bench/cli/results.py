@@ -123,7 +123,7 @@ def columns(
     if file is not None:
         added = read_columns_csv(Path(file))
     else:
-        from bench.running.dataset_columns import dataset_columns
+        from bench.reports.dataset_columns import dataset_columns
 
         added = dataset_columns(manifest, names)
     labels_of_run = add_columns(path, manifest, added)

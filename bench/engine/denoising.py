@@ -130,10 +130,8 @@ class DenoisingEngine(CellEngine):
         subtracts_null: bool = False,
     ) -> None:
         super().__init__(problem, columns, batch_size, view_of_draw)
-        self.backbone = backbone
-        self.device = backbone.device.type
-        self.levels = backbone.levels
-        self.columns = columns
+        self.backbone, self.columns = backbone, columns
+        self.device, self.levels = backbone.device.type, backbone.levels
         self.evaluator = Evaluator(backbone, conditioning, scoring)
         self.latents = latents or Latents(backbone)
         self.views = int(self.view_of_draw.max(initial=0)) + 1

@@ -96,8 +96,7 @@ def checked_floats(
 class ClassifyingEngine(Engine):
     """Scores images with a classifier.
 
-    `texts` are the prompts, or all texts of the items; `problem` is about `columns`; `batch_size`
-    is in images; `fitted` is what `fit` of a learning classifier returned.
+    `texts` are the prompts, or all texts of the items; `batch_size` is in images.
     """
 
     def __init__(

@@ -135,7 +135,7 @@ def classify(
             manifest = _manifest_of_pictures(content, len(images))
         fitted = fit_for(manifest, find_calibrations(Path(content.config.results)))
     fit_split = find_fit_split(content.names, None)
-    engine = content.names.kind.open_engine(replace(content, learns_from=fit_split))
+    engine = content.kind.open_engine(replace(content, learns_from=fit_split))
     strategy = content.names.strategy
     samples = [Sample(str(n), 0, _encoded(image, n)) for n, image in enumerate(images)]
     decided: dict[int, Decided] = {}

@@ -112,13 +112,13 @@ def make_plan(config: RunConfig) -> Plan:
         for name in names.decider.spec.safest_first[0]:
             del params[name]
     flops, weights = evaluation_flops(content), _weight_bytes(content)
-    unit = "passes" if names.kind.one_draw else "evaluations"
+    unit = "passes" if names.one_draw else "evaluations"
     speeds = {
         name: estimate_speed(names.backbone_name, device, name, flops, unit) for name in PRECISIONS
     }
     speed, source = speeds.pop(precision.network)
     by_template = not (config.prompts or names.dataset.items or names.backbone.learns)
-    scoring, on_gpu = names.kind.scoring(content), precision.on_gpu
+    scoring, on_gpu = content.kind.scoring(content), precision.on_gpu
     return Plan(
         run_id=run.manifest.run_id if run else None,
         dataset=f"{names.data.title}/{_split(content)}",
@@ -133,13 +133,13 @@ def make_plan(config: RunConfig) -> Plan:
         params=params,
         draws=names.n_draws,
         plan=scoring.draw_plan,
-        seed=None if config.noise or names.kind.one_draw else config.seed,
+        seed=None if config.noise or names.one_draw else config.seed,
         noise=config.noise,
         loss=scoring.loss,
         space=scoring.space,
         device=device,
         dtype=precision.network,
-        classifier=names.kind.one_draw,
+        classifier=names.one_draw,
         evaluations_per_image=most,
         evaluations_per_image_at_least=least,
         at_most=at_most,
@@ -152,7 +152,7 @@ def make_plan(config: RunConfig) -> Plan:
         seconds=round(evaluations / speed, 1) if speed else None,
         estimate=source,
         seconds_in={n: round(evaluations / of, 1) for n, (of, _) in speeds.items() if of}
-        if device == "cuda" and names.kind.batches_cells
+        if device == "cuda" and content.kind.batches_cells
         else None,
         seconds_elsewhere=seconds_on_devices(evaluations * flops, precision.on_gpu)
         if flops
@@ -169,7 +169,7 @@ def price(names: Names, sizes: list[tuple[Problem, int]]) -> tuple[int, int | No
 
     `sizes` are the problems of `Content.problems`. The lower bound is None if it is not known.
     """
-    if names.kind.one_draw:  # it encodes an image once, and all texts with it
+    if names.one_draw:  # it encodes an image once, and all texts with it
         return 1, None, not names.strategy.bounds_cost
     strategy = names.strategy
     rounded = ceil if strategy.linearises else floor  # without gradients, the cost is an integer
@@ -251,7 +251,7 @@ def _check(content: Content) -> None:
     weights = content.weights
     if not content.absent and (weights is None or weights.revision is None):
         content.check()
-        content.names.kind.check_draws(content)
+        content.kind.check_draws(content)
 
 
 def _missing(content: Content) -> Iterator[str]:
@@ -277,7 +277,7 @@ def _needed(content: Content, device: str) -> tuple[str | None, list[str]]:
     size = _weight_bytes(content)
     if size is None:
         return None, []
-    working, turns, denoises = None, None, names.kind.batches_cells
+    working, turns, denoises = None, None, content.kind.batches_cells
     if weights is not None and weights.revision is None:
         working = fact(spec, Backbone.working_memory, weights, dtype, **parameters)
     elif (side := parameters.get("resolution") or spec.resolution) and denoises:

@@ -122,7 +122,7 @@ def execute(task: Task) -> Finished:
             if folder.mixed_code:
                 warn_user(folder.mixed_code)
             with closing(task.open()) as opened:
-                _score(task, manifest, folder, opened, outstanding, earlier, until)
+                _score(task, manifest, folder, opened, outstanding, earlier)
                 memory, problem = opened.peak_memory, opened.model.problem
         if until:
             manifest, answer = until.end(folder, manifest)
@@ -141,17 +141,8 @@ def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
     if samples == {*whole.samples} and len(samples) == stored.dataset.n_samples:
         return stored
     # Total time and peak memory of a subset of the images are unknown.
-    manifest = _priced(manifest, whole)
+    manifest = whole.model_copy(update={"samples": manifest.samples})
     return summarize(manifest, read_decisions(path, manifest, top=True), None, None)
-
-
-def _priced(manifest: Manifest, stored: Manifest) -> Manifest:
-    """Return `manifest` with what only the stored one may have: its prices and warnings.
-
-    Merged shards may lack the prices.
-    """
-    names = ("linearisation_cost", "evaluation_flop", "warnings")
-    return manifest.model_copy(update={name: getattr(stored, name) for name in names})
 
 
 def _score(
@@ -161,7 +152,6 @@ def _score(
     opened: OpenRun,
     outstanding: list[str],
     earlier: Decisions,
-    until: Until | None,
 ) -> None:
     listeners, model, problem = load_plugins().manager, opened.model, opened.model.problem
     if model.fitted:
@@ -191,7 +181,9 @@ def _score(
         notify_plugins(listeners, "sample_scored", record=record)
         cost = 1.0 if manifest.classifier else decided.equivalents
         seconds, equivalents = seconds + duration, equivalents + cost
-        if until and until.ends(record["sample_id"], record["prediction"] == record["label"]):
+        if task.until and task.until.ends(
+            record["sample_id"], record["prediction"] == record["label"]
+        ):
             break
     _note_rounding(folder, opened.model)  # another worker may have answered before the one compares
     if opened.device and seconds >= speeds.MEASURED_SECONDS:
@@ -212,26 +204,26 @@ def _finish(
     The seconds of earlier calls are those of the `earlier` records or, if a stored summary is about
     no more images, the whole time that it has.
     """
-    whole, stored = folder.manifest, read_summary(folder.path, manifest)
+    whole, names = folder.manifest, earlier.sample_ids.to_pylist()
     memory, elapsed = max(peak_memory() or 0, memory or 0) or None, time.perf_counter() - started
+    stored = read_summary(folder.path, manifest)
+    n_stored = stored.dataset.n_samples if stored else 0
     # Earlier versions of the toolkit wrote it only into the summary.
     fitted = whole.fitted or (stored.fitted if stored else None)
-    n_stored = stored.dataset.n_samples if stored else 0
 
-    def summary_of(part: Manifest) -> Summary:
-        decided, of_part = read_decisions(folder.path, part, top=True), {*part.samples}
-        names = earlier.sample_ids.to_pylist()
-        spent = sum(s for name, s in zip(names, earlier.seconds, strict=True) if name in of_part)
+    def summary_of(samples: list[str]) -> Summary:
+        of_samples = whole.model_copy(update={"samples": samples})
+        decided, chosen = read_decisions(folder.path, of_samples, top=True), {*samples}
+        spent = sum(s for name, s in zip(names, earlier.seconds, strict=True) if name in chosen)
         if stored and n_stored <= len(decided):
             spent = max(spent, stored.cost.total_seconds or 0.0)
-        summary = summarize(_priced(part, whole), decided, float(spent) + elapsed, memory)
+        summary = summarize(of_samples, decided, float(spent) + elapsed, memory)
         return summary.with_folder_and_fit(folder.path, fitted)
 
-    summary = largest = summary_of(manifest)
+    summary = largest = summary_of(manifest.samples)
     if len(whole.samples) > len(manifest.samples):
-        largest = summary_of(whole)
-        if largest.dataset.n_samples < len(whole.samples):
-            largest = summary
+        of_whole = summary_of(whole.samples)
+        largest = of_whole if of_whole.dataset.n_samples == len(whole.samples) else summary
     if n_stored <= largest.dataset.n_samples:
         folder.finish(largest)
     record_look(folder.path.parent, manifest)

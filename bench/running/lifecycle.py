@@ -183,6 +183,7 @@ class CheckedRun(OpenRun):
     @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
         waiting, decisions, who = dict.fromkeys(sample_ids), None, self._who
+        memory = lambda: self._opened.peak_memory  # noqa: E731
         while waiting:
             with guard(who, "score()", (BenchError,)):
                 decisions = decisions or iter(self._opened.score(list(waiting)))
@@ -191,12 +192,9 @@ class CheckedRun(OpenRun):
                 if not isinstance(name, str) or name not in waiting:
                     left = f"{len(waiting)} images are left, each of which is wanted once"
                     raise PluginError(who, f"score() yielded {one_line(name or decided)}; {left}")
-            self.peak_memory = checked_answer(who, "peak_memory", Memory, self._read_memory)
+            self.peak_memory = checked_answer(who, "peak_memory", Memory, memory)
             del waiting[name]
             yield checked_decision(who, self._run, decided)
-
-    def _read_memory(self) -> int | None:
-        return self._opened.peak_memory
 
     @override
     def close(self) -> None:
@@ -257,7 +255,7 @@ class Shared:
         if self._backbone is None or key != self._backbone.key:
             self.free()
             sharing = (other for other in _asked(others) if other.backbone_key == key)
-            self._backbone = content.names.kind.load(content, sharing)
+            self._backbone = content.kind.load(content, sharing)
         return self._backbone
 
     def free(self) -> None:

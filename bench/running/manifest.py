@@ -91,7 +91,7 @@ def make_manifest(
         if split.items
         else ids.prompts_digest(prompts.pairs),
         backbone=_backbone_identity(content),
-        scoring=names.kind.scoring(content),
+        scoring=content.kind.scoring(content),
         strategy=strategy,
         seed=config.seed,
         **identity_settings(config, "run"),

@@ -72,7 +72,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         config=config,
         data=data,
         source=source,
-        kind=KINDS[source.spec.scorer],
+        one_draw=KINDS[source.spec.scorer].one_draw,
         backbone_parameters=source.spec.resolve_parameters(
             {**backbone_params(config, source.spec, decider.spec), **options}
         ),
@@ -101,7 +101,7 @@ def without_effect(names: Names) -> dict[str, str]:
             why = f"has no effect: {backbone} is not trainable."
         elif declared.learns is False and names.backbone.learns:
             why = f"has no effect: {backbone} learns classes from images and reads no prompts."
-        elif name == "seed" and not names.kind.draws_at_random(names):
+        elif name == "seed" and not KINDS[names.backbone.scorer].draws_at_random(names):
             why = "has no effect: nothing in this run is drawn at random."
         if why and name in names.backbone.parameters:
             why += f" The backbone has a parameter of this name: --set {name}=VALUE."
@@ -135,7 +135,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     """
     started = time.perf_counter()
     names = resolve(config, at_hand.dataset)
-    split, learned = at_hand.split, None
+    kind, split, learned = KINDS[names.backbone.scorer], at_hand.split, None
     check_effect(names)
     if images:
         check_named_runs(config)
@@ -154,7 +154,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
         f"backbone {names.backbone_name!r}",
         items=split.items.shapes[0] if split and split.items else None,
         candidates=config.candidates_from is not None,
-        reduction=names.kind.reduction(names),
+        reduction=kind.reduction(names),
         gradients=names.strategy.linearises and has_flag(names.backbone, "can_linearise"),
     )
     learns_from = find_fit_split(names, split) if split else None
@@ -185,6 +185,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     sources = [trained_on, shortlist.trained_on if shortlist else None, learned]
     return Content(
         names=names,
+        kind=kind,
         named=named,
         prompts=prompts,
         weights=weights,

@@ -66,6 +66,7 @@ class Content:
     """
 
     names: Names
+    kind: "ScorerKind[Any]"  # kind of the backbone
     named: ClassNames  # the classes in label order: readable names and the spelling of the data
     prompts: Prompts
     weights: Weights | None
@@ -121,7 +122,7 @@ class Content:
             methods = SETTINGS[name].methods
             if (method := methods.get("") or methods.get(str(value))) is not None:
                 self.check_offers(f"{option(name)} {'' if '' in methods else value}", method)
-        self.names.kind.check(self)
+        self.kind.check(self)
         if (counted := self.token_counts()) is not None:
             counts, limit = counted
             for source, text, n in zip(prompts.sources, prompts.texts, counts, strict=True):
@@ -154,7 +155,7 @@ class Content:
         split, config = self.split, self.config
 
         def problem(classes: Ints) -> Problem:
-            return self.names.kind.problem(self, self.columns(classes))
+            return self.kind.problem(self, self.columns(classes))
 
         if split is not None and split.items is not None:
             shapes = sorted({(texts, images) for images, texts in split.items.shapes})
@@ -246,7 +247,7 @@ class PreparedRun:
     def open_engine(self) -> Engine:
         """Load the model in this process."""
         with stage(f"Loading {self.names.backbone_name}"):
-            return self.names.kind.open_engine(self.content, self.lend(self.content), self)
+            return self.content.kind.open_engine(self.content, self.lend(self.content), self)
 
     def open(self) -> OpenRun:
         """Load the model in this process, to score samples of the run by their ids."""

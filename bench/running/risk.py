@@ -127,13 +127,9 @@ def _images_needed(calibration: Calibration, risk: float) -> int:
 
 def has_calibration(stated: StatedRisk, manifest: Manifest) -> bool:
     """Return whether the run's question and strategy were calibrated on another split."""
-    data = manifest.identity.dataset
-    own = (data.split, data.fingerprint)
-    return any(
-        (of.split, of.fingerprint) != own
-        for calibrated in _calibrations(stated, manifest)
-        if (of := calibrated.manifest.identity.dataset)
-    )
+    own = manifest.identity.dataset
+    others = (of.manifest.identity.dataset for of in _calibrations(stated, manifest))
+    return any((of.split, of.fingerprint) != (own.split, own.fingerprint) for of in others)
 
 
 def _calibrations(stated: StatedRisk, manifest: Manifest) -> list[Calibrated]:

@@ -33,7 +33,7 @@ def engine_over_bare(machine: Machine) -> Iterator[Row]:
         runs = {
             name: full_sweep(place, device, "bfloat16", strategy=name, **more) for name in names
         }
-        network = runs["full"].names.kind.load(runs["full"])
+        network = runs["full"].kind.load(runs["full"])
         assert isinstance(network, CheckedDenoiser)
         engines = {name: engine_of(run, network) for name, run in runs.items()}
         size = 8 if machine.small else 32

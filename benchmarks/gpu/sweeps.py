@@ -50,7 +50,7 @@ def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> Content:
 
 def engine_of(run: Content, network: CheckedDenoiser | None = None) -> DenoisingEngine:
     """Return the engine of a prepared run of a denoiser, by default a new one."""
-    engine = run.names.kind.open_engine(run, network)
+    engine = run.kind.open_engine(run, network)
     assert isinstance(engine, DenoisingEngine)
     return engine
 

@@ -61,8 +61,8 @@ def test_runs_share_what_the_declaration_says(name: str, root: Path) -> None:
     differ = {
         "network": one.names.backbone.learns
         or one.content.backbone_key != other.content.backbone_key,
-        "prompts": one.names.kind.text_files(one.content)
-        != other.names.kind.text_files(other.content),
+        "prompts": one.content.kind.text_files(one.content)
+        != other.content.kind.text_files(other.content),
         "data": key_of(one.config, "data") != key_of(other.config, "data"),
     }
     assert differ == {subject: subject in declared.about for subject in differ}
@@ -95,8 +95,8 @@ def test_fine_tuned_networks_share_encoded_prompts(part: str, tmp_path: Path) ->
         return prepare(make_config({"dataset": "digits", "backbone": str(folder)}))
 
     before = prepared()
-    encoded = before.names.kind.text_files(before.content)
+    encoded = before.content.kind.text_files(before.content)
     change(next((folder / part).glob("*.safetensors")))
     after = prepared()
     assert before.content.backbone_key != after.content.backbone_key
-    assert (encoded == after.names.kind.text_files(after.content)) == (part != "text_encoder")
+    assert (encoded == after.content.kind.text_files(after.content)) == (part != "text_encoder")

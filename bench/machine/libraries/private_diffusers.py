@@ -10,6 +10,8 @@ from bench.machine.libraries import Library
 EXECUTION_DEVICE = "_execution_device"
 # An attribute of a pipeline, which its `set_progress_bar_config` replaces.
 PROGRESS_BAR_CONFIG = "_progress_bar_config"
+# Attributes of a pipeline that `enable_model_cpu_offload` and `enable_sequential_cpu_offload` set.
+OFFLOADING = ("_all_hooks", "_offload_device", "_offload_gpu_id")
 _models: Any = Library("diffusers")
 _single_file: Any = Library("diffusers.loaders.single_file_utils")
 

@@ -186,7 +186,7 @@ def _in_float32(
         exactly = exactly.naming(config=config, precision=RunPrecision())
 
         def loaded_again() -> Floats:  # a function, so that its network is gone when it ends
-            other = exactly.names.kind.load(exactly)
+            other = exactly.kind.load(exactly)
             evaluator = Evaluator(other, encode(exactly, other), engine.evaluator.scoring)
             return measure(evaluator, prompts=np.arange(len(prompts)))
 

@@ -53,7 +53,7 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 
 
 def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
-    denoiser = prepared.names.kind.make(prepared.content)
+    denoiser = prepared.content.kind.make(prepared.content)
     sample, texts = (
         next(prepared.samples([sample_id])),
         prepared.content.prompts.texts[:PROBED_TEXTS],

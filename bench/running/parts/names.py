@@ -1,9 +1,6 @@
 """What the settings of a run name, before a file of data or weights is read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
@@ -19,9 +16,6 @@ from bench.running.parts.precision import RunPrecision
 from bench.running.parts.texts import find_template
 from bench.running.settings import RunConfig, Values, loading_settings
 
-if TYPE_CHECKING:
-    from bench.running.question import ScorerKind
-
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
@@ -30,7 +24,7 @@ class Names:
     config: RunConfig  # settings as the user set them
     data: DataSource  # where the images are, and how they are read
     source: BackboneSource  # the backbone, and the weights that the user named
-    kind: ScorerKind[Any]  # kind of the backbone
+    one_draw: bool  # whether the backbone scores an image once, without noise
     backbone_parameters: Parameters  # all of the backbone's parameters
     precision: RunPrecision  # as far as neither the class nor the files of the weights decide it
     decider: Decider
@@ -80,7 +74,7 @@ class Names:
     @property
     def n_draws(self) -> int:
         """Number of draws, N."""
-        return 1 if self.kind.one_draw else int(self.decider.parameters["draws"])
+        return 1 if self.one_draw else int(self.decider.parameters["draws"])
 
     @property
     def batch_size(self) -> int | None:

@@ -68,7 +68,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
 
 def _effective_settings(config: RunConfig, names: Names) -> str:
     """Return the settings of a run that affect it. A classifier has no strategy."""
-    if names.kind.one_draw:
+    if names.one_draw:
         own = backbone_params(config, names.backbone, names.decider.spec)
         config = config.model_copy(update={"strategy": None, "params": own})
     return config.model_dump_json()

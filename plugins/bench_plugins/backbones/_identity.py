@@ -18,12 +18,11 @@ from bench.contracts.levels import Levels
 from bench.errors import UserError
 from bench.machine.libraries import private_peft
 from bench.machine.libraries.private_accelerate import hooks_of
-from bench.machine.libraries.private_diffusers import PROGRESS_BAR_CONFIG
+from bench.machine.libraries.private_diffusers import OFFLOADING, PROGRESS_BAR_CONFIG
 from bench.machine.libraries.private_torch import own_tensors, unwrapped
 from bench_plugins.backbones._gate import AlteredError
 from bench_plugins.backbones._twin import (
     ALIKE,
-    SAME_ATTENTION,
     alterations,
     check_class,
     fresh,
@@ -37,6 +36,7 @@ LOADING_KEYS = (
     *("_name_or_path", "_commit_hash", "torch_dtype", "dtype", "architectures"),
     "_use_default_values",  # in an order that differs between processes
 )
+OF_PIPELINES = {*OFFLOADING, PROGRESS_BAR_CONFIG}  # attributes that change no number
 VERSION_SUFFIX = "_version"  # key with the version of diffusers or transformers; not hashed
 
 
@@ -60,7 +60,7 @@ def altered_parts(components: Mapping[str, Any], pipe: Any = None) -> dict[str, 
             if step.opname == "STORE_ATTR"
         }
         _check_methods(pipe, "pipe")
-        alike = ALIKE | pipe.components.keys() | set_by_call | {PROGRESS_BAR_CONFIG}
+        alike = ALIKE | pipe.components.keys() | set_by_call | OF_PIPELINES
         altered |= alterations(pipe, fresh_pipeline(pipe), "pipe", alike)
     return altered
 
@@ -129,22 +129,13 @@ def component_facts(component: Any) -> dict[str, Any]:
         }
     if isinstance(component, nn.Module):
         facts["adapters"] = adapter_scales(component)
-        processors = getattr(component, "attn_processors", None) or {}
-        facts["attention"] = {
-            name: f"{type(own).__qualname__}{_numbers(own) or ''}"
-            for name, own in processors.items()
-            if type(own).__qualname__ not in SAME_ATTENTION
-        }
+        facts["attention"] = {}  # other processors than the usual ones are among what is altered
     elif hasattr(component, "get_vocab"):
         backend = getattr(component, "backend_tokenizer", None)
         facts["tokens"] = backend.to_str() if backend else sorted(component.get_vocab().items())
         facts["special"] = {k: str(v) for k, v in component.special_tokens_map.items()}
         facts["length"], facts["side"] = component.model_max_length, component.padding_side
     return facts
-
-
-def _numbers(processor: object) -> dict[str, float]:
-    return {name: value for name, value in vars(processor).items() if type(value) in (int, float)}
 
 
 def adapter_scales(component: nn.Module) -> dict[str, list[float]]:

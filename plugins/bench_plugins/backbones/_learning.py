@@ -132,7 +132,13 @@ def learn(runner: Runner, resolution: int | None = None) -> CallFacts:
             normalisation = Normalisation.from_probes(decoded, who)
             order = _order(runner, sample_shape, levels)
             pixels = pixels_per_latent(runner.pipe.vae, runner.device, normalisation.has_frames)
-    own = normalisation.shape[-1] * pixels
+    height, own = (side * pixels for side in normalisation.shape[-2:])
+    if height != own:
+        raise UserError(
+            f"{who} makes images of {height} × {own} pixels by default, and images are scored as"
+            f" squares: choose their side, such as --resolution {min(height, own)}, or"
+            f" bench.load_backbone(pipe, resolution={min(height, own)})."
+        )
     if resolution not in (None, own):
         raise UserError(
             f"--resolution must be {own}, got {resolution}: {who} makes images of that size only."

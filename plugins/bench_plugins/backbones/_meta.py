@@ -17,13 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from bench.engine.images import NORMALIZATIONS
+from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
 from bench.machine.libraries.private_torch import has_modes, tree_flatten, tree_map
-from bench_plugins.backbones._checkpoint import check_headers
+from bench_plugins.backbones._checkpoint import check_headers, first_line
 from bench_plugins.backbones._components import (
     AUTOENCODER,
     NETWORKS,
     PIPELINE_INDEX,
+    TORCH_DTYPES,
     build_on_meta,
     cast,
     dtype_of,
@@ -31,10 +34,21 @@ from bench_plugins.backbones._components import (
     pipeline_class,
     read_index,
 )
+from bench_plugins.backbones._counting import peak_of_image, predict_cell
 from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._gate import CALLED, class_problem, network_of
+from bench_plugins.backbones._gate import (
+    CALLED,
+    UnsupportedError,
+    class_problem,
+    network_name,
+    network_of,
+)
+from bench_plugins.backbones._learning import pixels_per_latent
 from bench_plugins.backbones._runner import embeds_guidance
+from bench_plugins.backbones.pipeline import PipelineDenoiser
 
+MAX_T5_TOKENS = 512
+MAX_ORIGINAL_SIDE = 100_000  # pixels
 _AUTOCAST_LOCK = RLock()
 
 
@@ -129,6 +143,79 @@ def _with_meta_forward(module: nn.Module) -> nn.Module:
         if (method := getattr(module, name, None)) is not None:
             setattr(module, name, _run_on_meta(module, method))
     return module
+
+
+def replaced(pipe: Any, components: Mapping[str, Any]) -> Any:
+    """Return a pipeline, with components in place of its own."""
+    for name, component in components.items():
+        setattr(pipe, name, component)
+    return pipe
+
+
+@lru_cache(maxsize=8)
+def inspect_empty(
+    family: Any,
+    weights: Weights,
+    dtype: str,
+    settings: tuple[tuple[str, Any], ...],
+) -> PipelineDenoiser | None:
+    """Return a denoiser of a family on the meta device, or None if its code needs real values.
+
+    Raises UserError if the components do not fit each other.
+    """
+    empty = family.empty(weights, dtype, **dict(settings))
+    call, choices = call_keywords(empty, dict(settings)), dict(settings)
+    if (normalize := choices.get("normalize", "half")) not in NORMALIZATIONS:
+        raise UserError(
+            f"--normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}."
+        )
+    if not empty.runs:
+        return None
+    pipe, part, device = copy.copy(empty.pipe), network_name(empty.pipe), torch.device("cpu")
+    network: Any = network_of(pipe)
+    resolution, native = choices.get("resolution"), network.config.get("sample_size")
+    try:
+        if resolution is None and isinstance(native, int):
+            resolution = native * pixels_per_latent(pipe.vae, device)
+        options: dict[str, Any] = {"device": device, "dtype": TORCH_DTYPES[dtype]}
+        options |= {"normalize": normalize, "call": call, "source": weights.location}
+        denoiser = PipelineDenoiser(pipe, resolution=resolution, **options)
+        denoiser.untried = None  # there are no values to compare
+        replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
+        predict_cell(denoiser)
+        part = AUTOENCODER
+        peak_of_image(denoiser)
+    except Exception as error:  # whatever diffusers raises if components do not fit each other
+        if not family.pipelines and not _is_refusal(error):
+            return None  # perhaps the code needs real values: fall back to loading
+        if not isinstance(error, UserError):
+            empty.with_files(weights)  # may name the component at fault
+            problem = f"does not fit the other components: {first_line(error)}"
+            error = weights.error(f"{part}/", problem)
+        raise family.explain(weights, error) from error
+    return denoiser
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether an error is about a user's pipeline, and not that of a stage of its code."""
+    return isinstance(error, UserError) and not isinstance(error, UnsupportedError)
+
+
+def call_keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
+    tokens, strength, side = map(settings.get, ("tokens", "strength", "original_size"))
+    if tokens is not None and not 1 <= tokens <= MAX_T5_TOKENS:
+        raise UserError(f"tokens must be from 1 to {MAX_T5_TOKENS}, got {tokens}.")
+    if strength is not None and empty.has_unet and not empty.is_guidance_distilled:
+        raise UserError(
+            f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
+            " guidance-distilled network does, such as LCM's."
+        )
+    if side is not None and not 1 <= side <= MAX_ORIGINAL_SIDE:
+        raise UserError(f"original_size must be from 1 to 100,000 pixels, got {side}.")
+    size = None if side is None else (side, side)
+    values = {"max_sequence_length": tokens, "guidance_scale": strength, "original_size": size}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:

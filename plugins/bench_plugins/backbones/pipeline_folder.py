@@ -18,7 +18,6 @@ from typing_extensions import override
 
 from bench.contracts.levels import Levels
 from bench.engine.denoiser import lay_out
-from bench.engine.images import NORMALIZATIONS
 from bench.engine.transfer import Movable
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
@@ -27,7 +26,6 @@ from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.precision import Half
 from bench_plugins.backbones._checkpoint import (
     LOADING,
-    first_line,
     load_model,
     stored_half,
     warn_of_adapters,
@@ -42,22 +40,24 @@ from bench_plugins.backbones._counting import (
     operations,
     peak_of_cell,
     peak_of_image,
-    predict_cell,
     size,
 )
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
-from bench_plugins.backbones._gate import CLASS_LABELS, UnsupportedError, network_name, network_of
 from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._learning import facts_file, pixels_per_latent, stored_facts
-from bench_plugins.backbones._meta import EmptyPipeline, build
+from bench_plugins.backbones._learning import facts_file, stored_facts
+from bench_plugins.backbones._meta import (
+    EmptyPipeline,
+    build,
+    call_keywords,
+    inspect_empty,
+    replaced,
+)
 from bench_plugins.backbones._runner import Runner, default_call, parameters_of
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
-MAX_T5_TOKENS = 512
 USUAL_STEPS = 1000  # of the schedule that a flow was trained with
-MAX_ORIGINAL_SIDE = 100_000  # pixels
 
 
 class FolderPipeline(PipelineDenoiser):
@@ -108,13 +108,13 @@ class FolderPipeline(PipelineDenoiser):
         if learned is None:  # its code needs values, or other files add some
             size: dict[str, Any] = {
                 "resolution": settings.get("resolution"),
-                "call": _keywords(empty, settings),
+                "call": call_keywords(empty, settings),
             }
             pipe = load_pipeline(replace(empty, weights=weights)).to(device)
             super().__init__(pipe, **size, **options)
         else:
             self._empty = empty.placeholders(empty.classes)
-            pipe = _replaced(copy.copy(empty.pipe), self._empty)
+            pipe = replaced(copy.copy(empty.pipe), self._empty)
             super().__init__(pipe, learned=learned, device=torch.device(device), **options)
             self.untried = inspected.runner.shortest if inspected else None
         self.levels = self._with_own_time(self.levels)
@@ -143,7 +143,7 @@ class FolderPipeline(PipelineDenoiser):
         It was evaluated. Its prompts are encoded, so it has no text encoders.
         """
         with LOADING, torch.no_grad():
-            return _inspect(cls, weights, dtype, tuple(sorted(settings.items())))
+            return inspect_empty(cls, weights, dtype, tuple(sorted(settings.items())))
 
     @classmethod
     def checked(
@@ -237,9 +237,9 @@ class FolderPipeline(PipelineDenoiser):
         empty = cls.empty(weights, "float32")
         if not empty.runs:
             return None
-        if CLASS_LABELS in parameters_of(empty.pipe):
-            return [1 for _ in labels_of(weights, texts)], 1
         runner = Runner(empty.pipe, default_call(empty.pipe), source=weights.location)
+        if runner.takes_labels:
+            return [1 for _ in labels_of(weights, texts)], 1
         return runner.token_counts(texts)
 
     @classmethod
@@ -263,12 +263,9 @@ class FolderPipeline(PipelineDenoiser):
         Text encoders are not in memory together with the network, unless the pipeline is loaded as
         a whole.
         """
-        empty = cls.empty(weights, dtype, **settings)
-        sizes = {name: size(getattr(empty.pipe, name)) for name in empty.classes}
-        encoding = sum(sizes[name] for name in empty.encoders)
-        scoring = sum(sizes.values()) - encoding
+        encoders, *others = cls._sizes(weights, dtype, settings)
         loads_apart = cls.inspected(weights, dtype, **settings)
-        return max(scoring, encoding) if loads_apart else scoring + encoding
+        return max(encoders, sum(others)) if loads_apart else encoders + sum(others)
 
     @classmethod
     def working_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
@@ -284,11 +281,17 @@ class FolderPipeline(PipelineDenoiser):
         """Return the largest of what text encoders, network and autoencoder need alone."""
         if (inspected := cls.inspected(weights, dtype, **settings)) is None:
             return None
+        encoders, autoencoder, others = cls._sizes(weights, dtype, settings)
+        autoencoder += peak_of_image(inspected)
+        return max(encoders, autoencoder, others + peak_of_cell(inspected))
+
+    @classmethod
+    def _sizes(cls, weights: Weights, dtype: str, settings: Any) -> tuple[int, int, int]:
+        """Return the bytes of text encoders, of the autoencoder and of all other components."""
         empty = cls.empty(weights, dtype, **settings)
         sizes = {name: size(getattr(empty.pipe, name)) for name in empty.classes}
-        encoding = sum(sizes.pop(name) for name in empty.encoders)
-        image = sizes.pop(AUTOENCODER) + peak_of_image(inspected)
-        return max(encoding, image, sum(sizes.values()) + peak_of_cell(inspected))
+        encoders, autoencoder = sum(map(sizes.pop, empty.encoders)), sizes.pop(AUTOENCODER)
+        return encoders, autoencoder, sum(sizes.values())
 
     config_source = staticmethod(config_source)
 
@@ -383,7 +386,7 @@ class FolderPipeline(PipelineDenoiser):
         with self.lock:
             loaded = {n for n, empty in self._empty.items() if getattr(self.pipe, n) is not empty}
             if freed := loaded & {*self._encoders} - names:
-                _replaced(self.pipe, {name: self._empty[name] for name in freed})
+                replaced(self.pipe, {name: self._empty[name] for name in freed})
                 torch.cuda.empty_cache()
             if self.takes_turns:
                 parts = loaded - {*self._encoders}
@@ -392,7 +395,7 @@ class FolderPipeline(PipelineDenoiser):
             for name in sorted(missing, key=lambda name: (-size(self._empty[name]), name)):
                 own_cls, dtype = self._classes[name], self._empty[name].dtype
                 module = load_model(self.weights, name, own_cls, dtype, self.device)
-                _replaced(self.pipe, {name: module})
+                replaced(self.pipe, {name: module})
 
     def _take_turns(self, entering: Set[str], leaving: Set[str]) -> None:
         """Move components to the device, after others have left it."""
@@ -415,72 +418,3 @@ def _flow_steps(scheduler: Any) -> int | None:
 @lru_cache
 def _encoder_hash(weights: Weights) -> str:
     return hash_folder(weights.root, (*NETWORKS, AUTOENCODER))
-
-
-def _replaced(pipe: Any, components: Mapping[str, Any]) -> Any:
-    """Return a pipeline, with components in place of its own."""
-    for name, component in components.items():
-        setattr(pipe, name, component)
-    return pipe
-
-
-@lru_cache(maxsize=8)
-def _inspect(
-    family: type[FolderPipeline],
-    weights: Weights,
-    dtype: str,
-    settings: tuple[tuple[str, Any], ...],
-) -> PipelineDenoiser | None:
-    empty = family.empty(weights, dtype, **dict(settings))
-    call, choices = _keywords(empty, dict(settings)), dict(settings)
-    if (normalize := choices.get("normalize", "half")) not in NORMALIZATIONS:
-        raise UserError(
-            f"--normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}."
-        )
-    if not empty.runs:
-        return None
-    pipe, part, device = copy.copy(empty.pipe), network_name(empty.pipe), torch.device("cpu")
-    network: Any = network_of(pipe)
-    resolution, native = choices.get("resolution"), network.config.get("sample_size")
-    try:
-        if resolution is None and isinstance(native, int):
-            resolution = native * pixels_per_latent(pipe.vae, device)
-        options: dict[str, Any] = {"device": device, "dtype": TORCH_DTYPES[dtype]}
-        options |= {"normalize": normalize, "call": call, "source": weights.location}
-        denoiser = PipelineDenoiser(pipe, resolution=resolution, **options)
-        denoiser.untried = None  # there are no values to compare
-        _replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
-        predict_cell(denoiser)
-        part = AUTOENCODER
-        peak_of_image(denoiser)
-    except Exception as error:  # whatever diffusers raises if components do not fit each other
-        if not family.pipelines and not _is_refusal(error):
-            return None  # perhaps the code needs real values: fall back to loading
-        if not isinstance(error, UserError):
-            empty.with_files(weights)  # may name the component at fault
-            problem = f"does not fit the other components: {first_line(error)}"
-            error = weights.error(f"{part}/", problem)
-        raise family.explain(weights, error) from error
-    return denoiser
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Return whether an error is about a user's pipeline, and not that of a stage of its code."""
-    return isinstance(error, UserError) and not isinstance(error, UnsupportedError)
-
-
-def _keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
-    tokens, strength, side = map(settings.get, ("tokens", "strength", "original_size"))
-    if tokens is not None and not 1 <= tokens <= MAX_T5_TOKENS:
-        raise UserError(f"tokens must be from 1 to {MAX_T5_TOKENS}, got {tokens}.")
-    if strength is not None and empty.has_unet and not empty.is_guidance_distilled:
-        raise UserError(
-            f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
-            " guidance-distilled network does, such as LCM's."
-        )
-    if side is not None and not 1 <= side <= MAX_ORIGINAL_SIDE:
-        raise UserError(f"original_size must be from 1 to 100,000 pixels, got {side}.")
-    size = None if side is None else (side, side)
-    values = {"max_sequence_length": tokens, "guidance_scale": strength, "original_size": size}
-    return {name: value for name, value in values.items() if value is not None}

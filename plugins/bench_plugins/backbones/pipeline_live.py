@@ -15,7 +15,7 @@ from torch import nn
 from typing_extensions import override
 
 from bench.contracts.levels import Levels
-from bench.errors import UserError
+from bench.errors import UserError, warn_user
 from bench.inputs.weights import InMemory
 from bench_plugins.backbones._components import TORCH_DTYPES
 from bench_plugins.backbones._gate import check_pipeline, check_unaltered, modules_of
@@ -27,6 +27,7 @@ from bench_plugins.backbones._identity import (
     own_values,
 )
 from bench_plugins.backbones._learning import facts_file
+from bench_plugins.backbones._runner import default_call
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 # Components that process generated images. None are generated here.
@@ -110,6 +111,17 @@ class LivePipeline(LiveObject, PipelineDenoiser):
         if state != self._learned_of:
             super().__init__(pipe, **self._chosen)
             self._learned_of = state
+            self._compare_with_folder()
+
+    def _compare_with_folder(self) -> None:
+        """Warn if a folder of the pipeline would be called with other keywords."""
+        usual = {**default_call(self.named), **(self._chosen.get("call") or {})}
+        if other := {n: v for n, v in usual.items() if self.call.get(n) != v}:
+            warn_user(
+                f"The pipeline {type(self.named).__name__} keeps its own defaults; as a folder it"
+                f" is called with {', '.join(f'{n}={v}' for n, v in other.items())}, and predicts"
+                f" other numbers. For those: bench.load_backbone(pipe, call={other})."
+            )
 
     @property
     @override

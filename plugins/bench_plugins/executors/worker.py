@@ -170,7 +170,7 @@ class Worker:
         """
         self._loaded.wait()
         run = self._prepared
-        files = run.names.kind.text_files(run.content) if run else []
+        files = run.content.kind.text_files(run.content) if run else []
         return {
             file.name: np.asarray(np.memmap(file, np.uint8, "r"))
             for file in files
@@ -239,7 +239,7 @@ def _fetch_texts(run: PreparedRun, fetch: Fetch) -> None:
     Encoded prompts are cache files. Each is named after a hash of everything that affects it, so
     its name is the same on every machine.
     """
-    files = run.names.kind.text_files(run.content)
+    files = run.content.kind.text_files(run.content)
     if not all(map(is_cached, files)):
         fetch(())  # the other worker encodes them, maybe into a shared cache
     lacking = [file for file in files if not is_cached(file)]

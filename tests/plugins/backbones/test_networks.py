@@ -75,6 +75,12 @@ def test_a_time_per_token_is_predicted_in_batches_of_one_level(side: int) -> Non
     assert (own.learned.times, other.learned.times) == ("each", "one")
 
 
+@wan_2
+def test_a_default_size_that_is_not_square_is_refused_with_one_that_is() -> None:
+    with refused("480 × 832", "--resolution 480"):
+        PipelineDenoiser(wan())
+
+
 class Prior(torch.nn.Module):
     """A network of another class that predicts at a time, like those of two-stage pipelines."""
 

@@ -15,15 +15,17 @@ import torch
 from helpers.command import bench as command
 from helpers.families import save
 from helpers.matrix import matrix
-from helpers.refusals import refused
+from helpers.refusals import refused, warned
 
 import bench
+from bench.inputs.weights import resolve
 from bench.running.command import other_images_command, recording_command, reproducing_command
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import check_unaltered, modules_of
 from bench_plugins.backbones._learning import levels_of
+from bench_plugins.backbones.families import Flux
 from bench_plugins.backbones.pipeline_live import LivePipeline
 
 FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 2}, "limit": 3, "batch_size": 8}
@@ -220,3 +222,14 @@ def test_pictures_are_classified_as_a_run_decides(run: Any, pipe: Any) -> None:
 def test_a_prompt_that_would_be_cut_is_refused(pipe: Any, tmp_path: Path) -> None:
     with refused("77"):
         bench.run("digits", pipe, results=tmp_path, template="x" * 90 + " {class}", **FULL)
+
+
+def test_defaults_that_differ_from_a_folder_s_are_said(tmp_path: Path) -> None:
+    """FLUX schnell takes 256 tokens as a folder, and 512 by its own default."""
+    pipe = save("schnell", tmp_path / "schnell")
+    with warned("max_sequence_length=256"):
+        LivePipeline(pipe, resolution=16)
+    made = LivePipeline(pipe, resolution=16, call={"max_sequence_length": 256})
+    folder: Any = Flux(resolve(str(tmp_path / "schnell")), resolution=16)
+    for name, leaf in folder.encode_prompts(["a cat"]).items():
+        torch.testing.assert_close(made.encode_prompts(["a cat"])[name], leaf, rtol=1e-4, atol=1e-4)

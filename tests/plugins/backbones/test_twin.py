@@ -205,6 +205,7 @@ SAME: dict[str, Callable[[Any], object]] = {
     "offloaded": lambda pipe: [
         accelerate.cpu_offload(part, execution_device="cpu") for part in modules_of(pipe).values()
     ],
+    "offloaded by its pipeline": lambda pipe: pipe.enable_model_cpu_offload(device="cpu"),
     "offloaded in groups": lambda pipe: diffusers.hooks.apply_group_offloading(
         pipe.unet, onload_device=torch.device("cpu"), offload_type="leaf_level"
     ),

@@ -24,8 +24,8 @@ def with_scorer(run: PreparedRun, scorer: Scorer) -> PreparedRun:
     """Return the run as if its backbone were of another kind."""
     source = run.content.names.source
     spec = replace(source.spec, scorer=scorer, learns=False)
-    content = run.content.naming(source=replace(source, spec=spec), kind=KINDS[scorer])
-    return replace(run, content=content)
+    content = run.content.naming(source=replace(source, spec=spec), one_draw=KINDS[scorer].one_draw)
+    return replace(run, content=replace(content, kind=KINDS[scorer]))
 
 
 def test_there_is_an_object_for_every_kind() -> None:
@@ -34,7 +34,7 @@ def test_there_is_an_object_for_every_kind() -> None:
 
 def test_a_classifier_has_one_draw_and_measures_no_error() -> None:
     run = prepared(backbone="random")
-    kind = run.names.kind
+    kind = run.content.kind
     problem = kind.problem(run.content, run.content.columns())
     assert run.names.n_draws == 1 and list(problem.timesteps) == [0]
     assert kind.scoring(run.content).plain() == {}
