@@ -25,7 +25,6 @@ def test_every_page_is_in_the_navigation_once(site: ModuleType) -> None:
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
     pages |= {f"design/{path.name}" for path in ROOT.glob("design/*.md")}
     pages |= set(site.MOVED.values())
-    pages.remove("removed.md")  # for those who used the toolkit before its first release
     assert sorted(NAVIGATION) == sorted(pages)
 
 
