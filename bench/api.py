@@ -319,6 +319,19 @@ def leaderboard(
     return pd.DataFrame([row.plain() for row in rank_runs(_results(results), dataset, tags=tags)])
 
 
+@checks_types
+@offline()
+def metrics(results: Name | None = None, tags: Sequence[str] = ()) -> DataFrame:
+    """Return a row per stored run and metric, as `bench export --all --format csv` writes them.
+
+    Values and the ends of their 95 % intervals are not rounded. With `tags`, only runs that have
+    each of them.
+    """
+    from bench.reports.flat import flat_rows
+
+    return pd.DataFrame(list(flat_rows(_results(results), tags)))
+
+
 def _results(results: Name | None) -> Path:
     return Path(default_results() if results is None else results)
 

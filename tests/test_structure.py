@@ -6,12 +6,36 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import chain
 
 from helpers.places import ROOT
-from helpers.sources import Nodes, modules
 
 TEST_FILES = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+class Nodes(tuple[ast.AST, ...]):
+    """All nodes of a module, the module itself first."""
+
+    @property
+    def body(self) -> list[ast.stmt]:
+        """The statements of the module."""
+        module = self[0]
+        assert isinstance(module, ast.Module)
+        return module.body
+
+
+def parsed(text: str) -> Nodes:
+    """Return the nodes of a source text."""
+    return Nodes(ast.walk(ast.parse(text)))
+
+
+@cache
+def modules() -> dict[str, Nodes]:
+    """Return path → nodes of every module of bench/ and plugins/."""
+    files = chain.from_iterable((ROOT / room).rglob("*.py") for room in ("bench", "plugins"))
+    return {f.relative_to(ROOT).as_posix(): parsed(f.read_text("utf-8")) for f in files}
 
 
 def module_name(path: str) -> str:

@@ -22,15 +22,20 @@ from bench.discovery.targets import make_from
 from bench.errors import PluginError, UserError, some_of
 from bench.machine.files import own_files, resolve_inside, take_file, write_atomically, writing
 from bench.machine.pushing import push_folder
+from bench.reports.flat import flat_rows
 from bench.reports.run_view import RunView, read_view
+from bench.reports.text import csv_text
 
 REPLAYED = "errors"  # format whose folder can be replayed
 
 
 @command(needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
 def export_command(
-    run: str,
+    run: str | None,
     *,
+    everything: Annotated[
+        bool, "Instead of RUN: a row per stored run and metric, with --format csv.", "--all"
+    ],
     kind: Annotated[
         str,
         "Format: see `bench list exporters`.",
@@ -49,11 +54,18 @@ def export_command(
     create: Annotated[bool, "With --push: create the repository, private, if it is missing."],
     results: Results,
 ) -> None:
-    """Write RUN in a format for other tools, or send it to the Hugging Face Hub.
+    """Write RUN, or all stored runs, for other tools, or send it to the Hugging Face Hub.
 
     `bench list exporters` lists the formats. Nothing is sent without --push. Log in first with `hf
     auth login`.
     """
+    if (run is None) != everything:
+        raise UserError("Name the run to export, or write --all for a table of all stored runs.")
+    if run is None:
+        if kind != "csv" or push is not None:
+            raise UserError("--all writes one table: --format csv, without --push.")
+        _write_table(results, out)
+        return
     spec = _checked_exporter(kind, push, out)
     view = read_view(named_run(run, results, err=True))
     with _exported(view, spec, params, out) as folder:
@@ -72,6 +84,18 @@ def export_command(
             _write(files, out, spec.several)
     if out is not None:
         _print_steps(spec, run, out, results, pushed=push is not None)
+
+
+def _write_table(results: str, out: str | None) -> None:
+    """Write a row per stored run and metric."""
+    rows = list(flat_rows(Path(results)))
+    text = csv_text(rows[0], (row.values() for row in rows)) if rows else ""
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    with writing(f"--out {out}"):
+        write_atomically(Path(out), text)
+    say(f"Wrote {out}", err=True)
 
 
 def _checked_exporter(kind: str, push: str | None, out: str | None) -> ExporterSpec:

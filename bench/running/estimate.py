@@ -20,6 +20,7 @@ from bench.machine.speeds import estimate_speed, seconds_on_devices
 from bench.running.manifest import evaluation_flops, prepared_run
 from bench.running.parts.data import find_dataset
 from bench.running.parts.names import Names
+from bench.running.parts.texts import find_template
 from bench.running.prepare import ask, check_chosen
 from bench.running.question import Content, PreparedRun
 from bench.running.risk import stated_risk
@@ -93,9 +94,11 @@ def make_plan(config: RunConfig) -> Plan:
     check_chosen(names)
     missing = [*map(str, filter(None, [content.absent])), *_missing(content)]
     device, precision = likely_device(config.device), names.precision
-    _check(content)
+    if not content.absent and (content.weights is None or content.weights.revision is None):
+        content.check()  # it would download other weights
+        content.kind.check_draws(content)
     if run is not None:
-        run.until()
+        run.task()  # refuses a question that does not fit
     warnings = [*content.warnings, *missing]
     warnings += assumed_capability(precision.network, config.device)
     needed, too_much = _needed(content, config.device or device)
@@ -118,6 +121,7 @@ def make_plan(config: RunConfig) -> Plan:
     }
     speed, source = speeds.pop(precision.network)
     by_template = not (config.prompts or names.dataset.items or names.backbone.learns)
+    template = find_template(config, names.backbone) or names.dataset.template
     scoring, on_gpu = content.kind.scoring(content), precision.on_gpu
     return Plan(
         run_id=run.manifest.run_id if run else None,
@@ -126,7 +130,7 @@ def make_plan(config: RunConfig) -> Plan:
         images_to_score=left,
         prompts=len(prompts.texts),
         first_prompt=prompts.texts[0],
-        template=names.template or names.dataset.template if by_template else None,
+        template=template if by_template else None,
         backbone=names.backbone_name,
         trained_on=content.trained_on,
         strategy=names.decider.spec.name,
@@ -244,14 +248,6 @@ def _images(content: Content, run: PreparedRun | None) -> tuple[int, int]:
     if (shard := config.shard) is not None:
         images = len(range(shard.index - 1, images, shard.count))
     return images, images
-
-
-def _check(content: Content) -> None:
-    """Make the checks of a run, unless they would download weights (UserError)."""
-    weights = content.weights
-    if not content.absent and (weights is None or weights.revision is None):
-        content.check()
-        content.kind.check_draws(content)
 
 
 def _missing(content: Content) -> Iterator[str]:

@@ -110,6 +110,12 @@ def make_manifest(
     )
     samples, part = _samples(config, split, sample_ids)
     plugins = load_plugins()
+    owners = [  # distributions behind the parts of the run, None for an unregistered part
+        plugins.datasets.owner(names.dataset.name),
+        plugins.backbones.owner(names.backbone.name),
+        plugins.strategies.owner(names.decider.spec.name),
+        *([plugins.views.owner(names.views.spec.name)] if names.views else []),
+    ]
     return Manifest(
         format=MANIFEST_FORMAT,
         run_id=ids.run_id(split.name, names.backbone_name, strategy.name, identity),
@@ -136,7 +142,7 @@ def make_manifest(
         strategy=strategy,
         classes=list(split.classes),
         prompts=[] if split.items else prompts.pairs,
-        environment=environment(plugins.versions(), source_hashes(plugins, owners_of(names))),
+        environment=environment(plugins.versions(), source_hashes(plugins, owners)),
         samples=samples,
         **without_none(
             parents=None if prompts.parents is None else list(prompts.parents),
@@ -218,17 +224,6 @@ def _samples(
     in_shard = set(samples)
     places = [place for place, name in enumerate(split.sample_ids) if name in in_shard]
     return samples, ShardPart(index=shard.index, count=shard.count, asked=n_asked, places=places)
-
-
-def owners_of(names: Names) -> list[str | None]:
-    """Return the distribution behind each part of a run, or None for an unregistered part."""
-    plugins = load_plugins()
-    return [
-        plugins.datasets.owner(names.dataset.name),
-        plugins.backbones.owner(names.backbone.name),
-        plugins.strategies.owner(names.decider.spec.name),
-        *([plugins.views.owner(names.views.spec.name)] if names.views else []),
-    ]
 
 
 def describe_items(names: Names, items: ItemTable, pool: Prompts) -> Items:

@@ -211,8 +211,7 @@ def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
 
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
     """Prepare another run with the images of `run`, and its backbone if that is loaded."""
-    at_hand = AtHand(run.names.data, loaded=run.content.loaded, split=run.split)
-    return prepare(config, at_hand)
+    return prepare(config, AtHand(run.names.data, loaded=run.content.loaded, split=run.split))
 
 
 def _only_elsewhere(names: Names) -> bool:

@@ -40,7 +40,7 @@ from bench.running.execute import Swept, Task
 from bench.running.parts.names import Names
 from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.settings.declaration import option
-from bench.running.until import Until, until_of
+from bench.running.until import until_of
 from bench.store.documents import Manifest
 from bench.store.identity import Candidates, ScoringIdentity
 
@@ -239,11 +239,6 @@ class PreparedRun:
         assert chosen, "`settled` chooses the strategy of a stated risk"
         self.content.check()
 
-    def until(self) -> Until | None:
-        """Return what ends the run: its `--until`; None if all of its images are decided."""
-        question, results = self.config.until, self.config.results
-        return question and until_of(question, self.split, self.manifest, results)
-
     def open_engine(self) -> Engine:
         """Load the model in this process."""
         with stage(f"Loading {self.names.backbone_name}"):
@@ -254,7 +249,11 @@ class PreparedRun:
         return OpenEngine(self.open_engine(), self)
 
     def task(self, open_run: "Opener | None" = None) -> Task:
-        """Return what `execute` needs of the run; `open_run` opens it instead of `open`."""
+        """Return what `execute` needs of the run; `open_run` opens it instead of `open`.
+
+        Raises UserError if the question of `--until` does not fit.
+        """
+        config, question = self.config, self.config.until
         return Task(
             manifest=self.manifest,
             strategy=self.strategy,
@@ -262,10 +261,10 @@ class PreparedRun:
             started=self.content.started,
             open=self.open if open_run is None else partial(open_run, self),
             check=self.check,
-            fresh=self.config.fresh,
-            save_errors=self.config.save_errors,
+            fresh=config.fresh,
+            save_errors=config.save_errors,
             swept=self.swept,
-            until=self.until(),
+            until=question and until_of(question, self.split, self.manifest, config.results),
         )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 
 import datasets
 from helpers.command import bench
+from helpers.given import picture
 from helpers.refusals import refused
 from helpers.runs import store
-from PIL import Image
 
 from bench.reports.dataset_columns import dataset_columns
 from bench.store.columns import read_columns
@@ -46,11 +45,10 @@ def test_a_column_of_the_dataset_is_added(tmp_path: Path) -> None:
 
 def masked(folder: Path, masks: list[bytes | None], run: Path) -> Manifest:
     """Save a dataset with a mask and a place per image, run it, and return the manifest."""
-    pictures = [{"bytes": png(40 * n), "path": None} for n in range(4)]
     kinds = {"image": datasets.Image(), "mask": datasets.Image()}
     rows = datasets.Dataset.from_dict(
         {
-            "image": pictures,
+            "image": [picture(40 * n) for n in range(4)],
             "mask": [mask and {"bytes": mask, "path": None} for mask in masks],
             "label": ["cat", "dog"] * 2,
             "place": ["sea", "sea", "land", None],
@@ -66,10 +64,8 @@ def masked(folder: Path, masks: list[bytes | None], run: Path) -> Manifest:
     return read_manifest(Path(made.json["results_dir"]))
 
 
-def png(value: int) -> bytes:
-    stored = io.BytesIO()
-    Image.new("RGB", (8, 8), (value, 0, 0)).save(stored, "PNG")
-    return stored.getvalue()
+def png(shade: int) -> bytes:
+    return bytes(picture(shade)["bytes"])
 
 
 def test_columns_that_a_run_does_not_read_are_read_for_further_labels(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from helpers.hub import Hub, a_hub, point_datasets
 from helpers.matrix import matrix
 from helpers.pipelines import save_pipeline
 from huggingface_hub import constants
-from huggingface_hub.utils.tqdm import enable_progress_bars
 
 from bench.cli.fetch import fetch
 from bench.discovery.loading import load_plugins
@@ -220,28 +219,6 @@ def test_a_study_fetches_all_that_it_needs(
     leave(hub, tmp_path, monkeypatch)
     assert bench("study", study, "--results", tmp_path / "runs", "--offline").code == 0
     assert hub.log == []
-
-
-def test_a_download_is_a_stage_and_the_client_s_bars_are_hidden(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TQDM_POSITION", "-1")  # the client shows its bars, terminal or not
-    enable_progress_bars()
-    seen: list[str] = []
-
-    class Noted(stages.Stage):
-        def __init__(self, name: str, *more: Any, **fields: Any) -> None:
-            super().__init__(name, *more, **fields)
-            seen.append(name)
-
-    monkeypatch.setattr(stages, "Stage", Noted)
-    serve_data(hub, tmp_path)
-    serve(hub, "clip-b32", tmp_path / "model")
-    done = bench("fetch", "clip-b32", "hf:owner/pets")
-    assert done.code == 0 and "%|" not in done.err, done.err
-    names = [str(load_plugins().backbones.get("clip-b32").weights), "owner/pets"]
-    downloads = [name for name in seen if name.startswith("Downloading")]
-    assert list(dict.fromkeys(downloads)) == [f"Downloading {name}" for name in names]
 
 
 def test_a_download_counts_what_is_on_disk(hub: Hub, tmp_path: Path) -> None:

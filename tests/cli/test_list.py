@@ -1,4 +1,4 @@
-"""What is registered, and which runs are stored: `bench list`, `bench runs`."""
+"""What is registered, stored and meant: `bench list`, `bench runs`, `bench explain`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
+from helpers.refusals import refused
 from helpers.runs import store
 
+from bench.cli.explain import find_words, glossary
 from bench.discovery.loading import load_plugins
+from bench.reports.inventory import read_row
+from bench.reports.terminal.tables import EXPLAINED, print_explained
 
 
 @pytest.mark.parametrize(
@@ -100,3 +105,73 @@ def test_a_listing_fits_and_breaks_no_word(what: str, width: str) -> None:
     assert max(map(len, narrow.splitlines())) <= int(width)
     narrow = re.sub(r"A wider terminal also shows: .*", "", narrow)
     assert set(re.findall(r"[\w./-]+", narrow)) <= set(re.findall(r"[\w./-]+", wide))
+
+
+def test_a_word_has_its_meaning() -> None:
+    done = bench("explain", "draws")
+    assert done.code == 0 and done.out.startswith("draw: ")
+    assert "](" not in done.out and "*" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("draw", ["draw"]),
+        ("Cells", ["cell"]),
+        ("denoiser", ["backbone"]),  # another name of a thing
+        ("draw plan", ["draw"]),
+        ("plan", ["draw"]),  # a part of another name
+        ("equivalents", ["evaluation equivalent"]),
+        ("risk", ["stated risk"]),
+        ("delta", ["delta"]),
+        ("draws plan bound", ["draw", "bound"]),  # as results suggest, several at once
+        ("draws, ceiling, bound", ["draw", "ceiling", "bound"]),
+    ],
+)
+def test_a_word_is_known_by_all_its_names(word: str, names: list[str]) -> None:
+    assert list(find_words(word)) == names
+
+
+def test_another_word_is_refused_with_the_closest() -> None:
+    done = bench("explain", "drawing")
+    assert done.refuses("'drawing'")
+    with refused("'margin'"):
+        find_words("margim")
+
+
+def test_all_words_are_listed() -> None:
+    assert [row["word"] for row in bench("explain", "--json").json] == list(glossary())
+    listed = bench("explain").out
+    assert all(word in listed for word in glossary()) and "bench explain WORD" in listed
+
+
+def test_tables_name_the_words_that_need_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert all(find_words(word) for word in EXPLAINED)
+    print_explained("accuracy, draws", "plan")
+    assert "draws, plan" in capsys.readouterr().out
+    print_explained("rank", "withdraws")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:
+    path = store(tmp_path, [0], [0], complete=False)
+    (path / "samples.jsonl").write_text("")
+    row = read_row(path)
+    assert (row.n_samples, row.accuracy) == (0, None)
+
+
+def test_recordings_are_listed_with_their_size_and_other_runs_are_not(tmp_path: Path) -> None:
+    path = record(tmp_path)
+    store(tmp_path, [0, 1], [0, 1])
+    shared = tmp_path / "shared"
+    assert bench("export", path, "--format", "errors", "--out", shared).code == 0
+    done = bench("list", "recordings", "--results", tmp_path, "--json")
+    assert done.code == 0, done.err
+    own, exported = sorted(done.json, key=lambda row: str(row["path"]) == str(shared))
+    size = sum(file.stat().st_size for file in (path / "errors").iterdir())
+    assert (own["bytes"], own["bytes_per_image"]) == (size, size / N_IMAGES)
+    assert (own["prompts"], own["draws"], own["images"]) == (N_CLASSES, N_DRAWS, N_IMAGES)
+    assert exported["run_id"] == own["run_id"] and exported["bytes"] < size
+    assert "per image" in bench("list", "recordings", "--results", tmp_path).out
+    empty = bench("list", "recordings", "--results", tmp_path / "nothing")
+    assert empty.code == 0 and "--save-errors" in empty.out

@@ -23,22 +23,22 @@ def test_dry_run_knows_the_published_cost() -> None:
     assert plan["params"]["samples"] == [50, 500]
 
 
-def test_a_backbone_that_nothing_was_recorded_with_keeps_to_the_published_schedule() -> None:
-    arguments = ("run", "ucmerced", "--backbone", "sd2", "--device", "cuda", "--dry-run")
+@pytest.mark.parametrize(
+    ("option", "ceiling", "least", "most"),
+    [
+        # Nothing was recorded with it, so that the default keeps to the published schedule.
+        (("--device", "cuda"), "published", 21 * 2, 21 * 50 + 5 * 450),
+        (("--strategy", "race"), None, 21 * 4, 21 * 500),
+    ],
+)
+def test_dry_run_of_a_race_is_a_range(
+    option: tuple[str, str], ceiling: str | None, least: int, most: int
+) -> None:
+    arguments = ("run", "ucmerced", "--backbone", "sd2", *option, "--dry-run")
     plan = bench(*arguments, "--json").json
-    assert plan["strategy"] == "race"  # the toolkit's default
-    assert plan["params"]["ceiling"] == "published"
-    assert plan["evaluations_per_image"] == 21 * 50 + 5 * 450
-    assert plan["evaluations_per_image_at_least"] == 21 * 2
-    assert "42 to 3,300" in bench(*arguments).out
-
-
-def test_dry_run_of_a_race_without_a_ceiling_is_a_range() -> None:
-    arguments = ("run", "ucmerced", "--backbone", "sd2", "--strategy", "race", "--dry-run")
-    plan = bench(*arguments, "--json").json
-    assert plan["evaluations_per_image"] == 21 * 500
-    assert plan["evaluations_per_image_at_least"] == 21 * 4
-    assert "84 to 10,500" in bench(*arguments).out
+    assert plan["strategy"] == "race" and plan["params"].get("ceiling") == ceiling
+    assert (plan["evaluations_per_image_at_least"], plan["evaluations_per_image"]) == (least, most)
+    assert f"{least} to {most:,}" in bench(*arguments).out
 
 
 def test_pickled_noise_is_never_unpickled(tmp_path: Path) -> None:
@@ -94,20 +94,13 @@ def test_pictures_are_drawn_after_the_result_is_shown(
     assert done.out.strip().endswith("drawn")
 
 
-def test_the_last_lines_say_where_the_pictures_are(tmp_path: Path) -> None:
-    done = bench("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
-    pictures = sorted(tmp_path.glob("*/*.png"))
-    assert len(pictures) == 2
-    assert done.out.splitlines()[-2:] == [f"Picture: {picture}" for picture in pictures]
-
-
-@pytest.mark.long
 def test_a_complete_run_gets_pictures_that_are_missing(tmp_path: Path) -> None:
     arguments = ("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
     assert bench(*arguments, "--json").code == 0
     assert not list(tmp_path.rglob("*.png"))  # JSON has no pictures
-    bench(*arguments)
+    said = bench(*arguments).out.splitlines()
     confusion, examples = sorted(tmp_path.glob("*/*.png"))
+    assert said[-2:] == [f"Picture: {confusion}", f"Picture: {examples}"]
     examples.unlink()  # as if the command was interrupted after the first picture
     again = bench(*arguments)
     assert f"Picture: {examples}" in again.out and examples.is_file()

@@ -1,11 +1,19 @@
-"""Kernels and switches: what is asked for is what runs, or it is refused."""
+"""Kernels, precisions, files of noise: what is asked for is what runs, or it is refused."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
 from helpers.command import bench
 from helpers.engines import prepared
+from safetensors.torch import save_file
+
+import bench as toolkit
+from bench.store.cells import read_cells
+from bench.store.folder import read_records
 
 
 def test_the_attention_kernel_is_pinned() -> None:
@@ -32,3 +40,68 @@ def test_switches_that_cannot_work_are_refused(tmp_path: Path) -> None:
     ):
         done = bench("run", "digits", *options, "--results", tmp_path)
         assert done.code == 2 and hint in done.err and "Traceback" not in done.err, done.err
+
+
+def test_torch_saved_noise_is_read_too(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    noise = torch.randn(2, 4, 8, 8)
+    save_file({"noise": noise}, tmp_path / "a.safetensors")
+    torch.save(noise, tmp_path / "b.pt")
+    ids = [
+        toolkit.run(
+            "digits",
+            backbone=str(pipelines["sd15"]),
+            strategy="full",
+            params={"draws": 2},
+            limit=1,
+            batch_size=16,
+            noise=str(tmp_path / name),
+            results=str(tmp_path),
+        )["run_id"]
+        for name in ("a.safetensors", "b.pt")
+    ]
+    assert ids[0] == ids[1]  # the identity is the noise, not the file
+
+
+@pytest.mark.long
+def test_half_precision_keeps_float32_errors(pipelines: dict[str, Path], tmp_path: Path) -> None:
+    runs = {}
+    for dtype in ("float32", "bfloat16"):
+        summary = toolkit.run(
+            "digits",
+            backbone=str(pipelines["sd15"]),
+            strategy="full",
+            params={"draws": 3},
+            dtype=dtype,
+            limit=2,
+            batch_size=16,
+            save_errors=True,
+            results=str(tmp_path),
+        )
+        runs[dtype] = Path(summary["results_dir"])
+    assert runs["float32"] != runs["bfloat16"]  # another dtype is another run
+    for sample_id in read_records(runs["float32"]):
+        exact, rounded = (read_cells(runs[d] / "errors", sample_id, (10, 3)) for d in runs)
+        np.testing.assert_allclose(rounded, exact, rtol=0.05)
+        # bfloat16 has 8 bits; errors kept in it would all be multiples of 2^-8 of their size.
+        assert len(np.unique(rounded)) > 25
+
+
+def test_a_model_that_yields_nan_fails_the_sample_not_the_run(
+    pipelines: dict[str, Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    from diffusers import AutoencoderKL
+
+    broken = tmp_path / "broken"
+    shutil.copytree(pipelines["sd15"], broken)
+    vae = AutoencoderKL.from_pretrained(broken / "vae")
+    vae.encoder.conv_in.weight.data[:] = 1e38  # finite, but nothing that it makes is
+    vae.save_pretrained(broken / "vae")
+    done = bench(
+        *("run", "digits", "--backbone", broken, "--strategy", "full", "--set", "draws=2"),
+        *("--limit", 2, "--batch-size", 16, "--results", tmp_path / "results", "--json"),
+    )
+    assert done.code == 3, done.err
+    assert "nan" in done.err and "Traceback" not in done.err
+    assert done.json["failed_samples"] == 2 and done.json["metrics"]["accuracy"] == 0

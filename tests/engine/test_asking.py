@@ -10,30 +10,68 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from helpers.refusals import refused
-from helpers.scripted import (
-    ALL,
-    ERRORS,
-    EVEN,
-    MEAN,
-    PROBLEM,
-    C,
-    N,
-    P,
-    Scripted,
-    block,
-    decided,
-    exits,
-)
+from helpers.tables import make_problem, make_table
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bench.contracts.dataset import Sample
-from bench.contracts.strategy import Evaluate, Linearise, Outcome, Problem, Replaced, Reply
+from bench.contracts.strategy import (
+    ErrorTable,
+    Evaluate,
+    Linearise,
+    Outcome,
+    Problem,
+    Replaced,
+    Reply,
+)
 from bench.engine.asking import MAX_LINEARISATIONS, CheckedStrategy, Interview
 from bench.errors import PluginError, UserError
 from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
+
+P, N, C = 6, 5, 3
+ERRORS = make_table(P, N)
+PROBLEM = replace(make_problem(ERRORS, per_class=2), can_linearise=True)
+ALL = Evaluate(np.arange(P), np.arange(N))
+MEAN = np.full(P, 1 / P)
+EVEN = Linearise(np.arange(N), MEAN)
+block: Any = Evaluate  # of what is none, too
+
+
+class Scripted:
+    """A strategy that asks for what it was given, then concludes what it was given."""
+
+    draws: Any = N
+
+    def __init__(self, requests: Any = (ALL,), outcome: Any = None) -> None:
+        self.requests, self.conclusion = requests, outcome
+
+    def start(self, problem: Problem) -> Scripted:
+        self.left = iter(self.requests)
+        self.table = ErrorTable(problem)
+        return self
+
+    def ask(self) -> Any:
+        request = next(self.left, None)
+        return request() if callable(request) else request
+
+    def tell(self, request: Any, reply: Reply) -> None:
+        if isinstance(request, Evaluate):
+            self.table.tell(request, reply)
+
+    def outcome(self) -> Any:
+        told = self.table.outcome()
+        return self.conclusion(told) if callable(self.conclusion) else told
+
+
+def decided(strategy: Any) -> Any:
+    tables = Tables(ERRORS, [(MEAN, ERRORS)], linearisation_cost=3.0)
+    return decide(Sample("x", 0, {}), tables, CheckedStrategy(strategy, "strategy 'x'"), PROBLEM)
+
+
+def exits() -> None:
+    raise SystemExit(0)
 
 
 def linearise(mixture: Any) -> Linearise:

@@ -49,7 +49,7 @@ def test_a_batch_is_one_call_and_the_host_never_waits_in_our_code(kind: str) -> 
 
 
 def test_calls_of_one_level_fill_up_with_the_images_in_progress() -> None:
-    few, many = (stand("AuraFlowPipeline", images=images) for images in (4, 12))
+    few, many = (stand("AuraFlowPipeline", images=images, draws=4) for images in (2, 12))
     assert many.cells / len(many.calls) > 16 > few.cells / len(few.calls)
 
 

@@ -119,20 +119,6 @@ def test_only_the_conditioning_gets_a_gradient(pipelines: dict[str, Path]) -> No
     )
 
 
-@pytest.mark.parametrize("dtype", matrix(["bfloat16", "float16"], []))
-def test_half_precision(dtype: str, pipelines: dict[str, Path]) -> None:
-    request = Linearise(np.arange(3), np.full(10, 0.1))
-    tables = {}
-    for kind in ("float32", dtype):
-        engine, _, samples = engine_of(str(pipelines["sd15"]), dtype=kind)
-        strategy = Asks([request])
-        (decided,) = engine.score(samples, strategy.checked())
-        assert decided.error is None
-        tables[kind] = strategy.replies[0] - strategy.replies[0].mean(axis=0)
-    one, other = tables["float32"].ravel(), tables[dtype].ravel()
-    assert np.corrcoef(one, other)[0, 1] > 0.98
-
-
 @pytest.mark.long
 def test_batches_launched_ahead_change_nothing() -> None:
     """Both kinds, of many images under way, in batches that seldom match what one asks for."""

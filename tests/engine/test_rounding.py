@@ -127,15 +127,15 @@ def test_a_sound_network_is_compared_once_and_the_run_keeps_the_figures(
     import bench
 
     words: dict[str, Any] = {"dtype": "bfloat16", "results": str(tmp_path / "r"), "limit": 2}
-    result = bench.run("digits", strategy="full", params={"draws": 16}, **words)
+    result = bench.run("digits", strategy="full", params={"draws": 8}, **words)
     kept = read_manifest(Path(result.results_dir)).rounding
     assert kept is not None and kept.noise < 0.1 and kept.decisions == 0
-    assert (kept.images, kept.prompts, kept.draws) == (2, 4, 16) and not kept.arithmetic_alone
+    assert (kept.images, kept.prompts, kept.draws) == (2, 8, 8) and not kept.arithmetic_alone
     manifest = read_manifest(Path(result.results_dir))
     assert kept.bias in ("shown below it", "not shown") and manifest.warnings is None
     assert "against float32: noise 0.0" in " ".join(command("show", result.results_dir).out.split())
     monkeypatch.setattr(checks, "compare", None)  # not again
-    other = opened(a_run(params={"draws": 20}))
+    other = opened(a_run(params={"draws": 10}))
     assert other.rounding is not None and other.rounding["noise"] == kept.noise
 
 
@@ -251,7 +251,7 @@ def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> N
 
     pipe = load_pipeline(FolderPipeline.empty(resolve(str(TINY_DIGITS)), "bfloat16"))
     result = bench.run(
-        "digits", pipe, strategy="full", params={"draws": 8}, limit=2, results=str(tmp_path / "r")
+        "digits", pipe, strategy="full", params={"draws": 4}, limit=2, results=str(tmp_path / "r")
     )
     kept = read_manifest(Path(result.results_dir)).rounding
     assert kept is not None and kept.arithmetic_alone and kept.noise < 0.1

@@ -1,4 +1,4 @@
-"""A model that does not fit its noise levels or images is found without labels."""
+"""A model that does not fit its noise levels or images is found without labels, once per run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from helpers.refusals import warned
 
 import bench as toolkit
 from bench.contracts.levels import Levels, answer_of, diffusion_levels
+from bench.engine import sanity
+from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.sanity import ModelFit, _affine_errors, _errors_at, affordable, check_fit
 from bench.inputs.pixels import decode
 from bench.running.prepare import prepare
@@ -189,12 +191,13 @@ def test_a_network_that_ignores_the_time_is_noted(pictures: list[Any]) -> None:
     )
 
 
-def test_a_run_says_it_and_keeps_it(tmp_path: Path) -> None:
+def test_a_run_says_it_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.running.kinds.checks._budget", lambda run, engine: 56.0)
     backbone: Any = toolkit.load_backbone("tiny-digits")
     weaken_prompts(backbone, 0.0)
     with warned("prompt", kind=UserWarning):
         run = toolkit.run(
-            "digits", backbone=backbone, limit=4, params={"draws": 70}, strategy="full",
+            "digits", backbone=backbone, limit=2, params={"draws": 4}, strategy="full",
             results=tmp_path, progress=False, batch_size=64,
         )  # fmt: skip
     words = "The prompt changes nothing"
@@ -237,3 +240,35 @@ def test_pictures_of_one_colour_are_not_judged() -> None:
     backbone: Any = toolkit.load_backbone("tiny-digits")
     latents = torch.zeros(8, *backbone.latent_shape)
     assert check_fit(backbone, latents, backbone.encode_null(), 5, True) is None
+
+
+ARGUMENTS = ("--limit", 20, "--strategy", "full", "--set", "draws=40", "--results")
+
+
+@pytest.mark.long
+def test_a_model_that_fits_gives_no_warning_and_the_check_takes_two_per_cent_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    denoise, check_fit, rows = CheckedDenoiser.denoise, sanity.check_fit, [0]
+
+    def counted(*given: Any) -> Any:
+        before = rows[0]
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(CheckedDenoiser, "denoise", counting)
+            fit = check_fit(*given)
+        assert rows[0] > before
+        return fit
+
+    def counting(self: CheckedDenoiser, x_t: torch.Tensor, *more: Any) -> torch.Tensor:
+        rows[0] += len(x_t)
+        return denoise(self, x_t, *more)
+
+    monkeypatch.setattr("bench.running.kinds.checks.check_fit", counted)
+    done = bench("run", "digits", *ARGUMENTS, tmp_path / "r", "--json")
+    assert 0 < rows[0] <= 0.02 * done.json["cost"]["evaluations"]
+    assert done.code == 0 and "warnings" not in done.json
+    assert "linear guess" not in done.err and "noise schedule" not in done.err
+    measured = rows[0]
+    assert bench("run", "digits", *ARGUMENTS, tmp_path / "r", "--fresh").code == 0
+    assert rows[0] == measured, "what was measured is remembered"

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
 import numpy as np
 import torch
+from helpers.command import Finished, bench
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -166,3 +168,16 @@ def errors_by_hand(
             answer = PULL * conditioning + (1 - PULL) * x_t
             errors[p, k] = ((answer - x_0) ** 2).mean()
     return errors
+
+
+DRAWS = 24
+
+
+def run(results: Path, strategy: str, *options: object, draws: int = DRAWS) -> Finished:
+    """Score the captions; the command must end in one of the ways that runs end."""
+    arguments = ["run", "captions", "--backbone", "painter", "--strategy", strategy]
+    numbers = ("--set", f"draws={draws}") if strategy != "adaptive" else ()
+    arguments += [*numbers, "--results", str(results), "--json", "--batch-size", "16"]
+    done = bench(*arguments, *options)
+    assert done.code in (0, 2, 3), done.err
+    return done

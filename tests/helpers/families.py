@@ -10,7 +10,9 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
@@ -40,16 +42,20 @@ DDIM: dict[str, Any] = {
 def save(kind: str, folder: Path) -> Any:
     """Save the small pipeline of a family, and return it, in float32."""
     torch.manual_seed(0)
-    scratch = folder.with_name(f"{folder.name}-tokenizers")
-    pipeline = _MAKERS[kind](scratch)
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module):
-            roughen(part.eval())
-            assert all(p.dtype == torch.float32 for p in part.parameters()), name
+    pipeline = finished(_MAKERS[kind]())
     pipeline.save_pretrained(folder)
     if kind == "dit":  # as its repositories have it
         index = folder / "model_index.json"
         index.write_text(json.dumps({**json.loads(index.read_text()), "id2label": LABELS}))
+    return pipeline
+
+
+def finished(pipeline: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """Return a pipeline whose parameters are all random; its autoencoder is in float32."""
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            roughen(part.eval())
+            part.to(torch.float32 if name == "vae" else dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -69,9 +75,10 @@ def vae(channels: int = 4, **config: Any) -> Any:
     )
 
 
-def clip(folder: Path, projected: bool, width: int = WIDTH) -> tuple[Any, Any]:
+def clip(projected: bool = False, width: int = WIDTH) -> tuple[Any, Any]:
     """Return a CLIP text encoder and its tokenizer."""
-    tokenizer = save_clip_tokenizer(folder)
+    with TemporaryDirectory() as scratch:
+        tokenizer = save_clip_tokenizer(Path(scratch, "words"))
     made = transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel
     config = clip_config(
         tokenizer,
@@ -126,10 +133,9 @@ def gemma() -> tuple[Any, Any]:
     return transformers.Gemma2Model(config), tokenizer
 
 
-def _sdxl(scratch: Path) -> Any:
-    one, tokenizer = clip(scratch / "1", projected=False)
-    two, tokenizer_2 = clip(scratch / "2", projected=True, width=24)
-    unet = diffusers.UNet2DConditionModel(
+def unet_told_sizes(**config: Any) -> Any:
+    """Return a network that is told the picture's sizes, as SDXL's."""
+    return diffusers.UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
         out_channels=4,
@@ -139,10 +145,18 @@ def _sdxl(scratch: Path) -> Any:
         layers_per_block=1,
         attention_head_dim=(2, 4),
         use_linear_projection=True,
-        cross_attention_dim=WIDTH + 24,
         norm_num_groups=8,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
+        **config,
+    )
+
+
+def _sdxl() -> Any:
+    one, tokenizer = clip()
+    two, tokenizer_2 = clip(projected=True, width=24)
+    unet = unet_told_sizes(
+        cross_attention_dim=WIDTH + 24,
         projection_class_embeddings_input_dim=24 + 6 * 8,
         transformer_layers_per_block=(1, 2),
     )
@@ -157,7 +171,7 @@ def _sdxl(scratch: Path) -> Any:
     )
 
 
-def _dit(scratch: Path) -> Any:
+def _dit() -> Any:
     transformer = diffusers.DiTTransformer2DModel(
         num_attention_heads=2,
         attention_head_dim=8,
@@ -171,9 +185,9 @@ def _dit(scratch: Path) -> Any:
     return diffusers.DiTPipeline(transformer, vae(scaling_factor=0.18215), scheduler)
 
 
-def _sd3(scratch: Path) -> Any:
-    one, tokenizer = clip(scratch / "1", projected=True)
-    two, tokenizer_2 = clip(scratch / "2", projected=True, width=24)
+def _sd3() -> Any:
+    one, tokenizer = clip(projected=True)
+    two, tokenizer_2 = clip(projected=True, width=24)
     three, tokenizer_3 = t5(width=48)
     transformer = diffusers.SD3Transformer2DModel(
         sample_size=8,
@@ -201,8 +215,8 @@ def _sd3(scratch: Path) -> Any:
     )
 
 
-def _flux(scratch: Path, guided: bool = True) -> Any:
-    one, tokenizer = clip(scratch / "1", projected=False)
+def _flux(guided: bool = True) -> Any:
+    one, tokenizer = clip()
     two, tokenizer_2 = t5(width=32)
     transformer = diffusers.FluxTransformer2DModel(
         in_channels=16,
@@ -229,11 +243,7 @@ def _flux(scratch: Path, guided: bool = True) -> Any:
     )
 
 
-def _schnell(scratch: Path) -> Any:
-    return _flux(scratch, guided=False)
-
-
-def _pixart(scratch: Path, sigma: bool = False) -> Any:
+def _pixart(sigma: bool = False) -> Any:
     encoder, tokenizer = t5()
     transformer = diffusers.PixArtTransformer2DModel(
         num_attention_heads=2,
@@ -252,11 +262,7 @@ def _pixart(scratch: Path, sigma: bool = False) -> Any:
     return made(tokenizer, encoder, vae(scaling_factor=0.13025), transformer, scheduler)
 
 
-def _sigma(scratch: Path) -> Any:
-    return _pixart(scratch, sigma=True)
-
-
-def _sana(scratch: Path) -> Any:
+def _sana() -> Any:
     encoder, tokenizer = gemma()
     autoencoder = diffusers.AutoencoderDC(
         latent_channels=4,
@@ -287,14 +293,14 @@ def _sana(scratch: Path) -> Any:
     return diffusers.SanaPipeline(tokenizer, encoder, autoencoder, transformer, scheduler)
 
 
-_MAKERS: dict[str, Callable[[Path], Any]] = {
+_MAKERS: dict[str, Callable[[], Any]] = {
     "sdxl": _sdxl,
     "dit": _dit,
     "sd3": _sd3,
     "flux": _flux,
-    "schnell": _schnell,
+    "schnell": partial(_flux, guided=False),
     "pixart": _pixart,
-    "sigma": _sigma,
+    "sigma": partial(_pixart, sigma=True),
     "sana": _sana,
 }
 KINDS = tuple(_MAKERS)

@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from bench.contracts.specs import DatasetSpec
+from bench.discovery.loading import load_plugins
+from bench.inputs.data import DataSource, load_split
+from bench.inputs.split import Split
 
 
 class Given:
@@ -29,11 +32,26 @@ def spec_of(rows: Any, classes: tuple[str, ...] | None = None) -> DatasetSpec:
     return DatasetSpec(name="given", target="helpers.given:Given", classes=classes)
 
 
+def load_folder(
+    path: Path | str, split: str | None = None, skip_unlabelled: bool = False, **parameters: Any
+) -> Split:
+    """Load a split of a user's own folder or file."""
+    spec = load_plugins().datasets.get("folder")
+    source = DataSource(spec, str(path), parameters, skip_unlabelled=skip_unlabelled)
+    return load_split(source, split)
+
+
+def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> Any:
+    """Return a picture as `datasets` stores it."""
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return {"bytes": file.getvalue(), "path": None}
+
+
 def picture(shade: int = 0) -> dict[str, Any]:
     """Return a small picture as `datasets` stores it."""
-    file = BytesIO()
-    Image.new("L", (4, 4), shade).save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
+    made: dict[str, Any] = stored(Image.new("L", (4, 4), shade))
+    return made
 
 
 def rows_of(labels: list[Any], feature: Any, **columns: tuple[list[Any], Any]) -> datasets.Dataset:

@@ -106,3 +106,9 @@ def replaced(path: Path, outside: Path, rng: random.Random) -> None:
         path.mkdir()
     elif kind != "none":
         path.symlink_to({"dangling": Path("nowhere"), "circle": path}.get(kind, outside))
+
+
+def write_unsealed(path: Path, document: dict[str, Any]) -> None:
+    """Write a document of a side file as in format 1, without a seal."""
+    content = {name: value for name, value in document.items() if name != "seal"}
+    path.write_text(json.dumps({**content, "format": 1}))

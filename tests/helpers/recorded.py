@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from helpers.runs import a_manifest
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.strategy import ErrorTable, Evaluate, Problem, Reply
+from bench.contracts.strategy import ErrorTable, Evaluate, Floats32, Problem, Reply
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import prepare_replay
 from bench.running.execute import execute
 from bench.stats.metrics import summarize
 from bench.store.decisions import as_decisions
+from bench.store.documents import Manifest
 from bench.store.folder import read_records
 from bench.store.journal import make_record
 from bench.store.writing import RunFolder
@@ -57,28 +58,61 @@ def record(
         draws=N_DRAWS,
         run_id=path.name,
     )
-    problem = Problem(np.arange(classes), timestep_grid(N_DRAWS, 1000), np.ones(N_DRAWS), seed)
-    everything = Evaluate(np.arange(classes), np.arange(N_DRAWS))
-    with RunFolder(path, manifest) as folder:
-        for i in images:
+    truths = [int(np.random.default_rng(i).integers(classes)) for i in images]
+
+    def tables() -> Iterator[Floats32]:
+        for i, truth in zip(images, truths, strict=True):
             rng = np.random.default_rng([seed, i])
-            truth = np.random.default_rng(i).integers(classes)
             errors = 0.5 + 0.02 * rng.standard_normal((classes, N_DRAWS))
             gap = 0.02 * (np.arange(classes) != truth)
             errors[:, slice(*informative)] += gap[:, None]
             if misleading:
                 ahead = (truth + (i % misleading == 0)) % classes
                 errors[:, 60:75] += 0.1 * (np.arange(classes) != ahead)[:, None]
-            values = errors.astype(np.float32)
-            table = ErrorTable(problem)
-            table.tell(everything, Reply(values, values.size))
-            decided = Decided(Sample(f"image-{i}", int(truth), {}))
+            yield errors.astype(np.float32)
+
+    left_out = {f"image-{i}" for i in skip}
+    return store_errors(
+        path, manifest, truths, tables(), N_DRAWS, seed, lambda s: s not in left_out
+    )
+
+
+def store_errors(
+    path: Path,
+    manifest: Manifest,
+    truths: Sequence[int],
+    tables: Iterable[Floats32],
+    n_draws: int,
+    seed: int = 0,
+    kept: Callable[[str], bool] | None = lambda sample: True,
+    complete: bool = True,
+) -> Path:
+    """Store a run whose errors are given, as `bench run` does.
+
+    Args:
+        path: the folder of the run.
+        manifest: of the run.
+        truths: the class of each image.
+        tables: the errors of each image, of the first draws of `n_draws`.
+        n_draws: number of draws of the plan.
+        seed: of the noise.
+        kept: whether the errors of an image are; None where none were asked for.
+        complete: whether the run has its summary.
+    """
+    prompts = np.arange(len(manifest.prompts))
+    problem = Problem(prompts, timestep_grid(n_draws, 1000), np.ones(n_draws), seed)
+    with RunFolder(path, manifest) as folder:
+        for name, truth, values in zip(manifest.samples, truths, tables, strict=True):
+            asked, table = Evaluate(prompts, np.arange(values.shape[1])), ErrorTable(problem)
+            table.tell(asked, Reply(values, values.size))
+            decided = Decided(Sample(name, truth, {}))
             decided.evaluations, decided.equivalents = values.size, float(values.size)
             decided.outcome = table.outcome()
-            decided.cells = [(everything, values)] if i not in skip else []
-            folder.append(make_record(decided, 1.0), decided, problem.timesteps)
-        records = list(read_records(path).values())
-        folder.finish(summarize(manifest, as_decisions(records), 1.0, None))
+            decided.cells = [(asked, values)] if kept and kept(name) else []
+            folder.append(make_record(decided, 0.5), decided if kept else None, problem.timesteps)
+        if complete:
+            records = list(read_records(path).values())
+            folder.finish(summarize(manifest, as_decisions(records), 1.0, None))
     return path
 
 

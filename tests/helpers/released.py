@@ -6,10 +6,8 @@ files cannot be made small, and a tokenizer of characters stands in for them.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -17,10 +15,10 @@ import torch
 import transformers
 from diffusers.pipelines.kolors import ChatGLMModel
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
-from helpers.families import clip, gemma, roughen, t5, vae
+from helpers.families import clip, finished, gemma, t5, unet_told_sizes, vae
 from helpers.parts import kl_config
 from helpers.pipelines import UNETS
-from helpers.text_encoders import WIDTH, decoder, glm_tokenizer, tokenizer, umt5
+from helpers.text_encoders import DECODER, WIDTH, decoder, glm_tokenizer, tokenizer, umt5
 
 from bench_plugins.backbones._calls import Stop
 from bench_plugins.backbones.pipeline import PipelineDenoiser
@@ -33,12 +31,10 @@ ROPE = (4, 6, 6)  # of heads of 16
 def made(kind: str, dtype: torch.dtype = torch.float32) -> Any:
     """Return the small pipeline of a class; its autoencoder is in float32."""
     torch.manual_seed(0)
-    pipe = MAKERS[kind]()
-    for name, part in pipe.components.items():
+    pipe = finished(MAKERS[kind](), dtype)
+    for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
-            roughen(part.eval().requires_grad_(False))
-            part.to(torch.float32 if name == "vae" else dtype)
-    pipe.set_progress_bar_config(disable=True)
+            part.requires_grad_(False)
     return pipe
 
 
@@ -128,12 +124,7 @@ def _qwen() -> Any:
         axes_dims_rope=ROPE,
     )
     text = {
-        "vocab_size": 104,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
+        **DECODER,
         "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
     }
     vision = {
@@ -226,13 +217,8 @@ def _flux_2() -> Any:
         axes_dims_rope=(4, 4, 4, 4),
     )
     text = {
+        **{**DECODER, "num_hidden_layers": 30},
         "model_type": "mistral",
-        "vocab_size": 104,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
         "head_dim": 16,
     }
     vision = {
@@ -361,22 +347,10 @@ def _glm() -> Any:
 
 
 def _kolors() -> Any:
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        attention_head_dim=(2, 4),
-        use_linear_projection=True,
+    unet = unet_told_sizes(
         cross_attention_dim=WIDTH,
         encoder_hid_dim=WIDTH,
         encoder_hid_dim_type="text_proj",
-        norm_num_groups=8,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=WIDTH + 6 * 8,
     )
     scheduler = diffusers.EulerDiscreteScheduler(
@@ -387,8 +361,7 @@ def _kolors() -> Any:
 
 
 def _stable(kind: Any, scheduler: Any, **config: Any) -> Any:
-    with tempfile.TemporaryDirectory() as scratch:
-        encoder, words = clip(Path(scratch, "words"), projected=False)
+    encoder, words = clip()
     unet = diffusers.UNet2DConditionModel(**{**UNETS["sd15"], "cross_attention_dim": 16, **config})
     return kind(
         vae(scaling_factor=0.18215), encoder, words, unet, scheduler, None, None,

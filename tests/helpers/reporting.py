@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers.recorded import store_errors
 from helpers.runs import a_manifest
 
-from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided
-from bench.contracts.strategy import ErrorTable, Evaluate, Problem, Reply
-from bench.inputs.draws import timestep_grid
+from bench.contracts.strategy import Floats32
 from bench.reports.run_view import read_view
-from bench.stats.metrics import summarize
-from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
-from bench.store.folder import read_records
-from bench.store.journal import make_record
-from bench.store.writing import RunFolder
 from bench_plugins.exporters.hub import ModelIndex
 
 N_DRAWS = 20
@@ -52,7 +46,6 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
     labels = [classes.index(i.split("/")[0]) for i in ids]
     n = changes.get("n", len(ids))
     step = len(ids) // n
-    draws = np.arange(changes.get("draws", N_DRAWS))
     scoring = {"loss": changes.get("loss", "l2"), "draw_plan": changes.get("draw_plan", "grid")}
     replayed = {k: v for k, v in changes.items() if k == "replayed_from"}
     manifest = a_manifest(
@@ -64,34 +57,27 @@ def store_run(results: Path, run_id: str, data: Path, classes: list[str], **chan
         trained_on=changes.get("trained_on"),
         n_total=len(ids),
         scoring=scoring,
-        draws=len(draws),
+        draws=changes.get("draws", N_DRAWS),
         run_id=run_id,
         config={"dataset": "folder", "data_dir": str(data), "backbone": "toy"},
         classes=classes,
         prompts=[[f"a photo of {name}", index] for index, name in enumerate(classes)],
         **replayed,
     )
-    problem = Problem(np.arange(len(classes)), timestep_grid(N_DRAWS, 1000), np.ones(N_DRAWS), 0)
-    everything = Evaluate(np.arange(len(classes)), draws)
-    run = results / run_id
-    with RunFolder(run, manifest) as folder:
-        for position in range(0, len(ids), step):
+    kept = (lambda sample: True) if changes.get("errors") else None
+    complete = changes.get("complete", True)
+    own = labels[::step][:n]
+
+    def tables() -> Iterator[Floats32]:
+        for position, label in zip(range(0, len(ids), step), own, strict=False):
             rng = np.random.default_rng(position)
-            errors = 0.5 + 0.05 * rng.standard_normal((len(classes), len(draws)))
-            errors[labels[position]] -= changes.get("gap", 0.02)
-            values = errors.astype(np.float32)
-            table = ErrorTable(problem)
-            table.tell(everything, Reply(values, values.size))
-            sample = Sample(ids[position], labels[position], {})
-            decided = Decided(sample, evaluations=values.size, equivalents=float(values.size))
-            decided.outcome = table.outcome()
-            decided.cells = [(everything, values)]
-            kept = decided if changes.get("errors") else None
-            folder.append(make_record(decided, 0.5), kept, problem.timesteps)
-        if changes.get("complete", True):
-            records = list(read_records(run).values())
-            folder.finish(summarize(manifest, as_decisions(records), 1.0, None))
-    return run
+            errors = 0.5 + 0.05 * rng.standard_normal((len(classes), changes.get("draws", N_DRAWS)))
+            errors[label] -= changes.get("gap", 0.02)
+            yield errors.astype(np.float32)
+
+    return store_errors(
+        results / run_id, manifest, own, tables(), N_DRAWS, kept=kept, complete=complete
+    )
 
 
 def store_reported(results: Path, **changes: Any) -> None:

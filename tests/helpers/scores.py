@@ -1,16 +1,21 @@
-"""Stored runs with given scores of all classes, and two methods that share their mistakes."""
+"""Stored runs with given scores or an answered question, and methods that share mistakes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.runs import a_manifest, a_record
+from helpers.runs import a_manifest, a_record, store
 
 from bench.contracts.strategy import Floats
+from bench.inputs.subsets import shuffle_samples
 from bench.stats.metrics import summarize
+from bench.stats.questions import Results, answer, parse_question
 from bench.store.decisions import read_decisions
+from bench.store.folder import read_manifest
+from bench.store.questions import QuestionAnswer, keep_question
 from bench.store.writing import RunFolder
 
 LABELS = np.arange(45) % 3
@@ -57,3 +62,30 @@ def two_methods(
         for worse in (0.0, gap)
     )
     return a.astype(float), b.astype(float)
+
+
+def store_ended(
+    results: Path, labels: Sequence[int], predictions: Sequence[int], **manifest: Any
+) -> tuple[Path, QuestionAnswer]:
+    """Store a run whose question other images end: whether it is better than one always wrong.
+
+    Returns its folder, beside that of the other run, and the answer.
+    """
+    wrong = [(label + 1) % 3 for label in labels]
+    other = store(results, labels, wrong, backbone="always-wrong")
+    ids = [f"s{i:04d}" for i in range(len(labels))]
+    order = [ids.index(name) for name in shuffle_samples(ids, "f" * 64)]
+    right = np.array([float(labels[place] == predictions[place]) for place in order])
+    question = f"differs from {other.name}"
+    result = answer(parse_question(question), Results(right, 0 * right, len(ids)))
+    kept = order[: result.n]
+    path = store(
+        results,
+        [labels[place] for place in kept],
+        [predictions[place] for place in kept],
+        sample_ids=[ids[place] for place in kept],
+        n_total=len(ids),
+        **manifest,
+    )
+    keep_question(path, read_manifest(path), question, 0, result)
+    return path, result

@@ -9,6 +9,14 @@ import transformers
 from helpers.parts import t5_tokenizer
 
 WIDTH = 32  # of the networks and encoders
+DECODER = {
+    "vocab_size": 104,
+    "hidden_size": WIDTH,
+    "intermediate_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
 TEMPLATE = (
     "{% for m in messages %}{% if m.content is string %}{{ m.content }}"
     "{% else %}{{ m.content[0].text }}{% endif %}:{% endfor %}"
@@ -37,18 +45,7 @@ def tokenizer(padding_side: str = "right") -> Any:
 
 def decoder(config: Any, model: Any, **more: Any) -> Any:
     """Return a small decoder of a class of transformers."""
-    return model(
-        config(
-            vocab_size=104,
-            hidden_size=WIDTH,
-            intermediate_size=WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            pad_token_id=0,
-            **more,
-        )
-    )
+    return model(config(**DECODER, pad_token_id=0, **more))
 
 
 def umt5() -> Any:

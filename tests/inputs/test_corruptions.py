@@ -1,15 +1,18 @@
-"""Corruptions follow their published definitions and depend on the image, not on its order."""
+"""Corruptions follow their published definitions, and blind controls leave nothing of an image."""
 
 from __future__ import annotations
 
-from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
+from helpers.captions import one_image, two_images
+from helpers.given import stored
 from helpers.refusals import refused
 from PIL import Image
 
-from bench.contracts.dataset import Item, Sample, StoredImage
+from bench.contracts.dataset import Item, Sample
+from bench.contracts.specs import DatasetSpec
 from bench.inputs.corruptions import (
     CORRUPTIONS,
     corrupt,
@@ -17,7 +20,10 @@ from bench.inputs.corruptions import (
     expand_corruptions,
     parse_corruption,
 )
+from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
+from bench.inputs.replaced import blind_samples, pair_samples
+from bench.inputs.split import Split
 
 
 def picture(width: int = 224, height: int = 224) -> Image.Image:
@@ -25,12 +31,6 @@ def picture(width: int = 224, height: int = 224) -> Image.Image:
     y, x = np.mgrid[0:height, 0:width]
     pixels = np.stack([60 + x / 4, 80 + y / 4, np.where(x > y, 180, 60)], axis=-1)
     return Image.fromarray(pixels.astype(np.uint8))
-
-
-def stored(image: Image.Image) -> StoredImage:
-    file = BytesIO()
-    image.save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
 
 
 def array(image: Image.Image) -> np.ndarray:
@@ -149,3 +149,39 @@ def test_names_and_severities_are_checked() -> None:
     assert len(expand_corruptions("@corruptions")) == 75
     assert expand_corruptions("@corruptions:2")[0] == "gaussian-noise:2"
     assert expand_corruptions("fog:1") == ["fog:1"]
+
+
+SPEC = DatasetSpec(name="captions", target="helpers.captions:Captions", items=True)
+
+
+def destroyed(split: Split, control: str) -> dict[str, Sample]:
+    pool = split.collect_texts(split.sample_ids)
+    return {s.sample_id: s for s in blind_samples(split, split.sample_ids, pool, control)}
+
+
+def pixels(image: Any) -> Any:
+    return np.asarray(decode(image).convert("RGB"))
+
+
+@pytest.mark.parametrize("rows", [one_image(5), two_images(4)], ids=["one", "two"])
+def test_nothing_of_the_image_is_left(rows: Any) -> None:
+    split = load_split(DataSource(SPEC), rows=rows)
+    for sample in destroyed(split, "grey").values():
+        for image in sample.images:
+            assert (pixels(image) == 128).all()
+    noise = destroyed(split, "noise")
+    seen = [pixels(image).tobytes() for sample in noise.values() for image in sample.images]
+    assert len(set(seen)) == len(seen)
+    again = [pixels(i).tobytes() for s in destroyed(split, "noise").values() for i in s.images]
+    assert again == seen
+    shuffled = destroyed(split, "shuffled-images")
+    for sample in split.samples(split.sample_ids):
+        assert shuffled[sample.sample_id].images != sample.images
+        assert shuffled[sample.sample_id].label == sample.label
+
+
+def test_each_sample_gives_its_images_to_another_one_whatever_the_order() -> None:
+    names = [f"s{number}" for number in range(20)]
+    given = pair_samples(names)
+    assert sorted(given.values()) == sorted(names) and all(a != b for a, b in given.items())
+    assert pair_samples(names[::-1]) == given

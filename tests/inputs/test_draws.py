@@ -24,13 +24,6 @@ from bench.running.settings import RunConfig, make_config
 SHAPE = (4, 8, 8)
 
 
-def test_the_grid_is_the_references() -> None:
-    timesteps = parse_plan("grid").assign_levels(500, 1000)
-    assert timesteps[0] == 1
-    assert timesteps[-1] == 999
-    assert (np.diff(timesteps) == 2).all()
-
-
 def test_a_range_is_a_grid_of_its_own() -> None:
     timesteps = parse_plan("grid:100-700").assign_levels(6, 1000)
     assert timesteps.tolist() == [150, 250, 350, 450, 550, 650]
@@ -135,12 +128,6 @@ def test_a_range_must_fit_the_model(tmp_path: Path) -> None:
     assert "0-2000" in done.err
 
 
-def test_a_run_on_some_timesteps(tmp_path: Path) -> None:
-    chosen = ("--limit", "10", "--plan", "grid:500-700")
-    done = bench("run", "digits", *chosen, "--results", tmp_path, "--json")
-    assert done.code == 0
-
-
 def test_noise_that_would_not_fit_is_not_made() -> None:
     with refused("draws=100000", "6,250.0 GiB"):
         parse_plan("grid").make_noise(0, 100_000, (16, 1024, 1024))
@@ -157,3 +144,10 @@ def test_a_bank_without_noise_is_refused(tmp_path: Path) -> None:
 def test_a_noise_file_cannot_be_antithetic() -> None:
     with refused("--noise", "--plan antithetic"):
         make_config({"dataset": "digits", "noise": "bank.safetensors", "plan": "antithetic"})
+
+
+def test_the_grid_is_the_references() -> None:
+    timesteps = parse_plan("grid").assign_levels(500, 1000)
+    assert timesteps[0] == 1
+    assert timesteps[-1] == 999
+    assert (np.diff(timesteps) == 2).all()

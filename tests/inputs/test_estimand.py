@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from helpers.flows import edm_sigmas
 from helpers.refusals import refused
 
@@ -17,13 +20,16 @@ from bench.contracts.levels import (
     flow_levels,
 )
 from bench.inputs.estimand import (
+    Loss,
     Weighting,
+    cell_loss,
     check_estimand,
     draw_weights,
     parse_weighting,
     read_weights,
     space_factor,
 )
+from bench.running.settings import make_config
 
 ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
 FLOW = {"num_train_timesteps": 1000, "shift": 3.0}
@@ -89,10 +95,6 @@ def test_named_weights_weigh_the_squared_x_0_error(name: str, space: str, text: 
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
     if (space, text) == ("epsilon", "snr"):
         np.testing.assert_allclose(weights, 1)
-
-
-def test_uniform_changes_no_number() -> None:
-    assert weights_of(Weighting(), TABLES["flow"], "v", ROWS).tolist() == [1.0] * 4
 
 
 def test_factors_of_before_are_the_same_float32() -> None:
@@ -184,3 +186,31 @@ def test_a_level_whose_weight_is_not_finite_is_named() -> None:
     for text, space, rows in (("snr", "sample", [0, 1]), ("exp:-7", "epsilon", [2, 1])):
         with refused(f"level {rows[0]} "):
             weights_of(parse_weighting(text), levels, space, np.array(rows))
+
+
+def test_every_loss_is_its_definition() -> None:
+    d = 2 * torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    zero = torch.zeros_like(d)
+    wanted = {
+        "l2": d.square().mean(dim=(1, 2, 3)),
+        "l1": d.abs().mean(dim=(1, 2, 3)),
+        "huber": F.huber_loss(d, zero, reduction="none").mean(dim=(1, 2, 3)),
+        "norm": torch.linalg.vector_norm(d, dim=(1, 2, 3)),
+    }
+    assert set(wanted) == set(get_args(Loss))
+    for loss in get_args(Loss):
+        torch.testing.assert_close(cell_loss(d, loss), wanted[loss])
+
+
+def test_the_elements_of_huber_are_torchs_to_the_last_bit() -> None:
+    d = torch.cat([torch.linspace(-3, 3, 4001), torch.tensor([1.0, -1.0, 0.0])])
+    each = cell_loss(d[:, None, None, None], "huber")
+    assert torch.equal(each, F.huber_loss(d, torch.zeros_like(d), reduction="none"))
+
+
+def test_an_unknown_loss_is_an_error_and_not_huber() -> None:
+    unknown: Any = "l9"
+    with refused("l9", kind=AssertionError):
+        cell_loss(torch.zeros(1, 1, 1, 1), unknown)
+    with refused("'l2'", "'l1'", "'huber'", "'norm'"):
+        make_config({"dataset": "digits", "loss": "l9"})

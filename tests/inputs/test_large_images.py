@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from io import BytesIO
-from typing import Any
 
 import numpy as np
 import pytest
 from helpers.command import python
+from helpers.given import stored
 from helpers.matrix import matrix
 from PIL import Image
 
@@ -17,12 +16,6 @@ from bench.engine.images import open_images, resize_and_crop
 from bench.inputs import pixels
 from bench.inputs.corruptions import CORRUPTED_ELONGATION, CORRUPTED_SIDE, CORRUPTIONS
 from bench.inputs.pixels import MAX_ELONGATION, decode, is_ordinary
-
-
-def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> Any:
-    file = BytesIO()
-    image.save(file, kind, **options)
-    return {"bytes": file.getvalue(), "path": None}
 
 
 @pytest.fixture

@@ -10,10 +10,8 @@ from typing import Any
 import datasets
 import pytest
 from helpers.command import bench
-from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
+from helpers.given import load_folder, make_folder, picture, rows_of, spec_of, write_parquet
 
-from bench.contracts.specs import DatasetSpec
-from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import open_encoded
@@ -27,16 +25,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def folder_spec() -> DatasetSpec:
-    return load_plugins().datasets.get("folder")
-
-
 def load(root: Path, *paths: str | None) -> Split:
     """Load a parquet file whose images are these files; the first is stored in it."""
     images = [picture(), *({"bytes": None, "path": path} for path in paths)]
     columns = {"image": images, "label": list(range(len(images)))}
     write_parquet(root / "x.parquet", columns, [f"c{i}" for i in range(len(images))])
-    return load_split(DataSource(folder_spec(), str(root)))
+    return load_folder(root)
 
 
 def reads(split: Split, row: int) -> bool:
@@ -100,14 +94,14 @@ def test_a_copy_in_the_cache_of_the_hub_may_link_to_its_blobs(tmp_path: Path) ->
     columns = {"image": [picture(), picture(1)], "label": [0, 1]}
     blob = write_parquet(repository / "blobs" / "123", columns, ["a", "b"])
     (snapshot / "test.parquet").symlink_to(os.path.relpath(blob, snapshot))
-    assert load_split(DataSource(folder_spec(), str(snapshot))).labels == (0, 1)
+    assert load_folder(snapshot).labels == (0, 1)
 
 
 def test_broken_images_are_kept(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "data", "a/1.png", "b/1.png")
     (folder / "b" / "2.png").symlink_to(folder / "none.png")
     pipe(folder / "b" / "3.png")
-    split = load_split(DataSource(folder_spec(), str(folder)))
+    split = load_folder(folder)
     assert split.sample_ids == ("a/1.png", "b/1.png", "b/2.png", "b/3.png")
     assert [reads(split, row) for row in range(4)] == [True, True, False, False]
 
@@ -123,7 +117,7 @@ def test_odd_names_of_folders_and_files(kind: str, name: str, tmp_path: Path) ->
     else:
         columns = {"image": [picture(), picture(1)], "label": [0, 1]}
         write_parquet(tmp_path / name / f"{name}.parquet", columns, ["a", "b"])
-    assert len(load_split(DataSource(folder_spec(), str(tmp_path / name))).labels) == 2
+    assert len(load_folder(tmp_path / name).labels) == 2
 
 
 def test_a_folder_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
@@ -136,7 +130,7 @@ def test_a_parquet_file_rewritten_with_the_same_time_is_noticed(tmp_path: Path) 
         columns: dict[str, Any] = {"image": [picture(shade), picture(7)], "label": [0, 1]}
         path = write_parquet(tmp_path / "test.parquet", columns, ["a", "b"])
         os.utime(path, ns=(10**18, 10**18))
-        return load_split(DataSource(folder_spec(), str(tmp_path))).fingerprint
+        return load_folder(tmp_path).fingerprint
 
     first, second = write(1), write(2)
     assert first != second and write(1) == first
@@ -145,10 +139,3 @@ def test_a_parquet_file_rewritten_with_the_same_time_is_noticed(tmp_path: Path) 
 def test_a_dataset_that_reads_no_folder_takes_none(tmp_path: Path) -> None:
     done = bench("run", "digits", "--data-dir", tmp_path, "--dry-run")
     assert done.code == 2 and "Dataset 'digits' reads no folder; leave --data-dir out" in done.err
-
-
-def test_what_makes_a_saved_dataset_is_a_file(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "data", "a/1.png", "b/1.png")
-    pipe(folder / "state.json")
-    done = bench("prompts", folder)
-    assert done.code == 0 and "1 file of other types (.json)" in done.err

@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.given import rows_of, spec_of
+from helpers.given import rows_of, spec_of, stored
 from helpers.refusals import refused
 from PIL import Image, PngImagePlugin
 
@@ -27,13 +27,7 @@ RAMP = np.arange(64, dtype=np.uint8).reshape(8, 8)
 COLOURS = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
 
 
-def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> dict[str, Any]:
-    file = BytesIO()
-    image.save(file, kind, **options)
-    return {"bytes": file.getvalue(), "path": None}
-
-
-def grey(values: Any, mode: str | None = None, kind: str = "TIFF") -> dict[str, Any]:
+def grey(values: Any, mode: str | None = None, kind: str = "TIFF") -> Any:
     return stored(Image.fromarray(np.asarray(values), mode), kind)
 
 
@@ -272,13 +266,6 @@ def test_only_images_that_are_not_ordinary_enter_the_identity() -> None:
         [{"image": image, "label": i} for i, image in enumerate(images)], features=rows.features
     )
     assert load_split(DataSource(spec_of(mixed))).decoding == pixels.VERSION
-
-
-def test_a_file_and_its_bytes_give_the_same_pixels(tmp_path: Path) -> None:
-    image = TRANSPARENT["RGBA"]()
-    (tmp_path / "x.png").write_bytes(image["bytes"])
-    file = {"bytes": None, "path": str(tmp_path / "x.png")}
-    assert decode(file).tobytes() == decode(image).tobytes()
 
 
 def test_the_python_interface_gives_the_same_pixels(tmp_path: Path) -> None:

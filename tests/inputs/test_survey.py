@@ -11,20 +11,16 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
-from helpers.given import make_folder, picture, spec_of, write_parquet
+from helpers.given import load_folder as load
+from helpers.given import make_folder, picture, rows_of, spec_of, write_parquet
 from PIL import Image
 
 import bench
-from bench.discovery.loading import load_plugins
 from bench.inputs import survey as module
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import is_ordinary
 from bench.inputs.split import Split
 from bench.inputs.survey import hash_image
-
-
-def load(path: Path) -> Split:
-    return load_split(DataSource(load_plugins().datasets.get("folder"), str(path)))
 
 
 def by_definition(split: Split) -> str:
@@ -80,9 +76,6 @@ def test_parquet_is_read_once(tmp_path: Path, read: list[int], ids: bool) -> Non
 
 
 def test_what_is_in_memory_is_never_remembered(read: list[int]) -> None:
-    import datasets
-    from helpers.given import rows_of
-
     rows = rows_of(["a", "b", "a"], datasets.Value("string"))
     for _ in range(2):
         split = load_split(DataSource(spec_of(rows)))
@@ -121,25 +114,6 @@ def test_other_images_than_those_of_its_files_are_read(
     assert again.fingerprint == by_definition(again) != first.fingerprint
 
 
-def test_another_order_of_rows_has_its_own_digests(tmp_path: Path, read: list[int]) -> None:
-    images = pa.array([picture(shade) for shade in (1, 2, 3)])
-    file = write_parquet(tmp_path / "x.parquet", {"image": images, "label": ["x", "y", "z"]})
-    rows = load(file).rows.remove_columns("sample_id")
-    twice = load_split(DataSource(spec_of(rows.select([2, 0, 2]))))
-    assert twice.fingerprint == by_definition(twice)
-    assert twice.sample_ids[2] == f"{twice.sample_ids[0]}-2"
-
-
-def test_unreadable_images_are_surveyed(tmp_path: Path, read: list[int]) -> None:
-    folder = make_folder(tmp_path / "data", "cat/1.png", "dog/2.png")
-    (folder / "cat/1.png").unlink()
-    (folder / "cat/1.png").symlink_to("gone.png")
-    split = load(folder)
-    assert split.fingerprint == by_definition(split)
-    Image.new("RGB", (4, 4)).save(folder / "cat/gone.png")
-    assert load(folder).fingerprint != split.fingerprint
-
-
 def test_no_table_of_images_is_hashed_for_the_library_s_own_fingerprint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +128,5 @@ def test_no_table_of_images_is_hashed_for_the_library_s_own_fingerprint(
     for name in ("test", "train"):  # labels that are text are numbered by the classes of both
         columns = {"image": pa.array([picture(1), picture(2)]), "label": ["cat", "dog"]}
         write_parquet(tmp_path / f"{name}.parquet", columns)
-    spec = load_plugins().datasets.get("folder")
-    split = load_split(DataSource(spec, str(tmp_path)), "test")
+    split = load(tmp_path, "test")
     assert split.labels == (0, 1) and len(split.fingerprint) == 64

@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.given import make_folder
+from helpers.given import load_folder, make_folder
 from helpers.refusals import refused
 
-from bench.discovery.loading import load_plugins
 from bench.inputs.class_names import name_classes
-from bench.inputs.data import DataSource, load_split
 from bench.inputs.hierarchy import read_hierarchy
 from bench.inputs.prompts import from_file
 
@@ -34,8 +32,7 @@ def read_names(file: Path) -> Any:
 
 def read_labels(file: Path) -> Any:
     folder = make_folder(file.parent / "images", "1.png", "2.png", "3.png")
-    spec = load_plugins().datasets.get("folder")
-    split = load_split(DataSource(spec, str(folder), {"labels": str(file)}))
+    split = load_folder(folder, labels=str(file))
     return split.classes, split.labels, split.sample_ids
 
 

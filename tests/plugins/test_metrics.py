@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,9 +14,19 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_
 
 from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
 from bench.discovery.loading import metric_specs
+from bench.errors import BenchWarning, PluginError
 from bench.stats.checked import metric_parts
 from bench.stats.measures import make_metric, measure, measured_difference
 from bench.stats.shares import Estimate, accuracy_interval
+from bench.testing import MetricContract
+from bench_plugins.metrics.measures import (
+    AssociationRate,
+    Auroc,
+    AveragePrecision,
+    ErrorConsistency,
+    MultiLabelAccuracy,
+    ShapeBias,
+)
 
 CLASSES = ("bear", "cat", "dog")
 
@@ -51,13 +62,6 @@ def test_auroc_is_the_share_of_pairs_in_order(across: str) -> None:
         below = scores[data.labels != label, label][None, :]
         areas.append(((above > below) + 0.5 * (above == below)).mean())
     assert value_of("auroc", data, across=across, temperature=0.5) == pytest.approx(np.mean(areas))
-
-
-def test_auroc_of_the_softmax_is_sklearns_one_against_rest() -> None:
-    data = some_input()
-    scores = relative(data, "softmax")
-    theirs = roc_auc_score(data.labels, scores, multi_class="ovr", average="macro")
-    assert value_of("auroc", data, across="softmax", temperature=0.5) == pytest.approx(theirs)
 
 
 def test_average_precision_is_the_mean_precision_at_each_positive() -> None:
@@ -209,3 +213,85 @@ def test_association_rate_counts_the_decisions_for_either_set() -> None:
             value_of("association_rate", data, **parameters)
     with refused("'bear'"):
         _made("association_rate", first=("bear",), second=("bear",))
+
+
+class TestAuroc(MetricContract):
+    make = staticmethod(Auroc)
+
+
+class TestAveragePrecision(MetricContract):
+    def make(self) -> AveragePrecision:
+        return AveragePrecision(across="softmax")
+
+
+class TestErrorConsistency(MetricContract):
+    range = (-1.0, 1.0)
+
+    make = staticmethod(ErrorConsistency)
+
+
+class TestAssociationRate(MetricContract):
+    mean_over_images = True
+
+    def make(self) -> AssociationRate:
+        return AssociationRate(first=("class 0", "class 1"))
+
+
+class TestMultiLabelAccuracy(MetricContract):
+    mean_over_images = True
+    columns: ClassVar[Mapping[str, Sequence[str]]] = {"classes": ("class 0|class 1", "", "class 2")}
+
+    make = staticmethod(MultiLabelAccuracy)
+
+
+class TestShapeBias(MetricContract):
+    mean_over_images = True
+    columns: ClassVar[Mapping[str, Sequence[str]]] = {
+        "shape": ("class 0", "class 1"),
+        "texture": ("class 1", "class 2", "class 3"),
+    }
+
+    make = staticmethod(ShapeBias)
+
+
+class InOrder(MetricContract):
+    """A metric that depends on the order of the images."""
+
+    def make(self) -> Any:
+        class First:
+            def value(self, data: MetricInput) -> float:
+                return float(data.labels @ np.arange(len(data))) / len(data) ** 3
+
+        return First()
+
+
+class Overstated(MetricContract):
+    """A metric whose influence values are too large."""
+
+    def make(self) -> Any:
+        class Thrice:
+            def value(self, data: MetricInput) -> float:
+                return float((data.predictions == data.labels).mean())
+
+            def influence(self, data: MetricInput) -> Any:
+                right = (data.predictions == data.labels).astype(float)
+                return right.mean() + 3 * (right - right.mean())
+
+        return Thrice()
+
+
+@pytest.mark.parametrize(
+    ("contract", "problem"),
+    [(InOrder(), "order"), (Overstated(), "bootstrap")],
+    ids=lambda given: type(given).__name__,
+)
+def test_a_metric_that_does_not_keep_the_contract_fails(
+    contract: MetricContract, problem: str
+) -> None:
+    data, metric, spec = (
+        getattr(MetricContract, name).__wrapped__(contract) for name in ("data", "metric", "spec")
+    )
+    with refused(problem, kind=(PluginError, BenchWarning)), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        contract.test_a_value_is_in_its_range_whatever_the_order(spec, metric, data)
+        contract.test_values_of_images_give_the_metric_and_its_error(spec, metric, data)

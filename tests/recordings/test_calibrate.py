@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.mutations import write_unsealed
 from helpers.recorded import N_IMAGES, record, replay
 from helpers.refusals import refused
-from helpers.unsealed import write_unsealed
+from helpers.stopped import interrupted_after
 
 from bench.contracts.specs import StrategySpec
 from bench.recordings.calibrate import calibrate
@@ -19,7 +20,6 @@ from bench.running.risk_sweep import sweep_of
 from bench.running.settings import make_config
 from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
 from bench.store.folder import read_manifest, read_records
-from bench.store.writing import RunFolder
 
 # What a risk chooses among is the same for few settings as for the eleven of the strategy's spec.
 FEW = ({"delta": 1e-5, "first": 8}, {"delta": 1e-4, "first": 2})
@@ -161,20 +161,12 @@ def test_settings_must_differ_in_the_same_parameters() -> None:
 
 @pytest.mark.long
 def test_a_run_finished_with_a_limit_is_calibrated_on_the_images_of_its_summary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     full = ("--strategy", "full", "--set", "draws=4", "--save-errors", "--results", tmp_path)
     run = ("run", "digits", "--split", "train", *full)
-    append = RunFolder.append
-
-    def stop(self: RunFolder, record: Any, *rest: Any) -> None:
-        append(self, record, *rest)
-        if len(read_records(self.path)) == 40:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(RunFolder, "append", stop)
-    assert bench(*run, "--limit", 90).code == 130
-    monkeypatch.setattr(RunFolder, "append", append)
+    with interrupted_after(40):
+        assert bench(*run, "--limit", 90).code == 130
     path = next(tmp_path.glob("digits-*"))
     ended = bench("learn", path, "calibration")
     assert ended.refuses(path.name)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.mutations import write_unsealed
 from helpers.places import ROOT
 from helpers.refusals import refused
 from helpers.reporting import model_card
 from helpers.runs import store
-from helpers.unsealed import write_unsealed
 
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.published import Totals, find_problems, validate

@@ -1,4 +1,4 @@
-"""Pictures of a report: their choice and size, and the limits of the process that opens data."""
+"""Pictures of a report: choice, size, confused classes; limits of the process that opens data."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ from helpers.reporting import save_pictures, store_run
 from helpers.runs import a_manifest, a_record
 from PIL import Image
 
+from bench.contracts.strategy import Ints
 from bench.errors import UserError
+from bench.reports.classes import most_confused_classes
 from bench.reports.figures import images
 from bench.reports.figures.gallery import choose_images
 from bench.reports.figures.images import Images, make_thumbnail
+from bench.reports.figures.pictures import draw_confusion
+from bench.reports.text import shorten
+from bench.stats.metrics import Confusions, confusions_of
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.documents import Manifest
 
@@ -212,3 +217,58 @@ def test_thumbnails_are_small_and_tiny_images_keep_their_pixels() -> None:
     kind, content, small = make_thumbnail(tiny)
     shown = Image.open(BytesIO(content))
     assert kind == "image/png" and small and np.array_equal(np.asarray(shown), noise[:8, :8, 0])
+
+
+def most_confused(matrix: Ints, most: int) -> list[int]:
+    true, predicted = np.nonzero(matrix)
+    confusions = Confusions(true, predicted, matrix[true, predicted])
+    return list(map(int, most_confused_classes(confusions, len(matrix), most)))
+
+
+def test_the_pairs_of_a_run_make_its_matrix() -> None:
+    labels, predictions = [2, 0, 2, 1, 2], [0, 0, 0, 1, None]
+    records = [
+        a_record(f"x{n}", *both, n_classes=3, error="unreadable" if both[1] is None else None)
+        for n, both in enumerate(zip(labels, predictions, strict=True))
+    ]
+    confusions = confusions_of(as_decisions(records))
+    assert confusions.square(np.arange(3)).tolist() == [[1, 0, 0], [0, 1, 0], [2, 0, 0]]
+    assert confusions.square(np.array([0, 2])).tolist() == [[1, 0], [2, 0]]
+    assert confusions.totals(4).tolist() == [1, 1, 2, 0]
+
+
+def test_the_most_confused_classes_by_hand() -> None:
+    matrix = np.diag(np.full(8, 9))
+    matrix[5, 2] = 4
+    matrix[2, 5] = 3
+    matrix[7, 1] = 2
+    assert most_confused(matrix, 2) == [2, 5]
+    assert most_confused(matrix, 4) == [1, 2, 5, 7]
+    filled_up_from_the_first = [0, 1, 2, 3, 5, 7]
+    assert most_confused(matrix, 6) == filled_up_from_the_first
+    assert most_confused(matrix, 20) == list(range(8))
+
+
+def test_a_single_true_class_with_many_mistakes() -> None:
+    matrix = np.zeros((50, 50), np.int64)
+    matrix[49, :40] = 1
+    assert most_confused(matrix, 10) == [*range(9), 49]
+
+
+@pytest.mark.parametrize(
+    "classes", [2, 1000, *(pytest.param(n, marks=pytest.mark.matrix) for n in (40, 41, 100, 101))]
+)
+def test_the_picture_has_an_end(classes: int) -> None:
+    name = "a name that is long " * 5
+    described = a_manifest(["1", "2"], n_classes=classes, backbone=name)
+    records = [a_record("1", 0, classes - 1), a_record("2", classes - 1, classes - 1)]
+    drawing = draw_confusion(as_decisions(records), described, None)
+    with Image.open(BytesIO(drawing.png())) as image:
+        assert max(image.size) < 3000
+
+
+def test_a_long_name_is_cut_in_the_middle_and_never_lost() -> None:
+    assert shorten("x" * 50 + "y" * 50) == "x" * 12 + "…" + "y" * 11 and shorten("cat") == "cat"
+    assert [len(shorten("x" * 30, most)) for most in (1, 2, 3, 24, 29)] == [1, 2, 3, 24, 29]
+    twins = {shorten(f"latin small letter turned {letter}") for letter in "rmy"}
+    assert len(twins) == 3

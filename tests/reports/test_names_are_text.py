@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.mutations import write_unsealed
 from helpers.reporting import model_card
 from helpers.runs import a_manifest, a_record, store
-from helpers.unsealed import write_unsealed
 
 from bench.cli.output import print_json, say
 from bench.cli.results import BEGIN, END

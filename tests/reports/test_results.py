@@ -1,4 +1,4 @@
-"""Published results: small, checked, and what is generated from them is up to date."""
+"""Published results: small, checked, up to date, and published by one command."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
 from bench.cli.results import BEGIN, END, find_stale, render_page
+from bench.discovery.loading import load_plugins
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.board import row_labels
 from bench.reports.leaderboard.published import Totals, find_problems, validate
@@ -25,6 +26,7 @@ from bench.reports.leaderboard.rows import to_csv
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
 from bench.store.summary import AUDIT, permuted
+from tools.publish import main, read_table
 
 PUBLISHED = ROOT / "results" / "published"
 LABELS = [i % 3 for i in range(30)]
@@ -253,3 +255,44 @@ def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
     (copy / AUDIT.name).write_text("\n".join(lines[1:]) + "\n")
     (wrong,) = validate(published)
     assert "has 19 images, of which 0 are the first of its random order" in wrong
+
+
+def test_the_table_of_boards_names_what_is_registered() -> None:
+    plugins = load_plugins()
+    boards = read_table(ROOT / "results" / "publish.toml")
+    assert boards
+    for board in boards:
+        plugins.datasets.get(board.dataset)
+        plugins.backbones.get(board.backbone)
+        for choice in (*board.live, *board.replay):
+            if choice.strategy:
+                plugins.strategies.get(choice.strategy).resolve_parameters(choice.params)
+
+
+def test_publishing_makes_every_run_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped backbone on six images: recorded, live, and replayed; then again, complete."""
+    table = tmp_path / "publish.toml"
+    table.write_text(
+        '[[board]]\ndataset = "digits"\nbackbone = "tiny-digits"\ndraws = 6\nlive = [{}]\n'
+        'replay = [{ strategy = "uniform", params = { samples = 3 } }]\n'
+    )
+    arguments = ["--table", table, "--work", tmp_path / "work", "--limit", 6]
+    words = list(map(str, [*arguments, "--into", tmp_path / "published"]))
+    main(words)
+    first = capsys.readouterr().out
+    assert first.count("Published") == 3 and validate(tmp_path / "published") == []
+    board = bench("leaderboard", tmp_path / "published", "--results", tmp_path / "none", "--json")
+    assert {row["strategy"] for row in board.json} == {"full", "race", "uniform"}
+    assert {row["kind"] for row in board.json} == {"subset"}
+    main(words)
+    assert capsys.readouterr().out == first
+    for text, problem in (
+        ("[[board]]\ndataset = 3\n", "is not a table of boards"),
+        ("", "lists no such board"),
+    ):
+        table.write_text(text)
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2 and f"{table} {problem}" in capsys.readouterr().err

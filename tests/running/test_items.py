@@ -8,18 +8,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.caption_runs import DRAWS, run
-from helpers.captions import Captions, Painter, errors_by_hand, one_image, two_images, with_images
+from helpers.captions import (
+    DRAWS,
+    Captions,
+    Painter,
+    errors_by_hand,
+    one_image,
+    run,
+    two_images,
+    with_images,
+)
 from helpers.command import bench
 from helpers.matrix import matrix
 from helpers.refusals import refused
 from helpers.scoring import same, timeless
+from helpers.stopped import interrupted_after
 
 from bench import load_dataset
 from bench import run as bench_run
 from bench.inputs.pixels import decode
 from bench.store.folder import read_manifest, read_records
-from bench.store.writing import RunFolder
 
 pytestmark = pytest.mark.usefixtures("captions")
 
@@ -66,20 +74,10 @@ def test_a_run_that_was_stopped_is_resumed_and_replayed(
 ) -> None:
     monkeypatch.setattr(Captions, "rows", one_image() if kind == "one" else two_images())
     wanted = Path(run(tmp_path / "whole", "full", "--save-errors").json["results_dir"])
-    append = RunFolder.append
-    written: list[Any] = []
-
-    def stop(self: RunFolder, record: Any, *rest: Any) -> None:
-        if len(written) == 3:
-            raise KeyboardInterrupt
-        append(self, record, *rest)
-        written.append(record)
-
-    monkeypatch.setattr(RunFolder, "append", stop)
     arguments = ["run", "captions", "--backbone", "painter", "--strategy", "full", "--set"]
     arguments += [f"draws={DRAWS}", "--results", str(tmp_path / "stopped"), "--save-errors"]
-    assert bench(*arguments).code == 130
-    monkeypatch.setattr(RunFolder, "append", append)
+    with interrupted_after(3):
+        assert bench(*arguments).code == 130
     found = Path(run(tmp_path / "stopped", "full", "--save-errors").json["results_dir"])
     assert same(timeless(found), timeless(wanted))
     assert len((found / "samples.jsonl").read_text().splitlines()) == len(Captions.rows)

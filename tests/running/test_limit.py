@@ -12,9 +12,13 @@ import pytest
 from helpers.command import bench
 from helpers.runs import a_record
 
+from bench import hookimpl
 from bench.contracts.decision import Decided
+from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import Engine
+from bench.engine.direct import CheckedClassifier, ClassifyingEngine
+from bench.inputs.prompts import make_columns
 from bench.running.execute import Finished, execute
 from bench.running.prepare import prepare
 from bench.running.question import PreparedRun
@@ -46,8 +50,6 @@ class Brightness:
     """A classifier of the tests: bright digits are ones, whatever they are."""
 
     def score(self, images: Any, texts: Any) -> Any:
-        import numpy as np
-
         light = [np.asarray(image.convert("L")).mean() / 255 for image in images]
         return np.outer(light, np.linspace(-1, 1, len(texts))).astype(np.float32)
 
@@ -56,18 +58,11 @@ def score(
     results: Path, monkeypatch: pytest.MonkeyPatch, after: int | None = None, **settings: Any
 ) -> tuple[Finished | None, list[str]]:
     """Run digits with an engine that costs nothing; return the end and what was scored."""
-    from bench.engine.direct import CheckedClassifier, ClassifyingEngine
-
     config = {"dataset": "digits", "strategy": "full", "params": {"draws": 1}}
     run = prepare(make_config({**config, "results": results, **settings}))
     texts, engines = run.content.prompts.texts, []
 
     def open_engine(self: PreparedRun) -> Any:
-        import numpy as np
-
-        from bench.contracts.strategy import Problem
-        from bench.inputs.prompts import make_columns
-
         bright = CheckedClassifier(Brightness(), "brightness")
         problem = Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1))
         columns = make_columns(np.arange(10), "best")
@@ -187,8 +182,6 @@ def test_a_failed_image_that_is_decided_later_is_in_every_figure(
 def test_events_count_what_earlier_starts_decided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench import hookimpl
-
     heard: list[tuple[int, int, int]] = []
 
     class Listener:

@@ -1,9 +1,10 @@
-"""A merge takes what belongs together, and nothing else."""
+"""Shards are fair parts of a run; a merge takes what belongs together, and nothing else."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from helpers.refusals import refused
 from helpers.runs import a_manifest, a_record
 
 from bench.contracts.strategy import Linearise
+from bench.inputs.subsets import Shard, select_subset
 from bench.running import shards
 from bench.running.shards import merge
 from bench.stats.metrics import summarize
@@ -293,3 +295,38 @@ def test_a_merge_draws_the_pictures_that_its_images_allow(tmp_path: Path) -> Non
     done = bench("results", "merge", path.parents[1].name, "--results", tmp_path)
     assert (path.parents[1] / "confusion.png").is_file()
     assert "No picture of examples: the images are not on this machine" in done.err
+
+
+@pytest.mark.parametrize("limit", [None, 60])
+def test_shards_are_a_partition_and_balanced(limit: int | None) -> None:
+    labels = [c for c in range(5) for _ in range(40)]
+    ids = [f"s{i}" for i in range(200)]
+    label_of = dict(zip(ids, labels, strict=True))
+    parts = [select_subset(ids, labels, limit, Shard(i, 4)) for i in range(1, 5)]
+    assert sorted(i for part in parts for i in part) == sorted(select_subset(ids, labels, limit))
+    for part in parts:
+        assert len(part) == (limit or 200) / 4
+        assert part == [i for i in ids if i in part]  # in the order of the data
+        counts = Counter(label_of[i] for i in part)
+        assert all(abs(counts[c] - len(part) / 5) <= 2 for c in range(5))
+        nested = select_subset(ids, labels, None, Shard(parts.index(part) + 1, 4))
+        assert set(part) <= set(nested)
+
+
+@pytest.mark.parametrize("wrong", ["17/16", "0/4", "x", "3", "-1/4", "1/4/2", "1/0", ""])
+def test_what_is_no_shard(wrong: str, tmp_path: Path) -> None:
+    done = bench("run", "digits", f"--shard={wrong}", "--results", tmp_path)
+    assert done.code == 2 and len(done.err.splitlines()) == 1
+    assert "--shard" in done.err and not list(tmp_path.iterdir())
+
+
+def test_more_shards_than_images(tmp_path: Path) -> None:
+    done = bench("run", "digits", "--shard", "3/4", "--limit", "2", "--results", tmp_path)
+    assert done.refuses("only 2 images")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_counts_the_images_of_the_shard(tmp_path: Path) -> None:
+    run = ("run", "digits", "--limit", 12, "--shard", "1/3", "--results", tmp_path)
+    plan: Any = bench(*run, "--dry-run", "--json").json
+    assert plan["images"] == 4

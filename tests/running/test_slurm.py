@@ -27,6 +27,21 @@ def recorder(tmp_path: Path) -> Path:
     return tmp_path / "bin" / "note"
 
 
+@pytest.fixture
+def variables(tmp_path: Path, recorder: Path) -> dict[str, str]:
+    """The environment in which the recorder is found, and notes."""
+    path = f"{recorder.parent}:{os.environ['PATH']}"
+    return {"PATH": path, "RECORDED": str(tmp_path / "noted")}
+
+
+def calling(recorder: Path, script: Path) -> Path:
+    """Let a script call the recorder in the place of `bench`."""
+    lines = script.read_text().splitlines()
+    bench_line = f"bench=('{recorder}')"
+    script.write_text("\n".join(bench_line if x.startswith("bench=") else x for x in lines))
+    return script
+
+
 def noted(tmp_path: Path) -> list[list[str]]:
     return [f.read_text().splitlines() for f in sorted(tmp_path.glob("noted.*"))]
 
@@ -36,9 +51,7 @@ def settings(tmp_path: Path) -> list[object]:
     return [*words, "--template", "the {class}", "--results", tmp_path / "re sults"]
 
 
-def test_the_jobs(tmp_path: Path, recorder: Path) -> None:
-    path = f"{recorder.parent}:{os.environ['PATH']}"
-    variables = {"PATH": path, "RECORDED": str(tmp_path / "noted")}
+def test_the_jobs(tmp_path: Path, variables: dict[str, str]) -> None:
     done = bench(*settings(tmp_path), "--slurm", 3, "--submit", "--json", **variables)
     assert done.code == 0, done.err
     script = done.json["script"]
@@ -68,24 +81,21 @@ def program(folder: Path, name: str, code: str) -> None:
 
 
 def test_a_job_that_is_refused_takes_those_before_it_with_it(
-    tmp_path: Path, recorder: Path
+    tmp_path: Path, recorder: Path, variables: dict[str, str]
 ) -> None:
     """Otherwise `prepare` would run for an array that is not there."""
     refused = 'case "$*" in *--array*) echo "QOSMaxSubmit" >&2; exit 1;; *) echo 7;; esac'
     program(recorder.parent, "sbatch", refused)
     program(recorder.parent, "scancel", f'echo "$@" > {tmp_path}/cancelled')
-    path = f"{recorder.parent}:{os.environ['PATH']}"
-    done = bench(*settings(tmp_path), "--slurm", 3, "--submit", PATH=path)
+    done = bench(*settings(tmp_path), "--slurm", 3, "--submit", **variables)
     assert done.refuses("QOSMaxSubmit", code=1)
     assert (tmp_path / "cancelled").read_text() == "7\n"
 
 
 def test_more_shards_than_the_cluster_takes_are_refused_before_anything_is_submitted(
-    tmp_path: Path, recorder: Path
+    tmp_path: Path, recorder: Path, variables: dict[str, str]
 ) -> None:
     program(recorder.parent, "scontrol", 'echo "MaxArraySize            = 3"')
-    path = f"{recorder.parent}:{os.environ['PATH']}"
-    variables = {"PATH": path, "RECORDED": str(tmp_path / "noted")}
     done = bench(*settings(tmp_path), "--slurm", 3, "--submit", **variables)
     assert done.refuses("MaxArraySize allows 2", code=1)
     assert noted(tmp_path) == []
@@ -93,31 +103,28 @@ def test_more_shards_than_the_cluster_takes_are_refused_before_anything_is_submi
 
 
 def test_a_throttle_and_the_folders_of_a_job_without_its_environment(
-    tmp_path: Path, recorder: Path
+    tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    path = f"{recorder.parent}:{os.environ['PATH']}"
     cache = {"BENCH_CACHE_DIR": str(tmp_path / "ca che")}
     done = bench(*settings(tmp_path), "--slurm", 3, "--json", **cache)
     script = Path(done.json["script"])
     text = script.read_text()
     assert f"export BENCH_CACHE_DIR='{tmp_path}/ca che'\n" in text
     script.write_text(text.replace("at_once= ", "at_once=2 "))
-    variables = {**os.environ, "PATH": path, "RECORDED": str(tmp_path / "noted")}
-    subprocess.run(["bash", script, "submit"], check=True, env=variables)
+    subprocess.run(["bash", script, "submit"], check=True, env={**os.environ, **variables})
     assert "--array=1-3%2" in noted(tmp_path)[1]
 
 
-def test_a_shard_near_its_time_limit_stops_and_is_requeued(tmp_path: Path, recorder: Path) -> None:
+def test_a_shard_near_its_time_limit_stops_and_is_requeued(
+    tmp_path: Path, recorder: Path, variables: dict[str, str]
+) -> None:
     script = Path(bench(*settings(tmp_path), "--slurm", 3, "--json").json["script"])
     program(recorder.parent, "scontrol", f'echo "$@" > {tmp_path}/requeued')
     stops = f"trap 'echo stopped > {tmp_path}/stopped; exit 143' TERM; touch {tmp_path}/began"
     program(recorder.parent, "note", f"{stops}; while true; do sleep 0.05; done")
-    lines = script.read_text().splitlines()
-    bench_line = f"bench=('{recorder}')"
-    script.write_text("\n".join(bench_line if x.startswith("bench=") else x for x in lines))
-    path = f"{recorder.parent}:{os.environ['PATH']}"
-    slurm = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "PATH": path}
-    running = subprocess.Popen(["bash", script, "shard"], env={**os.environ, **slurm})
+    slurm = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", **variables}
+    command = ["bash", str(calling(recorder, script)), "shard"]
+    running = subprocess.Popen(command, env={**os.environ, **slurm})
     try:
         while not (tmp_path / "began").exists():
             assert running.poll() is None
@@ -135,10 +142,7 @@ def test_the_tasks_by_hand_in_an_edited_script(tmp_path: Path, recorder: Path) -
     done = bench(*settings(tmp_path), "--slurm", 3, "--json", BENCH_TEMPLATE_RULE="mean")
     script = Path(done.json["script"])
     assert done.code == 0 and done.json["submitted"] is None
-    lines = script.read_text().splitlines()
-    script.write_text(
-        "\n".join(f"bench=('{recorder}')" if line.startswith("bench=") else line for line in lines)
-    )
+    calling(recorder, script)
     tasks = [["prepare"], ["shard", "1"], ["shard", "2"], ["shard"], ["merge"]]
     variables = {**os.environ, "RECORDED": str(tmp_path / "noted"), "SLURM_ARRAY_TASK_ID": "3"}
     for task in tasks:
@@ -152,10 +156,10 @@ def test_the_tasks_by_hand_in_an_edited_script(tmp_path: Path, recorder: Path) -
     assert whole["resumed"] == "complete" and whole["dataset"]["n_samples"] == 6
 
 
-def test_a_risk_is_swept_and_calibrated_between_the_jobs(tmp_path: Path, recorder: Path) -> None:
+def test_a_risk_is_swept_and_calibrated_between_the_jobs(
+    tmp_path: Path, recorder: Path, variables: dict[str, str]
+) -> None:
     words = ("run", "digits", "--set", "draws=8", "--risk", 0.1, "--results", tmp_path / "results")
-    path = f"{recorder.parent}:{os.environ['PATH']}"
-    variables = {"PATH": path, "RECORDED": str(tmp_path / "noted")}
     done = bench(*words, "--slurm", 2, "--submit", "--json", **variables)
     assert done.code == 0, done.err
     script = Path(done.json["script"])
@@ -164,10 +168,7 @@ def test_a_risk_is_swept_and_calibrated_between_the_jobs(tmp_path: Path, recorde
     ]
     for file in tmp_path.glob("noted.*"):
         file.unlink()
-    lines = script.read_text().splitlines()
-    script.write_text(
-        "\n".join(f"bench=('{recorder}')" if line.startswith("bench=") else line for line in lines)
-    )
+    calling(recorder, script)
     for task in (["sweep", "2"], ["calibrate"], ["shard", "2"]):
         subprocess.run(["bash", script, *task], check=True, env={**os.environ, **variables})
     swept, merged, calibrated, raced = noted(tmp_path)

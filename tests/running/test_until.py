@@ -157,15 +157,6 @@ def test_another_margin_is_no_later_choice(fresh: Path) -> None:
         assert answer and answer.post_hoc == post_hoc
 
 
-@pytest.mark.long
-def test_a_question_without_an_answer_takes_all_images(fresh: Path) -> None:
-    finished = scored(fresh, "width 0.001")
-    assert finished.answer and finished.answer.verdict == "open" and finished.answer.n == 360
-    assert finished.summary.dataset.n_samples == 360
-    whole = scored(fresh, "width 0.001 on this split")
-    assert whole.answer and whole.answer.verdict == "narrow" and whole.answer.whole_split
-
-
 def test_a_split_that_is_complete_is_counted(fresh: Path, tmp_path: Path) -> None:
     """The answer of a test that ended the run gives way to the exact one."""
     question = f"{WORSE} on this split"
@@ -241,11 +232,6 @@ def test_an_open_question_is_an_event(fresh: Path, monkeypatch: pytest.MonkeyPat
     answer = scored(fresh, WORSE).answer
     assert answer and [event["images"] for event in events] == list(range(1, answer.n))
     assert events[-1]["question"] == WORSE and 0.05 < events[-1]["p"] < 0.5
-
-
-def test_balanced_accuracy_is_a_mean_of_weighted_images(fresh: Path) -> None:
-    finished = scored(fresh, "width 0.3 in balanced accuracy")
-    assert finished.answer and finished.answer.verdict == "narrow"
 
 
 def test_the_command_prints_and_shows_the_answer(fresh: Path) -> None:

@@ -50,16 +50,6 @@ def test_the_command_takes_every_metric_but_those_that_need_a_rater() -> None:
         option.process_value(context, "error_consistency")
 
 
-@pytest.mark.parametrize("metric", OTHERS)
-def test_the_average_over_classes_is_sklearns_metric(metric: str) -> None:
-    rng = np.random.default_rng(0)
-    labels = drawn(rng, 60)
-    predictions = answers(rng, labels, 0.6)
-    counts = class_metrics.class_counts(labels, predictions, 3)
-    average = class_metrics.class_average(metric_specs()[metric], *counts)
-    assert average == pytest.approx(KNOWN[metric](labels, predictions))
-
-
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_mean_over_images_is_sklearns_metric(metric: str) -> None:
     rng = np.random.default_rng(0)

@@ -89,14 +89,11 @@ def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
         read_view(path).measure("auroc", {"heat": "2"})
 
 
-@pytest.mark.parametrize("classes", [5, 6])
-def test_the_five_best_need_a_sixth_class(classes: int, tmp_path: Path) -> None:
-    view = read_view(store(tmp_path, [0, 1], [0, 1], n_classes=classes))
-    if classes == 5:
-        with refused("classes"):
-            view.measure("top5_accuracy", {})
-    else:
-        assert view.measure("top5_accuracy", {})
+def test_the_five_best_need_a_sixth_class(tmp_path: Path) -> None:
+    five, six = (read_view(store(tmp_path, [0, 1], [0, 1], n_classes=n)) for n in (5, 6))
+    with refused("classes"):
+        five.measure("top5_accuracy", {})
+    assert six.measure("top5_accuracy", {})
 
 
 def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:

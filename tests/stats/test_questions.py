@@ -168,13 +168,8 @@ def test_all_verdicts_on_a_pair_are_false_together_in_at_most_5_percent(
         ("differs from a", pairs(11, 10, 79), "better", "better after 100 of 100 images (counted"),
         ("differs from a", pairs(10, 11, 79), "worse", "not tested; difference -0.01)."),
         ("differs from a", np.array([1.0, -1.0]), "tied", "tied after 2 of 2 images"),
-        ("better than a", pairs(10, 10, 0), "tied", "not tested; difference +0)."),
         ("better than a by 0.07", pairs(17, 10, 73), "tied", "not tested; difference +0.07)."),
-        ("better than a by 0.07", pairs(18, 10, 72), "better", "difference +0.08)."),
-        ("better than a by 0.07", pairs(16, 10, 74), "outside", "no after 100"),
         ("within 0.07 of a", pairs(3, 10, 87), "tied", "difference -0.07)."),
-        ("within 0.07 of a", pairs(4, 10, 86), "within", "within after 100"),
-        ("within 0.07 of a", pairs(2, 10, 88), "outside", "no after 100"),
         ("width 0.001", np.ones(60), "narrow", "reached after 60 of 60 images (counted, not"),
     ],
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.mutations import write_unsealed
 from helpers.refusals import refused, warned
 from helpers.runs import store
-from helpers.unsealed import write_unsealed
 
 from bench.contracts.measuring import NO_ANSWER
 from bench.store.columns import (

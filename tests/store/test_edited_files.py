@@ -14,8 +14,8 @@ import pytest
 from helpers.at_once import again_of, calibration_of
 from helpers.command import bench
 from helpers.mutations import as_json, damaged, edited, replaced
-from helpers.questions import store_ended
 from helpers.runs import store
+from helpers.scores import store_ended
 from helpers.studies import store_study
 
 from bench.errors import UserError

@@ -1,4 +1,4 @@
-"""The journal: records that are whole, whole lines only, and one reading in two ways."""
+"""The journal of a run and its audit: lines that are read, and those that are damaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.refusals import refused, warned
-from helpers.runs import a_record
+from helpers.runs import a_manifest, a_record
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
@@ -28,6 +28,7 @@ from bench.store.journal import (
     read_lines,
     read_table,
 )
+from bench.store.summary import AUDIT, read_swept
 
 
 def write(folder: Path, *records: Record) -> Path:
@@ -238,3 +239,28 @@ def test_an_image_that_failed_has_its_reason_and_no_decision() -> None:
 def test_json_has_no_infinity() -> None:
     assert finite(0.5) == 0.5
     assert finite(float("nan")) is finite(float("-inf")) is None
+
+
+MANIFEST = a_manifest(["a", "b"])
+LINE = {
+    "sample_id": "a",
+    "prediction": 1,
+    "regret": 0.5,
+    "evaluations": 40,
+    "equivalents": 40.0,
+    "seconds": 1.0,
+}
+
+
+def test_the_last_line_of_an_image_counts_and_damaged_ones_do_not(tmp_path: Path) -> None:
+    lines = [LINE, {**LINE, "prediction": 2}, {**LINE, "sample_id": "b", "evaluations": -1}]
+    (tmp_path / AUDIT.name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with warned("line 3"):
+        swept = read_swept(tmp_path, MANIFEST)
+    assert {name: line["prediction"] for name, line in swept.items()} == {"a": 2}
+
+
+def test_a_failed_sweep_is_a_line_too(tmp_path: Path) -> None:
+    failed = {**LINE, "prediction": None, "regret": None}
+    (tmp_path / AUDIT.name).write_text(json.dumps(failed) + "\n")
+    assert read_swept(tmp_path, MANIFEST)["a"]["prediction"] is None

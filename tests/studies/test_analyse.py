@@ -1,4 +1,4 @@
-"""The analysis of small recordings: every table and figure, from data alone."""
+"""The studies' scripts: what is recorded fits a night; tables and figures are from data alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import halves
+import night
+import numpy as np
 import pytest
+import record
 from analyse import analyse, main
 from analyse import page as written
 from helpers.places import ROOT
-from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
+from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES
+from helpers.recorded import record as store_recording
+from helpers.refusals import refused
 from helpers.runs import store
 from measuring import beside, read_results
 
@@ -19,7 +25,7 @@ from measuring import beside, read_results
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    record(folder)
+    store_recording(folder)
     return folder
 
 
@@ -50,7 +56,7 @@ def test_the_numbers_of_the_text_are_those_of_the_data(page: Path) -> None:
 
 
 def test_other_runs_stand_beside_it_with_their_error_consistency(tmp_path: Path) -> None:
-    run = record(tmp_path)
+    run = store_recording(tmp_path)
     records = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     labels = [line["label"] for line in records]
     manifest = json.loads((run / "manifest.json").read_text())
@@ -80,3 +86,123 @@ def test_the_published_page_is_what_the_analysis_writes() -> None:
     found = json.loads((folder / "results.json").read_text())
     text = (folder / "README.md").read_text()
     assert written(found["recordings"], found["beside"], rehearsal=True) == text
+
+
+CLASSES = np.arange(3)
+
+
+def errors(images: int, draws: int, gap: float, seed: int = 0) -> tuple[halves.Errors, halves.Ints]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(3, size=images)
+    values = rng.normal(1.0, 0.1, (images, 3, draws))
+    values[np.arange(images), labels] -= gap
+    return values.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("split", range(5))
+def test_halves_share_no_draw_and_have_one_of_each_pair(split: int) -> None:
+    first, second = halves.split_draws(9, split)
+    assert sorted([*first, *second]) == list(range(8))
+    assert (first // 2 == np.arange(4)).all() and (second // 2 == np.arange(4)).all()
+
+
+def test_agreement_with_shared_draws_is_inflated_and_the_ceiling_is_not() -> None:
+    values, labels = errors(600, 32, gap=0.0)  # no class is better: all decisions are noise
+    curve = halves.curve(values, labels, CLASSES, 4)
+    assert abs(curve.ceiling.mean() - 1 / 3) < 0.06
+    assert curve.shared[-1].mean() > 0.5 > curve.agreement[-1].mean()
+    assert (curve.agreement[-1] == curve.ceiling).all()
+
+
+def test_the_least_cost_is_the_cheapest_within_a_point() -> None:
+    ceiling = np.ones(200)
+    agreement = np.ones((3, 200))
+    agreement[0, :3], agreement[1, :2] = 0, 0  # 1.5 and 1.0 points below
+    least = halves.least(np.array([1.0, 2.0, 4.0]), agreement, ceiling)
+    assert (least.cost, least.shown) == (2.0, 4.0)
+    assert halves.least(np.array([1.0]), agreement[:1], ceiling).cost is None
+
+
+HOURS = 8.0
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> list[record.Step]:
+    empty = tmp_path_factory.mktemp("none")
+    return [record.plan(file, empty)[0] for file in record.step_files("night")]
+
+
+def test_the_night_fits_into_eight_hours_of_an_h100(steps: list[record.Step]) -> None:
+    assert sum(step.hours_on("H100") for step in steps) + night.CHECK_SECONDS / 3600 <= HOURS
+    assert [step.name[0] for step in steps] == ["1", "2", "3", "4", "5"]
+
+
+def test_missing_data_ends_the_first_command_before_anything_is_scored(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(
+        'datasets = [{name = "ucmerced", data_dir = "nowhere"}]\nbackbones = ["random"]\n'
+    )
+    with refused("nowhere"):
+        record.plan(file, tmp_path / "results")
+    with refused("nowhere"):
+        record.fetch_all([file])
+    assert not (tmp_path / "results").exists()
+
+
+def write_study(folder: Path, backbone: str = "tiny-digits") -> Path:
+    file = folder / "killed.toml"
+    file.write_text(
+        'pilot = 0\nsave_errors = true\nlimit = 6\ndatasets = ["digits"]\n'
+        f'backbones = ["{backbone}"]\nstrategies = ["full"]\n[params]\ndraws = 4\n'
+    )
+    return file
+
+
+def good_report() -> dict[str, Any]:
+    parts: dict[str, dict[str, object]] = {
+        name: {"status": "done", "rows": [{"ok": True}]} for name in night.PARTS
+    }
+    parts["real cells"]["rows"] = [{"dtype": "bfloat16", "same_decisions": True, "ok": True}]
+    parts["engine over bare"]["rows"] = [{"engine_over_bare": 0.97}]
+    return {"settings": {"small": False}, "parts": parts}
+
+
+def failing(report: dict[str, Any]) -> list[str]:
+    return [verdict.step for verdict in night.device_verdicts(report) if not verdict.passed]
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "step"),
+    [
+        ("digits", {"rows": [{"ok": False}]}, "digits"),
+        ("families", {"status": "cut off"}, "device"),
+        ("engine over bare", {"rows": [{"engine_over_bare": 0.5}]}, "engine"),
+        (
+            "real cells",
+            {"rows": [{"dtype": "bfloat16", "same_decisions": False, "ok": True}]},
+            "real cells in bfloat16",
+        ),
+    ],
+)
+def test_the_night_stops_where_the_device_is_wrong(
+    part: str, change: dict[str, object], step: str, tmp_path: Path
+) -> None:
+    report = good_report()
+    assert failing(report) == []
+    report["parts"][part].update(change)
+    assert failing(report) == [step]
+    log = night.Night(tmp_path)
+    with refused(step):
+        log.show(list(night.device_verdicts(report)))
+    assert any(not row["passed"] for row in json.loads(log.file.read_text()))
+
+
+def test_the_night_names_what_is_missing_before_it_asks_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "step_files", lambda _: [write_study(tmp_path, "sd15")])
+    monkeypatch.setattr(sys, "argv", ["night.py", "--out", str(tmp_path / "out")])
+    assert night.main() == 2
+    said = capsys.readouterr().err
+    assert "stable-diffusion-v1-5" in said and 'weights = "FOLDER"' in said
+    assert not (tmp_path / "out" / "gpu.json").exists()

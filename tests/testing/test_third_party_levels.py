@@ -35,8 +35,3 @@ class TestLabels(DenoiserContract):
     @pytest.fixture
     def backbone(self) -> CheckedDenoiser:
         return CheckedDenoiser(made("labels", "Labels"), "labels")
-
-
-def test_each_is_short() -> None:
-    for file in PACKAGE.rglob("*.py"):
-        assert len(file.read_text().splitlines()) < 60

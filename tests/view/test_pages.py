@@ -21,10 +21,10 @@ from urllib.parse import parse_qsl, quote
 
 import pytest
 from helpers.command import PATIENCE, bench
-from helpers.questions import store_ended
 from helpers.refusals import refused
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
+from helpers.scores import store_ended
 from helpers.studies import store_study
 
 from bench.reports.figures.images import Images
@@ -32,7 +32,6 @@ from bench.store.columns import FURTHER_LABELS, add_columns
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.writing import RunFolder
-from bench.view import stored as stored_room
 from bench.view.pages import Pages, select_samples
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
@@ -196,30 +195,6 @@ def test_a_page_shows_the_figures_of_one_state(tmp_path: Path) -> None:
     assert 'data-figures="complete"' in page and "<dd>complete</dd>" in page
     assert '<dd>75.0 <span class="whole">(' in page and "34.2" not in page
     assert "<dd>complete</dd>" in pages.answer("/run", {**query, "live": "1"}).content.decode()
-
-
-def test_the_page_of_one_run_does_not_look_at_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is asked for every two seconds, also where thousands of runs are stored."""
-    path = store(tmp_path, [0, 1], [0, 1])
-    pages, query = Pages(Stored(tmp_path, {})), {"run": path.name, "live": "1"}
-    assert pages.answer("/run", query).code == 200
-    other = store(tmp_path, [0, 1], [1, 1], seed=1)
-    stamped: list[Path] = []
-
-    def read_stamp(folder: Path) -> stored_room.Stamp:
-        stamped.append(folder)
-        return stored_stamp(folder)
-
-    stored_stamp = stored_room.read_stamp
-    monkeypatch.setattr(stored_room, "read_stamp", read_stamp)
-    assert pages.answer("/run", query).code == 200
-    assert stamped == [path]
-    assert pages.answer("/run", {**query, "run": other.name}).code == 200, "a new run is found"
-    shutil.rmtree(path)
-    assert pages.answer("/run", query).code == 404
-    assert pages.answer("/run", {**query, "run": f"../{tmp_path.name}/{other.name}"}).code == 404
 
 
 def test_an_audit_that_was_made_since_is_shown(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
-from bench.contracts.strategy import Ints, Problem
+from bench.contracts.strategy import Problem
 from bench.discovery.backbones import encoder_key, fact, has_flag
 from bench.discovery.loading import exhaustive_strategy
 from bench.engine.batching import settle_batch_size
@@ -59,7 +59,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             return problem
         return replace(
             problem,
-            timesteps=draw_rows(content, levels),
+            timesteps=names.plan.assign_levels(names.n_draws, len(levels)),
             weights=weights_of_draws(content, levels),
             can_linearise=has_flag(names.backbone, "can_linearise"),
         )
@@ -224,14 +224,10 @@ def default_batch_size(device: str, latent_shape: tuple[int, ...]) -> int:
     return max(1, min(64, pixels // (latent_shape[-2] * latent_shape[-1])))
 
 
-def draw_rows(content: Content, levels: Levels) -> Ints:
-    """Return int64 [N], the row of each draw in the level table."""
-    return content.names.plan.assign_levels(content.names.n_draws, len(levels))
-
-
 def weights_of_draws(content: Content, levels: Levels) -> Column:
     """Return float64 [N], the weight of each draw; raises UserError for levels out of range."""
-    rows, space = draw_rows(content, levels), content.config.space
+    names, space = content.names, content.config.space
+    rows = names.plan.assign_levels(names.n_draws, len(levels))
     return draw_weights(content.weighting, levels.rows(rows), space, rows, len(levels))
 
 

@@ -52,11 +52,6 @@ class Names:
         return self.decider.strategy
 
     @property
-    def template(self) -> str | list[str] | None:
-        """The user's template, else the backbone's; None for the dataset's or a file of prompts."""
-        return find_template(self.config, self.backbone)
-
-    @property
     def backbone_key(self) -> tuple[object, ...]:
         """What is loaded, and how: runs with equal keys can share a backbone.
 
@@ -102,5 +97,5 @@ class Names:
             "backbone": self.source.weights if self.source.file else self.backbone.name,
             "weights": self.source.file or self.source.weights,
             **self.precision.settings(),
-            "template": self.template,
+            "template": find_template(self.config, self.backbone),
         }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.inputs.weights import resolve
-from bench.reports.leaderboard.ranking import leaderboard
 from bench.testing import ClassifierContract
 from bench.testing.backbones import TEXTS
 from bench.testing.datasets import pictures
@@ -152,30 +150,6 @@ def test_what_is_known_is_not_computed_again(
     assert "network" not in vars(kept.encoder)  # its rows were stored again
 
 
-@pytest.mark.long
-def test_the_texts_of_a_run_are_encoded_once(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Of ten classes with three templates each; another run on more images encodes none."""
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
-    encoded: list[str] = []
-    embed = Encoder._embed_texts
-
-    def counted(self: Encoder, texts: Sequence[str]) -> Any:
-        encoded.extend(texts)
-        return embed(self, texts)
-
-    monkeypatch.setattr(Encoder, "_embed_texts", counted)
-    templates = ("a {class}", "the {class}", "a photo of a {class}")
-    given = [word for template in templates for word in ("--template", template)]
-    run = ["run", "digits", "--backbone", "clip", "--weights", folders["clip"], *given]
-    run += ["--template-rule", "mean", "--batch-size", 4, "--results", tmp_path]
-    assert bench(*run, "--limit", 10).code == 0
-    assert len(encoded) == len(set(encoded)) == 30
-    assert bench(*run, "--limit", 20).code == 0
-    assert len(encoded) == 30
-
-
 def test_dinov2_s_features_are_its_pooled_output(folders: dict[str, Path]) -> None:
     model = transformers.Dinov2Model.from_pretrained(folders["dinov2"]).eval()
     with torch.inference_mode():
@@ -184,53 +158,6 @@ def test_dinov2_s_features_are_its_pooled_output(folders: dict[str, Path]) -> No
     found = made.images([*pictures(), *OTHER_SHAPES])
     wanted = pooled / pooled.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.long
-def test_rows_of_all_kinds_are_in_one_table_and_a_row_alone_in_its_kind_has_no_rank(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
-    for split, shades in (("test", (10, 200)), ("train", (30, 180))):
-        for shade, name in zip(shades, ("dark", "light"), strict=True):
-            (tmp_path / "shades" / split / name).mkdir(parents=True)
-            for n in range(3):
-                file = tmp_path / "shades" / split / name / f"{n}.png"
-                Image.new("RGB", (40, 36), (shade + n, shade, shade)).save(file)
-    weights = ["--weights", folders["clip"]]
-    mean = ["--template", "a {class}", "--template", "the {class}", "--template-rule", "mean"]
-    for options in (
-        ["clip", *weights, *mean],
-        ["nearest-mean", *weights, "--set", "features=embedding"],
-        ["random"],
-    ):
-        place = ["--results", tmp_path / "runs"]
-        done = bench("run", tmp_path / "shades", "--backbone", *options, *place)
-        assert done.code == 0, done.err
-    rows = {row.backbone: row for row in leaderboard(tmp_path / "runs")}
-    said = {name: (row.rank, row.trained_on) for name, row in rows.items()}
-    assert said == {
-        "clip": (None, "unknown"),
-        "nearest-mean": (None, "shades/train"),
-        "random": (None, None),
-    }
-    assert (
-        rows["nearest-mean"].accuracy == 1
-        and rows["clip"].settings["template"] == "a {class} · the {class}"
-    )
-
-
-def test_weights_in_the_hub_s_cache_need_no_network(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit, repository = "a" * 40, tmp_path / "models--someone--clip"
-    shutil.copytree(folders["clip"], repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    weights = resolve("someone/clip")
-    assert weights.revision == commit
-    wanted = Clip(resolve(str(folders["clip"])), **MADE).score(pictures(), TEXTS)
-    np.testing.assert_allclose(Clip(weights, **MADE).score(pictures(), TEXTS), wanted, rtol=1e-5)
 
 
 def test_a_plan_says_what_the_model_takes(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ CONFIGURED: dict[str, dict[str, list[dict[str, Any]]]] = {
     "unet/config.json": {
         "_class_name": [{"_class_name": "Kandinsky3UNet"}, {"_class_name": ...}],
         "StableDiffusionPipeline": [
-            *({"sample_size": value} for value in (None, -8, 10**6, "8", 8.5, True)),
+            *({"sample_size": value} for value in (None, 10**6, "8")),
             {
                 "down_block_types": ["DownBlock2D"] * 2,
                 "up_block_types": ["UpBlock2D"] * 2,
@@ -315,10 +315,8 @@ CONFIGURED: dict[str, dict[str, list[dict[str, Any]]]] = {
         ],
         "unet/": [
             {"sample_size": 0},
-            {"down_block_types": ["DownBlock2D"] * 2},
             {"down_block_types": ["Nonsense"] * 2},
             {"cross_attention_dim": 63},
-            {"class_embed_type": "timestep"},
             {"addition_embed_type": "text_time", "addition_time_embed_dim": 8},
         ],
         "in_channels": [{"in_channels": 9}],
@@ -326,13 +324,11 @@ CONFIGURED: dict[str, dict[str, list[dict[str, Any]]]] = {
     "vae/config.json": {
         "_class_name": [{"_class_name": "AutoencoderTiny"}],
         "vae/": [{"block_out_channels": ...}, {"latent_channels": 3}],
-        "StableDiffusionPipeline": [
-            {"scaling_factor": value} for value in (None, 0, NAN, INF, "0.2", [1])
-        ],
+        "StableDiffusionPipeline": [{"scaling_factor": value} for value in (None, 0, NAN, "0.2")],
     },
     TOKENIZER: {
         "StableDiffusionPipeline": [
-            {"model_max_length": value} for value in (None, ..., 0, -1, 10**30, 1e30, True, 33)
+            {"model_max_length": value} for value in (None, ..., 0, 10**30, 33)
         ],
         "tokenizer/": [{"model_max_length": "32"}],
     },
@@ -344,24 +340,20 @@ CONFIGURED: dict[str, dict[str, list[dict[str, Any]]]] = {
         ],
         "DDPMScheduler": [
             {"prediction_type": "nonsense"},
-            {"prediction_type": None},
             {"use_flow_sigmas": True},
             {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"},
             {"beta_start": 0, "beta_end": 0},
-            {"beta_start": 1, "beta_end": 1},
             {"beta_start": 1e-7, "beta_end": 1e-6},
             {"beta_start": NAN},
             {"trained_betas": [0.1, 0.2]},
-            {"trained_betas": [0.0] * 1000},
-            *({"num_train_timesteps": value} for value in (1, 12)),
+            {"num_train_timesteps": 12},
         ],
         SCHEDULER: [
             *({"_class_name": name} for name in ("", None, ...)),
             {"beta_schedule": "nonsense"},
             {"beta_start": 0.01, "beta_end": -0.01},
             {"beta_end": "0.01"},
-            {"trained_betas": ["0.1"] * 1000},
-            *({"num_train_timesteps": value} for value in (0, -5, 10**10, 1000.0, "1000")),
+            *({"num_train_timesteps": value} for value in (0, 10**10, "1000")),
         ],
     },
 }

@@ -1,11 +1,10 @@
-"""Every family against its own pipeline: errors by hand, a sampling step, and the contract.
+"""Every family against its own pipeline: errors by hand, and the contract.
 
 The pipelines are small and random, of the real classes: no weights of the Hub.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import weakref
@@ -28,7 +27,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import bench as toolkit
-from bench.contracts.levels import Levels
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.engine.batching import Batch
@@ -91,7 +89,14 @@ FAMILIES = [kind for kind in KINDS if kind not in ("schnell", "sigma")]
 FAMILIES_OF_TEXTS = [kind for kind in FAMILIES if kind != "dit"]
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+class TestTinyDigits(DenoiserContract):
+    texts = ("one", "two", "a handwritten digit seven")
+
+    def make(self) -> object:
+        return toolkit.load_backbone("tiny-digits", device="cpu")
+
+
+@pytest.mark.parametrize("kind", matrix(FAMILIES, ["sdxl", "dit", "sana"]))
 class TestEveryFamily(DenoiserContract):
     texts = ("fir tree", "cat", "dog")
 
@@ -122,77 +127,6 @@ def test_errors_are_those_of_the_reference(
     (wanted,), _ = errors(pipe, {"1": tmp_path / "1.png"}, question)
     np.testing.assert_allclose(made, wanted, rtol=1e-4)
     assert np.ptp(made, axis=0).max() > 1e-3 * made.max(), "the prompts do not count"
-
-
-@pytest.mark.parametrize("kind", matrix(KINDS, FAMILIES))
-def test_a_sampling_step_is_the_pipeline_s(
-    kind: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser]
-) -> None:
-    """The plugin's prediction, stepped by the scheduler, is what the pipeline's own loop made."""
-    pipe, backbone = saved(kind)[1], backbones(kind)
-    scheduler = type(pipe.scheduler)
-    steps: list[tuple[Any, Any, torch.Tensor, torch.Tensor]] = []
-
-    def recorded(answer: torch.Tensor, t: Any, sample: torch.Tensor, **given: Any) -> Any:
-        before = copy.deepcopy(pipe.scheduler)
-        made = scheduler.step(pipe.scheduler, answer, t, sample, **given)
-        steps.append((before, t, sample.clone(), made[0].clone()))
-        return made
-
-    pipe.scheduler.step = recorded
-    try:
-        pipe(**asked(kind))
-    finally:
-        del pipe.scheduler.step
-    assert len(steps) == 2
-    conditioning = backbone.encode_prompts([texts(kind)[1]])
-    for before, t, sample, wanted in steps:
-        side = SIDES.get(kind, 16)
-        packed = kind in PACKED
-        x_t = pipe._unpack_latents(sample, side, side, 2) if packed else sample
-        with torch.inference_mode():
-            answer = backbone.denoise(x_t, time_of(backbone.levels, before, t), conditioning)
-        if packed:
-            answer = pipe._pack_latents(answer, *answer.shape)
-        made = scheduler.step(before, answer, t, sample, return_dict=False)[0]
-        torch.testing.assert_close(made, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
-        assert float((wanted - sample).abs().max()) > 1e-2
-
-
-def time_of(levels: Levels, scheduler: Any, t: Any) -> torch.Tensor:
-    """Return the level table's time at a scheduler's step: by its noise, not by its name."""
-    if hasattr(scheduler, "alphas_cumprod"):
-        share = float(scheduler.alphas_cumprod[int(t)])
-        row = int(np.abs(levels.alpha**2 - share).argmin())
-        return torch.tensor([int(levels.time[row])])
-    if scheduler.step_index is None:
-        scheduler._init_step_index(t)
-    sigma = float(scheduler.sigmas[scheduler.step_index])
-    return torch.tensor([np.interp(sigma, levels.sigma, levels.time)], dtype=torch.float32)
-
-
-def asked(kind: str) -> dict[str, Any]:
-    """Return what a pipeline is asked for: two steps, and no guidance beside what it is told."""
-    common = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(5)}
-    if kind == "dit":
-        return {**common, "class_labels": [11], "guidance_scale": 1.0}
-    side = SIDES.get(kind, 16)
-    own: dict[str, Any] = {
-        "flux": {"guidance_scale": 3.5},
-        "schnell": {"max_sequence_length": 256},
-        "pixart": {"use_resolution_binning": False},
-        "sigma": {"use_resolution_binning": False},
-        "sana": {"use_resolution_binning": False},
-    }
-    return {
-        **common,
-        "prompt": texts(kind)[1],
-        "guidance_scale": 1.0,
-        "height": side,
-        "width": side,
-        "output_type": "latent",
-        **own.get(kind, {}),
-    }
 
 
 @pytest.mark.parametrize("kind", ["tiny-digits", *matrix(FAMILIES_OF_TEXTS, ["sdxl", "sd3"])])
@@ -244,21 +178,10 @@ def test_no_text_encoder_is_read_where_the_embeddings_are_kept(
         return load_model(weights, name, *more)
 
     monkeypatch.setattr(pipeline_folder, "load_model", recorded)
-    options = (
-        "run",
-        "digits",
-        "--backbone",
-        folder,
-        "--set",
-        "draws=1",
-        "--limit",
-        1,
-        "--batch-size",
-        16,
-        "--strategy",
-    )
+    words = ("--strategy", "full", "--set", "draws=1", "--limit", 1, "--batch-size", 16)
     for results in ("first", "second"):
-        assert bench(*options, "full", "--results", tmp_path / results).code == 0
+        done = bench("run", "digits", "--backbone", folder, *words, "--results", tmp_path / results)
+        assert done.code == 0, done.err
     assert sorted(read[:3]) == ["text_encoder", "text_encoder_2", "text_encoder_3"]
     assert sorted(read[3:]) == ["transformer", "transformer", "vae", "vae"]
 
@@ -290,23 +213,6 @@ def test_with_a_lora_a_folder_is_called_as_without(kind: str, saved: Saved, tmp_
     recorded = [type(made[0]).weight_parameters(w, **chosen) for w in (plain, added)]
     assert recorded == [{}, {"with_files": 2}]
     np.testing.assert_array_equal(made[0].levels.time, made[1].levels.time)
-
-
-@pytest.mark.parametrize("kind", ["pixart", "flux"])
-def test_a_mixture_of_prompts_that_differ_in_length(
-    kind: str, backbones: Callable[[str], CheckedDenoiser]
-) -> None:
-    """All of one prompt is that prompt; a mixture's mask holds every place that one uses."""
-    backbone = backbones(kind)
-    conditioning = backbone.encode_prompts(["cat", "a fir tree"])
-    mixing = Mixing(Pool(conditioning, torch.device("cpu")), backbone.mixes_rest())
-    wanted = {path: leaf[:1] for path, leaf in leaves(conditioning).items()}
-    for path, leaf in mixing.mix(np.array([1.0, 0.0], np.float32)).items():
-        torch.testing.assert_close(leaf, wanted[path], rtol=1e-5, atol=1e-5)
-    mixed = mixing.mix(np.array([0.5, 0.5], np.float32))
-    if kind == "pixart":
-        mask = leaves(conditioning)["0.1"]
-        assert int(mixed["0.1"].sum()) == int(mask.sum(dim=1).max()) < mask.shape[1]
 
 
 def test_levels_of_a_solver_s_flow_are_the_solver_s() -> None:
@@ -381,3 +287,20 @@ def test_a_mean_and_deviation_of_latents_are_applied_as_the_pipeline_does(tmp_pa
     shift, spread = (torch.tensor(values).view(1, 4, 1, 1) for values in (mean, deviation))
     wanted = (plain - shift) / spread * pipe.vae.config.scaling_factor
     torch.testing.assert_close(backbone.encode_images(pixels), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pixart", "flux"])
+def test_a_mixture_of_prompts_that_differ_in_length(
+    kind: str, backbones: Callable[[str], CheckedDenoiser]
+) -> None:
+    """All of one prompt is that prompt; a mixture's mask holds every place that one uses."""
+    backbone = backbones(kind)
+    conditioning = backbone.encode_prompts(["cat", "a fir tree"])
+    mixing = Mixing(Pool(conditioning, torch.device("cpu")), backbone.mixes_rest())
+    wanted = {path: leaf[:1] for path, leaf in leaves(conditioning).items()}
+    for path, leaf in mixing.mix(np.array([1.0, 0.0], np.float32)).items():
+        torch.testing.assert_close(leaf, wanted[path], rtol=1e-5, atol=1e-5)
+    mixed = mixing.mix(np.array([0.5, 0.5], np.float32))
+    if kind == "pixart":
+        mask = leaves(conditioning)["0.1"]
+        assert int(mixed["0.1"].sum()) == int(mask.sum(dim=1).max()) < mask.shape[1]

@@ -97,17 +97,6 @@ def test_what_is_not_supported_is_said_in_one_line(trait: str) -> None:
     assert str(caught.value).startswith("The pipeline ") and "\n" not in str(caught.value)
 
 
-def test_a_class_of_which_nothing_is_declared_predicts_as_one_that_is() -> None:
-    kinds = ("StableDiffusionPipeline", "StableDiffusionPAGPipeline")
-    backbones = [PipelineDenoiser(stable(kind)) for kind in kinds]
-    own, other = backbones
-    assert other.runner.declared is None and other.resolution == own.resolution
-    x_t = torch.randn(1, *own.latent_shape, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        answers = [b.denoise(x_t, torch.tensor([300]), b.encode_prompts(["a"])) for b in backbones]
-    torch.testing.assert_close(*answers)
-
-
 def test_guidance_is_off_before_prompts_are_encoded() -> None:
     """A pipeline that encodes two prompts while it guides, and guides at a scale of 1."""
 

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,8 @@ from helpers.command import bench
 from helpers.families import KINDS, roughen, save
 from helpers.matrix import matrix
 from helpers.refusals import refused
-from helpers.released import made, sampled, unpacked
+from helpers.released import MAKERS, RELEASED, made, sampled, unpacked
+from helpers.released import SIDES as RELEASED_SIDES
 from PIL import Image
 
 from bench.contracts.levels import Levels
@@ -31,7 +33,9 @@ from bench.engine.trees import rows
 from bench.inputs.weights import resolve
 from bench.running.parts.model import family_of
 from bench.testing import DenoiserContract
+from bench_plugins.backbones import _facts
 from bench_plugins.backbones._gate import network_of
+from bench_plugins.backbones._probing import PROBED_STEPS, check_shift, check_steps
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 Saved = Callable[[str], tuple[Path, Any]]
@@ -52,8 +56,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     return of
 
 
+def side_of(kind: str) -> int | None:
+    return {**SIDES, **RELEASED_SIDES}.get(kind, 16)
+
+
 def driven(kind: str, pipe: Any) -> PipelineDenoiser:
-    return PipelineDenoiser(pipe, resolution=SIDES.get(kind, 16), call=CALLS.get(kind))
+    return PipelineDenoiser(pipe, resolution=side_of(kind), call=CALLS.get(kind))
 
 
 @pytest.mark.parametrize("kind", matrix(["flux", "sdxl"], ["flux"]))
@@ -83,40 +91,11 @@ def test_a_batch_is_tried_on_smaller_images(
             assert denoiser.latent_shape[-1] == denoiser.resolution // 2
 
 
-# `schnell` and `sigma` differ from the others in numbers alone.
-@pytest.mark.parametrize("kind", matrix(KINDS, {*KINDS} - {"schnell", "sigma"}))
-def test_a_folder_s_pipeline_is_the_one_in_memory(kind: str, saved: Saved) -> None:
-    """Latents and predictions, of mixed levels and prompts in one batch, are the same.
-
-    The folder's parts are checked and loaded one by one, and its shapes learned without tensors.
-    """
-    folder, pipe = saved(kind)
-    stored = CheckedDenoiser(of_folder(folder, resolution=SIDES.get(kind, 16)), "stored")
-    own = CheckedDenoiser(driven(kind, pipe), "own")
-    assert (own.latent_shape, own.resolution) == (stored.latent_shape, stored.resolution)
-    for column in ("alpha", "sigma", "p", "q"):
-        np.testing.assert_array_equal(
-            getattr(own.levels, column), getattr(stored.levels, column), column
-        )
-    with torch.inference_mode():
-        images = pictures(own.resolution)
-        close(own.encode_images(images), stored.encode_images(images), 1e-6)
-        close(answers(own, kind), answers(stored, kind), 1e-5)
-
-
 def of_folder(folder: Path, **settings: Any) -> Any:
     """Return the backbone of a family, or of any class, that a folder's index names."""
     registry = load_plugins().backbones
     spec = registry.get(family_of(str(folder), None) or "")
     return make(spec, resolve(str(folder)), **settings)
-
-
-def answers(backbone: CheckedDenoiser, kind: str) -> torch.Tensor:
-    """Return predictions of six samples, of levels and prompts that are mixed."""
-    x_t = torch.randn(6, *backbone.latent_shape, generator=torch.Generator().manual_seed(0))
-    texts = ["3", "11"] if kind == "dit" else list(TEXTS)
-    conditioning = rows(backbone.encode_prompts(texts), torch.tensor([0, 1, 0, 1, 1, 0]))
-    return backbone.denoise(x_t, times(backbone.levels), conditioning)
 
 
 def no_t5(pipe: Any) -> None:
@@ -163,51 +142,74 @@ TRAITS: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-ALWAYS = (
-    "normalised queries", "no T5", "told a guidance scale", "a solver",
-    "v of Stable Diffusion",
-)  # fmt: skip
+# The networks of these are that of Stable Diffusion.
+UNETS = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "KolorsPipeline")
+# `schnell` and `sigma` differ from the others in numbers alone.
+OFTEN = (
+    {*KINDS} - {"schnell", "sigma"}
+    | {*RELEASED} - {*UNETS}
+    | {
+        *("normalised queries", "no T5", "told a guidance scale", "a solver"),
+        "v of Stable Diffusion",
+    }
+)
+# Each class as it is, by its own code, and each family, also of a folder; and with other traits.
+CASES: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
+    **{kind: (kind, lambda pipe: None, {}) for kind in (*KINDS, *RELEASED)},
+    **TRAITS,
+}
+STORED = {*KINDS, *TRAITS}
 
 
 @pytest.mark.parametrize(
-    ("trait", "dtype"),
+    ("case", "dtype"),
     matrix(
-        product(TRAITS, ("float32", "bfloat16")),
-        [*product(ALWAYS, ["float32"])],
+        product(CASES, ("float32", "bfloat16")),
+        [
+            *product((case for case in CASES if case in OFTEN), ["float32"]),
+            ("Lumina2Pipeline", "bfloat16"),
+        ],
     ),
 )
-def test_a_family_predicts_what_its_pipeline_s_sampling_does(
-    trait: str, dtype: str, tmp_path: Path
-) -> None:
-    kind, change, parameters = TRAITS[trait]
-    if (
-        trait == "no T5"
-        and "self.tokenizer_max_length"
-        in inspect.getsource(StableDiffusion3Pipeline._get_t5_prompt_embeds).partition(
-            "text_inputs"
-        )[0]
-    ):
+def test_predictions_are_those_of_its_own_sampling(case: str, dtype: str, tmp_path: Path) -> None:
+    """Of three steps, alone and in a batch with another prompt at another level."""
+    kind, change, parameters = CASES[case]
+    source = inspect.getsource(StableDiffusion3Pipeline._get_t5_prompt_embeds)
+    if case == "no T5" and "self.tokenizer_max_length" in source.partition("text_inputs")[0]:
         pytest.skip("this version of diffusers makes fewer zeros of an absent T5")
     folder = tmp_path / "changed"
     pipe = save(kind, folder) if kind in KINDS else made(kind)
     change(pipe)
-    if not parameters:  # of the others, the family leaves out what the folder has
+    if case in TRAITS and not parameters:  # of the others, the family leaves out what is there
         pipe.save_pretrained(folder)
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module) and name != "vae":
             part.to(getattr(torch, dtype))
     own = driven(kind, pipe)
-    family = of_folder(folder, dtype=dtype, resolution=SIDES.get(kind, 16), **parameters)
-    for column in ("alpha", "sigma", "p", "q"):
-        wanted = getattr(family.levels, column)
-        np.testing.assert_allclose(getattr(own.levels, column), wanted, atol=1e-12)
-    with torch.inference_mode():
-        conditioning = family.encode_prompts([TEXTS[1]])
-        for answer, t, sample in sampled(own, TEXTS[1]):
-            x_t, expected = unpacked(own, sample), unpacked(own, answer).float()
-            t = t / 1000 if kind == "flux" else t  # whose stored times are sigma
-            prediction = family.denoise(x_t, t, conditioning).float()
-            close(prediction, expected, 1e-5 if dtype == "float32" else 3e-2)
+    backbones: list[Any] = [own]
+    if case in STORED:
+        family = of_folder(folder, dtype=dtype, resolution=side_of(kind), **parameters)
+        for column in ("alpha", "sigma", "p", "q"):
+            wanted = getattr(family.levels, column)
+            np.testing.assert_allclose(getattr(own.levels, column), wanted, atol=1e-12)
+        backbones.append(family)
+    texts = ("11", "3") if kind == "dit" else (TEXTS[1], TEXTS[0])
+    relative = 1e-5 if dtype == "float32" else 5e-2
+    for answer, t, sample in sampled(own, texts[0]):
+        x_t, wanted = unpacked(own, sample), unpacked(own, answer).float()
+        pair = torch.cat([x_t, torch.randn_like(x_t)])
+        for backbone in backbones:
+            prompts = backbone.encode_prompts(list(texts))
+            # The stored times of FLUX are sigma.
+            time = t / 1000 if kind in ("flux", "schnell") and backbone is not own else t
+            both = torch.cat([time, time / 2 if t.is_floating_point() else time // 2])
+            with torch.inference_mode():
+                alone = backbone.denoise(x_t, time, rows(prompts, slice(0, 1)))
+                mixed = backbone.denoise(pair, both, prompts)[:1]
+            for found in (alone, mixed):
+                atol = relative * float(wanted.abs().max())
+                torch.testing.assert_close(found.float(), wanted, rtol=0, atol=atol)
+        assert float(wanted.abs().max()) > 1e-2
 
 
 def times(levels: Levels) -> torch.Tensor:
@@ -220,24 +222,6 @@ def pictures(side: int) -> list[Image.Image]:
     return [
         Image.fromarray(generator.integers(0, 256, (side, side, 3), np.uint8)) for _ in range(2)
     ]
-
-
-def close(actual: torch.Tensor, wanted: torch.Tensor, relative: float) -> None:
-    largest = float(wanted.abs().max())
-    torch.testing.assert_close(actual, wanted, rtol=0, atol=relative * largest)
-    assert largest > 0.1
-
-
-# The contract of the others is that of the families, whose numbers are compared above.
-@pytest.mark.parametrize(
-    "kind", matrix(("sdxl", "sd3", "flux", "pixart", "sana"), ["sd3"]), scope="class"
-)
-class TestEveryPipeline(DenoiserContract):
-    texts = ("fir tree", "cat", "dog")
-
-    @pytest.fixture(scope="class")
-    def backbone(self, kind: str, saved: Saved) -> CheckedDenoiser:
-        return CheckedDenoiser(driven(kind, saved(kind)[1]), kind)
 
 
 def state(pipe: Any) -> dict[str, Any]:
@@ -315,3 +299,75 @@ def test_a_pipeline_that_cannot_be_driven_is_refused_in_a_line(saved: Saved) -> 
     pipe.scheduler = type("Odd", (), {"config": {}, "order": 1})()
     with refused("Odd"):
         PipelineDenoiser(pipe, resolution=16)
+
+
+# Classes that are declared.
+
+Driven = Callable[[str], PipelineDenoiser]
+DECLARED = sorted(path.stem for path in _facts.FACTS_FOLDER.glob("*.toml"))
+
+
+@pytest.fixture(scope="session")
+def released() -> Driven:
+    @cache
+    def of(kind: str) -> PipelineDenoiser:
+        return PipelineDenoiser(made(kind), resolution=side_of(kind))
+
+    return of
+
+
+# Of one network each: in frames, packed, and with a template before its prompts.
+OFTEN_RELEASED = [kind for kind in RELEASED if kind.startswith(("Wan", "Qwen", "Lumina2"))]
+
+
+@pytest.mark.parametrize("kind", matrix(RELEASED, OFTEN_RELEASED))
+class TestEveryRelease(DenoiserContract):
+    texts = ("fir tree", "cat", "dog")
+
+    @pytest.fixture
+    def backbone(self, kind: str, released: Driven) -> CheckedDenoiser:
+        return CheckedDenoiser(released(kind), kind)
+
+
+# An LCM's steps are not those of a schedule: each goes to the clean sample and back.
+@pytest.mark.parametrize("kind", [kind for kind in RELEASED if not kind.startswith("LatentC")])
+def test_declared_levels_are_those_of_its_own_steps(kind: str, released: Driven) -> None:
+    backbone = released(kind)
+    schedule = backbone.runner.first_latents(PROBED_STEPS).schedule or {}
+    facts = backbone.runner.declared
+    if facts and facts.steps:  # its shift depends on their number
+        declared = backbone.runner.first_latents(facts.steps).schedule or {}
+        schedule = {**schedule, "mu": declared["mu"]}
+    check_steps(backbone.pipe.scheduler, backbone.levels, schedule, kind)
+    check_shift(backbone.pipe.scheduler, backbone.levels, schedule, kind)
+
+
+def test_each_declaration_is_of_a_class_and_says_where_diffusers_says_it() -> None:
+    """Sources are read again: a version of diffusers that moves them fails here by name."""
+    assert set(DECLARED) > set(MAKERS)
+    root = Path(inspect.getfile(diffusers)).parent
+    for kind in DECLARED:
+        if kind in set(MAKERS) - set(RELEASED):  # of a later version
+            continue
+        facts = _facts.facts_of(kind)
+        assert facts is not None and facts.requires and facts.target and facts.text, kind
+        assert {"levels", "target", "call", "text", "encoding"} <= facts.source.keys(), kind
+        assert f"class {kind}(" in Path(root, facts.source["file"]).read_text(), kind
+
+
+def test_the_table_on_the_page_has_a_row_for_each_declared_class() -> None:
+    page = (Path(__file__).parents[3] / "design/pipelines.md").read_text("utf-8")
+    table = page.partition("<!-- pipelines -->")[2].partition("<!-- /pipelines -->")[0]
+    named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert named == DECLARED
+
+
+def test_the_negative_prompt_is_the_pipeline_s(released: Driven) -> None:
+    """Lumina 2 says its system prompt before a prompt, and not before its negative prompt."""
+    backbone = released("Lumina2Pipeline")
+    with torch.no_grad():
+        wanted = backbone.pipe.encode_prompt("a cat")[2:]
+        null, text = backbone.encode_null(), backbone.encode_prompts([""])
+    assert isinstance(null, dict) and isinstance(text, dict)
+    torch.testing.assert_close((null["0.0"], null["0.1"]), wanted)
+    assert not torch.equal(null["0.1"], text["0.1"])

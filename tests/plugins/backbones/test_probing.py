@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,36 +51,41 @@ def probed(pipe: Any) -> PipelineDenoiser:
     return PipelineDenoiser(pipe)
 
 
-def test_a_class_of_which_nothing_is_declared_is_probed_and_runs(probed: PipelineDenoiser) -> None:
-    assert probed.runner.declared is None and probed.learned.times == "each"
-    assert probed.call["guidance_scale"] == 1.0
+def other_levels(denoiser: PipelineDenoiser) -> None:
+    own = denoiser.levels
+    alpha, sigma = np.sqrt(1 - own.sigma**1.5), own.sigma**0.75
+    denoiser.levels = replace(own, alpha=alpha, sigma=sigma)
 
 
-def test_a_wrong_sign_is_found(probed: PipelineDenoiser) -> None:
-    probed.levels = replace(probed.levels, p=-probed.levels.p, q=-probed.levels.q)
-    with refused("clean sample"):
-        check_assumptions(probed, probed.runner, "half")
+def other_mean(denoiser: PipelineDenoiser) -> None:
+    own = denoiser.learned.normalisation
+    wrong = replace(own, shift=own.shift + 3 / denoiser.vae.config.scaling_factor)
+    denoiser.learned = replace(denoiser.learned, normalisation=wrong)
 
 
-def test_a_wrong_scale_of_the_time_is_found(probed: PipelineDenoiser) -> None:
-    probed.levels = replace(probed.levels, time=probed.levels.time / 1000)
-    with refused("scheduler"):
-        check_assumptions(probed, probed.runner, "half")
+def turned(name: str, scale: float) -> Callable[[PipelineDenoiser], None]:
+    def apply(denoiser: PipelineDenoiser) -> None:
+        own = denoiser.levels
+        columns = ("p", "q") if name == "target" else ("time",)
+        changed: dict[str, Any] = {column: scale * getattr(own, column) for column in columns}
+        denoiser.levels = replace(own, **changed)
+
+    return apply
 
 
-def test_other_noise_levels_are_found(probed: PipelineDenoiser) -> None:
-    alpha = np.sqrt(1 - probed.levels.sigma**1.5)
-    sigma = probed.levels.sigma**0.75
-    probed.levels = replace(probed.levels, alpha=alpha, sigma=sigma)
-    with refused("scheduler"):
-        check_assumptions(probed, probed.runner, "half")
+WRONG: dict[str, tuple[Callable[[PipelineDenoiser], None], str]] = {
+    "the sign": (turned("target", -1), "clean sample"),
+    "the scale of the time": (turned("time", 1e-3), "scheduler"),
+    "the noise levels": (other_levels, "scheduler"),
+    "the mean of the autoencoder": (other_mean, "loses"),
+}
 
 
-def test_a_wrong_mean_of_the_autoencoder_is_found(probed: PipelineDenoiser) -> None:
-    own = probed.learned.normalisation
-    wrong = replace(own, shift=own.shift + 3 / probed.vae.config.scaling_factor)
-    probed.learned = replace(probed.learned, normalisation=wrong)
-    with refused("loses"):
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_found(case: str, probed: PipelineDenoiser) -> None:
+    change, named = WRONG[case]
+    change(probed)
+    with refused(named):
         check_assumptions(probed, probed.runner, "half")
 
 
@@ -122,15 +128,6 @@ def test_a_flow_of_the_wrong_sign_or_time_is_found(flow: Any) -> None:
     for wrong in (replace(levels, p=-levels.p, q=-levels.q), replace(levels, time=levels.sigma)):
         with refused("alpha and sigma"):
             check_steps(flow.scheduler, wrong, schedule_of(denoiser), "it")
-
-
-def test_guidance_that_cannot_be_left_out_is_refused(pipe: Any) -> None:
-    class Guided(Undeclared):
-        do_classifier_free_guidance = True
-
-    made = Guided(**pipe.components, requires_safety_checker=False)
-    with refused("guidance"):
-        PipelineDenoiser(made)
 
 
 def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:

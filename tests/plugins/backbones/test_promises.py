@@ -1,4 +1,7 @@
-"""What stored runs depend on: costs, fingerprints and run ids of models do not move."""
+"""What stored runs depend on: costs, fingerprints and run ids of models do not move.
+
+Operations are counted, not timed: on the meta device as where tensors are real.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.families import KINDS, save
 from helpers.matrix import matrix
 from helpers.places import ROOT
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
@@ -17,7 +23,9 @@ from bench.inputs.weights import resolve
 from bench.running.parts.model import family_of
 from bench.running.prepare import prepare
 from bench.running.settings import RunConfig
+from bench_plugins.backbones.families import StableDiffusion
 
+SHIPPED = ROOT / "plugins/bench_plugins/backbones/weights"
 REGISTRY = load_plugins().backbones
 INCLUDED = ("tiny-digits", "tiny-landuse")
 SIDES = {"sana": 32, "dit": None}  # of the images; 16 of the other small ones
@@ -36,7 +44,7 @@ COSTS = {
 }
 
 
-@pytest.mark.parametrize("kind", matrix(COSTS, ["sd3"]))
+@pytest.mark.parametrize("kind", matrix(COSTS, ["sd3", "tiny-digits"]))
 def test_costs(kind: str, tmp_path: Path) -> None:
     if kind in INCLUDED:
         spec: Any = REGISTRY.get(kind)
@@ -76,3 +84,52 @@ def test_published_runs_are_of_the_weights_that_are_here(name: str) -> None:
 )
 def test_run_ids(settings: dict[str, Any], run_id: str) -> None:
     assert prepare(RunConfig(dataset="digits", **settings)).manifest.run_id == run_id
+
+
+@pytest.mark.parametrize(("name", "largest"), [("tiny_digits", 6e6), ("tiny_landuse", 21e6)])
+def test_included_weights_are_small_and_without_code(name: str, largest: float) -> None:
+    files = [path for path in (SHIPPED / name).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < largest
+    assert not [path for path in files if path.suffix in (".bin", ".pt", ".ckpt", ".pkl", ".py")]
+    assert "not zero-shot" in (SHIPPED / name / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("kind", matrix(["sd15", "sd21"], ["sd21"]))
+def test_counts_are_those_of_real_tensors(kind: str, pipelines: dict[str, Path]) -> None:
+    weights = resolve(str(pipelines[kind]))
+    backbone = StableDiffusion(weights)
+    x_t, t = torch.zeros(1, *backbone.latent_shape), torch.zeros(1)
+    conditioning: Any = backbone.encode_prompts(["a"])
+    conditioning["0.0"].requires_grad_()
+    backbone.denoise(x_t, t, conditioning)  # the first call tries a mixed batch, too
+    counts = []
+    for gradient in (False, True):
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            prediction = backbone.denoise(x_t, t, conditioning)
+            if gradient:
+                torch.autograd.backward(prediction.sum())
+        counts.append(counter.get_total_flops())
+    assert StableDiffusion.evaluation_flops(weights) == counts[0]
+    assert StableDiffusion.linearisation_cost(weights) == round(counts[1] / counts[0], 3)
+
+
+def test_a_call_of_the_same_shapes_is_computed_once(pipelines: dict[str, Path]) -> None:
+    encoder = StableDiffusion.empty(resolve(str(pipelines["sd21"])), "float32").pipe.text_encoder
+    ids, computed = torch.zeros(1, 77, dtype=torch.int64), []
+    next(encoder.children()).register_forward_pre_hook(lambda *_: computed.append(1))
+    with torch.no_grad():
+        first, again, pair = encoder(ids), encoder(ids + 1), encoder(ids.expand(2, -1))
+    assert (len(computed), again[0].shape, len(pair[0])) == (2, first[0].shape, 2)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        encoder(ids)
+    assert len(computed) == 3
+    assert counter.get_total_flops() > 0
+
+
+def test_declared_operations_of_the_shipped_weights() -> None:
+    for name in ("tiny_digits", "tiny_landuse"):
+        declared = load_plugins().backbones.get(name.replace("_", "-")).flops
+        counted = StableDiffusion.evaluation_flops(resolve(str(SHIPPED / name)))
+        assert declared == pytest.approx(counted, rel=1e-2)
+    # No version of torch or diffusers may move what published costs rest on.
+    assert StableDiffusion.linearisation_cost(resolve(str(SHIPPED / "tiny_digits"))) == 1.984

@@ -15,7 +15,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-import transformers
 from helpers.command import bench as command
 from helpers.damage import (
     TEXT,
@@ -140,16 +139,6 @@ def test_in_half_precision(way: str, forms: Forms) -> None:
     torch.testing.assert_close(*answers)
 
 
-def test_what_no_prediction_needs_is_not_read(forms: Forms, tmp_path: Path) -> None:
-    entry = ["transformers", "CLIPVisionModelWithProjection"]
-    folder = damaged(
-        forms("indexed"), tmp_path / "copy", says("model_index.json", image_encoder=entry)
-    )
-    assert (
-        load_pipeline(FolderPipeline.empty(resolve(str(folder)), "float32")).image_encoder is None
-    )
-
-
 def test_what_single_files_hold_beside_a_pipeline(forms: Forms, tmp_path: Path) -> None:
     whole = forms("indexed")
     content = load_file(whole / SINGLE)
@@ -173,21 +162,6 @@ def test_the_dropout_of_a_lora_is_off(forms: Forms, tmp_path: Path) -> None:
     weights = add_files(resolve(str(whole)), [Lora(str(file), 1.0)], None)
     unet = load_pipeline(FolderPipeline.empty(weights, "float32")).unet
     assert not [name for name, module in unet.named_modules() if module.training]
-
-
-@pytest.mark.parametrize("name", matrix(["run", "classify", "dry-run"], ["dry-run"]))
-def test_the_command_ends_with_2_before_scoring(name: str, tmp_path: Path) -> None:
-    if name != "classify" and int(transformers.__version__.partition(".")[0]) < 5:
-        pytest.skip("transformers 4 renames these tensors, so that loading decides what is missing")
-    folder = copy_pipeline(TINY, tmp_path / "pipeline")
-    tensors(TEXT, lambda content: content.pop(sorted(content)[0]))(folder)
-    arguments = {
-        "run": ["run", "digits", "--limit", "1", "--results", str(tmp_path / "results")],
-        "classify": ["classify", str(TINY / "samples.png"), "--dataset", "digits"],
-        "dry-run": ["run", "digits", "--dry-run"],
-    }[name]
-    assert command(*arguments, "--backbone", folder).refuses("text_encoder/")
-    assert not (tmp_path / "results").exists()
 
 
 def test_embeddings_are_kept_only_of_what_was_checked(
@@ -256,3 +230,13 @@ def test_threads_that_load_at_once_leave_other_modules_alone() -> None:
     for tree in others:
         torch.testing.assert_close(tree, first, rtol=0, atol=0)
     assert torch.nn.Linear(1, 1).weight.device.type == "cpu"
+
+
+def test_what_no_prediction_needs_is_not_read(forms: Forms, tmp_path: Path) -> None:
+    entry = ["transformers", "CLIPVisionModelWithProjection"]
+    folder = damaged(
+        forms("indexed"), tmp_path / "copy", says("model_index.json", image_encoder=entry)
+    )
+    assert (
+        load_pipeline(FolderPipeline.empty(resolve(str(folder)), "float32")).image_encoder is None
+    )

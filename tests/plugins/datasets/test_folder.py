@@ -6,34 +6,21 @@ import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.command import bench
+from helpers.given import load_folder as load
 from helpers.given import make_folder, picture, write_parquet
 from helpers.refusals import warned
 from PIL import Image
 
-from bench.discovery.loading import load_plugins
-from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import decode
-from bench.inputs.split import Split
 from bench_plugins.datasets._arrow import converted
 
 PICTURES = [picture(10), picture(20), picture(30)]
-
-
-def load(path: Path, split: str | None = None, **parameters: Any) -> Split:
-    own = {
-        name: parameters.pop(name)
-        for name in ("class_names", "skip_unlabelled")
-        if name in parameters
-    }
-    spec = load_plugins().datasets.get("folder")
-    return load_split(DataSource(spec, str(path), parameters, **own), split)
 
 
 def flat(tmp_path: Path, table: str, name: str = "data/metadata.csv") -> Path:

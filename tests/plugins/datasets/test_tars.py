@@ -7,16 +7,13 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.command import bench
+from helpers.given import load_folder as load
 from helpers.given import picture
 from helpers.refusals import refused, warned
 
-from bench.discovery.loading import load_plugins
-from bench.inputs.data import DataSource, load_split
-from bench.inputs.split import Split
 from bench_plugins.datasets._tars import read_tar
 
 PICTURES = [picture(shade)["bytes"] for shade in (10, 20, 30, 40)]
@@ -30,14 +27,6 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return path
-
-
-def load(
-    path: Path | str, split: str | None = None, skip_unlabelled: bool = False, **parameters: Any
-) -> Split:
-    spec = load_plugins().datasets.get("folder")
-    source = DataSource(spec, str(path), parameters, skip_unlabelled=skip_unlabelled)
-    return load_split(source, split)
 
 
 def test_a_label_is_a_class_file_a_key_or_a_text(tmp_path: Path) -> None:

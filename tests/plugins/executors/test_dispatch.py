@@ -25,12 +25,6 @@ def drain(dispatch: Dispatch, worker: str, now: float = 0.0) -> list[str]:
     return done
 
 
-def test_one_worker_scores_all_in_order() -> None:
-    dispatch = Dispatch(IDS, ["a"])
-    assert drain(dispatch, "a") == IDS
-    assert dispatch.left == 0
-
-
 @pytest.mark.parametrize(("rate", "size"), [(20, 20), (1000, 32), (0.2, 1)])
 def test_a_block_takes_a_second_and_no_more_than_32_images(rate: float, size: int) -> None:
     dispatch, sizes, now = Dispatch(map(str, range(2_000)), ["a"]), [], 0.0
@@ -67,15 +61,6 @@ def test_the_last_images_are_given_one_by_one() -> None:
     assert sizes[-4:] == [1, 1, 1, 1]
 
 
-def test_a_lost_worker_costs_what_it_held_and_nothing_twice() -> None:
-    dispatch = Dispatch(IDS, ["a", "b"])
-    ids = dispatch.give("a", 0.0)
-    assert dispatch.lost("a") == (ids, (), True)
-    assert dispatch.decided("a", ids, 1.0) == ()  # it was late, and they are not its any more
-    assert drain(dispatch, "b")[-len(ids) :] == list(ids)  # at the end, with other neighbours
-    assert dispatch.left == 0
-
-
 def test_an_image_that_ends_workers_fails_alone() -> None:
     bad, dispatch, alone, deaths = "s007", Dispatch(IDS[:20], ["a"]), [], 0
     dispatch.decided("a", dispatch.give("a", 0.0), 0.001)
@@ -109,17 +94,6 @@ def test_an_image_that_ended_workers_comes_alone_after_all_others() -> None:
     dispatch.decided("b", taken, 1.0)
     assert dispatch.decided("a", [lone], 2.0) == (lone,)
     assert dispatch.left == 0
-
-
-def test_a_worker_is_not_given_up_for_images_that_fail() -> None:
-    """Three images end every worker twice with others and three times alone."""
-    dispatch, failed = Dispatch(IDS[:3], ["a"], DispatchRules(deaths=10)), 0
-    while dispatch.left:
-        dispatch.give("a", 0.0)
-        _, ids, restart = dispatch.lost("a")
-        assert restart
-        failed += len(ids)
-    assert failed == 3
 
 
 def test_a_worker_that_only_ends_is_given_up() -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,90 +18,12 @@ import pytest
 from helpers.command import PATIENCE, Finished, bench_process, python
 from helpers.places import ROOT
 from helpers.plugins import install
-from helpers.refusals import warned
 from helpers.workers import TWO_NODES, arguments, descendants
-
-from bench import hookimpl
-from bench.discovery.loading import load_plugins
-from bench.running.execute import execute
-from bench.running.prepare import prepare
-from bench.running.settings import make_config
-from bench.store.folder import read_records
-from bench_plugins.executors.driver import Driver, RayExecutor
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed"),
 ]
-EXACT = ("label", "prediction", "evaluations", "equivalents", "decided_by", "error")
-
-
-class _Killer:
-    """Kills the worker that holds most, when so many images are decided."""
-
-    def __init__(self, after: int) -> None:
-        self.after, self.decided = after, 0
-        self.executor: Driver | None = None
-        self.killed: list[int] = []
-
-    @hookimpl
-    def sample_scored(self, record: object) -> None:
-        self.decided += 1
-        executor = self.executor
-        if self.decided != self.after or executor is None or executor.dispatch is None:
-            return
-        name = max(executor.workers, key=executor.dispatch.holds)
-        place = executor.workers[name].place
-        assert place is not None
-        os.kill(place.process, signal.SIGKILL)
-        self.killed.append(place.process)
-
-
-@pytest.fixture
-def killer() -> Iterator[_Killer]:
-    one, manager = _Killer(after=3), load_plugins().manager
-    manager.register(one)
-    yield one
-    manager.unregister(one)
-
-
-def test_a_killed_worker_changes_no_answer(
-    tmp_path: Path, killer: _Killer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    settings: dict[str, Any] = {
-        "dataset": "digits",
-        "limit": 16,
-        "params": {"draws": 30},
-        "batch_size": 16,
-        "save_errors": True,
-    }
-    alone = execute(prepare(make_config({**settings, "results": str(tmp_path / "alone")})).task())
-    given = {"executor": "ray", "workers": 2, "device": "cpu", "results": str(tmp_path / "ray")}
-    run = prepare(make_config({**settings, **given}))
-
-    executor = RayExecutor("cpu", 2)
-
-    def watched(_: object) -> Driver:
-        killer.executor = executor.open(run)
-        return killer.executor
-
-    killer.decided = 0
-    with warned("worker"):
-        together = execute(run.task(watched))
-    executor.close()
-    assert killer.killed
-    assert "(raylet)" not in "".join(capfd.readouterr())  # said once, by the driver
-    assert together.manifest.run_id == alone.manifest.run_id
-    found, wanted = read_records(together.folder), read_records(alone.folder)
-    assert found.keys() == wanted.keys()
-    for name, line in wanted.items():  # to float32's digits, as with other neighbours in a batch
-        assert {k: found[name][k] for k in EXACT} == {k: line[k] for k in EXACT}
-        assert [(c, n) for c, _, n in found[name]["top"]] == [(c, n) for c, _, n in line["top"]]
-        assert found[name]["score"] == pytest.approx(line["score"], rel=1e-5)
-    journal = (together.folder / "samples.jsonl").read_text().splitlines()
-    assert len(journal) == 16  # nothing twice
-    kept = [sorted(p.name for p in (r.folder / "errors").rglob("*")) for r in (alone, together)]
-    assert kept[0] == kept[1]
 
 
 def interrupt(running: subprocess.Popen[str]) -> None:

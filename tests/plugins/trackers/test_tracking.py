@@ -21,21 +21,26 @@ from bench_plugins import trackers
 RUN = ("run", "digits", "--backbone", "majority", "--limit", "20")
 
 
-def test_a_run_is_logged_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of trackio's projects."""
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
     pytest.importorskip("trackio", reason="the extra trackio is not installed")
-    from trackio import sqlite_storage, utils
+    for name in ("sqlite_storage", "utils"):
+        monkeypatch.setattr(f"trackio.{name}.TRACKIO_DIR", tmp_path / "trackio")
+    return tmp_path / "trackio"
 
-    for module in (sqlite_storage, utils):
-        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio")
 
+def test_a_run_is_logged_offline(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     done = bench(*RUN, "--results", tmp_path / "r", "--json", "--tracker", "trackio:my tests")
     assert done.code == 0 and "Warning" not in done.err, done.err
-    (file,) = (tmp_path / "trackio").glob("*.db")
+    (file,) = project.glob("*.db")
     with sqlite3.connect(file) as database:
         rows = database.execute(
             "select run_name, step, metrics from metrics order by id"
@@ -120,18 +125,10 @@ def test_a_run_is_logged_by_wandb_offline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_project_costs_no_run(
-    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    pytest.importorskip("trackio", reason="the extra trackio is not installed")
-    from trackio import sqlite_storage, utils
-
-    for module in (sqlite_storage, utils):
-        monkeypatch.setattr(module, "TRACKIO_DIR", tmp_path / "trackio")
+def test_a_damaged_project_costs_no_run(damage: str, project: Path, tmp_path: Path) -> None:
     run = (*RUN, "--results", tmp_path / "r", "--fresh", "--json", "--tracker", "trackio")
     whole = bench(*run)
-    (file,) = (tmp_path / "trackio").glob("*.db")
+    (file,) = project.glob("*.db")
     DAMAGE[damage](file)
     done = bench(*run)
     assert done.code == 0 and "Unexpected" not in done.err, done.err

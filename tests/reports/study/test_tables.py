@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.mutations import write_unsealed
 from helpers.runs import store
 from helpers.studies import GRID, store_study
-from helpers.unsealed import write_unsealed
 
 from bench.reports.study.figures import forest_plot
 from bench.reports.study.methods import MethodRuns, select_same_seeds

@@ -58,8 +58,6 @@ def test_listings_filter_by_tags(results: Path, command: str) -> None:
     asked = (*command.split(), "--results", results)
     assert sorted(found(*asked, "--tag", "draft")) == ["majority", "random"]
     assert found(*asked, "--tag", "draft", "--tag", "paper") == ["random"]
-    unknown = bench(*asked, "--tag", "pap")
-    assert unknown.refuses("'pap'", "'paper'")
 
 
 @pytest.mark.parametrize("kind", ["dataset", "tag"])
@@ -77,8 +75,12 @@ def test_a_filter_by_a_name_that_nothing_has_is_refused(
     assert done.code == 2 and words in " ".join(done.err.split())
 
 
-def test_so_it_is_in_python(results: Path) -> None:
+def test_python_filters_by_tags_and_refuses_alike(results: Path) -> None:
     folder = str(results)
+    assert list(toolkit.leaderboard(folder, tags=["paper"])["backbone"]) == ["random"]
+    assert len(toolkit.leaderboard(folder)) == 2
+    with refused("tag"):
+        toolkit.run("digits", backbone="majority", limit=20, tag=[" "], results=folder)
     with refused("'digit'", "'digits'"):
         toolkit.leaderboard(folder, dataset="digit")
     with refused("'drat'", "'draft'"):
@@ -106,8 +108,6 @@ def test_a_report_is_of_tagged_runs(results: Path, tmp_path: Path) -> None:
     assert len(done.json["runs"]) == 1 and "random" in done.json["runs"][0]
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "the &lt;second&gt; try" in page and "#paper #draft" in page
-    none = bench(*arguments, "--tag", "pap")
-    assert none.refuses("'pap'", "'paper'")
 
 
 def test_pages_filter_by_a_tag(results: Path) -> None:
@@ -116,10 +116,3 @@ def test_pages_filter_by_a_tag(results: Path) -> None:
     assert "random" in text and "digits-majority" not in text
     assert "<option selected>paper</option>" in text and "<option>draft</option>" in text
     assert "digits-majority" not in pages.answer("/", {"find": "second"}).content.decode()
-
-
-def test_python_filters_by_tags(results: Path) -> None:
-    assert list(toolkit.leaderboard(results, tags=["paper"])["backbone"]) == ["random"]
-    assert len(toolkit.leaderboard(results)) == 2
-    with refused("tag"):
-        toolkit.run("digits", backbone="majority", limit=20, tag=[" "], results=str(results))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.mutations import write_unsealed
 from helpers.studies import GRID
-from helpers.unsealed import write_unsealed
 
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.unsealed import write_unsealed
+from helpers.mutations import write_unsealed
 
 from bench.running.study.rounds import next_round
 from bench.store.folder import read_manifest
