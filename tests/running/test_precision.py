@@ -210,7 +210,7 @@ def test_the_identity_says_that_a_class_keeps_tensors_in_float32(
     """They are those that diffusers keeps; the T5 of PixArt is read as its library reads it."""
     folder = tmp_path / "model"
     (made(kind) if kept else save("pixart", folder)).save_pretrained(folder)
-    options = {**DIGITS, "backbone": str(folder), "device": "cpu"}
+    options = {**DIGITS, "backbone": str(folder), "device": "cpu", "resolution": 32}
     for dtype, wanted in (("bfloat16", kept), ("float32", None)):
         identity = prepare(make_config({**options, "dtype": dtype})).manifest.identity.backbone
         assert identity.float32_parts is wanted
