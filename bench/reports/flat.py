@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from bench.discovery.loading import metric_specs
 from bench.reports.facts import assignments
 from bench.reports.run_view import RunView
+from bench.store.errata import in_cell
 from bench.store.folder import list_runs
 from bench.store.runs import read_runs, with_tags
 from bench.store.summary import Summary
@@ -61,7 +62,7 @@ def _run_fields(run: RunView, summary: Summary) -> Row:
         "cost": summary.cost.per_image(manifest.classifier),
         "flop": summary.cost.flop_per_image,
         "seconds": summary.cost.seconds,
-        "errata": " ".join(f"{touch.name}:{touch.state}" for touch in run.errata) or None,
+        "errata": in_cell(run.errata),
         "created": manifest.created,
         "note": manifest.config.note,
         "tags": " ".join(manifest.config.tags) or None,

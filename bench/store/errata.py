@@ -7,7 +7,7 @@ touches it; one whose summary was computed again from its records says so there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,6 +71,11 @@ def own_list() -> tuple[int, tuple[ErratumSpec, ...]]:
         for name, fields in table["errata"].items()
     )
     return int(table["version"]), tuple(specs)
+
+
+def in_cell(touches: Iterable[Touch]) -> str | None:
+    """Return errata and states as a cell of a CSV file, such as `a:possibly b:cleared`."""
+    return " ".join(f"{touch.name}:{touch.state}" for touch in touches) or None
 
 
 def checked_errata() -> str:

@@ -17,6 +17,7 @@ from bench.reports.text import csv_text
 from bench.stats.difference_tests import Rank
 from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import Paired
+from bench.store.errata import in_cell
 from bench.store.fields import (
     Amount,
     Interval,
@@ -75,7 +76,7 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
         del line["accuracy_ci95"], line["anytime_ci95"], line["audit"]
         line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
         line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
-        line |= {"tags": " ".join(row.tags)}
+        line |= {"tags": " ".join(row.tags), "errata": in_cell(row.errata)}
         line |= {"against_first": test.difference.estimate if test else None}
         pairs = {
             "worst_group worst_group_accuracy": (worst.group, worst.accuracy) if worst else None,
