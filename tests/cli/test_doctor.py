@@ -110,8 +110,3 @@ def test_batch_sizes_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatc
 def test_a_backbone_without_batches_has_no_speed() -> None:
     with refused("'random'"):
         measure_speed(make_config({"dataset": "-", "backbone": "random"}))
-
-
-def test_settings_of_the_speed_need_it() -> None:
-    done = bench("doctor", "--device", "cpu")
-    assert done.refuses("--device", "--speed")

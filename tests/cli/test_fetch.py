@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +15,7 @@ from helpers.command import bench
 from helpers.encoders import save_clip
 from helpers.families import save
 from helpers.given import picture, write_parquet
-from helpers.hub import Hub, a_hub, point_datasets
+from helpers.hub import Hub, a_hub, leave, point_datasets
 from helpers.matrix import matrix
 from helpers.pipelines import save_pipeline
 from huggingface_hub import constants
@@ -76,7 +75,6 @@ MODELS: dict[str, Callable[[Path], object]] = {
     "dit-256": lambda folder: save("dit", folder),
     "clip-b32": save_clip,
 }
-NOWHERE = "http://127.0.0.1:9"  # a port on which nothing listens
 DECOYS = ("README.md", ".gitattributes", "v2-1.ckpt", "v2-1.safetensors", "model.onnx")
 BESIDE = (".bin", ".fp16.safetensors", ".fp16.bin", ".non_ema.safetensors")
 
@@ -87,12 +85,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with a_hub() as served:
         point_datasets(served, tmp_path / "clients", monkeypatch)
         yield served
-
-
-def leave(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the clients away from the Hub, which then does not answer."""
-    point_datasets(replace(hub, address=NOWHERE), tmp_path / "clients", monkeypatch)
-    hub.log.clear()
 
 
 def serve(hub: Hub, name: str, folder: Path) -> set[str]:
@@ -135,7 +127,7 @@ def test_only_what_is_needed_is_asked_for(
     hub_module._answers.clear()
     hub.log.clear()
     assert list(fetch(name)) == fetched and len(hub.log) == 1
-    leave(hub, tmp_path, monkeypatch)
+    leave(hub, tmp_path / "clients", monkeypatch)
     assert list(fetch(name)) == fetched and hub.log == []
 
 
@@ -194,7 +186,7 @@ def test_a_dataset(
     done = bench("fetch", name)
     assert done.code == 0 and f"{name}: {images} images are on this machine" in done.out, done.err
     assert "downloading 1 files, " in done.err and f"bench run {name} --offline" in done.out
-    leave(hub, tmp_path, monkeypatch)
+    leave(hub, tmp_path / "clients", monkeypatch)
     for options in ((), ("--offline",)):
         run = ("run", name, "--backbone", "random", "--results", tmp_path / "runs", *options)
         assert bench(*run).code == 0
@@ -216,7 +208,7 @@ def test_a_study_fetches_all_that_it_needs(
         *(("dataset", name) for name in ("hf:owner/pets", "digits")),
         *(("backbone", name) for name in ("clip-b32", "random")),
     }
-    leave(hub, tmp_path, monkeypatch)
+    leave(hub, tmp_path / "clients", monkeypatch)
     assert bench("study", study, "--results", tmp_path / "runs", "--offline").code == 0
     assert hub.log == []
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-from helpers.command import bench
-
-from bench.cli.command import Command
-from bench.discovery.commands import own_commands
+from helpers.command import bench, commands
 
 
 def test_every_setting_is_an_option_in_one_section_of_the_help() -> None:
@@ -82,18 +76,6 @@ def test_a_mistake_gets_one_clear_message(case: str, tmp_path: Path) -> None:
     done = bench("run", *arguments, BENCH_RESULTS=str(tmp_path / "results"))
     assert done.refuses(hint), done.err
     assert not list(tmp_path.rglob("samples.jsonl"))
-
-
-def commands() -> Iterator[tuple[list[str], Command]]:
-    """Yield the toolkit's commands, those of a group by two words."""
-    for name, own in own_commands().items():
-        command: Any = getattr(import_module(own.module), own.function)
-        if isinstance(command, click.Group):
-            for other, leaf in command.commands.items():
-                assert isinstance(leaf, Command)
-                yield [name, other], leaf
-        else:
-            yield [name], command
 
 
 def test_an_option_has_no_effect_without_the_one_that_it_needs() -> None:

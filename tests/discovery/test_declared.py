@@ -78,12 +78,10 @@ def test_a_declaration_is_a_spec(tmp_path: Path) -> None:
         ('"templates.txt"', '"none.txt"', ("templates.clip", "'none.txt'")),
         ("unverified = true", 'unverified = "yes"', ("unverified", "'yes'")),
         ("test = 4", "test = 0", ("splits.test", "got 0")),
-        ("test = 4", 'test = "many"', ("splits.test", "'many'")),
         ("test = 4", "test = true", ("splits.test", "got True")),
         ('["robin", "house finch"]', '["robin", "Robin"]', ("'robin'", "'Robin'")),
         ('robin = "a robin"', "robin = 3", ("phrases.robin", "got 3")),
         ("[columns]", "[layout]\nlists = 3\n[columns]", ("layout.lists", "got 3")),
-        ("[columns]", "[layout]\nroot = 3\n[columns]", ("layout.root", "got 3")),
         ("[columns]", '[layout]\nreader = "x:y"\n[columns]', ("reader", "marker")),
         ("[columns]", '[layout]\ntable = "x"\n[columns]', ("table", "file_column")),
         ("[columns]", "[item]\nimages = []\n[columns]", ("images",)),
@@ -231,11 +229,8 @@ def test_names_that_no_folder_can_have_are_refused(data: Path) -> None:
     (data / "birds.toml").write_text(f'name = "{"x" * 10_000}"\nsource = "."\n{CLASSES}')
     for names in (
         ["prompts", data / "birds.toml"],
-        ["prompts", "./" + "x" * 10_000],
         ["prompts", "./x-{0.." + "9" * 5000 + "}.tar"],
         ["prompts", f"./{'x' * 250}{{0000000000..0000000001}}.tar"],
-        ["prompts", "digits", "--data-dir", "x" * 10_000],
-        ["new", "dataset", "x" * 300, "--into", data],
     ):
         done = bench(*names)
         assert done.code == 2 and "Unexpected" not in done.err and len(done.err) < 1000, done.err

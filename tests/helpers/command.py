@@ -13,12 +13,18 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 from unittest import mock
 
+import click
 from helpers.refusals import names
+
+from bench.cli.command import Command
+from bench.discovery.commands import own_commands
 
 TERMINAL = {"COLUMNS": "200"}
 PATIENCE = 600.0  # seconds after which a process counts as hanging
@@ -123,3 +129,15 @@ def _capture() -> io.TextIOWrapper:
 def _text(stream: io.TextIOWrapper) -> str:
     stream.seek(0)
     return stream.read()
+
+
+def commands() -> Iterator[tuple[list[str], Command]]:
+    """Yield the toolkit's commands, those of a group by two words."""
+    for name, own in own_commands().items():
+        command: Any = getattr(import_module(own.module), own.function)
+        if isinstance(command, click.Group):
+            for other, leaf in command.commands.items():
+                assert isinstance(leaf, Command)
+                yield [name, other], leaf
+        else:
+            yield [name], command

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -186,6 +186,13 @@ def point_datasets(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(config, "STREAMING_READ_RETRY_INTERVAL", 0)
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setattr(config, name, False)
+
+
+def leave(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the clients away from a hub, which then does not answer, and forget its log."""
+    nowhere = replace(hub, address="http://127.0.0.1:9")  # a port on which nothing listens
+    point_datasets(nowhere, cache, monkeypatch)
+    hub.log.clear()
 
 
 @lru_cache(maxsize=1024)

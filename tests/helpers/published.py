@@ -23,16 +23,19 @@ _SD2 = {
     "attention_head_dim": (5, 10, 20, 20),
     "use_linear_projection": True,
 }
-_PIXART = {
-    "sample_size": 128,
+_LAYERS = {
     "in_channels": 4,
     "out_channels": 8,
     "num_layers": 28,
     "num_attention_heads": 16,
     "attention_head_dim": 72,
+    "patch_size": 2,
+}
+_PIXART = {
+    **_LAYERS,
+    "sample_size": 128,
     "cross_attention_dim": 1152,
     "caption_channels": 4096,
-    "patch_size": 2,
     "interpolation_scale": 2,
 }
 _SD3 = {
@@ -44,15 +47,7 @@ _SD3 = {
     "joint_attention_dim": 4096,
     "pooled_projection_dim": 2048,
 }
-_DIT = {
-    "in_channels": 4,
-    "out_channels": 8,
-    "num_layers": 28,
-    "num_attention_heads": 16,
-    "attention_head_dim": 72,
-    "patch_size": 2,
-    "num_embeds_ada_norm": 1000,
-}
+_DIT = {**_LAYERS, "num_embeds_ada_norm": 1000}
 _SANA = {"interpolation_scale": None, "sample_size": 32, "caption_channels": 2304}
 _MEDIUM = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536}
 
@@ -136,26 +131,16 @@ NETWORKS: dict[str, tuple[Any, dict[str, Any], int]] = {
     ),
     "sana": (diffusers.SanaTransformer2DModel, _SANA, 32),
 }
-VIT_L = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "projection_dim": 768,
-}
-VIT_H = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 23,  # of 24: the pipelines take the output before the last
-    "num_attention_heads": 16,
-}
-BIG_G = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 20,
-    "projection_dim": 1280,
-}
+
+
+def _clip(width: int, layers: int, heads: int, **more: int) -> dict[str, int]:
+    shape = {"hidden_size": width, "intermediate_size": 4 * width}
+    return {**shape, "num_hidden_layers": layers, "num_attention_heads": heads, **more}
+
+
+VIT_L = _clip(768, 12, 12, projection_dim=768)
+VIT_H = _clip(1024, 23, 16)  # of 24 layers: the pipelines take the output before the last
+BIG_G = _clip(1280, 32, 20, projection_dim=1280)
 T5_XXL = {
     "vocab_size": 32128,
     "d_model": 4096,

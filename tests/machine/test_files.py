@@ -96,12 +96,6 @@ def test_every_command_reads_toml_the_same_way(case: str, tmp_path: Path) -> Non
         assert done.refuses("x.toml")
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "x.toml")
-    with refused("x.toml"):
-        read_toml(tmp_path / "x.toml")
-
-
 def test_what_toml_allows_is_read(tmp_path: Path) -> None:
     text = f'x = {2**63 - 1}\na.b.c = ["d.e.f"]\nlong = "{". ".join(["a word"] * 99)}"\n'
     table = read_toml(write(tmp_path, "x.toml", "\ufeff" + text))

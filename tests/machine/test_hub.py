@@ -19,7 +19,7 @@ import huggingface_hub
 import pyarrow as pa
 import pytest
 from helpers.given import picture, write_parquet
-from helpers.hub import Fault, Hub, a_hub, point_datasets
+from helpers.hub import Fault, Hub, a_hub, leave, point_datasets
 from helpers.matrix import matrix
 from helpers.refusals import refused
 from huggingface_hub import constants
@@ -39,7 +39,6 @@ from bench.running.prepare import resolve as resolve_run
 from bench.running.settings import RunConfig
 from bench_plugins.datasets.hub import Hub as Dataset
 
-NOWHERE = "http://127.0.0.1:9"  # a port on which nothing listens
 NAME = "owner/name"
 IMAGES = pa.array([picture(1), picture(2), picture(3)])
 
@@ -146,11 +145,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         getattr(huggingface_hub.utils, "reset_sessions", lambda: None)()
 
 
-def leave(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the clients away from the Hub, which then does not answer."""
-    point_datasets(replace(hub, address=NOWHERE), tmp_path / "cache", monkeypatch)
-
-
 @pytest.mark.parametrize(
     ("name", "revision"),
     matrix(
@@ -168,7 +162,7 @@ def test_what_was_fetched_needs_no_network(
     fetched = way.read(revision)
     others = [way.read(other) for other in ("main", "v1", "refs/pr/1")]
     assert others.count(fetched) == 1, "a revision was taken for another one"
-    leave(hub, tmp_path, monkeypatch)
+    leave(hub, tmp_path / "cache", monkeypatch)
     before = state(tmp_path / "cache")
     hub.log.clear()
     assert way.read(revision) == fetched
@@ -244,7 +238,7 @@ def test_each_failure_says_which_it_is(
         elif trouble == "no such repository":
             del hub.files[repository]
         elif trouble == "no network":
-            leave(hub, tmp_path, monkeypatch)
+            leave(hub, tmp_path / "cache", monkeypatch)
         elif trouble == "--offline":
             stack.enter_context(offline())
         elif trouble == "HF_HUB_OFFLINE":
@@ -396,13 +390,6 @@ def test_what_is_cached_is_used_of_a_busy_hub_at_once(hub: Hub) -> None:
     hub.faults.append(Fault("/api/", 503))
     hub.log.clear()
     assert read_model(None) == fetched and len(hub.log) == 1
-
-
-def test_a_pinned_commit_asks_for_nothing_twice(hub: Hub) -> None:
-    fetched = read_model(commit := hub.commit(f"models/{NAME}"))
-    hub_module._answers.clear()
-    hub.log.clear()
-    assert read_model(commit) == fetched and hub.log == []
 
 
 def test_a_branch_that_moves_is_followed(hub: Hub) -> None:

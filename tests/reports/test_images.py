@@ -204,10 +204,6 @@ def test_the_gallery_takes_what_tells_most() -> None:
 
 
 def test_thumbnails_are_small_and_tiny_images_keep_their_pixels() -> None:
-    from io import BytesIO
-
-    from PIL import Image
-
     noise = np.random.default_rng(0).integers(0, 255, (300, 500, 3), dtype=np.uint8)
     kind, content, small = make_thumbnail(Image.fromarray(noise))
     assert kind == "image/webp" and not small and len(content) < 15_000

@@ -15,7 +15,7 @@ from helpers.mutations import write_unsealed
 from helpers.reporting import model_card
 from helpers.runs import a_manifest, a_record, store
 
-from bench.cli.output import print_json, say
+from bench.cli.output import say
 from bench.cli.results import BEGIN, END
 from bench.cli.results import render_page as render
 from bench.reports import text
@@ -102,13 +102,6 @@ def test_a_run_is_shown(name: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert not UNSAFE.search(shown) and "Results:" in shown
 
 
-def test_json_is_json(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_json({"name": name, "value": float("nan")})
-    shown = capsys.readouterr().out
-    assert json.loads(shown) == {"name": name, "value": None}
-    shown.encode()
-
-
 def test_a_markdown_board_stays_a_table(name: str, run: Path) -> None:
     written = text.to_markdown(board_tables([row(run, name)]))
     assert not UNSAFE.search(written) and "<" not in written
@@ -175,10 +168,6 @@ def test_a_picture_is_drawn(name: str) -> None:
     described = described.model_copy(update={"backbone": backbone, "classes": names})
     drawing = draw_confusion(as_decisions(records), described, None)
     assert len(drawing.png()) > 1000
-
-
-def test_long_messages_have_an_end() -> None:
-    assert len(text.escape_message("x" * 1_000_000)) < 2_100
 
 
 def test_ordinary_names_stay_as_they_are() -> None:

@@ -16,7 +16,7 @@ from bench.reports.sentences import estimate_repeatability, noise_sentence
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest
-from bench.store.folder import read_manifest
+from bench.store.folder import read_manifest, requested_records
 from bench.store.summary import Again, read_again, write_again
 from bench.store.writing import RunFolder
 from bench.view.pages import Pages
@@ -108,8 +108,6 @@ def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
 
 
 def _records(path: Path, manifest: Manifest) -> list[Any]:
-    from bench.store.folder import requested_records
-
     return requested_records(path, manifest)
 
 

@@ -134,13 +134,10 @@ def test_pictures_are_in_the_page_and_described(page: Page) -> None:
         assert re.search(r"an image of (ant|bee|cat)$", picture["alt"])
 
 
-def test_errors_are_drawn_or_it_says_how_to_record_them(page: Page) -> None:
+def test_a_run_shows_its_errors_or_how_to_record_them_and_how_to_make_it_again(page: Page) -> None:
     assert "over 30 images" in page.text
     assert page.text.count("--strategy full --save-errors") == 2
     assert "they are with the run it replays" in page.text
-
-
-def test_a_run_says_how_to_make_it_again(page: Page) -> None:
     assert page.text.count("The command that makes this run again") == 4
     assert "--strategy full" in page.text and "bench replay zero --strategy full" in page.text
     assert page.text.count(" Seed 0 ") == 4 and "a photo of bee" in page.text

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import click
 import pytest
-from helpers.command import bench
+from helpers.command import bench, commands
 from helpers.places import ROOT
 from helpers.refusals import refused, warned
 from helpers.runs import store
 
 from bench import compare, load_run
-from bench.cli.main import cli
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.store.folder import find_run, list_runs
 from bench.store.shipped import SHIPPED_ARCHIVE, is_packed, is_shipped, pack, shipped_folder
@@ -80,19 +79,10 @@ REFUSED = {  # command → why a published run cannot be given to it
 }
 
 
-def commands(group: click.Group, *words: str) -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if isinstance(command, click.Group):
-            yield from commands(command, *words, name)
-        elif command is not None:
-            yield " ".join((*words, name)), command
-
-
 def calls() -> Iterator[tuple[str, ...]]:
     """Yield a call of each command that takes a run, with the id of a published one."""
-    for name, command in commands(cli):
+    for words, command in commands():
+        name = " ".join(words)
         arguments = [str(p.name) for p in command.params if isinstance(p, click.Argument)]
         taken = [argument for argument in arguments if argument in TAKE_A_RUN]
         named = re.search(r"\bRUNS?\b|\bRUN_A\b|a run's id", command.help or "")
@@ -161,12 +151,6 @@ def test_a_run_of_the_same_id_anywhere_below_the_results_comes_first(
         load_run(run_id, "r")
     with warned(run_id, "elsewhere"):
         assert is_shipped(find_run(run_id, "elsewhere", exact=True))
-
-
-def test_a_table_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert RACE in bench("leaderboard", "--wide").out
-    assert is_shipped(find_run(RACE, "results"))
 
 
 @pytest.mark.parametrize("arguments", [["render"], ["render", "--check"], ["validate"]])

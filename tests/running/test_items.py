@@ -91,17 +91,6 @@ def test_a_run_that_was_stopped_is_resumed_and_replayed(
         assert same(again["metrics"], live["metrics"])
 
 
-def test_a_plan_counts_the_texts_of_an_item(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ("run", "captions", "--backbone", "painter", "--set", "draws=10", "--dry-run")
-    plan = bench(*arguments, "--strategy", "full", "--json").json
-    assert plan["evaluations_per_image"] == 4 * 10 and plan["template"] is None
-    monkeypatch.setattr(Captions, "rows", two_images())
-    plan = bench(*arguments, "--strategy", "full", "--json").json
-    assert (plan["evaluations_per_image"], plan["images"]) == (2 * 2 * 10, 8)
-    plan = bench(*arguments, "--strategy", "race", "--json").json
-    assert "no image and group score" in plan["warnings"][0]
-
-
 def test_pairs_have_text_image_and_group_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +161,7 @@ def test_every_item_costs_what_its_plan_says(
     rows = one_image() if strategy == "race" else two_images()
     monkeypatch.setattr(Captions, "rows", rows)
     plan = run(tmp_path, strategy, *options, "--dry-run", draws=8).json
+    assert plan["images"] == len(rows) and plan["template"] is None
     least = plan.get("evaluations_per_image_at_least") or plan["evaluations_per_image"]
     done = run(tmp_path, strategy, *options, draws=8)
     records = read_records(Path(done.json["results_dir"])).values()
@@ -288,24 +278,29 @@ BAD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_item_is_refused_with_its_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
-    rows: list[dict[str, Any]] = [dict(row) for row in one_image(4)]
-    rows[2] |= {"texts": rows[0]["texts"][:2], "label": 0, **BAD[case]}
-    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
-    done = run(tmp_path, "full")
-    assert done.refuses("item 'item-2'")
-    assert not list(tmp_path.rglob("manifest.json"))
-
-
 BAD_PAIRS: dict[str, dict[str, Any]] = {
     "another shape": {"images": 3, "pairing": [0, 1, 2]},
     "a pair missing": {"pairing": [1]},
     "one text twice": {"pairing": [1, 1]},
     "no images": {"images": 0, "pairing": []},
 }
+
+
+@pytest.mark.parametrize("case", [*BAD, *BAD_PAIRS])
+def test_a_bad_item_is_refused_with_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    rows: list[dict[str, Any]] = [dict(r) for r in (one_image if case in BAD else two_images)(4)]
+    if case in BAD:
+        rows[2] |= {"texts": rows[0]["texts"][:2], "label": 0, **BAD[case]}
+    else:
+        rows[2] |= BAD_PAIRS[case]
+    if isinstance(rows[2].get("images"), int):
+        rows[2]["images"] = (rows[0]["images"] * 2)[: rows[2]["images"]]
+    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    done = run(tmp_path, "full")
+    assert done.refuses("item 'item-2'" if case in BAD else "item 'pair-2'"), done.err
+    assert not list(tmp_path.rglob("manifest.json"))
 
 
 def test_items_need_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,19 +315,6 @@ def test_a_position_that_no_answer_has_is_no_problem(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Captions, "rows", one_image(3))  # no item's second text is right
     done = bench("check-data", "captions", "--json")
     assert done.code == 0 and done.json["classes"] == 0, done.err
-
-
-@pytest.mark.parametrize("case", BAD_PAIRS)
-def test_a_bad_pair_is_refused_with_its_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
-    rows: list[dict[str, Any]] = [dict(row) for row in two_images(3)]
-    rows[2] |= BAD_PAIRS[case]
-    if isinstance(rows[2]["images"], int):
-        rows[2]["images"] = (rows[0]["images"] * 2)[: rows[2]["images"]]
-    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
-    done = run(tmp_path, "full")
-    assert done.refuses("item 'pair-2'"), done.err
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,6 @@ def test_what_cannot_work_is_refused(settings: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"top": 3}, "--candidates-from"),
-        ({"risk_else": "schedule"}, "--risk-else"),
         ({"revision": "v1"}, "--revision v1"),
         ({"revision": "v1", "backbone": "random"}, "--revision v1"),
     ],

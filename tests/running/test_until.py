@@ -207,12 +207,6 @@ def test_wrong_questions_are_refused(fresh: Path, until: str, problem: str) -> N
     assert not list(fresh.glob("digits-nearest*"))
 
 
-@pytest.mark.parametrize("other", [("--limit", 5), ("--shard", "1/2")])
-def test_what_does_not_go_with_a_question_is_refused(fresh: Path, other: tuple[Any, ...]) -> None:
-    ended = bench("run", "digits", *other, "--until", "width 0.1", "--results", fresh)
-    assert ended.refuses("--until", other[0])
-
-
 def test_a_stratified_part_of_the_other_run_is_refused(tmp_path: Path) -> None:
     run = ("run", "digits", "--backbone", "random", "--limit", 20, "--results", tmp_path)
     assert bench(*run, "--json").code == 0
@@ -261,15 +255,6 @@ def test_python_returns_the_answer(fresh: Path) -> None:
     assert whole.dataset.n_samples == 360 and "answer" not in whole
     assert "anytime_ci95" not in whole["metrics"]
     assert "answer" not in api.load_run(run.run_id, str(fresh))
-
-
-@pytest.mark.parametrize("command", ["classify", "replay"])
-def test_what_makes_no_run_of_a_split_has_no_question(command: str, fresh: Path) -> None:
-    ended = bench(command, fresh, "--until", "width 0.1")
-    assert ended.refuses("--until") and not ended.out
-    if command == "classify":
-        with refused("--until"):
-            api.classify(["a.png"], dataset="digits", until="width 0.1")
 
 
 def test_a_question_does_not_end_a_run_with_a_risk_to_be_swept_for(fresh: Path) -> None:

@@ -123,8 +123,6 @@ def test_each_image_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     folder = tmp_path / "run" / "errors"
     folder.mkdir(parents=True)
     file = folder / packed.packed_name(0)
@@ -144,9 +142,6 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_cells_take_less_room_and_lose_no_bit(tmp_path: Path) -> None:
-    import numpy as np
-    import pyarrow.parquet as pq
-
     rng = np.random.default_rng(0)
     prompt, draw = np.indices((20, 100), dtype=np.int32).reshape(2, -1)
     errors = (0.5 + 0.1 * draw / 100 + 0.01 * rng.standard_normal(2000)).astype(np.float32)

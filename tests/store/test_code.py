@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 from helpers.refusals import warned
-from helpers.runs import a_manifest, store
+from helpers.runs import a_manifest, a_record, store
 
 from bench.reports.comparisons import compare
+from bench.running.shards import merge
 from bench.store.documents import Manifest, changed_code, mixed_code_warning, with_code_of
 from bench.store.folder import read_manifest
 from bench.store.writing import RunFolder
@@ -72,8 +74,6 @@ def test_a_comparison_says_that_the_code_changed(tmp_path: Path) -> None:
 
 
 def test_parts_of_different_code_are_merged_with_a_warning(tmp_path: Path) -> None:
-    from bench.running.shards import merge
-
     ids = [f"s{n}" for n in range(4)]
     for index in (1, 2):
         part = {"index": index, "count": 2, "asked": 4, "places": [index - 1, index + 1]}
@@ -93,9 +93,6 @@ def test_parts_of_different_code_are_merged_with_a_warning(tmp_path: Path) -> No
 
 
 def store_part(results: Path, manifest: Manifest) -> None:
-    import numpy as np
-    from helpers.runs import a_record
-
     assert manifest.part is not None
     folder = results / manifest.run_id / "shards" / f"{manifest.part.index}-of-2"
     with RunFolder(folder, manifest) as opened:

@@ -50,15 +50,3 @@ def test_the_order_is_the_manifest_s(tmp_path: Path) -> None:
     decided = read_decisions(run.path, backwards)
     assert decided.sample_ids.to_pylist() == ["s0002", "s0000"]
     assert decided.labels.tolist() == [2, 0]
-
-
-@pytest.mark.parametrize("averaged", [True, False])
-def test_standard_errors_of_pairs_that_were_not_averaged_are_unknown(
-    averaged: bool, tmp_path: Path
-) -> None:
-    plan = {"draw_plan": "antithetic all"}
-    run = read_run(store(tmp_path, [0, 1], [0, 1], scoring=plan, pairs_averaged=averaged))
-    decided = read_decisions(run.path, run.manifest)
-    assert np.isfinite(decided.margin_stderr).all() == averaged
-    assert np.isfinite(decided.confidence).all() == averaged
-    assert np.isfinite(decided.margins).all()

@@ -17,11 +17,9 @@ from bench.store.fields import (
     Document,
     Interval,
     RunId,
-    check_format,
     read_json,
     to_json,
     validated,
-    without_none,
 )
 
 
@@ -30,10 +28,6 @@ class Paper(Document):
     title: str = "none"
     span: Interval = (0.0, 1.0)
     run: RunId = "run"
-
-
-def test_unknown_fields_are_kept_and_defaults_are_not_written() -> None:
-    assert Paper.model_validate({"pages": 3, "later": [1]}).plain() == {"pages": 3, "later": [1]}
 
 
 @pytest.mark.parametrize(
@@ -70,21 +64,10 @@ def test_a_value_is_validated_or_named_with_the_first_field_that_is_wrong() -> N
             validated(wrong, Paper, "a paper")
 
 
-def test_a_newer_format_is_refused() -> None:
-    for content in ({"format": 2}, {}, [3], {"format": "x"}):
-        check_format(content, 2, Path("paper.json"))
-    with refused("paper.json", "format 3"):
-        check_format({"format": 3}, 2, Path("paper.json"))
-
-
 def test_json_is_indented_and_holds_no_nan() -> None:
     assert to_json({"a": ["ü"]}) == '{\n "a": [\n  "ü"\n ]\n}\n'
     with refused("JSON", kind=ValueError):
         to_json(float("nan"))
-
-
-def test_fields_that_do_not_apply_are_left_out() -> None:
-    assert without_none(a=0, b=None, c="") == {"a": 0, "c": ""}
 
 
 def _documents(of: type[BaseModel] = BaseModel) -> Iterator[type[BaseModel]]:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from helpers.refusals import refused, warned
+from helpers.refusals import refused
 from helpers.runs import a_manifest, store
 
 from bench.store.folder import (
@@ -14,7 +14,6 @@ from bench.store.folder import (
     MANIFEST,
     find_run,
     holds_shards,
-    joined_manifest,
     list_runs,
     missing_samples,
     read_manifest,
@@ -23,7 +22,6 @@ from bench.store.folder import (
     undecided_samples,
     whole_manifest,
 )
-from bench.store.runs import read_run
 
 
 def test_runs_are_found_at_any_depth_and_their_own_folders_are_not_entered(tmp_path: Path) -> None:
@@ -79,21 +77,6 @@ def test_what_is_undecided_are_failed_images_and_those_without_the_errors_asked_
     assert missing_samples(path, manifest, save_errors=False) == ["s0001"]
     assert missing_samples(path, a_manifest(manifest.samples, seed=1), save_errors=False) is None
     assert missing_samples(tmp_path / "none", manifest, save_errors=False) is None
-
-
-def test_a_run_without_a_summary_is_not_complete(tmp_path: Path) -> None:
-    assert read_run(store(tmp_path, [0], [0], complete=False)).summary is None
-    complete = store(tmp_path, [0, 1], [0, 0], seed=1)
-    summary = read_run(complete).summary
-    assert summary is not None and summary.metrics.accuracy == 0.5
-    (complete / "summary.json").write_text("{}")
-    with warned("summary.json"):
-        assert read_run(complete).summary is None
-
-
-def test_joined_manifests_ask_for_the_images_of_both() -> None:
-    first, second = a_manifest(["a", "b"]), a_manifest(["b", "c"])
-    assert joined_manifest(first, second).samples == ["a", "b", "c"]
 
 
 def test_the_manifest_of_a_whole_run_says_nothing_of_a_shard() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from helpers.runs import a_manifest
 
-from bench.store.identity import Identity, digest, prompts_digest, run_id
+from bench.store.identity import Identity, digest, prompts_digest
 
 
 def test_the_order_of_the_content_does_not_matter() -> None:
@@ -34,8 +34,3 @@ def test_prompts_are_their_texts_classes_and_order() -> None:
         [("a cat", 0), ("a hog", 1)],
     ]
     assert len({prompts_digest(prompts), *map(prompts_digest, others)}) == 4
-
-
-def test_a_run_s_id_has_the_names_and_the_hash() -> None:
-    identity = a_manifest(["s"]).identity
-    assert run_id("d", "b", "full", identity) == f"d-b-full-{digest(identity)[:8]}"

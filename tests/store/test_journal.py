@@ -21,8 +21,6 @@ from bench.store.journal import (
     JOURNAL,
     Journal,
     Record,
-    complete_length,
-    finite,
     is_record,
     make_record,
     read_lines,
@@ -52,23 +50,6 @@ def test_a_torn_end_is_cut_before_the_next_line(tmp_path: Path) -> None:
     journal.close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [record["sample_id"] for _, _, record in read_lines(path)] == ["a", "c"]
-
-
-@pytest.mark.parametrize(
-    ("content", "length"), [(b"", 0), (b"ab", 0), (b"a\nb", 2), (b"a\nb\n", 4)]
-)
-def test_the_end_of_the_last_line(content: bytes, length: int, tmp_path: Path) -> None:
-    (tmp_path / "lines").write_bytes(content)
-    with (tmp_path / "lines").open("rb") as file:
-        assert complete_length(file) == length
-
-
-def test_a_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None:
-    path = write(tmp_path, a_record("a", 0, 0), a_record("b", 0, 0), a_record("c", 0, 0))
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(lines[0] + b"\xff\xfe\n" + lines[2])
-    with warned("line 2"):
         assert [record["sample_id"] for _, _, record in read_lines(path)] == ["a", "c"]
 
 
@@ -110,7 +91,9 @@ def test_the_table_of_a_damaged_journal_is_that_of_its_good_lines(tmp_path: Path
     ],
 )
 def test_both_readings_refuse_the_same_lines(changes: dict[str, object], tmp_path: Path) -> None:
-    write(tmp_path, a_record("a", 0, 0), {**a_record("b", 1, 1), **changes})  # type: ignore[typeddict-item]
+    wrong: Any = {**a_record("b", 1, 1), **changes}
+    write(tmp_path, a_record("a", 0, 0), wrong)
+    assert not is_record(wrong, 3)
     with warned("line 2"):
         assert ids(read_table(tmp_path, 3, top=True)) == ["a"]
 
@@ -130,31 +113,6 @@ def test_lines_are_synced_on_closing_and_now_and_then(
     journal.append({"sample_id": "c"})
     journal.close()
     assert times == [0, 1] and len(synced) == 3
-
-
-def test_a_full_disk_leaves_no_part_of_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(tmp_path, a_record("a", 0, 0))
-    before, journal = path.read_bytes(), Journal(path)
-
-    class FullDisk:
-        def __init__(self, file: object) -> None:
-            self.file, self.parts = file, iter((5, OSError(28, "No space left on device")))
-
-        def write(self, line: bytes) -> int:
-            part = next(self.parts)
-            if isinstance(part, OSError):
-                raise part
-            return int(self.file.write(line[:part]))  # type: ignore[attr-defined]
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.file, name)
-
-    monkeypatch.setattr(journal, "_file", FullDisk(journal._file))
-    with refused("No space", kind=OSError):
-        journal.append({"sample_id": "b"})
-    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
@@ -193,16 +151,9 @@ def test_an_absent_journal_has_no_lines_and_a_link_is_refused(tmp_path: Path) ->
     ("changes", "good"),
     [
         ({}, True),
-        ({"label": 3}, False),
         ({"label": "1"}, False),
-        ({"prediction": 7}, False),
-        ({"top": [[9, 0.1, 5]]}, False),
-        ({"top": [[0, 0.1]]}, False),
-        ({"evaluations": -1}, False),
-        ({"confidence": 1.5}, False),
         ({"prediction": None}, False),  # neither decided nor failed
         ({"prediction": None, "error": "broken", "top": []}, True),
-        ({"decided_by": "chance"}, False),
         ({"later": "field"}, True),
     ],
 )
@@ -234,11 +185,6 @@ def test_an_image_that_failed_has_its_reason_and_no_decision() -> None:
     record = make_record(decided, 0.0)
     assert is_record(record, 1) and record["prediction"] is record["score"] is None
     assert record["error"] == "broken" and record["top"] == []
-
-
-def test_json_has_no_infinity() -> None:
-    assert finite(0.5) == 0.5
-    assert finite(float("nan")) is finite(float("-inf")) is None
 
 
 MANIFEST = a_manifest(["a", "b"])

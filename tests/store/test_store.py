@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 from helpers.command import bench
 from helpers.refusals import refused
 from helpers.runs import a_manifest
-from helpers.scoring import LIMIT, command, same, timeless
-from helpers.stopped import SAMPLES, interrupted_after, killed_after, write
+from helpers.scoring import command, same, timeless
+from helpers.stopped import SAMPLES, killed_after, write
 
 from bench.errors import PluginError, UserError
 from bench.store.cells import read_cells
@@ -38,24 +37,6 @@ def test_a_killed_run_has_every_image_that_was_decided_and_none_twice(
     for name in SAMPLES if errors else ():
         ours, theirs = (read_cells(tmp_path / r / "errors", name, (3, 5)) for r in ("run", "whole"))
         np.testing.assert_array_equal(ours, theirs)
-
-
-def test_an_interrupted_run_goes_on_to_the_same_result(whole: Path, tmp_path: Path) -> None:
-    arguments = command("tiny-digits", tmp_path, "--limit", LIMIT, "--save-errors")
-    run = tmp_path / whole.name
-    for decided in (1, 5, 8):
-        with interrupted_after(decided):
-            stopped = bench(*arguments)
-        assert stopped.code == 130 and "the same command resumes" in stopped.err
-        assert "Traceback" not in stopped.err and len(read_records(run)) == decided
-        with (run / JOURNAL).open("ab") as file:
-            file.write(b'{"sample_id": "digit-0')
-    done = bench(*arguments, "--json")
-    assert done.code == 0 and "Resuming" in done.err
-    assert done.json["run_id"] == whole.name and same(timeless(run), timeless(whole))
-    assert len((run / JOURNAL).read_text().splitlines()) == LIMIT  # nothing was scored twice
-    assert len(list((run / "errors").glob("*.parquet"))) == LIMIT
-    assert done.json["metrics"] == json.loads((whole / "summary.json").read_text())["metrics"]
 
 
 @pytest.mark.parametrize(

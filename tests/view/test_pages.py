@@ -110,7 +110,7 @@ def test_a_page_shows_a_run(site: Site) -> None:
     assert "Confusion matrix" in page and "Error by timestep" in page and "<svg" in page
     assert "&lt;b&gt;ant" in page and "<b>ant" not in page
     names = re.findall(r'<img src="(/picture[^"]*)"', page)
-    assert names
+    assert names and site.ask("/run?run=broken").code == 200
     picture = site.ask(unescape(names[0]))
     assert picture.headers["Content-Type"] == "image/webp" and picture.text.startswith("RIFF")
 
@@ -293,11 +293,6 @@ def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
     assert query["run"] == Path(odd).name
     shown = pages.answer("/run", query)
     assert shown.code == 200 and b"<i>&" not in shown.content
-
-
-def test_a_damaged_run_harms_no_other_page(site: Site) -> None:
-    assert "has no" in site.ask("/run?run=broken").text or site.ask("/run?run=broken").code == 200
-    assert site.ask("/run?run=zero").code == 200
 
 
 def test_a_picture_is_waited_for_by_nobody_else(

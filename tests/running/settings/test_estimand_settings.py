@@ -66,7 +66,6 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     cases = (
         (("--weighting", tmp_path / "weights.csv"), "level 2000"),
         (("--template", tmp_path / "templates.txt"), "templates.txt:2"),
-        (("--loss", "l1", "--weighting", "snr"), "--space sample"),
         (("--weighting", "exp"), "--weighting"),
         (("--levels", "3,2"), "--levels"),
         (("--subtract-null",), "--subtract-null"),

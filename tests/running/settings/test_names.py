@@ -11,14 +11,9 @@ from helpers.command import bench
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.running.parts.data import expand_datasets, is_path, registered
+from bench.running.parts.data import expand_datasets, registered
 from bench.running.parts.decision import backbone_params, find_strategy
 from bench.running.settings import RunConfig
-
-
-def test_a_slash_makes_a_path() -> None:
-    assert all(map(is_path, ("./x", "a/b", "a\\b", ".", "..")))
-    assert not any(map(is_path, ("x", "hf:owner", "...")))
 
 
 def test_a_file_of_that_name_is_pointed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,10 +23,6 @@ def test_a_file_of_that_name_is_pointed_at(tmp_path: Path, monkeypatch: pytest.M
         registered(load_plugins().datasets, "photos")
     with refused("'digits'"):
         registered(load_plugins().datasets, "digit")
-
-
-def test_one_spec_of_a_kind_is_the_default() -> None:
-    assert load_plugins().strategies.require_default().name == "race"
 
 
 def test_names_and_collections_are_those_of_registered_datasets() -> None:
@@ -70,8 +61,3 @@ def test_a_parameter_of_the_backbone_is_none_of_the_strategy_s() -> None:
     own = dict.fromkeys(BACKBONE.parameters, 1)
     both = settings(params={**own, "draws": 4})
     assert backbone_params(both, BACKBONE, PLUGINS.strategies.get("full")).keys() == own.keys()
-
-
-def test_a_parameter_that_makes_no_sense_is_refused() -> None:
-    with refused("draws"):
-        find_strategy(settings(strategy="full", params={"draws": 10**9}), BACKBONE)

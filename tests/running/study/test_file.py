@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.refusals import refused
 
 from bench.running.study.file import read_study_file
 
@@ -187,8 +186,3 @@ def test_settings_of_what_was_replaced_are_dropped(
         assert cell.config.params == params
         assert {name: getattr(cell.config, name) for name in settings} == settings
     assert len(declared.deviations) >= rehearsal
-
-
-def test_an_unknown_backbone_is_named(grid: Path) -> None:
-    with refused("'sd51'"):
-        read_study_file(grid, {}, {"backbone": "sd51"})
