@@ -30,15 +30,12 @@ from torch import Tensor
 from bench.machine.cache import cache_dir
 
 CLASSES, SIZES = 1000, (10, 30, 100, 300)
-SEEDS = 3  # of draws, unless fewer are asked for; validation images have two
+SEEDS = 3  # of draws; validation images have two
 MOST, FEWER = 5000, 8  # classes of the analytic model at most, for so many times fewer pictures
 MODELS = ("analytic", "pooled", "cross", "table")
 SPREAD = 0.7  # s of the analytic model: standard deviation of a pixel within a class
 DRAWS = {"analytic": 250, "table": 10, "pooled": 10, "cross": 10}
-# The size that was run: `--images 400 --subsets 20 --seeds 3` is the whole one for all models.
-SEEDS_OF = {"analytic": 3, "table": 1, "pooled": 1, "cross": 1}
-SUBSETS = {"analytic": 4, "table": 2, "pooled": 2, "cross": 2}
-IMAGES = {"analytic": 400, "table": 200, "pooled": 400, "cross": 200}  # test pictures of a half
+SUBSETS, IMAGES = 20, 400  # random subsets of each size, and test pictures of a half
 STEPS = {"table": 3000, "pooled": 3000, "cross": 3000}
 CHOSEN_AT = 300  # number of classes at which settings are chosen
 VALIDATION_SUBSETS = 2
@@ -339,10 +336,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS[:3])
-    parser.add_argument("--images", type=int, help="test pictures of each half")
-    parser.add_argument("--subsets", type=int, help="random subsets of each size")
-    parser.add_argument("--seeds", type=int, choices=(1, SEEDS), help="seeds of draws")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--images", type=int, default=IMAGES, help="test pictures of each half")
+    parser.add_argument("--subsets", type=int, default=SUBSETS, help="random subsets of each size")
+    parser.add_argument("--seeds", type=int, choices=(1, SEEDS), default=SEEDS)
     parser.add_argument("--fresh", type=int, default=0, help="confirm on other pictures: a number")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -358,11 +355,11 @@ def main() -> None:
     glyphs = glyphs.first(CLASSES)
     rows: list[Row] = []
     for name in options.models:
-        world = World(name, glyphs, options.images or IMAGES[name], options.seeds or SEEDS_OF[name])
+        world = World(name, glyphs, options.images, options.seeds)
         if options.fresh:
             rows += confirm(world, options.fresh)
         else:
-            rows += run(world, options.subsets or SUBSETS[name])
+            rows += run(world, options.subsets)
     if options.fresh:
         print(verdict(rows))
     else:

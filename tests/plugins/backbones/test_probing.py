@@ -163,7 +163,7 @@ def test_what_trial_calls_taught_is_remembered(
     for name in ("learn", "is_batchable", "check_assumptions"):
         monkeypatch.setattr(f"bench_plugins.backbones.pipeline.{name}", None)
     if reader.pipelines:
-        monkeypatch.setattr("bench_plugins.backbones.pipeline_folder._inspect", None)
+        monkeypatch.setattr("bench_plugins.backbones.pipeline_folder.inspect_empty", None)
     remembered = reader(resolve(str(folder)))
     x_t = torch.randn(2, *tried.latent_shape, generator=torch.Generator().manual_seed(0))
     answers = [
