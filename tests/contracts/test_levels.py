@@ -13,7 +13,6 @@ from helpers.refusals import refused
 
 from bench.contracts.levels import (
     Levels,
-    answer_of,
     diffusion_levels,
     edm_levels,
     flow_levels,
@@ -100,22 +99,6 @@ def test_edm_levels_are_its_preconditioning() -> None:
         assert levels.time[row] == pytest.approx(float(scheduler.precondition_noise(s)))
         perfect = torch.tensor(answered(levels, row))
         np.testing.assert_allclose(scheduler.precondition_outputs(noised, perfect, s), X_0)
-
-
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "flow"])
-def test_differences_of_answers_are_multiples_of_those_of_x_0(kind: str) -> None:
-    """From the definition: two x_0 that give the same x_t have eps that make up for them."""
-    alpha = np.linspace(0.95, 0.05, 7)
-    sigma = 1 - alpha if kind == "flow" else np.sqrt(1 - alpha**2)
-    levels = Levels(alpha, sigma, np.arange(7), *answer_of(kind, alpha, sigma))
-    for row in range(7):
-        x_t, other = shown(levels, row), X_0 + 0.3
-        eps = (x_t - alpha[row] * other) / sigma[row]
-        change = levels.p[row] * other + levels.q[row] * eps - answered(levels, row)
-        np.testing.assert_allclose(change, levels.determinant[row] / sigma[row] * 0.3)
-        p, q = levels.velocity()
-        if kind in ("v_prediction", "flow"):
-            assert (p[row], q[row]) == (levels.p[row], levels.q[row])
 
 
 def table(**changes: Any) -> Levels:

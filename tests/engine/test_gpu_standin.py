@@ -16,19 +16,12 @@ from helpers.matrix import matrix
 from helpers.standin import KINDS, READ_VALUES, TEXTS, denoiser_of, layout_of, stand
 
 from bench.contracts.decision import Decided
-from bench.contracts.strategy import Problem
 from bench.engine import trees
-from bench.engine.asking import CheckedStrategy
 from bench.engine.denoiser import CheckedDenoiser, compile_network
-from bench.engine.denoising import DenoisingEngine
 from bench.engine.embeddings import embed_prompts
-from bench.engine.scoring import Scoring, SharedNoise, coefficients, times
+from bench.engine.scoring import times
 from bench.errors import BenchWarning
-from bench.inputs.draws import parse_plan
-from bench.inputs.prompts import make_columns
 from bench_plugins.backbones.pipeline import PipelineDenoiser
-from bench_plugins.strategies.race import Race
-from benchmarks.timing import pictures
 
 FEW: dict[str, Any] = {"images": 2, "draws": 4}  # a run of a few batches
 # Their networks are called as those of SDXL, Flux and PixArt.
@@ -143,37 +136,3 @@ def test_a_lora_is_fused_before_compiling_unless_that_would_round_it(
     names = [name for name, _ in pipe.unet.named_parameters() if "lora" in name]
     assert bool(names) != fused
     torch.testing.assert_close(after, before, rtol=0, atol=1e-4 if fused else 0)
-
-
-@pytest.mark.parametrize("kind", ["AuraFlowPipeline", "CogView4Pipeline"])
-def test_guided_errors_are_those_of_each_cell_alone(kind: str) -> None:
-    """The null of a draw is in another batch than its last prompts; other levels come between."""
-    denoiser, _ = denoiser_of(kind, on_meta=False)
-    checked = CheckedDenoiser(denoiser, kind)
-    with torch.inference_mode():
-        tree = embed_prompts(checked, f"{kind} guided", TEXTS, with_null=True)
-    draws, levels, classes = 6, denoiser.levels, np.arange(len(TEXTS))
-    plan = parse_plan("grid")
-    rows = plan.assign_levels(draws, len(levels))
-    bank = plan.make_noise(0, draws, denoiser.latent_shape)
-    scoring = Scoring(
-        coefficients(levels, rows, "prediction", checked.device),
-        SharedNoise(bank, checked.device),
-        "l2",
-        guidance=3.0,
-    )
-    problem, columns = Problem(classes, rows, np.ones(draws)), make_columns(classes, "best")
-    engine = DenoisingEngine(checked, tree, problem, columns, scoring, batch_size=5)
-    samples = pictures(denoiser.resolution, 2)
-    strategy = CheckedStrategy(Race(draws=draws, first=2), kind)
-    for decided in engine.score(samples, strategy):
-        assert decided.error is None
-        with torch.inference_mode():
-            latent: Any = next(iter(engine.latents.of([decided.sample])))[1][0]
-            for request, values in decided.cells:
-                for row, column in np.ndindex(values.shape):
-                    draw = torch.tensor([request.draws[column]])
-                    prompt = slice(request.prompts[row], request.prompts[row] + 1)
-                    eps = torch.from_numpy(bank)[draw]
-                    alone = engine.evaluator.errors_at(draw, latent, eps, trees.rows(tree, prompt))
-                    np.testing.assert_allclose(values[row, column], float(alone), rtol=1e-4)

@@ -60,6 +60,13 @@ def engine_of(
     return prepared(**{**usual, **settings}, backbone=backbone, limit=images)
 
 
+def linearised(engine: DenoisingEngine, samples: list[Sample]) -> Errors:
+    """Return the first-order errors of all draws at the uniform mixture."""
+    strategy = Asks([Linearise(np.arange(DRAWS), np.full(10, 0.1))])
+    list(engine.score(samples, strategy.checked()))
+    return strategy.replies[0]
+
+
 def mixtures() -> list[Floats]:
     uniform, uneven = np.full(10, 0.1), np.arange(1, 11) / 55
     return [uniform, uneven, np.eye(10)[3]]
@@ -112,7 +119,7 @@ def test_first_order_errors_agree_with_finite_differences(
 
 def test_only_the_conditioning_gets_a_gradient(pipelines: dict[str, Path]) -> None:
     engine, _, samples = engine_of(str(pipelines["sd15"]))
-    list(engine.score(samples, Asks([Linearise(np.arange(2), np.full(10, 0.1))]).checked()))
+    linearised(engine, samples)
     assert all(
         p.grad is None and not p.requires_grad
         for p in network_of(engine.backbone).network.parameters()
@@ -146,9 +153,7 @@ def test_a_pinned_kernel_stays_pinned_where_activations_are_recomputed(kernel: s
     for save in (False, True):
         if save:
             network_of(engine.backbone).save_memory()
-        strategy = Asks([Linearise(np.arange(DRAWS), np.full(10, 0.1))])
-        list(engine.score(samples, strategy.checked()))
-        found.append(strategy.replies[0])
+        found.append(linearised(engine, samples))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
 
@@ -187,7 +192,5 @@ def test_linearisations_beside_a_compiled_network() -> None:
     found = []
     for switched in (False, True):
         engine, _, samples = engine_of("tiny-digits", batch_size=16, compile=switched)
-        strategy = Asks([Linearise(np.arange(DRAWS), np.full(10, 0.1))])
-        list(engine.score(samples, strategy.checked()))
-        found.append(strategy.replies[0])
+        found.append(linearised(engine, samples))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)

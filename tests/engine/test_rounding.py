@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -260,12 +259,3 @@ def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> N
 
 def test_float32_is_not_compared() -> None:
     assert opened(a_run("float32")).rounding is None
-
-
-def test_equal_errors_add_nothing() -> None:
-    exact = np.random.default_rng(0).normal(size=(3, 4, 16))
-    found = compare(exact, exact)
-    assert asdict(found) | {"images": 3} == {
-        **{"noise": 0.0, "bias": 0.0, "least_bias": 0.0, "decisions": 0, "images": 3},
-        **{"prompts": 4, "draws": 16, "arithmetic_alone": False},
-    }

@@ -19,7 +19,8 @@ from bench.engine.denoising import Latents
 from bench.engine.images import CheckedViews, preprocess, squash, view_of_draw, view_seed
 from bench.engine.scoring import LATENT
 from bench.errors import PluginError
-from bench.inputs.draws import even_order, generate_noise, sub_grid
+from bench.inputs.draws import generate_noise
+from bench.inputs.turns import assign_evenly
 from bench_plugins.views.pictures import Posterior
 
 
@@ -37,24 +38,11 @@ def test_views_are_as_many_pictures_as_declared(pictures: list[Any]) -> None:
         CheckedViews(Views(), "views 'x'").of(Image.new("L", (4, 4)), 0, "a")
 
 
-@pytest.mark.parametrize(("draws", "views"), [(500, 8), (100, 5), (60, 2)])
-def test_views_are_balanced_on_every_prefix_and_sub_grid(draws: int, views: int) -> None:
-    chosen = view_of_draw(draws, views)
-    order = even_order(draws)
-    for n in range(1, draws + 1):
-        for part in (chosen[:n], chosen[order[:n]], chosen[sub_grid(n, draws)]):
-            counts = np.bincount(part, minlength=views)
-            assert np.abs(counts - n / views).max() <= 4 + 2.25 * (n / views) ** 0.5, n
-            assert n < 4 * views or counts.min() > 0, n
-    assert np.array_equal(chosen, view_of_draw(draws, views))
-    if draws == 500:  # k mod 8 would show four of the views to a stage of 50
-        assert len(set(sub_grid(50, 500) % 8)) == 4
-
-
 def test_draws_of_one_level_see_one_view() -> None:
     chosen = view_of_draw(41, 4, per_level=2)
     assert len(chosen) == 41 and (chosen[0:40:2] == chosen[1:40:2]).all()
     assert set(chosen) == {0, 1, 2, 3}
+    assert np.array_equal(view_of_draw(500, 8), assign_evenly(500, 8))
 
 
 def test_a_seed_is_the_run_s_and_the_image_s() -> None:

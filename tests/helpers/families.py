@@ -160,14 +160,9 @@ def _sdxl() -> Any:
         projection_class_embeddings_input_dim=24 + 6 * 8,
         transformer_layers_per_block=(1, 2),
     )
+    autoencoder, scheduler = vae(scaling_factor=0.13025), diffusers.DDIMScheduler(**DDIM)
     return diffusers.StableDiffusionXLPipeline(
-        vae(scaling_factor=0.13025),
-        one,
-        two,
-        tokenizer,
-        tokenizer_2,
-        unet,
-        diffusers.DDIMScheduler(**DDIM),
+        autoencoder, one, two, tokenizer, tokenizer_2, unet, scheduler
     )
 
 
@@ -202,17 +197,10 @@ def _sd3() -> Any:
         pooled_projection_dim=WIDTH + 24,
         pos_embed_max_size=12,
     )
-    return diffusers.StableDiffusion3Pipeline(
-        transformer,
-        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae(16, scaling_factor=1.5305, shift_factor=0.0609),
-        one,
-        tokenizer,
-        two,
-        tokenizer_2,
-        three,
-        tokenizer_3,
-    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    autoencoder = vae(16, scaling_factor=1.5305, shift_factor=0.0609)
+    words = (one, tokenizer, two, tokenizer_2, three, tokenizer_3)
+    return diffusers.StableDiffusion3Pipeline(transformer, scheduler, autoencoder, *words)
 
 
 def _flux(guided: bool = True) -> Any:
@@ -232,14 +220,9 @@ def _flux(guided: bool = True) -> Any:
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=guided, shift=3.0 if guided else 1.0
     )
+    autoencoder = vae(4, scaling_factor=0.3611, shift_factor=0.1159)
     return diffusers.FluxPipeline(
-        scheduler,
-        vae(4, scaling_factor=0.3611, shift_factor=0.1159),
-        one,
-        tokenizer,
-        two,
-        tokenizer_2,
-        transformer,
+        scheduler, autoencoder, one, tokenizer, two, tokenizer_2, transformer
     )
 
 

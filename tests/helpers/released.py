@@ -216,11 +216,7 @@ def _flux_2() -> Any:
         timestep_guidance_channels=16,
         axes_dims_rope=(4, 4, 4, 4),
     )
-    text = {
-        **{**DECODER, "num_hidden_layers": 30},
-        "model_type": "mistral",
-        "head_dim": 16,
-    }
+    text = {**DECODER, "num_hidden_layers": 30, "model_type": "mistral", "head_dim": 16}
     vision = {
         "model_type": "pixtral",
         "hidden_size": WIDTH,
@@ -311,17 +307,10 @@ def _hunyuan() -> Any:
         prediction_type="v_prediction",
         clip_sample=False,
     )
+    autoencoder, encoder = vae(4, scaling_factor=0.13025), transformers.BertModel(config)
+    parts = (autoencoder, encoder, tokenizer(), transformer, scheduler)
     return diffusers.HunyuanDiTPipeline(
-        vae(4, scaling_factor=0.13025),
-        transformers.BertModel(config),
-        tokenizer(),
-        transformer,
-        scheduler,
-        None,
-        None,
-        False,
-        encoder_2,
-        words_2,
+        *parts, None, None, False, text_encoder_2=encoder_2, tokenizer_2=words_2
     )
 
 

@@ -1,7 +1,5 @@
 """A network on the meta device in place of a GPU: calls, shapes, and where the host would wait.
 
-    PYTHONPATH=tests:$PWD:$PWD/plugins python -m helpers.standin   # the table of all classes
-
 A *copy* moves a tensor of the CPU to the meta device: on a GPU that is a copy from pageable memory,
 for which the stream waits, unless it is pinned and does not block (`to_device`). A *read* asks for
 a value (`item`, `tolist`, a boolean of a tensor), for which the host waits. A class whose own code
@@ -283,28 +281,3 @@ def layout_of(kind: str) -> str:
 
 
 KINDS = (*families.KINDS, *released.RELEASED)
-
-
-def table() -> Iterator[str]:
-    """Yield the lines of the table of all classes."""
-    yield (
-        "| class | weights laid out | shapes, one size | cells per call | own draws | tree"
-        " | images at once | ours per batch | own code per batch |"
-    )
-    yield "|---" * 9 + "|"
-    for kind in KINDS:
-        run = stand(kind)
-        shapes = len(set(stand(kind, True, one_shape=True, images=8, draws=8).calls))
-        own, branches = stand(kind, own_noise=True), stand(kind, tree_of_classes=True)
-        per_call = [f"{r.cells / len(r.calls):.1f}" for r in (run, own, branches)]
-        waits = [
-            ", ".join(f"{name} {number / run.batches:.3g}" for name, number in places.items())
-            for places in (run.ours, run.own)
-        ]
-        cells = [kind, layout_of(kind), str(shapes), *per_call, str(run.most), *waits]
-        yield f"| {' | '.join(cells)} |"
-
-
-if __name__ == "__main__":
-    for line in table():
-        print(line, flush=True)

@@ -10,14 +10,11 @@ from PIL import Image
 
 
 def test_a_good_dataset_has_no_findings(tmp_path: Path) -> None:
+    """Nor has one with a readme beside the images."""
     folder = make_folder(tmp_path / "data", "cat/1.png", "dog/2.png")
     done = bench("check-data", folder)
     assert done.code == 0 and "2 classes" in done.out and "Nothing is wrong" in done.out
     assert bench("check-data", folder, "--json").json["findings"] == []
-
-
-def test_a_readme_beside_the_images_is_no_problem(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "data", "cat/1.png", "dog/2.png")
     for name in ("README", "LICENSE", "README.md", "cat/notes.txt", "paper.pdf"):
         (folder / name).write_text("These are photographs.")
     done = bench("check-data", folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +20,6 @@ from bench.contracts.levels import (
     flow_levels,
 )
 from bench.inputs.estimand import (
-    Loss,
     Weighting,
     cell_loss,
     check_estimand,
@@ -186,20 +185,6 @@ def test_a_level_whose_weight_is_not_finite_is_named() -> None:
     for text, space, rows in (("snr", "sample", [0, 1]), ("exp:-7", "epsilon", [2, 1])):
         with refused(f"level {rows[0]} "):
             weights_of(parse_weighting(text), levels, space, np.array(rows))
-
-
-def test_every_loss_is_its_definition() -> None:
-    d = 2 * torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    zero = torch.zeros_like(d)
-    wanted = {
-        "l2": d.square().mean(dim=(1, 2, 3)),
-        "l1": d.abs().mean(dim=(1, 2, 3)),
-        "huber": F.huber_loss(d, zero, reduction="none").mean(dim=(1, 2, 3)),
-        "norm": torch.linalg.vector_norm(d, dim=(1, 2, 3)),
-    }
-    assert set(wanted) == set(get_args(Loss))
-    for loss in get_args(Loss):
-        torch.testing.assert_close(cell_loss(d, loss), wanted[loss])
 
 
 def test_the_elements_of_huber_are_torchs_to_the_last_bit() -> None:

@@ -126,20 +126,16 @@ def by_its_code(weights: Weights) -> None:
     backbone.encode_prompts(["a"])
 
 
+def as_a_whole(weights: Weights) -> None:
+    load_pipeline(FolderPipeline.empty(weights, "float32"))
+
+
 # How a repository is made and loaded, and some of the files that are asked for.
 WAYS: dict[str, tuple[Callable[[Path], Path], Loads, set[str]]] = {
     "in parts": (with_decoys, stable_diffusion, {UNET, VAE, TEXT, TOKENIZER, "model_index.json"}),
     "by its code": (aura, by_its_code, {TEXT, TOKENIZER}),
-    "whole": (
-        save_indexed,
-        lambda w: load_pipeline(FolderPipeline.empty(w, "float32")),
-        {UNET, MERGES},
-    ),
-    "a single file": (
-        save_indexed,
-        lambda w: load_pipeline(FolderPipeline.empty(w, "float32")),
-        {MERGES},
-    ),
+    "whole": (save_indexed, as_a_whole, {UNET, MERGES}),
+    "a single file": (save_indexed, as_a_whole, {MERGES}),
 }
 
 
@@ -160,8 +156,8 @@ def test_a_busy_hub_gives_no_other_file(
         pipe = diffusers.DiffusionPipeline.from_pretrained(whole)
         file = str(save_single_file(pipe, tmp_path / "one.safetensors"))
 
-        def loads(weights: Weights) -> object:
-            return load_pipeline(FolderPipeline.empty(add_files(weights, [], file), "float32"))
+        def loads(weights: Weights) -> None:
+            as_a_whole(add_files(weights, [], file))
 
     files = {*each_fault_is_an_error(hub, loads, faults)}
     assert some <= files <= hub.files[f"models/{name}"].keys(), "it asks for what is not listed"

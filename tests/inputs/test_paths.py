@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import datasets
 import pytest
 from helpers.command import bench
-from helpers.given import load_folder, make_folder, picture, rows_of, spec_of, write_parquet
+from helpers.given import load_folder, make_folder, picture, write_parquet
 
-from bench.errors import UserError
-from bench.inputs.data import DataSource, load_split
 from bench.inputs.pixels import open_encoded
 from bench.inputs.split import Split
 
@@ -77,14 +73,6 @@ def test_a_name_inside_the_folder_is_read_or_fails_alone(case: str, root: Path) 
 def test_the_current_folder_is_no_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root / "pictures")
     assert not reads(load(root, "inside.png"), 1)
-    rows = rows_of([0, 1], datasets.ClassLabel(names=["a", "b"]))
-    images = [picture(), {"bytes": None, "path": "inside.png"}]
-    rows = datasets.Dataset.from_list(
-        [{"image": image, "label": i} for i, image in enumerate(images)],
-        features=rows.cast_column("image", datasets.Image(decode=False)).features,
-    ).cast_column("image", datasets.Image())
-    with pytest.raises(UserError, match=r"'inside\.png', is not absolute"):
-        load_split(DataSource(spec_of(rows)))
 
 
 def test_a_copy_in_the_cache_of_the_hub_may_link_to_its_blobs(tmp_path: Path) -> None:
@@ -123,17 +111,6 @@ def test_odd_names_of_folders_and_files(kind: str, name: str, tmp_path: Path) ->
 def test_a_folder_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / os.fsdecode(b"\xff"), "a/1.png", "b/1.png")
     assert bench("run", folder, "--dry-run").refuses("--dataset")
-
-
-def test_a_parquet_file_rewritten_with_the_same_time_is_noticed(tmp_path: Path) -> None:
-    def write(shade: int) -> str:
-        columns: dict[str, Any] = {"image": [picture(shade), picture(7)], "label": [0, 1]}
-        path = write_parquet(tmp_path / "test.parquet", columns, ["a", "b"])
-        os.utime(path, ns=(10**18, 10**18))
-        return load_folder(tmp_path).fingerprint
-
-    first, second = write(1), write(2)
-    assert first != second and write(1) == first
 
 
 def test_a_dataset_that_reads_no_folder_takes_none(tmp_path: Path) -> None:

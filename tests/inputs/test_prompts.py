@@ -11,14 +11,6 @@ from helpers.refusals import refused
 import bench as toolkit
 from bench.inputs.prompts import from_file, from_template
 
-
-def test_articles() -> None:
-    texts = from_template("a photo of a {class}", ["airplane", "river"]).texts
-    assert texts == ("a photo of an airplane", "a photo of a river")
-    texts = from_template("A {class}", ["house"], {"house": "an old house"}).texts
-    assert texts == ("an old house",)
-
-
 ARTICLES = {
     "an": "airplane hour honest_man umbrella X-ray MRI_scan SUV 8 18-wheeler 11 heirloom urn",
     "a": "one unicorn European_bee ewer ukulele university used_car UFO house river 70 bus lens",
@@ -35,8 +27,10 @@ def test_the_article_of_a_class(article: str) -> None:
         assert from_template("a photo of an {class}", [phrase]).texts == (wanted,)
 
 
-def test_a_class_before_a_noun_keeps_the_article_of_the_noun() -> None:
+def test_a_class_before_a_noun_or_with_an_article_of_its_own_gets_none() -> None:
     assert from_template("a {class} square", ["stripes"]).texts == ("a stripes square",)
+    texts = from_template("A {class}", ["house"], {"house": "an old house"}).texts
+    assert texts == ("an old house",)
 
 
 def test_a_template_of_the_user_is_filled_in_as_written() -> None:

@@ -86,13 +86,6 @@ def test_clusters_are_drawn_whole() -> None:
     assert found.of_images == pytest.approx(float(groups.std(ddof=1)) / np.sqrt(60))
 
 
-def test_the_interval_of_one_run_is_wilsons() -> None:
-    right = np.arange(50)[None, None, :] < 45
-    found = spread(right)
-    assert found.interval == pytest.approx((0.7864, 0.9565), abs=1e-4)
-    assert interval(np.ones((3, 1, 20), bool))[0] < 0.9
-
-
 @pytest.mark.parametrize("wrong", [0, 1, 9])
 def test_runs_that_agree_have_the_interval_of_one(wrong: int) -> None:
     """And a single answer of three runs that differs does not make 36 images into 108."""

@@ -213,11 +213,8 @@ def test_influence_values_are_checked(
             assert "influence" in asked.err
 
 
-@pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0), (np.nan, 1.0)])
-def test_weights_are_not_negative_and_have_a_positive_sum(
-    weights: tuple[float, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    register(monkeypatch, "image_weights", lambda self, data: np.resize(weights, len(data)))
+def test_weights_have_a_positive_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch, "image_weights", lambda self, data: np.zeros(len(data)))
     spec = load_plugins().metrics.get("faulty")
     with refused("weight", kind=(PluginError, UserError)):
         metric_parts(spec, make_metric(spec), decisions(40))

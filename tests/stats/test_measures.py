@@ -53,17 +53,6 @@ def test_auroc_of_a_stored_run_is_that_of_its_scores(tmp_path: Path) -> None:
     assert row.ci95 and row.ci95[0] < row.value < row.ci95[1]
 
 
-def test_the_interval_of_auroc_is_that_of_a_bootstrap(tmp_path: Path) -> None:
-    row, scores = one(stored(tmp_path, some_scores()), "auroc"), some_scores()
-    relative, rng = scores.mean(axis=1)[:, None] - scores, np.random.default_rng(0)
-    drawn = []
-    for _ in range(150):
-        rows = rng.integers(45, size=45)
-        areas = [roc_auc_score(LABELS[rows] == c, relative[rows, c]) for c in range(3)]
-        drawn.append(np.mean(areas))
-    assert row.ci95 and (row.ci95[1] - row.ci95[0]) / 3.92 == pytest.approx(np.std(drawn), rel=0.2)
-
-
 def test_scores_of_a_race_are_censored(tmp_path: Path) -> None:
     draws = np.full((45, 3), 5)
     draws[7, 2] = 3

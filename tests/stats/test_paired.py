@@ -22,17 +22,6 @@ from bench.store.decisions import read_decisions, shared_rows
 from bench.store.folder import read_manifest
 
 
-def test_the_interval_is_near_a_bootstrap_over_the_pairs() -> None:
-    from scipy.stats import bootstrap
-
-    rng = np.random.default_rng(5)
-    a, b = rng.random(400) < 0.6, rng.random(400) < 0.7
-    slow = bootstrap(
-        (b.astype(float) - a,), np.mean, n_resamples=10_000, method="percentile", rng=2
-    ).confidence_interval
-    assert paired_test(a, b).difference.interval == pytest.approx([slow.low, slow.high], abs=0.005)
-
-
 @pytest.mark.long
 def test_the_interval_covers_the_truth() -> None:
     """The true difference is 0.1; of 1,000 experiments about 95 % must say so."""

@@ -68,17 +68,12 @@ def test_what_cannot_be_fitted_is_not() -> None:
 
 
 def test_a_decision_of_one_pass_has_a_probability() -> None:
+    """One of no pass has none, and neither has an image that failed."""
     fit = fit_probability(decided(300, 0))
     assert fit is not None
-    once = as_decisions([a_record("a", 0, 0, evaluations=1), a_record("b", 0, 0, evaluations=0)])
-    assert np.isfinite(probabilities(fit, once)).tolist() == [True, False]
-
-
-def test_an_image_that_failed_has_no_probability() -> None:
-    fit = fit_probability(decided(300, 0))
-    assert fit is not None
-    values = probabilities(fit, as_decisions([a_record("a", 0, 0), a_record("b", 0, None)]))
-    assert np.isfinite(values).tolist() == [True, False]
+    records = [a_record(str(passes), 0, 0, evaluations=passes) for passes in (1, 0)]
+    once = as_decisions([*records, a_record("failed", 0, None)])
+    assert np.isfinite(probabilities(fit, once)).tolist() == [True, False, False]
 
 
 def scored(probability: Floats, right: Bools) -> Probability:

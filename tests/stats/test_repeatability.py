@@ -22,7 +22,6 @@ from bench.stats.agreement import (
     sweepable_rows,
 )
 from bench.stats.sequential import count_interval
-from bench.stats.shares import exact_interval
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
@@ -132,16 +131,6 @@ def test_images_that_share_their_noise_give_no_standard_error_of_the_accuracy() 
     )
     assert shared is not None and shared.accuracy_stderr is None
     assert own is not None and own.accuracy_stderr == pytest.approx(0.05)
-
-
-def test_the_exact_interval_holds_its_level() -> None:
-    """Nothing in 60 still allows six in a hundred (Clopper & Pearson 1934)."""
-    low, high = exact_interval(0, 60)
-    assert low == 0 and high == pytest.approx(1 - 0.025 ** (1 / 60))
-    rng, true = np.random.default_rng(2), 0.03
-    ends = [exact_interval(count, 60) for count in range(61)]
-    counts = rng.binomial(60, true, 5000)
-    assert np.mean([ends[c][0] <= true <= ends[c][1] for c in counts]) > 0.95
 
 
 N = 40

@@ -30,6 +30,7 @@ from transformers import (
 )
 
 import bench as toolkit
+from bench.engine.direct import CheckedLikelihood
 from bench.inputs.weights import resolve
 from bench.testing import LikelihoodContract
 from bench_plugins.backbones.autoregressive import Autoregressive
@@ -171,26 +172,15 @@ def test_equal_nulls_of_an_image_are_computed_once(name: str, folders: dict[str,
     assert rows == [3 + (2 if name == "janus" else 1)]
 
 
-class _Contract(LikelihoodContract):
+@pytest.mark.parametrize("name", SAVERS)
+class TestContract(LikelihoodContract):
     texts = ("a cat", "a photo of dog", "an owl in a tree")
-    name: str
-    folder: Path
 
-    @pytest.fixture(autouse=True)
-    def saved(self, folders: dict[str, Path]) -> None:
-        type(self).folder = folders[self.name]
-
-    def make(self) -> Any:
-        weights = resolve(str(self.folder))
-        return Autoregressive(weights, device="cpu", dtype="float32", guidance=2.0)
-
-
-class TestJanus(_Contract):
-    name = "janus"
-
-
-class TestEmu3(_Contract):
-    name = "emu3"
+    @pytest.fixture
+    def backbone(self, name: str, folders: dict[str, Path]) -> CheckedLikelihood:
+        weights = resolve(str(folders[name]))
+        made = Autoregressive(weights, device="cpu", dtype="float32", guidance=2.0)
+        return CheckedLikelihood(made, name)
 
 
 @pytest.mark.parametrize("name", matrix(SAVERS, ["emu3"]))

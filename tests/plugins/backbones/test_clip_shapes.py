@@ -15,52 +15,31 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.discovery.loading import load_plugins
 
-_SO400M = {
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-}
-# The published shapes; what is not said is the default of transformers' class.
+
+def sizes(hidden: int, intermediate: int, layers: int, heads: int, **more: int) -> dict[str, int]:
+    """Return the sizes of a transformer as its config names them."""
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        **more,
+    }
+
+
+_SO400M = sizes(1152, 4304, 27, 16)
+# The published shapes of text and image towers, and the width of a projection; what is not said is
+# the default of transformers' class.
 SHAPES: dict[str, Any] = {
     "clip-b32": ({}, {}, 512),
     "clip-b16": ({}, {"patch_size": 16}, 512),
-    "clip-l14": (
-        {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12},
-        {
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "patch_size": 14,
-        },
-        768,
-    ),
-    "openclip-h14": (
-        {
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-        },
-        {
-            "hidden_size": 1280,
-            "intermediate_size": 5120,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 16,
-            "patch_size": 14,
-        },
-        1024,
-    ),
+    "clip-l14": (sizes(768, 3072, 12, 12), sizes(1024, 4096, 24, 16, patch_size=14), 768),
+    "openclip-h14": (sizes(1024, 4096, 24, 16), sizes(1280, 5120, 32, 16, patch_size=14), 1024),
     "siglip-b16": ({}, {}, None),
     "siglip-so400m": (_SO400M, {**_SO400M, "image_size": 384, "patch_size": 14}, None),
     "siglip2-b16": ({"vocab_size": 256_000}, {}, None),
     "siglip2-b16-naflex": ({"vocab_size": 256_000}, {}, None),
-    "siglip2-so400m-naflex": (
-        {"vocab_size": 256_000, **_SO400M},
-        {**_SO400M},
-        None,
-    ),
+    "siglip2-so400m-naflex": ({"vocab_size": 256_000, **_SO400M}, _SO400M, None),
 }
 
 

@@ -10,14 +10,13 @@ import shutil
 import weakref
 from collections.abc import Callable
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler
 from helpers.command import bench
 from helpers.families import KINDS, save
 from helpers.matrix import matrix
@@ -48,7 +47,6 @@ Saved = Callable[[str], tuple[Path, Any]]
 CLASSES = ("cat", "fir tree")
 LEVELS = (166, 500, 833)  # of three draws
 SIDES = {"sana": 32}  # of the pictures; 16 of the others
-PACKED = ("flux", "schnell")
 
 
 def texts(kind: str) -> list[str]:
@@ -225,44 +223,6 @@ def test_levels_of_a_solver_s_flow_are_the_solver_s() -> None:
     # It begins at 0.999 instead of 1 before the shift.
     np.testing.assert_allclose(levels.sigma, solver.sigmas[:-1].numpy()[::-1], atol=1e-3)
     np.testing.assert_allclose(levels.time, solver.timesteps.numpy()[::-1], atol=1.5)
-
-
-@pytest.mark.parametrize(
-    ("kind", "dtype"),
-    matrix(
-        [*product(FAMILIES, ["bfloat16"]), ("sd3", "float16")],
-        [("sdxl", "bfloat16"), ("sd3", "float16")],
-    ),
-)
-def test_half_precision_is_close_to_float32(
-    kind: str, dtype: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser]
-) -> None:
-    """Every part takes what it is given in the dtype it runs in."""
-    exact, folder = backbones(kind), str(saved(kind)[0])
-    spec = registry().get(family_of(folder, None) or "")
-    made = make(spec, resolve(folder), dtype=dtype, resolution=SIDES.get(kind, 16))
-    half = CheckedDenoiser(made, kind)
-    x_t = torch.randn(2, *exact.latent_shape, generator=torch.Generator().manual_seed(4))
-    # FLUX rounds the time to its dtype, as its pipeline does: two that bfloat16 holds exactly.
-    time = torch.tensor([256.0, 512.0]) / (1000 if kind in PACKED else 1)
-    time = time.long() if exact.levels.time.dtype == np.int64 else time
-    predictions = []
-    with torch.inference_mode():
-        for backbone in (half, exact):
-            given = backbone.encode_prompts(texts(kind))
-            if kind == "flux":  # nor does it hold dev's 3,500
-                backbone.backbone.call["guidance_scale"] = 4.0
-            predictions.append(backbone.denoise(x_t, time, given).float())
-    found, wanted = predictions
-    assert made.network.dtype == getattr(torch, dtype)
-    assert float((found - wanted).norm() / wanted.norm()) < 0.1
-
-
-@pytest.mark.parametrize("steps", [500, 1000])
-def test_the_times_of_a_flow_are_those_of_its_scheduler(steps: int) -> None:
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=steps, shift=3.0)
-    levels = levels_of(scheduler, Facts(levels="flow"), {}, "It")
-    np.testing.assert_allclose(levels.time[::-1], scheduler.timesteps, rtol=1e-5)
 
 
 def test_another_number_of_steps_of_a_flow_is_part_of_a_run(tmp_path: Path) -> None:

@@ -35,18 +35,11 @@ def wan(**more: Any) -> Any:
     return diffusers.WanPipeline(*parts, **more)
 
 
-def two_networks() -> Any:
-    return wan(transformer_2=made("WanPipeline").transformer, boundary_ratio=0.875)
-
-
-def time_per_token() -> Any:
-    return wan(expand_timesteps=True)
-
-
 @wan_2
 def test_wan_2_2_is_refused_in_a_line(tmp_path: Path) -> None:
     """In memory, and as a folder before anything is scored."""
-    pipe, message = two_networks(), "transformer_2"
+    second = made("WanPipeline").transformer
+    pipe, message = wan(transformer_2=second, boundary_ratio=0.875), "transformer_2"
     with refused(message):
         PipelineDenoiser(pipe, resolution=SIDE)
     pipe.save_pretrained(tmp_path / "wan")
@@ -63,7 +56,7 @@ def test_a_time_per_token_is_predicted_in_batches_of_one_level(side: int) -> Non
     """At some sizes several times are spread over the picture; at others they do not fit."""
     own, other = (
         PipelineDenoiser(wan(), resolution=side),
-        PipelineDenoiser(time_per_token(), resolution=side),
+        PipelineDenoiser(wan(expand_timesteps=True), resolution=side),
     )
     x_t = torch.randn(2, *own.latent_shape, generator=torch.Generator().manual_seed(0))
     prompts = own.encode_prompts(["a", "a longer prompt"])

@@ -167,7 +167,7 @@ STORED = {*KINDS, *TRAITS}
         product(CASES, ("float32", "bfloat16")),
         [
             *product((case for case in CASES if case in OFTEN), ["float32"]),
-            ("Lumina2Pipeline", "bfloat16"),
+            *product(["Lumina2Pipeline", "sdxl"], ["bfloat16"]),
         ],
     ),
 )

@@ -111,8 +111,3 @@ def test_without_the_hub_the_message_says_what_to_do(tmp_path: Path) -> None:
     weights = load_plugins().backbones.get("sd2").weights
     done = bench("run", "digits", "--backbone", "sd2", "--results", tmp_path)
     assert done.refuses(weights, "hf download", "--weights FOLDER")
-
-
-def test_without_the_hub_the_data_says_so_too(tmp_path: Path) -> None:
-    done = bench("run", "ucmerced", "--backbone", "tiny-digits", "--results", tmp_path)
-    assert done.refuses("blanchon/UC_Merced", "--data-dir")

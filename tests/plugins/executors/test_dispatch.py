@@ -61,25 +61,6 @@ def test_the_last_images_are_given_one_by_one() -> None:
     assert sizes[-4:] == [1, 1, 1, 1]
 
 
-def test_an_image_that_ends_workers_fails_alone() -> None:
-    bad, dispatch, alone, deaths = "s007", Dispatch(IDS[:20], ["a"]), [], 0
-    dispatch.decided("a", dispatch.give("a", 0.0), 0.001)
-    failed: list[str] = []
-    done: list[str] = []
-    for now in range(1, 200):
-        ids = dispatch.give("a", now)
-        if bad in ids:
-            deaths += 1
-            alone.append(len(ids) == 1)
-            failed += dispatch.lost("a")[1]
-        else:
-            done += dispatch.decided("a", ids, now + 0.01)
-    assert failed == [bad]
-    assert alone == [False, False, True, True, True]
-    assert sorted([*done, bad, "s000"]) == IDS[:20]
-    assert dispatch.left == 0
-
-
 def test_an_image_that_ended_workers_comes_alone_after_all_others() -> None:
     dispatch = Dispatch(IDS, ["a", "b"], DispatchRules(together=1))
     [lone] = dispatch.give("a", 0.0)

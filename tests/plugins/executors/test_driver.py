@@ -31,7 +31,7 @@ from bench_plugins.executors import driver as module
 from bench_plugins.executors.dispatch import DispatchRules
 from bench_plugins.executors.driver import Driver, RayExecutor
 from bench_plugins.executors.ray import _ended
-from bench_plugins.executors.worker import Answer, Job, Report, Worker
+from bench_plugins.executors.worker import Answer, Block, Job, Report, Worker
 
 DIGITS: dict[str, Any] = {"dataset": "digits", "params": {"draws": 4}, "batch_size": 16, "limit": 6}
 
@@ -158,6 +158,23 @@ def test_a_worker_that_returns_rubbish_is_given_up_and_changes_nothing(
         driver.wait_for_all()  # so that each has images
         found = scored(run, driver)
     assert_same(found, wanted)
+
+
+def test_an_image_that_ends_its_workers_fails_alone(wanted: dict[str, Decided]) -> None:
+    run = a_run(save_errors=True, strategy="full")
+    bad = run.sample_ids[2]
+
+    class Poisoned(Threads):
+        def score(self, name: str, block: Block) -> None:
+            if any(image == bad for image, _ in block):
+                self.kill(name)
+            else:
+                super().score(name, block)
+
+    with warned("its process was killed", kind=Warning):
+        found = scored(run, Driver(run, Poisoned(1)))
+    assert "ended 5 times, 3 times with this image alone" in str(found.pop(bad).error)
+    assert_same(found, {name: one for name, one in wanted.items() if name != bad})
 
 
 def through_workers(

@@ -17,10 +17,8 @@ from typing import Any
 
 import pytest
 from helpers.command import PATIENCE, bench_process
-from helpers.plugins import install
 from helpers.workers import arguments, descendants
 
-import bench
 from bench.store.folder import read_records
 
 pytestmark = [
@@ -50,21 +48,6 @@ try:
 finally:
     running.kill()
     nodes.shutdown()
-"""
-POISON = """
-import os
-from bench import hookimpl
-from bench_plugins.backbones.learned import Random
-
-@hookimpl
-def register_backbones(register):
-    register("poisoned", scorer="classifier", target="poison:Poisoned", trained_on=None)
-
-class Poisoned(Random):
-    def score(self, images, texts):
-        if any(image.tobytes().hex() == os.environ.get("POISON") for image in images):
-            os.kill(os.getpid(), 9)
-        return super().score(images, texts)
 """
 
 
@@ -149,28 +132,6 @@ def test_a_killed_driver_leaves_no_process_and_resumes(
     again = bench_process(*RUN, *WORKERS, "--results", tmp_path)
     assert again.code == 0, again.err
     assert_same(Path(again.json["results_dir"]), alone)
-
-
-def test_an_image_that_kills_its_workers_fails_alone(tmp_path: Path) -> None:
-    install(tmp_path, "poison", POISON)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    variables = {"PYTHONPATH": path, "BENCH_LOAD_PLUGINS": "poison"}
-    command = ["run", "digits", "--backbone", "poisoned", "--limit", "60", "--json"]
-    wanted = bench_process(*command, "--results", tmp_path / "alone", **variables)
-    others = read_records(Path(wanted.json["results_dir"]))
-    image = next(row for row in bench.load_dataset("digits") if row["sample_id"] in others)
-    poison = image["image"].tobytes().hex()
-    results = ("--results", tmp_path / "ray")
-    done = bench_process(*command, *WORKERS, *results, **variables, POISON=poison)
-    assert done.code == 3, done.err
-    records = read_records(Path(done.json["results_dir"]))
-    failed = records.pop(image["sample_id"])
-    assert (
-        "the worker that scored it ended 5 times, 3 times with this image alone" in failed["error"]
-    )
-    del others[image["sample_id"]]
-    predictions = {name: line["prediction"] for name, line in others.items()}
-    assert {name: line["prediction"] for name, line in records.items()} == predictions
 
 
 def test_a_machine_that_leaves_somebody_else_s_cluster(

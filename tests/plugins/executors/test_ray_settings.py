@@ -57,15 +57,11 @@ def test_threads_are_set_for_a_worker_and_the_user_s_own_count(
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     monkeypatch.setenv("BENCH_BLOCK_PLUGINS", "some")
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
     found = environment(Layout(2, 8, 0, 8))
     assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("3", "3")
     assert found["BENCH_BLOCK_PLUGINS"] == "some"
-
-
-def test_a_worker_s_own_variables_give_way_to_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
-    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
-    found = environment(Layout(1, 1, 0, 1))
     assert (found["MALLOC_ARENA_MAX"], found["GOMP_SPINCOUNT"]) == ("1", "1000")
 
 

@@ -47,38 +47,14 @@ def test_it_costs_a_fraction_and_decides_alike() -> None:
     assert equal >= 48
 
 
-@pytest.mark.parametrize("skewed", [False, True])
-def test_betting_with_a_span_errs_less_than_delta(skewed: bool) -> None:
-    # Close races, bounded errors, many random orders: each seed is another order.
-    rng = np.random.default_rng(5)
-    wrong = early = 0
-    strategy = make("race", 400, bound="betting", delta=0.1, span=0.5)
-    tables = 120
-    for seed in range(tables):
-        values = rng.uniform(0.25, 0.75, size=(4, 400))
-        if skewed:  # a few draws decide: the hard case for any bound that trusts a variance
-            values = np.where(rng.random((4, 400)) < 0.05, 0.75, 0.25)
-        values[0] -= 0.25 * rng.random()
-        errors = np.clip(values, 0.25, 0.75).astype(np.float32)
-        decided = run(strategy, errors, problem=make_problem(errors, seed=seed))
-        wrong += concluded(decided).ranking[0] != errors.astype(float).mean(axis=1).argmin()
-        early += decided.evaluations < errors.size
-    assert wrong <= 0.1 * tables
-    assert early > tables // 4, "a bound that never decides proves nothing"
-
-
 def test_t_bound_of_independent_differences_has_its_level() -> None:
     rng = np.random.default_rng(0)
     for n in (4, 8, 30):
         differences = rng.standard_normal((4000, n))
         wrong = (t_lower(differences, 10**9, 0.05) > 0).mean()
         assert 0.03 < wrong < 0.07
-
-
-def test_t_bound_of_one_draw_has_its_level_where_the_deviation_is_known() -> None:
-    differences = 0.3 * np.random.default_rng(0).standard_normal((4000, 1))
-    wrong = (t_lower(differences, 10**9, 0.05, deviation=0.3) > 0).mean()
-    assert 0.03 < wrong < 0.07
+    one = 0.3 * rng.standard_normal((4000, 1))  # a draw whose deviation is known
+    assert 0.03 < (t_lower(one, 10**9, 0.05, deviation=0.3) > 0).mean() < 0.07
 
 
 def test_a_learned_deviation_halves_a_race_that_one_draw_decides() -> None:
@@ -129,6 +105,7 @@ def test_weights_enter_the_race() -> None:
         ({"deviation": 0.1, "bound": "betting"}, "bound=t"),
         ({"deviation": 0.1, "first": 0}, "first"),
         ({"span": -1.0}, "span"),
+        ({"tie": -0.1}, "tie"),
         ({"bound": "betting", "order": "1-2"}, "order"),
         ({"bound": "serfling"}, "serfling"),
         ({"growth": 3}, "growth"),
@@ -211,8 +188,3 @@ def test_it_is_in_the_unit_of_the_score() -> None:
 def test_a_tie_ends_a_race_within_the_schedule() -> None:
     race = make("race", 200, tie=TIE, ceiling="published", delta=1e-3)
     assert concluded(run(race, tied_table(0))).decided_by == "tie"
-
-
-def test_a_negative_difference_is_refused() -> None:
-    with refused("tie", "-0.1"):
-        make("race", 200, tie=-0.1)

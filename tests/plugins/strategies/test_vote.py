@@ -14,12 +14,6 @@ def errors_of(*rows: tuple[float, ...]) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-def test_the_majority_of_draws_decides_and_not_the_mean() -> None:
-    errors = errors_of((0.1, 0.1, 9.0), (0.2, 0.2, 0.2))
-    assert prediction(make("vote", 3), errors) == 0
-    assert prediction(make("full", 3), errors) == 1
-
-
 def test_votes_are_those_counted_by_hand() -> None:
     """On tables of close classes: the order is that of a count, then of the means."""
     for seed in range(20):
