@@ -223,12 +223,16 @@ def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: An
     if weights.find(f"{name}/{SENTENCEPIECE_FILE}") and not weights.find(f"{name}/{TOKENIZER}"):
         _check_sentencepiece(weights, name)
     fast = getattr(transformers, f"{component_cls.__name__}Fast", component_cls)
-    vocabularies = [*getattr(component_cls, "vocab_files_names", {}).values()]
-    place, problem = f"{name}/", "cannot be loaded"
-    if vocabularies and not any(weights.find(f"{name}/{v}") for v in (TOKENIZER, *vocabularies)):
-        place, problem = f"{name}/{TOKENIZER}", "is missing, and so is any other vocabulary"
-    with explained(weights, place, problem):
+    try:
         tokenizer = from_library(weights, name, fast, **settings)
+    except UserError:
+        vocabularies = [*getattr(component_cls, "vocab_files_names", {}).values()]
+        found = any(weights.find(f"{name}/{file}") for file in (TOKENIZER, *vocabularies))
+        if found or not vocabularies:
+            raise
+        missing = "is missing, and so is any other vocabulary"
+        raise weights.error(f"{name}/{TOKENIZER}", missing) from None
+    with explained(weights, f"{name}/", "cannot be loaded"):
         tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
     return tokenizer
 
