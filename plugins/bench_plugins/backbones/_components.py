@@ -12,6 +12,7 @@ import torch
 import transformers
 from torch import nn
 
+from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
 from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench_plugins.backbones._checkpoint import explained, first_line, from_library
