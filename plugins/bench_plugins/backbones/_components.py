@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from itertools import chain
 from typing import Any
@@ -227,12 +228,12 @@ def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: An
     try:
         tokenizer = from_library(weights, name, fast, **settings)
     except UserError:
-        vocabularies = [*getattr(component_cls, "vocab_files_names", {}).values()]
-        found = any(weights.find(f"{name}/{file}") for file in (TOKENIZER, *vocabularies))
-        if found or not vocabularies:
-            raise
-        missing = "is missing, and so is any other vocabulary"
-        raise weights.error(f"{name}/{TOKENIZER}", missing) from None
+        files = [*getattr(component_cls, "vocab_files_names", {}).values()]
+        with suppress(OSError):  # the folder itself is missing, as the error says
+            if files and not any(weights.find(f"{name}/{file}") for file in (TOKENIZER, *files)):
+                missing = "is missing, and so is any other vocabulary"
+                raise weights.error(f"{name}/{TOKENIZER}", missing) from None
+        raise
     with explained(weights, f"{name}/", "cannot be loaded"):
         tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
     return tokenizer
