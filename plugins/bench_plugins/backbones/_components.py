@@ -226,7 +226,9 @@ def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: An
         _check_sentencepiece(weights, name)
     fast = getattr(transformers, f"{component_cls.__name__}Fast", component_cls)
     try:
-        tokenizer = from_library(weights, name, fast, **settings)
+        with explained(weights, f"{name}/", "cannot be loaded"):
+            tokenizer = from_library(weights, name, fast, **settings)
+            tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
     except UserError:
         files = [*getattr(component_cls, "vocab_files_names", {}).values()]
         with suppress(OSError):  # the folder itself is missing, as the error says
@@ -234,8 +236,6 @@ def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: An
                 missing = "is missing, and so is any other vocabulary"
                 raise weights.error(f"{name}/{TOKENIZER}", missing) from None
         raise
-    with explained(weights, f"{name}/", "cannot be loaded"):
-        tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
     return tokenizer
 
 
