@@ -5,7 +5,7 @@ registered specs is computed again and compared; `TRUST` states what cannot be c
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,11 @@ def recompute(published: Path) -> list[Path]:
 
     A run keeps what its records do not tell, and errata that these clear no longer touch it.
     """
+    promises = {spec.name for spec in all_errata() if _follows_from_records(spec)}
     written = []
     for path in list_runs(published):
         run = read_run(path)
         stale = [t.name for t in touched(run.manifest, run.summary) if t.state != "cleared"]
-        promises = {spec.name for spec in all_errata() if _follows_from_records(spec)}
         if run.summary is None or not (cleared := sorted(promises.intersection(stale))):
             continue
         cost = run.summary.cost
@@ -88,9 +88,14 @@ def _touching(path: Path) -> list[str]:
     return sorted(touch.name for touch in touched(run.manifest, run.summary) if touch.mark)
 
 
-def _unmarked(published: Path, run: Path) -> Iterator[str]:
+def _read_marks(published: Path) -> Mapping[str, Any]:
+    """Return the errata that each published run is marked with."""
     marks = read_json(published, MARKED) if (published / MARKED).exists() else {}
-    known = marks.get(run.name, []) if isinstance(marks, dict) else []
+    return marks if isinstance(marks, dict) else {}
+
+
+def _unmarked(run: Path, known: Collection[str]) -> Iterator[str]:
+    """Yield a problem for each erratum that touches a run and is not `known` to."""
     with suppress(UserError):  # which `find_problems` names
         for name in _touching(run):
             if name not in known:
@@ -99,11 +104,11 @@ def _unmarked(published: Path, run: Path) -> Iterator[str]:
 
 def validate(published: Path) -> list[str]:
     """Return the problems of the published results in a folder, one line each."""
-    totals, runs = Totals(published), list_runs(published)
+    totals, runs, marks = Totals(published), list_runs(published), _read_marks(published)
     errors = [
         f"{run.name}: {problem}"
         for run in counted(runs, "Validating", len(runs), "runs")
-        for problem in (*find_problems(run, totals), *_unmarked(published, run))
+        for problem in (*find_problems(run, totals), *_unmarked(run, marks.get(run.name, [])))
     ]
     for place in sorted(folders_with(published, REPORTED_FILE)):
         try:
