@@ -8,16 +8,10 @@ from typing_extensions import override
 
 from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
-from bench_plugins.strategies._racing import (
-    GROWTH,
-    PublishedSession,
-    RaceSession,
-    published_cost,
-    staged_order,
-)
+from bench_plugins.strategies._bounds import BOUNDS, staged_order
+from bench_plugins.strategies._racing import GROWTH, PublishedSession, RaceSession, published_cost
 from bench_plugins.strategies.elimination import order_by_bands, parse_bands
 
-BOUNDS = ("t", "betting")
 PUBLISHED_CEILING = "published"
 OTHERS = "Other values of earlier versions were removed"
 MAX_PARTS = 20  # maximum number of parts of the draws; Clark & Jaini learn as many weights
@@ -144,11 +138,8 @@ class Race(Strategy):
             raise ValueError(f"delta must be between 0 and 1, got {delta}")
         if bound not in BOUNDS:
             raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}. {OTHERS}")
-        if deviation < 0 or (deviation and bound != "t"):
-            raise ValueError(
-                f"deviation must not be negative and requires bound=t, got {deviation:g} with"
-                f" bound={bound}"
-            )
+        if deviation < 0:
+            raise ValueError(f"deviation must not be negative (0: unknown), got {deviation:g}")
         least = 1 if deviation else 2
         if first < least:
             raise ValueError(f"first must be at least 2 (1 with a deviation), got {first}")
@@ -158,20 +149,16 @@ class Race(Strategy):
             raise ValueError(f"tie must not be negative (0: every difference matters), got {tie:g}")
         if span < 0:
             raise ValueError(f"span must not be negative (0: unknown), got {span}")
-        if bound != "t" and order != "even":
-            raise ValueError(f"order requires bound=t, because bound={bound} needs a random order")
         parse_bands(order)
         if ceiling not in (None, PUBLISHED_CEILING):
             raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {OTHERS}")
         if growth != GROWTH:
             raise ValueError(f"growth must be {GROWTH}, got {growth}. {OTHERS}")
-        if ceiling and bound != "t":
-            raise ValueError(
-                f"ceiling={ceiling} requires bound=t, because the schedule determines the draws"
-            )
-        self.ceiling, self.deviation, self.level = ceiling, deviation, delta
+        self.ceiling = PUBLISHED_CEILING if ceiling else None
+        self.deviation, self.level = deviation, delta
         self.delta, self.bound, self.first = delta, bound, first
         self.order, self.span, self.draws, self.tie = order, span, draws, tie
+        BOUNDS[bound].check(self)
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
