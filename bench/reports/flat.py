@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.reports.facts import assignments
 from bench.reports.run_view import RunView
 from bench.store.errata import in_cell

@@ -43,7 +43,7 @@ class RaceSettings(Protocol):
     tie: float
 
 
-class Bound(ABC):
+class RaceBound(ABC):
     """The test of one image's race, on draws in the order `order`, int64 [N].
 
     `look` takes the differences of one look, and `worse` says who is significantly worse by them.
@@ -84,7 +84,7 @@ class Bound(ABC):
         """
 
 
-class TBound(Bound):
+class TBound(RaceBound):
     """One-sided t bounds on draws spread over the timesteps, in whole timesteps; see `t_lower`.
 
     After `timestep_ends` draws of `order` [u], all draws of a timestep have been seen.
@@ -115,7 +115,7 @@ class TBound(Bound):
         return t_lower(self.means, n_timesteps, settings.delta, settings.deviation) > -margin
 
 
-class BettingBound(Bound):
+class BettingBound(RaceBound):
     """Bets on draws in random order, without a variance; see `betting_evidence`.
 
     `largest` is the largest absolute difference from a leader so far.

@@ -15,7 +15,7 @@ import numpy as np
 from bench.contracts.strategy import Bools, Evaluate, Linearise, Outcome, Problem, Reply
 from bench_plugins.strategies._bounds import (
     BOUNDS,
-    Bound,
+    RaceBound,
     RaceSettings,
     ScheduleBound,
     first_stage_size,
@@ -35,7 +35,7 @@ class RaceSession(Elimination):
     """
 
     def __init__(
-        self, settings: RaceSettings, problem: Problem, bound: Bound | None = None
+        self, settings: RaceSettings, problem: Problem, bound: RaceBound | None = None
     ) -> None:
         self.bound = bound or BOUNDS[settings.bound](settings, problem)
         super().__init__(problem, self.bound.order)
