@@ -4,20 +4,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from typing_extensions import override
 
 from bench.discovery.loading import metric_specs
 from bench.errors import UserError
 from bench.machine.files import has_control
-from bench.reports.facts import Fact, assignments
+from bench.reports.facts import Fact
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.reports.text import csv_text
 from bench.stats.difference_tests import Rank
 from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import Paired
-from bench.store.errata import in_cell
 from bench.store.fields import (
     Amount,
     Interval,
@@ -57,6 +63,15 @@ class LeaderboardRow(RunRow):
     against_first: Paired | None = None
     """Comparison of a run that has no rank with the first ranked one, on the images of both."""
 
+    @override
+    def cells(self) -> dict[str, JsonValue]:
+        test, rank = self.against_first, self.rank
+        own = {
+            "rank": Fact("rank", rank, "rank").text if rank else None,
+            "against_first": test.difference.estimate if test else None,
+        }
+        return {**super().cells(), **own}
+
     @property
     def board(self) -> tuple[str, int, str, str]:
         """Key of the board to which the row belongs, by which boards are sorted."""
@@ -68,27 +83,8 @@ Rows = Sequence[LeaderboardRow]
 
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     """Return all boards as one CSV table: a column per number, with all its digits."""
-    if not rows:
-        return ""
-    lines = []
-    for row in rows:
-        line, worst, audit, test = row.plain(), row.worst_group, row.audit, row.against_first
-        del line["accuracy_ci95"], line["anytime_ci95"], line["audit"]
-        line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
-        line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
-        line |= {"tags": " ".join(row.tags), "errata": in_cell(row.errata)}
-        line |= {"against_first": test.difference.estimate if test else None}
-        pairs = {
-            "worst_group worst_group_accuracy": (worst.group, worst.accuracy) if worst else None,
-            "audit_images audit_same": (audit.images, audit.same) if audit else None,
-            "agreement_low agreement_high": audit.agreement_ci95 if audit else None,
-            "anytime_low anytime_high": row.anytime_ci95,
-            "accuracy_low accuracy_high": row.accuracy_ci95,
-        }
-        for names, pair in pairs.items():
-            line |= zip(names.split(), pair or (None, None), strict=True)
-        lines.append(line)
-    return csv_text(lines[0], (line.values() for line in lines))
+    lines = [row.cells() for row in rows]
+    return csv_text(lines[0], (line.values() for line in lines)) if lines else ""
 
 
 def board_row(run: RunView) -> LeaderboardRow:
