@@ -65,6 +65,15 @@ def escape_markdown(text: object) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", escape(escape_hidden(text), quote=False))
 
 
+def prose_markdown(text: object) -> str:
+    """Return a sentence as Markdown, with what stands in backticks as code."""
+    parts = re.split("(`[^`]+`)", escape_hidden(text))
+    return "".join(
+        part if len(part) > 2 and part[0] == part[-1] == "`" else escape_markdown(part)
+        for part in parts
+    )
+
+
 def escape_csv_cell(value: Any) -> Any:
     """Escape a value for a CSV cell: text that a spreadsheet would compute gets a quote."""
     if not isinstance(value, str):
@@ -184,7 +193,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
         text += [f"{escape_markdown(source)}  " for source in table.numbered]
         text += [""] if table.sources else []
         for paragraph in table.below:
-            text += [escape_markdown(paragraph), ""]
+            text += [prose_markdown(paragraph), ""]
     return "\n".join(text)
 
 

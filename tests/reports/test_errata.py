@@ -109,7 +109,8 @@ def test_a_board_marks_what_is_and_what_may_be_wrong(
     assert "wrong" not in of_surface("board in Markdown", run, tmp_path)
     declare(certain=certain)
     shown = of_surface("board in Markdown", run, tmp_path)
-    assert "wrong" in shown and ("possibly wrong" in shown) != certain
+    assert "wrong" in shown and ("| wrong? |" in shown) != certain
+    assert ("Possibly wrong" in shown) != certain
 
 
 @pytest.mark.parametrize(
