@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from bench.contracts.measuring import MetricInput
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.stats import class_metrics
 from bench.stats.class_metrics import by_class, class_average, image_values
 from bench.stats.crossed import image_error, seed_error, spread

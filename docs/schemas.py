@@ -17,7 +17,7 @@ import griffe
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.recordings.learn import Learned
 from bench.reports.inventory import InventoryRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bench.cli.progress import Progress
 from bench.contracts.parameters import Parameters
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import exhaustive_strategy
 from bench.errors import UserError
 from bench.machine.files import read_toml
 from bench.recordings.replay import prepare_replay

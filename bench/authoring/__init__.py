@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bench import __version__
-from bench.discovery.loading import Plugins, Registry
+from bench.discovery.loading import Plugins
+from bench.discovery.registry import Registry
 from bench.errors import UserError, quoted
 from bench.machine.files import writing
 

@@ -12,7 +12,8 @@ import click
 from click.core import ParameterSource
 
 from bench.cli.output import print_json
-from bench.discovery.loading import load_plugins, metric_of_runs
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import metric_of_runs
 from bench.errors import GateError, UserError
 from bench.machine.offline import offline
 

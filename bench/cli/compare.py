@@ -14,7 +14,7 @@ import click
 
 from bench.cli.command import METRIC, Params, Results, command, end_with_json
 from bench.cli.output import named_run, next_steps, results_argument, run_name, say
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import GateError, UserError
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables
 from bench.reports.facts import Fact, difference_fact

@@ -19,7 +19,8 @@ import click
 from bench.cli.command import Command, Results, Tags, command, end_with_json
 from bench.cli.output import next_steps, run_name, say
 from bench.contracts.specs import BackboneSpec, DatasetSpec, Spec, StudySpec, provenance
-from bench.discovery.loading import Registry, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.registry import Registry
 from bench.errors import UserError
 from bench.inputs.weights import locate
 from bench.machine.libraries import JsonValue

@@ -24,7 +24,8 @@ from bench.cli.command import (
 )
 from bench.cli.output import named_run, next_steps, results_argument, run_name, say
 from bench.cli.progress import Progress
-from bench.discovery.loading import load_plugins, non_default_params
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import non_default_params
 from bench.errors import UserError
 from bench.inputs.parsing import split_names
 from bench.recordings.recording import find_recording, open_draws

@@ -23,7 +23,8 @@ from bench.cli.command import (
     output_file,
 )
 from bench.cli.output import named_run, next_steps, results_argument, run_name, say
-from bench.discovery.loading import load_plugins, metric_of_runs
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import metric_of_runs
 from bench.errors import UserError
 from bench.reports.page.page import write_report
 from bench.reports.text import with_subject

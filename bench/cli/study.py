@@ -23,7 +23,8 @@ from bench.cli.command import (
 from bench.cli.output import next_steps, results_argument, say, step_after_plan
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options
-from bench.discovery.loading import load_plugins, metric_specs
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError
 from bench.inputs.parsing import split_names
 from bench.reports.figures.svg import Drawing

@@ -150,6 +150,9 @@ def answer_of(kind: str, alpha: Column, sigma: Column) -> tuple[Column, Column]:
 def diffusion_levels(alphas_cumprod: ArrayLike, prediction_type: str) -> Levels:
     """Return the levels of a DDPM-like schedule with integer timesteps 0 … T − 1.
 
+    >>> diffusion_levels([0.99, 0.5, 0.2], "epsilon").snr.round(2).tolist()
+    [99.0, 1.0, 0.25]
+
     `alphas_cumprod` is alpha², float [T], descending: an attribute of diffusers' schedulers. The
     `prediction_type` is `epsilon`, `sample` or `v_prediction`. Levels are computed in float64. The
     reference implementation computes them in float16, which is wrong by 7 % at t = 0 and 1.
@@ -167,6 +170,9 @@ def flow_levels(
     reverse: bool = False,
 ) -> Levels:
     """Return the levels of a rectified flow, as many as its scheduler's config has.
+
+    >>> flow_levels({"num_train_timesteps": 4, "shift": 3.0}).time.round().tolist()
+    [500.0, 750.0, 900.0, 1000.0]
 
     x_t = (1 − sigma) x_0 + sigma eps, and the target is eps − x_0. The table is the scheduler's
     *initial* one, because `set_timesteps` would shift a table that the constructor already shifted.
@@ -203,6 +209,9 @@ def flow_levels(
 
 def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
     """Return the levels of a network F with EDM's preconditioning (Karras et al., 2022, table 1).
+
+    >>> edm_levels(np.array([0.05, 0.5, 5.0])).time.round(3).tolist()
+    [-0.749, -0.173, 0.402]
 
     D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4) with x = x_0 + s eps. F itself gets c_in x as
     input and predicts (x_0 − c_skip x) / c_out. `sigmas` are the noise levels s, float [T],

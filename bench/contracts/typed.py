@@ -107,22 +107,24 @@ def _fits(value: Any, kind: Any) -> bool:
         return _fits(value, inner[0]) and inner[1].holds(value)
     if origin is Literal:
         return isinstance(value, str) and value in inner
-    if origin in (tuple, list):
-        if not isinstance(value, origin) or (origin is list and not value):
-            return False
-        kinds = inner[:1] * len(value) if origin is list or inner[-1] is ... else inner
-        items = zip(value, kinds, strict=False)
-        return len(kinds) == len(value) and all(mismatch(*pair, "") is None for pair in items)
     if origin is Mapping or is_typeddict(kind):
         return False
-    if origin is Sequence:
-        is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return is_list and all(mismatch(item, inner[0], "") is None for item in value)
+    if origin in (tuple, list, Sequence):
+        return isinstance(value, origin) and _all_fit(value, origin, inner)
     if origin is not None:
         return isinstance(value, origin)
     if isinstance(value, bool):
         return kind in (bool, Any)
     return kind is Any or isinstance(value, int | float if kind is float else kind)
+
+
+def _all_fit(values: Sequence[Any], origin: Any, inner: tuple[Any, ...]) -> bool:
+    """Return whether each element has its type; a list must have one, and a text is no sequence."""
+    if isinstance(values, str | bytes) or (origin is list and not values):
+        return False
+    kinds = inner if origin is tuple and inner[-1] is not ... else inner[:1] * len(values)
+    items = zip(values, kinds, strict=False)
+    return len(kinds) == len(values) and all(mismatch(*pair, "") is None for pair in items)
 
 
 def checks_types(function: Callable[P, R]) -> Callable[P, R]:

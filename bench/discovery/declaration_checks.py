@@ -115,18 +115,41 @@ def check_texts(table: Mapping[str, Any], where: str) -> None:
 
     In `table`, text files have been replaced by their lines.
     """
+    templates = _templates(table, where)
+    phrases = [(f"phrases.{name}", phrase) for name, phrase in table.get("phrases", {}).items()]
+    lists = [(key, text) for key in LISTS for text in table.get(key, ())]
+    labels = [(f"labels.{key}", text) for key, lines in table["labels"].items() for text in lines]
+    for key, text in (*templates, *phrases, *lists, *labels):
+        if has_control(text):
+            raise UserError(f"{where}: {key} has control characters in {quoted(text)}.")
+    _check_classes(table, where)
+    for key, template in templates:
+        if PLACEHOLDER not in template:
+            raise UserError(f"{where}: {key} {quoted(template)} has no {PLACEHOLDER}.")
+    for key, phrase in phrases:
+        if not phrase.strip():
+            raise UserError(f"{where}: {key} is empty.")
+    _check_names(table, where)
+    for name, value in table.get("checksums", {}).items():
+        if not re.fullmatch(r"md5:[0-9a-f]{32}|sha256:\w{64}", value):
+            raise UserError(
+                f"{where}: checksums.{name} must be md5:… or sha256:… in hex digits, got"
+                f" {quoted(value)}."
+            )
+
+
+def _templates(table: Mapping[str, Any], where: str) -> list[tuple[str, str]]:
+    """Return the declared templates, each with its key."""
     templates = [("template", table.get("template", PLACEHOLDER))]
     for key, lines in table["templates"].items():
         if not lines:
             raise UserError(f"{where}: templates.{key} is empty.")
         templates += [(f"templates.{key}", line) for line in lines]
-    phrases = table.get("phrases", {})
-    texts = [*templates, *((f"phrases.{name}", phrase) for name, phrase in phrases.items())]
-    texts += [(key, text) for key in LISTS for text in table.get(key, ())]
-    texts += [(f"labels.{key}", text) for key, lines in table["labels"].items() for text in lines]
-    for key, text in texts:
-        if has_control(text):
-            raise UserError(f"{where}: {key} has control characters in {quoted(text)}.")
+    return templates
+
+
+def _check_classes(table: Mapping[str, Any], where: str) -> None:
+    """Refuse fewer than two classes, or two that differ in case and spaces only."""
     classes = table.get("classes", ())
     seen: dict[str, str] = {}
     for name in classes:
@@ -135,27 +158,16 @@ def check_texts(table: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{where}: the classes {other!r} and {name!r} are the same.")
     if "classes" in table and len(classes) < 2:
         raise UserError(f"{where}: expected at least two classes, got {len(classes)}.")
-    for key, template in templates:
-        if PLACEHOLDER not in template:
-            raise UserError(f"{where}: {key} {quoted(template)} has no {PLACEHOLDER}.")
-    for name, phrase in phrases.items():
-        if not phrase.strip():
-            raise UserError(f"{where}: phrases.{name} is empty.")
-    for key, plural, names in (
-        ("phrases", "classes", classes),
-        ("split_names", "splits", table.get("splits", {})),
-        ("within", "splits", table.get("splits", {})),
-        ("duplicates", "splits", table.get("splits", {})),
-    ):
+
+
+def _check_names(table: Mapping[str, Any], where: str) -> None:
+    """Refuse a phrase of no class, and what is said of no split."""
+    keys = {"phrases": "classes", "split_names": "splits", "within": "splits"}
+    for key, plural in {**keys, "duplicates": "splits"}.items():
+        names = table.get(plural, ())
         for name in table.get(key, {}):
             if name not in names:
                 raise UserError(
                     f"{where}: {key} has {name!r}, which is not one of the {plural}."
                     f"{did_you_mean(name, names)}"
                 )
-    for name, value in table.get("checksums", {}).items():
-        if not re.fullmatch(r"md5:[0-9a-f]{32}|sha256:\w{64}", value):
-            raise UserError(
-                f"{where}: checksums.{name} must be md5:… or sha256:… in hex digits, got"
-                f" {quoted(value)}."
-            )

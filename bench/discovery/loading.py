@@ -4,11 +4,12 @@ With `BENCH_STRICT_PLUGINS=1`, the command fails if a plugin does.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint
 from inspect import isfunction
-from typing import Any, Generic, Literal, TypeVar
+from types import ModuleType
+from typing import Any
 
 import click
 import pluggy
@@ -16,7 +17,6 @@ import pluggy
 from bench.contracts import hooks as hookspecs
 from bench.contracts.executor import ExecutorSpec
 from bench.contracts.metrics import MetricSpec
-from bench.contracts.parameters import Parameters
 from bench.contracts.specs import (
     BackboneSpec,
     CollectionSpec,
@@ -29,94 +29,10 @@ from bench.contracts.specs import (
     ViewsSpec,
 )
 from bench.discovery.commands import own_commands
-from bench.discovery.finding import GROUP, OWN_DISTRIBUTION, Plugin, find_plugins
+from bench.discovery.finding import GROUP, Plugin, find_plugins
 from bench.discovery.guard import guard, stdout_to_stderr
-from bench.errors import BenchError, PluginError, UserError, did_you_mean
-
-SpecT = TypeVar("SpecT", bound=Spec)
-
-
-class Registry(Generic[SpecT]):
-    """The registered specs of one type, such as datasets.
-
-    `spec_class.kind` is their singular name, such as `dataset`; `listing` the plural, as in `bench
-    list datasets` and the hook `register_datasets`. `unusable` maps each registered name that
-    cannot be used to the reason. `failures` are messages of the plugins that failed.
-    """
-
-    def __init__(self, spec_class: type[SpecT], listing: str) -> None:
-        self.spec_class = spec_class
-        self.listing = listing
-        self.unusable: dict[str, str] = {}
-        self.failures: list[str] = []
-        self._specs: dict[str, SpecT] = {}
-        self._owners: dict[str, str] = {}
-
-    def add(self, spec: SpecT, owner: str) -> None:
-        """Add `spec`, registered by the distribution `owner`."""
-        self._specs[spec.name] = spec
-        self._owners[spec.name] = owner
-
-    def owner(self, name: str) -> str | None:
-        """Return the distribution that registered `name`; None if the name is not registered."""
-        return self._owners.get(name)
-
-    def refuse_clash(self, spec: Spec, distribution: str) -> None:
-        """Raise UserError if the name of a distribution's spec is already registered.
-
-        The toolkit keeps its names. If two other distributions use a name, it becomes unusable.
-        """
-        owner = self.owner(spec.name)
-        if owner is None:
-            return
-        if owner == OWN_DISTRIBUTION:
-            raise UserError(f"The {spec.kind} name {spec.name!r} is reserved for the toolkit.")
-        self.unusable[spec.name] = (
-            f"The {spec.kind} name {spec.name!r} is used by two distributions, {owner!r}"
-            f" and {distribution!r}. Uninstall one of them, or leave one out with"
-            f" BENCH_BLOCK_PLUGINS={distribution}."
-        )
-        raise UserError(self.unusable[spec.name])
-
-    def default(self) -> SpecT | None:
-        """Return the spec to use if the user names none; None if no spec is the default."""
-        return next((spec for spec in self if self.is_default(spec)), None)
-
-    def require_default(self) -> SpecT:
-        """Return the spec to use if the user names none; raise UserError if there is none."""
-        if (spec := self.default()) is not None:
-            return spec
-        kind = self.spec_class.kind
-        raise UserError(f"No plugin registers a default {kind}; choose one with --{kind}.")
-
-    @staticmethod
-    def is_default(spec: Spec) -> bool:
-        """Return whether the spec is declared as the default of its kind."""
-        return isinstance(spec, BackboneSpec | StrategySpec) and spec.default
-
-    def get(self, name: str) -> SpecT:
-        """Return the spec called `name`; raise UserError if it is unknown or unusable."""
-        if name in self.unusable:
-            raise UserError(self.unusable[name])
-        if name not in self._specs:
-            kind = self.spec_class.kind
-            hints = "".join(f"\nIt may belong to a plugin that failed: {f}" for f in self.failures)
-            raise UserError(
-                f"Unknown {kind} {name!r}.{did_you_mean(name, self._specs)}"
-                f" `bench list {self.listing}` shows all of them.{hints}"
-            )
-        return self._specs[name]
-
-    def by_name(self) -> dict[str, SpecT]:
-        """Return the specs by name, in order of registration."""
-        return dict(self._specs)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._specs
-
-    def __iter__(self) -> Iterator[SpecT]:
-        return iter(self._specs[name] for name in sorted(self._specs))
-
+from bench.discovery.registry import Registry
+from bench.errors import BenchError, PluginError, UserError
 
 Staged = list[tuple[Registry[Any], Spec]]  # registrations of a plugin that is being loaded
 
@@ -169,35 +85,31 @@ class Plugins:
         plugin.registered |= {"command": [*cli.commands]} if cli.commands else {}
 
     def _stage_all(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
-        who = plugin.label
+        module = self._import(plugin)
+        hooks = _own_hooks(plugin, module)
+        self._stage_specs(plugin, hooks, staged)
+        _stage_commands(plugin, hooks, cli)
+        self._refuse_clashes(plugin, staged, cli)
+        with guard(plugin.label, "reading its hooks"):
+            self.manager.register(module, name=plugin.label)
+
+    def _import(self, plugin: Plugin) -> ModuleType:
+        """Return the plugin's module, which no other plugin has."""
         if plugin.error is not None:
-            raise PluginError(who, plugin.error)
-        with guard(who, f"importing {plugin.module}"):
-            module = EntryPoint(plugin.name, plugin.module, GROUP).load()
+            raise PluginError(plugin.label, plugin.error)
+        with guard(plugin.label, f"importing {plugin.module}"):
+            module: ModuleType = EntryPoint(plugin.name, plugin.module, GROUP).load()
         if self.manager.is_registered(module):
             other = self.manager.get_name(module)
-            raise PluginError(who, f"its module {plugin.module} already belongs to {other}")
-        # A separate manager calls the hooks of this plugin only, and finds its misspelt hooks.
-        manager = _new_manager()
-        with guard(who, "reading its hooks"):
-            manager.register(module)
-            manager.check_pending()
-            for name in vars(hookspecs):
-                hook = getattr(module, name, None)
-                own = isfunction(hook) and hook.__module__ == plugin.module
-                if own and not hasattr(hook, "bench_impl"):
-                    raise PluginError(who, f"its {name}() needs the decorator @hookimpl of bench")
+            message = f"its module {plugin.module} already belongs to {other}"
+            raise PluginError(plugin.label, message)
+        return module
+
+    def _stage_specs(self, plugin: Plugin, hooks: pluggy.HookRelay, staged: Staged) -> None:
         for registry in self._registries:
             hook = f"register_{registry.listing}"
-            with guard(who, f"{hook}()"):
-                getattr(manager.hook, hook)(register=_stage(registry, staged, plugin))
-        with guard(who, "register_commands()"):
-            manager.hook.register_commands(cli=cli)
-            for command in cli.commands.values():
-                command.get_short_help_str()  # as `bench --help` does
-        self._refuse_clashes(plugin, staged, cli)
-        with guard(who, "reading its hooks"):
-            self.manager.register(module, name=who)
+            with guard(plugin.label, f"{hook}()"):
+                getattr(hooks, hook)(register=_stage(registry, staged, plugin))
 
     def _refuse_clashes(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
         for registry, spec in staged:
@@ -232,6 +144,28 @@ def _new_manager() -> pluggy.PluginManager:
     return manager
 
 
+def _own_hooks(plugin: Plugin, module: ModuleType) -> pluggy.HookRelay:
+    """Return the hooks of this plugin alone; raise PluginError if one is misspelt or no hook."""
+    manager = _new_manager()
+    with guard(plugin.label, "reading its hooks"):
+        manager.register(module)
+        manager.check_pending()
+        for name in vars(hookspecs):
+            hook = getattr(module, name, None)
+            own = isfunction(hook) and hook.__module__ == plugin.module
+            if own and not hasattr(hook, "bench_impl"):
+                message = f"its {name}() needs the decorator @hookimpl of bench"
+                raise PluginError(plugin.label, message)
+    return manager.hook
+
+
+def _stage_commands(plugin: Plugin, hooks: pluggy.HookRelay, cli: click.Group) -> None:
+    with guard(plugin.label, "register_commands()"):
+        hooks.register_commands(cli=cli)
+        for command in cli.commands.values():
+            command.get_short_help_str()  # as `bench --help` does
+
+
 def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[..., None]:
     """Return the callback `register` of a hook, which appends a spec to `staged`."""
 
@@ -255,42 +189,3 @@ def load_plugins() -> Plugins:
         for plugin in find_plugins():
             plugins.load(plugin)
     return plugins
-
-
-def exhaustive_strategy() -> str:
-    """Return the name of the first strategy that declares to evaluate every prompt on every draw.
-
-    Other strategies are compared with its decisions and replayed on its recordings. Raises
-    UserError if there is none.
-    """
-    for spec in load_plugins().strategies:
-        if spec.exhaustive:
-            return spec.name
-    raise UserError("No installed strategy evaluates every prompt on every draw (exhaustive=True).")
-
-
-def non_default_params(
-    kind: Literal["strategies", "backbones"], name: str, params: Parameters
-) -> Parameters:
-    """Return the parameters that differ from their default; all of them if `name` is unknown."""
-    registry: Registry[Any] = getattr(load_plugins(), kind)
-    if name not in registry:
-        return dict(params)
-    spec = registry.get(name)
-    return {key: value for key, value in params.items() if not spec.is_default(key, value)}
-
-
-def metric_specs() -> dict[str, MetricSpec]:
-    """Return the registered metrics by name, the toolkit's own first."""
-    return load_plugins().metrics.by_name()
-
-
-def metric_of_runs(name: str) -> MetricSpec:
-    """Return the spec of a metric; raise UserError if it is unknown or needs a rater."""
-    spec = load_plugins().metrics.get(name)
-    if "rater" in spec.needs:
-        raise UserError(
-            f"There is no rater here for {spec.words} to compare with. Name one with:"
-            f" bench show RUN --metric {name} --with OTHER"
-        )
-    return spec

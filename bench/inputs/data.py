@@ -9,7 +9,8 @@ from typing import Any
 from bench.contracts.dataset import Listing, Rows
 from bench.contracts.specs import FOLDER, DatasetSpec
 from bench.discovery.guard import guard
-from bench.discovery.loading import Registry, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.registry import Registry
 from bench.discovery.targets import load_target, make
 from bench.errors import AbsentError, PluginError, UserError, did_you_mean, quoted, warn_user
 from bench.inputs.class_names import (

@@ -101,37 +101,47 @@ def as_dataset(listing: Listing) -> Rows:
 
     Raises UserError if a label is none of its classes, or a number exceeds 64 bits.
     """
-    rows, where = listing.rows, listing.where
-    numbers: Sequence[int | None] | None = None
+    rows = listing.rows
     if isinstance(rows, list):
         table, places = tabulate(rows) if rows else pa.table({}), [row.at for row in rows]
     else:
-        table, places = rows, [where] * len(rows)
+        table, places = rows, [listing.where] * len(rows)
     features = datasets.Features.from_arrow_schema(table.schema)
     if features.get("label") == datasets.Value("string"):
-        labels = table["label"].to_pylist()
-        if listing.numbered:
-            numbers = parse_numbers(labels, places)
-        classes = listing.class_names() if numbers or not listing.numbered else None
-        other = [] if numbers else [v for v in listing.elsewhere() if isinstance(v, str)]
-        if missing := {*filter(str.strip, other)} - {*labels}:
-            classes = sorted({label for label in labels if label and label.strip()} | missing)
-            warn_user(
-                f"{where} has no images of classes that other splits have and that are possible"
-                f" answers all the same: {some_of(sorted(missing))}."
-            )
-        if classes is not None and numbers is None:
-            number_of = {name: number for number, name in enumerate(classes)}
-            numbers = [number_of.get(label) for label in labels]
-            for number, label, at in zip(numbers, labels, places, strict=True):
-                if number is None and label is not None and label.strip():
-                    raise UserError(f"{at}: the label {quoted(label)} is not one of its classes.")
+        numbers, classes = _numbered(listing, table["label"].to_pylist(), places)
         if numbers is not None:
             named = datasets.ClassLabel(names=[*classes]) if classes else datasets.Value("int64")
             features["label"] = named
             place = table.column_names.index("label")
             table = table.set_column(place, "label", pa.array(numbers, pa.int64()))
     return make_dataset(table, features, listing.split, listing.files)
+
+
+def _numbered(
+    listing: Listing, labels: Sequence[Any], places: Sequence[str]
+) -> tuple[Sequence[int | None] | None, Sequence[str] | None]:
+    """Return the labels as numbers, and the names of their classes; None for what there is not.
+
+    Labels that are texts of whole numbers are these numbers; others are the places of their names
+    among the classes, to which the other splits contribute.
+    """
+    if listing.numbered and (numbers := parse_numbers(labels, places)):
+        return numbers, listing.class_names()
+    classes = None if listing.numbered else listing.class_names()
+    elsewhere = {v for v in listing.elsewhere() if isinstance(v, str) and v.strip()}
+    if missing := elsewhere - {*labels}:
+        classes = sorted({label for label in labels if label and label.strip()} | missing)
+        warn_user(
+            f"{listing.where} has no images of classes that other splits have and that are possible"
+            f" answers all the same: {some_of(sorted(missing))}."
+        )
+    if classes is None:
+        return None, None
+    number_of = {name: number for number, name in enumerate(classes)}
+    for label, at in zip(labels, places, strict=True):
+        if label is not None and label.strip() and label not in number_of:
+            raise UserError(f"{at}: the label {quoted(label)} is not one of its classes.")
+    return [number_of.get(label) for label in labels], classes
 
 
 def tabulate(rows: Sequence[Row]) -> Any:

@@ -174,21 +174,7 @@ def find_commit(repository: str, revision: str | None = None, kind: str = "model
     is_complete = stored is not None and stored.files is not None
     if stored is not None and is_complete and stored.commit == revision:
         return stored
-    api = huggingface_hub.HfApi(endpoint=endpoint())
-    describe = api.dataset_info if kind == "dataset" else api.model_info
-
-    def ask() -> Commit:
-        if (reason := why_not_asked()) is not None:
-            raise SilentHubError(reason)
-        info = ask_promptly(
-            lambda: describe(repository, revision=revision, timeout=TIMEOUT, files_metadata=True),
-            TIMEOUT,
-        )
-        listed: Any = info.siblings or ()
-        files = {file.rfilename: file.size or 0 for file in listed}
-        hashes = {f.rfilename: f.blob_id for f in listed if f.blob_id and not f.lfs}
-        return Commit(repository, str(info.sha), kind, files or None, hashes)
-
+    ask = partial(_ask_for_commit, repository, revision, kind)
     try:
         with stage(f"Asking the Hub about {repository}"):
             commit = ask_again(ask, () if is_complete else PAUSES)
@@ -199,6 +185,21 @@ def find_commit(repository: str, revision: str | None = None, kind: str = "model
     _store(commit, revision or "main")
     _answers[key] = time.monotonic(), commit
     return commit
+
+
+def _ask_for_commit(repository: str, revision: str | None, kind: str) -> Commit:
+    if (reason := why_not_asked()) is not None:
+        raise SilentHubError(reason)
+    api = huggingface_hub.HfApi(endpoint=endpoint())
+    describe = api.dataset_info if kind == "dataset" else api.model_info
+    info = ask_promptly(
+        lambda: describe(repository, revision=revision, timeout=TIMEOUT, files_metadata=True),
+        TIMEOUT,
+    )
+    listed: Any = info.siblings or ()
+    files = {file.rfilename: file.size or 0 for file in listed}
+    hashes = {f.rfilename: f.blob_id for f in listed if f.blob_id and not f.lfs}
+    return Commit(repository, str(info.sha), kind, files or None, hashes)
 
 
 def absent(what: str, error: Exception, repository: str, kind: str, offline: str = "") -> UserError:

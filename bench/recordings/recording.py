@@ -11,7 +11,7 @@ import numpy as np
 from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.contracts.decision import MEAN
 from bench.contracts.strategy import Evaluate, Floats32, Linearise, Problem
-from bench.discovery.loading import exhaustive_strategy
+from bench.discovery.queries import exhaustive_strategy
 from bench.engine.items import Questions, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset

@@ -22,7 +22,8 @@ from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats32, Ints, Problem
 from bench.discovery.guard import guard
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import exhaustive_strategy
 from bench.discovery.sources import source_hashes
 from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy

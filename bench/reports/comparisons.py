@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.metrics import MetricSpec
-from bench.discovery.loading import metric_of_runs, metric_specs
+from bench.discovery.queries import metric_of_runs, metric_specs
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
 from bench.reports.facts import Column, Fact, difference_fact, metric_fact, percent_text, value_text

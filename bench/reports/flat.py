@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.store.folder import list_runs

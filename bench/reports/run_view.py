@@ -13,7 +13,8 @@ import numpy as np
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
-from bench.discovery.loading import load_plugins, metric_specs, non_default_params
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import metric_specs, non_default_params
 from bench.errors import UserError, warn_user
 from bench.reports.facts import Fact, assignments, metric_fact, percent_text, template_text
 from bench.reports.text import escape_hidden

@@ -6,7 +6,8 @@ from typing import Any
 
 from bench.contracts.parameters import Parameters, as_text
 from bench.contracts.specs import FOLDER
-from bench.discovery.loading import exhaustive_strategy, load_plugins, non_default_params
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import exhaustive_strategy, non_default_params
 from bench.running.parts.decision import make_decider
 from bench.running.settings import (
     DEFAULTS,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.contracts.parameters import Parameters
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import exhaustive_strategy
 from bench.errors import UserError
 from bench.running.command import other_images_command
 from bench.running.parts.decision import Decider

@@ -8,7 +8,8 @@ the cheapest setting that passes.
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import exhaustive_strategy
 from bench.errors import UserError
 from bench.inputs.subsets import draw_sample
 from bench.running.manifest import prepared_run

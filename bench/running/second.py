@@ -11,7 +11,8 @@ import numpy as np
 
 from bench.contracts.decision import Decided
 from bench.contracts.specs import BackboneSpec
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import exhaustive_strategy
 from bench.errors import warn_user
 from bench.inputs.subsets import select_subset
 from bench.machine.stages import counted

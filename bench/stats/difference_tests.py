@@ -82,50 +82,55 @@ def difference_test(
     narrowly. For influence values, it is a z test with their paired standard error; otherwise,
     `compare_over_images`. No difference exceeds the width of the metric's range.
     """
+    pair = _Pair(metric, labels, a, b, margin, clusters)
     if over == "seeds":
         tested = compare_over_seeds(a.values, b.values, margin, clusters)
     elif metric.ratio is not None and not metric.mean_over_images:
-        tested = _compare_by_exchange(metric, labels, a, b, margin, clusters)
+        tested = _compare_by_exchange(pair)
     elif "influence" in (a.method, b.method):
-        tested = _compare_by_influence(metric, labels, a, b, margin, clusters)
+        tested = _compare_by_influence(pair)
     else:
         tested = compare_over_images(a.values, b.values, margin, clusters)
     return limited(tested, float(np.ptp(metric.range)))
 
 
-def _compare_by_exchange(
-    metric: MetricSpec,
-    labels: Ints,
-    a: Answers,
-    b: Answers,
-    margin: float | None,
-    clusters: Ints | None,
-) -> Difference:
+@dataclass(frozen=True)
+class _Pair:
+    """Two methods on the same images, and the metric in which they are compared."""
+
+    metric: MetricSpec
+    labels: Ints
+    a: Answers
+    b: Answers
+    margin: float | None
+    clusters: Ints | None
+
+    @property
+    def change(self) -> Floats:
+        """B minus A of each image, the mean over seeds and templates, float64 [n]."""
+        return np.asarray(self.b.values.mean(axis=(0, 1)) - self.a.values.mean(axis=(0, 1)))
+
+
+def _compare_by_exchange(pair: _Pair) -> Difference:
     """Test an average of class ratios by exchanging the predictions of an image."""
-    change = _mean_change(a, b)
-    p = exchange_p(metric, labels, a.predictions, b.predictions, clusters)
+    metric, labels, change = pair.metric, pair.labels, pair.change
+    p = exchange_p(metric, labels, pair.a.predictions, pair.b.predictions, pair.clusters)
     most = largest_influence(metric, labels)
-    tested = _scored("permutation", p, change, most, margin, clusters)
-    if clusters is not None or not by_class(metric):
+    tested = _scored("permutation", p, change, most, pair.margin, pair.clusters)
+    if pair.clusters is not None or not by_class(metric):
         return tested
     reach, (low, high) = class_reach(change, labels), tested.interval
     ends = min(low, tested.estimate - reach), max(high, tested.estimate + reach)
     return tested.model_copy(update={"interval": ends})
 
 
-def _compare_by_influence(
-    metric: MetricSpec,
-    labels: Ints,
-    a: Answers,
-    b: Answers,
-    margin: float | None,
-    clusters: Ints | None,
-) -> Difference:
+def _compare_by_influence(pair: _Pair) -> Difference:
     """Test influence values by z with their paired standard error.
 
     With fewer than `MIN_TESTED` images of a class, or images of a mean, there is an interval alone.
     """
-    change = _mean_change(a, b)
+    metric, labels, a, b = pair.metric, pair.labels, pair.a, pair.b
+    change, clusters = pair.change, pair.clusters
     mean, error = float(change.mean()), image_error(change[None, None], clusters)
     sizes = np.bincount(labels)
     if metric.mean_over_images:
@@ -133,7 +138,7 @@ def _compare_by_influence(
     fewest = sizes[sizes > 0].min()
     method = "influence" if fewest >= MIN_RELIABLE else "approximate"
     p = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
-    tested = _scored(method, p, change, _reach(a.values, b.values, change), margin, clusters)
+    tested = _scored(method, p, change, _reach(a.values, b.values, change), pair.margin, clusters)
     update: dict[str, tuple[float, float] | None] = {}
     if fewest < MIN_TESTED:
         update = {"p": None, "p_equal": None}
@@ -144,11 +149,6 @@ def _compare_by_influence(
         of_a, of_b = (Estimate(s.value, s.interval) for s in spreads if s.interval)
         update |= {"interval": (of_b - of_a).interval, "p_equal": None}
     return tested.model_copy(update=update)
-
-
-def _mean_change(a: Answers, b: Answers) -> Floats:
-    """Return B minus A of each image, the mean over seeds and templates, float64 [n]."""
-    return np.asarray(b.values.mean(axis=(0, 1)) - a.values.mean(axis=(0, 1)))
 
 
 def metric_spread(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.contracts.measuring import MetricInput
 from bench.contracts.strategy import Ints
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import BenchError, UserError, warn_user
 from bench.stats.agreement import Repeatability
 from bench.stats.checked import checked_value

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.strategy import Bools, Floats, Ints
-from bench.discovery.loading import exhaustive_strategy
+from bench.discovery.queries import exhaustive_strategy
 from bench.errors import UserError
 from bench.machine.libraries import pc
 from bench.store.arrow import booleans, strings, values

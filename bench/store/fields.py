@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import override
 
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError, refusing
 from bench.machine.files import read_bytes, regular_file
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.contracts.strategy import Evaluate, Problem, Reply, Session, Strategy
 from bench.inputs.draws import sub_grid
-from bench_plugins.strategies._racing import successive_variance
+from bench_plugins.strategies._bounds import successive_variance
 from bench_plugins.strategies.elimination import Adaptive, Halving
 from bench_plugins.strategies.full import Uniform
 from bench_plugins.strategies.hierarchy import DownTree

@@ -12,7 +12,8 @@ from helpers.matrix import matrix
 from helpers.places import ROOT
 from helpers.plugins import install
 
-from bench.discovery.loading import load_plugins, non_default_params
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import non_default_params
 
 GOOD = """
 from bench import hookimpl

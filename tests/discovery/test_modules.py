@@ -16,7 +16,8 @@ from bench.contracts.parameters import Parameter
 from bench.contracts.specs import StrategySpec
 from bench.contracts.strategy import Strategy
 from bench.discovery.declared import register_modules
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import exhaustive_strategy
 from bench.discovery.targets import load_target
 
 NEW = '''

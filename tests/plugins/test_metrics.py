@@ -13,7 +13,7 @@ from helpers.refusals import refused
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import BenchWarning, PluginError
 from bench.stats.checked import metric_parts
 from bench.stats.measures import make_metric, measure, measured_difference

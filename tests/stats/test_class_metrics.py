@@ -14,7 +14,7 @@ from sklearn import metrics
 
 from bench.cli import study
 from bench.contracts.strategy import Ints
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.stats import class_metrics
 from bench.stats.class_metrics import exchange_p, image_values
 from bench.stats.difference_tests import Answers, compare_all

@@ -11,7 +11,7 @@ from helpers.scores import two_methods
 from scipy import stats
 
 from bench.contracts.strategy import Floats
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.stats import class_metrics
 from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import (

@@ -18,7 +18,7 @@ from bench.contracts.levels import diffusion_levels
 from bench.contracts.measuring import Metric, MetricInput
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.strategy import Floats
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import PluginError
 from bench.reports.comparisons import compare
 from bench.reports.run_view import read_view

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
-from bench.discovery.loading import metric_specs, non_default_params
+from bench.discovery.queries import metric_specs, non_default_params
 from bench.reports.facts import (
     Column,
     Fact,

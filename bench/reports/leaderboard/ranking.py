@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.strategy import Bools, Floats
-from bench.discovery.loading import load_plugins, metric_of_runs
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import metric_of_runs
 from bench.errors import UserError, warn_user
 from bench.reports.leaderboard.rows import (
     MEASURED,

@@ -14,7 +14,7 @@ from pydantic import (
 )
 from typing_extensions import override
 
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError
 from bench.machine.files import has_control
 from bench.reports.facts import Fact

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from bench.contracts.parameters import Parameters
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.reports.study.methods import StudyRow
 from bench.reports.study.shifts import Change, CorruptionErrors
 from bench.stats.crossed import MIN_SEEDS, Over, Spread

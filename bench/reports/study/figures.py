@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError
 from bench.machine.libraries import Figure
 from bench.reports.facts import Fact, metric_unit

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.metrics import MetricSpec
-from bench.discovery.loading import metric_of_runs
+from bench.discovery.queries import metric_of_runs
 from bench.errors import UserError
 from bench.machine.stages import counted
 from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, report_notes

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from bench.contracts.metrics import MetricSpec
 from bench.contracts.specs import provenance
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError, did_you_mean
 from bench.inputs.corruptions import NOT_THEIRS
 from bench.reports.facts import NONE, Column, Fact, Row, difference_fact, metric_fact, metric_unit

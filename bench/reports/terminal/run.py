@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import images_failed
 from bench.reports.classes import class_table
 from bench.reports.facts import Fact, assignments, metric_fact, percent_text

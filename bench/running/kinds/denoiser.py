@@ -17,7 +17,7 @@ from bench.contracts.backbone import LINEARISATION_COST, Denoiser
 from bench.contracts.levels import Column, Levels
 from bench.contracts.strategy import Problem
 from bench.discovery.backbones import encoder_key, fact, has_flag
-from bench.discovery.loading import exhaustive_strategy
+from bench.discovery.queries import exhaustive_strategy
 from bench.engine.batching import settle_batch_size
 from bench.engine.denoiser import CheckedDenoiser, accelerate, compile_network
 from bench.engine.denoising import DenoisingEngine, Latents

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declared import load_spec
-from bench.discovery.loading import Registry, SpecT, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.registry import Registry, SpecT
 from bench.errors import UserError
 from bench.inputs.data import DataSource, check_data_dir, find_path_reader, find_scheme
 from bench.machine.files import path_exists, regular_file

@@ -8,7 +8,8 @@ from bench.contracts.dataset import asks_for_images
 from bench.contracts.decision import MEAN
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, StrategySpec
-from bench.discovery.loading import exhaustive_strategy, load_plugins
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import exhaustive_strategy
 from bench.discovery.targets import make_from
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError

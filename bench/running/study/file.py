@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.discovery.loading import load_plugins, metric_specs
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.inputs.corruptions import expand_corruptions
 from bench.inputs.data import slugify

@@ -73,16 +73,7 @@ def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED)
     labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
     labels = labels or [n for n in others if _may_be_label(types[n])]
     label = choose_column(named.label_column, ("label",), schema.names, where, "label", labels)
-    if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
-        raise UserError(
-            f"{where}: the column {image!r} holds {types[image]}; expected images: a struct of"
-            " bytes and path, bytes, or names of files. Name another with --image-column."
-        )
-    if pa.types.is_nested(types[label]) and label not in features:
-        raise UserError(
-            f"{where}: the column {label!r} holds {types[label]}; expected class names or whole"
-            " numbers. Name another with --label-column."
-        )
+    _check_kinds(types, image, label, features, where)
     if label in unreadable and pa.types.is_integer(types[label]):  # texts are names themselves
         raise UserError(
             f"{where}: the class names of the column {label!r} cannot be read: {unreadable[label]}."
@@ -101,6 +92,26 @@ def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED)
             )
         common.setdefault(name, features.get(name) or generate_from_arrow_type(types[name]))
     return ImageColumns(sources, datasets.Features(common))
+
+
+def _check_kinds(
+    types: Mapping[str, pa.DataType],
+    image: str,
+    label: str,
+    features: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Refuse a column of images that holds none, and a column of labels with nested values."""
+    if not (_may_be_image(types[image]) or pa.types.is_string(types[image])):
+        raise UserError(
+            f"{where}: the column {image!r} holds {types[image]}; expected images: a struct of"
+            " bytes and path, bytes, or names of files. Name another with --image-column."
+        )
+    if pa.types.is_nested(types[label]) and label not in features:
+        raise UserError(
+            f"{where}: the column {label!r} holds {types[label]}; expected class names or whole"
+            " numbers. Name another with --label-column."
+        )
 
 
 def choose_column(

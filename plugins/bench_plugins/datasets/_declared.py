@@ -37,48 +37,59 @@ class Declared:
 
     def load(self, split: str | None, data_dir: str | None) -> Any:
         """Return a split of the source, or of a local copy (UserError if the data is missing)."""
-        spec, layout = self.spec, self.spec.layout
+        spec = self.spec
         if data_dir is None and spec.source == DOWNLOAD:
             raise UserError(
                 f"Dataset {spec.name!r} is read from its original download: download it from"
                 f" {spec.homepage or 'its homepage'} and name its folder with --data-dir."
             )
         source_split = None if split is None else spec.split_names.get(split, split)
-        if spec.items and data_dir is not None and {"file", "files"} & set(spec.item):
-            return load_items(spec, data_dir)
         if spec.items:
-            reader, source = find_source(str(spec.source))
-            table = call_reader(reader, {"source": source}, source_split, data_dir, "load_table")
-            return load_items(spec, data_dir, table)
+            return self._load_items(source_split, data_dir)
         if data_dir is None:
-            reader, source = find_source(str(spec.source))
-            parameters = self._parameters_for(reader)
-            if reader.scheme:
-                return call_reader(reader, {**parameters, "source": source}, source_split, None)
-            if not path_exists(source) and "{" not in source:
-                raise UserError(
-                    f"Dataset {spec.name!r}: its source {source} does not exist. Name another copy"
-                    " with --data-dir."
-                )
-            return call_reader(reader, parameters, source_split, source)
-        folder = Path(data_dir)
+            return self._load_source(source_split)
+        return self._load_copy(Path(data_dir), split, source_split)
+
+    def _load_items(self, source_split: str | None, data_dir: str | None) -> Any:
+        """Return the items of a copy, if its files are declared, or of a table."""
+        if data_dir is not None and {"file", "files"} & set(self.spec.item):
+            return load_items(self.spec, data_dir)
+        reader, source = find_source(str(self.spec.source))
+        table = call_reader(reader, {"source": source}, source_split, data_dir, "load_table")
+        return load_items(self.spec, data_dir, table)
+
+    def _load_source(self, source_split: str | None) -> Any:
+        """Return a split of the declared source, which is online or a path."""
+        reader, source = find_source(str(self.spec.source))
+        parameters = self._parameters_for(reader)
+        if reader.scheme:
+            return call_reader(reader, {**parameters, "source": source}, source_split, None)
+        if not path_exists(source) and "{" not in source:
+            raise UserError(
+                f"Dataset {self.spec.name!r}: its source {source} does not exist. Name another copy"
+                " with --data-dir."
+            )
+        return call_reader(reader, parameters, source_split, source)
+
+    def _load_copy(self, folder: Path, split: str | None, source_split: str | None) -> Any:
+        """Return a split of a copy in the layout of the original download, or in a usual one."""
+        layout = self.spec.layout
         for file in (layout.get("lists", {}).get(str(split)), layout.get("table")):
             if file and _has_file(folder, file):
-                return read_listed(folder, file, str(split), spec)
+                return read_listed(folder, file, str(split), self.spec)
         if "reader" in layout and _has_file(folder, layout["marker"]):
             reader, source = find_source(layout["reader"])
             source_split = None if split is None else layout.get("splits", {}).get(split, split)
-            return call_reader(reader, {"source": source}, source_split, data_dir)
+            return call_reader(reader, {"source": source}, source_split, str(folder))
         root = layout.get("root", "")
-        reader = find_path_reader()
         place = folder / root if _has_file(folder, root) and (folder / root).is_dir() else folder
-        chosen = self._split_of(place, split, source_split)
+        reader, chosen = find_path_reader(), self._split_of(place, split, source_split)
         try:
             return call_reader(reader, self._parameters_for(reader), chosen, str(place))
         except UserError:
             if chosen is not None:  # another dataset? Then its classes make a better message
                 rows = call_reader(reader, self._parameters_for(reader), None, str(place))
-                match_classes(rows, spec, data_dir)
+                match_classes(rows, self.spec, str(folder))
             raise
 
     def _split_of(self, place: Path, split: str | None, source_split: str | None) -> str | None:

@@ -9,7 +9,7 @@ only parses each header; the structure of the archive is checked.
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -231,43 +231,48 @@ def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     place, long_name = 0, None
     extended: dict[str, str] = {}
     everywhere: dict[str, str] = {}
-    while True:
-        file.seek(place)
-        block = file.read(BLOCK)
-        if len(block) < BLOCK:
-            raise tarfile.ReadError("the blocks that end a tar are missing")
-        if not any(block):
-            _check_end(file, total - place)
-            return
-        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    while (header := _next_header(file, place, total)) is not None:
         is_extended, is_long = header.type in _EXTENDED, header.type in _LONG
         facts = {} if is_extended or is_long else {**everywhere, **extended}
         size = _size(facts["size"]) if "size" in facts else header.size
-        if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sp") for key in facts):
-            raise tarfile.ReadError(f"the member at byte {place:,} is sparse, which is not read")
-        if size < 0:
-            raise tarfile.ReadError(f"the member at byte {place:,} has a negative size")
+        _check_member(header, facts, size, place)
         has_content = header.isreg() or header.type not in tarfile.SUPPORTED_TYPES
         if is_extended or is_long or has_content:
             place += size + -size % BLOCK
         place += BLOCK
         if place > total:
             raise tarfile.ReadError("unexpected end of data")
-        if is_extended or is_long:
-            if size > MAX_HEADER:
-                raise tarfile.ReadError(f"a name or header has more than {MAX_HEADER:,} bytes")
-            content = file.read(size)
-            if is_long:
-                if header.type == tarfile.GNUTYPE_LONGNAME:
-                    long_name = content.split(b"\0")[0].decode("utf-8", "surrogateescape")
-            elif header.type == tarfile.XGLTYPE:
-                everywhere |= _extended(content)
-            else:
-                extended = _extended(content)
-            continue
-        header.name, header.size = facts.get("path", long_name or header.name), size
-        yield header
-        long_name, extended = None, {}
+        if header.type == tarfile.GNUTYPE_LONGNAME:
+            long_name = file.read(size).split(b"\0")[0].decode("utf-8", "surrogateescape")
+        elif header.type == tarfile.XGLTYPE:
+            everywhere |= _extended(file.read(size))
+        elif is_extended:
+            extended = _extended(file.read(size))
+        elif not is_long:
+            header.name, header.size = facts.get("path", long_name or header.name), size
+            yield header
+            long_name, extended = None, {}
+
+
+def _next_header(file: BinaryIO, place: int, total: int) -> tarfile.TarInfo | None:
+    """Return the header at a byte, or None at the blocks that end the tar."""
+    file.seek(place)
+    block = file.read(BLOCK)
+    if len(block) < BLOCK:
+        raise tarfile.ReadError("the blocks that end a tar are missing")
+    if not any(block):
+        _check_end(file, total - place)
+        return None
+    return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+
+
+def _check_member(header: tarfile.TarInfo, facts: Mapping[str, str], size: int, place: int) -> None:
+    if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sp") for key in facts):
+        raise tarfile.ReadError(f"the member at byte {place:,} is sparse, which is not read")
+    if size < 0:
+        raise tarfile.ReadError(f"the member at byte {place:,} has a negative size")
+    if header.type in (*_EXTENDED, *_LONG) and size > MAX_HEADER:
+        raise tarfile.ReadError(f"a name or header has more than {MAX_HEADER:,} bytes")
 
 
 def _size(text: str) -> int:

@@ -76,6 +76,10 @@ class Folder:
                 f"{source} is not supported: expected a folder, or a .parquet, .tar, .csv or .jsonl"
                 " file."
             )
+        return self._load_folder(source, split)
+
+    def _load_folder(self, source: Path, split: str | None) -> Listing:
+        """Return a split of a folder with a table of labels, or with class folders."""
         whole, parts = choose_split(source, split)
         name = split or whole.name if parts else "all"
         table = find_table(source, whole)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from bench import __version__
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import provenance
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError
 from bench.machine.hub import SCHEME
 from bench.reports.facts import assignments, value_text

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import provenance
-from bench.discovery.loading import load_plugins, metric_specs
+from bench.discovery.loading import load_plugins
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError
 from bench.machine.hub import SCHEME
 from bench.reports.facts import assignments

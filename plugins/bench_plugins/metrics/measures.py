@@ -67,7 +67,14 @@ class _OneAgainstRest(Metric):
 
 
 class Auroc(_OneAgainstRest):
-    """Area under the ROC curve, one class against the rest, mean over classes."""
+    """Area under the ROC curve, one class against the rest, mean over classes.
+
+    >>> from bench.contracts.measuring import MetricInput
+    >>> labels, scores = np.array([0, 0, 1, 1]), np.array([[1, 2], [2.5, 2], [3, 2], [2, 2]])
+    >>> data = MetricInput(("cat", "dog"), labels, scores.argmin(axis=1), scores=scores)
+    >>> Auroc().value(data)
+    0.75
+    """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "auroc",
@@ -96,7 +103,14 @@ class Auroc(_OneAgainstRest):
 
 
 class AveragePrecision(_OneAgainstRest):
-    """Average precision, one class against the rest, mean over classes."""
+    """Average precision, one class against the rest, mean over classes.
+
+    >>> from bench.contracts.measuring import MetricInput
+    >>> labels, scores = np.array([0, 0, 1, 1]), np.array([[1, 2], [2.5, 2], [3, 2], [2, 2]])
+    >>> data = MetricInput(("cat", "dog"), labels, scores.argmin(axis=1), scores=scores)
+    >>> round(AveragePrecision().value(data), 3)
+    0.833
+    """
 
     spec: ClassVar[dict[str, Any]] = {"name": "average_precision", "needs": ("scores",)}
 
@@ -133,7 +147,14 @@ CLASS_SEPARATOR = "|"  # between the true classes of one image
 
 
 class Top5Accuracy(Metric):
-    """Share of images whose class is among the five best; None with five classes or fewer."""
+    """Share of images whose class is among the five best; None with five classes or fewer.
+
+    >>> from bench.contracts.measuring import MetricInput
+    >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    >>> data = MetricInput(("cat", "dog"), labels, predictions, in_top5=labels == 0)
+    >>> Top5Accuracy().value(data)
+    0.5
+    """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "top5_accuracy",
@@ -150,7 +171,14 @@ class Top5Accuracy(Metric):
 
 
 class CandidateRecall(Metric):
-    """Share of images whose class was a candidate: the limit of the accuracy among candidates."""
+    """Share of images whose class was a candidate: the limit of the accuracy among candidates.
+
+    >>> from bench.contracts.measuring import MetricInput
+    >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    >>> data = MetricInput(("cat", "dog"), labels, predictions, in_candidates=labels == 0)
+    >>> CandidateRecall().value(data)
+    0.5
+    """
 
     spec: ClassVar[dict[str, Any]] = {
         "name": "candidate_recall",
@@ -165,6 +193,13 @@ class CandidateRecall(Metric):
 
 class MultiLabelAccuracy(Metric):
     """Share of images whose prediction is one of their true classes (Beyer et al., 2006.07159).
+
+    >>> from bench.contracts.measuring import MetricInput
+    >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    >>> columns = {"classes": np.array(["cat", "cat|dog", "cat", ""])}
+    >>> data = MetricInput(("cat", "dog"), labels, predictions, columns=columns)
+    >>> round(MultiLabelAccuracy().value(data), 3)
+    0.667
 
     Images without any true class are left out.
 
@@ -217,6 +252,14 @@ class _Preference(Metric):
 class ShapeBias(_Preference):
     """Share of decisions for the shape among those for the shape or the texture of an image.
 
+    >>> from bench.contracts.measuring import MetricInput
+    >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    >>> shape = np.array(["cat", "cat", "dog", "dog"])
+    >>> columns = {"shape": shape, "texture": np.array(["dog", "dog", "dog", "cat"])}
+    >>> data = MetricInput(("cat", "dog"), labels, predictions, columns=columns)
+    >>> round(ShapeBias().value(data), 3)
+    0.667
+
     Geirhos et al., ImageNet-trained CNNs are biased towards texture, ICLR 2019. Images whose shape
     and texture have the same class, and decisions for a third class, are left out.
 
@@ -247,6 +290,12 @@ class ShapeBias(_Preference):
 
 class AssociationRate(_Preference):
     """Share of images decided for a first set of classes, among those decided for either set.
+
+    >>> from bench.contracts.measuring import MetricInput
+    >>> answers = np.array([0, 1, 1, 2])
+    >>> data = MetricInput(("cat", "dog", "cow"), answers, answers)
+    >>> round(AssociationRate(first=("cat",), second=("dog",)).value(data), 3)
+    0.333
 
     Radford et al. (2103.00020, section 7.1) report such rates for groups of people; `--by COLUMN`
     shows the rate of each group.
@@ -283,6 +332,13 @@ class AssociationRate(_Preference):
 
 class ErrorConsistency(Metric):
     """Cohen's kappa of being right on the same images (Geirhos et al., NeurIPS 2020).
+
+    >>> from bench.contracts.measuring import MetricInput
+    >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    >>> raters = {"a person": np.array([0, 1, 1, 0])}
+    >>> data = MetricInput(("cat", "dog"), labels, predictions, raters=raters)
+    >>> ErrorConsistency().value(data)
+    0.5
 
     0 is expected of two independent raters with these accuracies; 1 means right and wrong on the
     same images. With several raters, it is the mean of their kappas, each on the rater's images.

@@ -143,6 +143,12 @@ SCHEDULES: dict[str, Any] = read_toml(files(__package__) / "schedules.toml")
 class Adaptive(Strategy):
     """The published elimination: another sub-grid of the draws in each stage for fewer prompts.
 
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(Adaptive(samples=(4, 40), keep=(2, 1)), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations
+    ([3, 2, 0, 4, 1], 92)
+
     After Li et al., ICCV 2023, algorithm 2. Stage i has a sub-grid of `samples[i]` evenly spread
     draws, usually a denser one than before. Draws of earlier stages are not repeated. A prompt's
     score is the mean over all its draws so far. The `keep[i]` prompts with the lowest scores
@@ -261,6 +267,12 @@ def _text(values: Sequence[int]) -> str:
 class Halving(Strategy):
     """Sequential halving: spend an equal share of a fixed budget per round, keep the better half.
 
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(Halving(budget=8, draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations
+    ([3, 2, 4, 1, 0], 34)
+
     There are ceil(log2 P) rounds for P prompts, each of at least one draw, so a budget below the
     number of rounds is exceeded. Unlike in the published algorithm (Karnin, Koren & Somekh, ICML
     2013, algorithm 3), a score is the mean over the draws of all rounds so far, because the draws
@@ -327,6 +339,12 @@ def _round_size(budget: int, prompts: int, alive: int) -> int:
 
 class PairedTTest(Strategy):
     """Clark & Jaini 2023: after each draw, drop prompts that are worse by a paired t-test.
+
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(PairedTTest(min_scores=5, draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations
+    ([3, 2, 1, 4, 0], 118)
 
     All surviving prompts are scored on one more draw. After `min_scores` draws, each is compared
     with the best prompt so far by Student's paired t-test (two-sided, as SciPy's `ttest_rel`), and

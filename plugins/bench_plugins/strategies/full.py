@@ -81,6 +81,12 @@ class OneBlockSession:
 class Uniform(OneBlock):
     """Every prompt on the same few draws, spread evenly over all of them.
 
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(Uniform(samples=8, draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations
+    ([3, 2, 1, 4, 0], 40)
+
     Args:
         samples: draws per prompt, a sub-grid of the plan; None for 50, or all if there are fewer.
         draws: N, the draws of the plan.
@@ -102,7 +108,14 @@ class Uniform(OneBlock):
 
 
 class Full(OneBlock):
-    """Every prompt on every draw: the decision that other strategies approximate."""
+    """Every prompt on every draw: the decision that other strategies approximate.
+
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(Full(draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations
+    ([3, 2, 1, 0, 4], 200)
+    """
 
     spec: ClassVar[dict[str, Any]] = {"name": "full", "exhaustive": True}
 
@@ -115,6 +128,12 @@ class Full(OneBlock):
 class FullTree(OneBlock):
     """The full sweep, also of the inner nodes of a tree: record it to replay hierarchy.
 
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(FullTree(draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations
+    ([3, 2, 1, 0, 4], 200)
+
     The inner nodes do not influence the decision. With `--save-errors` their errors are recorded
     together with those of the classes, so that `hierarchy` can be replayed.
     """
@@ -125,6 +144,12 @@ class FullTree(OneBlock):
 
 class FullLinearised(OneBlock):
     """The full sweep, with every draw linearised at the mean of the prompts: to replay screening.
+
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(FullLinearised(draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations
+    ([3, 2, 1, 0, 4], 200)
 
     If the backbone cannot linearise, it does the same as `full`. The linearisations do not
     influence the decision. With `--save-errors` they are recorded together with the errors, so that
@@ -137,6 +162,12 @@ class FullLinearised(OneBlock):
 
 class Vote(Uniform):
     """Every prompt on every draw; each draw votes for its best class, and most votes win.
+
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(Vote(draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations
+    ([3, 2, 1, 0, 4], 200)
 
     After Favero et al. (arXiv 2502.03687, 2025). A vote counts as much as its draw's weight, and
     classes with the same lowest error on a draw share its vote equally. Classes with equally many

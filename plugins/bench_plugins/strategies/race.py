@@ -8,16 +8,10 @@ from typing_extensions import override
 
 from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
-from bench_plugins.strategies._racing import (
-    GROWTH,
-    PublishedSession,
-    RaceSession,
-    published_cost,
-    staged_order,
-)
+from bench_plugins.strategies._bounds import BOUNDS, staged_order
+from bench_plugins.strategies._racing import GROWTH, PublishedSession, RaceSession, published_cost
 from bench_plugins.strategies.elimination import order_by_bands, parse_bands
 
-BOUNDS = ("t", "betting")
 PUBLISHED_CEILING = "published"
 OTHERS = "Other values of earlier versions were removed"
 MAX_PARTS = 20  # maximum number of parts of the draws; Clark & Jaini learn as many weights
@@ -40,6 +34,12 @@ class ImageStatistics(NamedTuple):
 class Race(Strategy):
     """Drop a prompt as soon as its paired difference from the leader is significant.
 
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(Race(draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations  # the full sweep: 200
+    ([3, 2, 4, 1, 0], 57)
+
     The *leader* is the surviving prompt with the lowest score. After each round of draws (a *look*,
     as in sequential analysis), a prompt is dropped if a lower confidence bound on the mean
     difference between its errors and the leader's is above zero. The aim is the exhaustive
@@ -48,38 +48,13 @@ class Race(Strategy):
     `full` does. Each round adds at least an eighth of the draws seen. A race ends when the
     survivors are prompts of a single class.
 
-    What the bounds promise:
-
-    `t` (fast). Draws are evenly spread over the timesteps (van der Corput). The variance of their
-    mean is estimated from neighbouring timesteps and moderated by the variances of the other
-    rivals. Draws that share a timestep (`--plan antithetic`) are requested together and count as
-    one. Each comparison has significance level `delta` if the differences, without their trend
-    along the timesteps, are independent, normal and about equally variable. There is no correction
-    for the number of looks and prompts. With `order`, the first draws represent all of them only if
-    the prompts have the same order at all timesteps. So `delta` is a dial and not a promise. Among
-    tied classes the race loses the winner far more often, 16 to 75 % at 0.02; see
-    docs/concepts/racing.md. `bench sweep` measures which share of decisions it keeps.
-
-    `betting`, with `span`. Draws come in uniformly random order. Over that order, the decision of
-    an image differs from the exhaustive one with probability at most `delta`, *provided that* the
-    weighted errors of two prompts on a draw never differ by more than `span`. The exhaustive winner
-    is lost only if a bound wrongly puts it above one of the P - 1 others. Each bound fails
-    with probability at most delta / (P - 1), at all looks together, and a union bound adds these
-    up. The user must know `span`. Without it, twice the largest difference from a leader so far is
-    used, and nothing is promised: with rare large errors `betting` then loses 13 % of tied winners
-    at a `delta` of 0.05.
-
-    `ceiling=published` races on the draws of the default schedule of `adaptive`, stage by stage, so
-    no image costs more than it does there. At the end of the first stage, the evaluations that the
-    schedule has not spent yet determine how many surviving prompts are kept: the five of the
-    schedule, or more if the bound has saved evaluations. So if the schedule decides as `full` does,
-    such a race does so too, unless a bound has dropped the winner. That happens for an image with
-    probability at most `delta` if the differences meet the assumptions of bound `t`: a rival is
-    dropped when its probability of being ahead, times the number of rivals left, is below the share
-    of `delta` for this look, which is 6 / (pi j)² at look j. Variances are moderated by those of
-    *all* prompts, including dropped ones, and nobody is dropped before the differences have 20
-    degrees of freedom in total. `order` applies within each stage. Nothing protects a race from
-    errors so rare that none has been seen (design/racing.md).
+    `delta` is the level of one comparison, and no promise about an image; what each bound promises,
+    and when, is in docs/concepts/racing.md. `t` needs draws that are spread evenly over the
+    timesteps (van der Corput), and requests draws that share a timestep together. `betting` needs a
+    random order, and promises `delta` per image if the `span` is known. `ceiling=published` races
+    on the draws of the default schedule of `adaptive`, stage by stage, so that no image costs more
+    than it does there; at the end of the first stage, the evaluations that the schedule has not
+    spent yet determine how many surviving prompts are kept.
 
     With a `tie`, fixed before the run, a race also ends when no survivor of another class can be
     better than the leader by more than `tie`, by the same bounds with the same `delta` (an
@@ -144,11 +119,8 @@ class Race(Strategy):
             raise ValueError(f"delta must be between 0 and 1, got {delta}")
         if bound not in BOUNDS:
             raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}. {OTHERS}")
-        if deviation < 0 or (deviation and bound != "t"):
-            raise ValueError(
-                f"deviation must not be negative and requires bound=t, got {deviation:g} with"
-                f" bound={bound}"
-            )
+        if deviation < 0:
+            raise ValueError(f"deviation must not be negative (0: unknown), got {deviation:g}")
         least = 1 if deviation else 2
         if first < least:
             raise ValueError(f"first must be at least 2 (1 with a deviation), got {first}")
@@ -158,20 +130,16 @@ class Race(Strategy):
             raise ValueError(f"tie must not be negative (0: every difference matters), got {tie:g}")
         if span < 0:
             raise ValueError(f"span must not be negative (0: unknown), got {span}")
-        if bound != "t" and order != "even":
-            raise ValueError(f"order requires bound=t, because bound={bound} needs a random order")
         parse_bands(order)
         if ceiling not in (None, PUBLISHED_CEILING):
             raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {OTHERS}")
         if growth != GROWTH:
             raise ValueError(f"growth must be {GROWTH}, got {growth}. {OTHERS}")
-        if ceiling and bound != "t":
-            raise ValueError(
-                f"ceiling={ceiling} requires bound=t, because the schedule determines the draws"
-            )
-        self.ceiling, self.deviation, self.level = ceiling, deviation, delta
+        self.ceiling = PUBLISHED_CEILING if ceiling else None
+        self.deviation, self.level = deviation, delta
         self.delta, self.bound, self.first = delta, bound, first
         self.order, self.span, self.draws, self.tie = order, span, draws, tie
+        BOUNDS[bound].check(self)
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:

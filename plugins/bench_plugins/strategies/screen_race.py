@@ -42,6 +42,12 @@ class ImageScreens(NamedTuple):
 class ScreenRace(Strategy):
     """Rank all prompts by one gradient per draw, then race those near the best.
 
+    >>> from bench.testing.strategies import decide, made_problem, made_table
+    >>> errors = made_table(prompts=5, draws=40)
+    >>> told = decide(ScreenRace(draws=40), errors, made_problem(errors))
+    >>> told.outcome.ranking.tolist(), told.decided.evaluations  # raced: no gradients
+    ([3, 2, 4, 1, 0], 57)
+
     The *first-order score* of a prompt is the weighted mean of its first-order errors over
     `samples` evenly spread draws. A prompt is *in reach* if its first-order score exceeds the
     lowest by at most `reach` standard deviations of the prompts' scores; this unit makes images of

@@ -167,7 +167,7 @@ def test_the_variances_of_dropped_prompts_are_remembered() -> None:
     session = published(50, first=2).start(make_problem(tables[0]))
     for _ in evaluations(session, tables[0]):
         pass
-    assert (session.variances > 0).sum() > len(session.alive)
+    assert (session.bound.variances > 0).sum() > len(session.alive)
 
 
 def test_no_bound_drops_a_prompt_before_there_are_twenty_degrees_of_freedom() -> None:

@@ -11,9 +11,35 @@ from helpers.refusals import refused
 from helpers.tables import Errors, concluded, evaluations, make, make_problem, make_table, run
 
 from bench.inputs.draws import timestep_grid
-from bench_plugins.strategies._racing import t_lower
+from bench_plugins.strategies._bounds import t_lower
 
 BOUNDS = ("t", "betting")
+
+
+# The errors of each prompt on each draw, and the prompts that are asked for in each round: on two
+# draws, then on one more each time.
+@pytest.mark.parametrize(
+    ("errors", "asked"),
+    [
+        ([[1, 1, 1, 1], [9, 9, 9, 8]], [[0, 1]]),  # far apart: dropped at the first look
+        ([[1, 2, 1, 2], [1, 2, 1, 2]], [[0, 1]] * 3),  # equal: nobody is dropped
+        ([[1] * 4, [2] * 4, [1, 1, 2, 1]], [[0, 1, 2], [0, 2], [0, 2]]),  # one is surely worse
+        ([[1] * 8, [1, 2, 0, 1, 2, 1, 1, 3]], [[0, 1]] * 6),  # behind by little: after 7 draws
+    ],
+)
+def test_a_race_by_hand(errors: list[list[float]], asked: list[list[int]]) -> None:
+    table = np.array(errors, dtype=np.float32)
+    session = make("race", table.shape[1], first=2, delta=0.02).start(make_problem(table))
+    assert [request.prompts.tolist() for request in evaluations(session, table)] == asked
+    assert session.outcome().ranking[0] == 0
+
+
+def test_a_bound_by_hand() -> None:
+    """Two of 8 draws; the differences from the leader are 1 and 2, so s² = (2 - 1)² / 2."""
+    differences = np.array([[0.0, 0.0], [1.0, 2.0]])
+    student = 6.3138  # with one degree of freedom, one-sided, at 0.05
+    by_hand = 1.5 - student * (0.5 * (1 - 2 / 8) / 2) ** 0.5
+    assert t_lower(differences, 8, 0.05)[1] == pytest.approx(by_hand, abs=1e-4)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

@@ -13,7 +13,7 @@ from helpers.scores import LABELS, some_scores, stored
 from helpers.studies import store_study
 
 from bench.contracts.metrics import MetricSpec
-from bench.discovery.loading import metric_specs
+from bench.discovery.queries import metric_specs
 from bench.reports.comparisons import compare
 from bench.reports.run_view import read_view
 from bench.reports.study import methods
