@@ -28,6 +28,11 @@ PATHS = {"dataset": "data_dir", "backbone": "weights"}  # runs that name a reade
 Seen = Literal["first hand", "second hand"]  # in the source itself, or as others transcribe it
 
 
+def described(source: str, seen: Seen | None) -> str:
+    """Return the source of a figure of others, and how it was read."""
+    return source + (f", read at {seen}" if seen else "")
+
+
 class Published(Document):
     """A published figure for a run of a study, and what differs from the publication."""
 
@@ -56,7 +61,7 @@ class Published(Document):
     @property
     def described(self) -> str:
         """The source, and how the value was read."""
-        return self.source + (f", read at {self.seen}" if self.seen else "")
+        return described(self.source, self.seen)
 
     @property
     def verdict(self) -> str | None:

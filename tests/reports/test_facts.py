@@ -34,21 +34,22 @@ def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
 
 def test_reported_rows_have_numbered_sources(row: LeaderboardRow) -> None:
     reported = [row.model_copy(update={"kind": "reported", "source": source}) for source in "aba"]
-    _, marks = board_labels([row, *reported], ["a", "b"])
-    texts = ["reported (1)", "reported (2)", "reported (1)"]
-    assert marks == [{}, *({"reported": Mark(text)} for text in texts)]
+    _, marks = board_labels([row, *reported])
+    assert marks == [{}, *[{"reported": Mark("reported")}] * 3]
     (board,) = make_boards([row, *reported])
     assert board.sources == ["a", "b"]
+    models = [cells[1] for cells in board.table().texts]
+    assert models == ["b", "b (1)", "b (2)", "b (1)"]
 
 
 def test_a_row_is_marked_by_what_it_does_not_share(row: LeaderboardRow) -> None:
     trained = row.model_copy(update={"trained_on": "d/train"})
     failed = row.model_copy(update={"failed_samples": 2, "published": True})
-    common, marks = board_labels([row, failed, trained], [])
+    common, marks = board_labels([row, failed, trained])
     assert common == ["zero-shot unless marked"]
     texts = [[mark.full for mark in of_row.values()] for of_row in marks]
     assert texts == [["yours"], ["2 failed"], ["trained on d/train", "yours"]]
-    assert board_labels([row, row], []) == (["zero-shot"], [{}, {}])
+    assert board_labels([row, row]) == (["zero-shot"], [{}, {}])
 
 
 def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:

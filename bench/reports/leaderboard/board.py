@@ -61,6 +61,7 @@ class BoardLine:
     marks: Mapping[str, Mark]  # by kind
     params: Parameters  # parameters of the strategy that not all rows share
     settings: Settings  # other settings that not all rows share
+    source: int | None = None  # number of the source of a reported result
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Board:
     shared: dict[str, Settings]  # settings that all rows have in common, by which rows have them
     lines: list[BoardLine]
     metrics: list[MetricSpec]  # metrics of which a row has a value, besides the accuracy
-    sources: list[str]  # of reported results; marks refer to their numbers
+    sources: list[str]  # of reported results; models have their numbers
     currency: Currency = "evaluations"  # what costs are counted in
     asked: str | None = None  # metric that has a column in every layout
 
@@ -92,7 +93,7 @@ class Board:
         columns: list[Column[BoardLine]] = [
             *([Column("key", lambda line: f"{line.key:>3}")] if page else []),  # B is before AA
             Column("rank", lambda line: line.row.rank, "rank"),
-            Column("model", lambda line: _model(line.row, link)),
+            Column("model", lambda line: _model(line, link)),
             Column("strategy", lambda line: _strategy(line, all_settings=not wide)),
             Column("accuracy", lambda line: accuracy_fact(line.row), "share"),
             *(_metric_column(m) for m in self.metrics if wide or m.name == self.asked),
@@ -153,8 +154,9 @@ class Board:
         return self
 
 
-def _model(row: LeaderboardRow, link: Callable[[LeaderboardRow], str] | None) -> Fact:
-    return Fact("model", row.backbone, link=link(row) if link else "")
+def _model(line: BoardLine, link: Callable[[LeaderboardRow], str] | None) -> Fact:
+    name = line.row.backbone + (f" ({line.source})" if line.source else "")
+    return Fact("model", name, link=link(line.row) if link else "")
 
 
 def _strategy(line: BoardLine, all_settings: bool) -> str:
@@ -233,8 +235,8 @@ def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
     Reported results state few settings, so the other rows alone decide what is shared, if there are
     any; a reported result keeps a setting that differs.
     """
-    sources = list(dict.fromkeys(str(row.source) for row in rows if row.kind == REPORTED))
-    common, marks = board_labels(rows, sources)
+    sources = list(dict.fromkeys(row.described for row in rows if row.kind == REPORTED))
+    common, marks = board_labels(rows)
     settings = [{**_chosen_params(row), **row_settings(row)} for row in rows]
     shared, differing = _split_settings(rows, settings)
     metrics = [
@@ -246,7 +248,8 @@ def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
     lines = []
     for position, (row, own, options) in enumerate(zip(rows, marks, differing, strict=True)):
         params = {name: options.pop(name) for name in _chosen_params(row) if name in options}
-        lines.append(BoardLine(row, letter_key(position), own, params, options))
+        source = sources.index(row.described) + 1 if row.kind == REPORTED else None
+        lines.append(BoardLine(row, letter_key(position), own, params, options, source))
     return Board(title, common, shared, lines, metrics, sources, asked=metric)
 
 
@@ -302,16 +305,18 @@ def row_labels(row: LeaderboardRow) -> dict[str, Mark]:
     return labels
 
 
-def board_labels(
-    rows: Sequence[LeaderboardRow], sources: Sequence[str]
-) -> tuple[list[str], list[dict[str, Mark]]]:
+def board_labels(rows: Sequence[LeaderboardRow]) -> tuple[list[str], list[dict[str, Mark]]]:
     """Return the labels that the own rows of a board share, and the other labels of each row.
 
     The training data of most rows counts as shared. On a board with published runs, others are
-    marked. The label of a reported result has the number of its source among `sources`.
+    marked.
     """
     some_published = any(row.published for row in rows)
-    labels = [_labels_on_board(row, sources, some_published) for row in rows]
+    yours = {"yours": Mark("yours")}
+    labels = [
+        row_labels(row) | (yours if some_published and row.path and not row.published else {})
+        for row in rows
+    ]
     own = own_row_indices(rows)
     training = Counter(provenance(rows[index].trained_on) for index in own)
     usual, count = training.most_common(1)[0]
@@ -328,19 +333,6 @@ def board_labels(
         for of_row in labels
     ]
     return common, marks
-
-
-def _labels_on_board(
-    row: LeaderboardRow, sources: Sequence[str], some_published: bool
-) -> dict[str, Mark]:
-    """Return `row_labels` with what the board adds: the source's number, or whose run it is."""
-    labels = row_labels(row)
-    if row.kind == REPORTED:
-        numbered = f"{REPORTED} ({sources.index(str(row.source)) + 1})"
-        labels[REPORTED] = Mark(numbered)
-    elif some_published and not row.published:
-        labels["yours"] = Mark("yours")
-    return labels
 
 
 def row_settings(row: LeaderboardRow) -> Settings:

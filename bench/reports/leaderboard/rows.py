@@ -36,6 +36,7 @@ from bench.store.fields import (
 from bench.store.folder import folders_with
 from bench.store.runs import LeftOut, warn_left_out
 from bench.store.shipped import is_published
+from bench.store.studies import Seen, described
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
 AMONG_CANDIDATES = "candidates"  # a run that decided among a few candidate classes per image
@@ -58,6 +59,7 @@ class LeaderboardRow(RunRow):
     strategy: str  # strategy that decided
     accuracy: float  # share of images whose prediction is right
     source: str  # `run ID`, or where a result was reported
+    seen: Seen | None = None  # how a reported figure was read
     published: bool = False  # whether it is one of the published runs, which others cannot move
     rank: Rank | None = None  # range of its places among comparable runs; None: not ranked
     against_first: Paired | None = None
@@ -71,6 +73,11 @@ class LeaderboardRow(RunRow):
             "against_first": test.difference.estimate if test else None,
         }
         return {**super().cells(), **own}
+
+    @property
+    def described(self) -> str:
+        """The source, and how the figure was read."""
+        return described(self.source, self.seen)
 
     @property
     def board(self) -> tuple[str, int, str, str]:
@@ -159,6 +166,7 @@ class ReportedResult(MetricFields):
     n_total: Positive | None = None  # number of images of the whole split
     evaluations_per_image: Amount | None = Field(None, gt=0)  # forward passes of the network
     source: Source  # author, publication and place in it
+    seen: Seen | None = None  # how the figure was read
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

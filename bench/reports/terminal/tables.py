@@ -16,7 +16,7 @@ from typing_extensions import override
 from bench.reports.facts import NONE, Fact
 from bench.reports.text import Table, cell_text, escape_message
 
-LEAST_CUT = 8  # characters of a column that may be cut off
+LEAST_CUT = 9  # characters of a column that may be cut off
 EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # glossary terms
 
 
