@@ -154,7 +154,7 @@ def test_the_index_of_plugins_shows_entries_as_text(
     file = tmp_path / "plugins.toml"
     file.write_text(text)
     if shown is None:
-        with pytest.raises(ValueError, match="expected|https"):
+        with pytest.raises(ValueError, match=r"expected|https"):
             hook("third_parties").plugins(file)
     else:
         table = hook("third_parties").plugins(file)
