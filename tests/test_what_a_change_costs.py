@@ -103,7 +103,7 @@ def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     copy = folder / "bench"
     shutil.copytree(ROOT / "bench", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    fields = copy / "running" / "settings" / "fields.py"
+    fields = copy / "running" / "parts" / "measure.py"
     replaced(fields, '\n    @field_validator("guidance")\n', SETTING)
     losses = copy / "inputs" / "estimand.py"
     replaced(losses, 'Loss = Literal["l2", ', 'Loss = Literal["l4", "l2", ')

@@ -28,7 +28,7 @@ from bench.inputs.estimand import (
     read_weights,
     space_factor,
 )
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 
 ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
 FLOW = {"num_train_timesteps": 1000, "shift": 3.0}

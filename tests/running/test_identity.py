@@ -15,9 +15,9 @@ from helpers.pipelines import save_indexed
 from safetensors.torch import load_file, save_file
 
 from bench.discovery.loading import load_plugins
+from bench.running.parts.settings import SETTINGS, make_config
 from bench.running.prepare import prepare
-from bench.running.risk_sweep import settled
-from bench.running.settings import SETTINGS, make_config
+from bench.running.risk import settled
 from bench.store import identity as ids
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
 from bench.store.fields import to_json

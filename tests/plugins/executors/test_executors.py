@@ -18,8 +18,8 @@ from bench.contracts.executor import Executor, ExecutorSpec, OpenRun, ScorableRu
 from bench.discovery.loading import load_plugins
 from bench.errors import PluginError
 from bench.running.lifecycle import Shared
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 from bench.store.folder import read_manifest, read_records
 from bench.testing import ExecutorContract
 
