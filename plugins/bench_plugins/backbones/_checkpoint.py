@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import accelerate
 import diffusers
 import torch
 import transformers
@@ -22,6 +23,7 @@ from torch import nn
 
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
+from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.libraries.private_transformers import ignored_keys
 from bench.machine.precision import Half
 
@@ -29,7 +31,10 @@ HERE = "."  # in place of a subfolder, if the folder itself is that of the model
 # Name of a tensor → the file that has it, its dtype and its shape.
 Headers = dict[str, tuple[str, str, list[int]]]
 # Names of dtypes in safetensors. Tensors of all of them are cast to the run's dtype.
-FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+FLOAT_DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32},
+    **{"F16": torch.float16, "BF16": torch.bfloat16},
+}
 INDEX_DTYPES = ("I64", "I32", "BOOL")  # of tables of positions and the like
 # Ends of names that no class describes and older files have: positions 0, 1, 2 … of CLIP, and the
 # head of a language model whose embeddings are used.
@@ -63,6 +68,11 @@ def load_model(
     Raises UserError if a tensor is missing, left over, of another shape, or not finite.
     """
     variant, headers = read_headers(weights, name, component_cls, dtype)
+    if issubclass(component_cls, diffusers.ModelMixin):
+        module = _converted(weights, name, component_cls, dtype, headers)
+        if module is not None:
+            check_values(weights, name, module, headers)
+            return module.to(device).eval().requires_grad_(False)
     options: dict[str, Any] = {"use_safetensors": True, "variant": variant, "torch_dtype": dtype}
     if issubclass(component_cls, transformers.PreTrainedModel):
         # Its error does not name a misshapen tensor. Its report does.
@@ -80,6 +90,32 @@ def load_model(
     check_names(weights, name, report["missing_keys"], left)
     check_values(weights, name, module, headers)
     return module.to(device).eval().requires_grad_(False)
+
+
+def _converted(
+    weights: Weights, name: str, component_cls: Any, dtype: torch.dtype, headers: Headers
+) -> nn.Module | None:
+    """Return a model of diffusers with tensors that are stored in another precision.
+
+    Its library maps whole files while it converts them, which counts as memory. None if no tensor
+    is to be converted, or the library knows the tensors by other names.
+    """
+    if dtype in {FLOAT_DTYPES.get(stored) for _, stored, _ in headers.values()}:
+        return None
+    with explained(weights, f"{name}/", "cannot be loaded"), LOADING, torch.inference_mode(False):
+        with accelerate.init_empty_weights(include_buffers=False):
+            module: nn.Module = component_cls.from_config(weights.read(f"{name}/config.json"))
+        if headers.keys() != module.state_dict().keys():
+            return None
+        kept, tensors = kept_in_float32(module), {}
+        for tensor, (file, _, _) in headers.items():
+            with safe_open(str(weights.find(file)), framework="pt") as opened:
+                value = opened.get_tensor(tensor)
+            wanted = torch.float32 if kept & {*tensor.split(".")} else dtype
+            wanted = wanted if value.is_floating_point() else value.dtype
+            tensors[tensor] = value.to(wanted, copy=True)
+        module.load_state_dict(tensors, assign=True)
+    return module
 
 
 def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:
@@ -237,7 +273,7 @@ def _headers(weights: Weights, files: list[str]) -> Headers:
                 raise weights.error(
                     file, f"contains the tensor {tensor!r}, which another file contains too"
                 )
-            if dtype not in FLOAT_DTYPES + INDEX_DTYPES:
+            if dtype not in (*FLOAT_DTYPES, *INDEX_DTYPES):
                 raise weights.error(
                     file,
                     f"contains {tensor[:100]!r} with dtype {dtype}; expected"
