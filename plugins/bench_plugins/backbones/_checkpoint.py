@@ -4,7 +4,6 @@ Models are loaded by the `from_pretrained` of their classes, which initialise mi
 random and only report them. Headers are compared first, because they are read at once.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from bench.errors import UserError, warn_user
-from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
+from bench.inputs.weights import HAND_OVER, Weights, advise_format
 from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.libraries.private_transformers import ignored_keys
 from bench.machine.precision import Half
@@ -309,50 +308,21 @@ def first_line(error: Exception) -> str:
 
 # Substrings of tensor names in the LoRA formats of diffusers, PEFT, kohya and LyCORIS.
 LORA_TENSORS = ("lora_", "lora.", "hada_w1", "lokr_w1", "dora_scale", "oft_blocks")
-ADAPTER_NAMES = ("lora", "learned_embeds", "textual_inversion")  # substrings of file names
-MAX_EMBEDDING_TENSORS = 8  # in a file with a learned embedding; a model has more
 
 
-def warn_of_adapters(weights: Weights, components: Collection[str]) -> None:
-    """Warn about LoRAs and learned embeddings (textual inversion), which are not applied.
-
-    Only a local folder is searched. `components` are the names of its components' folders.
-    """
-    if weights.revision is None and (
-        names := sorted(_adapters(Path(weights.location), components))
-    ):
+def warn_of_loras(weights: Weights) -> None:
+    """Warn about LoRAs in a local folder, which are not applied."""
+    files = sorted(weights.root.rglob("*.safetensors")) if weights.revision is None else []
+    if names := [str(file.relative_to(weights.root)) for file in files if is_lora(file)]:
         warn_user(
-            f"The weights {weights.location} contain {' and '.join(names[:3])}"
-            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}, which look like a LoRA or"
-            " a learned embedding. They are not applied: fuse them into the pipeline and save it,"
-            " or remove them from the folder."
+            f"The weights {weights.location} contain LoRAs, {', '.join(names[:3])}. They are not"
+            " applied: add them with --lora, or remove them from the folder."
         )
-
-
-def _adapters(root: Path, components: Collection[str]) -> Iterator[str]:
-    for parent, _, files in os.walk(root):
-        for file in files:
-            name = os.path.relpath(Path(parent, file), root)
-            if file.endswith(".safetensors"):
-                if is_adapter(Path(parent, file), Path(name).parts[0] in components):
-                    yield name
-            elif file.endswith(PICKLES) and any(word in file.lower() for word in ADAPTER_NAMES):
-                yield name
 
 
 def is_lora(path: Path) -> bool:
     """Return whether a file contains a LoRA, judged by its header."""
     return any(word in name for name in header(path) for word in LORA_TENSORS)
-
-
-def is_adapter(path: Path, in_component: bool) -> bool:
-    """Return whether a file contains a LoRA or a learned embedding, judged by its header.
-
-    A file in a component's folder (`in_component`) is never taken for a learned embedding.
-    """
-    shapes = [shape for _, shape in header(path).values()]
-    is_small = not in_component and 0 < len(shapes) <= MAX_EMBEDDING_TENSORS
-    return is_lora(path) or (is_small and all(len(shape) in (1, 2) for shape in shapes))
 
 
 def header(path: Path) -> dict[str, tuple[str, list[int]]]:

@@ -2,7 +2,6 @@
 
 import copy
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -27,19 +26,11 @@ from bench_plugins.backbones._checkpoint import (
     is_lora,
     load_model,
 )
-from bench_plugins.backbones._components import AUTOENCODER, NETWORKS
 from bench_plugins.backbones._gate import modules_of
 from bench_plugins.backbones._meta import EmptyPipeline
 
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
-# Parts of a pipeline in a single file → beginnings of their tensors' names; all others are the
-# network's.
-NETWORK, ENCODERS = "network", "text encoders"
-PREFIXES = {
-    AUTOENCODER: ("first_stage_model.", "vae."),
-    ENCODERS: ("cond_stage_model.", "conditioner.embedders.", "text_encoders."),
-}
 # Tensors of a single file that no pipeline reads: the training's averages and noise levels, tables
 # of positions, the scale of CLIP's logits, the last layer of Stable Diffusion 2's text encoder. A
 # tied tensor counts once; CLIP's projection is not in every file.
@@ -108,10 +99,7 @@ def check_files(weights: Weights) -> None:
     if weights.file is None:
         return
     if is_lora(path := Path(weights.file)):
-        raise UserError(
-            f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
-            f" --backbone PIPELINE --lora {path}"
-        )
+        raise lora_alone(path)
     tensors = header(path)
     if not tensors:
         raise UserError(f"{path} is damaged, or contains no tensors.")
@@ -120,6 +108,14 @@ def check_files(weights: Weights) -> None:
         raise UserError(
             f"{path} contains tensors of dtype {quantised[0]}: the model is quantised; {HAND_OVER}."
         )
+
+
+def lora_alone(path: Path) -> UserError:
+    """Return an error about a LoRA in place of a model."""
+    return UserError(
+        f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
+        f" --backbone PIPELINE --lora {path}"
+    )
 
 
 def config_source(file: Path) -> str:
@@ -156,24 +152,19 @@ def _check_file(weights: Weights, modules: Mapping[str, nn.Module]) -> None:
     diffusers renames, splits and joins them, and does not say which it does not read. So numbers of
     elements are compared.
     """
-    stored: Counter[str] = Counter()
-    for name, tensor in _shapes(Path(weights.location)).items():
-        parts = (part for part, prefixes in PREFIXES.items() if name.startswith(prefixes))
-        stored[next(parts, NETWORK)] += 0 if UNUSED.match(name) else tensor.numel()
-    loaded: Counter[str] = Counter()
     for component, module in modules.items():
         check_values(weights, component, module)
-        part = {AUTOENCODER: AUTOENCODER, **dict.fromkeys(NETWORKS, NETWORK)}.get(
-            component, ENCODERS
+    loaded = sum(_values(module.state_dict()) for module in modules.values())
+    if (stored := _values(_shapes(Path(weights.location)))) != loaded:
+        raise weights.error(
+            "the file",
+            f"has {stored:,} values; the configs of {', '.join(modules)} describe {loaded:,}",
         )
-        for name, tensor in module.state_dict().items():
-            loaded[part] += 0 if UNUSED.match(name) else tensor.numel()
-    for part in stored.keys() | loaded.keys():
-        if stored[part] != loaded[part]:
-            raise weights.error(
-                part,
-                f"has {stored[part]:,} values; its config describes {loaded[part]:,}",
-            )
+
+
+def _values(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Return the number of values in the tensors that a pipeline reads."""
+    return sum(t.numel() for name, t in tensors.items() if not UNUSED.match(name))
 
 
 def add_loras(pipe: Any, weights: Weights) -> None:

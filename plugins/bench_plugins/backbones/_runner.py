@@ -18,6 +18,7 @@ from bench.machine.libraries.private_torch import tree_map_only
 from bench_plugins.backbones._calls import Call, CountedNetwork, Decoder
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._gate import CLASS_LABELS, network_name, network_of
+from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._slots import SHORT, Slots
 
 # Keywords of `__call__` that switch guidance off.
@@ -192,6 +193,11 @@ class Runner:
         """
         return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes)}
 
+    def labels(self, texts: Sequence[str]) -> list[int]:
+        """Return the class label of each text. Raises UserError if it has none."""
+        network: Any = network_of(self.pipe)
+        return labels_of(self.who, network.config.num_embeds_ada_norm, self.pipe.labels, texts)
+
     def token_counts(self, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the number of tokens of each text and the maximum allowed, or None if unknown.
 
@@ -199,6 +205,8 @@ class Runner:
         The keyword `max_sequence_length` sets that of the tokenizer with the highest one. Raises
         UserError as `check_tokens` does.
         """
+        if self.takes_labels:
+            return [1 for _ in self.labels(texts)], 1
         limits = {
             name: component.model_max_length
             for name, component in self.pipe.components.items()

@@ -26,7 +26,6 @@ from bench.engine.transfer import sent
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench_plugins.backbones._gate import check_pipeline, network_of, supported
-from bench_plugins.backbones._labels import labels_in_memory
 from bench_plugins.backbones._learning import (
     CallFacts,
     learn,
@@ -215,13 +214,9 @@ class PipelineDenoiser(Denoiser):
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning: the results of `encode_prompt` as a tree, one row per text."""
         if (slots := self.runner.slots) is None:
-            return {"label": torch.tensor(self.labels(texts))}
+            return {"label": torch.tensor(self.runner.labels(texts))}
         self.runner.check_tokens(texts)
         return slots.tree(texts, self.runner.encoded_prompts)
-
-    def labels(self, texts: Sequence[str]) -> list[int]:
-        """Return the class label of each text. Raises UserError if it has none."""
-        return labels_in_memory(self.pipe, texts)
 
     def encode_null(self) -> Tree:
         """Return the unconditional conditioning, one row.

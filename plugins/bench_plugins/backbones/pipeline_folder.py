@@ -28,7 +28,7 @@ from bench_plugins.backbones._checkpoint import (
     LOADING,
     load_model,
     stored_half,
-    warn_of_adapters,
+    warn_of_loras,
 )
 from bench_plugins.backbones._components import (
     AUTOENCODER,
@@ -44,7 +44,6 @@ from bench_plugins.backbones._counting import (
 )
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._files import check_files, config_source, load_pipeline
-from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._learning import facts_file, stored_facts
 from bench_plugins.backbones._meta import (
     EmptyPipeline,
@@ -182,7 +181,7 @@ class FolderPipeline(PipelineDenoiser):
                 f"The weights {weights.location} are a {name}, a pipeline without a backbone"
                 f" family: it is run by its own code, and its properties are {origin}."
             )
-        warn_of_adapters(weights, empty.classes)
+        warn_of_loras(weights)
 
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
@@ -243,10 +242,9 @@ class FolderPipeline(PipelineDenoiser):
         empty = cls.empty(weights, "float32")
         if not empty.runs:
             return None
-        runner = Runner(empty.pipe, default_call(empty.pipe), source=weights.location)
-        if runner.takes_labels:
-            return [1 for _ in labels_of(weights, texts)], 1
-        return runner.token_counts(texts)
+        return Runner(empty.pipe, default_call(empty.pipe), source=weights.location).token_counts(
+            texts
+        )
 
     @classmethod
     @override
@@ -357,10 +355,6 @@ class FolderPipeline(PipelineDenoiser):
             return False
         self.takes_turns = True
         return True
-
-    @override
-    def labels(self, texts: Sequence[str]) -> list[int]:
-        return labels_of(self.weights, texts)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning, one row per text. Loads the text encoders."""
