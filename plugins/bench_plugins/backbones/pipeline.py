@@ -325,6 +325,15 @@ class PipelineDenoiser(Denoiser):
         times = t[:1] if len(t) == 1 or self.learned.times == "one" else t[None]
         call = self.runner.run(encodings, prompts, times, at_step, latents=x_t)
         flat: Tensor = call.prediction.reshape(len(x_t), -1)
+        predicted, wanted = flat.shape[1], prod(self.latent_shape)
+        if (
+            predicted < wanted
+            or len(self.order if self.order is not None else flat[0]) != predicted
+        ):
+            raise UserError(
+                f"{self.runner.who} cannot be used: its network predicts {predicted:,} values of a"
+                f" latent with {wanted:,}."
+            )
         if self.order is not None:
             flat = torch.empty_like(flat).index_copy(1, self.order, flat)
         return flat[:, : prod(self.latent_shape)].view(-1, *self.latent_shape)

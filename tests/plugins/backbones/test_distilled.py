@@ -24,7 +24,6 @@ from helpers.weights import backbone_of
 from safetensors.torch import save_file
 
 from bench.inputs.weights import Weights, resolve
-from bench.running.parts.model import family_of
 from bench_plugins.backbones._checkpoint import warn_of_loras
 from bench_plugins.backbones.families import StableDiffusion
 
