@@ -15,9 +15,9 @@ from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
+from bench.running.content import Content
+from bench.running.parts.settings import make_config
 from bench.running.prepare import AtHand, ask
-from bench.running.question import Content
-from bench.running.settings import make_config
 from benchmarks.gpu.machine import Machine
 
 CLASSES = ("cat", "fir tree", "dog")  # all of them known to the small DiT

@@ -33,7 +33,7 @@ from bench.machine.files import write_atomically
 from bench.machine.speeds import PEAKS
 from bench.reports.run_view import read_view
 from bench.running.estimate import make_plan
-from bench.running.settings import RunConfig
+from bench.running.parts.settings import RunConfig
 from bench.running.study.file import DeclaredStudy
 from bench.store.folder import MANIFEST
 from bench.store.runs import read_run
