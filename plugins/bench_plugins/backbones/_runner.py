@@ -31,7 +31,7 @@ PLAIN = {
     "clean_caption": False,
     "num_frames": 1,
 }
-STEPS = 2  # of a call, which stops before: some pipelines divide by half of it
+STEPS_OF_CALL = 2  # of a call, which stops before: some pipelines divide by half of it
 # Keyword of `__call__`: the number of tokens for the text encoder with the longest input.
 MAX_TOKENS_KEYWORD = "max_sequence_length"
 
@@ -96,7 +96,7 @@ class Runner:
         """
         options = {name: more.pop(name) for name in ("latents", "components") if name in more}
         name = CLASS_LABELS if self.takes_labels else "prompt"
-        keywords = {name: prompts, "num_inference_steps": STEPS, **self.call, **more}
+        keywords = {name: prompts, "num_inference_steps": STEPS_OF_CALL, **self.call, **more}
         return Call(
             self.pipe,
             keywords,
