@@ -11,9 +11,9 @@ import yaml
 from helpers.given import picture, write_parquet
 from helpers.hub import Fault, Hub, a_hub, point_datasets
 from helpers.places import ROOT
-from helpers.published import save_published
 
 from bench.discovery.loading import load_plugins
+from benchmarks.published import save_published
 from tools import declared
 
 
