@@ -170,8 +170,7 @@ def check_device(out: Path, device: str) -> Mapping[str, Any]:
 def random_study(out: Path, side: int) -> Path:
     """Write a study of a network with random weights of the real shape, on made-up pictures."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    from helpers.published import save_published
-
+    from benchmarks.published import save_published
     from benchmarks.timing import pictures
 
     folder = out / "sd21"
