@@ -126,6 +126,10 @@ def check_pipeline(pipe: Any, who: str) -> None:
             )
     if getattr(pipe, AUTOENCODER, None) is None:
         raise UserError(f"{who} cannot be used: {NO_AUTOENCODER}.")
+    for name, part in pipe.components.items():
+        encoder = getattr(pipe, name.replace("tokenizer", "text_encoder"), None)
+        if part is None and encoder is not None:
+            raise UserError(f"{who} cannot be used: it has no {name}.")
 
 
 def _check_unet(unet: Any, who: str) -> None:

@@ -24,6 +24,9 @@ OUTCOMES = {
     "StableDiffusionInpaintPipeline": "refused: it takes image",
     "StableDiffusionControlNetPipeline": "refused: it needs controlnet",
     "StableDiffusionAdapterPipeline": "refused: it needs adapter",
+    "StableDiffusionPanoramaPipeline": "refused: it predicts overlapping views",
+    "StableDiffusionAttendAndExcitePipeline": "refused: it needs token_indices",
+    "SemanticStableDiffusionPipeline": "refused: it does not encode prompts",
     "Kandinsky3Pipeline": "refused: it has no vae",
     "IFPipeline": "refused: it has no vae",
     "StableCascadeDecoderPipeline": "refused: it has no transformer and no unet",
@@ -77,6 +80,7 @@ class NoMask(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to
 MADE: dict[str, tuple[Callable[[], Any], str]] = {
     "needs an image": (lambda: stable("StableDiffusionImg2ImgPipeline"), "image"),
     "has no vae": (lambda: stable("StableDiffusionPipeline", vae=None), "vae"),
+    "has no tokenizer": (lambda: stable("StableDiffusionPipeline", tokenizer=None), "no tokenizer"),
     "is always guided": (lambda: stable("StableDiffusionSAGPipeline"), "guidance"),
     "takes one text": (
         lambda: OneText(**parts(), requires_safety_checker=False),
