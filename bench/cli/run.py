@@ -135,7 +135,7 @@ def run_command(
             f" --min-accuracy {config.min_accuracy}."
         )
     end_with_json(finished.plain(), 3 if summary.failed_samples else 0, gate)
-    print_run(view_of(finished), finished.resumed)
+    print_run(view_of(finished), finished.resumed, brief=True)
     if config.shard:
         merge = f"bench results merge {summary.run_id}{results_argument(config.results)}"
         next_steps(("when all shards are done", merge))

@@ -77,7 +77,7 @@ def show_command(
     print_run(view)
     if more:
         details = noise_details(manifest, view.decided)
-        print_statistics(_statistics(view, results), details)
+        print_statistics(_statistics(view, results), view.summary.decided_by, details)
     if (removed := removed_from(manifest)) is not None:
         say(removed)
     name = run_name(path, results)
