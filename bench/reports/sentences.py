@@ -17,23 +17,26 @@ from bench.store.summary import Again, Summary
 
 
 class Opening(NamedTuple):
-    """Three sentences for readers who do not know the toolkit's terms."""
+    """Sentences for readers who do not know the toolkit's terms; the last may be empty."""
 
     question: str  # what was asked, of which images and of which model
     accuracy: str  # with the answers to questions, if there are any
     certainty: str  # the interval, and what other noise or an audit shows
+    promises: str  # what holds of the answers to questions
 
 
 def make_opening(run: RunView) -> Opening:
     """Return the sentences about a run so far; answers to its questions follow the accuracy."""
-    answers = [question.answer.sentence for question in run.questions if question.answer]
+    answers = [question.answer for question in run.questions if question.answer]
+    said = " ".join([_accuracy(run), *(answer.sentence for answer in answers)])
+    promises = " ".join(dict.fromkeys(answer.promise for answer in answers))
     parts = (
         _interval(run),
         noise_sentence(run.manifest, run.decided, run.again, audited=run.audit is not None),
         run.audit and audit_sentence(run.audit),
     )
     certainty = " ".join(part for part in parts if part)
-    return Opening(_question(run.manifest, run.n), " ".join([_accuracy(run), *answers]), certainty)
+    return Opening(_question(run.manifest, run.n), said, certainty, promises)
 
 
 def _question(manifest: Manifest, n: int) -> str:

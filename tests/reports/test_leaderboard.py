@@ -70,7 +70,7 @@ def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
     assert "subset of 200, +" in shown.out and "replayed" not in shown.out.partition("A rank")[0]
     everything = bench("leaderboard", "--results", tmp_path, "--all")
     assert "--all: 2 more rows" in shown.out and "replayed" in everything.out
-    assert "control, -" in everything.out
+    assert "control, −" in everything.out
     for title in ("version 1, data ffffffff", "version 1, data 00000000", "d/test, version 2"):
         assert title in shown.out
 

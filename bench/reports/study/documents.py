@@ -1,6 +1,7 @@
 """The report of a study as a document, with notes that explain its statistics."""
 
 from collections.abc import Sequence
+from math import sqrt
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import StudyHead
 from bench.store.summary import WorstGroup
 
+MANY = 5  # runs of which the best is partly luck
 MAX_NAMED_PAIRS = 8  # number of equal pairs that a note names
 
 
@@ -81,8 +83,9 @@ def report_notes(report: StudyReport, margin: float | None) -> list[str]:
         if (count := report.looks.get(board)) is not None:
             texts.append(
                 f"{board}: {count} run{'s' if count != 1 else ''} with different settings"
-                f" {'have' if count != 1 else 'has'} finished on this test split. The best of many"
-                " runs is partly luck."
+                f" {'have' if count != 1 else 'has'} finished on this test split."
+                + " The best of many runs is partly luck."
+                * (count >= MANY)
             )
     if report.stop is not None:
         return [*texts, *_stopped(report, margin)]
@@ -138,21 +141,27 @@ def _stopped(report: StudyReport, margin: float | None) -> list[str]:
 
 
 def variation(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
-    """Return a sentence on how much seeds, templates and images move the metric on one dataset."""
-    parts = []
+    """Return how much images, seeds and templates move the metric on one dataset, in sentences.
+
+    These are standard deviations, the mean over methods.
+    """
+    spec = metric_specs()[metric]
+    unit = " points" if spec.unit == "share" else ""
+    images = sum(m.shown.of_images for m in methods) / len(methods)
+    numbers = {m.shown.images for m in methods}
+    on, other = ("these images", "as many others")
+    if len(numbers) == 1:
+        on, other = f"{min(numbers):,} images", f"another {min(numbers):,}"
+    text = (
+        f"The {spec.words} on {on} is typically off by ±{spec.shown(images)}{unit}; that on {other}"
+        f" differs from it by about ±{spec.shown(images * sqrt(2))}."
+    )
+    moves = []
     for what, name in (("another seed", "of_seeds"), ("another template", "of_templates")):
         values = [value for m in methods if (value := getattr(m.shown, name)) is not None]
         if values:
-            parts.append((what, sum(values) / len(values)))
-    images = sum(m.shown.of_images for m in methods) / len(methods)
-    parts.append(("other images", images))
-    spec = metric_specs()[metric]
-    first, by = parts[0]
-    verb = "moves" if first != "other images" else "move"
-    points = " points" if spec.unit == "share" else ""
-    effects = [f"{first} {verb} {spec.words} by {spec.shown(by)}{points}"]
-    effects += [f"{what} by {spec.shown(by)}" for what, by in parts[1:]]
-    return f"{'; '.join(effects)} (one standard deviation, the mean over methods)."
+            moves.append(f"{what} moves it by {spec.shown(sum(values) / len(values))}{unit}")
+    return f"{text} {' and '.join(moves).capitalize()}." if moves else text
 
 
 def _over(report: StudyReport) -> str:

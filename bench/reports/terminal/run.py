@@ -33,7 +33,7 @@ def print_run(run: RunView, resumed: bool = False, brief: bool = False) -> None:
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     if summary is not None:
-        for sentence in make_opening(run):
+        for sentence in filter(None, make_opening(run)):
             terminal.print(sentence)
         terminal.print()
     if not brief:
