@@ -4,6 +4,7 @@ Group: Look at results, 6.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -23,12 +24,11 @@ from bench.cli.command import (
 from bench.cli.output import next_steps, run_name, say
 from bench.reports.facts import NONE
 from bench.reports.html import format_tables
-from bench.reports.leaderboard.board import CURRENCIES, board_tables, make_boards
-from bench.reports.leaderboard.ranking import RANKED, leaderboard, with_metric
+from bench.reports.leaderboard.board import Layout, board_tables
+from bench.reports.leaderboard.ranking import leaderboard, with_metric
 from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow, to_csv
 from bench.reports.rows import Currency
-from bench.reports.terminal.tables import console, print_explained, print_table
-from bench.store.errata import checked_errata
+from bench.reports.terminal.tables import console, print_table
 from bench.store.shipped import shipped_folder
 
 
@@ -62,12 +62,8 @@ def leaderboard_command(
     """Rank the stored runs of each dataset, together with results that others reported.
 
     FOLDERS are further folders of runs, in addition to --results. The published runs of this
-    toolkit are included unless --results is set. A rank is a range of places: from 1 + the runs
-    that are significantly better to the number of runs − those that are significantly worse, among
-    complete runs that are zero-shot, or trained on the same data (exact McNemar test on the same
-    images, 5 %, corrected for all pairs by Holm). Published runs are ranked among themselves, each
-    of yours as if it alone were added. Subsets, controls, corrupted runs and reported results have
-    no rank.
+    toolkit are included unless --results is set. `bench explain rank mark` says what the table
+    means.
     """
     places = [Path(results), *map(Path, folders)]
     if not is_set("results") and not tags:
@@ -76,35 +72,39 @@ def leaderboard_command(
     if metric is not None:
         rows = with_metric(rows, metric, params)
     end_with_json([row.plain() for row in rows])
+    kept = rows if everything or table_format != "table" else _main_rows(rows)
+    layout: Layout = "wide" if wide else "usual"
+    name = partial(_name, results) if wide else None
     if table_format == "csv":
         click.echo(to_csv(rows), nl=False)
-    elif table_format != "table":
-        tables = board_tables(rows, metric=metric, currency=currency)
+        return
+    tables = board_tables(kept, metric, currency, layout, name)
+    if table_format != "table":
         click.echo(format_tables(tables, table_format, "Leaderboard"), nl=False)
     elif not rows:
         of = f" of {dataset}" if dataset else ""
         absent = f"No complete runs{of} yet. `bench run {dataset or 'digits'}` makes the first."
         say(f"No complete run has the tag {' and '.join(tags)}." if tags else absent)
-    if table_format != "table" or not rows:
-        return
+    else:
+        for table in tables:
+            print_table(table)
+        _print_steps(wide, len(rows) - len(kept))
 
-    def name(row: LeaderboardRow) -> str:
-        return NONE if row.path is None else run_name(Path(row.path), results)
 
-    kept = rows if everything else _main_rows(rows)
-    for board in make_boards(kept, metric, currency):
-        print_table(board.table("wide", name) if wide else board.table("narrow"))
-    terminal, words = console(), CURRENCIES[currency]
-    terminal.print(f"{RANKED} {words[0].upper()}{words[1:]}. {checked_errata()}", style="dim")
+def _name(results: str, row: LeaderboardRow) -> str:
+    return NONE if row.path is None else run_name(Path(row.path), results)
+
+
+def _print_steps(wide: bool, left_out: int) -> None:
+    """Say which options show more, and what can be done with a run."""
     options = [] if wide else ["--wide: every column, and the run of each row."]
-    if left_out := len(rows) - len(kept):
+    if left_out:
         options.append(f"--all: {left_out} more rows (replays, controls, corrupted, reported).")
     if options:
-        terminal.print(" ".join(options), style="dim")
-    print_explained(words)
-    see = ("see which run each row is of", "the same command with --wide")
-    if wide:
-        see = ("see one of them", "bench show RUN")
+        console().print(" ".join(options), style="dim")
+    see = ("see one of them", "bench show RUN")
+    if not wide:
+        see = ("see which run each row is of", "the same command with --wide")
     next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)
 
 

@@ -6,10 +6,10 @@ Group: Many runs, repeated and published, 3.
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import click
 
@@ -246,18 +246,38 @@ BEGIN, END = "<!-- leaderboard: bench results render -->", "<!-- end of leaderbo
 PICTURE = "leaderboard.png"
 
 
-def render_page(published: Path, readme: Path, archive: Path | None = None) -> list[Path]:
-    """Write the leaderboard of the published results, and return the written files (UserError).
+class Rendered(NamedTuple):
+    """A file that is made from the published results."""
+
+    file: Path
+    current: bool  # whether it shows these results
+    stale: str  # what is said of it otherwise
+    content: Callable[[], str | bytes]
+
+
+def rendered(published: Path, readme: Path, archive: Path | None = None) -> Iterator[Rendered]:
+    """Yield the files that are made from the published results (UserError).
 
     In `readme`, what is between the lines `BEGIN` and `END` is replaced. `archive` is the file of
-    the published runs that comes with the package; None: not written.
+    the published runs that comes with the package, if any.
     """
     rows = own_boards(published)
-    contents: dict[Path, str | bytes] = {readme: _with_table(readme, rows)}
-    if archive and not is_packed(published, archive):
-        contents[archive] = pack(published)
+    before, page, picture = _read(readme), _with_table(readme, rows), published / PICTURE
+    shown = f"{readme} does not show the results in {published}"
+    yield Rendered(readme, before == page, shown, lambda: page)
+    if archive:
+        has = f"{archive} does not have the results in {published}"
+        yield Rendered(archive, is_packed(published, archive), has, lambda: pack(published))
     if rows:
-        contents[published / PICTURE] = draw(rows)
+        drawn = f"{picture} was not drawn from these results"
+        yield Rendered(
+            picture, _read_digest(picture) == _compute_digest(rows), drawn, lambda: draw(rows)
+        )
+
+
+def render_page(published: Path, readme: Path, archive: Path | None = None) -> list[Path]:
+    """Write the files that are `rendered`, and return them."""
+    contents = {part.file: part.content() for part in rendered(published, readme, archive)}
     with writing("The leaderboard"):
         for file, content in contents.items():
             write_atomically(file, content)
@@ -266,15 +286,7 @@ def render_page(published: Path, readme: Path, archive: Path | None = None) -> l
 
 def find_stale(published: Path, readme: Path, archive: Path | None = None) -> list[str]:
     """Return the files that `render_page` would change, as one sentence each."""
-    rows = own_boards(published)
-    changes = []
-    if _read(readme) != _with_table(readme, rows):
-        changes.append(f"{readme} does not show the results in {published}")
-    if archive and not is_packed(published, archive):
-        changes.append(f"{archive} does not have the results in {published}")
-    if rows and _read_digest(published / PICTURE) != _compute_digest(rows):
-        changes.append(f"{published / PICTURE} was not drawn from these results")
-    return changes
+    return [part.stale for part in rendered(published, readme, archive) if not part.current]
 
 
 def _read(file: Path) -> str:

@@ -82,6 +82,7 @@ def study_command(
         str | None, "Save a plot of errors against corruption severity to this file."
     ],
     shift_figure: Annotated[str | None, "Save a plot of the changes under shifts to this file."],
+    wide: Annotated[bool, "Also print further notes on each table."],
     **options: object,
 ) -> None:
     """Run a grid of experiments and print the results, beside published figures if there are any.
@@ -119,7 +120,7 @@ def study_command(
     else:
         declared = read_study_file(study, settings, changes)
         if dry_run:
-            print_plan(declared)
+            print_plan(declared, wide)
             return
         folder, code = make_runs(declared, results, pilot_only)
 
@@ -132,6 +133,7 @@ def study_command(
         tables = [pivot(report, rows, columns, value)]
     else:
         tables = study_tables(report)
+    tables = [table.wide for table in tables] if wide else tables
     if table_format == "table":
         words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
         again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
@@ -149,11 +151,11 @@ def _settings_and_changes(
     return settings, {**changes, "params": params} if params else changes
 
 
-def print_plan(declared: DeclaredStudy) -> None:
+def print_plan(declared: DeclaredStudy, wide: bool = False) -> None:
     """Print what the runs of a study cost."""
     plan = plan_study(declared)
     end_with_json(plan.plain(), 2 if plan.problems() else 0)
-    print_study_plan(plan)
+    print_study_plan(plan, wide)
     next_steps(step_after_plan(plan.problems(), "run it"))
 
 

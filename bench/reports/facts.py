@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from bench.contracts.metrics import MetricSpec, points, signed
 
@@ -95,6 +95,18 @@ FORMATTERS: dict[Unit, Callable[[Any, Interval | None], str]] = {
 IN_LABEL: dict[Unit, str] = {"share": ", %", "points": ", points"}  # units that labels name
 
 
+class Mark(NamedTuple):
+    """What distinguishes a row of a table from a usual one."""
+
+    word: str  # in tables; the glossary explains it
+    text: str = ""  # what it says of this row; "" if that is all
+
+    @property
+    def full(self) -> str:
+        """What it says, as wide tables and the page of a run show it."""
+        return self.text or self.word
+
+
 @dataclass(frozen=True)
 class Fact:
     """A named value with its unit and, if it has one, its 95 % interval; None: unknown."""
@@ -105,7 +117,7 @@ class Fact:
     interval: Interval | None = None
     note: str = ""  # what else is to be said of the value
     link: str = ""  # address to which a page links the value
-    marks: Mapping[str, str] = field(default_factory=dict)  # kind → text of marks on a page
+    marks: Mapping[str, Mark] = field(default_factory=dict)  # marks that a page shows, by kind
     share: float | None = None  # share that a page draws: what is done, or a colour; None: none
     strong: bool = False  # emphasized on a page
     struck: bool = False  # struck through, since it is known to be wrong

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -179,12 +180,15 @@ def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
         ]
         print_table(make_table("", columns, rows))
         return
-    columns = [shard, images, Column("accuracy", lambda row: row.accuracy, "share"), differs]
+    accuracy: Column[InventoryRow] = Column(
+        "accuracy", lambda row: replace(accuracy_fact(row), interval=None), "share"
+    )
+    columns = [shard, images, accuracy, differs]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
         console().print(folder, style="bold")
         print_table(make_table("", columns, group, cut=frozenset({"what differs"})))
 
 
 def _note(row: InventoryRow) -> str:
-    notes = row.error, row.labels, row.stopped, assignments(row.differs)
+    notes = row.error, row.errata_marks, row.labels, row.stopped, assignments(row.differs)
     return " · ".join(filter(None, notes))

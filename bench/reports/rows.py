@@ -2,17 +2,17 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, JsonValue, PrivateAttr
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
 from bench.discovery.loading import load_plugins
-from bench.reports.facts import Fact
+from bench.reports.facts import Fact, assignments
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
 from bench.stats.agreement import Audit
 from bench.stats.metrics import INCOMPLETE
-from bench.store.errata import Touch
+from bench.store.errata import Touch, in_cell
 from bench.store.fields import FullDocument, Interval, MetricFields, Share
 from bench.store.summary import WorstGroup
 
@@ -72,6 +72,23 @@ class RunRow(MetricFields, FullDocument):
         row._run = run
         return row
 
+    def cells(self) -> dict[str, JsonValue]:
+        """Return the row for CSV: a value per column, with all digits; ends of intervals last."""
+        line, worst, audit = self.plain(), self.worst_group, self.audit
+        line |= {"params": assignments(self.params), "settings": assignments(self.settings)}
+        line |= {"tags": " ".join(self.tags), "errata": in_cell(self.errata)}
+        del line["accuracy_ci95"], line["anytime_ci95"], line["audit"]
+        pairs = {
+            "worst_group worst_group_accuracy": (worst.group, worst.accuracy) if worst else None,
+            "audit_images audit_same": (audit.images, audit.same) if audit else None,
+            "agreement_low agreement_high": audit.agreement_ci95 if audit else None,
+            "anytime_low anytime_high": self.anytime_ci95,
+            "accuracy_low accuracy_high": self.accuracy_ci95,
+        }
+        for names, pair in pairs.items():
+            line |= zip(names.split(), pair or (None, None), strict=True)
+        return line
+
     @property
     def run(self) -> RunView:
         """The run, which must be on this machine."""
@@ -102,6 +119,11 @@ class RunRow(MetricFields, FullDocument):
     def wrong(self) -> bool:
         """Whether an erratum says that its numbers are wrong, so that it has no rank."""
         return any(touch.unranks for touch in self.errata)
+
+    @property
+    def errata_marks(self) -> str:
+        """The marks of its errata, such as `wrong`; "" if none needs one."""
+        return ", ".join(dict.fromkeys(touch.mark for touch in self.errata if touch.mark))
 
     @property
     def aside(self) -> bool:

@@ -8,9 +8,9 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import Any, Self
 
 from bench.contracts.metrics import signed
 from bench.reports.facts import IN_LABEL, NONE, Column, Fact, Row
@@ -64,6 +64,15 @@ def prose_html(text: object) -> str:
 def escape_markdown(text: object) -> str:
     """Escape a name for a line or a table cell of GitHub-flavoured Markdown."""
     return _MARKDOWN.sub(r"\\\g<0>", escape(escape_hidden(text), quote=False))
+
+
+def prose_markdown(text: object) -> str:
+    """Return a sentence as Markdown, with what stands in backticks as code."""
+    parts = re.split("(`[^`]+`)", escape_hidden(text))
+    return "".join(
+        part if len(part) > 2 and part[0] == part[-1] == "`" else escape_markdown(part)
+        for part in parts
+    )
 
 
 def escape_csv_cell(value: Any) -> Any:
@@ -140,9 +149,15 @@ class Table:
     right: frozenset[str] = frozenset()  # columns that are aligned to the right, as numbers are
     optional: tuple[str, ...] = ()  # columns that a narrow terminal hides, the first one first
     below: list[str] = field(default_factory=list)  # paragraphs below the table
+    more: list[str] = field(default_factory=list)  # further paragraphs, for those who ask
     above: str = ""  # line above the table, such as what all rows share
     sources: list[str] = field(default_factory=list)  # sources; cells refer to their numbers
     cut: frozenset[str] = frozenset()  # columns that a terminal cuts off instead of wrapping
+
+    @property
+    def wide(self) -> Self:
+        """The table with all paragraphs below it."""
+        return replace(self, below=[*self.below, *self.more], more=[])
 
     @property
     def numbered(self) -> list[str]:
@@ -184,7 +199,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
         text += [f"{escape_markdown(source)}  " for source in table.numbered]
         text += [""] if table.sources else []
         for paragraph in table.below:
-            text += [escape_markdown(paragraph), ""]
+            text += [prose_markdown(paragraph), ""]
     return "\n".join(text)
 
 
@@ -228,7 +243,7 @@ def to_latex(tables: Sequence[Table]) -> str:
         text += [rf"\label{{tab:{_label(table.title)}}}"]
         text += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _ampersands(table.head)]
         text += [r"\midrule", *map(_ampersands, table.texts), r"\bottomrule", r"\end{tabular}"]
-        notes = [escape_latex(paragraph) for paragraph in table.below]
+        notes = [escape_latex(paragraph) for paragraph in (*table.below, *table.more)]
         text += [rf"\par\smallskip\footnotesize {note}" for note in notes[:2]]
         text += [r"\end{table}", *(f"% {note}" for note in notes[2:]), ""]
     return "\n".join(text)

@@ -24,6 +24,7 @@ from bench.stats.metrics import summarize
 from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest, Rounded, changed_code
+from bench.store.errata import touched
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.journal import make_record
 from bench.store.locking import refuse_in_use
@@ -70,6 +71,7 @@ class Finished:
     def plain(self) -> dict[str, JsonValue]:
         """Return the object that `--json` prints."""
         risk, sweep = self.manifest.identity.calibrated, self.manifest.sweep
+        errata: list[JsonValue] = [touch.plain() for touch in touched(self.manifest, self.summary)]
         return {
             **self.summary.ended_by(self.answer).plain(),
             "results_dir": str(self.folder.resolve()),
@@ -77,6 +79,7 @@ class Finished:
             **{name: result.plain() for name, result in self.second.items()},
             **({"answer": self.answer.plain()} if self.answer else {}),
             **({"risk": {**risk.plain(), **sweep.plain()}} if risk and sweep else {}),
+            **({"errata": errata} if errata else {}),
             **({"resumed": "complete"} if self.resumed else {}),
         }
 

@@ -365,19 +365,6 @@ def _corrected(values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(tested) for p in values]
 
 
-def ranking(compared: str, pairs: int | None = None) -> str:
-    """Return a sentence that explains the ranks of `compared`, a plural such as "methods".
-
-    `pairs` is the number of tests; None for all pairs.
-    """
-    tested = "all pairs ranked together" if pairs is None else f"all {pairs} differences"
-    tested = "the one difference" if pairs == 1 else tested
-    return (
-        f"A rank is a range: from 1 + the {compared} that are significantly better, to the number"
-        f" of {compared} − those that are significantly worse (5 %, Holm over {tested})."
-    )
-
-
 Rank = tuple[Positive, Positive]
 """Range of the places that a method may have, the best first."""
 

@@ -60,6 +60,15 @@ class Estimate:
         return replace(self, value=difference, interval=interval)
 
 
+def two_shares(share: float, n: int, other: float, m: int) -> Estimate:
+    """Return `share` of n images minus `other` of m other images, with Newcombe's interval."""
+    ours, theirs = (
+        Estimate(value, accuracy_interval(round(value * images), images))
+        for value, images in ((share, n), (other, m))
+    )
+    return ours - theirs
+
+
 def exact_interval(count: int, n: int) -> tuple[float, float]:
     """Return the exact 95 % interval of `count` out of `n` (Clopper & Pearson, 1934)."""
     low, high = exact_bounds(np.array([count]), np.array([n]), 0.025)

@@ -25,27 +25,59 @@ SETTINGS_OF_CELLS = (
 PATHS = {"dataset": "data_dir", "backbone": "weights"}  # runs that name a reader have a path here
 
 
+Seen = Literal["first hand", "second hand"]  # in the source itself, or as others transcribe it
+
+
+def described(source: str, seen: Seen | None) -> str:
+    """Return the source of a figure of others, and how it was read."""
+    return source + (f", read at {seen}" if seen else "")
+
+
 class Published(Document):
     """A published figure for a run of a study, and what differs from the publication."""
 
     source: Name  # the publication, and its table or page
-    value: Share | None = None  # None if it was not read in the publication itself
+    value: Share | None = None  # None if it was not read
+    seen: Seen | None = None  # how the value was read
     metric: Name = "accuracy"  # name of the metric
     images: Positive | None = None  # number of images behind the value
     differs: list[str] = Field([])  # such as a subset that was not published
     rehearsal: bool = False
     """Whether the user chose another model, strategy or number of images, so that the values are
     not comparable."""
+    margin: Share | None = None  # differences within it count as none, declared beforehand
     difference: float | None = None  # our value minus this one, None in the plan of a study
+    difference_ci95: tuple[float, float] | None = None
+    """Newcombe's 95 % interval of two shares of different images; None for another metric, if a
+    number of images is unknown, or if the results ended our run."""
 
-    def compared(self, images: int | None, ours: float | None = None) -> Self:
-        """Return a copy that says how a run on `images` images, with the value `ours`, differs."""
-        update: dict[str, list[str] | float] = {}
-        if self.images is not None and images not in (None, self.images):
-            update["differs"] = [*self.differs, f"images: {images:,} instead of {self.images:,}"]
-        if self.value is not None and ours is not None:
-            update["difference"] = ours - self.value
-        return self.model_copy(update=update)
+    def compared(self, images: int | None) -> Self:
+        """Return a copy that says how a run on `images` images differs."""
+        if self.images is None or images in (None, self.images):
+            return self
+        differs = [*self.differs, f"images: {images:,} instead of {self.images:,}"]
+        return self.model_copy(update={"differs": differs})
+
+    @property
+    def described(self) -> str:
+        """The source, and how the value was read."""
+        return described(self.source, self.seen)
+
+    @property
+    def verdict(self) -> str | None:
+        """Whether our value differs from this one; None if it cannot be compared.
+
+        It `repeats` only if no setting differs.
+        """
+        if self.rehearsal:
+            return "rehearsal: not comparable"
+        if self.difference_ci95 is None:
+            return None
+        low, high = self.difference_ci95
+        if self.margin is not None and -self.margin <= low and high <= self.margin:
+            within = f"within ±{100 * self.margin:g}"
+            return within if self.differs else f"repeats, {within}"
+        return "differs" if low > 0 or high < 0 else "undecided"
 
 
 CellStatus = Literal["waiting", "pilot", "complete", "failed_samples", "failed"]

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
-from bench.reports.facts import Column, Fact, assignments
+from bench.reports.facts import Column, Fact, Mark, assignments
 from bench.reports.figures.gallery import Picture, make_pictures
 from bench.reports.html import environment, read_template
 from bench.reports.inventory import InventoryRow
@@ -228,7 +228,7 @@ class Pages:
             Column("run", self._run_fact),
             Column("accuracy", accuracy_fact, "share"),
             Column("images", lambda row: row.images),
-            Column("status", lambda row: Fact("", "", marks={str(row.status): row.state})),
+            Column("status", lambda row: Fact("", "", marks={str(row.status): Mark(row.state)})),
             Column("dataset", lambda row: f"{row.dataset}/{row.split}" if row.dataset else None),
             Column("cost", lambda row: row.spent("evaluations"), "cost"),
             Column("started", lambda row: row.age),

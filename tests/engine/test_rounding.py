@@ -109,8 +109,8 @@ def a_run(dtype: str = "bfloat16", **more: Any) -> PreparedRun:
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let a check have 2 images and 4 prompts, and remember nothing of other tests."""
-    monkeypatch.setattr(checks, "_budget", lambda run, engine: 2 * 16 * 8.0)
+    """Let a check have 2 images and 2 prompts, and remember nothing of other tests."""
+    monkeypatch.setattr(checks, "_budget", lambda run, engine: 2 * 16 * 4.0)
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
 
 
@@ -126,10 +126,11 @@ def test_a_sound_network_is_compared_once_and_the_run_keeps_the_figures(
     import bench
 
     words: dict[str, Any] = {"dtype": "bfloat16", "results": str(tmp_path / "r"), "limit": 2}
-    result = bench.run("digits", strategy="full", params={"draws": 8}, **words)
+    words |= {"strategy": "full", "batch_size": 64}
+    result = bench.run("digits", params={"draws": 8}, **words)
     kept = read_manifest(Path(result.results_dir)).rounding
     assert kept is not None and kept.noise < 0.1 and kept.decisions == 0
-    assert (kept.images, kept.prompts, kept.draws) == (2, 8, 8) and not kept.arithmetic_alone
+    assert (kept.images, kept.prompts, kept.draws) == (2, 4, 8) and not kept.arithmetic_alone
     manifest = read_manifest(Path(result.results_dir))
     assert kept.bias in ("shown below it", "not shown") and manifest.warnings is None
     assert "against float32: noise 0.0" in " ".join(command("show", result.results_dir).out.split())
@@ -249,9 +250,8 @@ def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> N
     from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
     pipe = load_pipeline(FolderPipeline.empty(resolve(str(TINY_DIGITS)), "bfloat16"))
-    result = bench.run(
-        "digits", pipe, strategy="full", params={"draws": 4}, limit=2, results=str(tmp_path / "r")
-    )
+    words: dict[str, Any] = {"strategy": "full", "results": str(tmp_path / "r"), "batch_size": 64}
+    result = bench.run("digits", pipe, params={"draws": 4}, limit=2, **words)
     kept = read_manifest(Path(result.results_dir)).rounding
     assert kept is not None and kept.arithmetic_alone and kept.noise < 0.1
     assert {p.dtype for p in pipe.unet.parameters()} == {torch.bfloat16}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from typing_extensions import override
 
-from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats32, Problem
 from bench.engine import trees
 from bench.engine.asking import CheckedStrategy
@@ -42,7 +40,7 @@ from benchmarks.timing import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = (ROOT / "bench", ROOT / "plugins")
-BATCH, IMAGES, DRAWS = 32, 48, 40
+BATCH = 32
 # Their own code reads values, so their networks cannot stand on the meta device.
 READ_VALUES = ("Lumina2Pipeline", "Flux2Pipeline", "AuraFlowPipeline", "HunyuanDiTPipeline")
 LABELS = ("cat", "fir tree", "dog", "crane")
@@ -72,7 +70,6 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own 
         super().__init__()  # type: ignore[no-untyped-call]
         self.everywhere = everywhere
         self.ours: collections.Counter[str] = collections.Counter()
-        self.own: collections.Counter[str] = collections.Counter()  # the class's own code
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = str(func), kwargs or {}
@@ -97,9 +94,10 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own 
         return func(*args, **kwargs)
 
     def add(self, what: str) -> None:
-        """Count a wait."""
+        """Count a wait in our code; the class's own code is its own."""
         where, is_ours = place()
-        (self.ours if is_ours else self.own)[f"{what} {where}"] += 1
+        if is_ours:
+            self.ours[f"{what} {where}"] += 1
 
 
 @dataclass
@@ -110,9 +108,8 @@ class Run:
         batches: number of batches.
         cells: number of cells evaluated.
         calls: the shapes of the inputs of each call of the network.
-        ours, own: places in our code, and in the class's own, where the host would wait.
+        ours: places in our code where the host would wait.
         decided: number of images decided.
-        most: largest number of images in progress at a time.
         lengths: number of lengths of prompts for which the network is called apart.
     """
 
@@ -120,9 +117,7 @@ class Run:
     cells: int = 0
     calls: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
     ours: collections.Counter[str] = field(default_factory=collections.Counter)
-    own: collections.Counter[str] = field(default_factory=collections.Counter)
     decided: int = 0
-    most: int = 0
     lengths: int = 1
 
 
@@ -190,12 +185,12 @@ def texts_of(kind: str) -> tuple[str, ...]:
 
 def stand(
     kind: str,
+    images: int,
+    draws: int,
     real: bool = False,
     own_noise: bool = False,
     tree_of_classes: bool = False,
     one_shape: bool = False,
-    images: int = IMAGES,
-    draws: int = DRAWS,
 ) -> Run:
     """Run a race of made-up pictures on a class's small network, and return what happened."""
     real = real or kind in READ_VALUES
@@ -241,27 +236,19 @@ def stand(
 
     engine.latents._encoded = encode  # type: ignore[method-assign]
     hook = network_of(denoiser.pipe).register_forward_pre_hook(counted, with_kwargs=True)
-    started = 0
-
-    def samples() -> Iterator[Sample]:
-        nonlocal started
-        for sample in pictures(denoiser.resolution, images):
-            started += 1
-            run.most = max(run.most, started - run.decided)
-            yield sample
-
     try:
-        for decided in engine.score(samples(), CheckedStrategy(strategy, kind)):
+        samples = pictures(denoiser.resolution, images)
+        for decided in engine.score(samples, CheckedStrategy(strategy, kind)):
             assert decided.error is None, decided.error
             run.decided += 1
     finally:
         hook.remove()
-    run.ours, run.own = engine.waits.ours, engine.waits.own
+    run.ours = engine.waits.ours
     return run
 
 
-def layout_of(kind: str) -> str:
-    """Lay a class's real network out as on a GPU, and say what happened to its 4-D weights."""
+def layout_of(kind: str) -> tuple[int, int]:
+    """Lay a class's real network out as on a GPU; return how many of its 4-D weights were."""
     denoiser, conditioning = denoiser_of(kind, on_meta=False)
     checked = CheckedDenoiser(denoiser, kind)
     x_t = torch.randn(2, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -269,15 +256,12 @@ def layout_of(kind: str) -> str:
     time, two = times(levels, np.array([len(levels) // 2] * 2)), trees.rows(conditioning, slice(2))
     with torch.no_grad():
         before = denoiser.denoise(x_t, time, two)
-        try:
-            accelerate(checked, "channels-last", "auto", False)
-        except Exception as error:
-            return f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
+        accelerate(checked, "channels-last", "auto", False)
         after = denoiser.denoise(x_t, time, two)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5 * float(before.abs().max()))
     weights = [p for p in network_of(denoiser.pipe).parameters() if p.ndim == 4]
     laid = sum(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
-    return f"{laid} of {len(weights)}"
+    return laid, len(weights)
 
 
 KINDS = (*families.KINDS, *released.RELEASED)

@@ -103,7 +103,7 @@ def test_costs_are_counted_in_operations_or_seconds_on_request() -> None:
     rows = leaderboard([shipped_folder()], "digits")
     for currency, name in (("flop", "TFLOP"), ("seconds", "s")):
         for board in make_boards(rows, currency=currency):  # type: ignore[arg-type]
-            table = board.table("narrow")
+            table = board.table()
             column = table.head.index(name)
             for line, texts in zip(board.lines, table.texts, strict=True):
                 row = line.row

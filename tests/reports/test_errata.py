@@ -55,6 +55,7 @@ def of_surface(surface: str, run: Path, out: Path) -> str:
     commands: dict[str, tuple[Any, ...]] = {
         "show": ("show", run),
         "show as JSON": ("show", run, "--json"),
+        "runs as JSON": ("runs", *results, "--json"),
         "board": ("leaderboard", *results, "--wide"),
         "board as JSON": ("leaderboard", *results, "--json"),
         "board in Markdown": ("leaderboard", *results, "--format", "markdown"),
@@ -71,7 +72,8 @@ def of_surface(surface: str, run: Path, out: Path) -> str:
 @pytest.mark.parametrize(
     "surface",
     [
-        *("show", "show as JSON", "board", "board as JSON", "board in Markdown", "board in LaTeX"),
+        *("show", "show as JSON", "runs as JSON", "board", "board as JSON", "board in Markdown"),
+        "board in LaTeX",
         *("board in HTML", "report", "python", "model index", "LaTeX"),
     ],
 )
@@ -82,6 +84,24 @@ def test_every_surface_has_the_sentence(
     assert WHAT in re.sub(r"\s+", " ", of_surface(surface, run, tmp_path / "page.html"))
 
 
+def test_a_list_of_runs_marks_what_is_wrong(run: Path, declare: Declare) -> None:
+    for options in ((), ("--wide",)):
+        command = ("runs", "--results", run.parent, *options)
+        assert "wrong" not in bench(*command).out
+    declare()
+    for options in ((), ("--wide",)):
+        assert "wrong" in bench("runs", "--results", run.parent, *options).out
+
+
+def test_what_a_run_prints_as_json_has_its_errata(declare: Declare, tmp_path: Path) -> None:
+    of_run = ("run", "digits", "--backbone", "nearest-mean", "--limit", 20, "--json")
+    command = (*of_run, "--results", tmp_path)
+    assert "errata" not in bench(*command).json
+    declare(where=({"backbone.name": "nearest-mean"},))
+    [touch] = bench(*command).json["errata"]
+    assert touch["what"] == WHAT and touch["state"] == "affected"
+
+
 @pytest.mark.parametrize("certain", [True, False])
 def test_a_board_marks_what_is_and_what_may_be_wrong(
     certain: bool, run: Path, declare: Declare, tmp_path: Path
@@ -89,7 +109,8 @@ def test_a_board_marks_what_is_and_what_may_be_wrong(
     assert "wrong" not in of_surface("board in Markdown", run, tmp_path)
     declare(certain=certain)
     shown = of_surface("board in Markdown", run, tmp_path)
-    assert "wrong" in shown and ("possibly wrong" in shown) != certain
+    assert "wrong" in shown and ("| wrong? |" in shown) != certain
+    assert ("Possibly wrong" in shown) != certain
 
 
 @pytest.mark.parametrize(

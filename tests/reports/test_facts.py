@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.runs import store
 
-from bench.reports.facts import Fact, assignments, percent_text, points_text, value_text
+from bench.reports.facts import Fact, Mark, assignments, percent_text, points_text, value_text
 from bench.reports.leaderboard.board import board_labels, make_boards, row_labels
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import LeaderboardRow
@@ -28,33 +28,35 @@ def test_marks_say_what_distinguishes_a_row(row: LeaderboardRow) -> None:
     )
     kinds = row_labels(changed)
     assert list(kinds) == ["subset", "trained", "draws", "timed", "failed"]
-    assert "1,000" in kinds["subset"] and "d/train" in kinds["trained"]
+    assert "1,000" in kinds["subset"].text and "d/train" in kinds["trained"].text
+    assert all(mark.word.isalpha() for mark in kinds.values())
 
 
 def test_reported_rows_have_numbered_sources(row: LeaderboardRow) -> None:
     reported = [row.model_copy(update={"kind": "reported", "source": source}) for source in "aba"]
-    _, marks = board_labels([row, *reported], ["a", "b"])
-    texts = ["reported (1)", "reported (2)", "reported (1)"]
-    assert marks == [{}, *({"reported": text} for text in texts)]
+    _, marks = board_labels([row, *reported])
+    assert marks == [{}, *[{"reported": Mark("reported")}] * 3]
     (board,) = make_boards([row, *reported])
     assert board.sources == ["a", "b"]
+    models = [cells[1] for cells in board.table().texts]
+    assert models == ["b", "b (1)", "b (2)", "b (1)"]
 
 
 def test_a_row_is_marked_by_what_it_does_not_share(row: LeaderboardRow) -> None:
     trained = row.model_copy(update={"trained_on": "d/train"})
     failed = row.model_copy(update={"failed_samples": 2, "published": True})
-    common, marks = board_labels([row, failed, trained], [])
+    common, marks = board_labels([row, failed, trained])
     assert common == ["zero-shot unless marked"]
-    texts = [list(of_row.values()) for of_row in marks]
+    texts = [[mark.full for mark in of_row.values()] for of_row in marks]
     assert texts == [["yours"], ["2 failed"], ["trained on d/train", "yours"]]
-    assert board_labels([row, row], []) == (["zero-shot"], [{}, {}])
+    assert board_labels([row, row]) == (["zero-shot"], [{}, {}])
 
 
 def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
     assert assignments({"samples": (5, 50), "keep": None, "delta": 0.1}) == "samples=5,50 delta=0.1"
     assert value_text(None) == "–" and value_text((1, 2), separator=" ") == "1 2"
     [board] = make_boards([row])
-    table = board.table("narrow")
+    table = board.table()
     assert dict(zip(table.head, table.texts[0], strict=True))["cost"] == "50"
     assert percent_text(0.8619, (0.8087, 0.90213)) == "86.2 (80.9–90.2)"
     assert percent_text(0.8619) == "86.2"

@@ -22,6 +22,7 @@ from helpers.scores import store_ended
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.discovery.loading import load_plugins
 from bench.reports.facts import percent_text
 from bench.reports.leaderboard.board import make_boards, row_labels
 from bench.reports.leaderboard.ranking import _ranks, leaderboard
@@ -65,12 +66,12 @@ def test_ranks_count_within_a_kind(tmp_path: Path) -> None:
     reported = [{**REPORTED, "source": "a paper, table 1"}]
     (tmp_path / "reported.json").write_text(json.dumps(reported))
     assert {(row.run_id or "", row.rank) for row in leaderboard(tmp_path)} == wanted
-    shown = bench("leaderboard", "--results", tmp_path)
+    shown = bench("leaderboard", "--results", tmp_path, "--wide", COLUMNS="400")
     assert "trained on d/train" in shown.out and "(1) a paper, table 1" in shown.out
-    assert "subset of 200, +" in shown.out and "replayed" not in shown.out.partition("A rank")[0]
+    assert "subset of 200, +" in shown.out and "replayed" not in shown.out.partition("Rank")[0]
     everything = bench("leaderboard", "--results", tmp_path, "--all")
     assert "--all: 2 more rows" in shown.out and "replayed" in everything.out
-    assert "control, −" in everything.out
+    assert "control" in everything.out
     for title in ("version 1, data ffffffff", "version 1, data 00000000", "d/test, version 2"):
         assert title in shown.out
 
@@ -92,7 +93,8 @@ def test_a_run_that_a_question_ended_is_marked_and_has_no_rank(tmp_path: Path) -
     assert ended.stopped == mark and whole.stopped is None
     low, high = answer.interval
     for form in ("table", "markdown", "html"):
-        shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
+        command = ("leaderboard", "--results", tmp_path, "--format", form, "--wide")
+        shown = " ".join(bench(*command, COLUMNS="400").out.split())
         assert f"({100 * low:.1f}–{100 * high:.1f})" in shown
         assert f"stopped at {answer.n} of 100" in shown
     [listed] = [
@@ -112,10 +114,38 @@ def test_a_rank_counts_the_runs_that_are_better_among_all_pairs(tmp_path: Path) 
         put(tmp_path, share, backbone=backbone)
     rank_of = {row.backbone: row.rank for row in leaderboard(tmp_path)}
     assert rank_of == {"a": (1, 3), "b": (1, 3), "c": (1, 4), "d": (3, 4), "e": (5, 5)}
-    explanation = "A rank is a range: from 1 + the runs that are significantly better"
-    for form in ("table", "markdown", "html"):
+    for form in ("table", "markdown", "html", "latex"):
         shown = " ".join(bench("leaderboard", "--results", tmp_path, "--format", form).out.split())
-        assert shown.count(explanation) == 1
+        assert shown.count("bench explain rank") == 1
+
+
+def test_a_board_has_the_same_seven_columns_everywhere(tmp_path: Path) -> None:
+    """What all rows share stands above, marks are words, and the legend has three lines."""
+    put(tmp_path, 0.9, backbone="whole", trained_on="d/train")
+    put(tmp_path, 0.8, backbone="part", n_total=200, scoring={"loss": "l2"})
+    (tmp_path / "reported.json").write_text(json.dumps({**REPORTED, "source": "a paper, table 1"}))
+    head = ["rank", "model", "strategy", "accuracy, %", "cost", "images", "marks"]
+    boards = make_boards(leaderboard(tmp_path))
+    for board in boards:
+        assert [n for n in board.table().head if n not in head] == []
+        marks = [mark.word for line in board.lines for mark in line.marks.values()]
+        assert all(re.fullmatch(r"[\w-]*\??", word) for word in marks), marks
+        assert {*board.table("page").head} - {*board.table().head} == {"key"}
+        assert len(board.table("wide").head) > len(board.table().head)
+    lines = bench("leaderboard", "--results", tmp_path, COLUMNS="80").out.splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("Rank:"))
+    assert lines[start + 3].startswith("--wide")
+    for form, pattern in {"markdown": r"^\| rank .*$", "latex": r"^rank & .*$"}.items():
+        out = bench("leaderboard", "--results", tmp_path, "--format", form).out
+        heads = [
+            [
+                cell.strip(" \\").replace("\\%", "%")
+                for cell in re.split(r"[|&]", line)
+                if cell.strip()
+            ]
+            for line in re.findall(pattern, out, re.M)
+        ]
+        assert heads == [board.table().head for board in boards]
 
 
 def test_no_other_run_moves_a_published_one(tmp_path: Path) -> None:
@@ -153,7 +183,8 @@ def in_every_format(results: Path) -> dict[str, Any]:
     options = {f: ("--format", f) for f in ("table", "markdown", "csv", "html")} | {
         "json": ("--json",)
     }
-    return {f: bench("leaderboard", "--results", results, *o) for f, o in options.items()}
+    command = ("leaderboard", "--results", results, "--wide")
+    return {f: bench(*command, *o) for f, o in options.items()}
 
 
 def test_rows_that_differ_look_different(tmp_path: Path) -> None:
@@ -162,15 +193,14 @@ def test_rows_that_differ_look_different(tmp_path: Path) -> None:
     for seed, loss in ((0, "l2"), (7, "l2"), (0, "l1")):
         put(tmp_path, 0.9, seed=seed, scoring={**scoring, "loss": loss})
     shown = {
-        "table": bench("leaderboard", "--results", tmp_path),
-        "wide": bench("leaderboard", "--results", tmp_path, "--wide"),
         **in_every_format(tmp_path),
+        "usual": bench("leaderboard", "--results", tmp_path),
     }
-    for name in ("table", "wide", "markdown", "html"):
-        assert shown[name].out.count("space=prediction") == 1, name
+    for name in ("usual", "table", "markdown", "html"):
+        assert shown[name].out.count("space=prediction") == (name != "usual"), name
         assert shown[name].out.count("a class 0") == 1, name
         assert "draws=5" in shown[name].out, name
-    assert "seed=7" in shown["table"].out and "loss=l1" in shown["table"].out
+    assert "seed=7" in shown["usual"].out and "loss=l1" in shown["usual"].out
     assert re.search(r"\| seed \| loss \|", shown["markdown"].out)
     rows = json.loads(shown["json"].out)
     settings = [row["settings"] for row in rows]
@@ -210,9 +240,15 @@ def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
         assert len(leaderboard(tmp_path)) == 1
 
 
-def test_the_published_start_stands_on_ours() -> None:
-    published = ROOT / "results" / "published"
-    [row] = [r for r in leaderboard(published, "ucmerced") if r.kind == "reported"]
+def test_the_field_s_figures_stand_on_our_boards() -> None:
+    """Each says how it was read, and has a dataset and split of ours; none has a rank."""
+    published, datasets = ROOT / "results" / "published", load_plugins().datasets
+    rows = [row for row in leaderboard(published) if row.kind == "reported"]
+    assert len(rows) > 60 and {row.seen for row in rows} == {"first hand", "second hand"}
+    for row in rows:
+        assert row.split in datasets.get(row.dataset).splits and row.rank is None
+        assert row.described == f"{row.source}, read at {row.seen}"
+    [row] = [row for row in rows if row.dataset == "ucmerced" and row.cost == 3300]
     names = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
     assert [row.metric(name) for name in names] == [0.5012, 0.5349, 0.5012, 0.4881]
     assert row.n_samples == 421
@@ -280,10 +316,10 @@ def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path:
     assert "Cost: 1 pass per image," in bench("show", once).out
     above = "prompt=“a class 0” seed=0 dtype=float32 · rows with draws: draws=5 loss=l2"
     above += " space=prediction plan=grid"
-    for wide in ((), ("--wide",)):
-        out = bench("leaderboard", tmp_path, "--dataset", "d", *wide).out
-        assert above in " ".join(out.split()), out
-        assert out.count("loss") == 1 and out.count("draws=") == 1
+    for options, text in (((), "prompt=“a class 0” draws=5"), (("--wide",), above)):
+        out = bench("leaderboard", tmp_path, "--dataset", "d", *options).out
+        assert text in " ".join(out.split()), out
+        assert out.count("loss") == len(options) and out.count("draws=") == 1
         assert [line.split().count("pass") for line in out.splitlines() if " 90.0 (" in line] == [1]
 
 
@@ -298,7 +334,7 @@ def test_a_reported_row_keeps_a_setting_that_differs_or_that_it_alone_has(tmp_pa
         for row in leaderboard(tmp_path)
     ]
     [made] = make_boards(board)
-    table = made.table()
+    table = made.table("wide")
     assert "seed=0" in table.above and "loss" not in table.above
     cells = [dict(zip(table.head, line, strict=True)) for line in table.texts]
     assert [(line["seed"], line["loss"]) for line in cells] == [("–", "–"), ("–", "–"), ("7", "l1")]
@@ -310,7 +346,7 @@ def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> N
     scoring = {"noise": "seed 0", "reduction": "mean"}
     store(tmp_path, [0, 1], [0, 1], scoring=scoring, draws=draws)
     [board] = make_boards(leaderboard(tmp_path))
-    assert ("reduction=mean" in board.table().above) == shown
+    assert ("reduction=mean" in board.above()) == shown
 
 
 class RunOf:
@@ -354,7 +390,7 @@ def test_boards_of_one_name_say_why_they_are_apart(tmp_path: Path) -> None:
     ids = [f"t{i}" for i in range(len(LABELS))]
     put(tmp_path, 0.7, fingerprint="c" * 64, sample_ids=ids)
     put(tmp_path, 0.6, fingerprint="d" * 64, n_total=200)
-    first, *others = [" ".join(board.shared) for board in make_boards(leaderboard(tmp_path))]
+    first, *others = [board.above() for board in make_boards(leaderboard(tmp_path))]
     assert "not the data" not in first
     reasons = (
         "the content of images or labels differs",
@@ -369,7 +405,7 @@ def test_a_split_with_other_images_than_are_declared_is_marked(tmp_path: Path) -
     put(tmp_path, 0.9, dataset="digits", backbone="a")
     put(tmp_path, 0.8, dataset="digits", backbone="b", n_total=360)
     declared = {row.backbone: row_labels(row).get("declared") for row in leaderboard(tmp_path)}
-    assert declared == {"a": "split of 100 images, 360 are declared", "b": None}
+    assert declared == {"a": ("partial", "split of 100 images, 360 are declared"), "b": None}
 
 
 def test_a_run_warns_of_a_split_that_lacks_declared_images(tmp_path: Path) -> None:

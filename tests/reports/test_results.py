@@ -231,7 +231,7 @@ def test_an_audit_is_published_shown_and_checked(tmp_path: Path) -> None:
     (row,) = leaderboard(published)
     assert row.audit is not None and (row.audit.images, row.audit.same) == (20, 20)
     least = 100 * row.audit.agreement_ci95[0]
-    assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in row_labels(row)["audited"]
+    assert f"20 of 20 as the full sweep, ≥ {least:.1f}"[:-1] in row_labels(row)["audited"].text
     (cells,) = csv.DictReader(to_csv([row]).splitlines())
     assert (cells["audit_images"], cells["audit_same"]) == ("20", "20") and "audit" not in cells
     assert (

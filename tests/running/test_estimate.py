@@ -60,13 +60,13 @@ def test_a_classifier_looks_once_at_each_image() -> None:
 def test_the_cost_of_a_classifier_is_one_pass_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("digits", "--backbone", "linear-probe", "--limit", 12, "--results", tmp_path / "r")
+    words = ("digits", "--backbone", "random", "--limit", 12, "--results", tmp_path / "r")
     planned = bench("run", *words, "--dry-run", "--json").json
     assert (planned["evaluations_per_image"], planned["evaluations"]) == (1, 12)
     assert planned["classifier"] and planned["estimate"].startswith("unknown until a run")
     file = tmp_path / "both.toml"
     file.write_text(
-        'dataset = "digits"\nbackbones = ["linear-probe", "tiny-digits"]\nlimit = 12\n'
+        'dataset = "digits"\nbackbones = ["random", "tiny-digits"]\nlimit = 12\n'
         'strategy = "full"\n[params]\ndraws = 2\n'
     )
     study = ("study", file, "--results", tmp_path / "r")

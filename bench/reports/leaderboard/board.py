@@ -15,6 +15,7 @@ from bench.discovery.queries import metric_specs, non_default_params
 from bench.reports.facts import (
     Column,
     Fact,
+    Mark,
     assignments,
     metric_unit,
     percent_text,
@@ -22,24 +23,33 @@ from bench.reports.facts import (
     template_text,
     value_text,
 )
-from bench.reports.leaderboard.ranking import RANKED
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, WRONG, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
-from bench.reports.run_view import without_defaults
+from bench.reports.run_view import FIRST, without_defaults
 from bench.reports.text import Table, make_table
 from bench.stats.comparison import Settings, data_apart
 from bench.store.errata import checked_errata
 
 PROMPT_SETTINGS = ("prompt", "template")
 DENOISER_SETTINGS = ("draws", "loss", "space", "plan", *PROMPT_SETTINGS)
-DETAILS = frozenset({"timed", "in-memory", "audited"})  # kinds of labels of wide tables alone
 IN_SETTINGS = frozenset({"draws"})  # kinds of labels that tables show as a setting
-Layout = Literal["narrow", "wide", "page"]
+Layout = Literal["usual", "wide", "page"]
 CURRENCIES: Mapping[Currency, str] = {  # what a cost is counted in, below tables and figures
-    "evaluations": "cost, evaluation equivalents per image; a classifier: one pass",
-    "flop": "TFLOP per image, without encoders of images and prompts",
+    "evaluations": "cost, evaluation equivalents per image",
+    "flop": "TFLOP per image, without encoders",
     "seconds": "scoring time per image in seconds, each on its own machine",
 }
+COST_HEADS: Mapping[Currency, str] = {"evaluations": "cost", "flop": "TFLOP", "seconds": "s"}
+
+
+def legend(currency: Currency = "evaluations") -> str:
+    """Return how to read boards; the glossary has the rest."""
+    cost = CURRENCIES[currency]
+    return (
+        "Rank: places that tests on the same images leave open (5 %, all pairs; yours, each"
+        f" alone). Intervals: 95 %. {cost[0].upper()}{cost[1:]}. `bench explain rank mark` says"
+        f" more. {checked_errata()}"
+    )
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,10 @@ class BoardLine:
 
     row: LeaderboardRow
     key: str  # letters that label its point in figures
-    marks: Mapping[str, str]  # kind → text
+    marks: Mapping[str, Mark]  # by kind
     params: Parameters  # parameters of the strategy that not all rows share
     settings: Settings  # other settings that not all rows share
+    source: int | None = None  # number of the source of a reported result
 
 
 @dataclass(frozen=True)
@@ -58,66 +69,67 @@ class Board:
     """The results on one split of one dataset, best accuracy first, and what all of them share."""
 
     title: str
-    shared: list[str]  # what all rows have in common
+    common: list[str]  # labels that all rows have in common
+    shared: dict[str, Settings]  # settings that all rows have in common, by which rows have them
     lines: list[BoardLine]
     metrics: list[MetricSpec]  # metrics of which a row has a value, besides the accuracy
-    sources: list[str]  # of reported results; marks refer to their numbers
+    sources: list[str]  # of reported results; models have their numbers
     currency: Currency = "evaluations"  # what costs are counted in
+    asked: str | None = None  # metric that has a column in every layout
 
     def table(
         self,
-        layout: Layout = "wide",
+        layout: Layout = "usual",
         name: Callable[[LeaderboardRow], str] | None = None,
         link: Callable[[LeaderboardRow], str] | None = None,
     ) -> Table:
         """Return the board as a table.
 
-        A `narrow` table has one line per row on a terminal, a `wide` one a column for each setting
-        that differs, and that of a `page` has the keys, and names its runs with marks and settings.
-        `name` returns the name of a row's run, for a last column; `link` returns the address of its
-        section on a page.
+        A `wide` table has every metric, a column for each setting that differs, and marks in full;
+        that of a `page` also has the keys of figures. `name` returns the name of a row's run, for a
+        last column; `link` returns the address of its section on a page.
         """
-        page, narrow = layout == "page", layout == "narrow"
-        columns: list[Column[BoardLine]] = []
-        if page:
-            columns += [Column("key", lambda line: f"{line.key:>3}")]  # so that B is before AA
-        columns += [Column("rank", lambda line: line.row.rank, "rank")]
-        if page:
-            columns += [Column("run", lambda line: _run_fact(line, link))]
-        else:
-            columns += [
-                Column("model", lambda line: line.row.backbone),
-                Column("strategy", lambda line: _strategy(line, all_settings=narrow)),
-            ]
-        columns += [Column("accuracy", lambda line: accuracy_fact(line.row), "share")]
-        columns += [_metric_column(m) for m in self.metrics if not (narrow and m.column)]
-        named = {"flop": "TFLOP", "seconds": "s"}.get(self.currency, "cost")
-        columns += [Column(named, lambda line: line.row.spent(self.currency), "cost")]
-        if not narrow and self.currency != "seconds":
+        wide, page = layout == "wide", layout == "page"
+        columns: list[Column[BoardLine]] = [
+            *([Column("key", lambda line: f"{line.key:>3}")] if page else []),  # B is before AA
+            Column("rank", lambda line: line.row.rank, "rank"),
+            Column("model", lambda line: _model(line, link)),
+            Column("strategy", lambda line: _strategy(line, all_settings=not wide)),
+            Column("accuracy", lambda line: accuracy_fact(line.row), "share"),
+            *(_metric_column(m) for m in self.metrics if wide or m.name == self.asked),
+            Column(COST_HEADS[self.currency], lambda line: line.row.spent(self.currency), "cost"),
+        ]
+        if wide and self.currency != "seconds":
             columns += [Column("s", lambda line: line.row.seconds_per_image, "cost")]
-        if not narrow and not self.images:
-            columns += [Column("n", lambda line: line.row.n_samples, "count")]
-        if layout == "wide":
+        if not self.images:
+            columns += [Column("images", lambda line: line.row.n_samples, "count")]
+        if wide:
             own_first = sorted(self.lines, key=lambda line: line.row.kind == REPORTED)
             names = dict.fromkeys(n for line in own_first for n in line.settings)
             columns += map(_setting_column, names)
-        if not page:
-            details = DETAILS if narrow else frozenset()
-            if any(_marks(line, details) for line in self.lines):
-                columns += [Column("marks", lambda line: _marks(line, details))]
+        if any(line.marks for line in self.lines):
+            columns += [Column("marks", lambda line: _marks(line, wide))]
         if name is not None:
             columns += [Column("run", lambda line: name(line.row))]
-        above = " · ".join([*self.shared, *self.images])
-        cut = frozenset({"model", "strategy", "marks"} if narrow else ())
         return make_table(
             self.title,
             columns,
             self.lines,
-            above=above,
+            above=self.above(wide),
             below=self.errata,
             sources=self.sources,
-            cut=cut,
+            cut=frozenset() if wide else frozenset({"strategy", "marks", "sources"}),
         )
+
+    def above(self, wide: bool = True) -> str:
+        """Return what all rows share; unless `wide`, without settings of `FIRST`."""
+        parts = [*self.common, *self.images]
+        if wide:
+            parts += [kind + assignments(options) for kind, options in self.shared.items()]
+        else:
+            every = {k: v for options in self.shared.values() for k, v in options.items()}
+            parts += [assignments({k: v for k, v in every.items() if k not in FIRST})]
+        return " · ".join(filter(None, parts))
 
     @property
     def images(self) -> list[str]:
@@ -142,12 +154,9 @@ class Board:
         return self
 
 
-def _run_fact(line: BoardLine, link: Callable[[LeaderboardRow], str] | None) -> Fact:
-    row, address = line.row, link(line.row) if link else ""
-    options = assignments({**line.params, **line.settings})
-    note = row.source if row.kind == REPORTED else options
-    name = f"{row.backbone} · {row.strategy}"
-    return Fact("run", name, note=note, link=address, marks=line.marks)
+def _model(line: BoardLine, link: Callable[[LeaderboardRow], str] | None) -> Fact:
+    name = line.row.backbone + (f" ({line.source})" if line.source else "")
+    return Fact("model", name, link=link(line.row) if link else "")
 
 
 def _strategy(line: BoardLine, all_settings: bool) -> str:
@@ -163,8 +172,11 @@ def _setting_column(name: str) -> Column[BoardLine]:
     return Column(name, lambda line: value_text(line.settings.get(name)))
 
 
-def _marks(line: BoardLine, left_out: frozenset[str]) -> str:
-    return ", ".join(text for kind, text in line.marks.items() if kind not in left_out)
+def _marks(line: BoardLine, wide: bool) -> Fact:
+    """Return the marks of a row: their words, and on pages what these mean."""
+    marks = {kind: Mark(mark.full) if wide else mark for kind, mark in line.marks.items()}
+    shown = {kind: mark for kind, mark in marks.items() if mark.word}
+    return Fact("marks", ", ".join(mark.word for mark in shown.values()), marks=shown)
 
 
 def make_boards(
@@ -185,7 +197,7 @@ def make_boards(
         title = name + (f", data {data[:8]}" if several else "")
         board = replace(_board(title, list(group), metric), currency=currency)
         if several and (why := _why_apart(next(iter(same_name.values())), same_name[data])):
-            board.shared.insert(0, why)
+            board.common.insert(0, why)
         made.append(board)
     return made
 
@@ -200,14 +212,15 @@ def _why_apart(first: LeaderboardRow, row: LeaderboardRow) -> str | None:
 
 def board_tables(
     rows: Sequence[LeaderboardRow],
-    name: Callable[[LeaderboardRow], str] | None = None,
     metric: str | None = None,
     currency: Currency = "evaluations",
+    layout: Layout = "usual",
+    name: Callable[[LeaderboardRow], str] | None = None,
 ) -> list[Table]:
-    """Return a wide table per board; below the last one, ranks are explained."""
-    tables = [board.table(name=name) for board in make_boards(rows, metric, currency)]
+    """Return a table per board; below the last one is how to read them."""
+    tables = [board.table(layout, name) for board in make_boards(rows, metric, currency)]
     if tables:
-        tables[-1].below.append(f"{RANKED} {checked_errata()}")
+        tables[-1].below.append(legend(currency))
     return tables
 
 
@@ -222,8 +235,8 @@ def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
     Reported results state few settings, so the other rows alone decide what is shared, if there are
     any; a reported result keeps a setting that differs.
     """
-    sources = list(dict.fromkeys(str(row.source) for row in rows if row.kind == REPORTED))
-    common, marks = board_labels(rows, sources)
+    sources = list(dict.fromkeys(row.described for row in rows if row.kind == REPORTED))
+    common, marks = board_labels(rows)
     settings = [{**_chosen_params(row), **row_settings(row)} for row in rows]
     shared, differing = _split_settings(rows, settings)
     metrics = [
@@ -235,8 +248,9 @@ def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
     lines = []
     for position, (row, own, options) in enumerate(zip(rows, marks, differing, strict=True)):
         params = {name: options.pop(name) for name in _chosen_params(row) if name in options}
-        lines.append(BoardLine(row, letter_key(position), own, params, options))
-    return Board(title, [*common, *shared], lines, metrics, sources)
+        source = sources.index(row.described) + 1 if row.kind == REPORTED else None
+        lines.append(BoardLine(row, letter_key(position), own, params, options, source))
+    return Board(title, common, shared, lines, metrics, sources, asked=metric)
 
 
 def letter_key(position: int) -> str:
@@ -249,78 +263,76 @@ def letter_key(position: int) -> str:
     return text
 
 
-def row_labels(row: LeaderboardRow) -> dict[str, str]:
-    """Return the labels of a row, which say how it differs from a usual one, as kind → text."""
+def row_labels(row: LeaderboardRow) -> dict[str, Mark]:
+    """Return the labels of a row, which say how it differs from a usual one, by kind."""
     labels = {}
     if row.kind == SUBSET:
-        labels[SUBSET] = row.stopped or f"subset of {row.n_total:,}"
-        labels |= {"replayed": "replayed"} if row.replayed_from else {}
+        part = f"subset of {row.n_total:,}"
+        labels[SUBSET] = Mark("stopped", row.stopped) if row.stopped else Mark(SUBSET, part)
+        labels |= {"replayed": Mark("replayed")} if row.replayed_from else {}
     elif row.kind not in ("measured", "candidates", WRONG):
-        labels[row.kind] = row.kind
-    if marks := [touch.mark for touch in row.errata if touch.mark]:
-        labels["errata"] = ", ".join(dict.fromkeys(marks))
+        labels[row.kind] = Mark(row.kind)
+    if row.errata_marks:
+        word = row.errata_marks.replace("possibly wrong", "wrong?").replace("old promise", "old")
+        labels["errata"] = Mark(word, row.errata_marks)
     if (recall := row.metric("candidate_recall")) is not None:
-        top = row.settings.get("top")
-        labels["candidates"] = f"among {top} candidates, recall {percent_text(recall)} %"
+        text = f"among {row.settings.get('top')} candidates, recall {percent_text(recall)} %"
+        labels["candidates"] = Mark("candidates", text)
     if (test := row.against_first) is not None:
         ends = None if row.stopped else test.difference.interval  # which is of a fixed number
-        labels["difference"] = points_text(test.difference.estimate, ends)
-    labels["trained" if row.trained_on else "zero-shot"] = provenance(row.trained_on)
+        labels["difference"] = Mark("", points_text(test.difference.estimate, ends))
+    training = provenance(row.trained_on)
+    labels["trained" if row.trained_on else "zero-shot"] = Mark(training.split()[0], training)
     if (plan := row.settings.get("plan", "grid")) != "grid":  # not the default plan
-        labels["draws"] = f"draws {plan}"
+        labels["draws"] = Mark("draws", f"draws {plan}")
     if row.cost_timed:
-        labels["timed"] = "cost timed"
+        labels["timed"] = Mark("timed", "cost timed")
     if row.in_memory:
-        labels["in-memory"] = f"{row.in_memory} in memory"
+        labels["in-memory"] = Mark("in-memory", f"{row.in_memory} in memory")
     if row.adapters:
-        labels["LoRA"] = f"LoRA {row.adapters}"
+        labels["LoRA"] = Mark("LoRA", f"LoRA {row.adapters}")
     if (audit := row.audit) is not None:
         same = f"{audit.same:,} of {audit.images:,} as the full sweep"
-        labels["audited"] = f"{same}, ≥ {floor(1000 * audit.agreement_ci95[0]) / 10:g} %"
+        least = f"≥ {floor(1000 * audit.agreement_ci95[0]) / 10:g} %"
+        labels["audited"] = Mark("audited", f"{same}, {least}")
     if row.private_data:
-        labels["private"] = "private data"
+        labels["private"] = Mark("private", "private data")
     if row.n_declared not in (None, row.n_total):
-        labels["declared"] = f"split of {row.n_total:,} images, {row.n_declared:,} are declared"
+        text = f"split of {row.n_total:,} images, {row.n_declared:,} are declared"
+        labels["declared"] = Mark("partial", text)
     if row.failed_samples:
-        labels["failed"] = f"{row.failed_samples:,} failed"
+        labels["failed"] = Mark("failed", f"{row.failed_samples:,} failed")
     return labels
 
 
-def board_labels(
-    rows: Sequence[LeaderboardRow], sources: Sequence[str]
-) -> tuple[list[str], list[dict[str, str]]]:
+def board_labels(rows: Sequence[LeaderboardRow]) -> tuple[list[str], list[dict[str, Mark]]]:
     """Return the labels that the own rows of a board share, and the other labels of each row.
 
     The training data of most rows counts as shared. On a board with published runs, others are
-    marked. The label of a reported result has the number of its source among `sources`.
+    marked.
     """
     some_published = any(row.published for row in rows)
-    labels = [_labels_on_board(row, sources, some_published) for row in rows]
+    yours = {"yours": Mark("yours")}
+    labels = [
+        row_labels(row) | (yours if some_published and row.path and not row.published else {})
+        for row in rows
+    ]
     own = own_row_indices(rows)
     training = Counter(provenance(rows[index].trained_on) for index in own)
     usual, count = training.most_common(1)[0]
-    labels = [{k: v for k, v in texts.items() if v != usual} for texts in labels]
+    labels = [{k: v for k, v in marks.items() if v.full != usual} for marks in labels]
     shared = {
-        kind: text
-        for kind, text in labels[own[0]].items()
-        if len(rows) > 1 and all(labels[index].get(kind) == text for index in own)
+        kind: mark
+        for kind, mark in labels[own[0]].items()
+        if len(rows) > 1 and all(labels[index].get(kind) == mark for index in own)
     }
     common = [usual + " unless marked" * (count < len(own))]
-    common += [text for kind, text in shared.items() if kind not in IN_SETTINGS]
+    common += [mark.full for kind, mark in shared.items() if kind not in IN_SETTINGS]
     marks = [
-        {k: v for k, v in texts.items() if k not in IN_SETTINGS and shared.get(k) != v}
-        for texts in labels
+        {k: v for k, v in of_row.items() if k not in IN_SETTINGS and shared.get(k) != v}
+        for of_row in labels
     ]
     return common, marks
-
-
-def _labels_on_board(
-    row: LeaderboardRow, sources: Sequence[str], some_published: bool
-) -> dict[str, str]:
-    """Return `row_labels` with what the board adds: the source's number, or whose run it is."""
-    if row.kind == REPORTED:
-        return row_labels(row) | {REPORTED: f"{REPORTED} ({sources.index(str(row.source)) + 1})"}
-    return row_labels(row) | ({"yours": "yours"} if some_published and not row.published else {})
 
 
 def row_settings(row: LeaderboardRow) -> Settings:
@@ -348,8 +360,8 @@ def own_row_indices(rows: Sequence[LeaderboardRow]) -> list[int]:
 
 def _split_settings(
     rows: Sequence[LeaderboardRow], settings: Sequence[Settings]
-) -> tuple[list[str], list[Settings]]:
-    """Return the settings that the own rows share, as texts, and the other settings of each row.
+) -> tuple[dict[str, Settings], list[Settings]]:
+    """Return the settings that the own rows share, by which rows, and the others of each row.
 
     One of `DENOISER_SETTINGS` may be missing in rows of classifiers, which have no loss either.
     """
@@ -359,15 +371,11 @@ def _split_settings(
         {k: v for k, v in options.items() if k not in shared or v != shared[k]}
         for options in settings
     ]
-    kinds: dict[str, dict[str, object]] = {
-        "": {},
-        "rows with draws: ": {},
-        "rows with prompts: ": {},
-    }
+    kinds: dict[str, Settings] = {"": {}, "rows with draws: ": {}, "rows with prompts: ": {}}
     for name, value in shared.items():
         by_prompt = "rows with prompts: " if name in PROMPT_SETTINGS else "rows with draws: "
         kinds["" if all(name in options for options in own) else by_prompt][name] = value
-    return [kind + assignments(options) for kind, options in kinds.items() if options], differing
+    return {kind: options for kind, options in kinds.items() if options}, differing
 
 
 def _shared_settings(own: Sequence[Settings]) -> Settings:

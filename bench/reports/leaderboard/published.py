@@ -26,7 +26,7 @@ from bench.store.folder import MANIFEST, folders_with, list_runs, read_manifest
 from bench.store.identity import digest, prompts_digest, run_id
 from bench.store.journal import JOURNAL
 from bench.store.locking import LOCK, SHORT_LOCK
-from bench.store.runs import read_run
+from bench.store.runs import StoredRun, read_run
 from bench.store.summary import AUDIT, SUMMARY, read_swept
 
 PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY.name)
@@ -77,14 +77,13 @@ def _follows_from_records(spec: ErratumSpec) -> bool:
 
 def mark(published: Path) -> Path:
     """Write which errata touch which published runs, and return the file."""
-    marks = {path.name: touching for path in list_runs(published) if (touching := _touching(path))}
-    write_atomically(published / MARKED, to_json(marks))
+    runs = ((path.name, _touching(read_run(path))) for path in list_runs(published))
+    write_atomically(published / MARKED, to_json({run: names for run, names in runs if names}))
     return published / MARKED
 
 
-def _touching(path: Path) -> list[str]:
+def _touching(run: StoredRun) -> list[str]:
     """Return the errata that say that a published run is, or may be, wrong."""
-    run = read_run(path)
     return sorted(touch.name for touch in touched(run.manifest, run.summary) if touch.mark)
 
 
@@ -94,21 +93,13 @@ def _read_marks(published: Path) -> Mapping[str, Any]:
     return marks if isinstance(marks, dict) else {}
 
 
-def _unmarked(run: Path, known: Collection[str]) -> Iterator[str]:
-    """Yield a problem for each erratum that touches a run and is not `known` to."""
-    with suppress(UserError):  # which `find_problems` names
-        for name in _touching(run):
-            if name not in known:
-                yield f"the erratum {name} touches it: mark it with `bench results validate --mark`"
-
-
 def validate(published: Path) -> list[str]:
     """Return the problems of the published results in a folder, one line each."""
     totals, runs, marks = Totals(published), list_runs(published), _read_marks(published)
     errors = [
         f"{run.name}: {problem}"
         for run in counted(runs, "Validating", len(runs), "runs")
-        for problem in (*find_problems(run, totals), *_unmarked(run, marks.get(run.name, [])))
+        for problem in find_problems(run, totals, marks.get(run.name, []))
     ]
     for place in sorted(folders_with(published, REPORTED_FILE)):
         try:
@@ -118,14 +109,22 @@ def validate(published: Path) -> list[str]:
     return errors
 
 
-def find_problems(run: Path, totals: "Totals") -> Iterator[str]:
-    """Yield the problems of a published run, also in comparison with the `totals` of other runs."""
+def find_problems(
+    run: Path, totals: "Totals", marked: Collection[str] | None = None
+) -> Iterator[str]:
+    """Yield the problems of a published run, also in comparison with the `totals` of other runs.
+
+    An erratum that touches it is a problem unless its name is among those `marked`; None: not one.
+    """
     try:
         stored = read_run(run)
     except UserError as error:
         yield str(error)
         return
     manifest, summary = stored.manifest, stored.summary
+    if marked is not None:
+        for name in (name for name in _touching(stored) if name not in marked):
+            yield f"the erratum {name} touches it: mark it with `bench results validate --mark`"
     if summary is None:
         yield "it has no summary.json, or one that contradicts its records"
         return

@@ -29,15 +29,6 @@ from bench.store.decisions import shared_rows
 from bench.store.folder import list_runs
 from bench.store.runs import check_stored, read_runs, with_tags
 
-RANKED = (
-    "A rank is a range: from 1 + the runs that are significantly better, to the number of runs −"
-    " those that are significantly worse (McNemar's exact test on the same images, 5 %, Holm over"
-    " all pairs), among complete runs that are zero-shot, or trained on the same data. Published"
-    " runs are ranked among themselves; each other run (yours) and each replay as if it alone were"
-    " added. Other runs, such as subsets, have a difference in points from the first complete one,"
-    " on the images of both (95 % interval, unless their results ended them)."
-)
-
 
 def leaderboard(
     folders: Path | Sequence[Path],

@@ -4,20 +4,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from typing_extensions import override
 
 from bench.discovery.queries import metric_specs
 from bench.errors import UserError
 from bench.machine.files import has_control
-from bench.reports.facts import Fact, assignments
+from bench.reports.facts import Fact
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.reports.text import csv_text
 from bench.stats.difference_tests import Rank
 from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import Paired
-from bench.store.errata import in_cell
 from bench.store.fields import (
     Amount,
     Interval,
@@ -30,6 +36,7 @@ from bench.store.fields import (
 from bench.store.folder import folders_with
 from bench.store.runs import LeftOut, warn_left_out
 from bench.store.shipped import is_published
+from bench.store.studies import Seen, described
 
 MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
 AMONG_CANDIDATES = "candidates"  # a run that decided among a few candidate classes per image
@@ -52,10 +59,25 @@ class LeaderboardRow(RunRow):
     strategy: str  # strategy that decided
     accuracy: float  # share of images whose prediction is right
     source: str  # `run ID`, or where a result was reported
+    seen: Seen | None = None  # how a reported figure was read
     published: bool = False  # whether it is one of the published runs, which others cannot move
     rank: Rank | None = None  # range of its places among comparable runs; None: not ranked
     against_first: Paired | None = None
     """Comparison of a run that has no rank with the first ranked one, on the images of both."""
+
+    @override
+    def cells(self) -> dict[str, JsonValue]:
+        test, rank = self.against_first, self.rank
+        own = {
+            "rank": Fact("rank", rank, "rank").text if rank else None,
+            "against_first": test.difference.estimate if test else None,
+        }
+        return {**super().cells(), **own}
+
+    @property
+    def described(self) -> str:
+        """The source, and how the figure was read."""
+        return described(self.source, self.seen)
 
     @property
     def board(self) -> tuple[str, int, str, str]:
@@ -68,27 +90,8 @@ Rows = Sequence[LeaderboardRow]
 
 def to_csv(rows: Sequence[LeaderboardRow]) -> str:
     """Return all boards as one CSV table: a column per number, with all its digits."""
-    if not rows:
-        return ""
-    lines = []
-    for row in rows:
-        line, worst, audit, test = row.plain(), row.worst_group, row.audit, row.against_first
-        del line["accuracy_ci95"], line["anytime_ci95"], line["audit"]
-        line |= {"params": assignments(row.params), "settings": assignments(row.settings)}
-        line |= {"rank": Fact("rank", row.rank, "rank").text if row.rank else None}
-        line |= {"tags": " ".join(row.tags), "errata": in_cell(row.errata)}
-        line |= {"against_first": test.difference.estimate if test else None}
-        pairs = {
-            "worst_group worst_group_accuracy": (worst.group, worst.accuracy) if worst else None,
-            "audit_images audit_same": (audit.images, audit.same) if audit else None,
-            "agreement_low agreement_high": audit.agreement_ci95 if audit else None,
-            "anytime_low anytime_high": row.anytime_ci95,
-            "accuracy_low accuracy_high": row.accuracy_ci95,
-        }
-        for names, pair in pairs.items():
-            line |= zip(names.split(), pair or (None, None), strict=True)
-        lines.append(line)
-    return csv_text(lines[0], (line.values() for line in lines))
+    lines = [row.cells() for row in rows]
+    return csv_text(lines[0], (line.values() for line in lines)) if lines else ""
 
 
 def board_row(run: RunView) -> LeaderboardRow:
@@ -163,6 +166,7 @@ class ReportedResult(MetricFields):
     n_total: Positive | None = None  # number of images of the whole split
     evaluations_per_image: Amount | None = Field(None, gt=0)  # forward passes of the network
     source: Source  # author, publication and place in it
+    seen: Seen | None = None  # how the figure was read
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -18,12 +18,13 @@ from bench import __version__
 from bench.errors import UserError
 from bench.machine.files import write_atomically, writing
 from bench.reports.classes import class_table, confusion_matrix
+from bench.reports.facts import Mark
 from bench.reports.figures import plots
 from bench.reports.figures.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
 from bench.reports.figures.images import Images
 from bench.reports.html import environment, read_template
-from bench.reports.leaderboard.board import Board, make_boards, row_labels
-from bench.reports.leaderboard.ranking import RANKED, rank_boards
+from bench.reports.leaderboard.board import Board, legend, make_boards, row_labels
+from bench.reports.leaderboard.ranking import rank_boards
 from bench.reports.leaderboard.rows import REPORTED, all_reported, board_row
 from bench.reports.page.boards import (
     MOST_INTERVALS,
@@ -40,7 +41,6 @@ from bench.running.command import recording_command
 from bench.stats.metrics import confusions_of, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
 from bench.store.calibrations import Calibrated, find_calibrations
-from bench.store.errata import checked_errata
 from bench.store.runs import read_runs
 
 MAX_PICTURES = 240  # on a page, shared among its runs
@@ -146,7 +146,7 @@ def make_section(
             summary=run.summary,
             anchor=anchor,
             opening=None if alone else make_opening(run),
-            marks=row_labels(row),
+            marks={kind: Mark(mark.full) for kind, mark in row_labels(row).items()},
             again=row.command,
             recording=recording_command(run.manifest),
             most_prompts=MAX_PROMPTS,
@@ -200,7 +200,7 @@ def render(
         environment()
         .get_template("page.html")
         .render(
-            ranked=f"{RANKED} {checked_errata()}",
+            ranked=legend(),
             parts=[BoardPart(board, anchors) for board in boards],
             anchors=anchors,
             sections=sections,

@@ -1,18 +1,20 @@
 """The report of a study as a document, with notes that explain its statistics."""
 
 from collections.abc import Sequence
-from math import sqrt
+from math import nan, sqrt
 
 from pydantic import Field
 
 from bench.contracts.parameters import Parameters
 from bench.discovery.queries import metric_specs
+from bench.reports.facts import Fact, metric_unit
 from bench.reports.study.methods import StudyRow
 from bench.reports.study.shifts import Change, CorruptionErrors
 from bench.stats.crossed import MIN_SEEDS, Over, Spread
-from bench.stats.difference_tests import MethodDifference, Rank, ranking
+from bench.stats.difference_tests import MethodDifference, Rank
+from bench.stats.shares import Estimate
 from bench.store.fields import Count, Document, FullDocument, Positive
-from bench.store.studies import StudyHead
+from bench.store.studies import BoardStanding, StudyHead
 from bench.store.summary import WorstGroup
 
 MANY = 5  # runs of which the best is partly luck
@@ -68,15 +70,115 @@ class StudyReport(StudyHead, FullDocument):
     changes: list[Change] = Field([])  # changes of methods under shifts, and their differences
     corruption: list[CorruptionErrors] = Field([])  # errors of each method on corrupted images
     looks: dict[str, Count] = Field({})  # test split → finished runs on it, in the results folder
-    notes: list[str] = Field([])  # explanations for the reader
+    answers: dict[str, str] = Field({})  # dataset and split → sentence that answers the question
+    reading: str = ""  # how to read intervals, tests and ranks
+    notes: list[str] = Field([])  # further facts, in sentences
 
 
-def report_notes(report: StudyReport, margin: float | None) -> list[str]:
-    """Return explanations of a study's results, one or two sentences each.
+def explained(report: StudyReport, margin: float | None) -> StudyReport:
+    """Return a report with its answers, how to read it, and notes.
 
     Differences below `margin` count as equal; None: equality was not tested.
     """
-    texts = _progress(report)
+    if report.stop is not None:
+        answers = {
+            board.board: _standing_answer(board, report, margin) for board in report.standings
+        }
+        reading = _stop_promise(report, margin) if report.standings else ""
+    else:
+        boards = (
+            _board_answer(report, of.board, of.differences, margin) for of in report.differences
+        )
+        answers = {board: text for board, text in boards if text}
+        reading = _tests(report) if report.methods else ""
+    update = {"answers": answers, "reading": reading, "notes": _notes(report, margin)}
+    return report.model_copy(update=update)
+
+
+def _board_answer(
+    report: StudyReport,
+    board: str,
+    differences: Sequence[MethodDifference],
+    margin: float | None,
+) -> tuple[str, str]:
+    """Return a board, and the difference of its two best methods in a sentence; "" without one."""
+    first, *others = [m.method for m in report.methods if m.board == board] or [""]
+    pairs = {frozenset((pair.a, pair.b)): pair for pair in differences}
+    if not others or (pair := pairs.get(frozenset((first, others[0])))) is None:
+        return board, ""
+    metric, change = metric_specs()[report.metric], pair.difference
+    value = Estimate(change.estimate, change.interval or (nan, nan))
+    value = value if pair.b == first else -value
+    unit = metric_unit(metric, difference=True)
+    text = Fact("", value.value, unit, value.interval if change.interval else None).text
+    verdict = "shown to differ" if pair.different else "not shown to differ"
+    if pair.equal and margin is not None:
+        within = f"within ±{100 * margin:g}"
+        verdict = f"shown to differ, {within}" if pair.different else f"shown to be equal {within}"
+    better = [o for o in others if (p := pairs.get(frozenset((first, o)))) and p.different]
+    rest = f"; it is shown to be better than {len(better)} of {len(others)} others"
+    number, space, ends = text.partition(" ")
+    number += " points" * (unit == "points")
+    rest *= bool(others[1:] and metric.sign)
+    return board, f"{first} against {others[0]}: {number}{space}{ends}, {verdict}{rest}."
+
+
+def _standing_answer(board: BoardStanding, report: StudyReport, margin: float | None) -> str:
+    """Return what ended a study on a dataset."""
+    used = f"{board.images:,} of {board.total:,} images"
+    best = next((m.method for m in board.methods if m.verdict == "best"), None)
+    if not board.decided:
+        return f"{board.board}: not decided after {used}."
+    if report.stop == "ranked":
+        equal = f", or equality within {100 * margin:g} points" if margin else ""
+        return f"{board.board}: the order of all methods{equal} is shown after {used}."
+    within = f" or within {100 * margin:g} points of the best" if margin else ""
+    return f"{board.board}: {best} is the best{within}, shown after {used}."
+
+
+def _stop_promise(report: StudyReport, margin: float | None) -> str:
+    """Return how far the result of a study with a stopping rule can be trusted."""
+    wrong = "the method named is not a best one"
+    if report.stop == "ranked":
+        wrong = "the order or an equality of any pair is wrong"
+    elif margin:
+        wrong = "the method named is neither a best one nor within the margin of it"
+    return (
+        f"On each dataset, {wrong} in at most 5 % of such studies, for these seeds and templates"
+        " and other images. `bench explain stopping rule` says more."
+    )
+
+
+def _tests(report: StudyReport) -> str:
+    """Return which tests and intervals the tables have; the glossary has the rest."""
+    pairs = [pair.difference for board in report.differences for pair in board.differences]
+    methods, metric = {pair.method for pair in pairs}, metric_specs()[report.metric]
+    if report.tests_over == "seeds":
+        test = "t tests with crossed images and seeds"
+    elif methods & {"influence", "approximate"}:
+        test = "z tests of influence values" + ", approximate" * ("approximate" in methods)
+    elif metric.mean_over_images:
+        test = "McNemar's exact, or a permutation test of several runs"
+    else:
+        test = "permutation tests"
+    over = "other images, for these seeds and templates"
+    if report.tests_over == "seeds":
+        few = any(m.spread.seeds < MIN_SEEDS for m in report.methods)
+        alone = f" (images alone for fewer than {MIN_SEEDS} seeds)"
+        over = f"other images and seeds{alone * few}"
+    holm = f"Tests: {test}; 5 %, Holm over {len(pairs)}. " if pairs else ""
+    return f"{holm}Intervals: 95 %, over {over}. `bench explain difference` says more."
+
+
+def _notes(report: StudyReport, margin: float | None) -> list[str]:
+    """Return further facts: progress, spread, how often the test images were used, equality."""
+    waiting = report.cells - report.done - sum(row.status == "failed" for row in report.rows)
+    parts = [f"{report.done} of {report.cells} runs are complete"]
+    if report.failed:
+        parts.append(f"{report.failed} failed or have failed images")
+    if waiting:
+        parts.append(f"{waiting} are not, and are shown with the images decided so far")
+    texts = [f"{', '.join(parts)}."] if waiting or report.failed else []
     for board in dict.fromkeys(method.board for method in report.methods):
         methods = [method for method in report.methods if method.board == board]
         texts.append(f"{board}: {variation(methods, report.metric)}")
@@ -87,57 +189,8 @@ def report_notes(report: StudyReport, margin: float | None) -> list[str]:
                 + " The best of many runs is partly luck."
                 * (count >= MANY)
             )
-    if report.stop is not None:
-        return [*texts, *_stopped(report, margin)]
-    if report.methods:
-        texts.append(_over(report))
-    if count := sum(len(board.differences) for board in report.differences):
-        texts += [_tested(count, report), _equal(report, margin)]
-    return texts
-
-
-def _progress(report: StudyReport) -> list[str]:
-    waiting = report.cells - report.done - sum(row.status == "failed" for row in report.rows)
-    parts = [f"{report.done} of {report.cells} runs are complete"]
-    if report.failed:
-        parts.append(f"{report.failed} failed or have failed images")
-    if waiting:
-        parts.append(f"{waiting} are not, and are shown with the images decided so far")
-    return [f"{', '.join(parts)}."] if waiting or report.failed else []
-
-
-def _stopped(report: StudyReport, margin: float | None) -> list[str]:
-    """Return what ended the study on each dataset, and how far the result can be trusted."""
-    texts = []
-    for board in report.standings:
-        used = f"{board.images:,} of {board.total:,} images"
-        best = next((m.method for m in board.methods if m.verdict == "best"), None)
-        if not board.decided:
-            texts.append(f"{board.board}: not decided after {used}.")
-        elif report.stop == "ranked":
-            equal = f", or equality within {100 * margin:g} points" if margin else ""
-            texts.append(f"{board.board}: the order of all methods{equal} is shown after {used}.")
-        else:
-            within = f" or within {100 * margin:g} points of the best" if margin else ""
-            texts.append(f"{board.board}: {best} is the best{within}, shown after {used}.")
-    wrong = "the method named is not a best one"
-    if report.stop == "ranked":
-        wrong = "the order or an equality of any pair is wrong"
-    elif margin:
-        wrong = "the method named is neither a best one nor within the margin of it"
-    if any(method.p is not None for board in report.standings for method in board.methods):
-        texts.append(
-            "“Worse than the best”: on each dataset, any of these is false in at most 5 % of such"
-            " studies (closed test). “Left out”: no longer scored, but not shown to be worse."
-        )
-    return [
-        *texts,
-        f"On each dataset, {wrong} in at most 5 % of such studies, however often the results are"
-        " checked, for these seeds and templates and for other images like these. The accuracy of a"
-        " method that was stopped early covers only its own images, and is biased because its"
-        " result decided when it stopped: this study therefore has no ranks and no tests for a"
-        " fixed number of images.",
-    ]
+    tested = any(board.differences for board in report.differences)
+    return [*texts, _equal(report, margin)] if tested and report.stop is None else texts
 
 
 def variation(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
@@ -162,39 +215,6 @@ def variation(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
         if values:
             moves.append(f"{what} moves it by {spec.shown(sum(values) / len(values))}{unit}")
     return f"{text} {' and '.join(moves).capitalize()}." if moves else text
-
-
-def _over(report: StudyReport) -> str:
-    """Return the population to which intervals, tests and ranks apply."""
-    if report.tests_over == "seeds":
-        few = any(m.spread.seeds < MIN_SEEDS for m in report.methods)
-        alone = f" (for methods with fewer than {MIN_SEEDS} seeds, over images only)"
-        return (
-            "Intervals, tests and ranks are over other images and other seeds, for these"
-            f" templates{alone if few else ''}."
-        )
-    return (
-        "Intervals, tests and ranks are over other images, for these seeds and templates. To test"
-        " whether differences also hold for other seeds, declare at least"
-        f' {MIN_SEEDS} seeds and over = "seeds" in the study\'s file.'
-    )
-
-
-def _tested(count: int, report: StudyReport) -> str:
-    """Return which test `count` differences had, and how its p relates to the interval."""
-    methods = {pair.difference.method for board in report.differences for pair in board.differences}
-    test = "McNemar's exact test for two runs, a permutation test for several"
-    agree = "p is at most 0.05 exactly if the 95 % interval excludes 0"
-    if report.tests_over == "seeds":
-        test = "a t test with crossed images and seeds"
-    elif methods & {"influence", "approximate"}:
-        test = "a z test of the images' influence values"
-        if "approximate" in methods:
-            test += ", approximate: fewer than 10 images, or of a class, and no p below 5"
-    elif not metric_specs()[report.metric].mean_over_images:
-        test, agree = "a permutation test", "the 95 % interval contains 0 if p is above 0.05"
-    ranked = f" {ranking('methods', count)}" if metric_specs()[report.metric].sign else ""
-    return f"For a single difference ({test}), {agree}.{ranked}"
 
 
 def _equal(report: StudyReport, margin: float | None) -> str:

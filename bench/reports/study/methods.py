@@ -26,6 +26,7 @@ from bench.running.study.rounds import DATA, OVER
 from bench.stats.checked import metric_parts
 from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
+from bench.stats.shares import two_shares
 from bench.store.columns import metric_input
 from bench.store.decisions import Decisions, shared_rows
 from bench.store.runs import StoredRun, read_run
@@ -58,11 +59,22 @@ def study_run(cell: StudyCell, results: Path) -> StudyRow:
                 run = _limit_run(run, limit)  # it may have more images than the study declares
             if (view := RunView(run)).so_far is None:
                 run.require_decisions()  # raises
-            if (figure := cell.published) is not None:
-                ours = view.summary.metrics.metric(figure.metric)
-                declared["published"] = figure.compared(view.n, ours)
+            if cell.published is not None:
+                declared["published"] = _compared(cell.published, view)
             return StudyRow.of(view, **declared, n_asked=cell.images)
     return bare.model_copy(update={"status": "waiting"})
+
+
+def _compared(figure: Published, run: RunView) -> Published:
+    """Return a published figure with the difference of a run from it."""
+    figure, ours = figure.compared(run.n), run.summary.metrics.metric(figure.metric)
+    if figure.value is None or ours is None:
+        return figure
+    update: dict[str, object] = {"difference": ours - figure.value}
+    if figure.metric == "accuracy" and figure.images is not None and run.stop is None:
+        change = two_shares(ours, run.n, figure.value, figure.images)
+        update["difference_ci95"] = change.interval
+    return figure.model_copy(update=update)
 
 
 def _limit_run(run: StoredRun, limit: int) -> StoredRun:

@@ -10,7 +10,7 @@ from bench.contracts.metrics import MetricSpec
 from bench.discovery.queries import metric_of_runs
 from bench.errors import UserError
 from bench.machine.stages import counted
-from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, report_notes
+from bench.reports.study.documents import BoardDifferences, StudyMethod, StudyReport, explained
 from bench.reports.study.methods import (
     MethodRuns,
     StudyRow,
@@ -97,8 +97,8 @@ def study_report(
         corruption=corruption_errors(corrupted, spec),
         looks=looks,
     )
-    notes = [*report_notes(report, margin), *_caveats(boards, spec)]
-    return report.model_copy(update={"notes": notes})
+    report = explained(report, margin)
+    return report.model_copy(update={"notes": [*report.notes, *_caveats(boards, spec)]})
 
 
 def _check_request(study: Study, over: Sequence[str], metric: str, reference: Path | None) -> None:

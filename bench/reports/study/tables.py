@@ -17,7 +17,7 @@ from bench.reports.study.shifts import Change, CorruptionErrors
 from bench.reports.text import Table, make_table
 from bench.stats.difference_tests import MethodDifference
 from bench.stats.paired import ALPHA, Difference
-from bench.store.studies import BoardStanding, MethodStanding, Published
+from bench.store.studies import BoardStanding, MethodStanding
 
 
 def check_pivoted(value: str) -> None:
@@ -38,10 +38,14 @@ def study_tables(report: StudyReport) -> list[Table]:
     metric = metric_specs()[report.metric]
     for board in boards:
         methods = [method for method in report.methods if method.board == board]
-        tables.append(_methods(board, methods, metric, report.stop is not None))
+        table = _methods(board, methods, metric, report.stop is not None)
+        tables.append(replace(table, above=report.answers.get(board, "")))
     bare = [row.model_copy(update={"accuracy_ci95": None}) for row in report.rows]
     tables += published_tables(report.name, bare if report.stop else report.rows)
-    tables += [_standing(board) for board in report.standings]
+    tables += [
+        replace(_standing(board), above=report.answers.get(board.board, ""))
+        for board in report.standings
+    ]
     words = f"differences in {metric.words}, B − A"
     tables += [
         _differences(f"{board.board}: {words}", board.differences, metric)
@@ -60,10 +64,13 @@ def study_tables(report: StudyReport) -> list[Table]:
             runs_of.setdefault(row.error or "", []).append(run)
         lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
         tables.append(Table("Runs that failed", ["run", "why"], lines))
-    tables[:1] = [replace(table, above=report.question) for table in tables[:1]]
-    if report.notes:
-        tables = tables or [Table(report.name, ["run"], [])]
-        tables[-1].below.extend(report.notes)
+    tables = tables or [Table(report.name, ["run"], [])] * bool(report.notes)
+    if tables:
+        asked = " ".join(filter(None, [report.question, tables[0].above]))
+        tables[0] = replace(tables[0], above=asked)
+        unfinished = report.notes[: report.done < report.cells]
+        tables[-1].below.extend(filter(None, [*unfinished, report.reading]))
+        tables[-1].more.extend(report.notes[len(unfinished) :])
     return tables
 
 
@@ -204,20 +211,21 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> Table:
     ]
     text = (
         "Each interval is for one change, over other images. Corrupted images are paired with the"
-        " clean ones, and two methods with each other on the same images."
     )
+    text += " clean ones, and two methods with each other on the same images."
+    more = []
     if any(change.robustness for change in changes):
         columns += [
             Column("expected", lambda c: c.robustness and c.robustness.expected, "share"),
             _change_column("effective", lambda c: getattr(c.robustness, "effective", None), metric),
         ]
-        text += (
-            " The expected accuracy is by a line through the reference models' accuracies before"
+        more.append(
+            "The expected accuracy is by a line through the reference models' accuracies before"
             " and after the shift, in logits (Taori et al. 2020). Effective robustness is the"
             " accuracy minus the expected one, with an interval for this line."
         )
     title = f"Change in {metric.words} under a shift"
-    return make_table(title, columns, changes, optional=("usual",), below=[text])
+    return make_table(title, columns, changes, optional=("usual",), below=[text], more=more)
 
 
 def _corruption(
@@ -233,19 +241,20 @@ def _corruption(
         return Column(of.method, lambda name: Fact("", of.corruptions[name], unit), "number")
 
     text = (
-        f"{error_words(metric)}, on {methods[0].images:,} images by severity: the mean over the"
-        f" corruptions that have it. The last mean, over {len(methods[0].corruptions)} corruptions"
-        " and their severities, is the mean corruption error; it is not divided by another model's."
+        f"{error_words(metric)}, on {methods[0].images:,} images by severity. The last mean, over"
+        f" {len(methods[0].corruptions)} corruptions and their severities, is the mean corruption"
+        " error; it is not divided by another model's."
     )
-    if NOT_THEIRS in methods[0].corruptions:
-        text += f" Nor is it ImageNet-C's, because {NOT_THEIRS} is a generated texture here."
+    more = [f"It is not ImageNet-C's, because {NOT_THEIRS} is a generated texture here."]
+    more = more if NOT_THEIRS in methods[0].corruptions else []
     columns: list[Column[CorruptionErrors]] = [
         Column("method", lambda m: m.method),
         Column("clean", lambda m: m.clean, unit),
         *map(severity, methods[0].severities),
         Column("mean", lambda m: Fact("", m.error, unit, m.interval), unit),
     ]
-    yield make_table(f"{board}: errors under corruption", columns, methods, below=[text])
+    title = f"{board}: errors under corruption"
+    yield make_table(title, columns, methods, below=[text], more=more)
     by_name: list[Column[str]] = [
         Column("corruption", lambda name: name),
         *map(method_column, range(len(methods))),
@@ -307,7 +316,8 @@ def _pivot_cell(rows: Sequence[StudyRow], value: str) -> str:
 def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
     """Return a table of published figures with ours beside them; [] without figures.
 
-    Their sources, and what differs from the publications, are below.
+    Sources, and what differs from the publications, are below. The interval of a difference is
+    Newcombe's, of two shares of different images.
     """
     figures = [(row, row.published) for row in rows if row.published is not None]
     if not figures:
@@ -318,12 +328,16 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
     def run(row: StudyRow) -> str:
         return " ".join(row.axes[name] for name in varied if name in row.axes)
 
-    sources, deviations = dict[str, None](), dict[str, None]()
+    sources = dict.fromkeys(figure.described for _, figure in figures)
+    deviations: dict[str, str] = {}  # sentence → what it is about
     for row, figure in figures:
-        sources[f"Published: {figure.source}."] = None
         place = f"{run(row)}: " if run(row) else ""
-        deviations |= {f"* {place}{text}": None for text in figure.differs}
-    below = [*sources, *["What differs from the publication:"] * bool(deviations), *deviations]
+        deviations |= {f"{place}{text}": text.partition(":")[0] for text in figure.differs}
+    below = [f"Published: {'; '.join(sources)}."]
+    if deviations:
+        below += [
+            f"What differs (--wide says how): {', '.join(dict.fromkeys(deviations.values()))}."
+        ]
     lines: list[dict[str, object]] = []
     for row, figure in figures:
         metric, value = metric_specs()[figure.metric], figure.value
@@ -331,23 +345,15 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
         cells: dict[str, object] = {
             "run": run(row) or study,
             "metric": metric.words,
-            "published": metric_fact(metric, value) if value is not None else "none at first hand",
+            "published": metric_fact(metric, value) if value is not None else "not read",
             "ours": metric_fact(metric, row.metric(metric.name), ends),
-            "difference": Fact("", figure.difference, metric_unit(metric, difference=True)),
-            "verdict": _published_verdict(row, figure),
+            "difference": Fact(
+                "", figure.difference, metric_unit(metric, difference=True), figure.difference_ci95
+            ),
+            "verdict": figure.verdict,
         }
         lines.append(cells)
     columns = [Column[dict[str, object]](name, itemgetter(name)) for name in lines[0]]
     shown = [c for c in columns if any(c.fact(line).value is not None for line in lines)]
-    title, optional = f"{study}: published and ours", ("metric", "run")
-    return [make_table(title, shown, lines, optional=optional, below=below)]
-
-
-def _published_verdict(row: StudyRow, figure: Published) -> str | None:
-    ends, value = row.shown_ci95, figure.value
-    if figure.rehearsal:
-        return "rehearsal: not comparable"
-    if ends is None or value is None or figure.metric != "accuracy":
-        return None
-    where = "in" if ends[0] <= value <= ends[1] else "outside"
-    return f"published is {where} our interval"
+    title, more = f"{study}: published and ours", [f"Differs: {text}." for text in deviations]
+    return [make_table(title, shown, lines, optional=("metric", "run"), below=below, more=more)]

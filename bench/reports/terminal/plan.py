@@ -72,8 +72,8 @@ def _format_amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:.1g}"
 
 
-def print_study_plan(plan: StudyPlan) -> None:
-    """Print every run of a study, and the total cost."""
+def print_study_plan(plan: StudyPlan, wide: bool = False) -> None:
+    """Print every run of a study, and the total cost; `wide`: with all notes."""
     several = varied_axes(plan.axes, [cell.axes for cell in plan.cells]) or plan.axes[:1]
     lines = [
         [" · ".join(cell.axes[name] for name in several if name in cell.axes), *_cost(cell)]
@@ -95,7 +95,7 @@ def print_study_plan(plan: StudyPlan) -> None:
         terminal.print(f"{in_words(alike) or f'{len(cells)} runs'}: {text}")
     rows = [StudyRow(axes=c.axes, status="waiting", published=c.published) for c in plan.cells]
     for table in published_tables(plan.name, rows):
-        print_table(table)
+        print_table(table.wide if wide else table)
     for warning in plan.warnings:
         terminal.print(f"Warning: {warning}")
 

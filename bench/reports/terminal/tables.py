@@ -16,7 +16,7 @@ from typing_extensions import override
 from bench.reports.facts import NONE, Fact
 from bench.reports.text import Table, cell_text, escape_message
 
-LEAST_CUT = 8  # characters of a column that may be cut off
+LEAST_CUT = 9  # characters of a column that may be cut off
 EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # glossary terms
 
 
@@ -51,7 +51,8 @@ def print_rows(
 def print_table(table: Table) -> None:
     """Print a table on stdout without breaking words or numbers, however narrow the terminal is.
 
-    The columns `cut` have one line, which ends with an ellipsis where there is no room. If the
+    The columns `cut` have one line, which ends with an ellipsis where there is no room, and so have
+    sources if `cut` has that word. If the
     longest words do not fit side by side, `optional` columns are left out in the order in which
     they are named, and a line below the table names them. If that is not enough, each row is
     printed as a block with one line per column. Columns of numbers and those in `right` are
@@ -75,7 +76,7 @@ def print_table(table: Table) -> None:
     if title:
         terminal.print()
     for source in table.numbered:
-        terminal.print(source)
+        terminal.print(source, no_wrap="sources" in table.cut, overflow="ellipsis")
     if table.sources:
         terminal.print()
     for note in table.below:

@@ -50,7 +50,7 @@ class Latex(Exporter):
         """Write the table; UserError if the run is not complete."""
         run.stored.require_summary()
         [board] = make_boards([board_row(run)])
-        table = board.table()
+        table = board.table("wide")
         units = "cost: evaluation equivalents per image; s: seconds per image"
         below = [f"{table.above} · {units} · run {run.manifest.run_id}", *table.below]
         cells = [line[1:] for line in table.rows]  # without the rank

@@ -169,9 +169,10 @@ def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
         yield load
 
 
-ALWAYS = [
-    *product(["folder"], FILES, KINDS),
-    *(("whole", [*FILES][number % 3], kind) for number, kind in enumerate(KINDS)),
+ALWAYS = [  # all ways and parts are read by one function: most kinds of damage in one part
+    *product(["folder"], FILES, [*CHANGES, *CONFIGS]),
+    *(("folder", [*FILES][number % 3], kind) for number, kind in enumerate((*TYPES, *BYTES))),
+    *(("whole", [*FILES][number % 3], kind) for number, kind in enumerate(CHANGES)),
     *product(["single file"], ["unet"], [*CHANGES, *CONFIGS, "float8"]),
     ("LoRA", "unet", "not a number"),
     ("Hub", "text_encoder", "not a number"),

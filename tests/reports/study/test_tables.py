@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 import pytest
@@ -20,9 +21,10 @@ from bench.reports.study.methods import MethodRuns, select_same_seeds
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
 from bench.reports.text import Table, to_latex
+from bench.stats.shares import two_shares
 from bench.store.decisions import as_decisions
 from bench.store.locking import locked
-from bench.store.studies import read_study, write_study
+from bench.store.studies import Published, read_study, write_study
 
 ODD = Table(
     "Runs_of 10 %",
@@ -196,3 +198,53 @@ def test_every_colour_has_another_one_on_a_dark_page(tmp_path: Path) -> None:
     assert len(used) >= 5
     assert used <= set(re.findall(r'\[style\*="((?:fill|stroke): #\w+)"\]', style))
     assert text == (tmp_path / "two.svg").read_text()  # no date, and no chance, is in it
+
+
+@pytest.mark.parametrize(
+    ("ours", "images", "margin", "differs", "verdict"),
+    [
+        (0.73, 3669, 0.03, (), "repeats, within ±3"),
+        (0.73, 3669, 0.03, ("levels: others",), "within ±3"),
+        (0.73, 3669, None, (), "undecided"),
+        (0.73, 3669, 0.005, (), "undecided"),
+        (0.5, 3669, 0.03, (), "differs"),
+        (0.9, 20, 0.03, (), "undecided"),
+    ],
+)
+def test_a_published_figure_is_compared_by_newcombes_interval(
+    ours: float,
+    images: int,
+    margin: float | None,
+    differs: tuple[str, ...],
+    verdict: str,
+) -> None:
+    figure = Published(
+        source="a paper", value=0.725, images=3669, margin=margin, differs=[*differs]
+    )
+    ends = two_shares(ours, images, 0.725, 3669).interval
+    assert figure.model_copy(update={"difference_ci95": ends}).verdict == verdict
+    assert figure.verdict is None
+    rehearsal = figure.model_copy(update={"difference_ci95": ends, "rehearsal": True})
+    assert rehearsal.verdict == "rehearsal: not comparable"
+
+
+def test_a_study_answers_above_its_table_and_has_three_lines_below(tmp_path: Path) -> None:
+    """The sentence has the difference of the two best methods, as the table of differences."""
+    labels = [0, 1, 2, 1] * 50
+    said: dict[str, list[int | None]] = {
+        name: [y if i >= wrong else (y + 1) % 3 for i, y in enumerate(labels)]
+        for name, wrong in (("good", 10), ("fair", 14), ("bad", 90))
+    }
+    runs = [store(tmp_path, labels, said[name], backbone=name) for name in said]
+    report = study_report(store_study(tmp_path, runs))
+    first, *others = study_tables(report)
+    pair = next(p for p in report.differences[0].differences if {p.a, p.b} == {"good", "fair"})
+    low, high = (abs(round(100 * end, 1)) for end in pair.difference.interval or ())
+    assert first.above.endswith(
+        f"good against fair: +2.0 points (-{min(low, high)} to +{max(low, high)}), not shown to"
+        " differ; it is shown to be better than 1 of 2 others."
+    )
+    for table in (first, *others):
+        assert sum(len(wrap(note, 80)) for note in table.below) <= 3
+        assert table.wide.below == [*table.below, *table.more]
+    assert others[-1].more and "--margin" in others[-1].more[-1]

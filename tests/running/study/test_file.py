@@ -116,10 +116,11 @@ def test_a_users_own_study_has_published_figures(grid: Path, tmp_path: Path) -> 
     assert first["differs"] == ["seed: theirs is not known", "images: 8 instead of 360"]
     assert first["difference"] == pytest.approx(rows[0]["accuracy"] - 0.1)
     assert last["metric"] == "balanced_accuracy" and not last["differs"]
-    shown = bench("study", *options, "--show", "--format", "markdown").out
-    assert "Published: a paper, Table 1." in shown and "Published: a paper, Table 2." in shown
+    assert "seed: theirs" not in bench("study", *options, "--show", "--format", "markdown").out
+    shown = bench("study", *options, "--show", "--format", "markdown", "--wide").out
+    assert "Published: a paper, Table 1; a paper, Table 2." in shown
     assert shown.count("random: seed: theirs is not known") == 1
-    assert "none at first hand" in shown and "rehearsal" not in shown
+    assert "not read" in shown and "rehearsal" not in shown
 
 
 def test_changed_runs_have_changed_labels(grid: Path) -> None:

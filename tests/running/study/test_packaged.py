@@ -208,7 +208,7 @@ def test_a_copy_of_another_dataset_is_named(tmp_path: Path) -> None:
     options = ["--offline", "--results", tmp_path / "r"]
     done = bench("study", "li2023-pets", "--data-dir", tmp_path / "vehicles", *options)
     assert done.refuses("'pets'", "37 classes", code=3)
-    assert "'car', 'van'" in done.err and "none at first hand" in done.out
+    assert "'car', 'van'" in done.err and "second hand" in done.out
     assert bench("study", "li2023-pets", "--show", "--results", tmp_path / "r").code == 0
 
 

@@ -45,7 +45,7 @@ def test_methods_leave_and_the_study_stops(stopping: Path, tmp_path: Path) -> No
     verdicts = {m["method"]: m["verdict"] for m in board["methods"]}
     assert verdicts == {"nearest-mean": "best", "random": "left", "majority": "left"}
     assert report["differences"] == [] and {m["rank"] for m in report["methods"]} == {None}
-    assert any("nearest-mean is the best, shown after" in note for note in report["notes"])
+    assert "nearest-mean is the best, shown after" in report["answers"]["digits"]
     runs = {row["axes"]["backbone"]: row["run_id"] for row in report["rows"]}
     samples = {name: set(read_manifest(results / run).samples) for name, run in runs.items()}
     assert samples["random"] <= samples["nearest-mean"] and len(samples["random"]) == 20
@@ -55,7 +55,7 @@ def test_methods_leave_and_the_study_stops(stopping: Path, tmp_path: Path) -> No
     assert again.err.count("stored already") == again.err.count(" backbone ") > 2
     shown = bench("study", "stopping", "--show", "--results", results, "--figure", figure).out
     assert "verdicts on images in random order" in shown and "worse than the best" in shown
-    assert "published and ours" in shown and "our interval" not in shown
+    assert "published and ours" in shown and "undecided" not in shown
     assert "on the images of each" in figure.read_text()
     left = [m for m in board["methods"] if m["verdict"] == "left"]
     assert all(m["p"] <= 0.05 for m in left) and "strict" not in report
