@@ -20,18 +20,17 @@ from bench.inputs.split import Split
 from bench.machine.guest import at_work
 from bench.machine.libraries import DataFrame, Figure, pd
 from bench.machine.offline import offline
-from bench.recordings.calibrate import calibrate_sweep
+from bench.recordings.learn import calibrate_sweep
 from bench.reports.comparisons import compare as compare_runs
 from bench.reports.result import AnswerList, ComparisonResult, RunResult
 from bench.reports.run_view import read_decided_run, read_decided_runs
 from bench.running.classify import Picture
 from bench.running.classify import classify as classify_images
 from bench.running.execute import Finished
-from bench.running.in_memory import load_named, take_object, with_loaded
 from bench.running.lifecycle import run as run_config
 from bench.running.parts.data import data_source, find_dataset
-from bench.running.prepare import AtHand, ask
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
+from bench.running.prepare import AtHand, ask, load_named, take_object, with_loaded
 from bench.running.study.course import run_study
 from bench.running.study.grid import declare_grid, lists_in
 from bench.store.folder import find_run, list_runs
@@ -148,7 +147,7 @@ def run(
         params: the strategy's parameters.
         progress: True: shown; a function: called with the images decided, their total and the
             accuracy so far after each image. None: shown in a notebook, not elsewhere.
-        settings: any other field of `bench.running.settings.RunConfig`.
+        settings: any other field of `bench.running.parts.settings.RunConfig`.
 
     Returns:
         A mapping, `run["metrics"]["accuracy"]`, whose items are attributes too; its images as the
@@ -263,8 +262,8 @@ def classify(
         images: paths or PIL images.
         classes: class names, for the template, in a list or as the text "cat,dog"; or
         dataset: a dataset whose classes and prompts to use.
-        settings: any other field of `bench.running.settings.RunConfig`; `backbone` may be all that
-            `bench.run` takes.
+        settings: any other field of `bench.running.parts.settings.RunConfig`; `backbone` may be
+            all that `bench.run` takes.
 
     Returns:
         A list with, per image, its prediction, the margin with its standard error, the ranking and,

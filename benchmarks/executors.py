@@ -35,8 +35,8 @@ import numpy as np
 
 from bench.errors import BenchWarning
 from bench.running.execute import execute
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 from bench.store.folder import read_records
 from bench.store.journal import JOURNAL
 from bench_plugins.executors.driver import Driver, RayExecutor

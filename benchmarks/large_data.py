@@ -37,7 +37,7 @@ import json, resource, sys, time
 begin = time.perf_counter()
 import bench.running.prepare, datasets, torch
 imported, cpu = time.perf_counter(), time.process_time()
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 
 from bench.running.prepare import prepare
 prepared = prepare(make_config({"dataset": sys.argv[1], "backbone": "random"}))
@@ -64,7 +64,7 @@ import bench.running.lifecycle, datasets, torch
 from bench import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.running.lifecycle import run
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 imported, cpu = time.perf_counter(), time.process_time()
 class Watch:
     started = until = None

@@ -37,8 +37,8 @@ from bench.engine.trees import rows
 from bench.inputs.corruptions import CORRUPTIONS
 from bench.inputs.pixels import decode
 from bench.running.kinds.denoiser import encode_texts
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 from bench.store.folder import read_manifest
 from bench_plugins import backbones
 

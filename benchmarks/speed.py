@@ -42,9 +42,9 @@ from bench.engine.denoising import DenoisingEngine
 from bench.engine.scoring import cell_errors, mixed
 from bench.engine.trees import Tree, count
 from bench.inputs.pixels import decode
+from bench.running.content import PreparedRun
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import make_config
 from benchmarks.timing import Work, bare, in_turns, ratio, scoring
 
 # Draws such that a turn sees many images; schedules scaled from the published 50 of 500.

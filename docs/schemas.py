@@ -24,8 +24,8 @@ from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
 from bench.reports.study.documents import StudyReport
 from bench.running.classify import Answer
 from bench.running.estimate import Plan
-from bench.running.settings import RunConfig
-from bench.running.settings.declaration import help_of
+from bench.running.parts.declaration import help_of
+from bench.running.parts.settings import RunConfig
 from bench.stats.agreement import Audit
 from bench.stats.comparison import Comparison
 from bench.stats.metrics import Statistics

@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from options import options
 from schemas import schemas, tables
+from third_parties import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs"
@@ -29,11 +30,12 @@ MOVED = {
     "bench/cli/glossary.md": "glossary.md",
 }
 SCHEMAS = "reference/schemas"
-MADE = {"<!-- documents -->": tables, "<!-- options -->": options}  # placeholder → its content
+# Placeholder → its content.
+MADE = {"<!-- documents -->": tables, "<!-- options -->": options, "<!-- plugins -->": plugins}
 # Traces of objects that are not text and of placeholders that were not replaced.
 BROKEN = (
     r"Sentinel\.|\bUNSET\b|bench command\b|<class '|<function |object at 0x|\x08|::: "
-    r"|<!-- (?:documents|options) -->"
+    r"|<!-- (?:documents|options|plugins) -->"
 )
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 TABLE_ROW = re.compile(r"^\|.*$", re.MULTILINE)

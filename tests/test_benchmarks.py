@@ -50,15 +50,6 @@ def test_work_stops_the_engine_and_leaves_it_as_it_was() -> None:
     assert {decode(p.image).size for p in pictures(24, 2)} == {(24, 24)}
 
 
-def test_gradients_count_as_what_they_cost() -> None:
-    engine, run, samples = prepared(strategy="screen-race", params={"draws": 12, "samples": 4})
-    work = scoring(engine, run.strategy, samples, cells=60)
-    assert work() >= 60 and engine.linear.cost > 1
-    decided = list(engine.score(samples, run.strategy))
-    gradients = [d.linearisations * engine.linear.cost for d in decided]
-    assert [d.equivalents - d.evaluations for d in decided] == pytest.approx(gradients)
-
-
 GPU: Row = {"device": "cuda", "small": False}
 
 

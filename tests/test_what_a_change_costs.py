@@ -57,11 +57,6 @@ F2 = {n: fbeta_score(LABELS, said, beta=2, average="macro") for n, said in PREDI
 
 RUN = ("run", "digits", "--limit", "1", "--strategy", "full", "--set", "draws=2", "--json")
 CLASSIFIER = ("run", "digits", "--limit", "1", "--backbone", "random")
-SCORED = {
-    "plain": (*RUN, "--results", "scored"),
-    "default tilt": (*RUN, "--tilt", "0", "--results", "scored"),
-    "l4": (*RUN, "--loss", "l4", "--tilt", "0.5", "--results", "scored"),
-}
 COMMANDS = {
     "help": ("--help",),
     "help of run": ("run", "--help-all"),
@@ -108,7 +103,7 @@ def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     copy = folder / "bench"
     shutil.copytree(ROOT / "bench", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    fields = copy / "running" / "settings" / "fields.py"
+    fields = copy / "running" / "parts" / "measure.py"
     replaced(fields, '\n    @field_validator("guidance")\n', SETTING)
     losses = copy / "inputs" / "estimand.py"
     replaced(losses, 'Loss = Literal["l2", ', 'Loss = Literal["l4", "l2", ')
@@ -166,17 +161,6 @@ def test_a_setting_enters_the_identity_by_its_field(done: dict[str, Finished]) -
 
 def test_a_loss_is_one_name_and_one_case(done: dict[str, Finished]) -> None:
     assert done["l5"].code == 2 and "l4" in done["l5"].err
-
-
-@pytest.mark.slow
-def test_a_run_takes_the_new_setting_and_the_new_loss(toolkit: Path) -> None:
-    scored = printed(toolkit, {}, SCORED)
-    assert scored["plain"].json["run_id"] == scored["default tilt"].json["run_id"]
-    assert scored["default tilt"].json["resumed"] == "complete"
-    assert scored["l4"].code == 0, scored["l4"].err
-    manifest = toolkit / scored["l4"].json["results_dir"] / "manifest.json"
-    scoring = json.loads(manifest.read_text())["identity"]["scoring"]
-    assert (scoring["loss"], scoring["tilt"]) == ("l4", 0.5)
 
 
 def test_a_command_is_one_file(done: dict[str, Finished]) -> None:

@@ -26,7 +26,7 @@ from bench.recordings.replay import prepare_replay
 from bench.reports.leaderboard.adding import publish_run
 from bench.running.execute import execute
 from bench.running.lifecycle import audit_stored, run
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 from bench.store.fields import first_problem
 
 

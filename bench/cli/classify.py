@@ -17,7 +17,7 @@ from bench.reports.sentences import level_sentence, risk_sentence
 from bench.reports.terminal.tables import print_explained, print_rows
 from bench.running.classify import Answer, RankedClass, classify
 from bench.running.command import same_options
-from bench.running.settings import SETTINGS, about
+from bench.running.parts.settings import SETTINGS, about
 
 
 @command(cls=Sectioned)

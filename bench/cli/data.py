@@ -18,8 +18,8 @@ from bench.inputs.checking import check_data
 from bench.reports.terminal.tables import print_rows
 from bench.running.command import same_options
 from bench.running.parts.data import find_dataset
+from bench.running.parts.settings import about, options_of
 from bench.running.prepare import ask
-from bench.running.settings import about, options_of
 
 
 @command()
@@ -65,7 +65,7 @@ def prompts_command(dataset: str, **options: Any) -> None:
     """
     config = config_from_options(dataset=dataset, **options)
     content = ask(config)
-    named, prompts, name = content.named, content.prompts, content.names.backbone_name
+    named, prompts, name = content.named, content.prompts, content.names.source.name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
     if content.absent is not None:
         note = f"No token counts: {content.absent}"

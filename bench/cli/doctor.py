@@ -33,9 +33,9 @@ from bench.machine.speeds import remember_batch_size, remember_speed
 from bench.reports.terminal.tables import print_rows
 from bench.running.kinds.denoiser import speed_key
 from bench.running.manifest import evaluation_flops
+from bench.running.parts.declaration import option
+from bench.running.parts.settings import RunConfig, about
 from bench.running.prepare import NO_DATASET, AtHand, ask
-from bench.running.settings import RunConfig, about
-from bench.running.settings.declaration import option
 from bench.store.fields import Count, Document
 
 
@@ -179,7 +179,7 @@ def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
 def self_test(plugins: Plugins) -> SelfTest:
     """Score a few images with the default backbone in a temporary folder."""
     from bench.running.lifecycle import run
-    from bench.running.settings import make_config
+    from bench.running.parts.settings import make_config
 
     backbone = plugins.backbones.default()
     if backbone is None or not backbone.trained_on:
@@ -280,7 +280,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
     content = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
-    name, precision = content.names.backbone_name, content.names.precision.network
+    name, precision = content.names.source.name, content.names.precision.network
     if not content.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")
     content.check()

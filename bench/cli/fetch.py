@@ -22,8 +22,8 @@ from bench.machine.precision import dtype_of
 from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
 from bench.running.parts.model import find_weights, naming_licence
 from bench.running.parts.names import Names
+from bench.running.parts.settings import make_config
 from bench.running.prepare import NO_DATASET, resolve
-from bench.running.settings import make_config
 from bench.running.study.file import read_study_file
 from bench.store.fields import Document
 
@@ -119,7 +119,7 @@ def _fetch_study(name: str) -> Iterator[Fetched]:
                 yield _fetch_data(run.data, split)
             done.add(data)
         if run.backbone_key not in done:
-            yield _fetch_weights(run, run.backbone_name)
+            yield _fetch_weights(run, run.source.name)
         done.add(run.backbone_key)
 
 

@@ -161,7 +161,7 @@ def _run() -> int:
 
 def _translate_error(error: click.ClickException) -> click.ClickException:
     """Return an error about the option or command of another program with the name of ours."""
-    from bench.running.settings import removed_message
+    from bench.running.parts.settings import removed_message
 
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return error

@@ -21,13 +21,13 @@ from bench.cli.progress import Progress
 from bench.cli.settings import Sectioned, config_options, settings_from_options
 from bench.discovery.loading import load_plugins
 from bench.errors import GateError, UserError
-from bench.recordings.calibrate import calibrate_sweep
+from bench.recordings.learn import calibrate_sweep
 from bench.reports.facts import percent_text
 from bench.reports.run_view import view_of
 from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
 from bench.running.lifecycle import run, sweep_only, warm_up
-from bench.running.settings import RunConfig, make_config
+from bench.running.parts.settings import RunConfig, make_config
 from bench.running.shards import check_slurm, submit, write_script
 from bench.running.study.grid import ONE_RUN, declare_grid, lists_in
 

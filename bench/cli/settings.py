@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 
 from bench.cli.command import SET, Command, Decorator, completion, is_set, names_of, plain_type
 from bench.errors import UserError
-from bench.running.settings import RunConfig, Values, chapters, make_config, read_config_file
-from bench.running.settings.declaration import help_of, option
+from bench.running.parts.declaration import help_of, option
+from bench.running.parts.settings import RunConfig, Values, chapters, make_config, read_config_file
 
 WHOLE_HELP = "bench.help_all"  # key in a command's context: show every option
 _REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}

@@ -37,7 +37,7 @@ from bench.reports.terminal.plan import print_study_plan
 from bench.reports.terminal.tables import print_table
 from bench.reports.text import Table
 from bench.running.command import option_words
-from bench.running.settings import about
+from bench.running.parts.settings import about
 from bench.running.study.course import run_study
 from bench.running.study.file import CHANGES, DeclaredStudy, find_state, read_study_file
 from bench.running.study.plan import plan_study

@@ -70,7 +70,7 @@ class OpenRun(ABC):
 
 
 class ScorableRun(Protocol):
-    """A run before its model is loaded; the toolkit's is `bench.running.question.PreparedRun`."""
+    """A run before its model is loaded; the toolkit's is `bench.running.content.PreparedRun`."""
 
     def open(self) -> OpenRun:
         """Load the model in this process.

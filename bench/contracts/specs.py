@@ -222,7 +222,7 @@ class BackboneSpec(Spec):
             by the folder's `model_index.json`. `*` means any class that no other backbone loads.
         objects: classes, such as `diffusers.DiffusionPipeline`, whose instances Python callers may
             pass. The backbone is made as `Target(object, **parameters)`, and needs `label`,
-            `settings` and `content()`; see `bench.running.in_memory`.
+            `settings` and `content()`; see `bench.running.prepare`.
         size: number of parameters of the network.
         encoder_size: number of parameters of its largest text encoder, which is freed before the
             network is loaded.

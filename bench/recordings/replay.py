@@ -36,9 +36,9 @@ from bench.machine.stages import counted
 from bench.recordings.recording import Recording, Tables, open_draws, open_recording
 from bench.running.command import recording_command
 from bench.running.execute import Task
-from bench.running.parts.decision import Decider, check_strategy, make_decider
+from bench.running.parts.decision import Decider, StatedRisk, check_strategy, make_decider
 from bench.running.parts.measure import weighting_identity
-from bench.running.risk import StatedRisk, choose_setting
+from bench.running.risk import choose_setting
 from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
 from bench.store import identity as ids

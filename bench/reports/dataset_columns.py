@@ -11,7 +11,7 @@ from bench.inputs.rows import find_stored_rows, read_column, resolve_paths
 from bench.inputs.survey import hash_image, stored_images
 from bench.machine.libraries import datasets, pa
 from bench.running.parts.data import find_dataset
-from bench.running.settings import data_config
+from bench.running.parts.settings import data_config
 from bench.store.documents import Manifest
 
 STANDARD_COLUMNS = ("image", "sample_id")

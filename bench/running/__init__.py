@@ -1,16 +1,16 @@
 """Make runs: from the settings to the stored result. Data goes one way.
 
-    RunConfig              settings, validated                             settings/
+    RunConfig              settings, validated: the chapters of the parts  parts/
       │ resolve
       ▼
     Names                  what they name; no file is read                 parts/
       │ ask
       ▼
-    Content                texts, checkpoint, images, what other runs give question.py, borrowed.py
+    Content                texts, checkpoint, images, what other runs give content.py, borrowed.py
       │ prepared_run       identity and folder: checks, problems, price    manifest.py, estimate.py
       ▼
     PreparedRun            all that a run is; nothing heavy is loaded
-      │ settled            `--risk`: the strategy that a test chose        risk.py, risk_sweep.py
+      │ settled            `--risk`: the strategy that a test chose        risk.py
       ▼
     Task ──▶ execute       Until: the order of the images, and the end     execute.py, until.py
       │ ids                      ▲ decisions: one durable line each

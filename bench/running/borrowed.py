@@ -1,6 +1,7 @@
 """What a run takes from other runs and splits: candidates, learned level weights, fit images."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,7 @@ from bench.inputs.estimand import Weighting
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.running.parts.names import Names
-from bench.running.question import Shortlist
-from bench.running.settings import RunConfig
+from bench.running.parts.settings import RunConfig
 from bench.stats.level_weights import (
     BUCKETS,
     accuracy_of,
@@ -27,9 +27,18 @@ from bench.stats.level_weights import (
 from bench.store.cells import DrawTable, has_part, read_cells, read_draws
 from bench.store.documents import Manifest
 from bench.store.folder import find_run, read_manifest, requested_records
-from bench.store.identity import Candidates, digest
+from bench.store.identity import Candidates, LearnedFrom, digest
 
 DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Candidate classes of every image asked for, from an earlier run."""
+
+    source: Candidates  # the earlier run, and the number of candidates per image
+    trained_on: str | None  # training data of that run's backbone
+    classes: Mapping[str, tuple[int, ...]]  # sample id → class indices, best first
 
 
 def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
@@ -175,7 +184,7 @@ def fit_data(names: Names, scored: Split | None) -> str:
 
     Raises UserError if the data do not suit it.
     """
-    config, data, name = names.config, names.dataset, names.backbone_name
+    config, data, name = names.config, names.dataset, names.source.name
     if data.items:
         raise UserError(
             f"Backbone {name!r} learns classes, but dataset {data.name!r} has items with texts of"
@@ -203,7 +212,7 @@ def find_fit_split(names: Names, scored: Split | None) -> Split | None:
     """
     if not names.backbone.learns:
         return None
-    learner, chosen = f"Backbone {names.backbone_name!r}", names.config.fit_split
+    learner, chosen = f"Backbone {names.source.name!r}", names.config.fit_split
     chosen = chosen or DEFAULT_FIT_SPLIT
     if scored is not None and scored.split == chosen:
         raise UserError(
@@ -250,3 +259,9 @@ def _drop_scored(split: Split, scored: Split) -> Split:
         rows=split.rows.select(remaining),
         survey=None,
     )
+
+
+def learned_identity(split: Split) -> LearnedFrom:
+    """Return the entry of the identity for the images that a backbone is fitted on."""
+    count = len(split.sample_ids)
+    return LearnedFrom(split=split.split, fingerprint=split.fingerprint, images=count)

@@ -21,13 +21,13 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline_if_set
 from bench.machine.stages import counted
 from bench.running.borrowed import find_fit_split
+from bench.running.content import Content
 from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
+from bench.running.parts.declaration import option
+from bench.running.parts.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.prepare import AtHand, ask
-from bench.running.question import Content
-from bench.running.risk import choose_setting, stated_risk
-from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
-from bench.running.settings.declaration import option
+from bench.running.risk import choose_setting
 from bench.stats.agreement import FEWEST_DRAWS, flip_probability
 from bench.stats.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
@@ -129,7 +129,7 @@ def classify(
     stated = fitted = None
     if pictures is None:
         manifest = _manifest_of_pictures(content, len(images))
-        if (risk := stated_risk(content.names)) is not None:
+        if (risk := content.names.stated_risk()) is not None:
             params, stated = choose_setting(risk, manifest)
             content = content.naming(decider=make_decider(risk.decider.spec, params))
             manifest = _manifest_of_pictures(content, len(images))

@@ -9,7 +9,9 @@ from bench.contracts.specs import FOLDER
 from bench.discovery.loading import load_plugins
 from bench.discovery.queries import exhaustive_strategy, non_default_params
 from bench.running.parts.decision import make_decider
-from bench.running.settings import (
+from bench.running.parts.declaration import option
+from bench.running.parts.machine import TF32
+from bench.running.parts.settings import (
     DEFAULTS,
     REMOVED,
     SETTINGS,
@@ -18,8 +20,6 @@ from bench.running.settings import (
     about,
     removed_message,
 )
-from bench.running.settings.declaration import option
-from bench.running.settings.fields import TF32
 from bench.store.documents import Manifest
 from bench.store.fields import without_none
 
@@ -28,10 +28,9 @@ UNIFORM = "uniform"
 
 def recording_command(manifest: Manifest, strategy: str | None = None) -> str:
     """Return the command that scores a run's images, by default in full, and saves the errors."""
-    settings, strategy = _settings(manifest), strategy or exhaustive_strategy()
-    params = _shared_params(settings, manifest)
-    chosen = {"strategy": strategy, "params": params, "save_errors": True}
-    return _command(manifest, settings, **chosen, candidates_from=None)
+    settings, name = _settings(manifest), strategy or exhaustive_strategy()
+    chosen = {"strategy": name, "params": _shared_params(settings, manifest)}
+    return _command(manifest, settings, **chosen, save_errors=True, candidates_from=None)
 
 
 def reproducing_command(manifest: Manifest) -> str:
@@ -76,10 +75,9 @@ def other_images_command(
     are added to the run's shared parameters; `chosen` replaces settings.
     """
     settings = _settings(manifest)
-    split = None if settings.get("split") else "OTHER"
     own = {**(params or {}), **_shared_params(settings, manifest)}
-    own_images = {"limit": None, "candidates_from": None, "split": split}
-    return _command(manifest, settings, **own_images, **chosen, params=own)
+    images = {"limit": None, "split": None if settings.get("split") else "OTHER"}
+    return _command(manifest, settings, candidates_from=None, **images, **chosen, params=own)
 
 
 def same_options(config: RunConfig, *more: str, **changes: str | None) -> str:
@@ -107,9 +105,9 @@ def _question(manifest: Manifest) -> set[str]:
     Those that change only the last digits are included in half precision, as in the identity.
     """
     names = {*about("data", "images", "prompts", "network", "score")} - {*about("machine")}
-    if manifest.backbone.dtype == "float32":
-        names -= {name for name in names if SETTINGS[name].identity == "half"}
-    return names | REMOVED.keys()
+    exact = manifest.backbone.dtype == "float32"
+    half = {name for name in names if exact and SETTINGS[name].identity == "half"}
+    return (names - half) | REMOVED.keys()
 
 
 def _settings(manifest: Manifest) -> Values:

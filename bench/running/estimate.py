@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil, floor
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -17,15 +18,15 @@ from bench.machine.environment import device_memory, likely_device, pick_device
 from bench.machine.offline import offline_if_set
 from bench.machine.precision import PRECISIONS, Precision, assumed_capability
 from bench.machine.speeds import estimate_speed, seconds_on_devices
+from bench.running.content import Content, PreparedRun
 from bench.running.manifest import evaluation_flops, prepared_run
 from bench.running.parts.data import find_dataset
+from bench.running.parts.decision import price
 from bench.running.parts.names import Names
+from bench.running.parts.settings import RunConfig
 from bench.running.parts.texts import find_template
 from bench.running.prepare import ask, check_chosen
-from bench.running.question import Content, PreparedRun
-from bench.running.risk import stated_risk
-from bench.running.risk_sweep import SweepPlan, plan_sweep, settled, sweep_of
-from bench.running.settings import RunConfig
+from bench.running.risk import SweepPlan, plan_sweep, settled, sweep_of
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples
 
@@ -90,99 +91,113 @@ class Plan(Document):
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights (UserError)."""
     content, run, risk = _with_risk(_ask(config))
-    names, prompts = content.names, content.prompts
+    names = content.names
     check_chosen(names)
     missing = [*map(str, filter(None, [content.absent])), *_missing(content)]
-    device, precision = likely_device(config.device), names.precision
     if not content.absent and (content.weights is None or content.weights.revision is None):
         content.check()  # it would download other weights
         content.kind.check_draws(content)
     if run is not None:
         run.task()  # refuses a question that does not fit
-    warnings = [*content.warnings, *missing]
-    warnings += assumed_capability(precision.network, config.device)
+    device, weights = likely_device(config.device), _weight_bytes(content)
     needed, too_much = _needed(content, config.device or device)
-    warnings += too_much
-    images, left = _images(content, run)
-    again = None if config.again is None else min(config.again, images)
-    most, least, at_most = price(names, content.problems())
-    evaluations, params = most * (left + (again or 0)), dict(names.decider.parameters)
-    if risk is not None:
-        evaluations = ceil(risk.sweep_cost + risk.rest_cost_at_most)
-        warnings += filter(None, [risk.warning()])
-        if (rest := risk.rest_cost_at_least) is not None:
-            least = floor((risk.sweep_cost + rest) / images)
-        for name in names.decider.spec.safest_first[0]:
-            del params[name]
-    flops, weights = evaluation_flops(content), _weight_bytes(content)
-    unit = "passes" if names.one_draw else "evaluations"
-    speeds = {
-        name: estimate_speed(names.backbone_name, device, name, flops, unit) for name in PRECISIONS
-    }
-    speed, source = speeds.pop(precision.network)
-    by_template = not (config.prompts or names.dataset.items or names.backbone.learns)
-    template = find_template(config, names.backbone) or names.dataset.template
-    scoring, on_gpu = content.kind.scoring(content), precision.on_gpu
+    warnings = [
+        *content.warnings,
+        *missing,
+        *assumed_capability(names.precision.network, config.device),
+        *too_much,
+        *filter(None, [risk and risk.warning()]),
+    ]
     return Plan(
+        **_described(content),
+        **_costs(content, run, risk, device),
         run_id=run.manifest.run_id if run else None,
-        dataset=f"{names.data.title}/{_split(content)}",
-        images=images,
-        images_to_score=left,
-        prompts=len(prompts.texts),
-        first_prompt=prompts.texts[0],
-        template=template if by_template else None,
-        backbone=names.backbone_name,
-        trained_on=content.trained_on,
-        strategy=names.decider.spec.name,
-        params=params,
-        draws=names.n_draws,
-        plan=scoring.draw_plan,
-        seed=None if config.noise or names.one_draw else config.seed,
-        noise=config.noise,
-        loss=scoring.loss,
-        space=scoring.space,
         device=device,
-        dtype=precision.network,
-        classifier=names.one_draw,
-        evaluations_per_image=most,
-        evaluations_per_image_at_least=least,
-        at_most=at_most,
-        evaluations=evaluations,
-        images_again=again,
-        audit_evaluations=_of_audit(content, images),
         memory=weights and f"{weights / 2**30:.2g} GiB of weights at a time",
         memory_needed=needed,
-        tflop=evaluations * flops / 1e12 if flops else None,
-        seconds=round(evaluations / speed, 1) if speed else None,
-        estimate=source,
-        seconds_in={n: round(evaluations / of, 1) for n, (of, _) in speeds.items() if of}
-        if device == "cuda" and content.kind.batches_cells
-        else None,
-        seconds_elsewhere=seconds_on_devices(evaluations * flops, precision.on_gpu)
-        if flops
-        else None,
-        dtype_elsewhere=on_gpu if flops else None,
         **without_none(risk=risk),
         warnings=warnings,
         missing=missing,
     )
 
 
-def price(names: Names, sizes: list[tuple[Problem, int]]) -> tuple[int, int | None, bool]:
-    """Return the evaluations of an image at most and at least, and whether it may cost less.
+def _described(content: Content) -> dict[str, Any]:
+    """Return the fields of a plan that say what is scored, and how."""
+    names, config, texts = content.names, content.config, content.prompts.texts
+    by_template = not (config.prompts or names.dataset.items or names.backbone.learns)
+    template = find_template(config, names.backbone) or names.dataset.template
+    scoring = content.kind.scoring(content)
+    return {
+        "dataset": f"{names.data.title}/{_split(content)}",
+        "prompts": len(texts),
+        "first_prompt": texts[0],
+        "template": template if by_template else None,
+        "backbone": names.source.name,
+        "trained_on": content.trained_on,
+        "strategy": names.decider.spec.name,
+        "draws": names.n_draws,
+        "plan": scoring.draw_plan,
+        "seed": None if config.noise or names.one_draw else config.seed,
+        "noise": config.noise,
+        "loss": scoring.loss,
+        "space": scoring.space,
+        "dtype": names.precision.network,
+        "classifier": names.one_draw,
+    }
 
-    `sizes` are the problems of `Content.problems`. The lower bound is None if it is not known.
-    """
+
+def _costs(
+    content: Content, run: PreparedRun | None, risk: SweepPlan | None, device: str
+) -> dict[str, Any]:
+    """Return the fields of a plan about images, evaluations and time, and the parameters."""
+    names, config, flops = content.names, content.config, evaluation_flops(content)
+    images, left = _images(content, run)
+    again = None if config.again is None else min(config.again, images)
+    most, least, at_most = _evaluations(names, content.problems())
+    evaluations, params = most * (left + (again or 0)), dict(names.decider.parameters)
+    if risk is not None:
+        evaluations = ceil(risk.sweep_cost + risk.rest_cost_at_most)
+        if (rest := risk.rest_cost_at_least) is not None:
+            least = floor((risk.sweep_cost + rest) / images)
+        for name in names.decider.spec.safest_first[0]:
+            del params[name]
+    unit = "passes" if names.one_draw else "evaluations"
+    speeds = {
+        name: estimate_speed(names.source.name, device, name, flops, unit) for name in PRECISIONS
+    }
+    seconds = {name: round(evaluations / of, 1) for name, (of, _) in speeds.items() if of}
+    own, on_gpu = names.precision.network, names.precision.on_gpu
+    others = {name: took for name, took in seconds.items() if name != own}
+    return {
+        "params": params,
+        "images": images,
+        "images_to_score": left,
+        "evaluations_per_image": most,
+        "evaluations_per_image_at_least": least,
+        "at_most": at_most,
+        "evaluations": evaluations,
+        "images_again": again,
+        "audit_evaluations": _of_audit(content, images),
+        "tflop": evaluations * flops / 1e12 if flops else None,
+        "seconds": seconds.get(own),
+        "estimate": speeds[own][1],
+        "seconds_in": others if device == "cuda" and content.kind.batches_cells else None,
+        "seconds_elsewhere": seconds_on_devices(evaluations * flops, on_gpu) if flops else None,
+        "dtype_elsewhere": on_gpu if flops else None,
+    }
+
+
+def _evaluations(names: Names, sizes: list[tuple[Problem, int]]) -> tuple[int, int | None, bool]:
+    """Return the evaluations of an image at most and at least, and whether it may cost less."""
+    bounded = names.strategy.bounds_cost
     if names.one_draw:  # it encodes an image once, and all texts with it
-        return 1, None, not names.strategy.bounds_cost
-    strategy = names.strategy
-    rounded = ceil if strategy.linearises else floor  # without gradients, the cost is an integer
-    most = max(rounded(strategy.at_most(problem) * images) for problem, images in sizes)
-    bounds = [(strategy.at_least(problem), images) for problem, images in sizes]
-    least = min((floor(cost * images) for cost, images in bounds if cost is not None), default=None)
+        return 1, None, not bounded
+    most, least = price(names.strategy, sizes)
+    # Without gradients, the cost is an integer.
+    most = ceil(most) if names.strategy.linearises else floor(most)
     if least is None:
-        return most, None, len(sizes) > 1 or not strategy.bounds_cost
-    return most, least, least != most
+        return most, None, len(sizes) > 1 or not bounded
+    return most, floor(least), floor(least) != most
 
 
 def _with_risk(content: Content) -> tuple[Content, PreparedRun | None, SweepPlan | None]:
@@ -193,7 +208,7 @@ def _with_risk(content: Content) -> tuple[Content, PreparedRun | None, SweepPlan
     if content.split is None:
         return content, None, None
     if content.absent is not None:
-        stated, n = stated_risk(content.names), len(content.split.sample_ids)
+        stated, n = content.names.stated_risk(), len(content.split.sample_ids)
         return content, None, None if stated is None else plan_sweep(content, stated, n)
     run = prepared_run(content)
     sweep = sweep_of(run)

@@ -1,4 +1,4 @@
-"""Prepare a run of a content: its identity, settings, samples, environment and folder."""
+"""Prepare a run of a content: its identity, manifest and folder."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.contracts.backbone import Backbone, Likelihood
-from bench.discovery.backbones import fact, has_own, recorded_parameters
+from bench.discovery.backbones import fact, has_own
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
@@ -14,18 +14,19 @@ from bench.inputs.items import ItemTable
 from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
-from bench.inputs.weights import InMemory
 from bench.machine.environment import environment
+from bench.running.borrowed import learned_identity
+from bench.running.content import Content, PreparedRun
 from bench.running.execute import Swept
+from bench.running.parts.data import data_identity
+from bench.running.parts.machine import all_precisions
+from bench.running.parts.model import backbone_info, model_identity
 from bench.running.parts.names import Names
-from bench.running.parts.precision import all_precisions
-from bench.running.question import Content, PreparedRun
-from bench.running.settings import RunConfig, identity_settings
-from bench.running.settings.declaration import IdentityRole
+from bench.running.parts.settings import RunConfig, identity_settings
+from bench.running.parts.texts import texts_identity
 from bench.store import identity as ids
 from bench.store.documents import (
     MANIFEST_FORMAT,
-    BackboneInfo,
     Data,
     Items,
     Manifest,
@@ -35,7 +36,7 @@ from bench.store.documents import (
 )
 from bench.store.fields import without_none
 from bench.store.folder import is_begun, shard_folder
-from bench.store.identity import BackboneIdentity, CalibratedOn, DataIdentity, Identity, LearnedFrom
+from bench.store.identity import BackboneIdentity, CalibratedOn, Identity
 
 
 def prepared_run(
@@ -74,105 +75,79 @@ def make_manifest(
 
     `sample_ids` are the images asked for, None for all; `--limit` and `--shard` apply to both.
     """
-    names, prompts, config = content.names, content.prompts, content.config
-    weights, learns_from = content.weights, content.learns_from
-    strategy = names.decider.identity
-    identity = Identity(
-        version=ids.IDENTITY_VERSION,
-        dataset=DataIdentity(
-            name=names.dataset.name,
-            version=split.version,
-            split=split.split,
-            fingerprint=split.fingerprint,
-            **without_none(decoding=split.decoding),
-        ),
-        # The fingerprint of the data covers the texts of items.
-        prompts=ids.digest({"texts": "of each item"})
-        if split.items
-        else ids.prompts_digest(prompts.pairs),
-        backbone=_backbone_identity(content),
-        scoring=content.kind.scoring(content),
-        strategy=strategy,
-        seed=config.seed,
-        **identity_settings(config, "run"),
-        **without_none(
-            hierarchy=None if prompts.parents is None else ids.digest({"tree": prompts.parents}),
-            learned_from=None
-            if learns_from is None
-            else LearnedFrom(
-                split=learns_from.split,
-                fingerprint=learns_from.fingerprint,
-                images=len(learns_from.sample_ids),
-            ),
-            candidates=content.shortlist and content.shortlist.source,
-            calibrated=calibrated,
-        ),
-    )
-    samples, part = _samples(config, split, sample_ids)
-    plugins = load_plugins()
-    owners = [  # distributions behind the parts of the run, None for an unregistered part
-        plugins.datasets.owner(names.dataset.name),
-        plugins.backbones.owner(names.backbone.name),
-        plugins.strategies.owner(names.decider.spec.name),
-        *([plugins.views.owner(names.views.spec.name)] if names.views else []),
-    ]
+    names, prompts = content.names, content.prompts
+    identity, parents = identity_of(content, split, calibrated), prompts.parents
+    samples, part = _samples(content.config, split, sample_ids)
+    cost = content.problems()[0][0].linearisation_cost if names.strategy.linearises else None
     return Manifest(
         format=MANIFEST_FORMAT,
-        run_id=ids.run_id(split.name, names.backbone_name, strategy.name, identity),
+        run_id=ids.run_id(split.name, names.source.name, identity.strategy.name, identity),
         identity=identity,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config=StoredConfig(**names.recorded_settings()),
         dataset=Data(
             name=split.name, version=split.version, split=split.split, n_total=len(split.sample_ids)
         ),
-        backbone=BackboneInfo(
-            name=names.backbone_name,
-            version=names.backbone.version,
-            weights=weights.location if weights else None,
-            revision=weights.revision if weights else None,
-            dtype=names.precision.dtype,
-            trained_on=content.trained_on,
-            **without_none(
-                in_memory=dict(weights.description) if isinstance(weights, InMemory) else None,
-                loras={lora.name: lora.scale for lora in weights.loras} or None
-                if weights
-                else None,
-            ),
+        backbone=backbone_info(
+            names.source, content.weights, names.precision.dtype, content.trained_on
         ),
-        strategy=strategy,
+        strategy=identity.strategy,
         classes=list(split.classes),
         prompts=[] if split.items else prompts.pairs,
-        environment=environment(plugins.versions(), source_hashes(plugins, owners)),
+        environment=_environment(names),
         samples=samples,
         **without_none(
-            parents=None if prompts.parents is None else list(prompts.parents),
+            parents=None if parents is None else list(parents),
             part=part,
             groups=split.groups,
             sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
-            linearisation_cost=content.problems()[0][0].linearisation_cost
-            if names.strategy.linearises
-            else None,
+            linearisation_cost=cost,
             evaluation_flop=evaluation_flops(content),
             items=describe_items(names, split.items, prompts) if split.items else None,
         ),
     )
 
 
-def _backbone_identity(content: Content) -> BackboneIdentity:
-    spec, weights, config = content.names.backbone, content.weights, content.config
-    in_half = content.names.precision.dtype != "float32"
-    half: tuple[IdentityRole, ...] = ("half",) if in_half else ()
-    kept = in_half and weights is not None and fact(spec, Backbone.keeps_float32, weights)
-    return BackboneIdentity(
-        name=spec.name,
-        version=spec.version,
-        weights=weights.fingerprint if weights else None,
-        parameters=recorded_parameters(spec, weights, content.names.backbone_parameters),
-        **content.names.precision.identity(),
-        **without_none(float32_parts=kept or None),
-        **identity_settings(config, *half),
+def identity_of(content: Content, split: Split, calibrated: CalibratedOn | None) -> Identity:
+    """Return the identity of a run: the entries of its parts, each in its place."""
+    return Identity(
+        version=ids.IDENTITY_VERSION,
+        dataset=data_identity(content.names.dataset, split),
+        backbone=_backbone_identity(content),
+        scoring=content.kind.scoring(content),
+        strategy=content.names.decider.identity,
+        seed=content.config.seed,
+        **texts_identity(content.prompts, split.items),
+        **identity_settings(content.config, "run"),
+        **without_none(
+            learned_from=content.learns_from and learned_identity(content.learns_from),
+            candidates=content.shortlist and content.shortlist.source,
+            calibrated=calibrated,
+        ),
     )
+
+
+def _backbone_identity(content: Content) -> BackboneIdentity:
+    names, weights = content.names, content.weights
+    half = names.precision.dtype != "float32"
+    return BackboneIdentity(
+        **model_identity(names.backbone, weights, names.backbone_parameters),
+        **names.precision.identity(names.backbone, weights),
+        **(identity_settings(content.config, "half") if half else {}),
+    )
+
+
+def _environment(names: Names) -> dict[str, object]:
+    """Return the machine, and the versions and code of the distributions behind the names."""
+    plugins = load_plugins()
+    owners = [  # None for an unregistered part
+        plugins.datasets.owner(names.dataset.name),
+        plugins.backbones.owner(names.backbone.name),
+        plugins.strategies.owner(names.decider.spec.name),
+        *([plugins.views.owner(names.views.spec.name)] if names.views else []),
+    ]
+    return environment(plugins.versions(), source_hashes(plugins, owners))
 
 
 def other_precision_note(content: Content, manifest: Manifest) -> str | None:
@@ -180,7 +155,7 @@ def other_precision_note(content: Content, manifest: Manifest) -> str | None:
     results, config = Path(content.config.results), content.config
     if config.fresh or is_begun(results / manifest.run_id):
         return None
-    names = manifest.dataset.name, content.names.backbone_name, manifest.strategy.name
+    names = manifest.dataset.name, content.names.source.name, manifest.strategy.name
     for precision in all_precisions():
         variant = content.naming(precision=precision)
         identity = manifest.identity.model_copy(update={"backbone": _backbone_identity(variant)})

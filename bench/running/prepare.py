@@ -3,34 +3,38 @@
 import time
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Rows
 from bench.contracts.specs import DatasetSpec, Scorer
 from bench.discovery.backbones import fact, has_flag
 from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make
 from bench.errors import AbsentError, UserError
+from bench.inputs.class_names import ClassNames
 from bench.inputs.data import DataSource, load_classes, load_split
+from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
+from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, fit_data, learn_weighting
 from bench.running.command import same_options
+from bench.running.content import Content, PreparedRun, ScorerKind
 from bench.running.kinds.denoiser import DenoiserKind
 from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
 from bench.running.manifest import prepared_run
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import backbone_params, check_strategy, find_strategy
+from bench.running.parts.declaration import option, passed_to
+from bench.running.parts.machine import TF32, depends_on_class, find_precision, quicker_precisions
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.model import find_backbone, find_weights
 from bench.running.parts.names import Names
-from bench.running.parts.precision import depends_on_class, find_precision, quicker_precisions
+from bench.running.parts.settings import SCORER_TEXT, SETTINGS, RunConfig, Values, about, changed
 from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
-from bench.running.question import Content, PreparedRun, ScorerKind
-from bench.running.risk import stated_risk
-from bench.running.settings import SCORER_TEXT, SETTINGS, RunConfig, changed, passed_to
-from bench.running.settings.declaration import option
 from bench.store.folder import find_run
 
 KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
@@ -85,7 +89,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
 
 def without_effect(names: Names) -> dict[str, str]:
     """Return the settings that the user changed and that change nothing in this run → why."""
-    backbone, reasons = f"Backbone {names.backbone_name!r}", {}
+    backbone, reasons = f"Backbone {names.source.name!r}", {}
     for name in changed(names.config):
         declared, why = SETTINGS[name], ""
         if names.backbone.scorer not in declared.scorers:
@@ -114,7 +118,7 @@ def check_effect(names: Names) -> None:
     """Raise UserError if the user changed a setting that cannot change anything in this run."""
     for name, why in without_effect(names).items():
         raise UserError(f"{option(name)} {why}")
-    if (stated := stated_risk(names)) is not None:
+    if (stated := names.stated_risk()) is not None:
         stated.check()
 
 
@@ -135,23 +139,19 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     """
     started = time.perf_counter()
     names = resolve(config, at_hand.dataset)
-    kind, split, learned = KINDS[names.backbone.scorer], at_hand.split, None
+    kind = KINDS[names.backbone.scorer]
     check_effect(names)
     if images:
         check_named_runs(config)
+    split = at_hand.split
     if images and split is None:
         split = load_split(names.data, config.split, at_hand.rows)
         split = replace(split, survey=at_hand.surveyed) if at_hand.surveyed else split
     named = split.class_names if split else load_classes(names.data)
     trained_on = fit_data(names, split) if names.backbone.learns else names.source.trained_on
-    warnings = [out_of_domain_warning(names)]
-    if names.backbone.objects:
-        warnings.append(quicker_precisions(config.device, names.precision))
-    if split is not None:
-        warnings.append(declared_warning(names, split))
     check_strategy(
         names.decider,
-        f"backbone {names.backbone_name!r}",
+        f"backbone {names.source.name!r}",
         items=split.items.shapes[0] if split and split.items else None,
         candidates=config.candidates_from is not None,
         reduction=kind.reduction(names),
@@ -159,23 +159,10 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     )
     learns_from = find_fit_split(names, split) if split else None
     shortlist = find_candidates(names, split)
-    if split and split.items:  # their texts; settings of classes are refused elsewhere
-        asked_for = select_subset(split.sample_ids, split.labels, config.limit)
-        prompts = split.collect_texts(asked_for)
-        warnings.append(text_score_warning(names.decider, split.items))
-    else:
-        prompts = make_prompts(config, names.dataset, names.source, names.decider, named.names)
-        warnings.append(uneven_prompts_warning(config, prompts))
-    weights, absent = None, None
-    try:
-        weights = find_weights(config, names.source, names.backbone_parameters, at_hand.loaded)
-        if weights and depends_on_class(config, names.backbone):
-            half = fact(names.backbone, Backbone.half_precision, weights)
-            names = replace(names, precision=find_precision(config, names.backbone, half))
-    except AbsentError as error:
-        absent = error
-    names.precision.check(config)
-    weighting = config.weighting
+    prompts = _prompts(names, split, named)
+    warnings = _warnings(names, split, prompts)
+    names, weights, absent = _located(names, at_hand.loaded)
+    weighting, learned = config.weighting, None
     if split and not absent and weighting.name == "learned":
         checkpoint = weights.fingerprint if weights else None
         weighting, learned, gain = learn_weighting(
@@ -201,10 +188,45 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     )
 
 
+def _prompts(names: Names, split: Split | None, named: ClassNames) -> Prompts:
+    config = names.config
+    if split and split.items:  # their texts; settings of classes are refused elsewhere
+        asked_for = select_subset(split.sample_ids, split.labels, config.limit)
+        return split.collect_texts(asked_for)
+    return make_prompts(config, names.dataset, names.source, names.decider, named.names)
+
+
+def _located(names: Names, loaded: Any) -> tuple[Names, Weights | None, AbsentError | None]:
+    """Return the located weights, or why they are absent, and the names with their precision."""
+    config, weights, absent = names.config, None, None
+    try:
+        weights = find_weights(config, names.source, names.backbone_parameters, loaded)
+        if weights and depends_on_class(config, names.backbone):
+            half = fact(names.backbone, Backbone.half_precision, weights)
+            names = replace(names, precision=find_precision(config, names.backbone, half))
+    except AbsentError as error:
+        absent = error
+    names.precision.check(config)
+    return names, weights, absent
+
+
+def _warnings(names: Names, split: Split | None, prompts: Prompts) -> list[str | None]:
+    return [
+        out_of_domain_warning(names),
+        quicker_precisions(names.config.device, names.precision)
+        if names.backbone.objects
+        else None,
+        declared_warning(names, split) if split else None,
+        text_score_warning(names.decider, split.items)
+        if split and split.items
+        else uneven_prompts_warning(names.config, prompts),
+    ]
+
+
 def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
     """Read the images of a run and validate it (UserError).
 
-    A stated risk has chosen no parameters yet: see `bench.running.risk_sweep.settled`.
+    A stated risk has chosen no parameters yet: see `bench.running.risk.settled`.
     """
     return prepared_run(ask(config, at_hand, images=True))
 
@@ -225,7 +247,7 @@ def out_of_domain_warning(names: Names) -> str | None:
     if not _only_elsewhere(names):
         return None
     return (
-        f"Backbone {names.backbone_name!r} was trained only on {names.source.trained_on}."
+        f"Backbone {names.source.name!r} was trained only on {names.source.trained_on}."
         " On other images it may do no better than guessing. Choose another one with --backbone;"
         " `bench list backbones` shows all."
     )
@@ -262,7 +284,67 @@ def check_chosen(names: Names) -> None:
         for (_, one_draw), name in sorted(named.items(), key=lambda pair: slow and not pair[0][1])
     ]
     raise UserError(
-        f"--backbone was not given, and the default, {names.backbone_name!r}, was trained only"
+        f"--backbone was not given, and the default, {names.source.name!r}, was trained only"
         f" on {names.source.trained_on}. `bench list backbones` shows all; for a start:\n  "
         + "\n  ".join(commands)
     )
+
+
+# Backbone → the settings that it was made from, which enter the identity of a run. An object's
+# device and others are read from it for every run, because the user may change them.
+_LOADED: WeakKeyDictionary[Any, Values] = WeakKeyDictionary()
+
+
+def load_named(config: RunConfig) -> Any:
+    """Make the backbone that settings name, and remember those of a run with it."""
+    device = pick_device(config.device)
+    run = ask(config.model_copy(update={"device": device}), AtHand(NO_DATASET))
+    if run.absent is not None:
+        raise run.absent
+    backbone = run.kind.make(run).backbone
+    named = {"backbone": config.backbone, "weights": config.weights}
+    _LOADED[backbone] = {**named, "device": device, "dtype": str(run.names.precision)}
+    return backbone
+
+
+def take_object(thing: Any, **parameters: Any) -> Any:
+    """Make a backbone from an object such as a diffusers pipeline, and remember its name.
+
+    Raises UserError if no plugin accepts such an object.
+    """
+    names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(thing).__mro__}
+    specs = (spec for spec in load_plugins().backbones if names.intersection(spec.objects))
+    if (spec := next(specs, None)) is None:
+        raise UserError(
+            f"backbone={type(thing).__name__}(…): expected a diffusers pipeline or a result of"
+            " bench.load_backbone(NAME), so that the run can record what scored it."
+        )
+    backbone = make(spec, thing, **parameters)
+    _LOADED[backbone] = {"backbone": spec.name, "weights": backbone.label}
+    return backbone
+
+
+def with_loaded(backbone: Any, settings: Values) -> tuple[Any, Values]:
+    """Return the caller's object as a backbone, and `settings` with those it was made from.
+
+    Raises UserError if the settings contradict each other or the object is not a backbone.
+    """
+    try:
+        loaded = _LOADED.get(backbone)
+    except TypeError:  # the object does not support weak references
+        loaded = None
+    if loaded is None:
+        backbone = take_object(backbone)
+        loaded = _LOADED[backbone]
+    fixed = loaded if "device" in loaded else {**loaded, **backbone.settings}
+    if settings.get("dtype") == TF32 and fixed["dtype"] == "float32":
+        settings = {**settings, "dtype": None, "tf32": True}
+    for name in about("network"):  # the precision can be changed after loading
+        if SETTINGS[name].identity != "precision" and name not in fixed and settings.get(name):
+            raise UserError(f"{name}= needs a backbone's name, not a loaded backbone.")
+    for name, value in fixed.items():
+        if settings.get(name) not in (None, value):
+            raise UserError(
+                f"{name}={settings[name]!r}: the backbone was loaded with {name}={value!r}."
+            )
+    return backbone, {**settings, **fixed}

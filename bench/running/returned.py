@@ -6,22 +6,23 @@ a decision is right cannot be seen without scoring the image again.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
+from typing_extensions import override
 
 from bench.contracts.dataset import Sample, n_answers
 from bench.contracts.decision import Decided
-from bench.contracts.executor import ModelFacts
+from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Outcome, Problem
 from bench.contracts.typed import Bound, mismatch
-from bench.discovery.guard import guard, one_line
+from bench.discovery.guard import checked_answer, guard, one_line, warning_guard
 from bench.engine.asking import checked_outcome
-from bench.errors import PluginError, quoted
-from bench.running.question import PreparedRun
+from bench.errors import BenchError, PluginError, quoted
+from bench.running.content import PreparedRun
 from bench.store.documents import Rounded
 from bench.store.fields import validated
 from bench.store.journal import Record, is_record, make_record
@@ -33,6 +34,7 @@ FACTS: Mapping[str, Any] = {
     "warnings": Sequence[str],
     "rounding": Mapping[str, Any] | None,
 }
+NOT_CLOSED = "What it started may still run."
 Memory = Annotated[int, Bound("at least", 0)] | None
 
 
@@ -79,9 +81,11 @@ def checked_decision(who: str, run: PreparedRun, decided: Any) -> Decided:
         name = sample.sample_id if isinstance(sample, Sample) else None
         if sample is None or not isinstance(name, str) or name not in run.split.row_of:
             raise PluginError(who, f"score() yielded {one_line(name or decided)}, no image")
-        expected = _facts_of(run, name)
+        expected, own = _facts_of(run, name), {**vars(sample), "shape": None}
+        if sample.item is not None:
+            own["shape"] = tuple(sample.item.shape)
         for fact, value in expected.items():
-            if (got := _facts_in(sample)[fact]) != value:
+            if (got := own[fact]) != value:
                 problem = f"{fact} {one_line(got)}; it has {one_line(value)}"
                 raise PluginError(who, f"score() gave {quoted(name)} the {problem}")
         call = f"score(), of {quoted(name)}"
@@ -98,12 +102,6 @@ def checked_decision(who: str, run: PreparedRun, decided: Any) -> Decided:
         if not is_record(record, len(run.manifest.classes)):
             raise PluginError(who, f"{call}: it is neither decided nor failed")
     return checked
-
-
-def _facts_in(sample: Sample) -> dict[str, Any]:
-    shape = None if sample.item is None else tuple(sample.item.shape)
-    facts = {"label": sample.label, "group": sample.group, "shape": shape}
-    return {**facts, "candidates": sample.candidates}
 
 
 def _facts_of(run: PreparedRun, name: str) -> dict[str, Any]:
@@ -157,3 +155,33 @@ def _count(indices: Any, limit: int | None) -> int:
     whole = values.ndim == 1 and values.dtype.kind in "iu" and values.size > 0
     inside = whole and values.min() >= 0 and (limit is None or values.max() < limit)
     return len(values) if inside else -1
+
+
+class CheckedRun(OpenRun):
+    """Wrapper of a run that the executor `who` has opened, which errors name."""
+
+    def __init__(self, opened: OpenRun, who: str, run: PreparedRun) -> None:
+        self._opened, self._who, self._run = opened, who, run
+        self.model = checked_facts(who, run, opened.model)
+        self.device = checked_answer(who, "device", str | None, lambda: opened.device)
+
+    @override
+    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
+        waiting, decisions, who = dict.fromkeys(sample_ids), None, self._who
+        memory = lambda: self._opened.peak_memory  # noqa: E731
+        while waiting:
+            with guard(who, "score()", (BenchError,)):
+                decisions = decisions or iter(self._opened.score(list(waiting)))
+                decided: Any = next(decisions, None)
+                name = decided.sample.sample_id if isinstance(decided, Decided) else None
+                if not isinstance(name, str) or name not in waiting:
+                    left = f"{len(waiting)} images are left, each of which is wanted once"
+                    raise PluginError(who, f"score() yielded {one_line(name or decided)}; {left}")
+            self.peak_memory = checked_answer(who, "peak_memory", Memory, memory)
+            del waiting[name]
+            yield checked_decision(who, self._run, decided)
+
+    @override
+    def close(self) -> None:
+        with warning_guard(self._who, "close()", NOT_CLOSED):
+            self._opened.close()

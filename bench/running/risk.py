@@ -1,4 +1,9 @@
-"""`--risk`: choose a strategy's parameters by a calibration on other images."""
+"""`--risk`: choose a strategy's parameters by a calibration on other images.
+
+If the strategy was not calibrated on another split, `--risk` runs the full sweep on some images of
+the run's split, drawn uniformly, tests the strategy's settings on them, and races the others with
+the cheapest setting that passes.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,54 +14,30 @@ from bench.contracts.parameters import Parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.queries import exhaustive_strategy
 from bench.errors import UserError
+from bench.inputs.subsets import draw_sample
 from bench.running.command import other_images_command
-from bench.running.parts.decision import Decider
-from bench.running.parts.names import Names
-from bench.stats.risk import RISKS, images_needed, passing
-from bench.store.calibrations import Calibrated, CalibratedSetting, Calibration, find_calibrations
-from bench.store.documents import Manifest, RiskChoice
-from bench.store.fields import without_none
-from bench.store.identity import CalibratedOn
-
-
-@dataclass(frozen=True)
-class StatedRisk:
-    """The risk that `--risk` states for a strategy."""
-
-    risk: float  # the largest share of decisions that may differ from those of the full sweep
-    decider: Decider  # the strategy without a risk
-    params: Mapping[str, Any]  # parameters that the user set
-    results: Path  # results folder with the calibrations
-
-    @property
-    def option(self) -> str:
-        """The option as the user wrote it."""
-        return f"--risk {self.risk:g}"
-
-    def check(self) -> None:
-        """Raise UserError if the strategy has no settings to choose from, or the user set one."""
-        spec, option = self.decider.spec, self.option
-        if not spec.safest_first:
-            able = [other.name for other in load_plugins().strategies if other.safest_first]
-            raise UserError(
-                f"{option}: strategy {spec.name!r} has no settings to choose from; strategies that"
-                f" have some: {', '.join(able) or 'none'}."
-            )
-        chosen = sorted(spec.safest_first[0])
-        for name in chosen:
-            if name in self.params:
-                raise UserError(
-                    f"{option} chooses {' and '.join(chosen)}: leave --set"
-                    f" {name}={self.params[name]} out."
-                )
-
-
-def stated_risk(names: Names) -> StatedRisk | None:
-    """Return the risk that settings state for the strategy that they name; None if they do not."""
-    config = names.config
-    if config.risk is None:
-        return None
-    return StatedRisk(config.risk, names.decider, config.params, Path(config.results))
+from bench.running.content import Content, PreparedRun
+from bench.running.manifest import prepared_run
+from bench.running.parts.decision import Decider, StatedRisk, backbone_params, make_decider, price
+from bench.running.parts.settings import check_mode
+from bench.stats.risk import (
+    cheapest,
+    choose_sweep,
+    fewest_images,
+    images_needed,
+    risk_choices,
+)
+from bench.store.calibrations import (
+    Calibrated,
+    CalibratedSetting,
+    Calibration,
+    calibrations_of,
+    find_calibrations,
+)
+from bench.store.documents import Manifest, Sweep
+from bench.store.fields import Amount, Count, Document, Positive, Share, without_none
+from bench.store.identity import CalibratedOn, StrategyIdentity, digest
+from bench.store.journal import read_table
 
 
 def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[Parameters, CalibratedOn]:
@@ -97,35 +78,6 @@ def calibrated_on(
     )
 
 
-def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:
-    """Return the cheapest setting that passed the test of a risk; None if none did."""
-    counts = [setting.disagreements or 0 for setting in calibration.settings]
-    safe = passing(counts, calibration.images, risk, calibration.level, calibration.of)
-    settings = [calibration.settings[place] for place in safe]
-    return min(settings, key=lambda setting: setting.cost, default=None)
-
-
-def risk_choices(calibration: Calibration) -> list[RiskChoice]:
-    """Return the parameters chosen for each of `RISKS`, or the images needed if none passed."""
-    chosen: list[RiskChoice] = []
-    for risk in RISKS if calibration.settings else ():
-        best = cheapest(calibration, risk)
-        if best is None:
-            chosen.append(RiskChoice(risk=risk, images_needed=_images_needed(calibration, risk)))
-        else:
-            params = {name: best.strategy.params[name] for name in calibration.chosen}
-            chosen.append(
-                RiskChoice(risk=risk, params=params, evaluation_equivalents_per_image=best.cost)
-            )
-    return chosen
-
-
-def _images_needed(calibration: Calibration, risk: float) -> int:
-    """Return how many images the test needs to pass with the safest setting's disagreements."""
-    fewest = calibration.settings[0].disagreements or 0
-    return images_needed(risk, fewest, calibration.level, calibration.of)
-
-
 def has_calibration(stated: StatedRisk, manifest: Manifest) -> bool:
     """Return whether the run's question and strategy were calibrated on another split."""
     own = manifest.identity.dataset
@@ -163,9 +115,7 @@ def _calibration_for(stated: StatedRisk, manifest: Manifest) -> Calibration:
             f" {images_needed(stated.risk)} other images, and calibrate on them:"
             f" {recorded}, then `bench learn RUN --strategy {spec.name}`."
         )
-    disjoint = [
-        calibrated.calibration for calibrated in same if not calibrated.shared_images(manifest)
-    ]
+    disjoint = [of.calibration for of in same if not of.shared_images(manifest)]
     if not disjoint:
         shared = same[0].shared_images(manifest)
         raise UserError(
@@ -202,7 +152,7 @@ def _too_few_message(calibration: Calibration, risk: float) -> str:
     """Return an error message that explains why not even the safest setting passed."""
     disagreements = calibration.settings[0].disagreements or 0
     tested = f"a risk of {risk:.3g} with probability {100 * calibration.level:g} %"
-    needed = _images_needed(calibration, risk)
+    needed = fewest_images(calibration, risk)
     if not disagreements:
         return (
             f"--risk {risk:g}: {calibration.run_id} ({calibration.split}) has {calibration.images}"
@@ -214,3 +164,243 @@ def _too_few_message(calibration: Calibration, risk: float) -> str:
         f" of the {calibration.images} images of {calibration.run_id}; {tested} needs {needed}"
         " images with that many. Use --strategy full, or state a larger risk."
     )
+
+
+# Expected cost of a race / cost of its first look. Measured: 1.1 (UC Merced), 1.7 to 1.9 (clothes).
+RACE_COST = 2.0
+IMAGE_BYTES, CELL_BYTES = 2_500, 5  # disk space of errors, measured for 400 to 500,000 cells
+
+
+class SweepPlan(Document):
+    """Plan of a run with `--risk`: some images are swept, then the others are raced."""
+
+    risk: Share  # largest share of the split's decisions that may differ from the full sweep's
+    split: Positive  # number of images of the split
+    swept: Positive  # number of swept images, chosen for the lowest expected total cost
+    allowed: Count  # largest number of swept images on which a setting may differ from the sweep
+    passes: Share  # probability that a setting passes if it differs on 0.5 % of the decisions
+    otherwise: str  # fallback strategy for the other images if no setting passes
+    sweep_cost: Amount  # evaluation equivalents of the sweep
+    errors_bytes: Count  # approximate disk space of its recorded errors
+    rest: Count  # number of images asked for that are not swept; with a limit, the expected number
+    rest_cost: Amount  # their expected evaluation equivalents
+    rest_cost_at_least: Amount | None  # lower bound if a setting passes; None if unknown
+    rest_cost_at_most: Amount  # upper bound: every prompt on every draw
+    full_cost: Amount  # evaluation equivalents of a full sweep of the images asked for
+    schedule: str | None
+    """Strategy with a fixed schedule that the race replaces; None if there is none."""
+    schedule_cost: Amount | None  # evaluation equivalents of the schedule, which has no promise
+
+    def in_words(self) -> str:
+        """Return the plan and its cost as text."""
+        return (
+            f"--risk {self.risk:g}: {self.swept:,} of the split's {self.split:,} images, drawn"
+            f" uniformly, are swept ({self.sweep_cost:,.0f} evaluations; their errors take about"
+            f" {self.errors_bytes / 1e6:,.1f} MB). The cheapest setting that differs from the sweep"
+            f" on at most {self.allowed:,} of them decides the other {self.rest:,} (expected:"
+            f" {self.rest_cost:,.0f} evaluations); if none does, {self.otherwise} decides them."
+        )
+
+    def warning(self) -> str | None:
+        """Return a warning if another strategy is expected to be cheaper."""
+        expected = self.sweep_cost + self.rest_cost
+        cost = f"sweep and race are expected to take {expected:,.0f} evaluations"
+        full = (
+            f"the full sweep (--strategy {exhaustive_strategy()}), which keeps any risk, takes"
+            f" {self.full_cost:,.0f}"
+        )
+        if self.full_cost <= expected:
+            return f"--risk {self.risk:g} does not pay: {cost}, but {full}."
+        if self.schedule_cost is not None and self.schedule_cost < expected:
+            return (
+                f"--risk {self.risk:g} pays only if the promise is needed: {cost}, but the"
+                f" published schedule (--strategy {self.schedule}), which promises nothing, takes"
+                f" {self.schedule_cost:,.0f}, and {full}."
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """The sweep on which the settings of a run with a stated risk are tested."""
+
+    plan: SweepPlan  # its size and cost
+    whole: PreparedRun  # the ordinary full sweep of all images, of which this is a part
+    samples: tuple[str, ...]  # ids of the swept images, in the order of the split
+    candidates: tuple[StrategyIdentity, ...]  # the strategy with each tested setting, safest first
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the whole sweep."""
+        return Path(self.whole.config.results, self.whole.manifest.run_id)
+
+    def run(self) -> PreparedRun:
+        """Return the ordinary run that sweeps the images, or its shard."""
+        return prepared_run(self.whole.content, self.samples)
+
+    def calibration(self) -> Calibration | None:
+        """Return the stored test of the candidates on exactly the swept images; None if none yet.
+
+        Failed images are counted as disagreements of every setting.
+        """
+        stored = [calibrated.calibration for calibrated in calibrations_of(self.folder)]
+        if not stored:
+            return None
+        records = read_table(self.folder, len(self.whole.manifest.classes))
+        names, errors = (records[column].to_pylist() for column in ("sample_id", "error"))
+        error_of = dict(zip(names, errors, strict=True))
+        if not error_of.keys() >= set(self.samples):
+            return None
+        decided = {name for name in self.samples if error_of[name] is None}
+        failed = len(self.samples) - len(decided)
+        candidates = [candidate.plain() for candidate in self.candidates]
+        for calibration in stored:
+            tested = [setting.strategy.plain() for setting in calibration.settings]
+            if tested == candidates and set(calibration.samples or ()) == decided:
+                counts = [(setting.disagreements or 0) + failed for setting in calibration.settings]
+                settings = [
+                    setting.model_copy(update={"disagreements": count})
+                    for setting, count in zip(calibration.settings, counts, strict=True)
+                ]
+                changes = {"images": len(self.samples), "of": self.plan.split, "settings": settings}
+                return calibration.model_copy(update=changes)
+        return None
+
+
+def sweep_of(run: PreparedRun) -> PlannedSweep | None:
+    """Return the sweep of a run's risk; None without a risk, or if other images were calibrated on.
+
+    Raises UserError if a setting excludes a sweep, or it saves nothing.
+    """
+    stated = run.names.stated_risk()
+    if stated is None or has_calibration(stated, run.manifest):
+        return None
+    plan, race = plan_sweep(run.content, stated, len(run.split.sample_ids)), stated.decider
+    recorder = _on_same_draws(stated.recorder, stated)
+    own = backbone_params(run.config, run.names.backbone, race.spec)
+    changes = {
+        **dict.fromkeys(("risk", "limit", "again", "audit", "min_accuracy")),
+        "fresh": False,
+        "save_errors": True,
+        "strategy": recorder.spec.name,
+        "params": {**own, "draws": race.parameters["draws"]},
+    }
+    config = run.config.model_copy(update=changes)
+    whole = prepared_run(run.content.naming(config=config, decider=recorder))
+    return PlannedSweep(
+        plan,
+        whole,
+        tuple(draw_sample(run.split.sample_ids, plan.swept, digest(whole.manifest.identity))),
+        tuple(candidate.identity for candidate in _candidates(race)),
+    )
+
+
+def first_run(run: PreparedRun) -> PreparedRun:
+    """Return what is made first: the sweep of a risk that is not tested yet, else the run."""
+    sweep = sweep_of(run)
+    return settled(run) if sweep is None or sweep.calibration() else sweep.run()
+
+
+def settled(run: PreparedRun) -> PreparedRun:
+    """Return the run with the strategy that its risk chooses; without a risk, the run itself.
+
+    The strategy is the cheapest setting that passed the test, or else, if the run's own images were
+    swept, the fallback of `--risk-else`. Raises UserError if no test was made, or none passed.
+    """
+    stated, content = run.names.stated_risk(), run.content
+    if stated is None or run.manifest.identity.calibrated is not None:
+        return run
+    race = stated.decider.spec
+    if (sweep := sweep_of(run)) is None:
+        params, calibrated = choose_setting(stated, run.manifest)
+        return prepared_run(content.naming(decider=make_decider(race, params)), None, calibrated)
+    if (calibration := sweep.calibration()) is None:
+        raise UserError(
+            f"{stated.option} is not calibrated yet: {sweep.plan.swept:,} images must be swept"
+            " first. Run the same command with --sweep-only. To sweep in parts, run it with"
+            f" --sweep-only --shard I/N, then `bench results merge {sweep.folder.name}` in the same"
+            " results folder, then with --sweep-only alone."
+        )
+    best = cheapest(calibration, stated.risk)
+    decider = make_decider(race, best.strategy.params) if best else _fallback(content, stated)
+    calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)
+    described = Sweep(
+        evaluation_equivalents_per_image=sweep.plan.sweep_cost / sweep.plan.swept,
+        choices=risk_choices(calibration),
+    )
+    swept = (sweep.folder, sweep.samples)
+    return prepared_run(content.naming(decider=decider), None, calibrated, described, swept)
+
+
+def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:
+    """Return the size of the sweep and the expected costs of sweep and race, on `n` images.
+
+    The size depends on the split and on the costs, not on `--limit`. Raises UserError if a setting
+    excludes a sweep, or no race can be cheaper than the full sweep.
+    """
+    config, decider = content.config, stated.decider
+    check_mode(config, "sweep", stated.option)
+    sizes = content.problems()[-1:]
+    problem, images = sizes[0]
+    cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
+    full, swept = (
+        price(_on_same_draws(name, stated).strategy, sizes)[0]
+        for name in (exhaustive_strategy(), stated.recorder)
+    )
+    looks = [price(candidate.strategy, sizes)[1] for candidate in _candidates(decider)]
+    least = min((look for look in looks if look is not None), default=None)
+    race = full / 2 if least is None else min(RACE_COST * least, full)
+    replaced = content.names.strategy.replaces(problem)
+    schedule = None if replaced is None else replaced.equivalents * images
+    otherwise = full
+    if config.risk_else == "schedule":
+        if schedule is None:
+            raise UserError(
+                f"--risk-else schedule: strategy {decider.spec.name!r} replaces no schedule."
+            )
+        otherwise = schedule
+    size = choose_sweep(n, stated.risk, swept, race, otherwise)
+    if size.images == n or (least is not None and least >= full):
+        raise UserError(
+            f"{stated.option} saves nothing on {n:,} images: use --strategy"
+            f" {exhaustive_strategy()}, which keeps any risk."
+        )
+    n_asked = min(config.limit or n, n)
+    rest = round(n_asked * (1 - size.images / n))
+    return SweepPlan(
+        risk=stated.risk,
+        split=n,
+        swept=size.images,
+        allowed=size.allowed,
+        passes=size.passes,
+        otherwise=_fallback(content, stated).spec.name,
+        sweep_cost=size.images * swept,
+        errors_bytes=size.images * (IMAGE_BYTES + CELL_BYTES * cells),
+        rest=rest,
+        rest_cost=rest * (size.passes * race + (1 - size.passes) * otherwise),
+        rest_cost_at_least=None if least is None else rest * least,
+        rest_cost_at_most=rest * full,
+        full_cost=n_asked * full,
+        schedule=None if replaced is None else replaced.strategy,
+        schedule_cost=None if schedule is None else n_asked * schedule,
+    )
+
+
+def _fallback(content: Content, stated: StatedRisk) -> Decider:
+    """Return the strategy of `--risk-else`, which decides the other images if no setting passes."""
+    if content.config.risk_else == "full":
+        return _on_same_draws(exhaustive_strategy(), stated)
+    replaced = content.names.strategy.replaces(content.problems()[-1][0])
+    return _on_same_draws(exhaustive_strategy() if replaced is None else replaced.strategy, stated)
+
+
+def _on_same_draws(name: str, stated: StatedRisk) -> Decider:
+    """Return a strategy with the number of draws of the stated one."""
+    spec = load_plugins().strategies.get(name)
+    return make_decider(spec, {"draws": stated.decider.parameters["draws"]})
+
+
+def _candidates(race: Decider) -> list[Decider]:
+    """Return the strategy with each of its tested settings, the safest first."""
+    spec, parameters = race.spec, race.parameters
+    return [make_decider(spec, {**parameters, **setting}) for setting in spec.safest_first]

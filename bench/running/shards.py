@@ -18,9 +18,9 @@ from bench.machine.offline import offline_if_set
 from bench.machine.precision import assumed_capability
 from bench.running.command import run_command
 from bench.running.execute import Finished
+from bench.running.parts.settings import RunConfig, check_mode
 from bench.running.prepare import prepare
-from bench.running.risk_sweep import first_run
-from bench.running.settings import RunConfig, check_mode
+from bench.running.risk import first_run
 from bench.stats.comparison import differing_identity
 from bench.stats.metrics import summarize, summary_so_far
 from bench.store.decisions import read_decisions

@@ -13,6 +13,8 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.machine.libraries import stats
+from bench.store.calibrations import CalibratedSetting, Calibration
+from bench.store.documents import RiskChoice
 
 RISKS = (0.1, 0.05, 0.02, 0.01)  # for which settings are shown
 LEVEL = 0.95  # confidence level of a bound, over the random choice of the images
@@ -113,6 +115,35 @@ def passing(
     """
     results = [keeps(count, n, risk, level, of) for count in disagreements]
     return list(range([*results, False].index(False)))
+
+
+def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:
+    """Return the cheapest setting that passed the test of a risk; None if none did."""
+    counts = [setting.disagreements or 0 for setting in calibration.settings]
+    safe = passing(counts, calibration.images, risk, calibration.level, calibration.of)
+    settings = [calibration.settings[place] for place in safe]
+    return min(settings, key=lambda setting: setting.cost, default=None)
+
+
+def risk_choices(calibration: Calibration) -> list[RiskChoice]:
+    """Return the parameters chosen for each of `RISKS`, or the images needed if none passed."""
+    chosen: list[RiskChoice] = []
+    for risk in RISKS if calibration.settings else ():
+        best = cheapest(calibration, risk)
+        if best is None:
+            chosen.append(RiskChoice(risk=risk, images_needed=fewest_images(calibration, risk)))
+        else:
+            params = {name: best.strategy.params[name] for name in calibration.chosen}
+            chosen.append(
+                RiskChoice(risk=risk, params=params, evaluation_equivalents_per_image=best.cost)
+            )
+    return chosen
+
+
+def fewest_images(calibration: Calibration, risk: float) -> int:
+    """Return how many images the test needs to pass with the safest setting's disagreements."""
+    fewest = calibration.settings[0].disagreements or 0
+    return images_needed(risk, fewest, calibration.level, calibration.of)
 
 
 def distances(scores: Floats) -> Floats:

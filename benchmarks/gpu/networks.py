@@ -14,7 +14,6 @@ import torch
 from diffusers import UNet2DConditionModel
 from helpers import families
 from helpers.pipelines import UNETS
-from helpers.published import empty_network
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.cli.doctor import matmul_peak
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.report import Row
+from benchmarks.published import empty_network
 from benchmarks.timing import synchronize
 
 SHAPES = {"sd21": "Stable Diffusion 2.1-base", "sdxl": "SDXL", "sd3": "Stable Diffusion 3"}

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 from helpers.pipelines import save_pipeline
-from helpers.published import save_published
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
 from bench.contracts.specs import DatasetSpec
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
+from bench.running.content import Content
+from bench.running.parts.settings import make_config
 from bench.running.prepare import AtHand, ask
-from bench.running.question import Content
-from bench.running.settings import make_config
 from benchmarks.gpu.machine import Machine
+from benchmarks.published import save_published
 
 CLASSES = ("cat", "fir tree", "dog")  # all of them known to the small DiT
 DRAWS = 4

@@ -33,7 +33,7 @@ from bench.machine.files import write_atomically
 from bench.machine.speeds import PEAKS
 from bench.reports.run_view import read_view
 from bench.running.estimate import make_plan
-from bench.running.settings import RunConfig
+from bench.running.parts.settings import RunConfig
 from bench.running.study.file import DeclaredStudy
 from bench.store.folder import MANIFEST
 from bench.store.runs import read_run
@@ -170,8 +170,7 @@ def check_device(out: Path, device: str) -> Mapping[str, Any]:
 def random_study(out: Path, side: int) -> Path:
     """Write a study of a network with random weights of the real shape, on made-up pictures."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    from helpers.published import save_published
-
+    from benchmarks.published import save_published
     from benchmarks.timing import pictures
 
     folder = out / "sd21"

@@ -18,7 +18,7 @@ from bench.cli.doctor import diagnose, matmul_peak, measure_speed, self_test
 from bench.discovery.loading import Plugins, load_plugins
 from bench.engine.batching import rates_by_size
 from bench.machine.cache import read_cached
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 
 
 def test_a_working_installation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from helpers.recorded import record
 from helpers.runs import a_manifest, store
 
 from bench.cli.output import run_name
-from bench.recordings.calibrate import calibrate
+from bench.recordings.learn import calibrate
 from bench.store.writing import RunFolder
 
 LABELS = [i % 3 for i in range(30)]

@@ -11,7 +11,7 @@ from helpers.command import bench, commands
 
 
 def test_every_setting_is_an_option_in_one_section_of_the_help() -> None:
-    from bench.running.settings import RunConfig, chapters
+    from bench.running.parts.settings import RunConfig, chapters
 
     shown = [name for _, names in chapters() for name in names]
     assert len(shown) == len(set(shown)) and set(RunConfig.model_fields) - set(shown) == {"dataset"}

@@ -10,6 +10,7 @@ import click
 import pytest
 from helpers.blocks import Typed, commands, run, same, steps, unknown
 from helpers.command import bench
+from helpers.pages import hook
 from helpers.places import ROOT
 
 from bench.cli.main import OPTION_ELSEWHERE, cli
@@ -132,3 +133,33 @@ def test_sessions_print_what_they_show(page: Path, tmp_path: Path) -> None:
         else:
             (tmp_path / step.name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / step.name).write_text(step.text, "utf-8")
+
+
+ENTRY = 'summary = "wheat | rye <b>"\nadds = ["datasets"]\naddress = "https://example.org/a"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f'[plugins.bench-a]\n{ENTRY}tested = "0.1.0"', "| [bench-a](https://example.org/a) |"),
+        ("[plugins]", "None"),
+        (f"[plugins.bench-a]\n{ENTRY}", None),
+        (f'[plugins."a](b)"]\n{ENTRY}tested = "0.1.0"', None),
+        (f'[plugins.a]\n{ENTRY.replace("https", "javascript")}tested = "0.1.0"', None),
+    ],
+)
+def test_the_index_of_plugins_shows_entries_as_text(
+    text: str, shown: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "plugins.toml"
+    file.write_text(text)
+    if shown is None:
+        with pytest.raises(ValueError, match=r"expected|https"):
+            hook("third_parties").plugins(file)
+    else:
+        table = hook("third_parties").plugins(file)
+        assert shown in table and "<b>" not in table and "t | r" not in table
+
+
+def test_the_index_of_plugins_is_valid() -> None:
+    assert hook("third_parties").plugins()

@@ -87,8 +87,6 @@ REQUESTS: dict[str, tuple[Any, str]] = {
     "a tuple": ([(np.arange(P), np.arange(N))], "returned a tuple"),
     "exit": ([exits], "ask() tried to end the program (exit code 0)"),
     "the user's fault": ([blames], "ask() raised UserError: fix it"),
-    "prompt huge": ([block([2**70], [0])], "prompts as object"),
-    "float prompts": ([block([0.0], [0])], "prompts as float64 [1]"),
     "ragged": ([block([[0], [1, 2]], [0])], "ask() raised ValueError"),
     "no array": ([block(None, [0])], "prompts as object"),
     "the same for ever": ([ALL] * 10**6, "a cell twice"),
@@ -267,11 +265,8 @@ OUTCOMES: dict[str, tuple[Callable[[Outcome], Any], str]] = {
     "none": (lambda o: None, "returned a NoneType"),
     "a class": (lambda o: 1, "returned a int"),
     "exit": (lambda o: exits(), "outcome() tried to end the program"),
-    "winner without": (lambda o: changed(o, scores=np.full(C, np.inf)), "score is not finite"),
     "sure": (lambda o: changed(o, confidence=7), "confidence 7 between 0 and 1"),
-    "unsure": (lambda o: changed(o, confidence=-0.1), "confidence -0.1 between"),
     "no confidence": (lambda o: changed(o, confidence=None), "is not a number"),
-    "complex margin": (lambda o: changed(o, margin=1j), "is not a number"),
     "stderr": (lambda o: changed(o, margin_stderr=-1.0), "margin_stderr -1 must be 0 or more"),
 }
 

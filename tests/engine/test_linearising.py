@@ -18,7 +18,7 @@ from bench.engine import batching
 from bench.engine.asking import CheckedStrategy
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree, leaves
-from bench.running.question import PreparedRun
+from bench.running.content import PreparedRun
 
 DRAWS = 6
 STEP = 0.01

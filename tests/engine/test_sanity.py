@@ -22,8 +22,8 @@ from bench.engine import sanity
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.sanity import ModelFit, _affine_errors, _errors_at, affordable, check_fit
 from bench.inputs.pixels import decode
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 
 LINEAR = {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
 WRONG: dict[str, Mapping[str, Any]] = {

@@ -19,7 +19,7 @@ from bench.contracts.dataset import StoredImage
 from bench.contracts.specs import DatasetSpec
 from bench.inputs.data import DataSource, load_split
 from bench.running.parts.data import find_dataset
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 
 Settings = dict[str, Any]
 BIRDS = 'name = "birds"\nsource = "pictures"\nclasses = ["robin", "house finch"]\n'

@@ -16,9 +16,9 @@ from bench.contracts.strategy import Ints
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree
+from bench.running.content import PreparedRun
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import make_config
 from bench_plugins.backbones.families import StableDiffusion
 
 

@@ -268,6 +268,7 @@ RUN_READERS = (
     ("learn", "first", "calibration", "--strategy", "uniform", "--json"),
     ("learn", "first", "order", "--json"),
     ("export", "first", "--format", "csv"),
+    ("export", "first", "--format", "latex"),
     ("power", "first", "second", "--json"),
     ("report", "first", "second", "--out", "PATH/page.html", "--json"),
     ("view", "/run?run=first"),
@@ -285,20 +286,6 @@ LEARNING = (
 READERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "run": RUN_READERS,
     "learned": LEARNING,
-    "question": (
-        ("show", "first", "--json"),
-        ("show", "first"),
-        ("leaderboard",),
-        ("runs", "--json"),
-        ("export", "first", "--format", "latex"),
-        ("report", "first", "--out", "PATH/page.html", "--json"),
-        ("view", "/run?run=first"),
-    ),
-    "study": (
-        ("study", "four", "--show"),
-        ("study", "four", "--show", "--json"),
-        ("view", "/study?study=four"),
-    ),
     "error table": (
         ("replay", "PATH/table", "--strategy", "uniform", "--set", "samples=4", "--json"),
         ("sweep", "PATH/table", "--strategies", "uniform", "--json"),
@@ -346,27 +333,6 @@ def make_learned(folder: Path) -> None:
     )
     assert done.code == 0, done.err
     Path(done.json["results_dir"]).rename(folder / "first")
-
-
-def make_question(folder: Path) -> None:
-    """Make a run that a question ended, with an audit."""
-    done = bench(
-        *("run", "digits", "--strategy", "uniform", "--set", "samples=2", "--set", "draws=4"),
-        *("--until", "width 0.9", "--audit", 2, "--results", folder, "--json"),
-    )
-    assert done.code == 0, done.err
-    Path(done.json["results_dir"]).rename(folder / "first")
-
-
-def make_study(folder: Path) -> None:
-    """Make a study of four runs."""
-    folder.mkdir(parents=True)
-    (folder / "four.toml").write_text(
-        'datasets = ["digits"]\nbackbones = ["random", "majority"]\nlimit = 6\npilot = 0\n'
-        "seeds = [0, 1]\n"
-    )
-    done = bench("study", folder / "four.toml", "--results", folder)
-    assert done.code == 0, done.err
 
 
 def make_error_table(folder: Path) -> None:
@@ -425,8 +391,6 @@ SURFACES = {
     "embeddings": Surface(make_embedded, damage_cache, use_denoiser),
     "run": stored("run", make_runs),
     "learned": stored("learned", make_learned),
-    "question": stored("question", make_question),
-    "study": stored("study", make_study, "studies"),
     "error table": stored("error table", make_error_table, "table"),
     "submission": Surface(make_runs, partial(damage_stored, "first"), use_submission),
 }

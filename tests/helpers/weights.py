@@ -1,10 +1,11 @@
-"""Whole weights of each form, which tests copy and damage."""
+"""Whole weights of each form, which tests copy and damage, and small ones of each family."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -15,9 +16,33 @@ from helpers.loras import save_lora
 from helpers.pipelines import save_indexed
 from helpers.single_file import save_single_file
 
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import make
+from bench.inputs.weights import resolve
+from bench.running.parts.model import family_of
+
 INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
 SINGLE, LORA = "one.safetensors", "lora.safetensors"
 Forms = Callable[[str], Path]
+Saved = Callable[[str], tuple[Path, Any]]
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """Return the folder of a family's small pipeline, which is made once, and the pipeline."""
+    root = tmp_path_factory.mktemp("families")
+
+    @cache
+    def of(kind: str) -> tuple[Path, Any]:
+        return root / kind, save(kind, root / kind)
+
+    return of
+
+
+def backbone_of(folder: Path, **settings: Any) -> Any:
+    """Return the backbone of the family, or of any class, that a folder's index names."""
+    spec = load_plugins().backbones.get(family_of(str(folder), None) or "")
+    return make(spec, resolve(str(folder)), **settings)
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ import json, sys, warnings
 from ray.cluster_utils import Cluster
 from bench.running.execute import execute
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 from bench_plugins.executors.driver import RayExecutor
 
 first, second, settings = map(json.loads, sys.argv[1:])

@@ -18,8 +18,8 @@ from bench.inputs.draws import (
     parse_plan,
     read_noise,
 )
+from bench.running.parts.settings import RunConfig, make_config
 from bench.running.prepare import resolve
-from bench.running.settings import RunConfig, make_config
 
 SHAPE = (4, 8, 8)
 

@@ -28,7 +28,7 @@ from bench.inputs.estimand import (
     read_weights,
     space_factor,
 )
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 
 ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
 FLOW = {"num_train_timesteps": 1000, "shift": 3.0}
@@ -45,32 +45,6 @@ ROWS = np.array([3, 200, 500, 997])
 
 def weights_of(weighting: Weighting, levels: Levels, space: str, rows: np.ndarray) -> np.ndarray:
     return draw_weights(weighting, levels.rows(rows), space, rows, len(levels))
-
-
-@pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("space", ["prediction", "epsilon", "sample", "v"])
-def test_a_space_is_a_factor(name: str, space: str) -> None:
-    """From the definition: solve for x_0 and eps of an answer, and compare in the space."""
-    levels, rng = TABLES[name], np.random.default_rng(0)
-    factor = space_factor(levels, space)
-    for row in ROWS:
-        alpha, sigma, p, q = (
-            float(c[row]) for c in (levels.alpha, levels.sigma, levels.p, levels.q)
-        )
-        x_0, eps = rng.standard_normal((2, 20))
-        x_t, answer = alpha * x_0 + sigma * eps, p * x_0 + q * eps
-        wrong = answer + rng.standard_normal(20)
-        solved = np.linalg.solve([[alpha, sigma], [p, q]], np.stack([x_t, wrong]))
-        straight = abs(alpha + sigma - 1) < 1e-9
-        size = np.hypot(alpha, sigma)
-        pairs = {
-            "prediction": (p, q),
-            "epsilon": (0, 1),
-            "sample": (1, 0),
-            "v": (-1, 1) if straight else (-sigma / size, alpha / size),
-        }
-        wanted = np.dot(pairs[space], solved - np.stack([x_0, eps]))
-        np.testing.assert_allclose(factor[row] * (wrong - answer), wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", TABLES)

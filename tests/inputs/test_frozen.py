@@ -16,8 +16,8 @@ import pytest
 from helpers.data_sources import SOURCES
 from helpers.given import spec_of
 
+from bench.running.parts.settings import make_config
 from bench.running.prepare import AtHand, prepare
-from bench.running.settings import make_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
 FROZEN = json.loads(Path(__file__).with_name("frozen.json").read_text("utf-8"))

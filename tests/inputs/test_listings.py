@@ -15,7 +15,7 @@ from bench.discovery.loading import load_plugins
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.split import Split
 from bench.running.parts.data import find_dataset
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
 

@@ -35,8 +35,8 @@ from bench.machine.offline import offline
 from bench.machine.pushing import push_folder
 from bench.recordings.recording import find_recording
 from bench.running.parts.model import find_weights
+from bench.running.parts.settings import RunConfig
 from bench.running.prepare import resolve as resolve_run
-from bench.running.settings import RunConfig
 from bench_plugins.datasets.hub import Hub as Dataset
 
 NAME = "owner/name"

@@ -25,8 +25,8 @@ from oracle.pictures import FORMS
 from oracle.session import Session, words
 
 from bench.running.execute import execute
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 from bench.store.folder import read_manifest
 from bench.store.studies import read_study, study_folder
 from bench_plugins.executors.driver import Driver

@@ -14,10 +14,10 @@ from helpers.refusals import refused
 from helpers.stopped import interrupted_after
 
 from bench.contracts.specs import StrategySpec
-from bench.recordings.calibrate import calibrate
+from bench.recordings.learn import calibrate
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.risk_sweep import sweep_of
-from bench.running.settings import make_config
+from bench.running.risk import sweep_of
 from bench.store.calibrations import CALIBRATION, find_calibrations, read_calibration
 from bench.store.folder import read_manifest, read_records
 

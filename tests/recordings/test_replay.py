@@ -20,8 +20,7 @@ from helpers.runs import store
 
 from bench.errors import BenchWarning
 from bench.recordings import replay as sweeps
-from bench.recordings.calibrate import calibrate
-from bench.recordings.learn import learn
+from bench.recordings.learn import calibrate, learn
 from bench.recordings.recording import open_recording
 from bench.recordings.replay import sweep
 from bench.reports.page.page import write_report

@@ -160,12 +160,11 @@ def test_the_report_shows_it(name: str, tmp_path: Path) -> None:
     assert not UNSAFE.search(html) and "<b onclick" not in html and "<!--" not in html[200:]
 
 
-def test_a_picture_is_drawn(name: str) -> None:
-    names = [name, "b", "c"]
-    records: list[Any] = [a_record("1", 0, 1), a_record("2", 1, 1)]
-    described = a_manifest(["1", "2"])
-    backbone = described.backbone.model_copy(update={"name": name})
-    described = described.model_copy(update={"backbone": backbone, "classes": names})
+def test_a_picture_is_drawn() -> None:
+    records: list[Any] = [a_record(str(n), n, 1, n_classes=18) for n in range(len(NAMES))]
+    described = a_manifest([record["sample_id"] for record in records])
+    backbone = described.backbone.model_copy(update={"name": " ".join(NAMES)})
+    described = described.model_copy(update={"backbone": backbone, "classes": NAMES})
     drawing = draw_confusion(as_decisions(records), described, None)
     assert len(drawing.png()) > 1000
 

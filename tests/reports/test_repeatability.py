@@ -11,7 +11,7 @@ import pytest
 from helpers.command import bench
 from helpers.runs import a_manifest, a_record, store
 
-from bench.recordings.calibrate import calibrate
+from bench.recordings.learn import calibrate
 from bench.reports.sentences import estimate_repeatability, noise_sentence
 from bench.stats.metrics import summarize
 from bench.store.decisions import Decisions, as_decisions, read_decisions

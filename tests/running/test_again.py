@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from helpers.command import bench
 
+from bench.running.lifecycle import other_noise
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare, prepare_again
-from bench.running.second import other_noise
-from bench.running.settings import make_config
 from bench.store.summary import Again
 
 RUN: tuple[Any, ...] = ("run", "digits", "--limit", 8, "--set", "draws=8", "--batch-size", 8)

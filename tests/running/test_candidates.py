@@ -11,8 +11,8 @@ from helpers.command import bench
 from PIL import Image
 
 from bench.reports.leaderboard.ranking import leaderboard
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 from bench.store.cells import read_cells
 from bench.store.folder import read_records
 from bench_plugins.backbones.learned import Random

@@ -18,9 +18,9 @@ from PIL import Image
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
 from bench.running.classify import classify
+from bench.running.content import Content
 from bench.running.kinds.denoiser import DenoiserKind
-from bench.running.question import Content
-from bench.running.settings import make_config
+from bench.running.parts.settings import make_config
 
 
 class Deciding:

@@ -13,9 +13,9 @@ from helpers.refusals import refused
 from helpers.setting_values import BASE, COMPANIONS, NAMES, PAIRS, change, filled, make_files
 
 from bench.running.classify import classify
+from bench.running.content import PreparedRun
+from bench.running.parts.settings import SETTINGS, RunConfig, key_of, make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import SETTINGS, RunConfig, key_of, make_config
 from bench.store.identity import digest
 
 # A risk needs a calibration, and a revision the Hub: `test_identity` has their effect on it.

@@ -20,8 +20,8 @@ from bench.machine import speeds
 from bench.machine.speeds import assumed_speed
 from bench.reports.terminal.plan import print_plan
 from bench.running.estimate import make_plan
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 from bench.store.writing import RunFolder
 
 

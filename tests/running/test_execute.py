@@ -15,10 +15,10 @@ from helpers.refusals import refused, warned
 from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Outcome, Problem
+from bench.running.content import PreparedRun
 from bench.running.execute import execute
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import make_config
 from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
 

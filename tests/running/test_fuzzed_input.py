@@ -38,8 +38,6 @@ MANY = {
     "embeddings": 60,
     "run": 1200,
     "learned": 300,
-    "question": 300,
-    "study": 200,
     "error table": 300,
     "submission": 400,
 }

@@ -12,38 +12,24 @@ import torch
 from helpers.command import python
 from helpers.given import make_folder
 from helpers.pipelines import save_indexed
-from helpers.refusals import refused
 from safetensors.torch import load_file, save_file
 
 from bench.discovery.loading import load_plugins
+from bench.running.parts.settings import SETTINGS, make_config
 from bench.running.prepare import prepare
-from bench.running.risk_sweep import settled
-from bench.running.settings import SETTINGS, make_config
+from bench.running.risk import settled
 from bench.store import identity as ids
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
 from bench.store.fields import to_json
 from bench.store.folder import MANIFEST
 from bench.store.identity import digest
 
-BY_CONTENT = {  # what these name counts, not how it is called; each has a test of its own below
-    "dataset": "test_data_counts_by_its_content",
-    "data_dir": "test_data_counts_by_its_content",
-    **dict.fromkeys(
-        ("labels", "id_column", "image_column", "label_column", "class_names"),
-        "test_labels_and_class_names_count_by_their_content",
-    ),
-    "backbone": "test_weights_count_by_their_content",
-    "weights": "test_weights_count_by_their_content",
-    "lora": "test_a_lora_counts_by_its_content_and_scale",
-    "revision": "test_a_hub_revision_counts_by_its_commit",
-    "fit_split": "test_what_is_learned_from_counts_by_its_content",
-    "candidates_from": "test_candidates_count_by_the_run_they_are_from",
-    "top": "test_candidates_count_by_the_run_they_are_from",
-    "risk": "test_a_stated_risk_counts_by_its_calibration",
-    "risk_else": "test_what_decides_otherwise_counts_where_no_setting_keeps_a_risk",
-    "prompts": "test_prompts_count_by_their_text",
-    "hierarchy": "test_a_tree_counts_by_its_content_where_a_strategy_uses_it",
-    "noise": "test_a_noise_file_counts_by_its_content",
+# What these name counts, not how it is called: each is in a test below, or in those of candidates
+# (`candidates_from`, `top`) and of a risk that no setting keeps (`risk_else`).
+BY_CONTENT = {
+    *("dataset", "data_dir", "labels", "id_column", "image_column", "label_column", "class_names"),
+    *("backbone", "weights", "lora", "revision", "fit_split", "candidates_from", "top", "risk"),
+    *("risk_else", "prompts", "hierarchy", "noise"),
 }
 
 
@@ -64,8 +50,7 @@ def identity(base: dict[str, Any], **settings: Any) -> str:
 
 def test_every_setting_that_counts_by_its_content_has_a_test() -> None:
     """`test_declarations` has one for all settings, with two values each."""
-    assert set(BY_CONTENT) == {n for n in SETTINGS if SETTINGS[n].identity == "content"}
-    assert set(BY_CONTENT.values()) <= set(globals())
+    assert {n for n in SETTINGS if SETTINGS[n].identity == "content"} == BY_CONTENT
 
 
 def test_a_guided_run_says_that_draws_share_a_null(base: dict[str, Any]) -> None:
@@ -245,12 +230,6 @@ def test_what_is_learned_from_counts_by_its_content(tmp_path: Path) -> None:
     assert digest(prepare(make_config(learner)).manifest.identity) != before
 
 
-def test_candidates_count_by_the_run_they_are_from() -> None:
-    """In tests/running/test_candidates.py, which has runs to choose from."""
-    with refused("--candidates-from"):
-        identity({"dataset": "digits", "backbone": "random"}, top=3)
-
-
 def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path: Path) -> None:
     settings = {**base, "strategy": "race", "results": str(tmp_path)}
     made = [prepare(make_config({**settings, "split": split})) for split in ("test", "train")]
@@ -269,9 +248,3 @@ def test_a_stated_risk_counts_by_its_calibration(base: dict[str, Any], tmp_path:
 
     assert calibrated(80) == calibrated(80)
     assert len({calibrated(80), calibrated(81), identity(settings)}) == 3
-
-
-def test_what_decides_otherwise_counts_where_no_setting_keeps_a_risk(base: dict[str, Any]) -> None:
-    """There it is the run's strategy, in tests/running/test_risk_sweep.py."""
-    with refused("--risk"):
-        identity(base, risk_else="schedule")

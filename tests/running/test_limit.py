@@ -19,10 +19,10 @@ from bench.discovery.loading import load_plugins
 from bench.engine.asking import Engine
 from bench.engine.direct import CheckedClassifier, ClassifyingEngine
 from bench.inputs.prompts import make_columns
+from bench.running.content import PreparedRun
 from bench.running.execute import Finished, execute
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import make_config
 from bench.stats.metrics import summarize
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest, read_records

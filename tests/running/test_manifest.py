@@ -14,9 +14,9 @@ from helpers.refusals import refused
 import bench
 from bench.discovery.loading import load_plugins
 from bench.running.parts.names import Names
+from bench.running.parts.settings import make_config
 from bench.running.parts.texts import make_prompts
 from bench.running.prepare import check_effect, prepare, resolve
-from bench.running.settings import make_config
 from bench.store.documents import Manifest
 
 
@@ -84,7 +84,7 @@ def test_a_path_in_place_of_a_name(pipelines: dict[str, Path], tmp_path: Path) -
     assert (run.config.dataset, run.config.weights) == (str(tmp_path), None)
     assert (run.data.name, run.data.data_dir) == ("folder", str(tmp_path))
     assert run.source.weights == str(pipelines["sd15"]) and run.source.trained_on == "unknown"
-    assert run.backbone_name == pipelines["sd15"].name
+    assert run.source.name == pipelines["sd15"].name
 
 
 def test_an_explicit_template_is_no_default_even_if_it_equals_the_backbone_s() -> None:

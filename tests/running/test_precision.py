@@ -21,9 +21,9 @@ from bench.errors import BenchWarning, UserError
 from bench.inputs.weights import resolve
 from bench.machine.speeds import PEAKS
 from bench.running.command import reproducing_command, run_command
-from bench.running.parts.precision import find_precision, quicker_precisions
+from bench.running.parts.machine import find_precision, quicker_precisions
+from bench.running.parts.settings import RunConfig, make_config
 from bench.running.prepare import ask, prepare
-from bench.running.settings import RunConfig, make_config
 from bench.running.shards import write_script
 from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones.pipeline_folder import FolderPipeline

@@ -17,10 +17,10 @@ from helpers.scoring import same, timeless
 from helpers.stopped import interrupted_after
 
 from bench import load_dataset, load_run
+from bench.running.content import PreparedRun
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.risk_sweep import PlannedSweep, settled, sweep_of
-from bench.running.settings import make_config
+from bench.running.risk import PlannedSweep, settled, sweep_of
 from bench.stats.risk import most_differing, passing
 from bench.store.calibrations import CALIBRATION, calibration_files, read_calibration
 from bench.store.cells import has_part_file

@@ -22,8 +22,8 @@ from helpers.setting_values import COMPANIONS, PAIRS, filled, make_files
 
 from bench.cli.main import cli
 from bench.running.command import other_images_command, recording_command, reproducing_command
+from bench.running.parts.settings import SETTINGS, make_config
 from bench.running.prepare import prepare
-from bench.running.settings import SETTINGS, make_config
 from bench.store.documents import Manifest, StoredConfig
 from bench.store.folder import read_manifest
 from bench.store.identity import CalibratedOn

@@ -19,10 +19,10 @@ from bench.contracts.executor import ModelFacts, OpenRun
 from bench.contracts.strategy import Outcome, Problem
 from bench.inputs.subsets import shuffle_samples
 from bench.running import until as until_module
+from bench.running.content import PreparedRun
 from bench.running.execute import Finished, execute
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import make_config
 from bench.store.folder import read_manifest, read_records
 from bench.store.questions import read_questions
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -159,22 +159,11 @@ def test_two_processes_on_one_run(copied: Path) -> None:
     assert len(read_records(copied)) == LIMIT
 
 
-HANDS: dict[str, Callable[[str], str]] = {
-    "a word missing": lambda line: line.replace('"label"', '"lable"'),
-    "a text for a number": lambda line: line.replace('"evaluations": ', '"evaluations": "x'),
-    "a class that is none": lambda line: line.replace('"label": ', '"label": 77'),
-    "half of it": lambda line: line[: len(line) // 2],
-    "another thing": lambda line: "[1, 2]",
-    "no text": lambda line: "\0" * len(line),
-}
-
-
-@pytest.mark.parametrize("hand", HANDS)
-def test_a_line_edited_by_hand_is_named_and_asked_again(hand: str, tmp_path: Path) -> None:
+def test_a_line_edited_by_hand_is_named_and_asked_again(tmp_path: Path) -> None:
     path = store(tmp_path, [0, 1, 2, 0], [0, 1, 2, 1])
     manifest, journal = read_manifest(path), path / "samples.jsonl"
     lines = journal.read_text().splitlines()
-    journal.write_text("\n".join([lines[0], HANDS[hand](lines[1]), *lines[2:]]) + "\n")
+    journal.write_text("\n".join([lines[0], lines[1].replace("label", "lable"), *lines[2:]]) + "\n")
     with warned("line 2", kind=UserWarning):
         assert read_decisions(path, manifest).sample_ids.to_pylist() == ["s0000", "s0002", "s0003"]
     with pytest.warns(UserWarning), RunFolder(path, manifest) as folder:

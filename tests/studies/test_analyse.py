@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import night
 import numpy as np
 import pytest
 import record
-from analyse import analyse, main
+from analyse import analyse
 from analyse import page as written
 from helpers.places import ROOT
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES
@@ -71,16 +70,6 @@ def test_other_runs_stand_beside_it_with_their_error_consistency(tmp_path: Path)
     assert [(pair["a"], pair["b"]) for pair in group["error_consistency"]] == [("toy", "other")]
 
 
-def test_a_folder_without_recordings_ends_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store(tmp_path, [0, 1], [0, 1])
-    asked = ["analyse.py", "--results", str(tmp_path), "--out", f"{tmp_path}/page"]
-    monkeypatch.setattr(sys, "argv", asked)
-    assert main() == 2 and "record.py" in capsys.readouterr().err
-    assert not (tmp_path / "page").exists()
-
-
 def test_the_published_page_is_what_the_analysis_writes() -> None:
     folder = ROOT / "studies" / "how-many-draws" / "rehearsal"
     found = json.loads((folder / "results.json").read_text())
@@ -137,27 +126,6 @@ def test_the_night_fits_into_eight_hours_of_an_h100(steps: list[record.Step]) ->
     assert [step.name[0] for step in steps] == ["1", "2", "3", "4", "5"]
 
 
-def test_missing_data_ends_the_first_command_before_anything_is_scored(tmp_path: Path) -> None:
-    file = tmp_path / "study.toml"
-    file.write_text(
-        'datasets = [{name = "ucmerced", data_dir = "nowhere"}]\nbackbones = ["random"]\n'
-    )
-    with refused("nowhere"):
-        record.plan(file, tmp_path / "results")
-    with refused("nowhere"):
-        record.fetch_all([file])
-    assert not (tmp_path / "results").exists()
-
-
-def write_study(folder: Path, backbone: str = "tiny-digits") -> Path:
-    file = folder / "killed.toml"
-    file.write_text(
-        'pilot = 0\nsave_errors = true\nlimit = 6\ndatasets = ["digits"]\n'
-        f'backbones = ["{backbone}"]\nstrategies = ["full"]\n[params]\ndraws = 4\n'
-    )
-    return file
-
-
 def good_report() -> dict[str, Any]:
     parts: dict[str, dict[str, object]] = {
         name: {"status": "done", "rows": [{"ok": True}]} for name in night.PARTS
@@ -195,14 +163,3 @@ def test_the_night_stops_where_the_device_is_wrong(
     with refused(step):
         log.show(list(night.device_verdicts(report)))
     assert any(not row["passed"] for row in json.loads(log.file.read_text()))
-
-
-def test_the_night_names_what_is_missing_before_it_asks_the_device(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(record, "step_files", lambda _: [write_study(tmp_path, "sd15")])
-    monkeypatch.setattr(sys, "argv", ["night.py", "--out", str(tmp_path / "out")])
-    assert night.main() == 2
-    said = capsys.readouterr().err
-    assert "stable-diffusion-v1-5" in said and 'weights = "FOLDER"' in said
-    assert not (tmp_path / "out" / "gpu.json").exists()

@@ -33,7 +33,7 @@ from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.parts.data import find_dataset
-from bench.running.settings import about, make_config
+from bench.running.parts.settings import about, make_config
 from bench.store.documents import Manifest
 
 SERVE = "from bench.reports.figures.images import serve; serve()"

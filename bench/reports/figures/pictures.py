@@ -23,7 +23,7 @@ from bench.reports.figures.images import Images, join_images
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.text import escape_hidden, shorten
 from bench.running.parts.data import find_dataset
-from bench.running.settings import data_config
+from bench.running.parts.settings import data_config
 from bench.store.arrow import indices
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest

@@ -10,7 +10,7 @@ from bench.reports.study.methods import StudyRow, varied_axes
 from bench.reports.study.tables import published_tables
 from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
 from bench.reports.text import cell_text
-from bench.running.risk_sweep import SweepPlan
+from bench.running.risk import SweepPlan
 from bench.running.study.course import PILOT, Step
 from bench.running.study.plan import PlannedCell, StudyPlan, in_words
 

@@ -40,9 +40,9 @@ from bench.machine.environment import device_memory, installed_packages
 from bench.machine.libraries import Tensor, torch
 from bench.machine.precision import computing
 from bench.machine.stages import stage
-from bench.running.parts.precision import RunPrecision
-from bench.running.question import Content, PreparedRun
-from bench.running.settings import key_of
+from bench.running.content import Content, PreparedRun
+from bench.running.parts.machine import RunPrecision
+from bench.running.parts.settings import key_of
 from bench.store.identity import digest
 
 FIT_VERSION = 2  # of what is measured

@@ -30,12 +30,12 @@ from bench.inputs.estimand import draw_weights
 from bench.inputs.prompts import Columns
 from bench.machine.libraries import torch
 from bench.machine.precision import computing, has_precision, needs_tf32
+from bench.running.content import Content, PreparedRun, ScorerKind
 from bench.running.kinds.checks import check_model, check_precision
+from bench.running.parts.machine import RunPrecision
 from bench.running.parts.measure import noise_identity, weighting_identity
 from bench.running.parts.names import Names
-from bench.running.parts.precision import RunPrecision
-from bench.running.question import Content, PreparedRun, ScorerKind
-from bench.running.settings import RunConfig, about, identity_settings, loading_settings
+from bench.running.parts.settings import RunConfig, about, identity_settings, loading_settings
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 

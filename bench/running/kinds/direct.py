@@ -22,8 +22,8 @@ from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.split import Split
+from bench.running.content import Content, ScorerKind
 from bench.running.parts.names import Names
-from bench.running.question import Content, ScorerKind
 from bench.store.fields import without_none
 from bench.store.identity import ScoringIdentity
 
@@ -90,7 +90,7 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
         most = 1 if names.views is None else names.views.views.count
         if names.n_draws > most and has_flag(names.backbone, "draws_are_equal"):
             raise UserError(
-                f"draws={names.n_draws}: backbone {names.backbone_name!r} has nothing random, so"
+                f"draws={names.n_draws}: backbone {names.source.name!r} has nothing random, so"
                 f" that an image, or each of its --views, has a single draw. Use {most}."
             )
 

@@ -15,9 +15,9 @@ from bench.engine.trees import mapped
 from bench.errors import UserError
 from bench.inputs.pixels import decode
 from bench.machine.libraries import torch
+from bench.running.content import PreparedRun
 from bench.running.kinds.denoiser import encode_texts
-from bench.running.question import PreparedRun
-from bench.running.settings import check_mode
+from bench.running.parts.settings import check_mode
 from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest
 

@@ -1,10 +1,14 @@
-"""What a run is made of, one module each; `names` has them together.
+"""What a run is made of, one module each: its chapter of settings, and what becomes of them.
 
 data       which images, labels and class names are read
-model      which network or classifier scores them, and its weights
-precision  what the network computes in, and what images are encoded in
-decision   the strategy, its parameters, and where it cannot decide
-measure    draws, noise levels, noise, weights and views
 texts      prompts, templates and trees of classes
-machine    executor and trackers
+model      which network or classifier scores them, and its weights
+measure    draws, noise levels, noise, weights and views
+decision   the strategy, its parameters and price, and where it cannot decide
+machine    device, precision and executor
+record     what is stored, and what one command does with a run
+
+A chapter has the help of its settings and declares (`declaration`) what each is about. Its module
+resolves them, refuses what does not fit, and makes their entries in the identity. `settings` has
+all chapters, `names` all that they name.
 """

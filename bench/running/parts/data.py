@@ -1,17 +1,88 @@
 """Which images, labels and class names a run reads."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator
+
+from bench.contracts.backbone import Likelihood
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declared import load_spec
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry, SpecT
 from bench.errors import UserError
 from bench.inputs.data import DataSource, check_data_dir, find_path_reader, find_scheme
+from bench.inputs.split import Split
+from bench.inputs.subsets import Shard, parse_shard
 from bench.machine.files import path_exists, regular_file
 from bench.machine.offline import offline_if_set
-from bench.running.settings import RunConfig, passed_to
+from bench.running.parts.declaration import DENOISERS, Chapter, Parsed, Text, passed_to, setting
+from bench.store.fields import without_none
+from bench.store.identity import DataIdentity
+
+Fit = Literal["crop", "squash"]
+Control = Literal["grey", "noise", "shuffled-images", "text-only"]
+_of_rows = partial(setting, "data", identity="content", passed_to="dataset")
+
+
+def _corruption(text: str) -> str | None:
+    from bench.inputs.corruptions import parse_corruption  # here: it imports PIL
+
+    return parse_corruption(text)
+
+
+class DataSettings(Chapter):
+    """What is scored."""
+
+    dataset: Text = setting("data", "prompts", default=..., identity="content")
+    """A registered dataset, a folder or file of images, a declaration (.toml), or a URI such as
+    hf:owner/name."""
+    split: Text | None = setting("data", identity="resolved", most_used=True)
+    """The split to evaluate (default: the dataset's)."""
+    data_dir: Text | None = setting("data", identity="content", commands="study", most_used=True)
+    """A local copy of the dataset."""
+    limit: int | None = setting(
+        "images", of_split=True, commands="study", most_used=True, gt=0, lt=2**63
+    )
+    """Score only N images: a stratified sample, the same every time."""
+    labels: Text | None = _of_rows("prompts")
+    """A CSV or JSONL file that maps image files to labels, for a folder of images."""
+    image_column: Text | None = _of_rows()
+    """The column of the images, if a file has several (default: image)."""
+    label_column: Text | None = _of_rows("prompts")
+    """The column of the labels, if a file has several (default: label)."""
+    id_column: Text | None = _of_rows()
+    """The column with the sample ids (default: sample_id)."""
+    class_names: Text | None = setting("data", "prompts", identity="content", of_classes=True)
+    """A file with readable class names: JSON or CSV (name, words), or one name per line in class
+    order."""
+    skip_unlabelled: bool = setting("data", default=False, of_classes=True)
+    """Skip images without a label instead of rejecting the dataset."""
+    shard: Annotated[Shard, Parsed(parse_shard)] | None = setting(
+        "one run",
+        excludes={
+            "slurm": "the script sets the shards itself",
+            "memory": "other processes cannot load it. Save a pipeline with"
+            " pipe.save_pretrained(FOLDER) and name the folder",
+        },
+    )
+    """Score only part I of N, such as 3/16, into a separate folder; `bench results merge` joins the
+    parts into one run."""
+    fit: Fit = setting("images", default="crop", scorers=DENOISERS, identity="scoring")
+    """How a non-square image is made square: crop (its centre), or squash (the whole image, with
+    its aspect ratio changed)."""
+    control: Control | None = setting(
+        "images", identity="run", methods={"text-only": Likelihood.prior}, of_split=True
+    )
+    """A blind control: replace every image with grey, noise or another sample's image
+    (shuffled-images), or score the texts without an image (text-only), if the backbone can."""
+    corrupt: Annotated[Text, AfterValidator(_corruption)] | None = setting(
+        "images", identity="run", of_split=True
+    )
+    """Corrupt the images as ImageNet-C does, NAME:SEVERITY: one of its fifteen corruptions, such as
+    fog or gaussian-noise, with a severity from 1 to 5."""
 
 
 def is_path(name: str) -> bool:
@@ -35,7 +106,7 @@ DECLARATION = ".toml"
 
 
 @offline_if_set
-def find_dataset(settings: RunConfig) -> DataSource:
+def find_dataset(settings: DataSettings) -> DataSource:
     """Return the dataset that the settings name: registered, a URI, a declaration or a folder.
 
     Raises UserError if the name is unknown or a collection, or the declaration or data invalid.
@@ -66,7 +137,7 @@ def find_dataset(settings: RunConfig) -> DataSource:
 
 
 def data_source(
-    settings: RunConfig, spec: DatasetSpec, name: str | None = None, data_dir: str | None = None
+    settings: DataSettings, spec: DatasetSpec, name: str | None = None, data_dir: str | None = None
 ) -> DataSource:
     """Return where a dataset's images are and how they are read.
 
@@ -101,3 +172,14 @@ def _declared(file: Path, in_data: bool = False) -> DatasetSpec:
             " that their results are not mixed up."
         )
     return spec
+
+
+def data_identity(spec: DatasetSpec, split: Split) -> DataIdentity:
+    """Return the entry of the identity for the images."""
+    return DataIdentity(
+        name=spec.name,
+        version=split.version,
+        split=split.split,
+        fingerprint=split.fingerprint,
+        **without_none(decoding=split.decoding),
+    )

@@ -1,22 +1,53 @@
 """The strategy of a run: how it is found, made, and refused where it cannot decide."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from bench.contracts.dataset import asks_for_images
 from bench.contracts.decision import MEAN
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, StrategySpec
+from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.discovery.queries import exhaustive_strategy
 from bench.discovery.targets import make_from
 from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError
 from bench.inputs.draws import MAX_DRAWS
-from bench.running.settings import RunConfig
+from bench.running.parts.declaration import WITH_DRAWS, Chapter, Text, setting
 from bench.store.documents import Manifest
 from bench.store.identity import StrategyIdentity
+
+
+class DecisionSettings(Chapter):
+    """How it decides."""
+
+    strategy: Text | None = setting(
+        "strategy", identity="resolved", commands="study", most_used=True
+    )
+    """A registered strategy (default: the backbone's)."""
+    params: Parameters = setting(
+        "strategy", default={}, identity="resolved", commands="study", most_used=True
+    )
+    """A parameter of the strategy or the backbone, KEY=VALUE; repeat for more."""
+    risk: float | None = setting(
+        "strategy",
+        scorers=WITH_DRAWS,
+        identity="content",
+        excludes={"classes": "a risk is calibrated on other images of a dataset; use --dataset"},
+        gt=0,
+        lt=1,
+    )
+    """The largest share of decisions that may differ from the full sweep's, such as 0.02. The
+    strategy's parameters are chosen by a calibration on other images (`bench learn`) or,
+    without one, by sweeping some of the run's own images."""
+    risk_else: Literal["full", "schedule"] = setting(
+        "strategy", default="full", identity="content", needs="risk", of_split=True
+    )
+    """Fallback of --risk if no parameters keep it: what decides the images that were not swept,
+    full (every prompt on every draw) or schedule (the published schedule, without a promise)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +93,7 @@ def usual_parameters(
     return {**(defaults if usual.name == strategy else {}), **params}
 
 
-def find_strategy(settings: RunConfig, backbone: BackboneSpec) -> Decider:
+def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider:
     """Make the strategy that the user named, else the backbone's, else the default one."""
     if settings.strategy is not None:
         spec, defaults = load_plugins().strategies.get(settings.strategy), Parameters()
@@ -75,7 +106,9 @@ def find_strategy(settings: RunConfig, backbone: BackboneSpec) -> Decider:
     return make_decider(spec, {**defaults, **own})
 
 
-def backbone_params(settings: RunConfig, spec: BackboneSpec, strategy: StrategySpec) -> Parameters:
+def backbone_params(
+    settings: DecisionSettings, spec: BackboneSpec, strategy: StrategySpec
+) -> Parameters:
     """Return the parameters of `--set` that the backbone declares and the strategy does not."""
     return {
         name: value
@@ -95,6 +128,42 @@ def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
         )
     recorded = {**spec.recorded(parameters), **strategy.settled, "draws": strategy.draws}
     return Decider(spec, recorded, strategy)
+
+
+@dataclass(frozen=True)
+class StatedRisk:
+    """The risk that `--risk` states for a strategy."""
+
+    risk: float  # the largest share of decisions that may differ from those of the full sweep
+    decider: Decider  # the strategy without a risk
+    params: Mapping[str, Any]  # parameters that the user set
+    results: Path  # results folder with the calibrations
+
+    @property
+    def option(self) -> str:
+        """The option as the user wrote it."""
+        return f"--risk {self.risk:g}"
+
+    @property
+    def recorder(self) -> str:
+        """The strategy whose recordings the stated one can be replayed on."""
+        return self.decider.spec.recorder or exhaustive_strategy()
+
+    def check(self) -> None:
+        """Raise UserError if the strategy has no settings to choose from, or the user set one."""
+        spec, option = self.decider.spec, self.option
+        if not spec.safest_first:
+            able = [other.name for other in load_plugins().strategies if other.safest_first]
+            raise UserError(
+                f"{option}: strategy {spec.name!r} has no settings to choose from; strategies that"
+                f" have some: {', '.join(able) or 'none'}."
+            )
+        chosen = sorted(spec.safest_first[0])
+        for name in (name for name in chosen if name in self.params):
+            value = self.params[name]
+            raise UserError(
+                f"{option} chooses {' and '.join(chosen)}: leave --set {name}={value} out."
+            )
 
 
 def check_strategy(
@@ -136,6 +205,20 @@ def check_strategy(
     ):
         if refused:
             raise UserError(f"Strategy {decider.spec.name!r} cannot be used here: it {reason}.")
+
+
+def price(
+    strategy: CheckedStrategy, sizes: Sequence[tuple[Problem, int]]
+) -> tuple[float, float | None]:
+    """Return what an image, or item, costs at most and at least, in evaluation equivalents.
+
+    `sizes` are problems, each with its number of images. The lower bound is None if not known.
+    """
+    least = [(strategy.at_least(problem), images) for problem, images in sizes]
+    return (
+        max(strategy.at_most(problem) * images for problem, images in sizes),
+        min((cost * images for cost, images in least if cost is not None), default=None),
+    )
 
 
 def strategy_of(manifest: Manifest) -> CheckedStrategy | None:

@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import ANY_PIPELINE, FOLDER, UNKNOWN, BackboneSpec, DatasetSpec
+from bench.discovery.backbones import recorded_parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.errors import AbsentError, UserError
 from bench.inputs.data import slugify
 from bench.inputs.weights import (
     SINGLE_FILE,
+    InMemory,
     Lora,
     Weights,
     add_files,
@@ -26,7 +29,35 @@ from bench.inputs.weights import (
 from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
 from bench.running.parts.data import is_path, registered
-from bench.running.settings import RunConfig
+from bench.running.parts.declaration import DENOISERS, Chapter, Text, setting
+from bench.store.documents import BackboneInfo
+from bench.store.fields import without_none
+
+LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
+_of_weights = partial(setting, "network", "prompts", identity="content")
+
+
+class ModelSettings(Chapter):
+    """What scores it."""
+
+    backbone: Text | None = _of_weights(commands="study prompts", most_used=True)
+    """A registered backbone, a pipeline folder, or a single .safetensors file of a pipeline
+    (default: the dataset's)."""
+    weights: Text | None = _of_weights(commands="study prompts")
+    """A Hub id, a folder or a single .safetensors file, instead of the backbone's own weights."""
+    lora: Text | list[Text] | None = _of_weights(scorers=DENOISERS)
+    """A LoRA to add to the pipeline, PATH or PATH:SCALE (default scale: 1); repeat for more."""
+    revision: Text | None = _of_weights(commands="prompts")
+    """The Hub revision of the weights."""
+    resolution: int | None = setting(
+        "network", "prompts", identity="resolved", passed_to="backbone", gt=0, le=LARGEST_SIDE
+    )
+    """Image side in pixels (default: the model's own)."""
+    normalize: Text | None = setting("network", identity="resolved", passed_to="backbone")
+    """Pixel normalisation, for a backbone that offers a choice: half or cifar10."""
+    fit_split: Text | None = setting("network", identity="content", learns=True)
+    """The split that a trainable backbone is fitted on (default: train)."""
+
 
 INDEX = "model_index.json"
 
@@ -54,39 +85,40 @@ class BackboneSource:
 
 
 @offline_if_set
-def find_backbone(settings: RunConfig, dataset: DatasetSpec | None = None) -> BackboneSource:
+def find_backbone(settings: ModelSettings, dataset: DatasetSpec | None = None) -> BackboneSource:
     """Return the backbone that the user named, else the dataset's, else the default one."""
-    name, weights, file = settings.backbone, settings.weights, None
     backbones = load_plugins().backbones
-    name = name or (dataset.backbone if dataset else None) or backbones.require_default().name
-    if name.endswith(SINGLE_FILE):
-        if weights:
-            raise UserError(
-                "--weights needs a registered backbone or a folder of configs, not a weights file."
-            )
-        file, name = name, _config_source(name)
-    elif weights and weights.endswith(SINGLE_FILE):
-        file, weights = weights, None
+    name = settings.backbone or (dataset.backbone if dataset else None)
+    name, weights, file = _named(name or backbones.require_default().name, settings.weights)
     if is_path(name):
         if weights:
             raise UserError("--weights needs a registered backbone, not a folder.")
-        weights = name
-        name = family_of(name, settings.revision) or FOLDER
+        name, weights = family_of(name, settings.revision) or FOLDER, name
     spec = registered(backbones, name)
     if spec.takes_folders and not weights:
         raise UserError(f"Backbone {name!r} needs --weights FOLDER, or --backbone FOLDER instead.")
-    if spec.scorer != "denoiser" or not (file or settings.lora):
+    if spec.scorer not in DENOISERS or not (file or settings.lora):
         return BackboneSource(spec, weights or file)
     texts = [settings.lora] if isinstance(settings.lora, str) else settings.lora or []
     if spec.family is None or not (weights := weights or spec.weights):
         option = "--lora" if texts else "A single file"
         raise UserError(f"{option} needs a diffusers pipeline, which {name!r} is not.")
-    any_class = _any_pipeline()
     kept = {key: getattr(spec, key) for key in ("dtype", "revision", "template", "plan", "draws")}
     file = None if file is None else str(Path(file).expanduser().absolute())
-    return BackboneSource(
-        replace(any_class, **kept), weights, file, tuple(parse_lora(text) for text in texts)
-    )
+    loras = tuple(parse_lora(text) for text in texts)
+    return BackboneSource(replace(_any_pipeline(), **kept), weights, file, loras)
+
+
+def _named(name: str, weights: str | None) -> tuple[str, str | None, str | None]:
+    """Return the name of a backbone, its weights, and the single weights file if one was named."""
+    if not name.endswith(SINGLE_FILE):
+        is_file = weights is not None and weights.endswith(SINGLE_FILE)
+        return (name, None, weights) if is_file else (name, weights, None)
+    if weights:
+        raise UserError(
+            "--weights needs a registered backbone or a folder of configs, not a weights file."
+        )
+    return _config_source(name), None, name
 
 
 def _any_pipeline() -> BackboneSpec:
@@ -148,7 +180,7 @@ def _read_named(weights: str, revision: str | None, name: str) -> dict[str, Any]
 
 
 def find_weights(
-    config: RunConfig, source: BackboneSource, parameters: Parameters, loaded: Any = None
+    config: ModelSettings, source: BackboneSource, parameters: Parameters, loaded: Any = None
 ) -> Weights | None:
     """Locate the backbone's weights without reading them; None if it needs none.
 
@@ -184,3 +216,34 @@ def naming_licence(source: BackboneSource) -> Iterator[None]:
         if not spec.gated or source.weights or page in str(error):
             raise
         raise AbsentError(f"{error}\n{advise_licence(str(spec.weights), spec.licence)}") from None
+
+
+def model_identity(
+    spec: BackboneSpec, weights: Weights | None, parameters: Parameters
+) -> dict[str, Any]:
+    """Return the entries of the identity for the backbone, its weights and its parameters."""
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "weights": weights.fingerprint if weights else None,
+        "parameters": recorded_parameters(spec, weights, parameters),
+    }
+
+
+def backbone_info(
+    source: BackboneSource, weights: Weights | None, dtype: str, trained_on: str | None
+) -> BackboneInfo:
+    """Return the manifest's entry of the backbone."""
+    loras = {lora.name: lora.scale for lora in weights.loras} if weights else None
+    return BackboneInfo(
+        name=source.name,
+        version=source.spec.version,
+        weights=weights.location if weights else None,
+        revision=weights.revision if weights else None,
+        dtype=dtype,
+        trained_on=trained_on,
+        **without_none(
+            in_memory=dict(weights.description) if isinstance(weights, InMemory) else None,
+            loras=loras or None,
+        ),
+    )

@@ -1,6 +1,7 @@
 """What the settings of a run name, before a file of data or weights is read."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import BackboneSpec, DatasetSpec
@@ -9,12 +10,12 @@ from bench.discovery.backbones import code_of
 from bench.engine.asking import CheckedStrategy
 from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
-from bench.running.parts.decision import Decider
+from bench.running.parts.decision import Decider, StatedRisk
+from bench.running.parts.machine import RunPrecision
 from bench.running.parts.measure import ResolvedViews
 from bench.running.parts.model import BackboneSource
-from bench.running.parts.precision import RunPrecision
+from bench.running.parts.settings import RunConfig, Values, loading_settings
 from bench.running.parts.texts import find_template
-from bench.running.settings import RunConfig, Values, loading_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +41,6 @@ class Names:
     def backbone(self) -> BackboneSpec:
         """Spec of the backbone."""
         return self.source.spec
-
-    @property
-    def backbone_name(self) -> str:
-        """Name of the backbone: the spec's, or the folder's or file's, with its LoRAs."""
-        return self.source.name
 
     @property
     def strategy(self) -> CheckedStrategy:
@@ -87,6 +83,13 @@ class Names:
         params = {**self.config.params, **self.decider.parameters}
         changes = {"risk": None, "strategy": self.decider.spec.name, "params": params}
         return self.config.model_copy(update=changes)
+
+    def stated_risk(self) -> StatedRisk | None:
+        """Return the risk that the settings state for the strategy; None if they do not."""
+        config = self.config
+        if config.risk is None:
+            return None
+        return StatedRisk(config.risk, self.decider, config.params, Path(config.results))
 
     def recorded_settings(self) -> Values:
         """Return the settings for the manifest, with resolved names."""

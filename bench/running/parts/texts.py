@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,17 +24,65 @@ from bench.inputs.prompts import (
     read_templates,
 )
 from bench.running.parts.decision import Decider
+from bench.running.parts.declaration import Chapter, Text, setting
 from bench.running.parts.model import BackboneSource
-from bench.running.settings import RunConfig
+from bench.store.fields import without_none
+from bench.store.identity import digest, prompts_digest
+
+Rule = Literal["best", "mean"]
+_of_texts = partial(setting, "prompts", of_classes=True, learns=False)
 
 
-def find_template(config: RunConfig, backbone: BackboneSpec) -> str | list[str] | None:
+class TextSettings(Chapter):
+    """What is asked."""
+
+    template: Text | list[Text] | None = _of_texts(
+        identity="resolved", commands="prompts", most_used=True
+    )
+    """A prompt template with {class}, or a file of them, one per line; repeat for more (default:
+    the dataset's)."""
+    prompts: Text | None = _of_texts(
+        identity="content",
+        commands="prompts",
+        excludes={"template": "the file contains complete prompts"},
+    )
+    """A CSV file of prompts with the columns prompt,classname,classidx; a class may have
+    several."""
+    template_rule: Rule = setting("score", default="best", identity="run", of_classes=True)
+    """How the prompts of a class are combined into its score: best (the best prompt's score), or
+    mean (of their errors)."""
+    hierarchy: Text | None = setting(
+        "prompts",
+        identity="content",
+        commands="study",
+        ability="uses_hierarchy",
+        excludes={
+            "prompts": "the file has no prompts for inner nodes; use --template",
+            "candidates_from": "a shortlist leaves out classes of the tree",
+        },
+    )
+    """A tree of the classes, for strategies that descend one: CSV with the columns
+    node,parent,words, or TOML."""
+    candidates_from: Text | None = setting(
+        "score",
+        identity="content",
+        of_split=True,
+        excludes={"sweep": "a sweep records all classes"},
+    )
+    """A stored run on the same images; only its --top best classes per image are scored."""
+    top: int = setting(
+        "score", default=5, identity="content", needs="candidates_from", of_split=True, gt=1
+    )
+    """Number of classes per image that --candidates-from keeps."""
+
+
+def find_template(config: TextSettings, backbone: BackboneSpec) -> str | list[str] | None:
     """Return the user's template, else the backbone's; None for the dataset's or a file."""
     return config.template or (None if config.prompts else backbone.template)
 
 
 def make_prompts(
-    config: RunConfig,
+    config: TextSettings,
     dataset: DatasetSpec,
     source: BackboneSource,
     decider: Decider,
@@ -61,7 +111,7 @@ def make_prompts(
 
 
 def _class_prompts(
-    config: RunConfig, dataset: DatasetSpec, backbone: BackboneSpec, classes: tuple[str, ...]
+    config: TextSettings, dataset: DatasetSpec, backbone: BackboneSpec, classes: tuple[str, ...]
 ) -> Prompts:
     if backbone.learns:
         return from_template(PLACEHOLDER, classes)
@@ -93,7 +143,7 @@ def _with_sets(values: Sequence[str], spec: DatasetSpec) -> list[str]:
     return [template for value in values for template in sets_of.get(value, (value,))]
 
 
-def uneven_prompts_warning(config: RunConfig, prompts: Prompts) -> str | None:
+def uneven_prompts_warning(config: TextSettings, prompts: Prompts) -> str | None:
     """Return a warning if each class has its best prompt's score, but not as many prompts."""
     counts = Counter(prompts.class_of_prompt).values()
     if config.template_rule != "best" or len(set(counts)) == 1:
@@ -114,3 +164,10 @@ def text_score_warning(decider: Decider, items: ItemTable) -> str | None:
         " will be a text score, but no image and group score, which compare errors across images."
         " --strategy full gives all three."
     )
+
+
+def texts_identity(prompts: Prompts, items: ItemTable | None) -> dict[str, Any]:
+    """Return the entries of the identity for texts and tree; the data's covers those of items."""
+    tree = None if prompts.parents is None else digest({"tree": prompts.parents})
+    texts = digest({"texts": "of each item"}) if items else prompts_digest(prompts.pairs)
+    return {"prompts": texts, **without_none(hierarchy=tree)}

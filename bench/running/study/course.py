@@ -5,7 +5,7 @@ still has a result for every run. If a cell fails, it is reported and the others
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,17 +19,18 @@ from bench.inputs.subsets import shuffle_samples
 from bench.machine.offline import offline
 from bench.running.execute import Finished
 from bench.running.lifecycle import Shared, prepare_run, run_prepared
+from bench.running.parts.settings import SETTINGS, RunConfig, about, key_of
 from bench.running.prepare import AtHand
-from bench.running.risk_sweep import settled
-from bench.running.settings import SETTINGS, RunConfig, about, key_of
+from bench.running.risk import settled
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
 from bench.running.study.rounds import Methods, board_standing, boards_of, next_round, still_open
 from bench.running.study.values import Entries
 from bench.store.documents import StoredConfig
 from bench.store.fields import without_none
+from bench.store.identity import digest
 from bench.store.locking import LOCK, LockedFolder, locked
-from bench.store.studies import STUDY, BoardStanding, Study, StudyCell, study_folder, write_study
+from bench.store.studies import STUDY, Study, StudyCell, study_folder, write_study
 
 WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
 
@@ -89,23 +90,26 @@ class _Course:
         tell: Callable[[Step], None],
     ) -> None:
         self.declared, self.study, self.folder, self.tell = declared, study, folder, tell
-        self.cells = list(self.study.cells)
         self.shared, self.clock = Shared(keeps_executor=True), Clock()
         self.split: dict[str, Split] = {}  # data settings of the last run → its split
-        self.order: list[str] = []  # ids of the last run's split in random order
         self.written = 0.0
-        axes = [cell.axes for cell in self.cells]
-        varied = [name for name in self.study.axes if len({at.get(name) for at in axes}) > 1]
-        self.varied = varied or self.study.axes[:1]
+        backbones = [cell.backbone for cell in declared.cells]
+        rank = {key: number for number, key in enumerate(dict.fromkeys(backbones))}
+        # Indices of the cells, grouped by backbone.
+        self.order = sorted(range(len(backbones)), key=lambda place: rank[backbones[place]])
+        axes = [cell.axes for cell in study.cells]
+        varied = [name for name in study.axes if len({at.get(name) for at in axes}) > 1]
+        shown = {*(varied or study.axes[:1])}
+        self.words = [in_words({n: v for n, v in at.items() if n in shown}) for at in axes]
 
     def run(self, pilot_only: bool) -> Study:
         try:
             if self.declared.pilot:
-                self._stage(PILOT, [p for p in self._order() if self._wants_pilot(p)], pilot_only)
+                self._stage(PILOT, [p for p in self.order if self._wants_pilot(p)], pilot_only)
             if self.declared.stop is not None:
                 self._rounds(pilot_only)
             elif not pilot_only:
-                self._stage(WHOLE, self._order(), last=True)
+                self._stage(WHOLE, self.order, last=True)
         finally:
             self.shared.close_executor()
             self._write()
@@ -113,40 +117,34 @@ class _Course:
 
     def _rounds(self, first_only: bool) -> None:
         """On each dataset, score the same images with all open methods, round by round."""
+        results = Path(self.declared.cells[0].config.results)
         boards: Mapping[str, Methods] = boards_of(self.declared)
         for board, methods in boards.items():
             standing, n = None, self.declared.first_round
             while standing is None or not (standing.decided or standing.images == standing.total):
                 open_methods = still_open(methods, standing)
                 cells = {place for method in open_methods for place in methods[method]}
-                places = [place for place in self._order() if place in cells]
+                places = [place for place in self.order if place in cells]
                 self._stage(f"{n:,} images", places, last=True, n=n)
-                failed = {place for place in places if self.cells[place].status == "failed"}
+                failed = {place for place in places if self.study.cells[place].status == "failed"}
                 methods = {name: own for name, own in methods.items() if failed.isdisjoint(own)}
                 if not methods:
                     break
-                standing = self._standing(board, methods, n)
+                folders = {
+                    place: results / str(self.study.cells[place].run_id)
+                    for place in chain.from_iterable(methods.values())
+                }
+                order = _random_order(*self.split.values())
+                standing = board_standing(board, methods, folders, order, n, self.declared)
                 others = [s for s in self.study.standings if s.board != board]
                 self.study = self.study.model_copy(update={"standings": [*others, standing]})
                 n = next_round(n, self.declared.growth, standing.total)
                 if first_only:
                     break
 
-    def _standing(self, board: str, methods: Methods, n: int) -> BoardStanding:
-        results = Path(self.declared.cells[0].config.results)
-        places = chain.from_iterable(methods.values())
-        folders = {place: results / str(self.cells[place].run_id) for place in places}
-        return board_standing(board, methods, folders, self.order, n, self.declared)
-
-    def _order(self) -> list[int]:
-        """Return the indices of the cells, grouped by backbone."""
-        keys = [cell.backbone for cell in self.declared.cells]
-        rank = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-        return sorted(range(len(keys)), key=lambda place: rank[keys[place]])
-
     def _wants_pilot(self, place: int) -> bool:
         limit = self.declared.cells[place].config.limit
-        if self.cells[place].status in ("complete", "failed_samples", "pilot"):
+        if self.study.cells[place].status in ("complete", "failed_samples", "pilot"):
             return False  # the whole run checks whether the stored images still exist
         return limit is None or limit > 2 * self.declared.pilot
 
@@ -158,22 +156,23 @@ class _Course:
         for number, place in enumerate(places, start=1):
             began = time.perf_counter()
             finished = self._cell(stage, place, places[number:], n)
-            seconds = time.perf_counter() - began
+            seconds, cell = time.perf_counter() - began, self.study.cells[place]
             if finished is not None:
-                self._note(place, finished, seconds)
-            left = self.clock.left(self._rest(stage, places[number:], last))
-            cell = self.cells[place]
-            where = in_words({n: v for n, v in cell.axes.items() if n in self.varied})
-            self.tell(Step(stage, number, len(places), cell, where, finished, seconds, left))
+                done = finished.summary.dataset.n_samples
+                scored, outstanding = 0 if finished.resumed else done, (cell.images or done) - done
+                scoring = min(finished.summary.cost.seconds or 0.0, seconds) if scored else 0.0
+                self.clock.note(place, seconds, scoring, scored, max(0, outstanding))
+            left, words = self.clock.left(self._rest(stage, places[number:], last)), self.words
+            self.tell(Step(stage, number, len(places), cell, words[place], finished, seconds, left))
             if time.perf_counter() - self.written > WRITE_EVERY:
                 self._write()
         self._write()
 
     def _rest(self, stage: str, places: Sequence[int], last: bool) -> list[tuple[int, int]]:
         """Return the cells left in this stage and the next one, each with its number of images."""
-        sizes = [cell.images for cell in self.cells if cell.images]
+        sizes = [cell.images for cell in self.study.cells if cell.images]
         mean = sum(sizes) // len(sizes) if sizes else 0
-        whole = {p: self.declared.cells[p].config.limit or mean for p in self._order()}
+        whole = {p: self.declared.cells[p].config.limit or mean for p in self.order}
         rest = [(p, self.declared.pilot if stage == PILOT else whole[p]) for p in places]
         return rest if last else rest + list(whole.items())
 
@@ -183,18 +182,7 @@ class _Course:
         if stage == PILOT:
             config = config.model_copy(update={"limit": self.declared.pilot})
         try:
-            with offline(config.offline):
-                data = key_of(config, "data")
-                prepared = prepare_run(config, AtHand(split=self.split.get(data)))
-                self.split = {data: prepared.split}
-                prepared = settled(prepared)
-                if n is not None:
-                    split = prepared.split
-                    self.order = shuffle_samples(split.sample_ids, split.fingerprint)
-                    manifest = prepared.manifest.narrowed(self.order[:n])
-                    prepared = replace(prepared, manifest=manifest)
-                later = self._later(place, rest)
-                finished = run_prepared(prepared, self.shared, later)
+            finished = self._finished(config, n, self._later(place, rest))
         except StoreError:
             raise
         except Exception as error:
@@ -220,6 +208,18 @@ class _Course:
         )
         return finished
 
+    def _finished(self, config: RunConfig, n: int | None, later: Iterable[RunConfig]) -> Finished:
+        """Make a run, or score its first `n` images in random order."""
+        with offline(config.offline):
+            data = key_of(config, "data")
+            prepared = prepare_run(config, AtHand(split=self.split.get(data)))
+            self.split = {data: prepared.split}
+            prepared = settled(prepared)
+            if n is not None:
+                first = prepared.manifest.narrowed(_random_order(prepared.split)[:n])
+                prepared = replace(prepared, manifest=first)
+            return run_prepared(prepared, self.shared, later)
+
     def _later(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
         """Yield settings of later runs with the same backbone, one per distinct set of prompts."""
         mine = self.declared.cells[place]
@@ -229,19 +229,11 @@ class _Course:
                 distinct.setdefault(key_of(other.config, "data", "prompts"), other.config)
         yield from list(distinct.values())[1:]
 
-    def _note(self, place: int, finished: Finished, seconds: float) -> None:
-        summary, cell = finished.summary, self.cells[place]
-        n = summary.dataset.n_samples
-        scored = 0 if finished.resumed else n
-        scoring = min(summary.cost.seconds or 0.0, seconds) if scored else 0.0
-        self.clock.note(place, seconds, scoring, scored, max(0, (cell.images or n) - n))
-
     def _set(self, place: int, **changes: object) -> None:
-        self.cells[place] = self.cells[place].model_copy(update=changes)
+        self.study.cells[place] = self.study.cells[place].model_copy(update=changes)
 
     def _write(self) -> None:
-        changes = {"cells": list(self.cells), "updated": now()}
-        self.study = self.study.model_copy(update=changes)
+        self.study = self.study.model_copy(update={"updated": now()})
         self.written = time.perf_counter()
         try:
             write_study(self.folder, self.study)
@@ -249,6 +241,10 @@ class _Course:
             raise StoreError(
                 f"{self.folder.path} cannot be written any more: {error}. The runs are kept."
             ) from error
+
+
+def _random_order(split: Split) -> list[str]:
+    return shuffle_samples(split.sample_ids, split.fingerprint)
 
 
 # Settings that may differ between a cell and its stored run.
@@ -296,8 +292,8 @@ def start_study(declared: DeclaredStudy, results: Path) -> Study:
 
 
 def _cell_key(config: StoredConfig) -> str:
-    """Return the settings that a cell and its stored run must have in common, as JSON."""
-    return config.model_dump_json(exclude=RESUMABLE_CHANGES)
+    """Return a hash of the settings that a cell and its stored run must have in common."""
+    return digest(config.model_dump(mode="json", exclude=RESUMABLE_CHANGES))
 
 
 def now() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.queries import metric_specs
 from bench.errors import UserError, did_you_mean, quoted, refusing
@@ -21,7 +22,7 @@ from bench.inputs.data import slugify
 from bench.machine.files import read_text, read_toml
 from bench.running.parts.data import expand_datasets, is_path, registered
 from bench.running.parts.model import find_backbone
-from bench.running.settings import (
+from bench.running.parts.settings import (
     SETTINGS,
     RunConfig,
     Values,
@@ -369,23 +370,34 @@ def apply_changes(grid: Table, changes: Table, offline: bool) -> tuple[Table, di
     assert isinstance(params, Mapping) and isinstance(new_params, Mapping)
     own, new = ({k: v for k, v in table.items() if k != "params"} for table in (grid, changes))
     deviations = _deviations(own, new) | _deviations(params, new_params)
-    of_backbones = {name for spec in load_plugins().backbones for name in spec.parameters}
     if "strategy" in deviations:
-        params = {name: value for name, value in params.items() if name in of_backbones}
+        params = {name: value for name, value in params.items() if name in _of_backbones()}
     if "backbone" in deviations:
         named = {name: new.get(name) for name in ("backbone", "weights")}
         spec = find_backbone(make_config({"dataset": "-", "offline": offline, **named})).spec
-        parameters = {name for name in own if SETTINGS[name].passed_to == spec.kind}
-        foreign = {*parameters, *(of_backbones & params.keys())} - {*spec.parameters}
-        axes = {n for n, v in own.items() if isinstance(v, list) and len(v) > 1}
-        axes = {name for name in axes if SETTINGS[name].shared}  # those runs become one
-        foreign |= {n for n in own if spec.scorer not in SETTINGS[n].scorers} - axes
+        foreign = _foreign(spec, own, params)
         unfit = [name for name in (*own, *params) if name in foreign]
         deviations |= {name: f"{name}: not a setting of this backbone" for name in unfit}
         parts = {name for name in about("network") if SETTINGS[name].identity == "content"}
         own = {k: v for k, v in own.items() if k not in parts | foreign}
         params = {k: v for k, v in params.items() if k not in foreign}
     return {**own, **new, "params": {**params, **new_params}}, deviations
+
+
+def _of_backbones() -> set[str]:
+    return {name for spec in load_plugins().backbones for name in spec.parameters}
+
+
+def _foreign(spec: BackboneSpec, own: Table, params: Table) -> set[str]:
+    """Return the settings and parameters of a grid that a backbone does not use.
+
+    An axis that runs share is none of them: its runs become one.
+    """
+    shared = {n for n, v in own.items() if isinstance(v, list) and len(v) > 1}
+    shared = {name for name in shared if SETTINGS[name].shared}
+    other_kind = {name for name in own if spec.scorer not in SETTINGS[name].scorers} - shared
+    passed = {name for name in own if SETTINGS[name].passed_to == spec.kind}
+    return other_kind | (passed | (_of_backbones() & params.keys())) - {*spec.parameters}
 
 
 def _deviations(before: Table, after: Table) -> dict[str, str]:

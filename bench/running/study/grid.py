@@ -11,8 +11,8 @@ from bench.errors import UserError
 from bench.inputs.data import slugify
 from bench.inputs.parsing import split_names
 from bench.machine.files import path_exists
-from bench.running.settings import Values, about, changed, make_config
-from bench.running.settings.declaration import option
+from bench.running.parts.declaration import option
+from bench.running.parts.settings import Values, about, changed, make_config
 from bench.running.study.file import TABLE_AXES, DeclaredStudy, declare
 from bench.running.study.values import PLURALS
 from bench.store.identity import digest

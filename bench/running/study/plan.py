@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 from pydantic import Field
 
@@ -11,11 +12,12 @@ from bench.machine.speeds import PEAKS
 from bench.running.borrowed import fit_data
 from bench.running.estimate import make_plan
 from bench.running.parts.decision import backbone_params
+from bench.running.parts.declaration import option
 from bench.running.parts.machine import check_executor
 from bench.running.parts.names import Names
+from bench.running.parts.record import check_trackers
+from bench.running.parts.settings import SETTINGS, RunConfig, changed
 from bench.running.prepare import check_effect, resolve, without_effect
-from bench.running.settings import SETTINGS, RunConfig, changed
-from bench.running.settings.declaration import option
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.store.fields import Count, Document
 from bench.store.studies import Published
@@ -30,6 +32,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     for cell in declared.cells:
         with _naming_run(declared, cell):
             check_executor(cell.config)
+            check_trackers(cell.config)
             names = resolve(cell.config)
             if names.backbone.learns:
                 fit_data(names, None)
@@ -53,7 +56,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
         )
         for name in ignored:
             if name not in axes:
-                who = f"The runs of backbone {names.backbone_name!r} ignore {name}"
+                who = f"The runs of backbone {names.source.name!r} ignore {name}"
                 notes[f"{who}: {option(name)} {without[name]}"] = None
     cells = []
     for first, *others in same.values():
@@ -155,25 +158,15 @@ class StudyPlan(Document):
 def plan_study(declared: DeclaredStudy) -> StudyPlan:
     """Return the plan of every run (UserError, as `check_cells`)."""
     declared, notes = check_cells(declared)
-    cells, warnings = [], dict.fromkeys(notes)
-    for cell in declared.cells:
-        axes = dict(cell.axes)
-        try:
-            plan = make_plan(cell.config)
-        except UserError as error:
-            cells.append(PlannedCell(axes=axes, error=str(error)))
-            continue
-        warnings.update(dict.fromkeys(w for w in plan.warnings if w not in plan.missing))
-        fields = plan.model_dump(include=set(PlannedCell.model_fields))
-        if cell.published is not None:
-            fields["published"] = cell.published.compared(plan.images)
-        cost = "passes" if plan.classifier else "evaluation_equivalents"
-        fields |= {"evaluation_equivalents": 0, cost: plan.evaluations}
-        cells.append(PlannedCell(axes=axes, **fields))
+    warnings = dict.fromkeys(notes)
+    cells = [_plan_cell(cell, warnings) for cell in declared.cells]
     left = [cell for cell in cells if not cell.there and cell.error is None]
-    tflop = [cell.tflop for cell in left if cell.tflop is not None]
-    seconds = [cell.seconds for cell in left if cell.seconds is not None]
-    elsewhere = [cell.seconds_elsewhere for cell in left if cell.seconds_elsewhere is not None]
+
+    def known(name: str) -> list[Any]:
+        values = (getattr(cell, name) for cell in left)
+        return [value for value in values if value is not None]
+
+    tflop, seconds, elsewhere = map(known, ("tflop", "seconds", "seconds_elsewhere"))
     return StudyPlan(
         name=declared.name,
         axes=list(declared.axes),
@@ -183,20 +176,35 @@ def plan_study(declared: DeclaredStudy) -> StudyPlan:
         runs_there=sum(cell.there for cell in cells),
         runs_with_errors=sum(cell.error is not None for cell in cells),
         runs_missing=sum(bool(cell.missing) for cell in cells),
-        images_to_score=sum(cell.images_to_score or 0 for cell in left),
-        evaluation_equivalents=sum(cell.evaluation_equivalents or 0 for cell in left),
-        passes=sum(cell.passes for cell in left),
+        images_to_score=sum(known("images_to_score")),
+        evaluation_equivalents=sum(known("evaluation_equivalents")),
+        passes=sum(known("passes")),
         tflop=sum(tflop) if len(tflop) == len(left) else None,
         seconds=sum(seconds),
         seconds_elsewhere={name: sum(own[name] for own in elsewhere) for name in PEAKS}
         if elsewhere
         else None,
         runs_without_operations=len(left) - len(elsewhere),
-        at_most=any(cell.at_most for cell in left),
+        at_most=any(known("at_most")),
         runs_without_time=len(left) - len(seconds),
         warnings=list(warnings),
         stop=_stop(declared, cells),
     )
+
+
+def _plan_cell(cell: DeclaredCell, warnings: dict[str, None]) -> PlannedCell:
+    """Return the plan of one run, and add its warnings."""
+    axes = dict(cell.axes)
+    try:
+        plan = make_plan(cell.config)
+    except UserError as error:
+        return PlannedCell(axes=axes, error=str(error))
+    warnings.update(dict.fromkeys(w for w in plan.warnings if w not in plan.missing))
+    fields = plan.model_dump(include=set(PlannedCell.model_fields))
+    if cell.published is not None:
+        fields["published"] = cell.published.compared(plan.images)
+    cost = "passes" if plan.classifier else "evaluation_equivalents"
+    return PlannedCell(axes=axes, **{**fields, "evaluation_equivalents": 0, cost: plan.evaluations})
 
 
 def _stop(declared: DeclaredStudy, cells: Sequence[PlannedCell]) -> PlannedStop | None:

@@ -18,7 +18,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ModelFacts, OpenRun, ScorableRun
 from bench.discovery.guard import guard, stdout_to_stderr
 from bench.errors import BenchError, PluginError, UserError, WorkersLostError, warn_user
-from bench.running.question import PreparedRun
+from bench.running.content import PreparedRun
 from bench.running.returned import checked_decision, checked_facts
 from bench_plugins.executors.dispatch import Dispatch, DispatchRules
 from bench_plugins.executors.ray import Actors, Connection, connect, nodes, plan_workers

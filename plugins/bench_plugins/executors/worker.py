@@ -29,9 +29,9 @@ from bench.inputs.split import Split
 from bench.machine.cache import is_cached, writing_cached
 from bench.machine.environment import installed_packages, peak_memory
 from bench.machine.offline import offline
+from bench.running.content import PreparedRun
+from bench.running.parts.settings import RunConfig
 from bench.running.prepare import AtHand, prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import RunConfig
 from bench.stats.comparison import differing_identity
 from bench.store.identity import Identity
 

@@ -13,7 +13,6 @@ import torch
 from diffusers.models.attention_processor import XFormersAttnProcessor
 from helpers.altered import (
     REFUSED,
-    Doubling,
     block,
     doubled,
     identity,
@@ -113,20 +112,11 @@ def off_in_a_layer(pipe: Any, lora: Path) -> None:
     layers[0].set_adapter([])
 
 
+# Attributes, modules, methods, classes and processors of any part are altered in `test_twin`.
 ALONE: dict[str, Callable[[Any], object]] = {
     "circular padding": circular,
-    "a network of a subclass": lambda pipe: subclass(pipe.unet, "forward"),
     "a pipeline of a subclass": lambda pipe: subclass(pipe, "_get_add_time_ids"),
     "another class of a block": patched_class,
-    "processors of one's own": lambda pipe: pipe.unet.set_attn_processor(Doubling()),
-    "the eps of a norm": lambda pipe: setattr(pipe.unet.conv_norm_out, "eps", 0.1),
-    "an activation": lambda pipe: setattr(pipe.unet, "conv_act", nn.Tanh()),
-    "an activation of a text encoder": lambda pipe: setattr(
-        first(pipe.text_encoder, "0.mlp"), "activation_fn", nn.Tanh()
-    ),
-    "heads": lambda pipe: setattr(block(pipe).attn1, "heads", 1),
-    "a flag": lambda pipe: setattr(block(pipe).attn1, "residual_connection", True),
-    "a number of attention": lambda pipe: setattr(block(pipe).attn1, "rescale_output_factor", 3.0),
     "the embedding of the time": lambda pipe: setattr(
         pipe.unet, "get_time_embed", doubled(pipe.unet.get_time_embed)
     ),

@@ -11,7 +11,6 @@ import pytest
 import transformers
 from helpers.command import bench
 from helpers.matrix import matrix
-from helpers.published import NETWORKS, empty_encoder, save_published
 from helpers.refusals import refused
 
 from bench.cli import main
@@ -19,6 +18,7 @@ from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.inputs.weights import resolve
+from benchmarks.published import NETWORKS, empty_encoder, save_published
 
 SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in load_plugins().backbones}
 FAMILIES = {spec.family for spec in SPECS.values() if spec.takes_folders}

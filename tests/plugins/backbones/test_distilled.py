@@ -20,12 +20,10 @@ from helpers.matrix import matrix
 from helpers.pipelines import save_pipeline
 from helpers.refusals import refused, warned
 from helpers.released import made as made_here
+from helpers.weights import backbone_of
 from safetensors.torch import save_file
 
-from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make
 from bench.inputs.weights import Weights, resolve
-from bench.running.parts.model import family_of
 from bench_plugins.backbones._checkpoint import warn_of_adapters
 from bench_plugins.backbones.families import StableDiffusion
 
@@ -53,12 +51,6 @@ def first_call(pipe: Any, **asked: Any) -> tuple[dict[str, Any], torch.Tensor]:
     pipe.set_progress_bar_config(disable=True)
     pipe(TEXT, num_inference_steps=1, output_type="latent", **asked)
     return calls[0]
-
-
-def backbone_of(folder: Path, **settings: Any) -> Any:
-    registry = load_plugins().backbones
-    spec = registry.get(family_of(str(folder), None) or "")
-    return make(spec, resolve(str(folder)), **settings)
 
 
 def test_a_distilled_unet_is_told_the_guidance_of_its_pipeline(tmp_path: Path) -> None:

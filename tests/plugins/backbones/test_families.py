@@ -1,4 +1,4 @@
-"""Every family against its own pipeline: errors by hand, and the contract.
+"""Every family: the contract, what is in memory, and what a LoRA leaves as it is.
 
 The pipelines are small and random, of the real classes: no weights of the Hub.
 """
@@ -20,22 +20,16 @@ from diffusers import DPMSolverMultistepScheduler
 from helpers.command import bench
 from helpers.families import KINDS, save
 from helpers.matrix import matrix
-from oracle.question import Question
-from oracle.reference import errors, noise
-from PIL import Image
+from helpers.weights import Saved, backbone_of
+from helpers.weights import saved as saved
 from safetensors.torch import save_file
 
 import bench as toolkit
-from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make
-from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.linearising import Mixing
-from bench.engine.scoring import Evaluator, Scoring, SharedNoise, coefficients
 from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import Lora, add_files, resolve
-from bench.running.parts.model import family_of
 from bench.testing import DenoiserContract
 from bench_plugins.backbones import pipeline_folder
 from bench_plugins.backbones._checkpoint import load_model
@@ -43,9 +37,7 @@ from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._learning import levels_of
 from bench_plugins.backbones.families import Flux, StableDiffusionXL
 
-Saved = Callable[[str], tuple[Path, Any]]
 CLASSES = ("cat", "fir tree")
-LEVELS = (166, 500, 833)  # of three draws
 SIDES = {"sana": 32}  # of the pictures; 16 of the others
 
 
@@ -54,32 +46,14 @@ def texts(kind: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    root, made = tmp_path_factory.mktemp("families"), {}
-
-    def of(kind: str) -> tuple[Path, Any]:
-        if kind not in made:
-            made[kind] = root / kind, save(kind, root / kind)
-        return made[kind]
-
-    return of
-
-
-@pytest.fixture(scope="session")
 def backbones(saved: Saved) -> Callable[[str], CheckedDenoiser]:
     """A backbone of each family, made as a run makes it."""
 
     @cache
     def of(kind: str) -> CheckedDenoiser:
-        spec = load_plugins().backbones.get(family_of(str(saved(kind)[0]), None) or "")
-        side = SIDES.get(kind, 16)
-        return CheckedDenoiser(make(spec, resolve(str(saved(kind)[0])), resolution=side), kind)
+        return CheckedDenoiser(backbone_of(saved(kind)[0], resolution=SIDES.get(kind, 16)), kind)
 
     return of
-
-
-def registry() -> Any:
-    return load_plugins().backbones
 
 
 # `schnell` and `sigma` differ from these in numbers alone.
@@ -103,39 +77,13 @@ class TestEveryFamily(DenoiserContract):
         return backbones(kind)
 
 
-@pytest.mark.parametrize("kind", matrix(KINDS, FAMILIES))
-def test_errors_are_those_of_the_reference(
-    kind: str, saved: Saved, backbones: Callable[[str], CheckedDenoiser], tmp_path: Path
-) -> None:
-    pipe, backbone = saved(kind)[1], backbones(kind)
-    side, levels = backbone.resolution, ",".join(map(str, LEVELS))
-    prompts = tuple((text, number) for number, text in enumerate(texts(kind)))
-    question = Question(prompts, side, draws=3, levels=levels)
-    draws = coefficients(backbone.levels, np.array(LEVELS), "prediction", backbone.device)
-    bank = noise(question, backbone.latent_shape, "1").numpy()
-    scoring = Scoring(draws, SharedNoise(bank, backbone.device), "l2")
-    evaluator = Evaluator(backbone, backbone.encode_prompts(texts(kind)), scoring)
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "1.png")
-    prompt, draw = np.indices((2, 3)).reshape(2, -1)
-    with torch.inference_mode():
-        latents = backbone.encode_images([Image.fromarray(pixels)])
-        batch = Batch(np.stack([prompt, draw, np.zeros_like(draw)]), latents, ["1"])
-        made = evaluator.errors(batch).reshape(2, 3).numpy()
-    (wanted,), _ = errors(pipe, {"1": tmp_path / "1.png"}, question)
-    np.testing.assert_allclose(made, wanted, rtol=1e-4)
-    assert np.ptp(made, axis=0).max() > 1e-3 * made.max(), "the prompts do not count"
-
-
 @pytest.mark.parametrize("kind", ["tiny-digits", *matrix(FAMILIES_OF_TEXTS, ["sdxl", "sd3"])])
 def test_text_encoders_are_freed_before_the_network_is_loaded(kind: str, saved: Saved) -> None:
     """They are loaded once for all prompts, and again for prompts that come later."""
     if kind == "tiny-digits":
         made = toolkit.load_backbone(kind)
     else:
-        folder = str(saved(kind)[0])
-        spec = registry().get(family_of(folder, None) or "")
-        made = make(spec, resolve(folder), resolution=SIDES.get(kind, 16))
+        made = backbone_of(saved(kind)[0], resolution=SIDES.get(kind, 16))
     encoders = {name for name in made.pipe.components if name.startswith("text_encoder")}
     assert in_memory(made) == set()
     for _ in range(2):
@@ -197,19 +145,16 @@ def test_with_a_lora_a_folder_is_called_as_without(kind: str, saved: Saved, tmp_
     save_file({f"{part}.{name}.{n}.weight": value for n, value in tensors.items()}, path)
     chosen: dict[str, Any] = {"strength": 9.0} if kind == "flux" else {"original_size": 64}
     plain = resolve(str(folder))
-    spec = registry().get(family_of(str(folder), None) or "")
-    made: list[Any] = [
-        make(spec, weights, resolution=16, **chosen)
-        for weights in (plain, add_files(plain, [Lora(str(path), 1.0)], None))
-    ]
+    added = add_files(plain, [Lora(str(path), 1.0)], None)
+    own = backbone_of(folder, resolution=16, **chosen)
+    made: list[Any] = [own, type(own)(added, resolution=16, **chosen)]
     x_t, time = torch.ones(1, *made[0].latent_shape), torch.as_tensor(made[0].levels.time[600:601])
     with torch.inference_mode():
         answers = [m.denoise(x_t, time, m.encode_prompts(["cat"])) for m in made]
     torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-6)
     assert made[0].call == made[1].call
-    added = add_files(plain, [Lora(str(path), 1.0)], None)  # its runs have another id than before
-    recorded = [type(made[0]).weight_parameters(w, **chosen) for w in (plain, added)]
-    assert recorded == [{}, {"with_files": 2}]
+    recorded = [type(own).weight_parameters(w, **chosen) for w in (plain, added)]
+    assert recorded == [{}, {"with_files": 2}]  # its runs have another id than before
     np.testing.assert_array_equal(made[0].levels.time, made[1].levels.time)
 
 

@@ -268,17 +268,6 @@ def test_classes_that_are_none_of_a_model_s_labels(forms: Forms, tmp_path: Path)
     assert command(*words).refuses("13", "14")
 
 
-@pytest.mark.long
-def test_sd3_without_t5(forms: Forms, tmp_path: Path) -> None:
-    """With text=clip, T5 may be absent, and other errors come of it."""
-    folder = damaged(forms("sd3"), tmp_path / "sd3", lambda folder: None)
-    words = ("--backbone", folder, "--json")
-    whole = plan(folder, *words).json["run_id"]
-    removes("text_encoder_3")(folder)
-    assert plan(folder, *words, "--set", "text=clip").json["run_id"] != whole
-    assert plan(folder, *words, "--set", "text=t5").refuses("text")
-
-
 PREPARED: dict[str, dict[str, Any]] = {
     "the image is padded": {"size": {"shortest_edge": 20}},
     "image_std": {"image_std": [0.5, 0, 0.5]},

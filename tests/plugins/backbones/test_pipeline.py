@@ -23,37 +23,23 @@ from helpers.matrix import matrix
 from helpers.refusals import refused
 from helpers.released import MAKERS, RELEASED, made, sampled, unpacked
 from helpers.released import SIDES as RELEASED_SIDES
+from helpers.weights import Saved, backbone_of
+from helpers.weights import saved as saved
 from PIL import Image
 
 from bench.contracts.levels import Levels
-from bench.discovery.loading import load_plugins
-from bench.discovery.targets import make
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import rows
-from bench.inputs.weights import resolve
-from bench.running.parts.model import family_of
 from bench.testing import DenoiserContract
 from bench_plugins.backbones import _facts
 from bench_plugins.backbones._gate import network_of
 from bench_plugins.backbones._probing import PROBED_STEPS, check_shift, check_steps
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
-Saved = Callable[[str], tuple[Path, Any]]
 TEXTS = ("a cat", "a fir tree (tall)")
 ROWS = np.array([0, 250, 500, 833, 999, 700])
 SIDES = {"sana": 32, "dit": None}  # of the pictures; 16 of the others, None: as the pipeline has it
 CALLS = {"schnell": {"max_sequence_length": 256}}
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    root = tmp_path_factory.mktemp("pipelines")
-
-    @cache
-    def of(kind: str) -> tuple[Path, Any]:
-        return root / kind, save(kind, root / kind)
-
-    return of
 
 
 def side_of(kind: str) -> int | None:
@@ -89,13 +75,6 @@ def test_a_batch_is_tried_on_smaller_images(
             smaller = [own // 4, own // 4, own // 2]
             assert elements == ([own // 4, own, own, 2 * own] if fails else smaller)
             assert denoiser.latent_shape[-1] == denoiser.resolution // 2
-
-
-def of_folder(folder: Path, **settings: Any) -> Any:
-    """Return the backbone of a family, or of any class, that a folder's index names."""
-    registry = load_plugins().backbones
-    spec = registry.get(family_of(str(folder), None) or "")
-    return make(spec, resolve(str(folder)), **settings)
 
 
 def no_t5(pipe: Any) -> None:
@@ -185,7 +164,7 @@ def test_predictions_are_those_of_its_own_sampling(case: str, dtype: str, tmp_pa
     own = driven(kind, pipe)
     backbones: list[Any] = [own]
     if case in STORED:
-        family = of_folder(folder, dtype=dtype, resolution=side_of(kind), **parameters)
+        family = backbone_of(folder, dtype=dtype, resolution=side_of(kind), **parameters)
         for column in ("alpha", "sigma", "p", "q"):
             wanted = getattr(family.levels, column)
             np.testing.assert_allclose(getattr(own.levels, column), wanted, atol=1e-12)

@@ -21,8 +21,8 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.inputs.weights import resolve
 from bench.running.parts.model import family_of
+from bench.running.parts.settings import RunConfig
 from bench.running.prepare import prepare
-from bench.running.settings import RunConfig
 from bench_plugins.backbones.families import StableDiffusion
 
 SHIPPED = ROOT / "plugins/bench_plugins/backbones/weights"

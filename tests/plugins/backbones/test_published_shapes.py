@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.pipelines import loaded
-from helpers.published import save_published
 from numpy.typing import NDArray
 from oracle.question import Question
 from oracle.reference import errors
@@ -21,6 +20,7 @@ from PIL import Image
 
 from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
+from benchmarks.published import save_published
 
 MOST = 16 * 2**30  # bytes in memory
 

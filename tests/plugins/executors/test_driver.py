@@ -23,9 +23,9 @@ from bench.contracts.executor import ModelFacts
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.direct import ClassifyingEngine
 from bench.errors import PluginError
+from bench.running.content import PreparedRun
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import make_config
 from bench.store.folder import read_records
 from bench_plugins.executors import driver as module
 from bench_plugins.executors.dispatch import DispatchRules

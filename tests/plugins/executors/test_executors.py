@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from helpers.captions import Captions, one_image, two_images
 from helpers.command import bench
 from helpers.lies import DECISIONS, FACTS
 from helpers.places import ROOT
@@ -19,8 +18,8 @@ from bench.contracts.executor import Executor, ExecutorSpec, OpenRun, ScorableRu
 from bench.discovery.loading import load_plugins
 from bench.errors import PluginError
 from bench.running.lifecycle import Shared
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 from bench.store.folder import read_manifest, read_records
 from bench.testing import ExecutorContract
 
@@ -184,23 +183,3 @@ def test_an_honest_executor_is_believed(
     assert [{**record, "seconds": 0} for record in ours.values()] == [
         {**record, "seconds": 0} for record in theirs.values()
     ]
-
-
-@pytest.mark.parametrize("shape", [one_image, two_images])
-def test_an_honest_executor_is_believed_about_items(
-    shape: Any, captions: None, lying: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = shape()
-    groups = [f"group {number % 2}" for number in range(len(rows))]
-    rows = rows.select_columns([n for n in rows.column_names if n != "group"])
-    rows = rows.add_column("group", groups)
-    monkeypatch.setattr(Captions, "rows", rows)
-    words = ("run", "captions", "--backbone", "painter", "--strategy", "full", "--set", "draws=2")
-    here, there = (
-        bench(*words, "--executor", name, "--results", tmp_path / name, "--json")
-        for name in ("local", "lying")
-    )
-    assert there.code == here.code == 0, there.err
-    assert there.json["metrics"] == here.json["metrics"]
-    records = read_records(Path(there.json["results_dir"])).values()
-    assert [record["group"] for record in records] == groups

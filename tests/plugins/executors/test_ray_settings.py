@@ -13,8 +13,8 @@ from helpers.refusals import refused
 from helpers.workers import Threads
 
 from bench.running.lifecycle import Shared
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.settings import make_config
 from bench_plugins.executors import driver
 from bench_plugins.executors import ray as ray_module
 from bench_plugins.executors.ray import Layout, Node, connect, environment, plan_workers

@@ -14,9 +14,9 @@ from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.direct import ClassifyingEngine
+from bench.running.content import PreparedRun
+from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import make_config
 from bench_plugins.executors.dispatch import Dispatch
 from bench_plugins.executors.worker import Answer, Block, Ended, Job, Report, Worker, WorkerProcess
 

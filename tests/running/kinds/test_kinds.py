@@ -9,10 +9,10 @@ import pytest
 from helpers.refusals import refused
 
 from bench.contracts.specs import Scorer
+from bench.running.content import PreparedRun
 from bench.running.lifecycle import Shared
+from bench.running.parts.settings import RunConfig, make_config
 from bench.running.prepare import KINDS, prepare
-from bench.running.question import PreparedRun
-from bench.running.settings import RunConfig, make_config
 
 
 def prepared(**settings: Any) -> PreparedRun:

@@ -13,7 +13,7 @@ from helpers.refusals import refused
 from bench.discovery.loading import load_plugins
 from bench.running.parts.data import expand_datasets, registered
 from bench.running.parts.decision import backbone_params, find_strategy
-from bench.running.settings import RunConfig
+from bench.running.parts.settings import RunConfig
 
 
 def test_a_file_of_that_name_is_pointed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

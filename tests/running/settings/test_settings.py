@@ -16,16 +16,7 @@ from helpers.setting_values import PAIRS
 from bench.contracts.specs import Parameter, StrategySpec
 from bench.contracts.strategy import Strategy
 from bench.errors import UserError
-from bench.running.prepare import resolve
-from bench.running.settings import (
-    SETTINGS,
-    RunConfig,
-    changed,
-    check_mode,
-    identity_settings,
-    make_config,
-)
-from bench.running.settings.declaration import (
+from bench.running.parts.declaration import (
     ALL,
     DeclaredSetting,
     Mode,
@@ -33,6 +24,15 @@ from bench.running.settings.declaration import (
     option,
     setting_of,
 )
+from bench.running.parts.settings import (
+    SETTINGS,
+    RunConfig,
+    changed,
+    check_mode,
+    identity_settings,
+    make_config,
+)
+from bench.running.prepare import resolve
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,11 @@ from helpers.studies import GRID
 from bench.contracts.hooks import hookimpl
 from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
-from bench.running.study.course import Clock
-from bench.store.studies import STUDY, read_study, study_folder
+from bench.running.study.course import Clock, start_study
+from bench.running.study.file import read_study_file
+from bench.store.documents import StoredConfig
+from bench.store.locking import locked
+from bench.store.studies import STUDY, read_study, study_folder, write_study
 
 
 def test_a_study_makes_its_runs_once(study: Path, tmp_path: Path) -> None:
@@ -48,6 +51,20 @@ def test_another_limit_is_of_the_same_runs(study: Path, tmp_path: Path) -> None:
     assert second.err.count("stored already") == len(first["rows"]) == 3
     assert [r["run_id"] for r in second.json["rows"]] == [r["run_id"] for r in first["rows"]]
     assert {row["n_samples"] for row in second.json["rows"]} == {20}
+
+
+def test_settings_may_be_stored_in_any_order(study: Path, tmp_path: Path) -> None:
+    declared = read_study_file(study, {"results": str(tmp_path)})
+    state, folder = start_study(declared, tmp_path), study_folder(tmp_path, declared.name)
+    folder.mkdir(parents=True)
+    turned = [StoredConfig(**dict(reversed(cell.config.plain().items()))) for cell in state.cells]
+    cells = [
+        cell.model_copy(update={"config": config, "status": "complete"})
+        for cell, config in zip(state.cells, turned, strict=True)
+    ]
+    with locked(folder) as written:
+        write_study(written, state.model_copy(update={"cells": cells}))
+    assert {cell.status for cell in start_study(declared, tmp_path).cells} == {"complete"}
 
 
 class Stops:

@@ -10,8 +10,8 @@ from helpers.refusals import refused
 from helpers.runs import a_manifest
 
 import bench as toolkit
-from bench.running.settings import about, make_config
-from bench.running.settings.declaration import option
+from bench.running.parts.declaration import option
+from bench.running.parts.settings import about, make_config
 from bench.running.study.file import read_study_file
 from bench.running.study.grid import declare_grid, lists_in
 from bench.store.documents import StoredConfig

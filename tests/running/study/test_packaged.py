@@ -18,8 +18,8 @@ from bench.inputs.items import ItemTable
 from bench.inputs.split import Split
 from bench.running.estimate import make_plan
 from bench.running.manifest import make_manifest
+from bench.running.parts.settings import RunConfig
 from bench.running.prepare import AtHand, ask
-from bench.running.settings import RunConfig
 from bench.running.study.file import read_study_file
 from bench.running.study.plan import check_cells
 

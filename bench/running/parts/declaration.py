@@ -1,8 +1,8 @@
 """Declarations of settings on their fields.
 
 Help, checks, the options of commands, the identity of a run, what runs share and what a suggested
-command repeats are queries over these declarations (`bench.running.settings`), so that a setting
-appears only where it is defined and where it is used.
+command repeats are queries over these declarations (`settings`), so that a setting appears only
+where it is defined and where it is used.
 """
 
 import os
@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
+from bench.contracts.parameters import Parameters, Spec
 from bench.contracts.specs import Scorer
+from bench.errors import UserError
 
 T = TypeVar("T")
 
@@ -95,7 +97,6 @@ class DeclaredSetting:
     shared: bool = False
     """Whether runs of a study that do not use it ignore it, with a note, if others use it or it is
     an axis; otherwise, and outside a study, it is refused where it has no effect."""
-    chapter: str | None = None  # title of the help chapter that begins with it
 
     @property
     def in_classify(self) -> bool:
@@ -111,6 +112,17 @@ class DeclaredSetting:
     def scope(self) -> str:
         """Kinds of backbones that use it, as text for messages and help."""
         return " and ".join(f"{scorer}s" for scorer in self.scorers)
+
+
+class Chapter(BaseModel):
+    """The settings of one part of a run, as the user set them, validated but not resolved.
+
+    The docstring of a subclass is the title of its chapter in help.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, defer_build=True
+    )
 
 
 def setting(*about: About, default: Any = None, **options: Any) -> Any:
@@ -184,3 +196,19 @@ class Parsed(Generic[T]):
 def option(name: str) -> str:
     """Return the option of a setting: `--data-dir`."""
     return "--" + name.replace("_", "-")
+
+
+def passed_to(spec: Spec, settings: Chapter) -> Parameters:
+    """Return the settings that a dataset, backbone or executor gets as parameters.
+
+    Raises UserError if one is set that it has no parameter for.
+    """
+    chosen: Parameters = {}
+    for name, declared in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if setting_of(declared).passed_to == spec.kind and value is not None:
+            if name not in spec.parameters:
+                kind = spec.kind.capitalize()
+                raise UserError(f"{kind} {spec.name!r} does not support {option(name)}.")
+            chosen[name] = value
+    return chosen

@@ -5,8 +5,10 @@ read, images, with checks and problems. `PreparedRun` has a manifest too, and ca
 `ScorerKind` is everything that depends on the kind of the backbone.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,26 +38,20 @@ from bench.inputs.split import Split
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.machine.stages import stage
+from bench.running.borrowed import Shortlist
 from bench.running.execute import Swept, Task
+from bench.running.parts.declaration import option
 from bench.running.parts.names import Names
-from bench.running.settings import SETTINGS, RunConfig, changed, check_mode
-from bench.running.settings.declaration import option
+from bench.running.parts.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.until import until_of
-from bench.store.documents import Manifest
-from bench.store.identity import Candidates, ScoringIdentity
+from bench.store.documents import (
+    Manifest,
+)
+from bench.store.identity import ScoringIdentity
 
 CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 
 B = TypeVar("B", bound="CheckedBackbone")
-
-
-@dataclass(frozen=True)
-class Shortlist:
-    """Candidate classes of every image asked for, from an earlier run."""
-
-    source: Candidates  # the earlier run, and the number of candidates per image
-    trained_on: str | None  # training data of that run's backbone
-    classes: Mapping[str, tuple[int, ...]]  # sample id → class indices, best first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +62,7 @@ class Content:
     """
 
     names: Names
-    kind: "ScorerKind[Any]"  # kind of the backbone
+    kind: ScorerKind[Any]  # kind of the backbone
     named: ClassNames  # the classes in label order: readable names and the spelling of the data
     prompts: Prompts
     weights: Weights | None
@@ -138,7 +134,7 @@ class Content:
         if not has_own(self.names.backbone, method):
             raise UserError(
                 f"{words.strip()} needs {method.__name__}(), which backbone"
-                f" {self.names.backbone_name!r} does not have."
+                f" {self.names.source.name!r} does not have."
             )
 
     def token_counts(self) -> tuple[list[int], int] | None:
@@ -241,14 +237,14 @@ class PreparedRun:
 
     def open_engine(self) -> Engine:
         """Load the model in this process."""
-        with stage(f"Loading {self.names.backbone_name}"):
+        with stage(f"Loading {self.names.source.name}"):
             return self.content.kind.open_engine(self.content, self.lend(self.content), self)
 
     def open(self) -> OpenRun:
         """Load the model in this process, to score samples of the run by their ids."""
         return OpenEngine(self.open_engine(), self)
 
-    def task(self, open_run: "Opener | None" = None) -> Task:
+    def task(self, open_run: Opener | None = None) -> Task:
         """Return what `execute` needs of the run; `open_run` opens it instead of `open`.
 
         Raises UserError if the question of `--until` does not fit.

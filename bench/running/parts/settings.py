@@ -1,7 +1,8 @@
 """`RunConfig`, all settings of a run, and queries about them.
 
-The options of the command line, the `BENCH_*` variables, the config file, the manifest and the docs
-are all derived from `RunConfig`. Precedence: option > variable > file > default.
+Each part of a run declares its own. The options of the command line, the `BENCH_*` variables, the
+config file, the manifest and the docs are all derived from `RunConfig`. Precedence: option >
+variable > file > default.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,18 +12,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.contracts.parameters import Parameters, Spec
 from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.machine.files import read_toml
-from bench.running.settings.declaration import (
+from bench.running.parts.data import DataSettings
+from bench.running.parts.decision import DecisionSettings
+from bench.running.parts.declaration import (
     About,
+    Chapter,
     DeclaredSetting,
     IdentityRole,
     Mode,
     option,
     setting_of,
 )
-from bench.running.settings.fields import RunConfig as RunConfig
+from bench.running.parts.machine import MachineSettings
+from bench.running.parts.measure import MeasureSettings
+from bench.running.parts.model import ModelSettings
+from bench.running.parts.record import RecordSettings
+from bench.running.parts.texts import TextSettings
 from bench.store.documents import StoredConfig
 
 SCORER_TEXT = {
@@ -31,6 +38,20 @@ SCORER_TEXT = {
     "likelihood": "is a likelihood, which returns errors itself",
 }
 
+
+class RunConfig(  # in the opposite order of help, because the fields of the last base come first
+    RecordSettings,
+    MachineSettings,
+    DecisionSettings,
+    MeasureSettings,
+    ModelSettings,
+    TextSettings,
+    DataSettings,
+):
+    """All settings of a run."""
+
+
+PARTS: tuple[type[Chapter], ...] = RunConfig.__bases__[::-1]
 
 SETTINGS: dict[str, DeclaredSetting] = {
     name: setting_of(field) for name, field in RunConfig.model_fields.items()
@@ -71,11 +92,9 @@ def check_name(name: str, value: object) -> None:
 def chapters() -> Iterator[tuple[str, list[str]]]:
     """Yield the title of each help chapter and its settings; the most used settings come first."""
     yield "Most used", [name for name in SETTINGS if SETTINGS[name].most_used]
-    starts = [place for place, setting in enumerate(SETTINGS.values()) if setting.chapter]
-    for start, end in zip(starts, [*starts[1:], None], strict=True):
-        first, *others = list(SETTINGS)[start:end]
-        names = [name for name in (first, *others) if not SETTINGS[name].most_used]
-        yield str(SETTINGS[first].chapter), [name for name in names if name != "dataset"]
+    for part in PARTS:
+        names = [name for name in part.model_fields if not SETTINGS[name].most_used]
+        yield str(part.__doc__).removesuffix("."), [name for name in names if name != "dataset"]
 
 
 def about(*subjects: About) -> tuple[str, ...]:
@@ -113,22 +132,6 @@ def identity_settings(config: RunConfig, *roles: IdentityRole) -> Values:
     return {
         name: value for name, value in changed(config).items() if SETTINGS[name].identity in roles
     }
-
-
-def passed_to(spec: Spec, settings: RunConfig) -> Parameters:
-    """Return the settings that a dataset or backbone gets as parameters.
-
-    Raises UserError if one is set that it has no parameter for.
-    """
-    chosen: Parameters = {}
-    for name, declared in SETTINGS.items():
-        value = getattr(settings, name)
-        if declared.passed_to == spec.kind and value is not None:
-            if name not in spec.parameters:
-                kind = spec.kind.capitalize()
-                raise UserError(f"{kind} {spec.name!r} does not support {option(name)}.")
-            chosen[name] = value
-    return chosen
 
 
 def make_config(settings: Mapping[str, Any]) -> RunConfig:
