@@ -96,39 +96,41 @@ def power_command(
     """
     if (run_a is None) != (run_b is None):
         raise UserError("Name two runs, or give --difference and --discordance.")
+    runs = None
     if run_a is not None and run_b is not None:
         runs = compare(named_run(run_a, results), named_run(run_b, results))
-        plan = _plan_of_runs(runs, difference, discordance, images)
-    elif difference is None or discordance is None:
-        raise UserError(
-            "Give two runs, or --difference 0.02 --discordance 0.1: the difference of accuracies"
-            " and the share of images that exactly one run gets right."
-        )
-    else:
-        plan = plan_power(difference, discordance, images)
+    plan = plan_power(*_power_request(runs, difference, discordance, images))
     end_with_json(plan.model_dump(mode="json"))
     _print_power(plan)
     names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
     next_steps(("test the difference", f"bench compare {names}{results_argument(results)}"))
 
 
-def _plan_of_runs(
-    runs: Comparison, difference: float | None, discordance: float | None, images: int | None
-) -> Power:
-    """Return the power analysis of two runs; what is not given is as measured."""
-    discordant, n = runs.wins + runs.losses, runs.wins + runs.losses + runs.ties
-    if not discordant:
+def _power_request(
+    runs: Comparison | None, difference: float | None, discordance: float | None, images: int | None
+) -> tuple[float, float, int | None]:
+    """Return difference, discordance and images, those of two runs where nothing was stated."""
+    if runs is not None:
+        differing = runs.wins + runs.losses
+        if not differing:
+            raise UserError(
+                "Both runs get the same images right: more images would show no difference."
+            )
+        n = differing + runs.ties
+        images = n if images is None else images
+        discordance = differing / n if discordance is None else discordance
+        if difference is None and not runs.difference.estimate:
+            raise UserError(
+                f"Both runs have the same accuracy, and differ on {100 * discordance:.3g} % of the"
+                " images. State the difference to detect, such as --difference 0.02."
+            )
+        difference = abs(runs.difference.estimate) if difference is None else difference
+    if difference is None or discordance is None:
         raise UserError(
-            "Both runs get the same images right: more images would show no difference."
+            "Give two runs, or --difference 0.02 --discordance 0.1: the difference of accuracies"
+            " and the share of images that exactly one run gets right."
         )
-    discordance = discordant / n if discordance is None else discordance
-    if difference is None and not runs.difference.estimate:
-        raise UserError(
-            f"Both runs have the same accuracy, and differ on {100 * discordance:.3g} % of the"
-            " images. State the difference to detect, such as --difference 0.02."
-        )
-    difference = abs(runs.difference.estimate) if difference is None else difference
-    return plan_power(difference, discordance, n if images is None else images)
+    return difference, discordance, images
 
 
 def _print_power(plan: Power) -> None:
@@ -144,16 +146,14 @@ def _print_power(plan: Power) -> None:
     print_rows(head, rows, right=head)
     if plan.n is None or plan.power is None:
         return
-    images = f"{plan.n:,} image{'s' * (plan.n != 1)}"
-    say(f"{images} show{'s' * (plan.n == 1)} it with a power of {100 * plan.power:.1f} %.")
-    if plan.smallest is not None:
+    shows = "image shows" if plan.n == 1 else "images show"
+    say(f"{plan.n:,} {shows} it with a power of {100 * plan.power:.1f} %.")
+    if plan.smallest is None:
+        of = f"{100 * plan.discordance:.3g} % ({plan.discordance * plan.n:.3g} of {plan.n:,})"
         say(
-            f"With a power of 80 % they show a difference of {100 * plan.smallest:.3g} points or"
-            " more."
+            f"With {plan.n:,} image{'s' * (plan.n != 1)} no difference can be shown with 80 % power"
+            f" at the disagreement assumed here, {of}. Use more."
         )
-        return
-    of = f"{100 * plan.discordance:.3g} % ({plan.discordance * plan.n:.3g} of {plan.n:,})"
-    say(
-        f"With {images} no difference can be shown with 80 % power at the disagreement assumed"
-        f" here, {of}. Use more."
-    )
+    else:
+        smallest = f"{100 * plan.smallest:.3g} points or more"
+        say(f"With a power of 80 % they show a difference of {smallest}.")
