@@ -17,6 +17,8 @@ from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import BoardStanding, StudyHead
 from bench.store.summary import WorstGroup
 
+MANY = 5  # runs of which the best is partly luck
+
 
 class StudyMethod(Document):
     """One method on one dataset."""
@@ -181,7 +183,7 @@ def _notes(report: StudyReport, margin: float | None) -> list[str]:
             runs, have = ("runs", "have") if count != 1 else ("run", "has")
             texts.append(
                 f"{board}: {count} {runs} with different settings {have} finished on this test"
-                " split. The best of many runs is partly luck."
+                f" split.{' The best of many runs is partly luck.' * (count >= MANY)}"
             )
     if report.differences and margin is None:
         texts.append("--margin 0.02 tests which methods are equal within 2 points.")
