@@ -16,27 +16,10 @@ from helpers.refusals import refused
 
 from bench.inputs.pixels import decode
 from benchmarks import verdicts
-from benchmarks.gpu.parts import PARTS, fitting
 from benchmarks.gpu.report import CUT, DONE, RUNNING, SKIPPED, Measured, Report, Row
 from benchmarks.gpu_check import main, measure, parse
 from benchmarks.speed import one_at_a_time
-from benchmarks.timing import in_turns, pictures, ratio, scoring
-
-
-def test_turns_are_interleaved_and_the_first_is_not_counted() -> None:
-    order: list[str] = []
-    now = 0.0
-
-    def work(name: str, seconds: float) -> int:
-        nonlocal now
-        order.append(name)
-        now += seconds
-        return 10
-
-    works = {"a": lambda: work("a", 1.0), "b": lambda: work("b", 2.0)}
-    rates = in_turns(works, rounds=2, clock=lambda: now)
-    assert order == ["a", "b"] * 3
-    assert rates == {"a": [10.0, 10.0], "b": [5.0, 5.0]} and ratio(rates, "a", "b") == 2
+from benchmarks.timing import pictures, scoring
 
 
 def test_work_stops_the_engine_and_leaves_it_as_it_was() -> None:
@@ -51,13 +34,6 @@ def test_work_stops_the_engine_and_leaves_it_as_it_was() -> None:
 
 
 GPU: Row = {"device": "cuda", "small": False}
-
-
-def test_an_hour_holds_most_parts_and_the_first_come_first() -> None:
-    wanted = [(part.name, part.seconds) for part in PARTS]
-    fits, left_out = fitting(wanted, 3600)
-    assert len(fits) >= len(PARTS) - 1 and fits + left_out == [name for name, _ in wanted]
-    assert fitting([("a", 10), ("b", 50), ("c", 5)], 20) == (["a", "c"], ["b"])
 
 
 def test_a_report_is_continued_after_a_cut(tmp_path: Path) -> None:
