@@ -14,7 +14,7 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.class_names import list_classes
 from bench.reports.sentences import risk_sentence
-from bench.reports.terminal.tables import print_explained, print_rows
+from bench.reports.terminal.tables import print_rows
 from bench.running.classify import Answer, RankedClass, classify
 from bench.running.command import same_options
 from bench.running.parts.settings import SETTINGS, about
@@ -81,8 +81,6 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         say(f"{answer.image}: {answer.prediction}{_margin_text(answer, strategy)}")
         print_rows(columns, rows, right=["score"])
-    if not all(answer.error for answer in answers):
-        print_explained("draws")
     if any(place.given_up for answer in answers for place in answer.ranking[:top]):
         say(
             "A class that was given up early has a score from fewer draws than the winner's, so the"

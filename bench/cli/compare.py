@@ -19,7 +19,8 @@ from bench.errors import GateError, UserError
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables
 from bench.reports.facts import Fact, difference_fact
 from bench.reports.terminal.tables import print_rows, print_table
-from bench.stats.power import plan_power
+from bench.stats.comparison import Comparison
+from bench.stats.power import Power, plan_power
 
 MOST_CLASSES = 10  # in the table, those whose accuracies differ most
 
@@ -93,30 +94,46 @@ def power_command(
     Give two runs on the same images, or --difference and --discordance. The test is McNemar's
     exact test at 5 %. With two runs, --difference replaces the difference between them.
     """
+    if (run_a is None) != (run_b is None):
+        raise UserError("Name two runs, or give --difference and --discordance.")
+    runs = None
     if run_a is not None and run_b is not None:
         runs = compare(named_run(run_a, results), named_run(run_b, results))
-        if not runs.wins + runs.losses:
+    plan = plan_power(*_power_request(runs, difference, discordance, images))
+    end_with_json(plan.model_dump(mode="json"))
+    _print_power(plan)
+    names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
+    next_steps(("test the difference", f"bench compare {names}{results_argument(results)}"))
+
+
+def _power_request(
+    runs: Comparison | None, difference: float | None, discordance: float | None, images: int | None
+) -> tuple[float, float, int | None]:
+    """Return difference, discordance and images, those of two runs where nothing was stated."""
+    if runs is not None:
+        differing = runs.wins + runs.losses
+        if not differing:
             raise UserError(
                 "Both runs get the same images right: more images would show no difference."
             )
-        n = runs.wins + runs.losses + runs.ties
+        n = differing + runs.ties
         images = n if images is None else images
-        discordance = (runs.wins + runs.losses) / n if discordance is None else discordance
+        discordance = differing / n if discordance is None else discordance
         if difference is None and not runs.difference.estimate:
             raise UserError(
                 f"Both runs have the same accuracy, and differ on {100 * discordance:.3g} % of the"
                 " images. State the difference to detect, such as --difference 0.02."
             )
         difference = abs(runs.difference.estimate) if difference is None else difference
-    elif run_a is not None:
-        raise UserError("Name two runs, or give --difference and --discordance.")
     if difference is None or discordance is None:
         raise UserError(
             "Give two runs, or --difference 0.02 --discordance 0.1: the difference of accuracies"
             " and the share of images that exactly one run gets right."
         )
-    plan = plan_power(difference, discordance, images)
-    end_with_json(plan.model_dump(mode="json"))
+    return difference, discordance, images
+
+
+def _print_power(plan: Power) -> None:
     say(
         f"A difference of {100 * plan.difference:.3g} points between runs of which exactly one is"
         f" right on {100 * plan.discordance:.3g} % of the images:"
@@ -127,17 +144,15 @@ def power_command(
     ]
     head = ["power", "images, the same for both"]
     print_rows(head, rows, right=head)
-    if plan.n is not None and plan.power is not None:
+    if plan.n is None or plan.power is None:
+        return
+    shows = "image shows" if plan.n == 1 else "images show"
+    say(f"{plan.n:,} {shows} it with a power of {100 * plan.power:.1f} %.")
+    if plan.smallest is None:
         say(
-            f"{plan.n:,} {'image shows' if plan.n == 1 else 'images show'} it with a power of"
-            f" {100 * plan.power:.1f} %."
+            "They show no difference with a power of 80 %, however large: runs that agree on so"
+            " many images differ on too few."
         )
-        say(
-            f"With a power of 80 % they show a difference of {100 * plan.smallest:.3g} points or"
-            " more."
-            if plan.smallest is not None
-            else "They show no difference with a power of 80 %, however large: runs that agree on"
-            " so many images differ on too few."
-        )
-    names = shlex.join([run_a, run_b]) if run_a and run_b else "RUN_A RUN_B"
-    next_steps(("test the difference", f"bench compare {names}{results_argument(results)}"))
+    else:
+        smallest = f"{100 * plan.smallest:.3g} points or more"
+        say(f"With a power of 80 % they show a difference of {smallest}.")

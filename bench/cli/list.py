@@ -7,8 +7,7 @@ Group: See what is there, 1.
 Group: Look at results, 7.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -170,8 +169,7 @@ def _print_specs(
         end_with_json(row(spec))
         _print_spec(spec, row(spec))
         return
-    listed = _listed(registry)
-    rows = [row(spec) for spec in listed]
+    rows = [row(spec) for spec in _listed(registry)]
     end_with_json(rows)
     from bench.reports.terminal.tables import print_rows
 
@@ -187,8 +185,6 @@ def _print_specs(
         if kind == "backbones":
             steps.append(("use a pipeline's folder", "bench run digits --backbone ./FOLDER"))
         next_steps(*steps)
-    if kind == "backbones":
-        _print_exposure(listed)
 
 
 def _listed(registry: Registry[Any]) -> list[Any]:
@@ -228,18 +224,6 @@ def _listing(kind: str) -> Command:
 
 for _kind in _LISTINGS:
     list_command.add_command(_listing(_kind))
-
-
-def _print_exposure(backbones: Iterable[BackboneSpec]) -> None:
-    from bench.reports.terminal.tables import console
-
-    names: dict[str, list[str]] = defaultdict(list)
-    for spec in backbones:
-        if spec.exposure:
-            names[spec.exposure].append(spec.name)
-    say("\nWhat is known of their training images")
-    for exposure, sharing in names.items():
-        console().print(f"{', '.join(sharing)}: {exposure}")
 
 
 def _print_spec(spec: Spec, row: Mapping[str, Any]) -> None:

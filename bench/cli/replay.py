@@ -35,7 +35,7 @@ from bench.reports.figures.cost import draw_cost, sweep_panels
 from bench.reports.run_view import view_of
 from bench.reports.sentences import probability_sentence
 from bench.reports.terminal.run import print_run
-from bench.reports.terminal.tables import print_explained, print_rows
+from bench.reports.terminal.tables import print_rows
 from bench.running.execute import execute
 from bench.stats.probability import probability_skill
 from bench.store.calibrations import find_calibrations
@@ -135,7 +135,6 @@ def sweep_command(
         " both and better in one."
     )
     say(_recommendation(rows))
-    print_explained("equivalents")
     if points:
         say(
             "Runs given as points cost evaluations of their own network; a classifier costs one,"

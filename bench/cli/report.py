@@ -74,31 +74,13 @@ def report_command(
     The pictures are images of the dataset: check its licence before you share the page.
     """
     file = output_file("--out", out, "report.html")
-    chosen = None
     if metric is not None:
-        chosen = metric, params
         make_metric(metric_of_runs(metric), params)  # rejects bad parameters early
-    column, equals, value = (only or "").partition("=")
-    if only is not None and not (column and equals and value):
-        raise UserError(f"--only {only}: expected COLUMN=VALUE, such as weather=fog.")
-    label = (column, value) if only else None
-    notes: list[tuple[str, str]] = []
-    paths: list[Path] = []
-    for run in runs:
-        try:
-            paths.append(named_run(run, results))
-        except UserError as error:
-            notes.append((run, str(error)))
-    if not runs:
-        paths = list_runs(Path(results))
-    paths = list(with_tags(paths, tags))
-    if not paths and not notes:
-        if tags:
-            raise UserError(f"No run in {results} has the tag {' and '.join(tags)}.")
-        if not runs:
-            raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
-    paths, folders = list(dict.fromkeys(paths)), _data_folders(data_dirs, paths)
+    label = _checked_label(only)
+    paths, notes = _chosen_runs(runs, tags, results)
+    folders = _data_folders(data_dirs, paths)
     others = None if label else Path(results)  # studies and reported results are of all images
+    chosen = None if metric is None else (metric, params)
     report = write_report(paths, file, others, folders, most_images, notes, chosen, label)
     for note in report.notes:
         say(f"Warning: {with_subject(*note)}", err=True)
@@ -112,6 +94,33 @@ def report_command(
         names = " ".join(run_name(path, results) for path in paths)
         steps.insert(0, ("compare the two", f"bench compare {names}"))
     next_steps(*steps)
+
+
+def _checked_label(only: str | None) -> tuple[str, str] | None:
+    """Return column and value of `--only` (UserError)."""
+    column, equals, value = (only or "").partition("=")
+    if only is not None and not (column and equals and value):
+        raise UserError(f"--only {only}: expected COLUMN=VALUE, such as weather=fog.")
+    return (column, value) if only else None
+
+
+def _chosen_runs(
+    runs: tuple[str, ...], tags: tuple[str, ...], results: str
+) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Return the folders of the named runs, or of all, and why others cannot be had (UserError)."""
+    notes: list[tuple[str, str]] = []
+    paths = [] if runs else list_runs(Path(results))
+    for run in runs:
+        try:
+            paths.append(named_run(run, results))
+        except UserError as error:
+            notes.append((run, str(error)))
+    paths = list(dict.fromkeys(with_tags(paths, tags)))
+    if not (paths or notes) and tags:
+        raise UserError(f"No run in {results} has the tag {' and '.join(tags)}.")
+    if not (paths or runs):
+        raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
+    return paths, notes
 
 
 @command(local=True, json=False)

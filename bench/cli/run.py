@@ -26,6 +26,7 @@ from bench.reports.facts import percent_text
 from bench.reports.run_view import view_of
 from bench.reports.terminal.run import print_run
 from bench.running.estimate import make_plan
+from bench.running.execute import Finished
 from bench.running.lifecycle import run, sweep_only, warm_up
 from bench.running.parts.settings import RunConfig, make_config
 from bench.running.shards import check_slurm, submit, write_script
@@ -107,37 +108,39 @@ def run_command(
         return
     config = make_config(settings)
     if dry_run:
-        from bench.reports.terminal.plan import print_plan
-
-        plan = make_plan(config)
-        end_with_json(plan.plain(), 2 if plan.missing else 0)
-        print_plan(plan.plain())
-        step = "score it" if plan.evaluations else "show its result"
-        next_steps(step_after_plan(plan.missing, step))
-        return
-    if shards is not None:
+        _print_plan(config)
+    elif shards is not None:
         _write_slurm_script(config, shards, then_submit)
-        return
-    if only_warm_up:
+    elif only_warm_up:
         run_id = warm_up(config)
         end_with_json({"run_id": run_id})
         say(f"The weights and encoded prompts of {run_id} are ready.")
         next_steps(("score it", "the same command without --warm-up"))
-        return
+    else:
+        _score(config, only_sweep)
+
+
+def _print_plan(config: RunConfig) -> None:
+    from bench.reports.terminal.plan import print_plan
+
+    plan = make_plan(config)
+    end_with_json(plan.plain(), 2 if plan.missing else 0)
+    print_plan(plan.plain())
+    step = "score it" if plan.evaluations else "show its result"
+    next_steps(step_after_plan(plan.missing, step))
+
+
+def _score(config: RunConfig, only_sweep: bool) -> None:
+    """Score the run, print it, and draw its pictures."""
     with Progress(load_plugins().manager):
         score = sweep_only if only_sweep else run
         finished = score(config, test=calibrate_sweep, tell=lambda text: say(text, err=True))
-    summary, gate = finished.summary, None
-    accuracy = summary.metrics.accuracy
-    if config.min_accuracy is not None and accuracy < config.min_accuracy:
-        gate = GateError(
-            f"The accuracy of {percent_text(accuracy)} % ({accuracy:.6g}) is below"
-            f" --min-accuracy {config.min_accuracy}."
-        )
-    end_with_json(finished.plain(), 3 if summary.failed_samples else 0, gate)
+    code = 3 if finished.summary.failed_samples else 0
+    end_with_json(finished.plain(), code, _failed_gate(config, finished))
     print_run(view_of(finished), finished.resumed)
     if config.shard:
-        merge = f"bench results merge {summary.run_id}{results_argument(config.results)}"
+        run_id = finished.summary.run_id
+        merge = f"bench results merge {run_id}{results_argument(config.results)}"
         next_steps(("when all shards are done", merge))
     else:
         next_steps(*steps_after_run(run_name(finished.folder, config.results)))
@@ -148,6 +151,16 @@ def run_command(
         draw_pictures(finished.folder, finished.manifest)
         for picture in sorted(finished.folder.glob("*.png")):
             say(f"Picture: {picture}")
+
+
+def _failed_gate(config: RunConfig, finished: Finished) -> GateError | None:
+    accuracy = finished.summary.metrics.accuracy
+    if config.min_accuracy is None or accuracy >= config.min_accuracy:
+        return None
+    return GateError(
+        f"The accuracy of {percent_text(accuracy)} % ({accuracy:.6g}) is below --min-accuracy"
+        f" {config.min_accuracy}."
+    )
 
 
 def _write_slurm_script(config: RunConfig, shards: int, then_submit: bool) -> None:

@@ -55,8 +55,7 @@ def show_command(
     The metrics of an incomplete run are those of the images decided so far.
     """
     path = named_run(run, results)
-    metric = metric or ("accuracy" if by else None)
-    view = read_view(path)
+    metric, view = metric or ("accuracy" if by else None), read_view(path)
     if metric is not None:
         rest = [Path(name) if Path(name).is_file() else named_run(name, results) for name in others]
         rows = view.measure(metric, params, rest, by)
@@ -73,28 +72,28 @@ def show_command(
     if wants_json():
         place = {"results_dir": str(path.resolve()), "published": is_published(path)}
         end_with_json({**_summary_json(view, more, results), **place})
-    manifest = view.manifest
     print_run(view)
     if more:
-        details = noise_details(manifest, view.decided)
-        print_statistics(_statistics(view, results), details)
-    if (removed := removed_from(manifest)) is not None:
+        print_statistics(_statistics(view, results), noise_details(view.manifest, view.decided))
+    if (removed := removed_from(view.manifest)) is not None:
         say(removed)
-    name = run_name(path, results)
-    if not view.n:
-        if removed is None:
-            resume = f"{reproducing_command(manifest)}{results_argument(results)}"
-            next_steps(("resume it", resume))
-        return
-    steps = steps_after_run(name)[: 1 if more else 2]
-    stated = manifest.identity.calibrated
-    if removed is None and not manifest.replayed_from and (stated is None or stated.of is not None):
+    if steps := _steps(view, more, removed is None, results):
+        next_steps(*steps)
+
+
+def _steps(run: RunView, more: bool, repeatable: bool, results: str) -> list[tuple[str, str]]:
+    """Return next steps; `more`: statistics were shown, `repeatable`: a command makes it again."""
+    manifest, name = run.manifest, run_name(run.path, results)
+    if not run.n:
+        resume = f"{reproducing_command(manifest)}{results_argument(results)}"
+        return [("resume it", resume)] if repeatable else []
+    steps, stated = steps_after_run(name)[: 1 if more else 2], manifest.identity.calibrated
+    if repeatable and not manifest.replayed_from and (stated is None or stated.of is not None):
         again = f"{reproducing_command(manifest)} --results {SECOND_RESULTS}"
+        other = f"{SECOND_RESULTS}/{manifest.run_id}"
         steps.append(("repeat it in another folder", again))
-        steps.append(
-            ("compare the two", f"bench compare {name} {SECOND_RESULTS}/{manifest.run_id}")
-        )
-    next_steps(*steps)
+        steps.append(("compare the two", f"bench compare {name} {other}"))
+    return steps
 
 
 def _summary_json(run: RunView, more: bool, results: str) -> dict[str, JsonValue]:

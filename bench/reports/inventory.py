@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -23,6 +22,8 @@ from bench.stats.metrics import INCOMPLETE
 from bench.store.folder import list_runs
 from bench.store.locking import is_in_use
 from bench.store.runs import list_shards
+
+NARROW = ("run", "images", "accuracy", "what differs")  # columns of the usual table
 
 
 class InventoryRow(RunRow):
@@ -161,29 +162,21 @@ def with_state(row: InventoryRow) -> InventoryRow:
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
     """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
-    shard: Column[InventoryRow] = Column(
-        "run", lambda row: str(row.run_id) + (f" shard {row.shard}" if row.shard else "")
-    )
-    images: Column[InventoryRow] = Column("images", lambda row: row.images)
-    differs = Column("what differs", _note)
+    columns: list[Column[InventoryRow]] = [
+        Column("run", lambda row: str(row.run_id) + (f" shard {row.shard}" if row.shard else "")),
+        Column("dataset", lambda row: f"{row.dataset}/{row.split}"),
+        Column("backbone", lambda row: row.backbone),
+        Column("strategy", lambda row: row.strategy),
+        Column("images", lambda row: row.images),
+        Column("accuracy", lambda row: accuracy_fact(row, interval=wide), "share"),
+        Column("age", lambda row: row.age),
+        Column("what differs", _note),
+        Column("where", lambda row: row.path),
+    ]
     if wide:
-        columns: list[Column[InventoryRow]] = [
-            Column("run", lambda row: row.run_id),
-            Column("dataset", lambda row: f"{row.dataset}/{row.split}"),
-            Column("backbone", lambda row: row.backbone),
-            Column("strategy", lambda row: row.strategy),
-            images,
-            Column("accuracy", accuracy_fact, "share"),
-            Column("age", lambda row: row.age),
-            differs,
-            Column("where", lambda row: row.path),
-        ]
         print_table(make_table("", columns, rows))
         return
-    accuracy: Column[InventoryRow] = Column(
-        "accuracy", lambda row: replace(accuracy_fact(row), interval=None), "share"
-    )
-    columns = [shard, images, accuracy, differs]
+    columns = [column for column in columns if column.name in NARROW]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.path).parent)):
         console().print(folder, style="bold")
         print_table(make_table("", columns, group, cut=frozenset({"what differs"})))

@@ -215,6 +215,7 @@ def _declared_flop(run: RunView) -> float | None:
     return spec.flops * run.summary.cost.per_image(manifest.classifier)
 
 
-def accuracy_fact(row: RunRow) -> Fact:
-    """Return the accuracy of a row with its interval, struck through if it is wrong."""
-    return Fact("accuracy", row.accuracy, "share", row.shown_ci95, struck=row.wrong)
+def accuracy_fact(row: RunRow, interval: bool = True) -> Fact:
+    """Return the accuracy of a row, with its `interval`, struck through if it is wrong."""
+    ends = row.shown_ci95 if interval else None
+    return Fact("accuracy", row.accuracy, "share", ends, struck=row.wrong)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.places import ROOT
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
 from helpers.refusals import refused
 from helpers.runs import store
@@ -14,7 +15,6 @@ from helpers.runs import store
 from bench.cli.explain import find_words, glossary
 from bench.discovery.loading import load_plugins
 from bench.reports.inventory import read_row
-from bench.reports.terminal.tables import EXPLAINED, print_explained
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,14 @@ def test_all_words_are_listed() -> None:
     assert all(word in listed for word in glossary()) and "bench explain WORD" in listed
 
 
-def test_tables_name_the_words_that_need_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert all(find_words(word) for word in EXPLAINED)
-    print_explained("accuracy, draws", "plan")
-    assert "draws, plan" in capsys.readouterr().out
-    print_explained("rank", "withdraws")
-    assert capsys.readouterr().out == ""
+def test_every_mark_of_a_board_is_explained() -> None:
+    """The words are those that the module of boards can write."""
+    source = (ROOT / "bench" / "reports" / "leaderboard" / "board.py").read_text("utf-8")
+    words = set(re.findall(r'Mark\("([\w-]+)"', source)) | {"corrupted", "control", "reported"}
+    words |= {"zero-shot", "trained", "wrong?", "old", "withdrawn"}
+    assert len(words) > 18
+    for word in words:
+        assert find_words(word).keys() & {"mark", "zero-shot", "candidate", "replay", "draw"}, word
 
 
 def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from bench.machine.speeds import UTILISATION
 from bench.reports.facts import assignments, format_duration
 from bench.reports.study.methods import StudyRow, varied_axes
 from bench.reports.study.tables import published_tables
-from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
+from bench.reports.terminal.tables import console, print_rows, print_table
 from bench.reports.text import cell_text
 from bench.running.risk import SweepPlan
 from bench.running.study.course import PILOT, Step
@@ -39,7 +39,6 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         if value is not None and name not in _SHOWN_APART
     ]
     print_rows(["", ""], rows)
-    print_explained(*(f"{name} {value}" for name, value in rows))
     if risk := plan.get("risk"):
         console().print(SweepPlan.model_validate(risk).in_words())
     for warning in plan["warnings"]:
@@ -83,7 +82,6 @@ def print_study_plan(plan: StudyPlan, wide: bool = False) -> None:
     print_rows(head, lines, f"{plan.name}: {_runs(plan.runs)}", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
-    print_explained(*head)
     if (stop := plan.stop) is not None:
         terminal.print(
             "It stops when its question is answered: after at least"

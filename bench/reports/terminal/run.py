@@ -10,7 +10,7 @@ from bench.reports.classes import class_table
 from bench.reports.facts import Fact, assignments, metric_fact, percent_text
 from bench.reports.run_view import RunView, without_defaults
 from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
-from bench.reports.terminal.tables import console, print_explained, print_rows, print_table
+from bench.reports.terminal.tables import console, print_rows, print_table
 from bench.running.command import removed_from
 from bench.stats.measures import MeasuredMetric
 from bench.stats.metrics import Statistics, confusions_of, worst_confusions
@@ -131,15 +131,13 @@ def _print_probability(skill: Probability | None) -> None:
 
 
 def _print_ends(ends: Ends) -> None:
-    text = (
+    console().print(
         f"Decided by the bound: {ends.bound:,} images; by using all draws: {ends.exhausted:,}; by"
         + (f" the sweep: {ends.sweep:,}; by" if ends.sweep else "")
         + f" the ceiling: {ends.ceiling:,}"
         + (" (nothing is promised about these)" if ends.ceiling else "")
         + (f"; as a tie: {ends.tie:,}" if ends.tie else "")
     )
-    console().print(text)
-    print_explained(text)
 
 
 def _print_cost(run: RunView) -> None:

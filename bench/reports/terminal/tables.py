@@ -1,6 +1,5 @@
 """Print text and tables on a terminal: names are never interpreted, tables fit any width."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +16,6 @@ from bench.reports.facts import NONE, Fact
 from bench.reports.text import Table, cell_text, escape_message
 
 LEAST_CUT = 9  # characters of a column that may be cut off
-EXPLAINED = ("cells", "draws", "plan", "equivalents", "ceiling", "bound")  # glossary terms
 
 
 class PlainConsole(Console):
@@ -81,14 +79,6 @@ def print_table(table: Table) -> None:
         terminal.print()
     for note in table.below:
         terminal.print(note)
-
-
-def print_explained(*texts: str) -> None:
-    """Print which glossary terms occur in `texts`, and the command that explains them."""
-    shown = set(re.findall(r"\w+", " ".join(texts)))
-    if words := [word for word in EXPLAINED if word in shown]:
-        text = f"`bench explain WORD` says what is meant by {', '.join(words)}."
-        console().print(text, style="dim")
 
 
 @dataclass(frozen=True)

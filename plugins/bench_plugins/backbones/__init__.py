@@ -30,7 +30,8 @@ def register_backbones(register: Callable[..., None]) -> None:
         families: dict[str, Any] = {}
         for name, family in declared["families"].items():
             own, of_models = family.pop("own"), family.pop("models", {})
-            family.update(_declared_half(own))
+            facts = facts_of(next(iter(own.get("pipelines", ())), ""))
+            family.update({"dtype": facts.half} if facts and facts.half else {})
             user = {"name": name, "family": name, "trained_on": "unknown", **own}
             register(**_fields(weights, shared, family, user))
             families[name] = {**family, **of_models}
@@ -38,12 +39,6 @@ def register_backbones(register: Callable[..., None]) -> None:
             family = families.get(model.get("family"), {})
             model = {"name": name, **model}
             register(**_fields(weights, {"trained_on": None}, shared, family, model))
-
-
-def _declared_half(own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the field `dtype` of a family: the half precision that its first class declares."""
-    facts = facts_of(next(iter(own.get("pipelines", ())), ""))
-    return {"dtype": facts.half} if facts and facts.half else {}
 
 
 def _fields(weights: Mapping[str, str], *tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Models are loaded by the `from_pretrained` of their classes, which initialise mi
 random and only report them. Headers are compared first, because they are read at once.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import accelerate
 import diffusers
 import torch
 import transformers
@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from bench.errors import UserError, warn_user
-from bench.inputs.weights import HAND_OVER, PICKLES, Weights, advise_format
+from bench.inputs.weights import HAND_OVER, Weights, advise_format
+from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.libraries.private_transformers import ignored_keys
 from bench.machine.precision import Half
 
@@ -29,7 +30,10 @@ HERE = "."  # in place of a subfolder, if the folder itself is that of the model
 # Name of a tensor → the file that has it, its dtype and its shape.
 Headers = dict[str, tuple[str, str, list[int]]]
 # Names of dtypes in safetensors. Tensors of all of them are cast to the run's dtype.
-FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+FLOAT_DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32},
+    **{"F16": torch.float16, "BF16": torch.bfloat16},
+}
 INDEX_DTYPES = ("I64", "I32", "BOOL")  # of tables of positions and the like
 # Ends of names that no class describes and older files have: positions 0, 1, 2 … of CLIP, and the
 # head of a language model whose embeddings are used.
@@ -63,6 +67,11 @@ def load_model(
     Raises UserError if a tensor is missing, left over, of another shape, or not finite.
     """
     variant, headers = read_headers(weights, name, component_cls, dtype)
+    if issubclass(component_cls, diffusers.ModelMixin):
+        module = _converted(weights, name, component_cls, dtype, headers)
+        if module is not None:
+            check_values(weights, name, module, headers)
+            return module.to(device).eval().requires_grad_(False)
     options: dict[str, Any] = {"use_safetensors": True, "variant": variant, "torch_dtype": dtype}
     if issubclass(component_cls, transformers.PreTrainedModel):
         # Its error does not name a misshapen tensor. Its report does.
@@ -80,6 +89,32 @@ def load_model(
     check_names(weights, name, report["missing_keys"], left)
     check_values(weights, name, module, headers)
     return module.to(device).eval().requires_grad_(False)
+
+
+def _converted(
+    weights: Weights, name: str, component_cls: Any, dtype: torch.dtype, headers: Headers
+) -> nn.Module | None:
+    """Return a model of diffusers with tensors that are stored in another precision.
+
+    Its library maps whole files while it converts them, which counts as memory. None if no tensor
+    is to be converted, or the library knows the tensors by other names.
+    """
+    if dtype in {FLOAT_DTYPES.get(stored) for _, stored, _ in headers.values()}:
+        return None
+    with explained(weights, f"{name}/", "cannot be loaded"), LOADING, torch.inference_mode(False):
+        with accelerate.init_empty_weights(include_buffers=False):
+            module: nn.Module = component_cls.from_config(weights.read(f"{name}/config.json"))
+        if headers.keys() != module.state_dict().keys():
+            return None
+        kept, tensors = kept_in_float32(module), {}
+        for tensor, (file, _, _) in headers.items():
+            with safe_open(str(weights.find(file)), framework="pt") as opened:
+                value = opened.get_tensor(tensor)
+            wanted = torch.float32 if kept & {*tensor.split(".")} else dtype
+            wanted = wanted if value.is_floating_point() else value.dtype
+            tensors[tensor] = value.to(wanted, copy=True)
+        module.load_state_dict(tensors, assign=True)
+    return module
 
 
 def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:
@@ -237,7 +272,7 @@ def _headers(weights: Weights, files: list[str]) -> Headers:
                 raise weights.error(
                     file, f"contains the tensor {tensor!r}, which another file contains too"
                 )
-            if dtype not in FLOAT_DTYPES + INDEX_DTYPES:
+            if dtype not in (*FLOAT_DTYPES, *INDEX_DTYPES):
                 raise weights.error(
                     file,
                     f"contains {tensor[:100]!r} with dtype {dtype}; expected"
@@ -273,50 +308,21 @@ def first_line(error: Exception) -> str:
 
 # Substrings of tensor names in the LoRA formats of diffusers, PEFT, kohya and LyCORIS.
 LORA_TENSORS = ("lora_", "lora.", "hada_w1", "lokr_w1", "dora_scale", "oft_blocks")
-ADAPTER_NAMES = ("lora", "learned_embeds", "textual_inversion")  # substrings of file names
-MAX_EMBEDDING_TENSORS = 8  # in a file with a learned embedding; a model has more
 
 
-def warn_of_adapters(weights: Weights, components: Collection[str]) -> None:
-    """Warn about LoRAs and learned embeddings (textual inversion), which are not applied.
-
-    Only a local folder is searched. `components` are the names of its components' folders.
-    """
-    if weights.revision is None and (
-        names := sorted(_adapters(Path(weights.location), components))
-    ):
+def warn_of_loras(weights: Weights) -> None:
+    """Warn about LoRAs in a local folder, which are not applied."""
+    files = sorted(weights.root.rglob("*.safetensors")) if weights.revision is None else []
+    if names := [str(file.relative_to(weights.root)) for file in files if is_lora(file)]:
         warn_user(
-            f"The weights {weights.location} contain {' and '.join(names[:3])}"
-            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''}, which look like a LoRA or"
-            " a learned embedding. They are not applied: fuse them into the pipeline and save it,"
-            " or remove them from the folder."
+            f"The weights {weights.location} contain LoRAs, {', '.join(names[:3])}. They are not"
+            " applied: add them with --lora, or remove them from the folder."
         )
-
-
-def _adapters(root: Path, components: Collection[str]) -> Iterator[str]:
-    for parent, _, files in os.walk(root):
-        for file in files:
-            name = os.path.relpath(Path(parent, file), root)
-            if file.endswith(".safetensors"):
-                if is_adapter(Path(parent, file), Path(name).parts[0] in components):
-                    yield name
-            elif file.endswith(PICKLES) and any(word in file.lower() for word in ADAPTER_NAMES):
-                yield name
 
 
 def is_lora(path: Path) -> bool:
     """Return whether a file contains a LoRA, judged by its header."""
     return any(word in name for name in header(path) for word in LORA_TENSORS)
-
-
-def is_adapter(path: Path, in_component: bool) -> bool:
-    """Return whether a file contains a LoRA or a learned embedding, judged by its header.
-
-    A file in a component's folder (`in_component`) is never taken for a learned embedding.
-    """
-    shapes = [shape for _, shape in header(path).values()]
-    is_small = not in_component and 0 < len(shapes) <= MAX_EMBEDDING_TENSORS
-    return is_lora(path) or (is_small and all(len(shape) in (1, 2) for shape in shapes))
 
 
 def header(path: Path) -> dict[str, tuple[str, list[int]]]:

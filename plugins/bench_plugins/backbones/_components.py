@@ -107,7 +107,10 @@ def make_pipeline(
     problem = "does not describe a pipeline"
     with explained(weights, PIPELINE_INDEX, problem), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about sampling with older configs
-        return pipeline_cls(**components)
+        pipe = pipeline_cls(**components)
+    if hasattr(pipe, "labels"):  # it keeps one label of a name that several have
+        pipe.labels = index.get("id2label") or {}
+    return pipe
 
 
 def _names_class(value: Any) -> bool:

@@ -2,8 +2,7 @@
 
 import copy
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
@@ -27,19 +25,11 @@ from bench_plugins.backbones._checkpoint import (
     is_lora,
     load_model,
 )
-from bench_plugins.backbones._components import AUTOENCODER, NETWORKS
 from bench_plugins.backbones._gate import modules_of
 from bench_plugins.backbones._meta import EmptyPipeline
 
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")
-# Parts of a pipeline in a single file → beginnings of their tensors' names; all others are the
-# network's.
-NETWORK, ENCODERS = "network", "text encoders"
-PREFIXES = {
-    AUTOENCODER: ("first_stage_model.", "vae."),
-    ENCODERS: ("cond_stage_model.", "conditioner.embedders.", "text_encoders."),
-}
 # Tensors of a single file that no pipeline reads: the training's averages and noise levels, tables
 # of positions, the scale of CLIP's logits, the last layer of Stable Diffusion 2's text encoder. A
 # tied tensor counts once; CLIP's projection is not in every file.
@@ -51,37 +41,68 @@ UNUSED = re.compile(
 
 
 def load_pipeline(empty: EmptyPipeline) -> Any:
-    """Load all of a pipeline on the CPU: from its folder, or its single file; and add its LoRAs.
+    """Load all of a pipeline on the CPU, and add its LoRAs.
 
-    Raises UserError if a component lacks a tensor, or has another one or one that is not finite, or
-    if diffusers cannot load the pipeline.
+    Raises UserError as `load_component` and `add_loras` do.
     """
-    weights, pipe = empty.weights, copy.copy(empty.pipe)
-    shapes = {} if weights.file is None else _shapes(Path(weights.file))
-    in_file, read_by_pipeline = [], []
-    for name, kind in empty.classes.items():
-        dtype = getattr(empty.pipe, name).dtype
-        if not _is_in_file(kind, shapes):
-            setattr(pipe, name, load_model(weights, name, kind, dtype, "cpu"))
-        elif hasattr(kind, "from_single_file"):
-            in_file.append(name)
-            setattr(pipe, name, _from_file(weights, kind, torch_dtype=dtype, subfolder=name))
-        else:
-            in_file.append(name)
-            read_by_pipeline.append(name)
-    if read_by_pipeline:
-        dtypes = {name: getattr(empty.pipe, name).dtype for name in read_by_pipeline}
-        widest = max(dtypes.values(), key=lambda dtype: dtype.itemsize)
-        given = {n: part for n, part in pipe.components.items() if n not in read_by_pipeline}
-        more = {"requires_safety_checker": False} if "safety_checker" in given else {}
-        whole = _from_file(weights, type(pipe), torch_dtype=widest, **given, **more)
-        for name, dtype in dtypes.items():
-            setattr(pipe, name, getattr(whole, name).to(dtype))
-    modules = {name: getattr(pipe, name).eval().requires_grad_(False) for name in in_file}
-    if weights.file is not None:
-        _check_file(replace(weights, location=weights.file, revision=None), modules)
-    add_loras(pipe, weights)
+    pipe = copy.copy(empty.pipe)
+    for name in empty.classes:
+        setattr(pipe, name, load_component(empty, name))
+    add_loras(pipe, empty.weights)
     return pipe
+
+
+def load_component(empty: EmptyPipeline, name: str, device: Any = "cpu") -> Any:
+    """Load a component of a pipeline, from its folder or single file, for inference.
+
+    Raises UserError if it lacks a tensor, or has another one or one that is not finite, or a
+    library cannot load it.
+    """
+    weights, kind, dtype = empty.weights, empty.classes[name], getattr(empty.pipe, name).dtype
+    if name not in components_in_file(empty):
+        return load_model(weights, name, kind, dtype, device)
+    if hasattr(kind, "from_single_file"):
+        module = _from_file(weights, kind, torch_dtype=dtype, subfolder=name)
+    else:  # its library does not read such files, and the pipeline does
+        others = {n: part for n, part in empty.pipe.components.items() if n != name}
+        more = {"requires_safety_checker": False} if "safety_checker" in others else {}
+        whole = _from_file(weights, type(empty.pipe), torch_dtype=dtype, **others, **more)
+        module = getattr(whole, name)
+    check_values(replace(weights, location=str(weights.file), revision=None), name, module)
+    return module.to(device).eval().requires_grad_(False)
+
+
+def components_in_file(empty: EmptyPipeline) -> Collection[str]:
+    """Return the names of the components whose tensors are in the single file, if there is one.
+
+    Raises UserError unless it has as many values as their configs describe: diffusers renames,
+    splits and joins its tensors, and does not say which it does not read.
+    """
+    weights = empty.weights
+    if weights.file is None:
+        return ()
+    shapes = _shapes(Path(weights.file))
+    names = [
+        name
+        for name, kind in empty.classes.items()
+        if (
+            has_text_encoder(kind, shapes)
+            if issubclass(kind, transformers.PreTrainedModel)
+            else hasattr(kind, "from_single_file")
+        )
+    ]
+    described = sum(_values(getattr(empty.pipe, name).state_dict()) for name in names)
+    if (stored := _values(shapes)) != described:
+        raise UserError(
+            f"The weights {weights.file} have {stored:,} values; the configs of"
+            f" {', '.join(names)} describe {described:,}."
+        )
+    return names
+
+
+def _values(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Return the number of values in the tensors that a pipeline reads."""
+    return sum(t.numel() for name, t in tensors.items() if not UNUSED.match(name))
 
 
 def _from_file(weights: Weights, kind: Any, **options: Any) -> Any:
@@ -92,7 +113,8 @@ def _from_file(weights: Weights, kind: Any, **options: Any) -> Any:
             return kind.from_single_file(weights.file, **source, **options)
     except Exception as error:  # whatever the libraries raise for missing or invalid files
         raise UserError(
-            f"The weights {weights.file} cannot be loaded: {first_line(error)}."
+            f"The weights {weights.file} cannot be loaded: diffusers does not read them as a"
+            f" {kind.__name__} ({type(error).__name__}: {first_line(error)})."
         ) from error
 
 
@@ -108,10 +130,7 @@ def check_files(weights: Weights) -> None:
     if weights.file is None:
         return
     if is_lora(path := Path(weights.file)):
-        raise UserError(
-            f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
-            f" --backbone PIPELINE --lora {path}"
-        )
+        raise lora_alone(path)
     tensors = header(path)
     if not tensors:
         raise UserError(f"{path} is damaged, or contains no tensors.")
@@ -120,6 +139,14 @@ def check_files(weights: Weights) -> None:
         raise UserError(
             f"{path} contains tensors of dtype {quantised[0]}: the model is quantised; {HAND_OVER}."
         )
+
+
+def lora_alone(path: Path) -> UserError:
+    """Return an error about a LoRA in place of a model."""
+    return UserError(
+        f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
+        f" --backbone PIPELINE --lora {path}"
+    )
 
 
 def config_source(file: Path) -> str:
@@ -143,39 +170,6 @@ def _shapes(file: Path) -> dict[str, torch.Tensor]:
     return {name: torch.empty(shape, device="meta") for name, (_, shape) in header(file).items()}
 
 
-def _is_in_file(component_cls: Any, shapes: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether diffusers reads a component from a single file, and not from the folder."""
-    if not issubclass(component_cls, transformers.PreTrainedModel):
-        return bool(shapes) and hasattr(component_cls, "from_single_file")
-    return has_text_encoder(component_cls, shapes)
-
-
-def _check_file(weights: Weights, modules: Mapping[str, nn.Module]) -> None:
-    """Raise UserError unless all tensors of a single file are in the modules, and no others.
-
-    diffusers renames, splits and joins them, and does not say which it does not read. So numbers of
-    elements are compared.
-    """
-    stored: Counter[str] = Counter()
-    for name, tensor in _shapes(Path(weights.location)).items():
-        parts = (part for part, prefixes in PREFIXES.items() if name.startswith(prefixes))
-        stored[next(parts, NETWORK)] += 0 if UNUSED.match(name) else tensor.numel()
-    loaded: Counter[str] = Counter()
-    for component, module in modules.items():
-        check_values(weights, component, module)
-        part = {AUTOENCODER: AUTOENCODER, **dict.fromkeys(NETWORKS, NETWORK)}.get(
-            component, ENCODERS
-        )
-        for name, tensor in module.state_dict().items():
-            loaded[part] += 0 if UNUSED.match(name) else tensor.numel()
-    for part in stored.keys() | loaded.keys():
-        if stored[part] != loaded[part]:
-            raise weights.error(
-                part,
-                f"has {stored[part]:,} values; its config describes {loaded[part]:,}",
-            )
-
-
 def add_loras(pipe: Any, weights: Weights) -> None:
     """Add LoRAs with their scales to a pipeline, in place. Raises UserError if one does not fit."""
     names = [f"lora_{number}" for number in range(len(weights.loras))]
@@ -187,7 +181,9 @@ def add_loras(pipe: Any, weights: Weights) -> None:
             options: dict[str, Any] = {"weight_name": file.name} if file.is_file() else {}
             source = str(file.parent) if options else lora.path
             pipe.load_lora_weights(source, adapter_name=name, **options)
-            expected = _count_lora_tensors(type(pipe).lora_state_dict(source, **options))
+            state = type(pipe).lora_state_dict(source, **options)
+            names_in_file = state[0] if isinstance(state, tuple) else state
+            expected = sum(any(layer in key for layer in LORA_LAYERS) for key in names_in_file)
         except Exception as error:  # whatever diffusers and PEFT raise
             problem, expected = first_line(error), 0
         added: list[torch.Tensor] = []
@@ -203,8 +199,3 @@ def add_loras(pipe: Any, weights: Weights) -> None:
             raise UserError(f"--lora {lora.path} does not fit {type(pipe).__name__}: {problem}.")
     if names:
         pipe.set_adapters(names, [lora.scale for lora in weights.loras])
-
-
-def _count_lora_tensors(state: Any) -> int:
-    tensors = state[0] if isinstance(state, tuple) else state
-    return sum(any(layer in name for layer in LORA_LAYERS) for name in tensors)

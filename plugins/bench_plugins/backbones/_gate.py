@@ -20,7 +20,13 @@ from bench_plugins.backbones._facts import facts_of
 
 CLASS_LABELS = "class_labels"  # keyword of `__call__` in class-conditional pipelines
 IMAGE_INPUTS = ("image", "mask_image", "video")  # parameters of `__call__`
-CONTROLS = {"controlnet", "adapter", "control_image"}  # components, or a parameter of `__call__`
+# Components, or parameters of `__call__` → why a class that has them cannot be used.
+NEEDED = ("adapter", "control_image", "controlnet", "gligen_phrases", "source_embeds")
+UNUSABLE = {
+    **{name: f"it needs {name}" for name in NEEDED},
+    "parallel": "it predicts several steps at once",
+    "view_batch_size": "it predicts overlapping views",
+}
 # Modules of hooks that move and cast weights. What a module computes is the same with them.
 MOVING_HOOKS = (
     "accelerate.hooks",
@@ -53,6 +59,10 @@ def supported(who: str, trait: str) -> Iterator[None]:
         yield
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
+    except NameError as error:  # in diffusers, of a package that is imported only if it is there
+        raise UnsupportedError(
+            f"{who} cannot be used: its code needs {error.name}, which is not installed."
+        ) from error
     except Exception as error:  # whatever a pipeline's own code raises
         raise UnsupportedError(
             f"{who} cannot be used: {trait}. {type(error).__name__}: {first_line(error)}."
@@ -65,27 +75,36 @@ def class_problem(pipeline_cls: Any) -> str | None:
     Many classes that need an image declare None as its default, and fail with it. So an image is
     optional only if the class is declared, or diffusers lists it among those for text to image.
     """
-    call = inspect.signature(pipeline_cls.__call__).parameters.keys()
+    parameters = inspect.signature(pipeline_cls.__call__).parameters
+    call, usual = parameters.keys(), {"self", "prompt", CLASS_LABELS}
+    needed = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and name not in usual
+    ]
     parts = inspect.signature(pipeline_cls.__init__).parameters.keys()
     images = [name for name in IMAGE_INPUTS if name in call]
     if not {"prompt", CLASS_LABELS} & call:
         return "it takes no prompt"
-    if controls := sorted(CONTROLS & {*call, *parts}):
-        return f"it needs {controls[0]}"
-    if images and not (facts_of(pipeline_cls.__name__) or _is_listed(pipeline_cls)):
-        return f"it takes {images[0]}, and diffusers does not list it for text to image"
+    if reasons := [why for name, why in UNUSABLE.items() if name in {*call, *parts}]:
+        return reasons[0]
+    if images and not facts_of(pipeline_cls.__name__):
+        # It imports the modules of all these classes, which takes seconds.
+        from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+        if not issubclass(pipeline_cls, tuple(AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values())):
+            return f"it takes {images[0]}, and diffusers does not list it for text to image"
     if not {*NETWORKS} & parts:
         return "it has no transformer and no unet"
     if AUTOENCODER not in parts:
         return NO_AUTOENCODER
+    if needed:
+        return f"it needs {needed[0]}"
+    if CLASS_LABELS not in call and not hasattr(pipeline_cls, "encode_prompt"):
+        return "it does not encode prompts with `encode_prompt`"
     return None
-
-
-def _is_listed(pipeline_cls: Any) -> bool:
-    # It imports the modules of all these classes, which takes seconds.
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
-
-    return issubclass(pipeline_cls, tuple(AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()))
 
 
 def check_pipeline(pipe: Any, who: str) -> None:

@@ -66,7 +66,7 @@ def altered_parts(components: Mapping[str, Any], pipe: Any = None) -> dict[str, 
 
 
 def _check_methods(owner: Any, name: str) -> None:
-    for attribute, method in vars(owner).items():
+    for attribute, method in getattr(owner, "__dict__", {}).items():
         own = getattr(type(owner), attribute, None)
         is_own = getattr(method, "__func__", None) is own
         if callable(own) and callable(method) and not is_own:

@@ -1,34 +1,26 @@
 """Find the labels of class names, for class-conditional models such as DiT."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 from bench.errors import UserError
-from bench.inputs.weights import Weights
-from bench_plugins.backbones._components import PIPELINE_INDEX
 
 IMAGENET_CLASSES = 1000  # a model with as many is assumed to have ImageNet's, in WordNet order
 
 
-def labels_of(weights: Weights, texts: Sequence[str]) -> list[int]:
-    """Return the label of each text, a class number or name. Raises UserError if it is neither."""
-    return _labels(f"The weights {weights.location} are", *_names(weights), texts)
+def labels_of(who: str, count: int, names: Mapping[Any, Any], texts: Sequence[str]) -> list[int]:
+    """Return the label of each text, a class number or name. Raises UserError if it is neither.
 
-
-def labels_in_memory(pipe: Any, texts: Sequence[str]) -> list[int]:
-    """Return the label of each text, as `labels_of` does, for a pipeline with its own names."""
-    count = int(pipe.transformer.config.num_embeds_ada_norm)
-    names = {_normalised(name): {int(label)} for name, label in pipe.labels.items()}
+    The model `who` has `count` classes; `names` are those of its pipeline (label → names, as an
+    index has them, or name → label, as an object has). With 1,000 classes, it has ImageNet's too.
+    """
+    labels_by_name: dict[str, set[int]] = {}
+    for name, label in _pairs(names):
+        labels_by_name.setdefault(_normalised(name), set()).add(label)
     if count == IMAGENET_CLASSES:
-        names |= {name: {label} for name, label in _imagenet().items()}
-    return _labels(f"The pipeline {type(pipe).__name__} is", count, names, texts)
-
-
-def _labels(
-    who: str, count: int, labels_by_name: Mapping[str, set[int]], texts: Sequence[str]
-) -> list[int]:
+        labels_by_name |= {name: {label} for name, label in _imagenet().items()}
     labels: list[int] = []
     for text in texts:
         name = _normalised(text)
@@ -42,44 +34,22 @@ def _labels(
                 f" of its {len(labels_by_name)} names"
             )
             raise UserError(
-                f"{who} a class-conditional model: {text!r:.100} {problem}. It cannot score a"
-                " dataset with other classes."
+                f"{who} is class-conditional: {text!r:.100} {problem}. It cannot score a dataset"
+                " with other classes."
             )
         labels += matches
     return labels
 
 
-@lru_cache(maxsize=2)
-def _names(weights: Weights) -> tuple[int, dict[str, set[int]]]:
-    """Return the number of classes, and the labels of each name.
-
-    Names are those of the pipeline's index and, with 1,000 classes, of ImageNet.
-    """
-    name = "transformer/config.json"
-    count = weights.read(name).get("num_embeds_ada_norm")
-    if not isinstance(count, int) or count < 1:
-        raise weights.error(
-            name, f"has num_embeds_ada_norm {count!r:.100}; expected the number of classes"
-        )
-    index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
-    names_by_label = index.get("id2label") or {}
-    if not isinstance(names_by_label, dict):
-        raise weights.error(PIPELINE_INDEX, "has an id2label that is not a JSON object")
-    labels_by_name: dict[str, set[int]] = {}
-    for label, names in names_by_label.items():
-        if not str(label).isdecimal() or int(label) >= count or not isinstance(names, str):
-            raise weights.error(
-                PIPELINE_INDEX,
-                f"has the label {label!r:.100} in id2label; expected numbers from 0 to"
-                f" {count - 1}, each with the name of a class",
-            )
-        for name in [names, *names.split(",")]:
-            labels_by_name.setdefault(_normalised(name), set()).add(int(label))
-    if count == IMAGENET_CLASSES:
-        labels_by_name.update({name: {label} for name, label in _imagenet().items()})
-    return count, labels_by_name
+def _pairs(names: Mapping[Any, Any]) -> Iterator[tuple[str, int]]:
+    for key, value in names.items():
+        if isinstance(value, int):
+            yield str(key), value
+        else:
+            yield from ((name, int(key)) for name in {value, *value.split(",")})
 
 
+@lru_cache(maxsize=1)
 def _imagenet() -> dict[str, int]:
     folder = files("bench_plugins.datasets") / "declared"
     return {

@@ -27,7 +27,7 @@ from bench.machine.environment import installed_distributions
 from bench.store.identity import digest
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import supported
-from bench_plugins.backbones._probing import PROBED_STEPS, check_steps, usual_sampler
+from bench_plugins.backbones._probing import PROBED_STEPS, check_steps, is_flow, usual_sampler
 from bench_plugins.backbones._runner import Runner, at_step
 from bench_plugins.backbones._slots import SHORT, Slot, Slots
 
@@ -108,6 +108,7 @@ def learn(runner: Runner, resolution: int | None = None) -> CallFacts:
     another `resolution`.
     """
     who, facts = runner.who, runner.declared or Facts()
+    _check_kind(runner.pipe.scheduler, facts, who)
     with torch.inference_mode(False), torch.no_grad():
         with supported(who, "a call with one prompt fails"):
             if runner.declared is None:
@@ -280,18 +281,11 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
 
     For a flow, that is the table of the scheduler's config, shifted once. `set_timesteps`, called
     with the keywords `schedule`, would shift it a second time. Raises UserError, which names the
-    pipeline `who`, if the levels are unknown or not of the declared kind.
+    pipeline `who`, if the levels are unknown.
     """
     config, name = scheduler.config, type(scheduler).__name__
-    flow = bool(config.get("use_flow_sigmas")) or "FlowMatch" in name
-    kind = "flow" if flow else "diffusion"
-    if facts.levels not in (None, kind) or not (flow or hasattr(scheduler, "alphas_cumprod")):
-        raise UserError(
-            f"{who} cannot be used with its {name}: it does not have the noise levels of a"
-            f" {facts.levels or 'flow or diffusion'} model."
-        )
     try:
-        if not flow:
+        if not is_flow(scheduler):
             # Some samplers ignore that the model was trained up to pure noise, or nearly so.
             is_rescaled = config.get("rescale_betas_zero_snr")
             alphas = (usual_sampler(scheduler) if is_rescaled else scheduler).alphas_cumprod.numpy()
@@ -311,6 +305,17 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
         return replace(levels, time=np.arange(1.0, len(levels) + 1))
     except (ValueError, KeyError, AttributeError) as error:
         raise UserError(f"{who} cannot be used with its {name}: {error}.") from error
+
+
+def _check_kind(scheduler: Any, facts: Facts, who: str) -> None:
+    """Raise UserError unless a scheduler has noise levels of the declared kind, or a known one."""
+    kind = "flow" if is_flow(scheduler) else "diffusion"
+    is_known = kind == "flow" or hasattr(scheduler, "alphas_cumprod")
+    if facts.levels not in (None, kind) or not is_known:
+        raise UserError(
+            f"{who} cannot be used with its {type(scheduler).__name__}: it does not have the noise"
+            f" levels of a {facts.levels or 'flow or diffusion'} model."
+        )
 
 
 def pixels_per_latent(vae: Any, device: torch.device, frames: bool = False) -> int:

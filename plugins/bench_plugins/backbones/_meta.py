@@ -6,7 +6,7 @@ tensors.
 """
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
@@ -75,25 +75,20 @@ class EmptyPipeline:
         return [name for name in self.classes if name not in (AUTOENCODER, *NETWORKS)]
 
     @property
-    def has_unet(self) -> bool:
-        """Whether the network is a UNet."""
-        return "unet" in self.classes
-
-    @property
     def is_guidance_distilled(self) -> bool:
         """Whether the network is a UNet that takes the guidance scale as an input."""
-        return self.has_unet and embeds_guidance(network_of(self.pipe))
+        return "unet" in self.classes and embeds_guidance(network_of(self.pipe))
 
     def placeholders(self, names: Iterable[str]) -> dict[str, Any]:
         """Return modules that raise UserError if they are called, as they have no values."""
         return {name: _placeholder(self.weights, name, getattr(self.pipe, name)) for name in names}
 
-    def with_files(self, weights: Weights) -> Self:
+    def with_files(self, weights: Weights, left_out: Collection[str] = ()) -> Self:
         """Return the pipeline with what is `ignored` in the files of `weights`.
 
-        Raises UserError unless they can hold the components' tensors.
+        Raises UserError unless they can hold the tensors of all components but those `left_out`.
         """
-        modules = {name: getattr(self.pipe, name) for name in self.classes}
+        modules = {name: getattr(self.pipe, name) for name in self.classes if name not in left_out}
         weights.prefetch(
             file
             for name, module in modules.items()
@@ -186,7 +181,8 @@ def inspect_empty(
         part = AUTOENCODER
         peak_of_image(denoiser)
     except Exception as error:  # whatever diffusers raises if components do not fit each other
-        if not family.pipelines and not _is_refusal(error):
+        is_refusal = isinstance(error, UserError) and not isinstance(error, UnsupportedError)
+        if not family.pipelines and not is_refusal:
             return None  # perhaps the code needs real values: fall back to loading
         if not isinstance(error, UserError):
             empty.with_files(weights)  # may name the component at fault
@@ -196,17 +192,12 @@ def inspect_empty(
     return denoiser
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Return whether an error is about a user's pipeline, and not that of a stage of its code."""
-    return isinstance(error, UserError) and not isinstance(error, UnsupportedError)
-
-
 def call_keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
     tokens, strength, side = map(settings.get, ("tokens", "strength", "original_size"))
     if tokens is not None and not 1 <= tokens <= MAX_T5_TOKENS:
         raise UserError(f"tokens must be from 1 to {MAX_T5_TOKENS}, got {tokens}.")
-    if strength is not None and empty.has_unet and not empty.is_guidance_distilled:
+    if strength is not None and "unet" in empty.classes and not empty.is_guidance_distilled:
         raise UserError(
             f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
             " guidance-distilled network does, such as LCM's."

@@ -115,11 +115,15 @@ def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
             )
 
 
+def is_flow(scheduler: Any) -> bool:
+    """Return whether the noise levels of a scheduler are those of a flow."""
+    return bool(scheduler.config.get("use_flow_sigmas")) or "FlowMatch" in type(scheduler).__name__
+
+
 def usual_sampler(scheduler: Any) -> Any:
     """Return the sampler that neither draws noise nor mixes steps, for a scheduler's levels."""
     config: Any = scheduler.config
-    is_flow = config.get("use_flow_sigmas") or not hasattr(scheduler, "alphas_cumprod")
-    kind: Any = FlowMatchEulerDiscreteScheduler if is_flow else DDIMScheduler
+    kind: Any = FlowMatchEulerDiscreteScheduler if is_flow(scheduler) else DDIMScheduler
     settings: Any = {**config, "use_dynamic_shifting": False, "stochastic_sampling": False}
     names = inspect.signature(kind.__init__).parameters.keys() - {"shift_terminal", "self"}
     return kind(**{name: settings[name] for name in names & settings.keys()})
@@ -151,10 +155,15 @@ def check_shift(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
         even = np.asarray(sigmas, np.float64)[1 : PROBED_STEPS - 1]
     elif least := vars(probe).get("sigma_min"):
         even = 1 - step / (PROBED_STEPS - 1) * (1 - float(least))
+    if np.ptp(np.diff(even)) > LEVEL_TOLERANCE:
+        raise UserError(
+            f"{who} cannot be used: it spaces its noise levels unevenly, which its scheduler's"
+            " config does not describe."
+        )
     shift = float(np.median(_shift(sigma, even)))
     middle = len(levels) // 2 - 1
     assumed = float(_shift(levels.sigma[middle], (middle + 1) / len(levels)))
-    if abs(shift / assumed - 1) > 5 * LEVEL_TOLERANCE or np.ptp(np.diff(even)) > LEVEL_TOLERANCE:
+    if abs(shift / assumed - 1) > 5 * LEVEL_TOLERANCE:
         raise UserError(
             f"{who} cannot be used: its noise levels have the shift {shift:.3g}, but its"
             f" scheduler's config describes {assumed:.3g}."

@@ -18,6 +18,7 @@ from bench.machine.libraries.private_torch import tree_map_only
 from bench_plugins.backbones._calls import Call, CountedNetwork, Decoder
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._gate import CLASS_LABELS, network_name, network_of
+from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._slots import SHORT, Slots
 
 # Keywords of `__call__` that switch guidance off.
@@ -30,6 +31,7 @@ PLAIN = {
     "clean_caption": False,
     "num_frames": 1,
 }
+STEPS_OF_CALL = 2  # of a call, which stops before: some pipelines divide by half of it
 # Keyword of `__call__`: the number of tokens for the text encoder with the longest input.
 MAX_TOKENS_KEYWORD = "max_sequence_length"
 
@@ -94,7 +96,7 @@ class Runner:
         """
         options = {name: more.pop(name) for name in ("latents", "components") if name in more}
         name = CLASS_LABELS if self.takes_labels else "prompt"
-        keywords = {name: prompts, "num_inference_steps": 1, **self.call, **more}
+        keywords = {name: prompts, "num_inference_steps": STEPS_OF_CALL, **self.call, **more}
         return Call(
             self.pipe,
             keywords,
@@ -192,6 +194,11 @@ class Runner:
         """
         return {network_name(self.pipe): CountedNetwork(network_of(self.pipe), echoes)}
 
+    def labels(self, texts: Sequence[str]) -> list[int]:
+        """Return the class label of each text. Raises UserError if it has none."""
+        network: Any = network_of(self.pipe)
+        return labels_of(self.who, network.config.num_embeds_ada_norm, self.pipe.labels, texts)
+
     def token_counts(self, texts: Sequence[str]) -> tuple[list[int], int] | None:
         """Return the number of tokens of each text and the maximum allowed, or None if unknown.
 
@@ -199,6 +206,8 @@ class Runner:
         The keyword `max_sequence_length` sets that of the tokenizer with the highest one. Raises
         UserError as `check_tokens` does.
         """
+        if self.takes_labels:
+            return [1 for _ in self.labels(texts)], 1
         limits = {
             name: component.model_max_length
             for name, component in self.pipe.components.items()

@@ -121,6 +121,11 @@ class Slots:
         for returned, texts in zip(encoded, groups, strict=True):
             values = [value for call in self._values(returned) for value in call]
             for slot, value in zip(self._all(), values, strict=True):
+                if slot.kind == "mask" and value is not None and not value.all():
+                    raise UserError(
+                        f"{self.who} cannot be used: it pads {texts[0][:80]!r} under a mask, also"
+                        " where it is alone."
+                    )
                 if slot.kind in ("rows", "list", "shared"):
                     each_row = [value] if slot.kind == "shared" else value
                     for row, text in zip(each_row, texts, strict=True):
@@ -266,8 +271,14 @@ class Slots:
 def _slot(who: str, name: str, alone: Any, long: Any, pair: Any) -> Slot:
     """Infer a slot from its values for a short text, a long one, and both together."""
     if isinstance(pair, list) and pair:
-        lengths = {len(alone[0]), len(long[0])}
-        return Slot(name, "list", max(lengths) if len(lengths) > 1 else None)
+        counts = [len(value) for value in (alone, long, pair)]
+        if counts == [1, 1, 2] and isinstance(pair[0], Tensor):
+            lengths = {len(alone[0]), len(long[0])}
+            return Slot(name, "list", max(lengths) if len(lengths) > 1 else None)
+        raise UserError(
+            f"{who} cannot be used: expected a list of one tensor per text from `encode_prompt`,"
+            f" got {counts[0]} and {counts[2]} values of {type(pair[0]).__name__} for one and two."
+        )
     if not isinstance(pair, Tensor):
         return Slot(name, "fixed", value=pair)
     if alone is None:  # there is a mask only if lengths differ
@@ -279,7 +290,7 @@ def _slot(who: str, name: str, alone: Any, long: Any, pair: Any) -> Slot:
             return Slot(name, "rows", long.shape[1])
     elif alone.shape == long.shape == pair.shape:  # it does not depend on the texts
         return Slot(name, "fixed", value=alone)
-    elif alone.shape[1:] == long.shape[1:]:  # the first axis is that of the tokens
+    elif len(pair) == len(long) and alone.shape[1:] == long.shape[1:]:  # of the tokens
         return Slot(name, "shared", len(long))
     raise UserError(
         f"{who} cannot be used: expected one row per text from `encode_prompt`, got shapes"

@@ -1,108 +1,78 @@
 """Backbone families: pipelines in folders, with parameters and checks of their own."""
 
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from typing_extensions import override
 
-from bench.contracts.specs import BackboneSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench_plugins.backbones import declared_pipelines
-from bench_plugins.backbones._checkpoint import is_adapter, is_lora
-from bench_plugins.backbones._components import EMBEDDINGS, NETWORKS, PIPELINE_INDEX
+from bench_plugins.backbones._checkpoint import is_lora
+from bench_plugins.backbones._components import (
+    EMBEDDINGS,
+    NETWORKS,
+    PIPELINE_INDEX,
+    SCHEDULER_CONFIG,
+)
+from bench_plugins.backbones._files import lora_alone
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 CONFIG = "config.json"
-SCHEDULER = "scheduler/scheduler_config.json"
 T5_TOKENS = 256  # in Stable Diffusion 3
 
 
 def without_index(reader: type, weights: Weights, error: UserError) -> UserError:
     """Return an error that says what a folder contains, or else `error`, which `reader` raised."""
+    backbones, local = load_plugins().backbones, weights.revision is None
+    use = f"--weights {weights.location}"
     if weights.find(CONFIG):
         config = weights.read(CONFIG)
-        model_type = config.get("_class_name") or config.get("model_type")
-        if names := _classifiers(model_type):
-            ways = " or ".join(f"--backbone {name} --weights {weights.location}" for name in names)
+        kind = config.get("_class_name") or config.get("model_type")
+        classifiers = [
+            f"--backbone {spec.name} {use}"
+            for spec in backbones
+            if spec.scorer == "classifier"
+            and spec.family == spec.name
+            # SigLIP 2 with a fixed resolution has the model type of SigLIP.
+            and kind in (spec.name, spec.name.removesuffix("2"))
+        ]
+        if classifiers:
+            ways = " or ".join(classifiers)
             return weights.error(
-                CONFIG, f"describes {model_type!r}, which is not a diffusers pipeline. Use {ways}"
+                CONFIG, f"describes {kind!r}, which is not a diffusers pipeline. Use {ways}"
             )
         return weights.error(
             CONFIG,
-            f"describes {model_type!r:.100}, a single component of a pipeline. Name the folder that"
+            f"describes {kind!r:.100}, a single component of a pipeline. Name the folder that"
             " contains all components and a model_index.json",
         )
     if not any(weights.find(f"{network}/{CONFIG}") for network in NETWORKS):
-        return _without_network(weights) or _nothing_described(weights) or error
-    for spec in _families(reader, weights):
+        files = sorted(weights.root.glob("*.safetensors")) if local else []
+        if loras := [file for file in files if is_lora(file)]:
+            return lora_alone(loras[0])
+        if weights.is_partial or weights.find(SCHEDULER_CONFIG):
+            return error
         return weights.error(
-            PIPELINE_INDEX,
-            "does not exist, so the folder was read as Stable Diffusion, which it is not. Use"
-            f" --backbone {spec.name} --weights {weights.location}",
+            f"{PIPELINE_INDEX} of a pipeline, or {CONFIG} of another model,",
+            "is not there. The folder must hold the whole model",
         )
-    return error
-
-
-def _classifiers(model_type: object) -> list[str]:
-    """Return the names of classifier backbones for a model type of transformers."""
-    return [
-        spec.name
-        for spec in load_plugins().backbones
-        if spec.scorer == "classifier"
-        and spec.family == spec.name
-        # SigLIP 2 with a fixed resolution has the model type of SigLIP.
-        and model_type in (spec.name, spec.name.removesuffix("2"))
-    ]
-
-
-def _without_network(weights: Weights) -> UserError | None:
-    """Return an error if a local folder without a network contains an adapter."""
-    if weights.revision is not None:
-        return None
-    for file in sorted(Path(weights.location).glob("*.safetensors")):
-        if is_lora(file):
-            return weights.error(
-                file.name,
-                "is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
-                f" --backbone PIPELINE --lora {file}",
-            )
-        if is_adapter(file, in_component=False):
-            return weights.error(
-                file.name,
-                "looks like a learned embedding (textual inversion). Load it into a diffusers"
-                " pipeline with pipe.load_textual_inversion, and hand the pipeline over:"
-                " bench.run(DATASET, backbone=pipe)",
-            )
-    return None
-
-
-def _nothing_described(weights: Weights) -> UserError | None:
-    """Return an error if a folder has neither parts of a pipeline nor the config of a model."""
-    if weights.is_partial or weights.find(SCHEDULER):
-        return None
-    return weights.error(
-        f"{PIPELINE_INDEX} of a pipeline, or {CONFIG} of another model,",
-        "is not there. The folder must hold the whole model",
-    )
-
-
-def _families(reader: type, weights: Weights) -> Iterator[BackboneSpec]:
-    """Yield the specs of other backbones for pipelines that can load the folder."""
-    for spec in load_plugins().backbones:
+    for spec in backbones:
         is_family = spec.takes_folders and spec.scorer == "denoiser" and "*" not in spec.pipelines
-        if not is_family or load_target(spec) is reader:
-            continue
-        parameters: dict[str, Any] = {"dtype": "float32", **spec.resolve_parameters({})}
-        with suppress(UserError):
-            load_target(spec).check_weights(weights, **parameters)
-            yield spec
+        if is_family and load_target(spec) is not reader:
+            parameters: dict[str, Any] = {"dtype": "float32", **spec.resolve_parameters({})}
+            with suppress(UserError):
+                load_target(spec).check_weights(weights, **parameters)
+                return weights.error(
+                    PIPELINE_INDEX,
+                    "does not exist, so the folder was read as Stable Diffusion, which it is not."
+                    f" Use --backbone {spec.name} {use}",
+                )
+    return error
 
 
 class StableDiffusion(FolderPipeline):

@@ -26,7 +26,6 @@ from bench.engine.transfer import sent
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench_plugins.backbones._gate import check_pipeline, network_of, supported
-from bench_plugins.backbones._labels import labels_in_memory
 from bench_plugins.backbones._learning import (
     CallFacts,
     learn,
@@ -215,13 +214,9 @@ class PipelineDenoiser(Denoiser):
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning: the results of `encode_prompt` as a tree, one row per text."""
         if (slots := self.runner.slots) is None:
-            return {"label": torch.tensor(self.labels(texts))}
+            return {"label": torch.tensor(self.runner.labels(texts))}
         self.runner.check_tokens(texts)
         return slots.tree(texts, self.runner.encoded_prompts)
-
-    def labels(self, texts: Sequence[str]) -> list[int]:
-        """Return the class label of each text. Raises UserError if it has none."""
-        return labels_in_memory(self.pipe, texts)
 
     def encode_null(self) -> Tree:
         """Return the unconditional conditioning, one row.
@@ -330,6 +325,15 @@ class PipelineDenoiser(Denoiser):
         times = t[:1] if len(t) == 1 or self.learned.times == "one" else t[None]
         call = self.runner.run(encodings, prompts, times, at_step, latents=x_t)
         flat: Tensor = call.prediction.reshape(len(x_t), -1)
+        predicted, wanted = flat.shape[1], prod(self.latent_shape)
+        if (
+            predicted < wanted
+            or len(self.order if self.order is not None else flat[0]) != predicted
+        ):
+            raise UserError(
+                f"{self.runner.who} cannot be used: its network predicts {predicted:,} values of a"
+                f" latent with {wanted:,}."
+            )
         if self.order is not None:
             flat = torch.empty_like(flat).index_copy(1, self.order, flat)
         return flat[:, : prod(self.latent_shape)].view(-1, *self.latent_shape)

@@ -26,9 +26,8 @@ from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.precision import Half
 from bench_plugins.backbones._checkpoint import (
     LOADING,
-    load_model,
     stored_half,
-    warn_of_adapters,
+    warn_of_loras,
 )
 from bench_plugins.backbones._components import (
     AUTOENCODER,
@@ -43,8 +42,13 @@ from bench_plugins.backbones._counting import (
     size,
 )
 from bench_plugins.backbones._facts import Facts, facts_of
-from bench_plugins.backbones._files import check_files, config_source, load_pipeline
-from bench_plugins.backbones._labels import labels_of
+from bench_plugins.backbones._files import (
+    check_files,
+    components_in_file,
+    config_source,
+    load_component,
+    load_pipeline,
+)
 from bench_plugins.backbones._learning import facts_file, stored_facts
 from bench_plugins.backbones._meta import (
     EmptyPipeline,
@@ -53,6 +57,7 @@ from bench_plugins.backbones._meta import (
     inspect_empty,
     replaced,
 )
+from bench_plugins.backbones._probing import is_flow
 from bench_plugins.backbones._runner import Runner, default_call, parameters_of
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
@@ -70,7 +75,7 @@ class FolderPipeline(PipelineDenoiser):
     damaged, of an unexpected class, or does not fit the others.
 
     The pipeline is loaded as a whole, and less is known before, if its class is not declared, its
-    code needs real values, or a LoRA or single file is added.
+    code needs real values, or a LoRA is added.
 
     Attributes:
         pipelines: class attribute of families: names of their pipeline classes; empty if any class
@@ -91,13 +96,12 @@ class FolderPipeline(PipelineDenoiser):
         self, weights: Weights, *, device: str = "cpu", dtype: str = "float32", **settings: Any
     ) -> None:
         path = facts_file(type(self).__name__, weights.fingerprint, device, dtype, settings)
-        is_folder = not weights.loras and not weights.file
-        learned = stored_facts(path) if self.pipelines and is_folder else None
-        if learned is None:
-            empty, inspected = self.checked(weights, dtype, **settings)
-            learned = inspected.learned if inspected and is_folder else None
-        else:  # the same configs were inspected before
-            empty, inspected = self.empty(weights, dtype, **settings).with_files(weights), None
+        learned = stored_facts(path) if self.pipelines and not weights.loras else None
+        inspected = None
+        if learned is None:  # else the same configs were inspected before
+            inspected = self.inspected(_folder(weights), dtype, **settings)
+            learned = inspected.learned if inspected and not weights.loras else None
+        empty = self._complete = self.with_files(weights, dtype, **settings)
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
         self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
         self.takes_turns = False  # whether network and autoencoder are on the device in turn
@@ -106,12 +110,12 @@ class FolderPipeline(PipelineDenoiser):
         options: dict[str, Any] = {"dtype": self._dtype, "facts_path": path}
         options["source"] = weights.file or weights.location
         options["normalize"] = settings.get("normalize", "half")
-        if learned is None:  # its code needs values, or other files add some
+        if learned is None:  # its code needs values, or LoRAs are added
             size: dict[str, Any] = {
                 "resolution": settings.get("resolution"),
                 "call": call_keywords(empty, settings),
             }
-            pipe = load_pipeline(replace(empty, weights=weights)).to(device)
+            pipe = load_pipeline(empty).to(device)
             super().__init__(pipe, **size, **options)
         else:
             self._empty = empty.placeholders(empty.classes)
@@ -147,17 +151,14 @@ class FolderPipeline(PipelineDenoiser):
             return inspect_empty(cls, weights, dtype, tuple(sorted(settings.items())))
 
     @classmethod
-    def checked(
-        cls, weights: Weights, dtype: str, **settings: Any
-    ) -> tuple[EmptyPipeline, PipelineDenoiser | None]:
-        """Return the pipeline of the folder alone, after a check of the headers of its files.
+    def with_files(cls, weights: Weights, dtype: str, **settings: Any) -> EmptyPipeline:
+        """Return the pipeline of the folder, after a check of the headers of all files but LoRAs.
 
-        LoRAs and a single file are checked when they are loaded.
+        LoRAs are checked when they are loaded.
         """
-        folder = replace(weights, loras=(), file=None)
-        inspected = cls.inspected(folder, dtype, **settings)
-        empty = cls.empty(folder, dtype, **settings)
-        return (empty if weights.file else empty.with_files(folder)), inspected
+        folder = _folder(weights)
+        empty = replace(cls.empty(folder, dtype, **settings), weights=weights)
+        return empty.with_files(folder, components_in_file(empty))
 
     @classmethod
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:
@@ -167,7 +168,8 @@ class FolderPipeline(PipelineDenoiser):
         adapters in the folder.
         """
         check_files(weights)
-        empty, _ = cls.checked(weights, dtype, **settings)
+        cls.inspected(_folder(weights), dtype, **settings)
+        empty = cls.with_files(weights, dtype, **settings)
         for name, tensors in empty.ignored.items():
             if tensors:
                 more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
@@ -182,7 +184,7 @@ class FolderPipeline(PipelineDenoiser):
                 f"The weights {weights.location} are a {name}, a pipeline without a backbone"
                 f" family: it is run by its own code, and its properties are {origin}."
             )
-        warn_of_adapters(weights, empty.classes)
+        warn_of_loras(weights)
 
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
@@ -243,10 +245,9 @@ class FolderPipeline(PipelineDenoiser):
         empty = cls.empty(weights, "float32")
         if not empty.runs:
             return None
-        runner = Runner(empty.pipe, default_call(empty.pipe), source=weights.location)
-        if runner.takes_labels:
-            return [1 for _ in labels_of(weights, texts)], 1
-        return runner.token_counts(texts)
+        return Runner(empty.pipe, default_call(empty.pipe), source=weights.location).token_counts(
+            texts
+        )
 
     @classmethod
     @override
@@ -270,7 +271,7 @@ class FolderPipeline(PipelineDenoiser):
         a whole.
         """
         encoders, *others = cls._sizes(weights, dtype, settings)
-        loads_apart = cls.inspected(weights, dtype, **settings)
+        loads_apart = not weights.loras and cls.inspected(_folder(weights), dtype, **settings)
         return max(encoders, sum(others)) if loads_apart else encoders + sum(others)
 
     @classmethod
@@ -358,10 +359,6 @@ class FolderPipeline(PipelineDenoiser):
         self.takes_turns = True
         return True
 
-    @override
-    def labels(self, texts: Sequence[str]) -> list[int]:
-        return labels_of(self.weights, texts)
-
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning, one row per text. Loads the text encoders."""
         with self.lock:
@@ -399,9 +396,7 @@ class FolderPipeline(PipelineDenoiser):
                 self._take_turns(parts & names, parts - names)
             missing = self._empty.keys() & names - loaded
             for name in sorted(missing, key=lambda name: (-size(self._empty[name]), name)):
-                own_cls, dtype = self._classes[name], self._empty[name].dtype
-                module = load_model(self.weights, name, own_cls, dtype, self.device)
-                replaced(self.pipe, {name: module})
+                replaced(self.pipe, {name: load_component(self._complete, name, self.device)})
 
     def _take_turns(self, entering: Set[str], leaving: Set[str]) -> None:
         """Move components to the device, after others have left it."""
@@ -414,11 +409,15 @@ class FolderPipeline(PipelineDenoiser):
                 torch.cuda.empty_cache()
 
 
+def _folder(weights: Weights) -> Weights:
+    """Return the folder alone, without LoRAs and single file."""
+    return replace(weights, loras=(), file=None)
+
+
 def _flow_steps(scheduler: Any) -> int | None:
     """Return the number of steps of a flow's scheduler; None if it is not that of a flow."""
-    config = scheduler.config
-    is_flow = config.get("use_flow_sigmas") or "FlowMatch" in type(scheduler).__name__
-    return config.get("num_train_timesteps", USUAL_STEPS) if is_flow else None
+    steps: int = scheduler.config.get("num_train_timesteps", USUAL_STEPS)
+    return steps if is_flow(scheduler) else None
 
 
 @lru_cache

@@ -50,6 +50,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
         force_zeros_for_empty_prompt=False
     ),
     "the dtype of a part": lambda pipe: pipe.text_encoder.to(torch.bfloat16),
+    "a number for a component": lambda pipe: setattr(pipe, "image_encoder", 1),
 }
 
 

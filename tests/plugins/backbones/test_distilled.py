@@ -18,13 +18,13 @@ from helpers.damage import says
 from helpers.families import save
 from helpers.matrix import matrix
 from helpers.pipelines import save_pipeline
-from helpers.refusals import refused, warned
+from helpers.refusals import refused
 from helpers.released import made as made_here
 from helpers.weights import backbone_of
 from safetensors.torch import save_file
 
 from bench.inputs.weights import Weights, resolve
-from bench_plugins.backbones._checkpoint import warn_of_adapters
+from bench_plugins.backbones._checkpoint import warn_of_loras
 from bench_plugins.backbones.families import StableDiffusion
 
 TEXT = "a photo of a cat"
@@ -115,7 +115,6 @@ def adds(name: str, **tensors: torch.Tensor) -> Callable[[Path], None]:
 
 
 LORA = {"unet.down_blocks.0.attn.to_q.lora_A.weight": torch.zeros(4, 8)}
-TOKEN = {"<my-cat>": torch.zeros(2, 48)}
 BLOCK = {f"model.diffusion_model.{n}.weight": torch.zeros(2, 2) for n in range(20)}
 
 
@@ -124,25 +123,15 @@ BLOCK = {f"model.diffusion_model.{n}.weight": torch.zeros(2, 2) for n in range(2
     [
         ("pytorch_lora_weights.safetensors", LORA, True),
         ("unet/adapter_model.safetensors", LORA, True),
-        ("style/learned_embeds.safetensors", TOKEN, True),
         ("v1-5-pruned.safetensors", BLOCK, False),
-        ("safety_checker/model.safetensors", BLOCK, False),
     ],
 )
-def test_an_adapter_that_is_not_applied_is_named(
+def test_a_lora_that_is_not_applied_is_named(
     name: str, tensors: dict[str, torch.Tensor], warned: bool, tmp_path: Path
 ) -> None:
-    (tmp_path / "unet").mkdir()
     adds(name, **tensors)(tmp_path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_adapters(Weights(str(tmp_path), None, ""), {"unet"})
+        warn_of_loras(Weights(str(tmp_path), None, ""))
     found = [str(warning.message) for warning in caught if name in str(warning.message)]
     assert len(found) == warned and all("They are not applied" in text for text in found)
-
-
-def test_a_pickled_adapter_is_named_by_its_name(tmp_path: Path) -> None:
-    folder = save_pipeline(tmp_path / "plain", "sd15")
-    (folder / "pytorch_lora_weights.bin").write_bytes(b"a pickle")
-    with warned("pytorch_lora_weights.bin", kind=Warning):
-        StableDiffusion.check_weights(resolve(str(folder)))

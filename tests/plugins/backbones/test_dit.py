@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from helpers.command import bench
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench.inputs.weights import Weights, resolve
 from bench_plugins.backbones._labels import labels_of
 
 IMAGENET = load_plugins().datasets.get("imagenet")
 OBJECTNET = load_plugins().datasets.get("objectnet")
 
 
-def made(folder: Path, **names: str) -> Weights:
-    """Return the configs of a model of 1,000 labels; `names` are those of its index."""
-    (folder / "transformer").mkdir(parents=True)
-    (folder / "transformer/config.json").write_text(json.dumps({"num_embeds_ada_norm": 1000}))
-    index = {"_class_name": "DiTPipeline", "id2label": names}
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return resolve(str(folder))
+def found(texts: Iterable[Any], **names: str) -> list[int]:
+    """Return what a model of 1,000 labels, with these names, finds."""
+    return labels_of("It", 1000, names, list(texts))
 
 
-def test_numbers_wordnet_ids_and_the_dataset_s_names_are_labels(tmp_path: Path) -> None:
-    weights = made(tmp_path)
+def test_numbers_wordnet_ids_and_the_dataset_s_names_are_labels() -> None:
     assert IMAGENET.classes is not None and len(IMAGENET.found) == 1000
     for spelt in (map(str, range(1000)), IMAGENET.found, IMAGENET.classes):
-        assert labels_of(weights, list(spelt)) == list(range(1000))
+        assert found(spelt) == list(range(1000))
 
 
-def test_imagenet_s_own_names_are_labels(tmp_path: Path) -> None:
+def test_imagenet_s_own_names_are_labels() -> None:
     """As torchvision lists them; the pipeline's index holds names of this kind."""
     names = pytest.importorskip("torchvision.models._meta")._IMAGENET_CATEGORIES
-    weights = made(tmp_path, **{str(label): name for label, name in enumerate(names)})
+    own = {str(label): name for label, name in enumerate(names)}
     count = Counter(name.lower() for name in names)
     ours = {str(name).lower() for name in IMAGENET.classes or ()}
     for label, name in enumerate(names):
         if count[name.lower()] == 1 and name.lower() not in ours:
-            assert labels_of(weights, [name]) == [label]
+            assert found([name], **own) == [label]
     # The dog and the garment share a name, which the datasets' list has for the garment.
     assert [label for label, name in enumerate(names) if name.lower() == "cardigan"] == [264, 474]
-    assert labels_of(weights, ["cardigan", "Cardigan Welsh Corgi"]) == [474, 264]
-    shared = made(tmp_path / "shared", **{"7": "a thing", "8": "thing"})
+    assert found(["cardigan", "Cardigan Welsh Corgi"], **own) == [474, 264]
     with refused("7 and 8"):
-        labels_of(shared, ["thing"])
+        found(["thing"], **{"7": "a thing", "8": "thing"})
+    with refused("not one of its 20 classes"):
+        labels_of("It", 20, {"99": "a thing"}, ["thing"])
 
 
-def test_objectnet_s_113_classes_are_125_labels(tmp_path: Path) -> None:
+def test_objectnet_s_113_classes_are_125_labels() -> None:
     asked = bench("prompts", "objectnet", "--backbone", "dit-256", "--json").json
     assert len(asked) == 125 and len({row["class"] for row in asked}) == 113
-    labels = labels_of(made(tmp_path), [row["prompt"] for row in asked])
+    labels = found(row["prompt"] for row in asked)
     assert len(set(labels)) == 125 and IMAGENET.classes is not None
     of: dict[str, set[str]] = {}
     for row, label in zip(asked, labels, strict=True):

@@ -208,7 +208,7 @@ OTHERS: dict[str, tuple[str, Damage, str]] = {
     "a cut encoder": ("sana", truncates(TEXT), TEXT),
     "no tensors": ("dit", removes(NETWORK), "transformer/"),
     "NaN in the network": ("dit", tensors(NETWORK, spoils()), NETWORK),
-    "a label twice": ("dit", says(INDEX, id2label={"99": "a"}), INDEX),
+    "labels that are a list": ("dit", says(INDEX, id2label=["a"]), INDEX),
     "EDM": ("indexed", says(SCHEDULER, _class_name="EDMEulerScheduler"), "EDMEulerScheduler"),
     "nine channels": ("indexed", nine_channels, "in_channels 9"),
     "SDXL without an index": ("sdxl", removes(INDEX), "--backbone folder-sdxl --weights"),
@@ -221,7 +221,7 @@ OTHERS: dict[str, tuple[str, Damage, str]] = {
     "ControlNet": ("indexed", of_class("StableDiffusionControlNetPipeline"), "controlnet"),
     # No pipeline.
     "a LoRA alone": ("nothing", saves(LORA, lora_A=torch.zeros(4, 4)), "--lora"),
-    "an embedding": ("nothing", saves("x.safetensors", cat=torch.zeros(8)), "x.safetensors"),
+    "an embedding": ("nothing", saves("x.safetensors", cat=torch.zeros(8)), "model_index.json"),
     "one part": (
         "nothing",
         both(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from helpers.command import bench
 from helpers.families import save
 from helpers.refusals import refused
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import bench as toolkit
@@ -139,3 +142,35 @@ def test_a_folder_s_parts_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ]
     with refused("--offload"):
         CheckedDenoiser(backbone, "xl").offload()
+
+
+READ = """
+from pathlib import Path
+from sys import argv
+import diffusers, torch
+from bench.inputs.weights import Weights
+from bench_plugins.backbones._checkpoint import load_model
+
+def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+weights, peaks = Weights(argv[1], None, ""), []
+for part in ("small", "large"):
+    model = load_model(weights, part, diffusers.AutoencoderKL, torch.float32, "cpu")
+    peaks.append(peak())
+print(peaks[1] - peaks[0], sum(tensor.nbytes for tensor in model.state_dict().values()) / 2**20)
+"""
+
+
+@pytest.mark.long
+def test_a_file_in_another_precision_is_not_mapped_as_a_whole(tmp_path: Path) -> None:
+    for part, width in (("small", 16), ("large", 768)):
+        with torch.device("meta"):
+            vae = diffusers.AutoencoderKL(block_out_channels=(width,), norm_num_groups=4)
+        vae.save_config(tmp_path / part)
+        stored = {
+            name: torch.zeros(t.shape, dtype=torch.half) for name, t in vae.state_dict().items()
+        }
+        save_file(stored, tmp_path / part / "diffusion_pytorch_model.safetensors")
+    shown = subprocess.run([sys.executable, "-c", READ, tmp_path], capture_output=True, check=True)
+    needed, size = map(float, shown.stdout.split())
+    assert size > 250 and needed < 1.25 * size  # the file has half of it

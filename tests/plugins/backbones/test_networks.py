@@ -92,6 +92,8 @@ class WithSecond(diffusers.DiffusionPipeline):  # type: ignore[misc]  # Any to m
     def __call__(self, prompt: list[str]) -> None:
         """Do nothing: it is refused before it is called."""
 
+    encode_prompt = __call__
+
 
 def test_any_second_network_is_found() -> None:
     unet = made("StableDiffusionPipeline").unet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from bench_plugins.backbones._probing import (
     check_shift,
     check_steps,
 )
+from bench_plugins.backbones._slots import Slots
 from bench_plugins.backbones.families import PixArt, StableDiffusion
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
@@ -188,6 +190,54 @@ def test_t5_is_in_float32_also_if_the_pipeline_is_loaded_as_a_whole(tmp_path: Pa
     texts = ["one", "some words"]
     torch.testing.assert_close(other.encode_prompts(texts), own.encode_prompts(texts))
     assert own.encode_prompts(texts)["0.0"].dtype == torch.float16  # type: ignore[index]  # a mapping
+
+
+ENCODINGS: dict[str, tuple[Callable[[list[str]], Any], str]] = {
+    "a list of layers": (
+        lambda texts: [torch.zeros(len(texts), 3, 2)] * 5,
+        "got 5 and 5 values of Tensor",
+    ),
+    "lists of images": (lambda texts: [[torch.zeros(3, 2)] for _ in texts], "values of list"),
+    "ends of texts": (lambda texts: torch.arange(len(texts) + 1), "[2], [2] and [3]"),
+}
+
+
+@pytest.mark.parametrize("case", ENCODINGS)
+def test_an_encoding_without_a_row_per_text_is_named(case: str) -> None:
+    """As BriaFibo and Kandinsky 5 return it."""
+    made, named = ENCODINGS[case]
+    with refused(named):
+        Slots.inferred(lambda texts: [made(texts)], "It")
+
+
+def test_a_text_that_is_padded_alone_is_refused() -> None:
+    """As NucleusMoE pads it to a multiple of 8 tokens; an odd length has a mask."""
+
+    def encode(texts: list[str]) -> list[Any]:
+        lengths = [min(len(text), 12) for text in texts]
+        longest = -(-max(lengths) // 2) * 2 if max(lengths) > 1 else 1
+        mask = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
+        return [(torch.zeros(len(texts), longest, 3), None if mask.all() else mask)]
+
+    slots = Slots.inferred(encode, "It")
+    assert slots.masked and slots.tree(["four"], encode)["0.0"].shape == (1, 12, 3)
+    with refused("'odd'"):
+        slots.tree(["odd"], encode)
+
+
+def test_levels_that_are_unknown_are_refused_before_a_call(pipe: Any) -> None:
+    """As those of SanaSprint, whose loop leaves out the last time."""
+    other = copy.copy(pipe)
+    vars(other)["scheduler"] = diffusers.SCMScheduler()
+    with refused("SCMScheduler"):
+        PipelineDenoiser(other)
+
+
+def test_levels_that_are_spaced_unevenly_are_refused(flow: Any) -> None:
+    """As Mochi's."""
+    denoiser, uneven = PipelineDenoiser(flow, resolution=16), np.linspace(1, 0.1, PROBED_STEPS) ** 2
+    with refused("unevenly"):
+        check_shift(flow.scheduler, denoiser.levels, {"sigmas": uneven}, "it")
 
 
 def test_latents_drawn_in_another_way_are_refused(pipe: Any) -> None:
