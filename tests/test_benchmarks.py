@@ -10,28 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.engines import prepared
 from helpers.places import ROOT
 from helpers.refusals import refused
 
-from bench.inputs.pixels import decode
 from benchmarks import verdicts
 from benchmarks.gpu.report import CUT, DONE, RUNNING, SKIPPED, Measured, Report, Row
 from benchmarks.gpu_check import main, measure, parse
-from benchmarks.speed import one_at_a_time
-from benchmarks.timing import pictures, scoring
-
-
-def test_work_stops_the_engine_and_leaves_it_as_it_was() -> None:
-    engine, run, samples = prepared(strategy="full", params={"draws": 6})
-    work = scoring(engine, run.strategy, samples, cells=100)
-    for _ in range(2):
-        assert 100 <= work() <= 100 + 2 * engine.batch_size
-    assert "denoise" not in vars(engine.backbone)
-    conditioning = engine.backbone.encode_prompts(["one", "two"])
-    assert one_at_a_time(engine, conditioning, samples, 20)() == 20
-    assert {decode(p.image).size for p in pictures(24, 2)} == {(24, 24)}
-
 
 GPU: Row = {"device": "cuda", "small": False}
 
