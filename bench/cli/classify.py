@@ -13,7 +13,7 @@ from bench.cli.settings import Sectioned, config_from_options, config_options
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError
 from bench.inputs.class_names import list_classes
-from bench.reports.sentences import risk_sentence
+from bench.reports.sentences import level_sentence, risk_sentence
 from bench.reports.terminal.tables import print_rows
 from bench.running.classify import Answer, RankedClass, classify
 from bench.running.command import same_options
@@ -86,8 +86,8 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
             "A class that was given up early has a score from fewer draws than the winner's, so the"
             " two cannot be compared. Such classes are ranked by when they were given up."
         )
-    if strategy.level is not None:
-        say(f"Each answer was decided at level {strategy.level:g}.")
+    if words := level_sentence(strategy):
+        say(words)
 
 
 def _margin_text(answer: Answer, strategy: CheckedStrategy) -> str:

@@ -149,9 +149,10 @@ def _print_power(plan: Power) -> None:
     shows = "image shows" if plan.n == 1 else "images show"
     say(f"{plan.n:,} {shows} it with a power of {100 * plan.power:.1f} %.")
     if plan.smallest is None:
+        of = f"{100 * plan.discordance:.3g} % ({plan.discordance * plan.n:.3g} of {plan.n:,})"
         say(
-            "They show no difference with a power of 80 %, however large: runs that agree on so"
-            " many images differ on too few."
+            f"With {plan.n:,} image{'s' * (plan.n != 1)} no difference can be shown with 80 % power"
+            f" at the disagreement assumed here, {of}. Use more."
         )
     else:
         smallest = f"{100 * plan.smallest:.3g} points or more"

@@ -3,9 +3,7 @@
 Group: Look at results, 6.
 """
 
-from collections.abc import Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +23,8 @@ from bench.cli.output import next_steps, run_name, say
 from bench.reports.facts import NONE
 from bench.reports.html import format_tables
 from bench.reports.leaderboard.board import Layout, board_tables
-from bench.reports.leaderboard.ranking import leaderboard, with_metric
-from bench.reports.leaderboard.rows import REPORTED, LeaderboardRow, to_csv
+from bench.reports.leaderboard.ranking import leaderboard, main_rows, with_metric
+from bench.reports.leaderboard.rows import LeaderboardRow, to_csv
 from bench.reports.rows import Currency
 from bench.reports.terminal.tables import console, print_table
 from bench.store.shipped import shipped_folder
@@ -72,7 +70,7 @@ def leaderboard_command(
     if metric is not None:
         rows = with_metric(rows, metric, params)
     end_with_json([row.plain() for row in rows])
-    kept = rows if everything or table_format != "table" else _main_rows(rows)
+    kept = rows if everything or table_format != "table" else main_rows(rows)
     layout: Layout = "wide" if wide else "usual"
     name = partial(_name, results) if wide else None
     if table_format == "csv":
@@ -106,11 +104,3 @@ def _print_steps(wide: bool, left_out: int) -> None:
     if not wide:
         see = ("see which run each row is of", "the same command with --wide")
     next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)
-
-
-def _main_rows(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
-    """Return the main rows of boards with stored runs, if there are any such rows and boards."""
-    boards = [[*board] for _, board in groupby(rows, key=lambda row: row.board)]
-    main = [[row for row in board if not row.aside] or board for board in boards]
-    own = [board for board in main if any(row.kind != REPORTED for row in board)]
-    return [row for board in own or main for row in board]

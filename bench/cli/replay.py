@@ -72,7 +72,7 @@ def replay_command(
         replay = prepare_replay(path, strategy, params, folder, limit, fresh, weighting, risk)
         finished = execute(replay)
     end_with_json(finished.plain(), 3 if finished.summary.failed_samples else 0)
-    print_run(view_of(finished), finished.resumed)
+    print_run(view_of(finished), finished.resumed, brief=True)
     decided = read_decisions(finished.folder, finished.manifest)
     if probable := probability_skill(decided, finished.manifest, find_calibrations(folder)):
         say(probability_sentence(probable))

@@ -33,7 +33,7 @@ from bench.reports.figures.cost import board_panel, draw_cost
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.published import TRUST, mark, recompute, validate
-from bench.reports.leaderboard.ranking import leaderboard
+from bench.reports.leaderboard.ranking import leaderboard, main_rows
 from bench.reports.leaderboard.rows import LeaderboardRow
 from bench.reports.sentences import audit_sentence
 from bench.reports.text import to_markdown
@@ -261,7 +261,7 @@ def rendered(published: Path, readme: Path, archive: Path | None = None) -> Iter
     In `readme`, what is between the lines `BEGIN` and `END` is replaced. `archive` is the file of
     the published runs that comes with the package, if any.
     """
-    rows = own_boards(published)
+    rows = main_rows(leaderboard(published), aside=True)
     before, page, picture = _read(readme), _with_table(readme, rows), published / PICTURE
     shown = f"{readme} does not show the results in {published}"
     yield Rendered(readme, before == page, shown, lambda: page)
@@ -293,13 +293,6 @@ def _read(file: Path) -> str:
     advice = ". This command works in a clone of the repository."
     with refusing(f"{file} cannot be read: ", OSError, UnicodeDecodeError, after=advice):
         return file.read_text("utf-8")
-
-
-def own_boards(published: Path) -> list[LeaderboardRow]:
-    """Return the rows of the boards that have a run of this toolkit, not only reported results."""
-    rows = leaderboard(published)
-    own = {r.board[:3] for r in rows if r.kind != "reported"}
-    return [r for r in rows if r.board[:3] in own]
 
 
 def _with_table(readme: Path, rows: Sequence[LeaderboardRow]) -> str:

@@ -137,7 +137,7 @@ def _score(config: RunConfig, only_sweep: bool) -> None:
         finished = score(config, test=calibrate_sweep, tell=lambda text: say(text, err=True))
     code = 3 if finished.summary.failed_samples else 0
     end_with_json(finished.plain(), code, _failed_gate(config, finished))
-    print_run(view_of(finished), finished.resumed)
+    print_run(view_of(finished), finished.resumed, brief=True)
     if config.shard:
         run_id = finished.summary.run_id
         merge = f"bench results merge {run_id}{results_argument(config.results)}"

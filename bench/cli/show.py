@@ -74,7 +74,8 @@ def show_command(
         end_with_json({**_summary_json(view, more, results), **place})
     print_run(view)
     if more:
-        print_statistics(_statistics(view, results), noise_details(view.manifest, view.decided))
+        details = noise_details(view.manifest, view.decided)
+        print_statistics(_statistics(view, results), view.summary.decided_by, details)
     if (removed := removed_from(view.manifest)) is not None:
         say(removed)
     if steps := _steps(view, more, removed is None, results):

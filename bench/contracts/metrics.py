@@ -4,6 +4,7 @@ A metric is registered once, with `register_metrics`. Summaries, studies, leader
 `--metric` are derived from this registration. The base class is in `bench.contracts.measuring`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
@@ -28,6 +29,18 @@ _RESERVED = (
     "worst_group"
 )
 RESERVED = frozenset(_RESERVED.split())
+_HYPHEN = re.compile(r"(?<![\w.)/-])-(?=\d)")
+
+
+def signed(text: str) -> str:
+    """Return the text of numbers with a minus sign in the place of each hyphen before a digit."""
+    return _HYPHEN.sub("−", text)
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in points, such as `+1.4` or `−0.5`."""
+    # Adding 0 removes the sign of a zero, such as that of -0.0004.
+    return signed(f"{round(100 * difference, 1) + 0:+.1f}")
 
 
 @dataclass(frozen=True)

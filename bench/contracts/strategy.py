@@ -219,6 +219,8 @@ class Strategy(ABC):
         settled: parameters implied by other parameters, with their values; they are recorded.
         level: significance level of a single comparison in the test that decides an image; None
             without a test.
+        level_words: a sentence that says what the level means for an answer; None for a general one
+            about a single comparison.
     """
 
     draws: int
@@ -227,6 +229,7 @@ class Strategy(ABC):
     uses_hierarchy: bool = False
     settled: Mapping[str, Any] = MappingProxyType({})
     level: float | None = None
+    level_words: str | None = None
 
     @staticmethod
     def sweep(

@@ -59,12 +59,14 @@ class CheckedStrategy(Strategy):
         self.strategy: Strategy = with_defaults(strategy, Strategy)
         self.bounds_cost = offers(strategy, Strategy.at_most)
         self.draws = checked_answer(who, "draws", PositiveInt, lambda: self.strategy.draws)
-        with guard(who, "reading `settled` and `level`"):
+        with guard(who, "reading its attributes"):
             self.settled = {str(key): value for key, value in self.strategy.settled.items()}
             self.linearises = self.strategy.linearises is True
             self.same_draws = self.strategy.same_draws is True
             self.uses_hierarchy = self.strategy.uses_hierarchy is True
             self.level = None if self.strategy.level is None else float(self.strategy.level)
+            words = self.strategy.level_words
+            self.level_words = None if words is None else one_line(words)
 
     @override
     def start(self, problem: Problem) -> Session:

@@ -106,7 +106,7 @@ def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
     yield Fact("wins, losses, ties", f"{c.wins:,}, {c.losses:,}, {c.ties:,}")
     yield Fact(TESTS["mcnemar"], _verdict(accuracy, c.difference))
     if c.sequential is not None:
-        yield Fact("in random order", c.sequential.sentence)
+        yield Fact("in random order", f"{c.sequential.sentence} {c.sequential.promise}")
     if (tested := c.tested) is not None:
         metric = metric_specs()[tested.metric]
         a, b = (metric_fact(metric, value) for value in (tested.a, tested.b))

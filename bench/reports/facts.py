@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metrics import MetricSpec, points, signed
 
 if TYPE_CHECKING:  # so that listings, which import this module, load neither numpy nor pydantic
     from bench.stats.paired import Difference
@@ -24,7 +24,8 @@ def value_text(value: Any, missing: str = NONE, separator: str = ",") -> str:
 
 def with_interval(form: Callable[[float], str], value: float, interval: Interval | None) -> str:
     """Return a number that may be negative as text, followed by the ends of its interval."""
-    return form(value) + (f" ({' to '.join(map(form, interval))})" if interval else "")
+    text = form(value) + (f" ({' to '.join(map(form, interval))})" if interval else "")
+    return signed(text)
 
 
 def percent_text(share: float, interval: tuple[float, float] | None = None) -> str:
@@ -39,9 +40,8 @@ def percent_text(share: float, interval: tuple[float, float] | None = None) -> s
 
 
 def points_text(difference: float, interval: tuple[float, float] | None = None) -> str:
-    """Return a difference of shares in points, with its interval: `+1.4 (-0.5 to +3.3)`."""
-    # Adding 0 removes the sign of a zero, such as that of -0.0004.
-    return with_interval(lambda d: f"{round(100 * d, 1) + 0:+.1f}", difference, interval)
+    """Return a difference of shares in points, with its interval: `+1.4 (−0.5 to +3.3)`."""
+    return with_interval(points, difference, interval)
 
 
 def _p_text(p: float, _: Interval | None) -> str:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
+from bench.contracts.strategy import Strategy
 from bench.reports.facts import percent_text
 from bench.reports.run_view import RunView
 from bench.running.parts.decision import strategy_of
@@ -16,23 +17,26 @@ from bench.store.summary import Again, Summary
 
 
 class Opening(NamedTuple):
-    """Three sentences for readers who do not know the toolkit's terms."""
+    """Sentences for readers who do not know the toolkit's terms; the last may be empty."""
 
     question: str  # what was asked, of which images and of which model
     accuracy: str  # with the answers to questions, if there are any
     certainty: str  # the interval, and what other noise or an audit shows
+    promises: str  # what holds of the answers to questions
 
 
 def make_opening(run: RunView) -> Opening:
     """Return the sentences about a run so far; answers to its questions follow the accuracy."""
-    answers = [question.answer.sentence for question in run.questions if question.answer]
+    answers = [question.answer for question in run.questions if question.answer]
+    said = " ".join([_accuracy(run), *(answer.sentence for answer in answers)])
+    promises = " ".join(dict.fromkeys(answer.promise for answer in answers))
     parts = (
         _interval(run),
-        noise_sentence(run.manifest, run.decided, run.again),
+        noise_sentence(run.manifest, run.decided, run.again, audited=run.audit is not None),
         run.audit and audit_sentence(run.audit),
     )
     certainty = " ".join(part for part in parts if part)
-    return Opening(_question(run.manifest, run.n), " ".join([_accuracy(run), *answers]), certainty)
+    return Opening(_question(run.manifest, run.n), said, certainty, promises)
 
 
 def _question(manifest: Manifest, n: int) -> str:
@@ -93,8 +97,23 @@ def estimate_repeatability(manifest: Manifest, decided: Decisions) -> Repeatabil
     return repeatability(decided, own_noise=noise.endswith(" per image"))
 
 
-def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) -> str | None:
-    """Return the sentence about other noise, or None if nothing is random."""
+def level_sentence(strategy: Strategy | None) -> str:
+    """Return what the level of a strategy's test means for an answer; empty without a test."""
+    if strategy is None or strategy.level is None:
+        return ""
+    return strategy.level_words or (
+        "A class was dropped when one that is no worse would look so bad in at most"
+        f" {100 * strategy.level:g} % of comparisons (per comparison, not per image)."
+    )
+
+
+def noise_sentence(
+    manifest: Manifest, decided: Decisions, again: Again | None, audited: bool = True
+) -> str | None:
+    """Return the sentence about other noise, or None if nothing is random.
+
+    It names the option that measures the agreement with the full sweep, unless that was `audited`.
+    """
     if not manifest.on_draws:
         return None
     if again is not None:
@@ -112,12 +131,16 @@ def noise_sentence(manifest: Manifest, decided: Decisions, again: Again | None) 
             f"Other random noise would change {least} {_count(estimate.expected_flips)} of"
             f" {estimate.n:,} answers{rest}."
         )
-    strategy = strategy_of(manifest)
-    level = None if strategy is None else strategy.level
-    how = "" if manifest.replayed_from else " (`bench run … --again 60` measures it)"
-    unknown = f"How many answers would change with other random noise is not known{how}."
-    answers = "Each answer that was not swept" if manifest.sweep else "Each answer"
-    return unknown if level is None else f"{answers} was decided at level {level:g}. {unknown}"
+    words = level_sentence(strategy_of(manifest))
+    if words and manifest.sweep:
+        words = f"Except for images that were swept: {words[0].lower()}{words[1:]}"
+    unknown = "How many answers would change with other random noise"
+    measured = "`bench run … --again 60` measures it"
+    if words and not audited:
+        unknown = "How often this agrees with the full sweep, and with other random noise,"
+        measured = "`bench run … --audit 30 --again 60` measures both"
+    how = "" if manifest.replayed_from else f" ({measured})"
+    return f"{words} {unknown} is not known{how}.".strip()
 
 
 def audit_sentence(audit: Audit) -> str:

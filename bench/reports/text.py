@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, Self
 
+from bench.contracts.metrics import signed
 from bench.reports.facts import IN_LABEL, NONE, Column, Fact, Row
 
 # Control characters (including the C1 block, which also starts escape sequences), bidirectional
@@ -120,7 +121,6 @@ _LATEX = {
     "×": r"$\times$",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
-_NEGATIVE = re.compile(r"(?<![\w.)/-])-(?=\d)")
 _TO_ESCAPE = re.compile("|".join(map(re.escape, _LATEX)))
 
 
@@ -255,8 +255,8 @@ def _ampersands(cells: Sequence[str]) -> str:
 
 def escape_latex(text: object) -> str:
     """Escape text for LaTeX; the hyphen before a negative number becomes a minus sign."""
-    signed = _NEGATIVE.sub("−", escape_hidden(text))
-    return _TO_ESCAPE.sub(lambda match: _LATEX[match[0]], signed)
+    shown = signed(escape_hidden(text))
+    return _TO_ESCAPE.sub(lambda match: _LATEX[match[0]], shown)
 
 
 def _label(title: str) -> str:

@@ -14,8 +14,8 @@ from bench.inputs.data import load_split, slugify
 from bench.inputs.estimand import Weighting
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
+from bench.inputs.weights import Weights
 from bench.running.parts.names import Names
-from bench.running.parts.settings import RunConfig
 from bench.stats.level_weights import (
     BUCKETS,
     accuracy_of,
@@ -92,14 +92,15 @@ def _check_same_question(names: Names, manifest: Manifest, split: Split, option:
 
 
 def learn_weighting(
-    weighting: Weighting, config: RunConfig, backbone: str, weights: str | None, fingerprint: str
+    names: Names, weights: Weights | None, split: Split
 ) -> tuple[Weighting, str, str]:
     """Fit the level weights of `learned:RUN` to the labelled images of that recorded run.
 
-    `config`, `backbone`, its checkpoint's fingerprint `weights` and the images' `fingerprint` are
-    those of the run that will be scored. Also returns the `dataset/split` of the fit and a message
-    about the gain. Raises UserError if the recorded run does not fit or has the same images.
+    `weights` and `split` are those of the run that will be scored. Also returns the `dataset/split`
+    of the fit and a message about the gain. Raises UserError if the recorded run does not fit or
+    has the same images.
     """
+    config, weighting = names.config, names.config.weighting
     path = find_run(weighting.source, config.results, exact=True)
     manifest = read_manifest(path)
     draws = read_draws(path, manifest.draws)
@@ -109,13 +110,14 @@ def learn_weighting(
             " Record it with --strategy full --save-errors."
         )
     identity, scoring = manifest.identity, manifest.identity.scoring
-    if identity.dataset.fingerprint == fingerprint:
+    if identity.dataset.fingerprint == split.fingerprint:
         raise UserError(
             f"--weighting {weighting}: the run has the images that are to be scored. Learn from"
             " another split."
         )
+    own, kept = names.backbone.name, identity.backbone
     pairs = {
-        "backbone": ((identity.backbone.name, identity.backbone.weights), (backbone, weights)),
+        "backbone": ((kept.name, kept.weights), (own, weights and weights.fingerprint)),
         "--loss": (scoring.loss, config.loss),
         "--space": (scoring.space, config.space),
         "--weighting": (scoring.weighting, None),

@@ -259,8 +259,8 @@ def _cost_warning(task: Task, problem: Problem, summary: Summary) -> str | None:
             f" takes on the same draws ({other.equivalents:,.0f}): these prompts can hardly be told"
             f" apart. With {settings or f'--strategy {published}'} no image costs more than that."
         )
-    backbones, used = load_plugins().backbones, manifest.identity.backbone.name
-    spec = backbones.get(used) if used in backbones else None
+    used = manifest.identity.backbone.name
+    spec = load_plugins().backbones.by_name().get(used)
     trained = (spec.trained_on or "").partition("/")[0] if spec else ""
     if spec and spec.strategy == name and trained == manifest.identity.dataset.name:
         return None

@@ -164,10 +164,7 @@ def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> C
     names, weights, absent = _located(names, at_hand.loaded)
     weighting, learned = config.weighting, None
     if split and not absent and weighting.name == "learned":
-        checkpoint = weights.fingerprint if weights else None
-        weighting, learned, gain = learn_weighting(
-            weighting, config, names.backbone.name, checkpoint, split.fingerprint
-        )
+        weighting, learned, gain = learn_weighting(names, weights, split)
         warnings.append(gain)
     sources = [trained_on, shortlist.trained_on if shortlist else None, learned]
     return Content(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from bench.contracts.metrics import points
 from bench.store.documents import Manifest
 from bench.store.fields import Count, Document, Interval, Share
 from bench.store.identity import digest
@@ -79,26 +80,34 @@ class QuestionAnswer(Document):
 
     @property
     def sentence(self) -> str:
-        """The answer in words."""
+        """The answer in words, with the difference in points."""
+        words = {"open": "not answered", "outside": "no", "narrow": "reached"}
+        after = f"{self.n:,} of {self.total:,} images"
+        if self.n == self.total:
+            after = f"all {self.n:,} images"
+        known = ""
+        if self.difference is not None:
+            known = f"; the difference is {points(self.difference)} points"
+        elif self.difference_anytime_ci95 is not None:
+            low, high = map(points, self.difference_anytime_ci95)
+            known = f"; the difference is between {low} and {high} points"
+        return f"“{self.question}”: {words.get(self.verdict, self.verdict)} after {after}{known}."
+
+    @property
+    def promise(self) -> str:
+        """What holds of the answer, in a sentence, and whether it was asked after a look."""
         note = " It was asked after images were decided." if self.post_hoc else ""
-        basis = "counted, not tested"
         if self.level is not None:
             over = "orders of the split's images" if self.whole_split else "samples of images"
             pair = self.difference_anytime_ci95 is not None
             wrong = "any false answer about this pair" if pair else "an interval without the truth"
             margins = " and any margin" if pair else ""
-            basis = f"valid at any number of images{margins}: at most 5 % of {over} give {wrong}"
-        elif self.anytime_ci95:  # before format 3
-            basis = "valid at any number of images, 5 %"
-        if self.difference is not None:
-            basis += f"; difference {self.difference:+.4g}"
-        if self.difference_anytime_ci95 is not None:
-            low, high = self.difference_anytime_ci95
-            basis += f"; difference {low:+.4f} to {high:+.4f}"
-        words = {"open": "not answered", "outside": "no", "narrow": "reached"}
-        verdict = words.get(self.verdict, self.verdict)
-        after = f"{self.n:,} of {self.total:,} images"
-        return f"“{self.question}”: {verdict} after {after} ({basis}).{note}"
+            return (
+                f"Valid at any number of images{margins}: at most 5 % of {over} give {wrong}.{note}"
+            )
+        if self.anytime_ci95:  # before format 3
+            return f"Valid at any number of images, 5 %.{note}"
+        return f"All images of the split were counted, not tested.{note}"
 
 
 class AskedQuestion(Document):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,22 @@ def test_all_words_are_listed() -> None:
     assert [row["word"] for row in bench("explain", "--json").json] == list(glossary())
     listed = bench("explain").out
     assert all(word in listed for word in glossary()) and "bench explain WORD" in listed
+
+
+def headings() -> set[str]:
+    """Return the headings of the tables in the documents, without units."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    lines = [line for page in pages for line in page.read_text("utf-8").splitlines()]
+    heads = [head for head, rule in pairwise(lines) if re.fullmatch("─{10,}", rule.strip())]
+    return {cell.split(",")[0] for head in heads for cell in re.split(r"\s{2,}", head.strip())}
+
+
+def test_the_glossary_has_the_words_of_tables_and_of_the_default_strategy() -> None:
+    assert {"rank", "cost"} < headings()
+    for word in {*headings(), "race", "looks", "delta", "level"}:
+        assert find_words(word)
+    names = [name.lstrip("±").casefold() for name in glossary()]
+    assert names == sorted(names)
 
 
 def test_every_mark_of_a_board_is_explained() -> None:

@@ -57,7 +57,9 @@ def test_what_ended_the_images_is_recorded_counted_and_shown(
         records = read_records(tmp_path / summary["run_id"]).values()
         ends = [record["decided_by"] for record in records]
         assert summary["decided_by"] == {ended: N_IMAGES} and set(ends) == {ended}
-        shown = bench("show", tmp_path / summary["run_id"], "--results", tmp_path).out
+        shown = bench(
+            "show", tmp_path / summary["run_id"], "--statistics", "--results", tmp_path
+        ).out
         cut = ends.count("ceiling")
         assert f"by the ceiling: {cut}" in " ".join(shown.split())
         assert ("nothing is promised" in " ".join(shown.split())) == (ended == "ceiling")

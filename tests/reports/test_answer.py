@@ -56,7 +56,7 @@ def test_rivals_are_compared_on_the_images_of_both(make: Make, tmp_path: Path) -
     assert f"not told apart from {rival}." in page.read_text()
     assert "The model does not fit." in page.read_text()
     shown = re.sub(r"<(style|script)\b.*?</\1>", "", page.read_text(), flags=re.S)
-    assert "<code>bench run … --again 60</code>" in shown and "`" not in shown
+    assert "<code>bench run … --audit 30 --again 60</code>" in shown and "`" not in shown
 
 
 def test_runs_that_are_worse_are_no_rivals(make: Make) -> None:

@@ -78,5 +78,5 @@ def test_values_are_written_as_options_take_them(row: LeaderboardRow) -> None:
         "123",
         "201,234",
     ]
-    assert points_text(0.0139, (-0.005, 0.0333)) == "+1.4 (-0.5 to +3.3)"
-    assert points_text(-0.0004, (-0.001, -0.0)) == "+0.0 (-0.1 to +0.0)"
+    assert points_text(0.0139, (-0.005, 0.0333)) == "+1.4 (−0.5 to +3.3)"
+    assert points_text(-0.0004, (-0.001, -0.0)) == "+0.0 (−0.1 to +0.0)"

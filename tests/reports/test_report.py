@@ -23,6 +23,7 @@ from helpers.runs import store
 from helpers.scores import store_ended
 from helpers.studies import store_study
 
+from bench.contracts.metrics import points
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
 from bench.reports.figures.plots import find_course
@@ -146,8 +147,8 @@ def test_a_run_shows_its_errors_or_how_to_record_them_and_how_to_make_it_again(p
 def test_runs_stand_against_each_other(page: Page, stored: Path) -> None:
     results = stored / "results"
     found = bench("compare", results / "zero", results / "trained", "--json").json
-    assert f"{100 * found['difference']['estimate']:+.1f}" in page.text
-    assert f"{-100 * found['difference']['estimate']:+.1f}" in page.text
+    assert points(found["difference"]["estimate"]) in page.text
+    assert points(-found["difference"]["estimate"]) in page.text
     (best,) = [a for a in page.attributes("id") if a == "against"]
     assert best and "images decided otherwise" in page.text
 

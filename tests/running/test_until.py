@@ -171,10 +171,8 @@ def test_a_split_that_is_complete_is_counted(fresh: Path, tmp_path: Path) -> Non
     assert not {"p", "anytime_ci95", "difference_anytime_ci95"} & answer.plain().keys()
     assert read_questions(whole.folder, whole.manifest)[0].answer == answer
     shown = " ".join(bench("show", whole.folder).out.split())
-    assert (
-        f"better after 360 of 360 images (counted, not tested; difference +{answer.difference:.4g}"
-        in shown
-    )
+    assert "better after all 360 images; the difference is +" in shown
+    assert "counted, not tested" in shown
     page = tmp_path / "page.html"
     assert bench("report", whole.folder, "--images", 0, "--out", page).code == 0
     assert (

@@ -165,12 +165,17 @@ def test_all_verdicts_on_a_pair_are_false_together_in_at_most_5_percent(
 @pytest.mark.parametrize(
     ("text", "values", "verdict", "sentence"),
     [
-        ("differs from a", pairs(11, 10, 79), "better", "better after 100 of 100 images (counted"),
-        ("differs from a", pairs(10, 11, 79), "worse", "not tested; difference -0.01)."),
-        ("differs from a", np.array([1.0, -1.0]), "tied", "tied after 2 of 2 images"),
-        ("better than a by 0.07", pairs(17, 10, 73), "tied", "not tested; difference +0.07)."),
-        ("within 0.07 of a", pairs(3, 10, 87), "tied", "difference -0.07)."),
-        ("width 0.001", np.ones(60), "narrow", "reached after 60 of 60 images (counted, not"),
+        (
+            "differs from a",
+            pairs(11, 10, 79),
+            "better",
+            "all 100 images; the difference is +1.0 ",
+        ),
+        ("differs from a", pairs(10, 11, 79), "worse", "the difference is −1.0 points."),
+        ("differs from a", np.array([1.0, -1.0]), "tied", "tied after all 2 images"),
+        ("better than a by 0.07", pairs(17, 10, 73), "tied", "the difference is +7.0 points."),
+        ("within 0.07 of a", pairs(3, 10, 87), "tied", "the difference is −7.0 points."),
+        ("width 0.001", np.ones(60), "narrow", "reached after all 60 images."),
     ],
 )
 def test_all_images_of_the_split_are_counted_and_not_tested(
@@ -178,7 +183,7 @@ def test_all_images_of_the_split_are_counted_and_not_tested(
 ) -> None:
     whole = ask(f"{text} on this split", values, len(values))
     assert (whole.verdict, whole.n, whole.whole_split) == (verdict, len(values), True)
-    assert sentence in whole.sentence
+    assert sentence in whole.sentence and "counted, not tested" in whole.promise
     intervals = (whole.anytime_ci95, whole.accuracy_anytime_ci95, whole.difference_anytime_ci95)
     assert whole.p is None and intervals == (None, None, None)
     assert whole.difference == (None if text.startswith("width") else pytest.approx(values.mean()))

@@ -75,7 +75,8 @@ def test_an_answer_of_an_earlier_format_is_read_and_kept(run: Path) -> None:
     (run / EARLIER_QUESTIONS.name).write_text(OF_FORMAT_1)
     [earlier] = read_questions(run, read_manifest(run))
     assert earlier.answer and earlier.answer.p == 0.0 and earlier.answer.interval == (0.7, 0.97)
-    assert "valid at any number of images, 5 %; difference +0.0100" in earlier.answer.sentence
+    assert "between +1.0 and +1.0 points" in earlier.answer.sentence
+    assert earlier.answer.promise == "Valid at any number of images, 5 %."
     keep_question(run, read_manifest(run), "width 0.1", 7)
     assert read_questions(run, read_manifest(run))[0] == earlier
     assert (run / EARLIER_QUESTIONS.name).read_text() == OF_FORMAT_1

@@ -1,7 +1,7 @@
 """The figure of cost: results against what they cost, with intervals and Pareto fronts."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,13 @@ import numpy as np
 from bench.contracts.strategy import Floats
 from bench.machine.libraries import Axes, Bbox, Figure
 from bench.recordings.replay import SweepRow
-from bench.reports.facts import Interval
+from bench.reports.facts import Interval, percent_text
 from bench.reports.figures.plots import Point
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.leaderboard.board import CURRENCIES, Board, BoardLine, comparable
-from bench.reports.leaderboard.rows import REPORTED
+from bench.reports.leaderboard.rows import REPLAYED, REPORTED, SUBSET
 from bench.reports.rows import Currency
+from bench.stats.metrics import INCOMPLETE
 
 MAX_SHARED_KEYS = 5  # keys in one label, for points that lie together
 GAP = 7  # typographic points between a marker and its label
@@ -42,6 +43,21 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
     return front
 
 
+def board_point(line: BoardLine) -> Point:
+    """Return the accuracy of a board's row; hollow if it is of a part of the split."""
+    row = line.row
+    return Point(
+        f"{line.key}  {row.backbone} · {row.strategy}",
+        row.accuracy,
+        row.shown_ci95,
+        percent_text(row.accuracy, row.shown_ci95),
+        colour="right" if row.trained_on is None else "wrong",
+        hollow=row.kind in (SUBSET, INCOMPLETE),
+        shape={REPLAYED: "^", REPORTED: "s"}.get(row.kind, "o"),
+        key=line.key,
+    )
+
+
 def board_panel(board: Board, named: bool = False) -> Panel | None:
     """Return the panel of a board, or None if there is nothing to compare.
 
@@ -49,18 +65,10 @@ def board_panel(board: Board, named: bool = False) -> Panel | None:
     """
 
     def point(line: BoardLine) -> Point:
-        row = line.row
-        colour = "right" if row.trained_on is None else "wrong"
-        return Point(
-            f"{line.key}  {row.backbone} · {row.strategy}" if named else "",
-            row.accuracy,
-            row.shown_ci95,
-            colour="muted" if row.kind == REPORTED else colour,
-            hollow=row.kind in ("subset", "incomplete"),
-            shape={"replayed": "^", REPORTED: "s"}.get(row.kind, "o"),
-            key=line.key,
-            cost=row.spent(board.currency).value,
-        )
+        made = board_point(line)
+        muted = "muted" if line.row.kind == REPORTED else made.colour
+        cost = line.row.spent(board.currency).value
+        return replace(made, name=made.name if named else "", colour=muted, cost=cost)
 
     points = [point(line) for line in board.lines]
     if len(points) < (1 if named else 2) or all(point.cost is None for point in points):

@@ -68,6 +68,17 @@ def rank_boards(rows: Iterable[Row]) -> list[Row]:
     return [row for _, board in boards for row in add_ranks(list(board))]
 
 
+def main_rows(rows: Rows, aside: bool = False) -> list[Row]:
+    """Return the rows of boards with stored runs, if there are any such boards.
+
+    Replays, controls and corrupted runs are left out unless `aside`, or a board has nothing else.
+    """
+    boards = [[*board] for _, board in groupby(rows, key=lambda row: row.board)]
+    main = [[row for row in board if aside or not row.aside] or board for board in boards]
+    own = [board for board in main if any(row.kind != REPORTED for row in board)]
+    return [row for board in own or main for row in board]
+
+
 def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Row]:
     """Return the rows with another metric, computed from the stored runs (UserError).
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -10,19 +10,18 @@ import numpy as np
 
 from bench.errors import UserError
 from bench.reports.comparisons import compare_views
-from bench.reports.facts import Column, Fact, percent_text
-from bench.reports.figures.cost import board_panel, draw_cost
+from bench.reports.facts import Column, Fact
+from bench.reports.figures.cost import board_panel, board_point, draw_cost
 from bench.reports.figures.gallery import Picture, make_pictures
-from bench.reports.figures.plots import Point, draw_forest
+from bench.reports.figures.plots import draw_forest
 from bench.reports.figures.svg import Drawing
 from bench.reports.leaderboard.board import Board, BoardLine
-from bench.reports.leaderboard.rows import SUBSET, LeaderboardRow
+from bench.reports.leaderboard.rows import LeaderboardRow
 from bench.reports.run_view import RunView
 from bench.reports.sentences import Opening, make_opening
 from bench.reports.text import Table, make_table
 from bench.stats.comparison import Comparison
 from bench.stats.difference_tests import holm
-from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import ALPHA, changed_samples
 
 MOST_INTERVALS = 12  # per figure, best first
@@ -170,18 +169,9 @@ class BoardPart:
     @property
     def intervals(self) -> Drawing:
         """The accuracies with their 95 % intervals, and the accuracy of guessing."""
-        bars = [
-            Point(
-                (f"{line.key}  " if len(self.board.lines) > 1 else "")
-                + f"{line.row.backbone} · {line.row.strategy}",
-                line.row.accuracy,
-                line.row.shown_ci95,
-                percent_text(line.row.accuracy, line.row.shown_ci95),
-                colour="right" if line.row.trained_on is None else "wrong",
-                hollow=line.row.kind in (SUBSET, INCOMPLETE),
-            )
-            for line in self.board.lines[:MOST_INTERVALS]
-        ]
+        bars = [*map(board_point, self.board.lines[:MOST_INTERVALS])]
+        if len(bars) == 1:
+            bars = [replace(bar, name=bar.name.removeprefix(f"{bar.key}  ")) for bar in bars]
         chance = self.run.summary.metrics.chance
         return draw_forest({"": bars}, "accuracy, %", 100, (0, 100), chance)
 

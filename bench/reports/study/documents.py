@@ -17,7 +17,7 @@ from bench.store.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import BoardStanding, StudyHead
 from bench.store.summary import WorstGroup
 
-MAX_NAMED_PAIRS = 8  # number of equal pairs that a note names
+MANY = 5  # runs of which the best is partly luck
 
 
 class StudyMethod(Document):
@@ -170,7 +170,7 @@ def _tests(report: StudyReport) -> str:
 
 
 def _notes(report: StudyReport, margin: float | None) -> list[str]:
-    """Return further facts: progress, spread, how often the test images were used, equality."""
+    """Return further facts: the progress, how often test images were used, and on equality."""
     waiting = report.cells - report.done - sum(row.status == "failed" for row in report.rows)
     parts = [f"{report.done} of {report.cells} runs are complete"]
     if report.failed:
@@ -179,48 +179,12 @@ def _notes(report: StudyReport, margin: float | None) -> list[str]:
         parts.append(f"{waiting} are not, and are shown with the images decided so far")
     texts = [f"{', '.join(parts)}."] if waiting or report.failed else []
     for board in dict.fromkeys(method.board for method in report.methods):
-        methods = [method for method in report.methods if method.board == board]
-        texts.append(f"{board}: {variation(methods, report.metric)}")
         if (count := report.looks.get(board)) is not None:
+            runs, have = ("runs", "have") if count != 1 else ("run", "has")
             texts.append(
-                f"{board}: {count} run{'s' if count != 1 else ''} with different settings"
-                f" {'have' if count != 1 else 'has'} finished on this test split. The best of many"
-                " runs is partly luck."
+                f"{board}: {count} {runs} with different settings {have} finished on this test"
+                f" split.{' The best of many runs is partly luck.' * (count >= MANY)}"
             )
-    tested = any(board.differences for board in report.differences)
-    return [*texts, _equal(report, margin)] if tested and report.stop is None else texts
-
-
-def variation(methods: Sequence[StudyMethod], metric: str = "accuracy") -> str:
-    """Return a sentence on how much seeds, templates and images move the metric on one dataset."""
-    parts = []
-    for what, name in (("another seed", "of_seeds"), ("another template", "of_templates")):
-        values = [value for m in methods if (value := getattr(m.shown, name)) is not None]
-        if values:
-            parts.append((what, sum(values) / len(values)))
-    images = sum(m.shown.of_images for m in methods) / len(methods)
-    parts.append(("other images", images))
-    spec = metric_specs()[metric]
-    first, by = parts[0]
-    verb = "moves" if first != "other images" else "move"
-    points = " points" if spec.unit == "share" else ""
-    effects = [f"{first} {verb} {spec.words} by {spec.shown(by)}{points}"]
-    effects += [f"{what} by {spec.shown(by)}" for what, by in parts[1:]]
-    return f"{'; '.join(effects)} (one standard deviation, the mean over methods)."
-
-
-def _equal(report: StudyReport, margin: float | None) -> str:
-    """Return which methods are shown to be equal within the margin."""
-    if margin is None:
-        return "--margin 0.02 tests which methods are equal within 2 points."
-    within = f"within ± {100 * margin:g} points (two one-sided tests, 5 %, Holm)"
-    equal = [
-        f"{pair.a} and {pair.b} on {board.board}"
-        for board in report.differences
-        for pair in board.differences
-        if pair.equal
-    ]
-    if not equal:
-        return f"No two methods are shown to be equal {within}; not significant is not equal."
-    more = f"; and {len(equal) - MAX_NAMED_PAIRS} more" if len(equal) > MAX_NAMED_PAIRS else ""
-    return f"Shown to be equal {within}: {'; '.join(equal[:MAX_NAMED_PAIRS])}{more}."
+    if report.differences and margin is None:
+        texts.append("--margin 0.02 tests which methods are equal within 2 points.")
+    return texts

@@ -1,6 +1,6 @@
 """Print one run: its description, metrics, cost and statistics."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -18,12 +18,14 @@ from bench.stats.probability import Probability
 from bench.store.folder import read_manifest, read_records
 from bench.store.summary import Ends
 
+IN_OPENING = ("dataset", "backbone", "blind control", "corruption")  # facts of the first sentences
 SHOWN_APART = ("template", "prompt", "seed", "dtype")  # settings that have facts of their own
 
 
-def print_run(run: RunView, resumed: bool = False) -> None:
+def print_run(run: RunView, resumed: bool = False, brief: bool = False) -> None:
     """Print a run: its description, metrics with intervals, worst confusions, cost and folder.
 
+    In `brief`, what the first sentences say is not said again, and metrics are a line of text.
     The metrics of an incomplete run are of its decided images, and labelled so. The view may be of
     some images of the stored run. With `resumed`, nothing was left to score.
     """
@@ -31,11 +33,12 @@ def print_run(run: RunView, resumed: bool = False) -> None:
     if resumed:
         terminal.print("This run is complete; --fresh would start it over.", style="dim")
     if summary is not None:
-        for sentence in make_opening(run):
+        for sentence in filter(None, make_opening(run)):
             terminal.print(sentence)
         terminal.print()
-    terminal.print(manifest.run_id, style="bold")
-    terminal.print(_description(run))
+    if not brief:
+        terminal.print(manifest.run_id, style="bold")
+    terminal.print(_description(run, IN_OPENING if brief else ()))
     for fact in run.warnings:
         terminal.print(f"{fact.name[0].upper()}{fact.name[1:]}: {fact.text}", style="yellow")
     stored = len(read_manifest(run.path).samples)
@@ -54,8 +57,11 @@ def print_run(run: RunView, resumed: bool = False) -> None:
     if summary is None:
         return
     facts = [run.accuracy, *run.averages, *run.scores[1:]]
-    print_rows(["metric", "value"], [[fact.label, fact.line] for fact in facts])
-    terminal.print()
+    if brief:
+        terminal.print(" · ".join(map(_in_line, facts[1:])))
+    else:
+        print_rows(["metric", "value"], [[fact.label, fact.line] for fact in facts])
+        terminal.print()
     if confusions := worst_confusions(confusions_of(run.decided), manifest.classes):
         print_rows(["true", "predicted", "images"], confusions, title="Worst confusions")
     _print_cost(run)
@@ -65,7 +71,7 @@ def print_run(run: RunView, resumed: bool = False) -> None:
             terminal.print(warning, style="yellow")
     for warning in summary.warnings or ():
         terminal.print(f"Warning: {warning}", style="yellow")
-    if summary.decided_by is not None:
+    if summary.decided_by is not None and summary.decided_by.ceiling:
         _print_ends(summary.decided_by)
     if summary.fitted:
         plain = {k: v for k, v in summary.fitted.plain().items() if not isinstance(v, dict | list)}
@@ -82,16 +88,25 @@ def print_run(run: RunView, resumed: bool = False) -> None:
         terminal.print(f"Picture: {picture}", soft_wrap=True)
 
 
-def _description(run: RunView) -> str:
+def _in_line(fact: Fact) -> str:
+    name, percent, _ = fact.label.partition(", %")
+    return f"{name} {fact.line}{' %' if percent else ''}"
+
+
+def _description(run: RunView, said: Collection[str] = ()) -> str:
     settings = without_defaults(run.manifest.backbone.name, run.settings)
     settings = {name: value for name, value in settings.items() if name not in SHOWN_APART}
     images = f"{run.images.text} {run.images.name}, {run.images.note}"
-    facts = [f"{fact.name}: {fact.text}" for fact in run.description if fact.name != "started"]
+    said = (*said, "started")
+    facts = [f"{fact.name}: {fact.text}" for fact in run.description if fact.name not in said]
+    images = "" if "dataset" in said else images
     return " · ".join(filter(None, [images, *facts, assignments(settings)]))
 
 
-def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
-    """Print the statistics of classes, groups and probabilities, and a sentence about noise."""
+def print_statistics(
+    statistics: Statistics, ends: Ends | None = None, noise: str | None = None
+) -> None:
+    """Print statistics of classes, groups and probabilities, why scoring ended, and about noise."""
     print_table(class_table(statistics.per_class))
     if statistics.per_group:
         rows = [
@@ -99,6 +114,8 @@ def print_statistics(statistics: Statistics, noise: str | None = None) -> None:
         ]
         print_rows(["group", "n", "accuracy, %"], rows, "Groups (each interval is for one group)")
     _print_probability(statistics.probability)
+    if ends is not None:
+        _print_ends(ends)
     if noise:
         console().print(noise)
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
@@ -107,13 +106,8 @@ def _latents(run: PreparedRun, engine: DenoisingEngine) -> Iterator[tuple[str, T
 ROUNDING_VERSION = 1  # of what is measured
 
 
-class Measure(Protocol):
-    """Measures the errors of some prompts on the chosen images and draws."""
-
-    def __call__(self, evaluator: Evaluator, *, prompts: Ints) -> Floats:
-        """Return errors, float64 [images, prompts, draws]."""
-
-
+Measure = Callable[[Evaluator, Ints], Floats]
+"""Returns the errors of some prompts, float64 [images, prompts, draws]."""
 Encode = Callable[[Content, CheckedDenoiser], Tree]  # of a run's prompts
 
 
@@ -144,9 +138,12 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine, encode: Encode) -
     names, latents = [name for name, _ in pairs], torch.stack([latent for _, latent in pairs])
     chosen = np.arange(prompts) * engine.prompts // prompts
     weights = engine.problem.weights[draws] / engine.problem.weights.mean()
-    measure = partial(errors_of, latents=latents, images=names, draws=draws)
+
+    def measure(evaluator: Evaluator, prompts: Ints) -> Floats:
+        return errors_of(evaluator, latents, names, prompts, draws)
+
     with stage(f"Comparing {precision} with float32"):
-        rounded = measure(engine.evaluator, prompts=chosen)
+        rounded = measure(engine.evaluator, chosen)
         if latents.isfinite().all() and not np.isfinite(rounded).all():
             raise UserError(f"The model's errors are not finite{backbone.advice}.")
         try:
@@ -171,7 +168,7 @@ def _in_float32(
     """
     if run.names.precision.dtype == "float32":
         with _switched(engine.backbone):
-            return measure(engine.evaluator, prompts=prompts), False
+            return measure(engine.evaluator, prompts), False
     if not run.names.backbone.objects and _has_room(run, engine.backbone.device.type):
         whole = run.content.prompts
         probed = replace(
@@ -188,12 +185,12 @@ def _in_float32(
         def loaded_again() -> Floats:  # a function, so that its network is gone when it ends
             other = exactly.kind.load(exactly)
             evaluator = Evaluator(other, encode(exactly, other), engine.evaluator.scoring)
-            return measure(evaluator, prompts=np.arange(len(prompts)))
+            return measure(evaluator, np.arange(len(prompts)))
 
         with suppress(torch.OutOfMemoryError), _away(engine.backbone):
             return loaded_again(), False
     with _switched(engine.backbone), upcast():
-        return measure(engine.evaluator, prompts=prompts), True
+        return measure(engine.evaluator, prompts), True
 
 
 def _has_room(run: PreparedRun, device: str) -> bool:

@@ -54,11 +54,9 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 
 def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
     denoiser = prepared.content.kind.make(prepared.content)
-    sample, texts = (
-        next(prepared.samples([sample_id])),
-        prepared.content.prompts.texts[:PROBED_TEXTS],
-    )
-    image, count = decode(sample.images[0]), len(texts)
+    texts = prepared.content.prompts.texts[:PROBED_TEXTS]
+    sample, count = next(prepared.samples([sample_id])), len(texts)
+    image = decode(sample.images[0])
     if isinstance(denoiser, CheckedLikelihood):
         errors = denoiser.evaluate([image] * count, texts, np.zeros(count, np.int64))
         return Probe(sample=sample_id, latent=[], predictions=[[float(e)] for e in errors])

@@ -23,7 +23,6 @@ from bench.store.fields import without_none
 from bench.store.identity import DataIdentity
 
 Fit = Literal["crop", "squash"]
-Control = Literal["grey", "noise", "shuffled-images", "text-only"]
 _of_rows = partial(setting, "data", identity="content", passed_to="dataset")
 
 
@@ -73,7 +72,7 @@ class DataSettings(Chapter):
     fit: Fit = setting("images", default="crop", scorers=DENOISERS, identity="scoring")
     """How a non-square image is made square: crop (its centre), or squash (the whole image, with
     its aspect ratio changed)."""
-    control: Control | None = setting(
+    control: Literal["grey", "noise", "shuffled-images", "text-only"] | None = setting(
         "images", identity="run", methods={"text-only": Likelihood.prior}, of_split=True
     )
     """A blind control: replace every image with grey, noise or another sample's image

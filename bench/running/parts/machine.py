@@ -38,8 +38,6 @@ AUTO = "auto"
 TF32 = "tf32"  # of `--dtype`: float32 with `--tf32`
 Dtype = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
 Encoding = Literal["float32", "tf32"]
-Layout = Literal["auto", "contiguous", "channels-last"]
-Attention = Literal["auto", "math", "flash", "efficient", "cudnn"]
 _of_speed = partial(setting, "network", scorers=DENOISERS, identity="half", shared=True)
 _of_executor = partial(setting, "machine", needs="executor", of_split=True, passed_to="executor")
 
@@ -83,9 +81,9 @@ class MachineSettings(Chapter):
     """Allow a GPU to compute float32 products in TF32; alone it is --dtype tf32."""
     compile: bool = _of_speed(default=False)
     """Compile the network with torch.compile; takes a minute or more before the first image."""
-    layout: Layout = _of_speed(default="auto")
+    layout: Literal["auto", "contiguous", "channels-last"] = _of_speed(default="auto")
     """Memory layout of the network (auto: channels-last on a GPU)."""
-    attention: Attention = _of_speed(default="auto")
+    attention: Literal["auto", "math", "flash", "efficient", "cudnn"] = _of_speed(default="auto")
     """The attention kernel (auto: chosen by torch)."""
     offload: Literal["model"] | None = setting(
         "machine",

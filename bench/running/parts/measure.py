@@ -21,8 +21,6 @@ from bench.inputs.estimand import Loss, Space, Weighting, check_estimand, parse_
 from bench.running.parts.declaration import DENOISERS, WITH_DRAWS, Chapter, Parsed, Text, setting
 from bench.store.identity import digest
 
-NoisePer = Literal["run", "image"]
-Latent = Literal["mean", "sample"]
 _LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
 _of_errors = partial(setting, "score", scorers=DENOISERS)
 
@@ -54,7 +52,7 @@ class MeasureSettings(Chapter):
     )
     """Subtract the error of the empty prompt. This affects comparisons across images only, never
     the choice among the texts of one image."""
-    latent: Latent = _of_errors(
+    latent: Literal["mean", "sample"] = _of_errors(
         default="mean",
         identity="scoring",
         methods={"sample": Denoiser.posterior},
@@ -72,7 +70,7 @@ class MeasureSettings(Chapter):
         },
     )
     """A file with the noise of the draws, float32 (N, C, H, W), instead of --seed."""
-    noise_per: NoisePer = _of_errors(default="run", identity="resolved")
+    noise_per: Literal["run", "image"] = _of_errors(default="run", identity="resolved")
     """Whether all images share the noise of a draw (run), or each has its own (image)."""
     plan: Annotated[DrawPlan, Parsed(parse_plan)] | None = _of_errors(identity="resolved")
     """How draws are paired: grid (unpaired), repeated or antithetic (default: the backbone's, or

@@ -99,14 +99,21 @@ def find_backbone(settings: ModelSettings, dataset: DatasetSpec | None = None) -
         raise UserError(f"Backbone {name!r} needs --weights FOLDER, or --backbone FOLDER instead.")
     if spec.scorer not in DENOISERS or not (file or settings.lora):
         return BackboneSource(spec, weights or file)
-    texts = [settings.lora] if isinstance(settings.lora, str) else settings.lora or []
-    if spec.family is None or not (weights := weights or spec.weights):
-        option = "--lora" if texts else "A single file"
-        raise UserError(f"{option} needs a diffusers pipeline, which {name!r} is not.")
+    return _altered(spec, weights or spec.weights, file, settings.lora or [])
+
+
+def _altered(
+    spec: BackboneSpec, weights: str | None, file: str | None, loras: str | list[str]
+) -> BackboneSource:
+    """Return a pipeline with LoRAs, or with the weights of a single file."""
+    if spec.family is None or weights is None:
+        option = "--lora" if loras else "A single file"
+        raise UserError(f"{option} needs a diffusers pipeline, which {spec.name!r} is not.")
     kept = {key: getattr(spec, key) for key in ("dtype", "revision", "template", "plan", "draws")}
     file = None if file is None else str(Path(file).expanduser().absolute())
-    loras = tuple(parse_lora(text) for text in texts)
-    return BackboneSource(replace(_any_pipeline(), **kept), weights, file, loras)
+    texts = [loras] if isinstance(loras, str) else loras
+    added = tuple(map(parse_lora, texts))
+    return BackboneSource(replace(_any_pipeline(), **kept), weights, file, added)
 
 
 def _named(name: str, weights: str | None) -> tuple[str, str | None, str | None]:

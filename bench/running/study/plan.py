@@ -28,15 +28,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
 
     Cells that differ only in ignored settings become one run, which has no label on those axes.
     """
-    checked: list[Names] = []
-    for cell in declared.cells:
-        with _naming_run(declared, cell):
-            check_executor(cell.config)
-            check_trackers(cell.config)
-            names = resolve(cell.config)
-            if names.backbone.learns:
-                fit_data(names, None)
-            checked.append(names)
+    checked = [_names_of(declared, cell) for cell in declared.cells]
     unused = [without_effect(names) for names in checked]
     chosen = zip(declared.cells, unused, strict=True)
     used = {n for cell, without in chosen for n in changed(cell.config) if n not in without}
@@ -67,6 +59,16 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
             text = f"One run instead of {len(others) + 1}, which does not depend on"
             notes[f"{in_words(labels)}: {text} {' or '.join(ignored)}."] = None
     return declared.model_copy(update={"cells": tuple(cells)}), list(notes)
+
+
+def _names_of(declared: DeclaredStudy, cell: DeclaredCell) -> Names:
+    with _naming_run(declared, cell):
+        check_executor(cell.config)
+        check_trackers(cell.config)
+        names = resolve(cell.config)
+        if names.backbone.learns:
+            fit_data(names, None)
+        return names
 
 
 def _effective_settings(config: RunConfig, names: Names) -> str:

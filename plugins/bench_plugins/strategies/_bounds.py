@@ -17,6 +17,7 @@ from bench.contracts.strategy import Bools, Floats, Ints, Problem
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies.elimination import (
     Adaptive,
+    comparison_words,
     order_by_bands,
     shuffle_draws,
     timestep_means,
@@ -63,6 +64,11 @@ class RaceBound(ABC):
         for name, value in cls.unused.items():
             if (given := getattr(settings, name)) != value:
                 raise ValueError(f"{name}={given} requires bound=t, got bound={settings.bound}")
+
+    @classmethod
+    def words(cls, settings: RaceSettings) -> str:
+        """Return a sentence that says what `delta` means for an answer."""
+        return comparison_words(settings.delta, "delta")
 
     def round_end(self, end: int) -> int:
         """Return after how many draws a round ends that should end after `end`, at most N."""
@@ -124,6 +130,17 @@ class BettingBound(RaceBound):
     as_drawn = True
     unused = MappingProxyType({"deviation": 0.0, "order": "even", "ceiling": None})
 
+    @classmethod
+    def words(cls, settings: RaceSettings) -> str:
+        """Return a sentence that says what `delta` means for an answer."""
+        if not settings.span:
+            bets = f"A class was dropped by bets (delta={settings.delta:g})"
+            return f"{bets}; without a span, nothing is promised."
+        return (
+            f"An answer is not the full sweep's for at most {100 * settings.delta:g} % of images"
+            f" (delta), if two errors on a draw differ by at most {settings.span:g} (span)."
+        )
+
     def __init__(self, settings: RaceSettings, problem: Problem) -> None:
         super().__init__(settings, problem, shuffle_draws(len(problem.timesteps), problem.seed))
         self.largest = 0.0
@@ -158,6 +175,14 @@ class ScheduleBound(TBound):
         self.variances = np.zeros(prompts)
         self.draws_for_dof = 1 + ceil(MIN_TOTAL_DOF / max(1, prompts - 1))
         self.n_looks = 0
+
+    @classmethod
+    def words(cls, settings: RaceSettings) -> str:
+        """Return a sentence that says what `delta` means for an answer."""
+        return (
+            "Classes were dropped so that one that is no worse is among them for at most"
+            f" {100 * settings.delta:g} % of images (delta; all comparisons of an image together)."
+        )
 
     def look(self, differences: Floats, alive: Ints) -> None:
         """Average the differences over each timestep's draws, and note their variances."""

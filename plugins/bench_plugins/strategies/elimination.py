@@ -88,6 +88,14 @@ class Elimination:
         return self.table.errors[np.ix_(self.alive, seen)] * self.problem.weights[seen]
 
 
+def comparison_words(level: float, name: str) -> str:
+    """Return the sentence about the level of a single comparison, the parameter `name`."""
+    return (
+        "A class was dropped when one that is no worse would look so bad in at most"
+        f" {100 * level:g} % of comparisons ({name}; per comparison, not per image)."
+    )
+
+
 def shuffle_draws(n_draws: int, seed: int) -> Ints:
     """Return int64 [N]: a uniformly random permutation of the draws, the same for every image."""
     return np.random.default_rng([seed, n_draws]).permutation(n_draws)
@@ -369,7 +377,7 @@ class PairedTTest(Strategy):
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
         self.min_scores, self.cutoff, self.draws = min_scores, cutoff, draws
-        self.level = cutoff
+        self.level, self.level_words = cutoff, comparison_words(cutoff, "cutoff")
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from bench.contracts.parameters import LATER
 from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
-from bench_plugins.strategies._bounds import BOUNDS, staged_order
+from bench_plugins.strategies._bounds import BOUNDS, ScheduleBound, staged_order
 from bench_plugins.strategies._racing import GROWTH, PublishedSession, RaceSession, published_cost
 from bench_plugins.strategies.elimination import order_by_bands, parse_bands
 
@@ -140,6 +140,7 @@ class Race(Strategy):
         self.delta, self.bound, self.first = delta, bound, first
         self.order, self.span, self.draws, self.tie = order, span, draws, tie
         BOUNDS[bound].check(self)
+        self.level_words = (ScheduleBound if ceiling else BOUNDS[bound]).words(self)
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ class ScreenRace(Strategy):
             raise ValueError(f"screens must be at least 1, got {screens}")
         self.race = Race(delta=delta, first=first, order=order, draws=draws, growth=growth)
         self.reach, self.samples, self.screens, self.draws = reach, samples, screens, draws
-        self.level = delta
+        self.level, self.level_words = delta, self.race.level_words
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:

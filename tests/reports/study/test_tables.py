@@ -241,7 +241,7 @@ def test_a_study_answers_above_its_table_and_has_three_lines_below(tmp_path: Pat
     pair = next(p for p in report.differences[0].differences if {p.a, p.b} == {"good", "fair"})
     low, high = (abs(round(100 * end, 1)) for end in pair.difference.interval or ())
     assert first.above.endswith(
-        f"good against fair: +2.0 points (-{min(low, high)} to +{max(low, high)}), not shown to"
+        f"good against fair: +2.0 points (−{min(low, high)} to +{max(low, high)}), not shown to"
         " differ; it is shown to be better than 1 of 2 others."
     )
     for table in (first, *others):

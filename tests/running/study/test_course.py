@@ -29,8 +29,6 @@ def test_a_study_makes_its_runs_once(study: Path, tmp_path: Path) -> None:
     assert (report["cells"], report["done"]) == (3, 3)  # one of four is excluded
     assert {row["n_samples"] for row in report["rows"]} == {40}
     assert report["looks"] == {"digits/test": 3}
-    moved = next(note for note in report["notes"] if note.startswith("digits/test: another seed"))
-    assert "moves accuracy by" in moved and "; other images by" in moved
     assert any("3 runs with different settings have finished" in note for note in report["notes"])
     by = {method["method"]: method for method in report["methods"]}
     assert by["random"]["runs"] == 2 and by["random"]["spread"]["of_seeds"] is not None
