@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import halves
 import night
-import numpy as np
 import pytest
 import record
 from analyse import analyse
@@ -75,25 +73,6 @@ def test_the_published_page_is_what_the_analysis_writes() -> None:
     found = json.loads((folder / "results.json").read_text())
     text = (folder / "README.md").read_text()
     assert written(found["recordings"], found["beside"], rehearsal=True) == text
-
-
-CLASSES = np.arange(3)
-
-
-def errors(images: int, draws: int, gap: float, seed: int = 0) -> tuple[halves.Errors, halves.Ints]:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(3, size=images)
-    values = rng.normal(1.0, 0.1, (images, 3, draws))
-    values[np.arange(images), labels] -= gap
-    return values.astype(np.float32), labels
-
-
-def test_agreement_with_shared_draws_is_inflated_and_the_ceiling_is_not() -> None:
-    values, labels = errors(600, 32, gap=0.0)  # no class is better: all decisions are noise
-    curve = halves.curve(values, labels, CLASSES, 4)
-    assert abs(curve.ceiling.mean() - 1 / 3) < 0.06
-    assert curve.shared[-1].mean() > 0.5 > curve.agreement[-1].mean()
-    assert (curve.agreement[-1] == curve.ceiling).all()
 
 
 HOURS = 8.0
