@@ -96,6 +96,6 @@ def test_what_several_runs_lack_is_said_once_and_fetched_by_one_command(tmp_path
     grid = ("digits,cifar10", "--backbone", "sd15,clip-b32", "--results", tmp_path / "r")
     planned = bench("run", *grid, "--dry-run")
     assert planned.code == 2 and "bench fetch sd15 clip-b32 cifar10" in planned.out
-    assert " ".join(planned.out.split()).count(", and ") == 1  # why they are not here
+    assert " ".join(planned.out.split()).count("on this machine, and ") == 1
     cells = bench("run", *grid, "--dry-run", "--json").json["cells"]
     assert [cell["lacks"] for cell in cells] == [["weights"]] * 2 + [["weights", "data"]] * 2
