@@ -109,12 +109,15 @@ def study_command(
             f"--show prints stored results: leave out {' '.join(option_words(changes))}"
         )
     results = Path(str(settings.get("results") or "results"))
-    drawings: list[tuple[str, str | None, Callable[[StudyReport], Drawing]]] = [
-        ("--figure", figure, forest_plot),
-        ("--corruption-figure", corruption_figure, corruption_plot),
-        ("--shift-figure", shift_figure, change_plot),
+    plots: list[tuple[Path, Callable[[StudyReport], Drawing]]] = [
+        (figure_file(option, path), plot)
+        for option, path, plot in (
+            ("--figure", figure, forest_plot),
+            ("--corruption-figure", corruption_figure, corruption_plot),
+            ("--shift-figure", shift_figure, change_plot),
+        )
+        if path is not None
     ]
-    plots = [(figure_file(name, path), plot) for name, path, plot in drawings if path is not None]
     if show:
         folder, code = find_state(study, results), 0
     else:
@@ -123,7 +126,6 @@ def study_command(
             print_plan(declared, wide)
             return
         folder, code = make_runs(declared, results, pilot_only)
-
     report = study_report(folder, split_names(over), metric, margin, metric_params, reference)
     for path, plot in plots:
         plot(report).write(path)
@@ -134,12 +136,12 @@ def study_command(
     else:
         tables = study_tables(report)
     tables = [table.wide for table in tables] if wide else tables
-    if table_format == "table":
-        words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
-        again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
-        print_report(report, tables, folder, again)
-    else:
+    if table_format != "table":
         click.echo(format_tables(tables, table_format, report.name), nl=False)
+        return
+    words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
+    again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
+    print_report(report, tables, folder, again)
 
 
 def _settings_and_changes(

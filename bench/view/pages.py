@@ -167,6 +167,11 @@ class Response:
         return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
 
 
+def _status(row: InventoryRow) -> Fact:
+    errata = {"errata": Mark(row.errata_marks)} if row.errata_marks else {}
+    return Fact("", "", marks={str(row.status): Mark(row.state), **errata})
+
+
 class Pages:
     """Answers requests, all but pictures one at a time: matplotlib and loaded runs are shared."""
 
@@ -228,7 +233,7 @@ class Pages:
             Column("run", self._run_fact),
             Column("accuracy", accuracy_fact, "share"),
             Column("images", lambda row: row.images),
-            Column("status", lambda row: Fact("", "", marks={str(row.status): Mark(row.state)})),
+            Column("status", _status),
             Column("dataset", lambda row: f"{row.dataset}/{row.split}" if row.dataset else None),
             Column("cost", lambda row: row.spent("evaluations"), "cost"),
             Column("started", lambda row: row.age),

@@ -82,29 +82,7 @@ def _methods(
     If the study has a stopping rule (`stopped`), ranks and intervals for a fixed number of images
     are left out, because they would be invalid.
     """
-    names = list(dict.fromkeys(name for method in methods for name in method.axes))
-    varied = varied_axes(names, [method.axes for method in methods]) or names[:1]
-    unit = metric_unit(metric)
-    columns = [_axis_column(name) for name in varied]
-    if metric.sign and not stopped:
-        columns += [Column("rank", lambda m: m.rank, "rank")]
-    columns += [
-        Column(
-            metric.words,
-            lambda m: metric_fact(metric, m.shown.value, None if stopped else m.shown.interval),
-            unit,
-        ),
-        Column("templates", lambda m: _range(metric, m.shown.range_of_templates)),
-    ]
-    if not stopped:
-        columns += [Column("±images", lambda m: Fact("", m.shown.of_images, unit), "number")]
-    columns += [
-        Column("±seeds", lambda m: Fact("", m.shown.of_seeds, unit), "number"),
-        Column("cost", lambda m: m.cost, "cost"),
-        Column("worst", _worst, "share"),
-    ]
-    if "backbone" in varied:  # evaluations of one network are comparable
-        columns.insert(-1, Column("TFLOP", lambda m: m.tflop, "cost"))
+    columns = _method_columns(methods, metric, stopped)
     empty = ("templates", "±seeds", "worst", "TFLOP")
     columns = [
         column
@@ -125,6 +103,32 @@ def _methods(
     title = f"{board} ({', '.join(shared)})" if shared else board
     optional = ("trained on", "runs", "images", "±images", "±seeds", "worst, %", "templates")
     return make_table(title, columns, methods, optional=optional)
+
+
+def _method_columns(
+    methods: Sequence[StudyMethod], metric: MetricSpec, stopped: bool
+) -> list[Column[StudyMethod]]:
+    """Return the columns of axes that vary, of the metric and its spread, and of the cost."""
+    names = list(dict.fromkeys(name for method in methods for name in method.axes))
+    varied, unit = varied_axes(names, [m.axes for m in methods]) or names[:1], metric_unit(metric)
+
+    def value(method: StudyMethod) -> Fact:
+        return metric_fact(metric, method.shown.value, None if stopped else method.shown.interval)
+
+    rank = Column[StudyMethod]("rank", lambda m: m.rank, "rank")
+    images = Column[StudyMethod]("±images", lambda m: Fact("", m.shown.of_images, unit), "number")
+    tflop = Column[StudyMethod]("TFLOP", lambda m: m.tflop, "cost")
+    return [
+        *map(_axis_column, varied),
+        *([rank] if metric.sign and not stopped else []),
+        Column(metric.words, value, unit),
+        Column("templates", lambda m: _range(metric, m.shown.range_of_templates)),
+        *([] if stopped else [images]),
+        Column("±seeds", lambda m: Fact("", m.shown.of_seeds, unit), "number"),
+        Column("cost", lambda m: m.cost, "cost"),
+        *([tflop] if "backbone" in varied else []),  # evaluations of one network are comparable
+        Column("worst", _worst, "share"),
+    ]
 
 
 def _axis_column(name: str) -> Column[StudyMethod]:
