@@ -59,11 +59,10 @@ def supported(who: str, trait: str) -> Iterator[None]:
         yield
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
-    except NameError as error:  # in diffusers, of a package that is imported only if it is there
-        raise UnsupportedError(
-            f"{who} cannot be used: its code needs {error.name}, which is not installed."
-        ) from error
     except Exception as error:  # whatever a pipeline's own code raises
+        if type(error) is NameError:  # of a package that diffusers imports only if it is there
+            problem = f"its code needs {error.name}, which is not installed"
+            raise UnsupportedError(f"{who} cannot be used: {problem}.") from error
         raise UnsupportedError(
             f"{who} cannot be used: {trait}. {type(error).__name__}: {first_line(error)}."
         ) from error

@@ -13,6 +13,7 @@ from helpers.pipeline_classes import PAGE, START, outcome, rows
 from helpers.places import ROOT
 from helpers.refusals import refused
 
+from bench_plugins.backbones._gate import supported
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
@@ -134,3 +135,10 @@ def test_a_name_that_is_no_label_is_refused_in_memory(tmp_path: Any) -> None:
     assert backbone.encode_prompts(["3"])["label"].tolist() == [3]  # type: ignore[index]  # a mapping
     with refused("'no such car'", "20"):
         backbone.encode_prompts(["no such car"])
+
+
+@pytest.mark.parametrize("error", [NameError("x", name="ftfy"), UnboundLocalError("x before")])
+def test_a_package_that_is_not_there_is_named(error: Exception) -> None:
+    named = "needs ftfy" if type(error) is NameError else "UnboundLocalError"
+    with refused(named), supported("It", "a call fails"):
+        raise error
