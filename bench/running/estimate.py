@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil, floor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ DRIVER_BYTES = 0.6e9  # CUDA context, kernels and libraries
 # The usual autoencoder in float32: its 84 million parameters, and the memory per pixel while it
 # encodes an image, counted on torch's meta device (tests/plugins/backbones/test_memory.py).
 AUTOENCODER_BYTES, ENCODING_BYTES = 335e6, 2572
+
+
+Lack = Literal["weights", "data", "device"]
 
 
 class Plan(Document):
@@ -85,6 +88,7 @@ class Plan(Document):
     warnings: list[str]  # warnings before the run, including everything in `missing`
     missing: list[str] = Field(default_factory=list)
     """Why this machine cannot make the run: absent weights, data or device."""
+    lacks: list[Lack] = Field(default_factory=list)  # which of these are absent
 
 
 @offline_if_set
@@ -93,7 +97,8 @@ def make_plan(config: RunConfig) -> Plan:
     content, run, risk = _with_risk(_ask(config))
     names = content.names
     check_chosen(names)
-    missing = [*map(str, filter(None, [content.absent])), *_missing(content)]
+    lacking = dict(_missing(content))
+    missing = list(lacking.values())
     if not content.absent and (content.weights is None or content.weights.revision is None):
         content.check()  # it would download other weights
         content.kind.check_draws(content)
@@ -118,6 +123,7 @@ def make_plan(config: RunConfig) -> Plan:
         **without_none(risk=risk),
         warnings=warnings,
         missing=missing,
+        lacks=list(lacking),
     )
 
 
@@ -265,16 +271,18 @@ def _images(content: Content, run: PreparedRun | None) -> tuple[int, int]:
     return images, images
 
 
-def _missing(content: Content) -> Iterator[str]:
-    """Yield why the data or the device is not available on this machine."""
+def _missing(content: Content) -> Iterator[tuple[Lack, str]]:
+    """Yield what is not available on this machine, and why."""
     config, data = content.config, content.names.data
+    if content.absent is not None:
+        yield "weights", str(content.absent)
     if content.split is None and (problem := explain_missing_data(data, config.split)):
-        yield problem
+        yield "data", problem
     if config.device:
         try:
             pick_device(config.device)
         except UserError as error:
-            yield str(error)
+            yield "device", str(error)
 
 
 def _needed(content: Content, device: str) -> tuple[str | None, list[str]]:

@@ -1,5 +1,6 @@
 """Print plans of runs and studies, and the outcome of a study's runs."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -79,6 +80,9 @@ def print_study_plan(plan: StudyPlan, wide: bool = False) -> None:
         for cell in plan.cells
     ]
     head = ["run", "images", "to score", "cost", "TFLOP", "time"]
+    if plan.runs_missing:
+        head.append("missing")
+        lines = [[*line, ", ".join(c.lacks)] for line, c in zip(lines, plan.cells, strict=True)]
     print_rows(head, lines, f"{plan.name}: {_runs(plan.runs)}", head[1:], ("images", "TFLOP"))
     terminal = console()
     terminal.print(_total(plan))
@@ -87,10 +91,7 @@ def print_study_plan(plan: StudyPlan, wide: bool = False) -> None:
             "It stops when its question is answered: after at least"
             f" {stop.least:,} and at most {stop.most:,} images of all runs together."
         )
-    for text, cells in plan.problems().items():
-        shared = set.intersection(*(set(cell.axes.items()) for cell in cells))
-        alike = {name: label for name, label in cells[0].axes.items() if (name, label) in shared}
-        terminal.print(f"{in_words(alike) or f'{len(cells)} runs'}: {text}")
+    _print_problems(plan)
     rows = [StudyRow(axes=c.axes, status="waiting", published=c.published) for c in plan.cells]
     for table in published_tables(plan.name, rows):
         print_table(table.wide if wide else table)
@@ -98,12 +99,32 @@ def print_study_plan(plan: StudyPlan, wide: bool = False) -> None:
         terminal.print(f"Warning: {warning}")
 
 
+def _print_problems(plan: StudyPlan) -> None:
+    """Print why runs cannot be made; what several lack is fetched by one command.
+
+    The reason of an absence, such as a Hub that does not answer, is said once.
+    """
+    problems, said = plan.problems(), set[str]()
+    absent: list[str] = []
+    for text, cells in problems.items():
+        shared = set.intersection(*(set(cell.axes.items()) for cell in cells))
+        alike = {name: label for name, label in cells[0].axes.items() if (name, label) in shared}
+        problem, _, advice = text.partition("\n")
+        if advice and alike and len(problems) > 1:
+            what, _, reason = problem.partition(", and ")
+            text = f"{what}." if reason in said else problem
+            said.add(reason)
+            absent += [alike[name] for name in ("dataset", "backbone") if name in alike]
+        console().print(f"{in_words(alike) or f'{len(cells)} runs'}: {text}")
+    if absent:
+        fetch = f"bench fetch {shlex.join(dict.fromkeys(absent))}"
+        console().print(f"Where there is a network, this fetches them: {fetch}", soft_wrap=True)
+
+
 def _cost(cell: PlannedCell) -> list[str]:
     if cell.error is not None:
         return ["–", "cannot run", "–", "–", "–"]
     left = "there" if cell.there else f"{cell.images_to_score:,}"
-    if cell.missing:
-        left += ", see below"
     most = "≤ " if cell.at_most and not cell.there else ""
     return [
         f"{cell.images:,}",
@@ -123,7 +144,7 @@ def _total(plan: StudyPlan) -> str:
     if plan.runs_with_errors:
         parts.append(f"{plan.runs_with_errors} cannot run as they are")
     if plan.runs_missing:
-        parts.append(f"{plan.runs_missing} lack data, weights or a device")
+        parts.append(f"{plan.runs_missing} cannot be made here yet")
     parts.append(f"{plan.images_to_score:,} images are left to score")
     most = "at most " if plan.at_most else ""
     parts.append(f"{most}{plan.evaluation_equivalents:,} evaluation equivalents")

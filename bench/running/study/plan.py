@@ -10,7 +10,7 @@ from pydantic import Field
 from bench.errors import UserError, refusing
 from bench.machine.speeds import PEAKS
 from bench.running.borrowed import fit_data
-from bench.running.estimate import make_plan
+from bench.running.estimate import Lack, make_plan
 from bench.running.parts.decision import backbone_params
 from bench.running.parts.declaration import option
 from bench.running.parts.machine import check_executor
@@ -110,6 +110,7 @@ class PlannedCell(Document):
     error: str | None = None  # why the run is invalid
     missing: list[str] = Field(default_factory=list)
     """Why this machine cannot make the run; see `Plan.missing`."""
+    lacks: list[Lack] = Field(default_factory=list)  # which of these are absent
 
     @property
     def there(self) -> bool:

@@ -90,3 +90,12 @@ def test_over_seeds_a_baseline_is_compared_all_the_same(tmp_path: Path) -> None:
     assert {pair["a"], pair["b"]} == {"random", "majority"} and pair["difference"][
         "method"
     ] == "seeds"
+
+
+def test_what_several_runs_lack_is_said_once_and_fetched_by_one_command(tmp_path: Path) -> None:
+    grid = ("digits,cifar10", "--backbone", "sd15,clip-b32", "--results", tmp_path / "r")
+    planned = bench("run", *grid, "--dry-run")
+    assert planned.code == 2 and "bench fetch sd15 clip-b32 cifar10" in planned.out
+    assert " ".join(planned.out.split()).count("on this machine, and ") == 1
+    cells = bench("run", *grid, "--dry-run", "--json").json["cells"]
+    assert [cell["lacks"] for cell in cells] == [["weights"]] * 2 + [["weights", "data"]] * 2
