@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-import tarfile
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
-from helpers.given import write_parquet
+from helpers.given import write_parquet, write_tar
 from helpers.refusals import refused
 
 from bench.contracts.dataset import StoredImage
@@ -50,13 +48,7 @@ def write(file: Path, text: str) -> Path:
 
 
 def tar(file: Path, **members: bytes) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name.replace("_", "."))
-            member.size = len(content)
-            archive.addfile(member, BytesIO(content))
-    return file
+    return write_tar(file, {name.replace("_", "."): content for name, content in members.items()})
 
 
 def table(root: Path, text: str, name: str = "metadata.csv") -> Settings:

@@ -1,7 +1,9 @@
-"""Datasets made for a test: given rows behind a spec, folders of pictures, parquet files."""
+"""Datasets made for a test: given rows behind a spec, folders of pictures, parquet files, tars."""
 
 from __future__ import annotations
 
+import tarfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,3 +94,14 @@ def make_folder(root: Path, *names: str) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (40 * shade % 256, 90, 10)).save(file, "PNG")
     return root
+
+
+def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Write a tar of members in their order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, BytesIO(content))
+    return path

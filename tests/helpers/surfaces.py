@@ -10,7 +10,6 @@ import io
 import json
 import os
 import random
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.command import Finished, bench
+from helpers.given import write_tar
 from helpers.mutations import as_json, as_toml, damaged, edited, replaced
 from numpy.typing import NDArray
 from PIL import Image
@@ -178,13 +178,10 @@ def outside(folder: Path) -> Path:
 
 def make_tar(folder: Path) -> None:
     """Write the pictures as a WebDataset tar."""
-    folder.mkdir(parents=True)
-    with tarfile.open(folder / "test.tar", "w") as tar:
-        for name, (colour, content) in pictures().items():
-            for member, data in ((name, content), (name.replace("png", "cls"), colour.encode())):
-                info = tarfile.TarInfo(member)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+    members: dict[str, bytes] = {}
+    for name, (colour, content) in pictures().items():
+        members |= {name: content, name.replace("png", "cls"): colour.encode()}
+    write_tar(folder / "test.tar", members)
 
 
 def damage_tar(folder: Path, rng: random.Random) -> None:

@@ -19,7 +19,6 @@ import bench as toolkit
 from bench.recordings.recording import open_draws, open_recording
 from bench.reports.leaderboard.board import row_labels
 from bench.reports.leaderboard.ranking import leaderboard
-from bench.store.cells import read_first_order
 from bench.store.folder import read_manifest, read_records
 from bench.store.runs import read_run
 from bench_plugins.strategies.screen_race import ImageScreens, ScreenRace, winner_reach
@@ -108,16 +107,6 @@ def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> No
         assert found is not None and found.cost.timed
     rows = leaderboard([tmp_path])
     assert len(rows) == 2 and all("timed" in row_labels(row) for row in rows)
-
-
-def test_first_order_parts_are_kept_by_mixture(recorded: Path) -> None:
-    for sample_id in read_records(recorded):
-        ((mixture, table),) = read_first_order(recorded / "first_order", sample_id, (10, 16))
-        np.testing.assert_allclose(mixture, 0.1)
-        assert np.isfinite(table).all()
-        # The mean over the prompts is the exact error at the mean: below most prompts' errors.
-        errors = open_recording(recorded).errors(sample_id)
-        assert np.corrcoef(table.mean(axis=0), errors.mean(axis=0))[0, 1] > 0.9
 
 
 def test_what_cannot_be_linearised_is_refused_before_the_work(

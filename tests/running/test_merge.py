@@ -318,9 +318,3 @@ def test_what_is_no_shard(wrong: str, tmp_path: Path) -> None:
     done = bench("run", "digits", f"--shard={wrong}", "--results", tmp_path)
     assert done.code == 2 and len(done.err.splitlines()) == 1
     assert "--shard" in done.err and not list(tmp_path.iterdir())
-
-
-def test_a_plan_counts_the_images_of_the_shard(tmp_path: Path) -> None:
-    run = ("run", "digits", "--limit", 12, "--shard", "1/3", "--results", tmp_path)
-    plan: Any = bench(*run, "--dry-run", "--json").json
-    assert plan["images"] == 4

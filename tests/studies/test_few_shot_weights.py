@@ -12,10 +12,8 @@ from helpers.recorded import N_DRAWS, N_IMAGES, record
 
 from bench.contracts.levels import diffusion_levels
 from bench.inputs.draws import timestep_grid
-from bench.running.borrowed import _bucketed_errors
 from bench.stats.level_weights import BUCKETS
-from bench.store.cells import draw_table, read_draws, write_draws
-from bench.store.folder import read_manifest
+from bench.store.cells import draw_table, write_draws
 
 SEEDS = 5
 
@@ -30,17 +28,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         rows = timestep_grid(N_DRAWS, len(levels))
         write_draws(run, draw_table(levels, rows, np.ones(N_DRAWS)))
     return made
-
-
-def test_a_recording_is_read_as_the_toolkit_reads_it_for_learned_weights(
-    runs: tuple[Path, Path],
-) -> None:
-    recorded, manifest = read_run(runs[0]), read_manifest(runs[0])
-    draws = read_draws(runs[0], manifest.draws or 0)
-    assert draws is not None
-    errors, labels, _ = _bucketed_errors(runs[0], manifest, draws)
-    np.testing.assert_array_equal(recorded.errors, errors)
-    np.testing.assert_array_equal(recorded.labels, labels)
 
 
 def test_a_row_is_the_mean_over_drawings_on_other_images(runs: tuple[Path, Path]) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers.models.attention_processor import XFormersAttnProcessor
 from helpers.altered import (
     REFUSED,
     block,
@@ -45,8 +44,6 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "the second text encoder": lambda pipe: adds_one(pipe.text_encoder_2),
     "a buffer that is not stored": hidden_buffer,
     "the target": lambda pipe: pipe.scheduler.register_to_config(prediction_type="v_prediction"),
-    "the attention": lambda pipe: pipe.unet.set_attn_processor(XFormersAttnProcessor()),
-    "FreeU": lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4),
     "the autoencoder's scale": lambda pipe: pipe.vae.register_to_config(scaling_factor=0.2),
     "a tokenizer": lambda pipe: pipe.tokenizer.add_tokens(["platypus"]),
     "the embedding of no prompt": lambda pipe: pipe.register_to_config(

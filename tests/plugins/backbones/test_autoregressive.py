@@ -238,7 +238,7 @@ def test_another_template_is_another_model(folders: dict[str, Path], tmp_path: P
     assert errors[0] != errors[1]
 
 
-@pytest.mark.parametrize("name", SAVERS)
+@pytest.mark.parametrize("name", matrix(SAVERS, ["emu3"]))
 def test_images_of_any_size_are_scored(name: str, folders: dict[str, Path]) -> None:
     backbone = Autoregressive(resolve(str(folders[name])), device="cpu", dtype="float32")
     for height, width in ((1, 1), (1, 900), (900, 2)):
@@ -287,8 +287,13 @@ def test_damage_is_found_before_anything_is_scored(
             toolkit.run("digits", backbone=str(folder), limit=1, results=tmp_path, progress=False)
 
 
-@pytest.mark.parametrize(("guidance", "relative"), [(1.0, True), (3.0, False)])
-@pytest.mark.parametrize("name", SAVERS)
+@pytest.mark.parametrize(
+    ("name", "guidance", "relative"),
+    matrix(
+        [(name, *how) for name in SAVERS for how in ((1.0, True), (3.0, False))],
+        [("janus", 1.0, True), ("emu3", 3.0, False)],
+    ),
+)
 def test_operations_are_those_of_scoring(
     name: str, guidance: float, relative: bool, folders: dict[str, Path]
 ) -> None:

@@ -11,22 +11,12 @@ from pathlib import Path
 import pytest
 from helpers.command import bench
 from helpers.given import load_folder as load
-from helpers.given import picture
+from helpers.given import picture, write_tar
 from helpers.refusals import refused, warned
 
 from bench_plugins.datasets._tars import read_tar
 
 PICTURES = [picture(shade)["bytes"] for shade in (10, 20, 30, 40)]
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def test_a_label_is_a_class_file_a_key_or_a_text(tmp_path: Path) -> None:

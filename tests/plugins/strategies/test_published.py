@@ -116,21 +116,6 @@ def test_what_the_bound_saves_keeps_more_prompts() -> None:
     assert session.outcome().decided_by == "ceiling"
 
 
-def test_it_saves_where_prompts_differ() -> None:
-    cost = {
-        name: sum(run(strategy, make_table(21, 100, s, gap=0.03)).evaluations for s in range(10))
-        for name, strategy in (("race", published(100)), ("adaptive", make("adaptive", 100)))
-    }
-    assert cost["race"] < 0.4 * cost["adaptive"]
-
-
-def test_draws_in_pairs() -> None:
-    errors = near_tied(9, 40, 2)
-    problem = replace(make_problem(errors), timesteps=np.repeat(np.arange(20) * 50, 2))
-    decided = run(published(40, delta=NEVER), errors, problem=problem)
-    assert decided.error is None and decided.equivalents == 9 * 4 + 5 * 36
-
-
 def test_what_does_not_go_with_it_is_refused() -> None:
     with refused("bound=t"):
         published(50, bound="betting")
