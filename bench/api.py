@@ -30,7 +30,7 @@ from bench.running.execute import Finished
 from bench.running.lifecycle import run as run_config
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.settings import make_config
-from bench.running.prepare import AtHand, ask, load_named, take_object, with_loaded
+from bench.running.prepare import Preloaded, ask, load_named, take_object, with_loaded
 from bench.running.study.course import run_study
 from bench.running.study.grid import declare_grid, lists_in
 from bench.store.folder import find_run, list_runs
@@ -176,7 +176,7 @@ def run(
     names |= {"dataset": dataset, "backbone": backbone}
     config = make_config({**names, "params": dict(params or {}), **settings})
     with show_progress(progress):
-        finished = run_config(config, AtHand(spec, rows, loaded), calibrate_sweep)
+        finished = run_config(config, Preloaded(spec, rows, loaded), calibrate_sweep)
     if spec is None:
         return RunResult(finished)
     data = data_source(config, spec)

@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers.runs import a_manifest
 
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.decisions import read_decisions
 from bench.store.fields import to_json
 

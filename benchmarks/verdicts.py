@@ -54,7 +54,7 @@ from scipy.stats import multinomial, norm
 from bench.stats import class_metrics
 from bench.stats.difference_tests import compare_over_images
 from bench.stats.paired import ALPHA
-from bench.stats.questions import Results, StopQuestion, current_p, decided_at, parse_question
+from bench.stats.questions import Results, StoppingRule, current_p, decided_at, parse_question
 from bench.stats.sequential import (
     END_LEVEL,
     Population,
@@ -149,7 +149,7 @@ def results_of(differences: Values) -> Results:
 
 
 def at_the_limit(
-    question: StopQuestion, draw: Draw, difference: float, discordant: float, runs: int
+    question: StoppingRule, draw: Draw, difference: float, discordant: float, runs: int
 ) -> tuple[float, float]:
     """Return the share of pairs with a false verdict, and with one that is false at some margin."""
     rng, false, missed = np.random.default_rng(0), 0, 0
@@ -211,7 +211,7 @@ def contradicting(seed: int) -> tuple[int, int]:
 
 
 def contradicts(
-    question: StopQuestion, verdict: Verdict, ends: tuple[float, float], p: float | None
+    question: StoppingRule, verdict: Verdict, ends: tuple[float, float], p: float | None
 ) -> bool:
     """Return whether verdict or p is not what the interval of the difference shows."""
     (low, high), margin = ends, float(question.margin)

@@ -28,14 +28,14 @@ from bench.running.parts.declaration import help_of
 from bench.running.parts.settings import RunConfig
 from bench.stats.agreement import Audit
 from bench.stats.comparison import Comparison
-from bench.stats.metrics import Statistics
 from bench.stats.power import Power
+from bench.stats.summarise import Statistics
 from bench.store.calibrations import Calibration
 from bench.store.documents import Manifest, StoredConfig
 from bench.store.fields import MAX_INT, MetricFields, insert_after
 from bench.store.journal import Record
 from bench.store.questions import AskedQuestion
-from bench.store.runs import Look
+from bench.store.runs import TestSetUse
 from bench.store.studies import Study
 from bench.store.summary import Summary, Swept
 
@@ -70,7 +70,7 @@ KINDS = {
     ),
     "Other files": (
         Kind("study", "`study.json`", Study),
-        Kind("look", "A line of `looks.jsonl`", Look),
+        Kind("look", "A line of `looks.jsonl`", TestSetUse),
         Kind("reported", "An entry of `reported.json`", ReportedResult),
     ),
     "What commands print": (

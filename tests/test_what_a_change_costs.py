@@ -38,7 +38,7 @@ def say_hello_command() -> None:
 '''
 METRIC = """
 from bench import hookimpl
-from bench.contracts.metrics import ClassRatio
+from bench.contracts.metric_spec import ClassRatio
 
 @hookimpl
 def register_metrics(register):

@@ -35,7 +35,7 @@ from bench.running.kinds.denoiser import speed_key
 from bench.running.manifest import evaluation_flops
 from bench.running.parts.declaration import option
 from bench.running.parts.settings import RunConfig, about
-from bench.running.prepare import NO_DATASET, AtHand, ask
+from bench.running.prepare import NO_DATASET, Preloaded, ask
 from bench.store.fields import Count, Document
 
 
@@ -279,7 +279,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 
     It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
     """
-    content = ask(config.model_copy(update={"batch_size": 1}), AtHand(NO_DATASET))
+    content = ask(config.model_copy(update={"batch_size": 1}), Preloaded(NO_DATASET))
     name, precision = content.names.source.name, content.names.precision.network
     if not content.kind.batches_cells:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")

@@ -114,7 +114,7 @@ def results_argument(results: str) -> str:
 
 def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
     """Draw the pictures of a finished run; warn if one cannot be drawn."""
-    from bench.reports.figures.pictures import write_pictures
+    from bench.reports.figures.run_pictures import write_pictures
 
     try:
         few = len(write_pictures(run, manifest)) < len(RUN_PICTURES)

@@ -15,8 +15,8 @@ from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
 from bench.reports.terminal.run import print_measured, print_run, print_statistics
 from bench.running.command import removed_from, reproducing_command
-from bench.stats.metrics import INCOMPLETE, Statistics, statistics
 from bench.stats.probability import probability_skill
+from bench.stats.summarise import INCOMPLETE, Statistics, statistics
 from bench.store.calibrations import find_calibrations
 from bench.store.fields import without_none
 from bench.store.shipped import is_published
@@ -64,7 +64,7 @@ def show_command(
         print_measured(rows, by)
         return
     if pictures:
-        from bench.reports.figures.pictures import write_pictures
+        from bench.reports.figures.run_pictures import write_pictures
 
         write_pictures(path)
     if more:

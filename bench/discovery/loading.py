@@ -16,7 +16,7 @@ import pluggy
 
 from bench.contracts import hooks as hookspecs
 from bench.contracts.executor import ExecutorSpec
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.specs import (
     BackboneSpec,
     CollectionSpec,

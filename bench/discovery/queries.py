@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.discovery.loading import load_plugins
 from bench.discovery.registry import Registry

@@ -124,7 +124,7 @@ class CheckedStrategy(Strategy):
             return {str(name): dict(setting) for name, setting in learned.items()}
 
 
-class Interview:
+class CheckedSession:
     """The dialogue with a strategy about one image, which validates every request and the outcome.
 
     `decided` is the state so far. A strategy that misbehaves fails this image only.

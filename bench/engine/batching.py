@@ -21,8 +21,8 @@ from typing_extensions import override
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise, Problem
-from bench.engine.asking import CheckedStrategy, Engine, Interview
-from bench.engine.items import Joint, Question, Questions
+from bench.engine.asking import CheckedSession, CheckedStrategy, Engine
+from bench.engine.items import PromptedProblem, PromptedProblems, SampleInProgress
 from bench.engine.transfer import fetch
 from bench.inputs.prompts import Columns
 from bench.machine.libraries import Tensor, torch
@@ -35,11 +35,11 @@ GroupOf = Callable[[Ints, Ints], Ints]
 
 
 @dataclass
-class Flight:
+class ImageInProgress:
     """One image in progress, with the errors of its current request."""
 
-    interview: Interview
-    joint: Joint  # the sample to which the image belongs
+    interview: CheckedSession
+    joint: SampleInProgress  # the sample to which the image belongs
     views: Any  # one per view: latents, float32 [V, C, H, W], or V pictures
     request: Any = None
     errors: Floats32 = field(default_factory=lambda: np.empty(0, np.float32))
@@ -60,7 +60,7 @@ class Block:
     `places`, int64 [cells], are those of their errors in the flight's.
     """
 
-    flight: Flight
+    flight: ImageInProgress
     prompts: Ints
     draws: Ints
     places: Ints
@@ -86,7 +86,7 @@ class Batch:
         """Return the batch of the chosen cells; they may repeat."""
         return replace(self, cells=self.cells[:, chosen], parts=[])
 
-    def deliver(self, errors: Floats32) -> Iterator[Flight]:
+    def deliver(self, errors: Floats32) -> Iterator[ImageInProgress]:
         """Hand the cells' errors to their flights; yield each whose request is complete."""
         start = 0
         for block, cells in self.parts:
@@ -228,7 +228,7 @@ class CellEngine(ShrinkingBatches, Engine):
         view_of_draw: Ints | None = None,  # int64 [N], view that each draw sees; None: one view
     ) -> None:
         super().__init__(batch_size)
-        self.problem, self.questions = problem, Questions(Question(problem, columns))
+        self.problem, self.questions = problem, PromptedProblems(PromptedProblem(problem, columns))
         n_draws = len(problem.timesteps)
         self.view_of_draw = np.zeros(n_draws, np.int64) if view_of_draw is None else view_of_draw
 
@@ -257,10 +257,10 @@ class CellEngine(ShrinkingBatches, Engine):
                 if isinstance(images, str):
                     yield Decided(sample, error=images)
                     continue
-                joint = Joint(sample, strategy, self.questions.of(sample), self.problem)
+                joint = SampleInProgress(sample, strategy, self.questions.of(sample), self.problem)
                 self.in_progress += len(images)
                 for interview, views in zip(joint.interviews, images, strict=True):
-                    yield from self._ask(Flight(interview, joint, views), queues)
+                    yield from self._ask(ImageInProgress(interview, joint, views), queues)
             ready = [queue for queue in queues if queue.full and len(launched) < self.depth]
             if not launched:
                 ready += [queue for queue in queues if queue.cells]
@@ -275,7 +275,7 @@ class CellEngine(ShrinkingBatches, Engine):
                 self.tell(flight)
                 yield from self._ask(flight, queues)
 
-    def _ask(self, flight: Flight, queues: Sequence[Queue]) -> Iterator[Decided]:
+    def _ask(self, flight: ImageInProgress, queues: Sequence[Queue]) -> Iterator[Decided]:
         """Queue the next request, or yield the sample where this decides or fails it."""
         request = flight.interview.ask()
         if request is not None:
@@ -287,14 +287,14 @@ class CellEngine(ShrinkingBatches, Engine):
         if whole := flight.joint.finish_image():
             yield whole
 
-    def blocks(self, flight: Flight, request: Evaluate | Linearise) -> Iterator[Block]:
+    def blocks(self, flight: ImageInProgress, request: Evaluate | Linearise) -> Iterator[Block]:
         """Make room for the errors of a request, and yield its cells."""
         assert isinstance(request, Evaluate), "there are no gradients to linearise with"
         prompts, draws = flight.joint.question.cells(request)
         flight.expect(request, len(draws))
         yield Block(flight, prompts, draws, np.arange(len(draws)))
 
-    def tell(self, flight: Flight) -> None:
+    def tell(self, flight: ImageInProgress) -> None:
         """Reply to a flight's request with its errors."""
         request, columns = flight.request, flight.joint.question.columns
         flight.interview.tell(request, columns.errors(flight.errors, len(request.prompts)))

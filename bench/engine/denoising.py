@@ -13,7 +13,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem
 from bench.engine import trees
 from bench.engine.asking import CheckedStrategy
-from bench.engine.batching import Batch, Block, CellEngine, Flight, Queue, ShrinkingBatches
+from bench.engine.batching import Batch, Block, CellEngine, ImageInProgress, Queue, ShrinkingBatches
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.images import CheckedViews, Opened, name_of, open_images, squash
 from bench.engine.linearising import Lineariser
@@ -197,7 +197,7 @@ class DenoisingEngine(CellEngine):
         fetch(self.evaluator.errors(Batch(np.stack(cells), latents, [""])))()
 
     @override
-    def blocks(self, flight: Flight, request: Evaluate | Linearise) -> Iterator[Block]:
+    def blocks(self, flight: ImageInProgress, request: Evaluate | Linearise) -> Iterator[Block]:
         if isinstance(request, Linearise):
             flight.expect(request, len(request.draws), self.prompts)
             mixture = self.columns.mixture(request.mixture)
@@ -213,13 +213,13 @@ class DenoisingEngine(CellEngine):
             yield Block(flight, prompts, draws, np.arange(len(draws)))
 
     @override
-    def tell(self, flight: Flight) -> None:
+    def tell(self, flight: ImageInProgress) -> None:
         self._tell(flight)
         decided = flight.interview.decided
         if decided.error is not None and not np.isfinite(flight.errors).all():
             decided.error += self.backbone.advice
 
-    def _tell(self, flight: Flight) -> None:
+    def _tell(self, flight: ImageInProgress) -> None:
         request = flight.request
         if isinstance(request, Linearise):
             values = self.columns.first_order(flight.errors)

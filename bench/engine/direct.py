@@ -23,10 +23,10 @@ from bench.contracts.strategy import Evaluate, Floats32, Ints, Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.guard import guard
 from bench.discovery.targets import with_defaults
-from bench.engine.asking import CheckedStrategy, Engine, Interview
+from bench.engine.asking import CheckedSession, CheckedStrategy, Engine
 from bench.engine.batching import Batch, CellEngine, Queue
 from bench.engine.images import CheckedViews, open_images
-from bench.engine.items import Joint, Question, Questions
+from bench.engine.items import PromptedProblem, PromptedProblems, SampleInProgress
 from bench.errors import PluginError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.prompts import Columns
@@ -109,7 +109,7 @@ class ClassifyingEngine(Engine):
         fitted: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone, self.texts, self.fitted = backbone, tuple(texts), fitted
-        self.problem, self.questions = problem, Questions(Question(problem, columns))
+        self.problem, self.questions = problem, PromptedProblems(PromptedProblem(problem, columns))
         self.batch_size = batch_size
 
     @override
@@ -128,14 +128,14 @@ class ClassifyingEngine(Engine):
                 question = self.questions.of(sample)
                 if question.texts is not None:
                     question = replace(question, texts=np.searchsorted(own, question.texts))
-                joint = Joint(sample, strategy, question, self.problem)
+                joint = SampleInProgress(sample, strategy, question, self.problem)
                 for interview in joint.interviews:
                     _decide(interview, next(logits), question)
                     if whole := joint.finish_image():
                         yield whole
 
 
-def _decide(interview: Interview, logits: Floats32, question: Question) -> None:
+def _decide(interview: CheckedSession, logits: Floats32, question: PromptedProblem) -> None:
     """Let one image be decided by its logits, float32 [texts]."""
     needed = logits if question.texts is None else logits[question.texts]
     if not (finite := np.isfinite(needed)).all():

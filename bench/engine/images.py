@@ -14,7 +14,7 @@ from bench.discovery.guard import checked_answer, guard
 from bench.discovery.targets import with_defaults
 from bench.errors import PluginError
 from bench.inputs.pixels import LARGE_PIXELS, PixelsError, decode
-from bench.inputs.turns import assign_evenly
+from bench.inputs.view_assignment import assign_evenly
 from bench.machine.libraries import Tensor, torch
 
 # A sample, and the views of each of its images, or why one cannot be read.

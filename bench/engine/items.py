@@ -19,14 +19,14 @@ import numpy as np
 from bench.contracts.dataset import Sample, asks_for_images, pairing_of
 from bench.contracts.decision import Decided, reduced
 from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem
-from bench.engine.asking import CheckedStrategy, Interview
+from bench.engine.asking import CheckedSession, CheckedStrategy
 from bench.inputs.prompts import Columns, make_columns
 
 WEAKEST_FIRST = ("ceiling", "tie", "bound", "exhausted")  # reasons why scoring ended
 
 
 @dataclass(frozen=True)
-class Question:
+class PromptedProblem:
     """A problem for a strategy, and the texts that its prompts stand for."""
 
     problem: Problem
@@ -40,23 +40,23 @@ class Question:
         return (prompts if self.texts is None else self.texts[prompts]), draws
 
 
-def plain_question(problem: Problem) -> Question:
+def plain_question(problem: Problem) -> PromptedProblem:
     """Return the question whose columns are its prompts."""
-    return Question(problem, make_columns(problem.class_of_prompt, "best"))
+    return PromptedProblem(problem, make_columns(problem.class_of_prompt, "best"))
 
 
-class Questions:
+class PromptedProblems:
     """Lookup of the question of each sample.
 
     Items with the same number of texts share a problem. All other samples have the question
     `shared`, narrowed to their candidates if they have some.
     """
 
-    def __init__(self, shared: Question) -> None:
+    def __init__(self, shared: PromptedProblem) -> None:
         self.shared = shared
-        self._own: dict[int, Question] = {}
+        self._own: dict[int, PromptedProblem] = {}
 
-    def of(self, sample: Sample) -> Question:
+    def of(self, sample: Sample) -> PromptedProblem:
         """Return a sample's question."""
         if sample.candidates is not None:
             return narrowed(self.shared, sample.candidates)
@@ -70,7 +70,7 @@ class Questions:
         return replace(self._own[texts], texts=np.array(sample.item.texts, dtype=np.int64))
 
 
-class Joint:
+class SampleInProgress:
     """A sample in progress, with one interview per image.
 
     `problem` is that of all classes, needed for a sample with candidates.
@@ -80,11 +80,13 @@ class Joint:
         self,
         sample: Sample,
         strategy: CheckedStrategy,
-        question: Question,
+        question: PromptedProblem,
         problem: Problem | None = None,
     ) -> None:
         self.sample, self.question, self.problem = sample, question, problem
-        self.interviews = [Interview(sample, strategy, question.problem) for _ in sample.images]
+        self.interviews = [
+            CheckedSession(sample, strategy, question.problem) for _ in sample.images
+        ]
         self._compare = strategy.same_draws
         self._left = len(self.interviews)
 
@@ -190,14 +192,14 @@ def _joint(outcomes: Sequence[Outcome]) -> Outcome:
     )
 
 
-def narrowed(question: Question, candidates: tuple[int, ...]) -> Question:
+def narrowed(question: PromptedProblem, candidates: tuple[int, ...]) -> PromptedProblem:
     """Return the question about some of the classes."""
     problem, columns = question.problem, question.columns
     kept = _columns_of(problem, candidates)
     classes = np.searchsorted(sorted(candidates), problem.class_of_prompt[kept])
     fewer = replace(problem, class_of_prompt=classes, can_linearise=False)
     columns = replace(columns, class_of_column=classes, members=columns.members[kept])
-    return Question(fewer, columns)
+    return PromptedProblem(fewer, columns)
 
 
 def widened(decided: Decided, problem: Problem, candidates: tuple[int, ...]) -> Decided:

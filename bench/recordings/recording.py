@@ -12,7 +12,7 @@ from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.contracts.decision import MEAN
 from bench.contracts.strategy import Evaluate, Floats32, Linearise, Problem
 from bench.discovery.queries import exhaustive_strategy
-from bench.engine.items import Questions, plain_question
+from bench.engine.items import PromptedProblems, plain_question
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset
 from bench.machine.hub import SCHEME, absent, find_commit
@@ -98,9 +98,9 @@ class Recording:
         return {record["sample_id"]: record for record in self.records}
 
     @cached_property
-    def questions(self) -> Questions:
+    def questions(self) -> PromptedProblems:
         """The question of each sample."""
-        return Questions(plain_question(self.problem))
+        return PromptedProblems(plain_question(self.problem))
 
     def shape(self, sample_id: str) -> tuple[int, int]:
         """Return the shape (P, N) of a sample's errors. P of an item is images × texts."""

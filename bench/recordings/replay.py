@@ -27,7 +27,7 @@ from bench.discovery.queries import exhaustive_strategy
 from bench.discovery.sources import source_hashes
 from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
-from bench.engine.items import Joint, plain_question
+from bench.engine.items import SampleInProgress, plain_question
 from bench.errors import UserError, refusing
 from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
 from bench.inputs.subsets import select_subset
@@ -36,11 +36,16 @@ from bench.machine.stages import counted
 from bench.recordings.recording import Recording, Tables, open_draws, open_recording
 from bench.running.command import recording_command
 from bench.running.execute import Task
-from bench.running.parts.decision import Decider, StatedRisk, check_strategy, make_decider
+from bench.running.parts.decision import (
+    ConfiguredStrategy,
+    StatedRisk,
+    check_strategy,
+    make_decider,
+)
 from bench.running.parts.measure import weighting_identity
 from bench.running.risk import choose_setting
-from bench.stats.metrics import summarize
 from bench.stats.shares import accuracy_interval
+from bench.stats.summarise import summarize
 from bench.store import identity as ids
 from bench.store.cells import read_draws
 from bench.store.decisions import as_decisions
@@ -66,7 +71,7 @@ class Replaying(OpenRun):
             yield decide(sample, self._recording.tables(sample.sample_id), self._strategy, problem)
 
 
-Replay = tuple[Decider, list[Record]]  # a setting, and its decisions on some samples
+Replay = tuple[ConfiguredStrategy, list[Record]]  # a setting, and its decisions on some samples
 
 
 def replay_settings(
@@ -99,7 +104,7 @@ def decide(
     single image of the sample.
     """
     tables = recorded if isinstance(recorded, Tables) else Tables(recorded)
-    joint = Joint(sample, strategy, plain_question(problem))
+    joint = SampleInProgress(sample, strategy, plain_question(problem))
     prompts = len(problem.class_of_prompt)
     for number, interview in enumerate(joint.interviews):
         own = tables
@@ -112,7 +117,7 @@ def decide(
     raise AssertionError("a sample has at least one image")
 
 
-def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> Decider:
+def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> ConfiguredStrategy:
     """Return a strategy for the recorded number of draws; UserError if a parameter does not fit."""
     spec = load_plugins().strategies.get(name)
     n_draws = recording.n_draws
@@ -145,7 +150,7 @@ def decider_for(recording: Recording, name: str, params: Mapping[str, Any]) -> D
     return decider
 
 
-def check_replayed(decider: Decider, manifest: Manifest) -> None:
+def check_replayed(decider: ConfiguredStrategy, manifest: Manifest) -> None:
     """Raise UserError if a strategy cannot decide what a run recorded."""
     items, reduction, name = manifest.items, manifest.identity.scoring.reduction, manifest.run_id
     check_strategy(
@@ -234,7 +239,7 @@ def _reweight(recording: Recording, text: str) -> Recording:
 
 def _make_manifest(
     recording: Recording,
-    decider: Decider,
+    decider: ConfiguredStrategy,
     settings: Mapping[str, Any],
     calibrated: CalibratedOn | None = None,
 ) -> Manifest:

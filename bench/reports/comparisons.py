@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.queries import metric_of_runs, metric_specs
 from bench.errors import UserError
 from bench.inputs.subsets import shuffle_samples
 from bench.reports.facts import Column, Fact, difference_fact, metric_fact, percent_text, value_text
 from bench.reports.run_view import RunView, read_view
 from bench.reports.text import Table, make_table
-from bench.stats.checked import metric_parts
 from bench.stats.class_metrics import interval_caveat
 from bench.stats.comparison import Comparison, compare_decided
 from bench.stats.difference_tests import MIN_TESTED
-from bench.stats.measures import MetricDifference, make_metric, measured_difference
+from bench.stats.metric_checks import metric_parts
+from bench.stats.metric_values import MetricDifference, make_metric, measured_difference
 from bench.stats.paired import ClassDifference, Difference
-from bench.stats.questions import Results, StopQuestion, answer
+from bench.stats.questions import Results, StoppingRule, answer
 from bench.store.arrow import indices
 from bench.store.columns import metric_input
 from bench.store.decisions import Decisions, shared_rows
@@ -79,7 +79,7 @@ def compare(
             )
         assert base.values is not None and new.values is not None
         name = a.manifest.run_id
-        question = StopQuestion("differs", f"differs from {name}", name)
+        question = StoppingRule("differs", f"differs from {name}", name)
         results = Results(new.values, base.values, a.manifest.dataset.n_total)
         update["sequential"] = answer(question, results)
     return compared.model_copy(update=update)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
-from bench.contracts.metrics import MetricSpec, points, signed
+from bench.contracts.metric_spec import MetricSpec, points, signed
 
 if TYPE_CHECKING:  # so that listings, which import this module, load neither numpy nor pydantic
     from bench.stats.paired import Difference

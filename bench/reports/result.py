@@ -104,13 +104,13 @@ class RunResult(Fields):
 
     def confusion_figure(self) -> Figure:
         """Draw the confusion matrix."""
-        from bench.reports.figures.pictures import draw_confusion
+        from bench.reports.figures.run_pictures import draw_confusion
 
         return draw_confusion(self._view.decided, self.manifest, self.summary).figure()
 
     def examples_figure(self) -> Figure:
         """Draw images with their classes; UserError if the data is not on this machine."""
-        from bench.reports.figures.pictures import draw_examples
+        from bench.reports.figures.run_pictures import draw_examples
 
         split = self._data() if self._data else None
         return draw_examples(self._view.decided, self.manifest, split).figure()

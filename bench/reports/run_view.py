@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.loading import load_plugins
@@ -20,8 +20,8 @@ from bench.reports.facts import Fact, assignments, metric_fact, percent_text, te
 from bench.reports.text import escape_hidden
 from bench.stats.agreement import Audit, audit_of
 from bench.stats.comparison import OF_BACKBONE, SHARED, run_settings
-from bench.stats.measures import MeasuredMetric, make_metric, measure
-from bench.stats.metrics import summarize, summary_so_far, with_lowest_group
+from bench.stats.metric_values import MeasuredMetric, make_metric, measure
+from bench.stats.summarise import summarize, summary_so_far, with_lowest_group
 from bench.store.columns import (
     column_values,
     labelled_samples,
@@ -34,8 +34,8 @@ from bench.store.documents import Manifest
 from bench.store.errata import Touch, touched
 from bench.store.folder import requested_records
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
-from bench.store.runs import LeftOut, StoredRun, read_run, read_runs, warn_left_out
-from bench.store.summary import Again, Summary, read_again, read_swept
+from bench.store.runs import OnUnreadable, StoredRun, read_run, read_runs, warn_left_out
+from bench.store.summary import Repeated, Summary, read_again, read_swept
 
 if TYPE_CHECKING:
     from bench.recordings.recording import Recording
@@ -135,7 +135,7 @@ class RunView:
         return ending_answer(self.questions, self.n)
 
     @cached_property
-    def again(self) -> Again | None:
+    def again(self) -> Repeated | None:
         """Decisions that were made again with other noise; None if none were."""
         return read_again(self.path, self.manifest, self.decisions())
 
@@ -376,7 +376,7 @@ def read_requested_run(
     run: StoredRun,
     metric: tuple[str, Mapping[str, Any]] | None,
     label: tuple[str, str] | None,
-    left_out: LeftOut,
+    left_out: OnUnreadable,
 ) -> RunView:
     """Return a run limited to images with a label, and with a metric.
 

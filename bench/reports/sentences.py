@@ -13,7 +13,7 @@ from bench.stats.risk import keeps, most_differing
 from bench.store.decisions import Decisions
 from bench.store.documents import Manifest, Sweep
 from bench.store.identity import CalibratedOn
-from bench.store.summary import Again, Summary
+from bench.store.summary import Repeated, Summary
 
 
 class Opening(NamedTuple):
@@ -108,7 +108,10 @@ def level_sentence(strategy: Strategy | None) -> str:
 
 
 def noise_sentence(
-    manifest: Manifest, decided: Decisions, again: Again | None, audited: bool = True
+    manifest: Manifest,
+    decided: Decisions,
+    again: Repeated | None,
+    audited: bool = True,
 ) -> str | None:
     """Return the sentence about other noise, or None if nothing is random.
 

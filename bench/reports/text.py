@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any, Self
 
-from bench.contracts.metrics import signed
+from bench.contracts.metric_spec import signed
 from bench.reports.facts import IN_LABEL, NONE, Column, Fact, Row
 
 # Control characters (including the C1 block, which also starts escape sequences), bidirectional

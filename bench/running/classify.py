@@ -26,7 +26,7 @@ from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
 from bench.running.parts.declaration import option
 from bench.running.parts.settings import SETTINGS, RunConfig, changed, check_mode
-from bench.running.prepare import AtHand, ask
+from bench.running.prepare import Preloaded, ask
 from bench.running.risk import choose_setting
 from bench.stats.agreement import FEWEST_DRAWS, flip_probability
 from bench.stats.probability import fit_for, probabilities
@@ -122,7 +122,7 @@ def classify(
         check_mode(config, "classes", "--classes")
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
-    content = ask(config, AtHand(pictures, loaded=loaded))
+    content = ask(config, Preloaded(pictures, loaded=loaded))
     for warning in content.warnings:
         warn_user(warning)
     content.check()

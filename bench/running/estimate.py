@@ -26,7 +26,7 @@ from bench.running.parts.names import Names
 from bench.running.parts.settings import RunConfig
 from bench.running.parts.texts import find_template
 from bench.running.prepare import ask, check_chosen
-from bench.running.risk import SweepPlan, plan_sweep, settled, sweep_of
+from bench.running.risk import SweepPlan, plan_sweep, sweep_of, with_chosen_params
 from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples
 
@@ -220,7 +220,7 @@ def _with_risk(content: Content) -> tuple[Content, PreparedRun | None, SweepPlan
     sweep = sweep_of(run)
     if sweep is not None and not sweep.calibration():
         return content, None, sweep.plan
-    return (run := settled(run)).content, run, None
+    return (run := with_chosen_params(run)).content, run, None
 
 
 def _ask(config: RunConfig) -> Content:

@@ -20,7 +20,7 @@ from bench.machine import speeds
 from bench.machine.environment import gpu, peak_memory
 from bench.running.until import Until
 from bench.stats.agreement import Audit
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.cells import draw_table
 from bench.store.decisions import Decisions, read_decisions
 from bench.store.documents import Fitted, Manifest, Rounded, changed_code
@@ -31,7 +31,7 @@ from bench.store.locking import refuse_in_use
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import record_look
 from bench.store.shipped import is_published
-from bench.store.summary import Again, Summary, read_summary
+from bench.store.summary import Repeated, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels
 
 Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
@@ -63,7 +63,7 @@ class Finished:
     summary: Summary  # metrics and cost of these images
     folder: Path  # folder of the stored run, which may contain more images
     resumed: bool = False  # whether nothing was left to score
-    second: Mapping[str, Again | Audit] = field(default_factory=dict)
+    second: Mapping[str, Repeated | Audit] = field(default_factory=dict)
     """Comparisons with a second decision of some images, by setting: `again` (with other noise),
     `audit` (full sweep)."""
     answer: QuestionAnswer | None = None  # answer to the question of `--until`, if there is one

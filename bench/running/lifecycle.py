@@ -35,9 +35,9 @@ from bench.running.parts.decision import backbone_params
 from bench.running.parts.machine import check_executor, executor_of
 from bench.running.parts.record import check_trackers
 from bench.running.parts.settings import SETTINGS, RunConfig, Values, make_config
-from bench.running.prepare import NOTHING, AtHand, ask, check_chosen, prepare, prepare_again
+from bench.running.prepare import NOTHING, Preloaded, ask, check_chosen, prepare, prepare_again
 from bench.running.returned import NOT_CLOSED, CheckedRun
-from bench.running.risk import PlannedSweep, first_run, settled, sweep_of
+from bench.running.risk import PlannedSweep, first_run, sweep_of, with_chosen_params
 from bench.stats.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.comparison import differing_identity
 from bench.stats.shares import exact_interval
@@ -47,7 +47,14 @@ from bench.store.fields import without_none
 from bench.store.folder import read_manifest
 from bench.store.identity import digest
 from bench.store.locking import refuse_shipped
-from bench.store.summary import Again, Swept, permuted, read_again, read_swept, write_again
+from bench.store.summary import (
+    Repeated,
+    Swept,
+    permuted,
+    read_again,
+    read_swept,
+    write_again,
+)
 from bench.store.writing import RunFolder
 
 Tell = Callable[[str], None]
@@ -57,7 +64,7 @@ Test = Callable[[PlannedSweep], object]  # such as `bench.recordings.learn.calib
 @offline_if_set
 def run(
     config: RunConfig,
-    at_hand: AtHand = NOTHING,
+    at_hand: Preloaded = NOTHING,
     test: Test | None = None,
     tell: Tell = lambda text: None,
 ) -> Finished:
@@ -71,8 +78,8 @@ def run(
     prepared, shared = prepare_run(config, at_hand), None
     sweep = sweep_of(prepared)
     if sweep is not None and test is not None and config.shard is None and not sweep.calibration():
-        _make_sweep(sweep, test, tell, shared := Shared())
-    return run_prepared(settled(prepared), shared)
+        _make_sweep(sweep, test, tell, shared := LoadedResources())
+    return run_prepared(with_chosen_params(prepared), shared)
 
 
 @offline_if_set
@@ -87,7 +94,7 @@ def sweep_only(config: RunConfig, test: Test, tell: Tell = lambda text: None) ->
 
 
 def _make_sweep(
-    sweep: PlannedSweep, test: Test, tell: Tell, shared: "Shared | None" = None
+    sweep: PlannedSweep, test: Test, tell: Tell, shared: "LoadedResources | None" = None
 ) -> Finished:
     """Sweep the outstanding images. Then, unless this is a shard, test on the whole sweep."""
     untested = sweep.calibration() is None
@@ -112,7 +119,7 @@ def warm_up(config: RunConfig) -> str:
     return run.manifest.run_id
 
 
-def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
+def prepare_run(config: RunConfig, at_hand: Preloaded = NOTHING) -> PreparedRun:
     """Prepare a run and issue its warnings."""
     in_memory = (at_hand.dataset, at_hand.rows, at_hand.loaded)
     check_executor(config, any(thing is not None for thing in in_memory))
@@ -125,13 +132,13 @@ def prepare_run(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
 
 
 def run_prepared(
-    prepared: PreparedRun, shared: "Shared | None" = None, later: Iterable[RunConfig] = ()
+    prepared: PreparedRun, shared: "LoadedResources | None" = None, later: Iterable[RunConfig] = ()
 ) -> Finished:
     """Score a prepared run; with `again` or `audit`, decide some images a second time.
 
     What it loads is `shared` with earlier runs, and with `later` ones.
     """
-    shared = shared or Shared()
+    shared = shared or LoadedResources()
     if prepared.names.backbone.objects:
         prepared = with_probe(prepared)
     after = {
@@ -185,7 +192,7 @@ def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit |
     return audit(sweep, manifest, path, count, PreparedRun.open)
 
 
-class Shared:
+class LoadedResources:
     """What the last run loaded, kept for further runs: a backbone, and an executor.
 
     Only one backbone is in memory at a time. One that learns is made anew for every run. An
@@ -284,7 +291,7 @@ def decided_again(
 
 def decide_again(
     run: PreparedRun, manifest: Manifest, path: Path, count: int, open_run: Opener
-) -> Again | None:
+) -> Repeated | None:
     """Decide `count` random images of a stored run again, unless that is stored already.
 
     `run` is the same run with other noise; `path`, the folder of the stored run, gets the result.
@@ -309,7 +316,7 @@ def decide_again(
         return None
     changed = [name for name, prediction in second.items() if first[name] != prediction]
     low, high = exact_interval(len(changed), len(second))
-    again = Again(
+    again = Repeated(
         of=len(good),
         images=len(second),
         changed=sorted(changed),

@@ -45,7 +45,7 @@ KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
 
 
 @dataclass(frozen=True)
-class AtHand:
+class Preloaded:
     """What the caller has already, instead of what the settings of a run name."""
 
     dataset: DatasetSpec | DataSource | None = None
@@ -56,7 +56,7 @@ class AtHand:
     """Fingerprint of the images, and whether all are ordinary, if another process has read them."""
 
 
-NOTHING = AtHand()
+NOTHING = Preloaded()
 # For questions about a backbone alone: its classes are texts to any model, labels to some.
 NO_DATASET = DatasetSpec(name="none", target="bench.running:none", classes=("0", "1"))
 
@@ -131,7 +131,7 @@ def check_named_runs(config: RunConfig) -> None:
 
 
 @offline_if_set
-def ask(config: RunConfig, at_hand: AtHand = NOTHING, images: bool = False) -> Content:
+def ask(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool = False) -> Content:
     """Resolve and validate a run as far as that needs no manifest.
 
     If no `images` are needed, a dataset that declares its classes is not read. Raises UserError if
@@ -220,7 +220,7 @@ def _warnings(names: Names, split: Split | None, prompts: Prompts) -> list[str |
     ]
 
 
-def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
+def prepare(config: RunConfig, at_hand: Preloaded = NOTHING) -> PreparedRun:
     """Read the images of a run and validate it (UserError).
 
     A stated risk has chosen no parameters yet: see `bench.running.risk.settled`.
@@ -230,7 +230,7 @@ def prepare(config: RunConfig, at_hand: AtHand = NOTHING) -> PreparedRun:
 
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
     """Prepare another run with the images of `run`, and its backbone if that is loaded."""
-    return prepare(config, AtHand(run.names.data, loaded=run.content.loaded, split=run.split))
+    return prepare(config, Preloaded(run.names.data, loaded=run.content.loaded, split=run.split))
 
 
 def _only_elsewhere(names: Names) -> bool:
@@ -295,7 +295,7 @@ _LOADED: WeakKeyDictionary[Any, Values] = WeakKeyDictionary()
 def load_named(config: RunConfig) -> Any:
     """Make the backbone that settings name, and remember those of a run with it."""
     device = pick_device(config.device)
-    run = ask(config.model_copy(update={"device": device}), AtHand(NO_DATASET))
+    run = ask(config.model_copy(update={"device": device}), Preloaded(NO_DATASET))
     if run.absent is not None:
         raise run.absent
     backbone = run.kind.make(run).backbone

@@ -18,7 +18,13 @@ from bench.inputs.subsets import draw_sample
 from bench.running.command import other_images_command
 from bench.running.content import Content, PreparedRun
 from bench.running.manifest import prepared_run
-from bench.running.parts.decision import Decider, StatedRisk, backbone_params, make_decider, price
+from bench.running.parts.decision import (
+    ConfiguredStrategy,
+    StatedRisk,
+    backbone_params,
+    make_decider,
+    price,
+)
 from bench.running.parts.settings import check_mode
 from bench.stats.risk import (
     cheapest,
@@ -298,10 +304,10 @@ def sweep_of(run: PreparedRun) -> PlannedSweep | None:
 def first_run(run: PreparedRun) -> PreparedRun:
     """Return what is made first: the sweep of a risk that is not tested yet, else the run."""
     sweep = sweep_of(run)
-    return settled(run) if sweep is None or sweep.calibration() else sweep.run()
+    return with_chosen_params(run) if sweep is None or sweep.calibration() else sweep.run()
 
 
-def settled(run: PreparedRun) -> PreparedRun:
+def with_chosen_params(run: PreparedRun) -> PreparedRun:
     """Return the run with the strategy that its risk chooses; without a risk, the run itself.
 
     The strategy is the cheapest setting that passed the test, or else, if the run's own images were
@@ -386,7 +392,7 @@ def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:
     )
 
 
-def _fallback(content: Content, stated: StatedRisk) -> Decider:
+def _fallback(content: Content, stated: StatedRisk) -> ConfiguredStrategy:
     """Return the strategy of `--risk-else`, which decides the other images if no setting passes."""
     if content.config.risk_else == "full":
         return _on_same_draws(exhaustive_strategy(), stated)
@@ -394,13 +400,13 @@ def _fallback(content: Content, stated: StatedRisk) -> Decider:
     return _on_same_draws(exhaustive_strategy() if replaced is None else replaced.strategy, stated)
 
 
-def _on_same_draws(name: str, stated: StatedRisk) -> Decider:
+def _on_same_draws(name: str, stated: StatedRisk) -> ConfiguredStrategy:
     """Return a strategy with the number of draws of the stated one."""
     spec = load_plugins().strategies.get(name)
     return make_decider(spec, {"draws": stated.decider.parameters["draws"]})
 
 
-def _candidates(race: Decider) -> list[Decider]:
+def _candidates(race: ConfiguredStrategy) -> list[ConfiguredStrategy]:
     """Return the strategy with each of its tested settings, the safest first."""
     spec, parameters = race.spec, race.parameters
     return [make_decider(spec, {**parameters, **setting}) for setting in spec.safest_first]

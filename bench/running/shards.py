@@ -22,12 +22,12 @@ from bench.running.parts.settings import RunConfig, check_mode
 from bench.running.prepare import prepare
 from bench.running.risk import first_run
 from bench.stats.comparison import differing_identity
-from bench.stats.metrics import summarize, summary_so_far
+from bench.stats.summarise import summarize, summary_so_far
 from bench.store.decisions import read_decisions
 from bench.store.documents import mixed_code_warning
 from bench.store.folder import MANIFEST
 from bench.store.identity import digest
-from bench.store.journal import covered
+from bench.store.journal import prefix_hash
 from bench.store.merging import Merge, find_parts, missing_parts, plan_merge
 from bench.store.runs import StoredRun, read_run
 from bench.store.summary import Summary, read_swept
@@ -122,7 +122,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     """
     parts = find_parts(runs, results)
     target = Path(results, parts[0].manifest.run_id)
-    before, place = covered(target), os.path.realpath(target)
+    before, place = prefix_hash(target), os.path.realpath(target)
     parts = [part for part in parts if os.path.realpath(part.path) != place]
     if os.path.lexists(target / MANIFEST):
         parts.insert(0, read_run(target))  # first, because its lines are kept
@@ -139,7 +139,7 @@ def merge(runs: Sequence[str], results: str = "results", partial: bool = False) 
     shards = [part.summary for part in parts if part.path != target]
     costs = _total_cost(shards or [parts[0].summary])
     with RunFolder(target, manifest) as folder:
-        if before != covered(target):
+        if before != prefix_hash(target):
             raise UserError(f"{target} changed while it was read. Merge again.")
         swept = (read_swept(part.path, part.manifest) for part in parts)
         folder.replace(planned, {k: v for of_part in swept for k, v in of_part.items()})

@@ -17,7 +17,7 @@ from bench.inputs.subsets import shuffle_samples
 from bench.stats.comparison import check_comparable
 from bench.stats.questions import (
     Results,
-    StopQuestion,
+    StoppingRule,
     answer,
     class_weights,
     current_p,
@@ -42,7 +42,7 @@ class Until:
     not depend on the order in which workers finish images.
     """
 
-    question: StopQuestion
+    question: StoppingRule
     order: Sequence[str]  # ids in random order, without images that cannot be compared
     total: int  # number of images of the split
     baseline: Mapping[str, bool] | None = None
@@ -166,7 +166,7 @@ class Until:
         return result
 
 
-def until_of(question: StopQuestion, split: Split, manifest: Manifest, results: str) -> Until:
+def until_of(question: StoppingRule, split: Split, manifest: Manifest, results: str) -> Until:
     """Return what ends a run on a split when its images answer a question.
 
     Raises UserError if the question is invalid or the other run absent, different or partial.

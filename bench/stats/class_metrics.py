@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.contracts.metrics import ClassRatio, MetricSpec
+from bench.contracts.metric_spec import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.machine.libraries import sparse, special
 from bench.machine.stages import counted

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from bench.contracts.specs import provenance, training_group
 from bench.errors import UserError, images_failed, quoted
-from bench.stats.measures import MetricDifference
+from bench.stats.metric_values import MetricDifference
 from bench.stats.paired import ClassDifference, Paired, class_differences, paired_test
 from bench.stats.shares import accuracy_interval
 from bench.store.decisions import Decisions, shared_rows

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.stages import counted
 from bench.stats.class_metrics import (
@@ -23,7 +23,6 @@ from bench.stats.class_metrics import (
     largest_influence,
     random_signs,
 )
-from bench.stats.crossed import Over, Spread, are_answers, image_error, seed_error, spread
 from bench.stats.paired import (
     ALPHA,
     Z95,
@@ -36,6 +35,7 @@ from bench.stats.paired import (
 )
 from bench.stats.score import mean_score, unit_sums
 from bench.stats.shares import Estimate
+from bench.stats.variance import Over, Spread, are_answers, image_error, seed_error, spread
 from bench.store.fields import Document, Positive, Share
 
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0

@@ -77,7 +77,7 @@ class Results(NamedTuple):
         return Population(self.total, self.total / self.max_weight - seen)
 
 
-class StopQuestion(NamedTuple):
+class StoppingRule(NamedTuple):
     """A parsed question about the accuracy of a run, or its difference from a baseline run."""
 
     kind: Kind
@@ -105,7 +105,7 @@ class StopQuestion(NamedTuple):
         return self.whole_split and len(results.values) == results.total
 
 
-def parse_question(text: str) -> StopQuestion:
+def parse_question(text: str) -> StoppingRule:
     """Parse a question such as `better than RUN by 0.02`.
 
     It may be followed by `in balanced accuracy`, for the mean over classes, and then by `on this
@@ -130,7 +130,7 @@ def parse_question(text: str) -> StopQuestion:
                     f"--until {text!r}: the number must be above 0 and below 1, got {margin:g}."
                 )
             run = groups.get("run")
-            return StopQuestion(kind, words, run, margin, whole_split, METRICS[metric])
+            return StoppingRule(kind, words, run, margin, whole_split, METRICS[metric])
     raise UserError(f"--until {text!r}: expected one of {FORMS}.")
 
 
@@ -146,7 +146,7 @@ def class_weights(counts: Floats) -> Floats:
     return weights
 
 
-def decided_at(question: StopQuestion, results: Results) -> tuple[Verdict, int]:
+def decided_at(question: StoppingRule, results: Results) -> tuple[Verdict, int]:
     """Return the first verdict that the images support, and the number of images it took.
 
     It is "open", with the number of all images, if the question is undecided. If a whole split is
@@ -163,7 +163,7 @@ def decided_at(question: StopQuestion, results: Results) -> tuple[Verdict, int]:
     return (verdict, n) if n <= n_images else ("open", n_images)
 
 
-def _first_verdict(question: StopQuestion, results: Results, level: float) -> tuple[Verdict, int]:
+def _first_verdict(question: StoppingRule, results: Results, level: float) -> tuple[Verdict, int]:
     """Return the verdict that the ends of the interval give first, and the number of images.
 
     The interval is `interval_ends` at `level`. The number is n + 1 if the ends give no verdict.
@@ -190,7 +190,7 @@ def _first_verdict(question: StopQuestion, results: Results, level: float) -> tu
     return verdict, verdicts[verdict]
 
 
-def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
+def answer(question: StoppingRule, results: Results) -> QuestionAnswer:
     """Return the verdict with anytime-valid intervals and p-value after the deciding image.
 
     If the question is undecided, they are those after the last image. If all images of a split were
@@ -222,7 +222,7 @@ def answer(question: StopQuestion, results: Results) -> QuestionAnswer:
     )
 
 
-def current_p(question: StopQuestion, results: Results) -> float | None:
+def current_p(question: StoppingRule, results: Results) -> float | None:
     """Return the anytime-valid p-value of the null hypothesis after the last image.
 
     With d the difference from the baseline and m the margin, the hypothesis is d = m for "better"

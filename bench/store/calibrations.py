@@ -27,7 +27,7 @@ from bench.store.fields import (
 from bench.store.folder import folders_with, read_manifest
 from bench.store.identity import StrategyIdentity, digest
 from bench.store.locking import locked
-from bench.store.runs import LeftOut, warn_left_out
+from bench.store.runs import OnUnreadable, warn_left_out
 from bench.store.sidecar import Sidecar
 
 CALIBRATION = "calibration.json"
@@ -180,7 +180,7 @@ def read_calibration(path: Path, name: str = CALIBRATION) -> Calibrated:
     return Calibrated(path, manifest, calibration)
 
 
-def calibrations_of(path: Path, left_out: LeftOut = warn_left_out) -> Iterator[Calibrated]:
+def calibrations_of(path: Path, left_out: OnUnreadable = warn_left_out) -> Iterator[Calibrated]:
     """Yield the calibrations of a run; unreadable and false ones go to `left_out`."""
     for name in calibration_files(path):
         if os.path.lexists(path / name):
@@ -190,7 +190,9 @@ def calibrations_of(path: Path, left_out: LeftOut = warn_left_out) -> Iterator[C
                 left_out(path, error)
 
 
-def find_calibrations(results: Path, left_out: LeftOut = warn_left_out) -> Iterator[Calibrated]:
+def find_calibrations(
+    results: Path, left_out: OnUnreadable = warn_left_out
+) -> Iterator[Calibrated]:
     """Yield the calibrations of all runs with a `calibration.json`; see `calibrations_of`."""
     for path in sorted(folders_with(results, CALIBRATION)):
         yield from calibrations_of(path, left_out)

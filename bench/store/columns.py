@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric import NO_ANSWER, Metric, MetricInput
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, did_you_mean, refusing
 from bench.inputs.parsing import read_csv_file

@@ -180,7 +180,7 @@ def complete_length(file: BinaryIO) -> int:
     return 0
 
 
-def covered(path: Path, length: int | None = None) -> tuple[int, str]:
+def prefix_hash(path: Path, length: int | None = None) -> tuple[int, str]:
     """Return the length in bytes and the hash of a run's first lines; None: all complete ones."""
     file = regular_file(path, JOURNAL)
     if file is None:

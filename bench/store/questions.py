@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from bench.contracts.metrics import points
+from bench.contracts.metric_spec import points
 from bench.store.documents import Manifest
 from bench.store.fields import Count, Document, Interval, Share
 from bench.store.identity import digest

@@ -24,7 +24,7 @@ from bench.store.folder import MANIFEST, SHARDS, folders_with, list_runs, read_m
 from bench.store.journal import JOURNAL
 from bench.store.summary import Summary, read_summary
 
-LeftOut = Callable[[Path, UserError], None]  # called with each unreadable path and its error
+OnUnreadable = Callable[[Path, UserError], None]  # called with each unreadable path and its error
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ def read_run(path: Path) -> StoredRun:
 
 
 def warn_left_out(path: Path, error: UserError) -> None:
-    """Warn that a run or a file of results is left out. `path` is unused; see `LeftOut`."""
+    """Warn that a run or a file of results is left out. `path` is unused; see `OnUnreadable`."""
     warn_user(f"Left out: {error}")
 
 
-def read_runs(paths: Iterable[Path], left_out: LeftOut = warn_left_out) -> Iterator[StoredRun]:
+def read_runs(paths: Iterable[Path], left_out: OnUnreadable = warn_left_out) -> Iterator[StoredRun]:
     """Yield the runs in some folders; calls `left_out` for each that cannot be read."""
     paths = list(paths)
     for path in counted(paths, "Reading runs", len(paths), "runs"):
@@ -141,7 +141,7 @@ NOT_TEST = ("train", "training", "val", "valid", "validation", "dev", "developme
 SplitKey = tuple[str, str, str]  # dataset, split and fingerprint of the data
 
 
-class Look(Document):
+class TestSetUse(Document):
     """One line of `looks.jsonl`."""
 
     dataset: Name  # registered name
@@ -156,10 +156,10 @@ class Look(Document):
         return self.dataset, self.split, self.fingerprint
 
 
-def look_of(manifest: Manifest) -> Look:
+def look_of(manifest: Manifest) -> TestSetUse:
     """Return the look of a finished run."""
     data = manifest.identity.dataset
-    return Look(
+    return TestSetUse(
         dataset=data.name,
         split=data.split,
         fingerprint=data.fingerprint,
@@ -191,7 +191,7 @@ def record_look(results: Path, manifest: Manifest) -> None:
         lines.write(look.model_dump_json().encode() + b"\n")
 
 
-def read_looks(results: Path) -> Iterator[Look]:
+def read_looks(results: Path) -> Iterator[TestSetUse]:
     """Yield the recorded looks of a results folder, without damaged lines or unreadable files."""
     try:
         file = regular_file(results, LOOKS)
@@ -200,7 +200,7 @@ def read_looks(results: Path) -> Iterator[Look]:
         return
     for line in lines:
         with suppress(ValidationError):
-            yield Look.model_validate_json(line)
+            yield TestSetUse.model_validate_json(line)
 
 
 def count_looks(folders: Iterable[Path]) -> dict[SplitKey, int]:

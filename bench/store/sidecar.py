@@ -26,7 +26,7 @@ from bench.store.fields import (
     to_json,
     validated,
 )
-from bench.store.journal import covered, read_lines
+from bench.store.journal import prefix_hash, read_lines
 from bench.store.locking import LockedFolder
 
 SIDECAR_FORMAT = 4  # side files of earlier formats have no seal
@@ -117,7 +117,7 @@ class Sidecar(Generic[Content]):
         folder.write(self.name, "".join(f"{json.dumps(line)}\n" for line in lines))
 
     def _sealed(self, content: Raw, path: Path, settings: str) -> Raw:
-        length, records = covered(path) if self.covers_records else (0, "")
+        length, records = prefix_hash(path) if self.covers_records else (0, "")
         seal = Seal(settings=settings, bytes=length, records=records, hash="")
         return {**content, "seal": {**seal, "hash": _hash(content, seal)}}
 
@@ -131,7 +131,7 @@ class Sidecar(Generic[Content]):
                 raise ValueError("was changed: its hash differs")
             if seal["settings"] != settings:
                 raise ValueError("is stale: it is about other data or settings")
-            if self.covers_records and covered(path, seal["bytes"])[1] != seal["records"]:
+            if self.covers_records and prefix_hash(path, seal["bytes"])[1] != seal["records"]:
                 raise ValueError("is stale: the records that it is about were changed")
         plain = {name: value for name, value in content.items() if name not in ("format", "seal")}
         document: Content = validated(plain, self.model, self.what)

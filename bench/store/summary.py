@@ -168,7 +168,7 @@ class Summary(Document):
         return self.model_copy(update=update)
 
 
-class Again(Document):
+class Repeated(Document):
     """`again.json`: which decisions on randomly chosen images changed with other noise."""
 
     of: Positive  # number of decided images that the images were chosen from
@@ -187,7 +187,7 @@ SUMMARY = Sidecar(
 )
 AGAIN = Sidecar(
     "again.json",
-    Again,
+    Repeated,
     "a report of decisions made again",
     "The same `bench run … --again` makes it again.",
 )
@@ -215,13 +215,13 @@ def read_summary(path: Path, manifest: Manifest) -> Summary | None:
     return summary
 
 
-def read_again(path: Path, manifest: Manifest, decided: Decisions) -> Again | None:
+def read_again(path: Path, manifest: Manifest, decided: Decisions) -> Repeated | None:
     """Return a run's `again.json`; None if absent, false (with a warning), or of other images."""
     again = AGAIN.read(path, digest(manifest.identity))
     return again if again and again.of == int((~decided.failed).sum()) else None
 
 
-def write_again(path: Path, manifest: Manifest, again: Again, decided: Decisions) -> Again:
+def write_again(path: Path, manifest: Manifest, again: Repeated, decided: Decisions) -> Repeated:
     """Write `again.json`, unless one of as many images exists; return it. Raises as `locked`."""
     with locked(path) as folder:
         stored = read_again(path, manifest, decided)

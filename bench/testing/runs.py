@@ -13,13 +13,13 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.executor import Executor, ModelFacts, OpenRun
 from bench.contracts.exporters import Exporter
-from bench.contracts.measuring import Metric, MetricInput
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric import Metric, MetricInput
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Outcome, Problem
 from bench.discovery.targets import with_defaults
 from bench.machine.files import own_files
 from bench.reports.run_view import RunView, read_view
-from bench.stats.checked import checked_value, metric_parts
+from bench.stats.metric_checks import checked_value, metric_parts
 from bench.store.folder import list_runs
 from bench.store.shipped import shipped_folder
 from bench.testing.datasets import Contract

@@ -11,7 +11,7 @@ import pytest
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Floats32, Ints, Outcome, Problem
-from bench.engine.asking import CheckedStrategy, Interview
+from bench.engine.asking import CheckedSession, CheckedStrategy
 from bench.errors import UserError
 
 # Number of prompts, of draws, and of prompts per class.
@@ -76,7 +76,7 @@ def decide(strategy: object, errors: Floats32, problem: Problem) -> Told:
 def _turns(strategy: object, errors: Floats32, problem: Problem) -> Iterator[Told]:
     """Yield the same object before the first request and after each reply; see `decide`."""
     checked = CheckedStrategy(strategy, "the strategy")
-    interview = Interview(Sample("made", 0, {}), checked, problem)
+    interview = CheckedSession(Sample("made", 0, {}), checked, problem)
     decision = Told(interview.decided, np.zeros(errors.shape, np.int64))
     yield decision
     while (request := interview.ask()) is not None:

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 import bench
 from bench.recordings.recording import open_recording
-from bench.stats.crossed import spread
 from bench.stats.difference_tests import compare_over_seeds
 from bench.stats.level_weights import BUCKETS, bucket_errors, bucket_of, fit_weights
+from bench.stats.variance import spread
 from bench.store.cells import read_draws
 
 DOMAINS = ("clean", "corrupted")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers.refusals import refused
 
-from bench.contracts.metrics import RECALL, RESERVED, ClassRatio, MetricSpec
+from bench.contracts.metric_spec import RECALL, RESERVED, ClassRatio, MetricSpec
 from bench.contracts.specs import UNDECLARED, UNKNOWN, BackboneSpec, provenance, training_group
 from bench.reports.inventory import InventoryRow, RecordingRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult

@@ -25,7 +25,7 @@ from bench.contracts.strategy import (
     Replaced,
     Reply,
 )
-from bench.engine.asking import MAX_LINEARISATIONS, CheckedStrategy, Interview
+from bench.engine.asking import MAX_LINEARISATIONS, CheckedSession, CheckedStrategy
 from bench.errors import PluginError, UserError
 from bench.recordings.recording import Tables
 from bench.recordings.replay import decide
@@ -241,7 +241,7 @@ def is_right(given: Any, count: int) -> bool:
 @given(blocks)
 def test_every_cell_is_asked_for_once_or_the_request_is_refused(requests: list[Evaluate]) -> None:
     strategy = CheckedStrategy(Scripted(requests), "the plugin")
-    interview = Interview(Sample("x", 0, {}), strategy, PROBLEM)
+    interview = CheckedSession(Sample("x", 0, {}), strategy, PROBLEM)
     seen: set[tuple[int, int]] = set()
     for request in requests:
         right = is_right(request.prompts, P) and is_right(request.draws, N)
@@ -321,7 +321,7 @@ outcomes = st.builds(
 @given(outcomes)
 def test_an_outcome_is_whole_or_refused(outcome: Outcome) -> None:
     strategy = CheckedStrategy(Scripted(outcome=lambda _: outcome), "the plugin")
-    interview = Interview(Sample("x", 0, {}), strategy, PROBLEM)
+    interview = CheckedSession(Sample("x", 0, {}), strategy, PROBLEM)
     assert interview.ask() is not None
     interview.tell(ALL, ERRORS.copy())
     assert interview.ask() is None

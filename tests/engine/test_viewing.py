@@ -20,7 +20,7 @@ from bench.engine.images import CheckedViews, preprocess, squash, view_of_draw, 
 from bench.engine.scoring import LATENT
 from bench.errors import PluginError
 from bench.inputs.draws import generate_noise
-from bench.inputs.turns import assign_evenly
+from bench.inputs.view_assignment import assign_evenly
 from bench_plugins.views.pictures import Posterior
 
 

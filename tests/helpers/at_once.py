@@ -18,7 +18,7 @@ from bench.store.folder import read_manifest, read_records
 from bench.store.identity import digest
 from bench.store.questions import keep_question
 from bench.store.runs import read_run
-from bench.store.summary import Again, write_again
+from bench.store.summary import Repeated, write_again
 from bench.store.writing import RunFolder, update_labels
 
 TURNS = 6
@@ -68,9 +68,9 @@ def calibration_of(path: Path, images: int) -> Calibration:
     )
 
 
-def again_of(images: int, of: int) -> Again:
+def again_of(images: int, of: int) -> Repeated:
     """A report of so many images decided again."""
-    return Again(
+    return Repeated(
         of=of,
         images=images,
         changed=[],

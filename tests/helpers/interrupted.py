@@ -21,7 +21,7 @@ FORKS.set_forkserver_preload(
     [
         "bench.cli.main",
         "bench.cli.run",
-        "bench.reports.figures.pictures",
+        "bench.reports.figures.run_pictures",
         "bench.running.lifecycle",
         "bench_plugins.backbones.families",
         "datasets",

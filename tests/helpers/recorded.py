@@ -15,7 +15,7 @@ from bench.contracts.strategy import ErrorTable, Evaluate, Floats32, Problem, Re
 from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import prepare_replay
 from bench.running.execute import execute
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_records

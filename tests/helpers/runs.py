@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.decisions import read_decisions
 from bench.store.documents import Manifest
 from bench.store.identity import Identity, prompts_digest, run_id

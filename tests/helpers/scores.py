@@ -11,8 +11,8 @@ from helpers.runs import a_manifest, a_record, store
 
 from bench.contracts.strategy import Floats
 from bench.inputs.subsets import shuffle_samples
-from bench.stats.metrics import summarize
 from bench.stats.questions import Results, answer, parse_question
+from bench.stats.summarise import summarize
 from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
 from bench.store.questions import QuestionAnswer, keep_question

@@ -17,7 +17,7 @@ from helpers.data_sources import SOURCES
 from helpers.given import spec_of
 
 from bench.running.parts.settings import make_config
-from bench.running.prepare import AtHand, prepare
+from bench.running.prepare import Preloaded, prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
 FROZEN = json.loads(Path(__file__).with_name("frozen.json").read_text("utf-8"))
@@ -39,7 +39,7 @@ def describe(name: str, root: Path) -> Iterator[tuple[str, Any]]:
         else:
             config = make_config({"backbone": "random", **made, "split": split})
             spec = None
-        prepared = prepare(config, AtHand(spec))
+        prepared = prepare(config, Preloaded(spec))
         data = prepared.split
         assert data is not None
         samples = list(data.samples(data.sample_ids))

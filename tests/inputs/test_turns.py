@@ -7,7 +7,7 @@ import pytest
 
 from bench.contracts.strategy import Ints
 from bench.inputs.draws import even_order, sub_grid
-from bench.inputs.turns import assign_evenly
+from bench.inputs.view_assignment import assign_evenly
 
 
 def spread(turns: Ints, n: int) -> int:

@@ -12,11 +12,11 @@ import pytest
 from helpers.refusals import refused
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
-from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
+from bench.contracts.metric import NO_ANSWER, Metric, MetricInput
 from bench.discovery.queries import metric_specs
 from bench.errors import BenchWarning, PluginError
-from bench.stats.checked import metric_parts
-from bench.stats.measures import make_metric, measure, measured_difference
+from bench.stats.metric_checks import metric_parts
+from bench.stats.metric_values import make_metric, measure, measured_difference
 from bench.stats.shares import Estimate, accuracy_interval
 from bench.testing import MetricContract
 from bench_plugins.metrics.measures import (

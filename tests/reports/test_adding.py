@@ -17,7 +17,7 @@ from helpers.runs import store
 
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.published import Totals, find_problems, validate
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.decisions import as_decisions
 from bench.store.fields import to_json
 from bench.store.folder import read_manifest, requested_records

@@ -14,8 +14,8 @@ from helpers.runs import store
 from bench.reports.leaderboard.board import make_boards
 from bench.reports.leaderboard.ranking import rank_boards
 from bench.reports.leaderboard.rows import board_row
-from bench.reports.page.boards import BoardPart
 from bench.reports.page.page import write_report
+from bench.reports.page.sections import BoardPart
 from bench.reports.run_view import RunView, read_decided_run
 from bench.store.runs import read_run
 

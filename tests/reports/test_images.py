@@ -25,9 +25,9 @@ from bench.reports.classes import most_confused_classes
 from bench.reports.figures import images
 from bench.reports.figures.gallery import choose_images
 from bench.reports.figures.images import Images, make_thumbnail
-from bench.reports.figures.pictures import draw_confusion
+from bench.reports.figures.run_pictures import draw_confusion
 from bench.reports.text import shorten
-from bench.stats.metrics import Confusions, confusions_of
+from bench.stats.summarise import Confusions, confusions_of
 from bench.store.decisions import Decisions, as_decisions
 from bench.store.documents import Manifest
 

@@ -27,9 +27,9 @@ from bench.reports.facts import percent_text
 from bench.reports.leaderboard.board import make_boards, row_labels
 from bench.reports.leaderboard.ranking import _ranks, leaderboard
 from bench.stats.difference_tests import holm, ranks
-from bench.stats.metrics import confusions_of, metrics, worst_confusions
 from bench.stats.paired import ALPHA, mcnemar
 from bench.stats.shares import accuracy_interval
+from bench.stats.summarise import confusions_of, metrics, worst_confusions
 from bench.store.decisions import as_decisions
 
 LABELS = [i % 3 for i in range(100)]

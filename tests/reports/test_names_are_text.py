@@ -20,7 +20,7 @@ from bench.cli.results import BEGIN, END
 from bench.cli.results import render_page as render
 from bench.reports import text
 from bench.reports.figures.images import Images
-from bench.reports.figures.pictures import draw_confusion
+from bench.reports.figures.run_pictures import draw_confusion
 from bench.reports.html import to_html
 from bench.reports.leaderboard.board import board_tables, make_boards
 from bench.reports.leaderboard.ranking import leaderboard, rank_boards

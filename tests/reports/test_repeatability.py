@@ -13,11 +13,11 @@ from helpers.runs import a_manifest, a_record, store
 
 from bench.recordings.learn import calibrate
 from bench.reports.sentences import estimate_repeatability, noise_sentence
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.decisions import Decisions, as_decisions, read_decisions
 from bench.store.documents import Manifest
 from bench.store.folder import read_manifest, requested_records
-from bench.store.summary import Again, read_again, write_again
+from bench.store.summary import Repeated, read_again, write_again
 from bench.store.writing import RunFolder
 from bench.view.pages import Pages
 from bench.view.stored import Stored
@@ -84,7 +84,7 @@ def test_many_changes_are_a_lower_end(tmp_path: Path) -> None:
 
 def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
     path, manifest, decided = stored_run(tmp_path, "race", RACE)
-    again = Again(
+    again = Repeated(
         of=60,
         images=20,
         changed=["s0001"],

@@ -23,7 +23,7 @@ from helpers.runs import store
 from helpers.scores import store_ended
 from helpers.studies import store_study
 
-from bench.contracts.metrics import points
+from bench.contracts.metric_spec import points
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
 from bench.reports.figures.plots import find_course

@@ -13,7 +13,7 @@ from helpers.command import bench
 from bench.running.lifecycle import other_noise
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare, prepare_again
-from bench.store.summary import Again
+from bench.store.summary import Repeated
 
 RUN: tuple[Any, ...] = ("run", "digits", "--limit", 8, "--set", "draws=8", "--batch-size", 8)
 
@@ -29,7 +29,7 @@ def test_it_is_counted_and_changes_no_record(folder: Path) -> None:
     kept = ("samples.jsonl", "manifest.json", "summary.json")
     before = {name: (folder / name).read_bytes() for name in kept}
     found = bench(*RUN, "--results", folder.parent, "--again", 5, "--json").json
-    again = Again.model_validate(found["again"])
+    again = Repeated.model_validate(found["again"])
     assert found["run_id"] == folder.name and (again.images, again.of) == (5, 8)
     assert again.evaluations > 5 * 10 and again.seed != 0
     assert {name: (folder / name).read_bytes() for name in kept} == before

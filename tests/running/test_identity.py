@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from bench.discovery.loading import load_plugins
 from bench.running.parts.settings import SETTINGS, make_config
 from bench.running.prepare import prepare
-from bench.running.risk import settled
+from bench.running.risk import with_chosen_params
 from bench.store import identity as ids
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
 from bench.store.fields import to_json
@@ -45,7 +45,7 @@ def usual(base: dict[str, Any]) -> str:
 
 
 def identity(base: dict[str, Any], **settings: Any) -> str:
-    return digest(settled(prepare(make_config({**base, **settings}))).manifest.identity)
+    return digest(with_chosen_params(prepare(make_config({**base, **settings}))).manifest.identity)
 
 
 def test_every_setting_that_counts_by_its_content_has_a_test() -> None:

@@ -19,7 +19,7 @@ from bench.contracts.strategy import Linearise
 from bench.inputs.subsets import Shard, select_subset
 from bench.running import shards
 from bench.running.shards import merge
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.cells import (
     DRAWS,
     has_part_file,

@@ -20,7 +20,7 @@ from bench import load_dataset, load_run
 from bench.running.content import PreparedRun
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.running.risk import PlannedSweep, settled, sweep_of
+from bench.running.risk import PlannedSweep, sweep_of, with_chosen_params
 from bench.stats.risk import most_differing, passing
 from bench.store.calibrations import CALIBRATION, calibration_files, read_calibration
 from bench.store.cells import has_part_file
@@ -238,7 +238,7 @@ def test_failed_images_of_the_sweep_count_as_decided_otherwise(
     tested = sweep_for(images, tmp_path).calibration()
     assert tested is not None and tested.images == SWEPT
     assert tested.settings[0].disagreements == 1
-    found = settled(prepared(images, tmp_path))
+    found = with_chosen_params(prepared(images, tmp_path))
     assert found.manifest.identity.calibrated is not None
     assert found.manifest.identity.calibrated.disagreements == 1  # more than are allowed
     assert found.manifest.strategy.name == "full"
@@ -269,7 +269,7 @@ def test_what_cannot_be_promised_is_refused(
     settings: dict[str, Any], said: str, images: Path, tmp_path: Path
 ) -> None:
     with refused(said):
-        settled(prepared(images, tmp_path, **settings))
+        with_chosen_params(prepared(images, tmp_path, **settings))
 
 
 def test_a_sweep_alone_is_for_a_risk(images: Path, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def described(results: Path, **settings: Any) -> Any:
     given = {"dataset": "digits", "params": {"draws": "8"}, "results": str(results)}
-    return settled(prepare(make_config({**given, **settings}))).manifest
+    return with_chosen_params(prepare(make_config({**given, **settings}))).manifest
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from scipy import stats
 from bench.contracts.strategy import Floats
 from bench.discovery.queries import metric_specs
 from bench.stats import class_metrics
-from bench.stats.crossed import seed_error
 from bench.stats.difference_tests import (
     Answers,
     Method,
@@ -28,6 +27,7 @@ from bench.stats.difference_tests import (
     sign_flips,
 )
 from bench.stats.paired import Difference, difference_interval
+from bench.stats.variance import seed_error
 
 Compare = Callable[..., Difference]
 

@@ -15,12 +15,12 @@ from helpers.matrix import matrix
 from helpers.opened_here import opened_here as opened_here  # a report opens the data
 from helpers.refusals import refused, warned
 
-from bench.contracts.measuring import Metric, MetricInput
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric import Metric, MetricInput
+from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import PluginError, UserError
-from bench.stats.checked import metric_parts
-from bench.stats.measures import make_metric, measure
+from bench.stats.metric_checks import metric_parts
+from bench.stats.metric_values import make_metric, measure
 
 RUN = ("run", "digits", "--backbone", "random", "--limit", "20", "--json")
 

@@ -15,23 +15,23 @@ from helpers.scores import LABELS, some_scores, stored
 from sklearn.metrics import roc_auc_score
 
 from bench.contracts.levels import diffusion_levels
-from bench.contracts.measuring import Metric, MetricInput
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric import Metric, MetricInput
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.discovery.queries import metric_specs
 from bench.errors import PluginError
 from bench.reports.comparisons import compare
 from bench.reports.run_view import read_view
-from bench.stats.checked import metric_parts, metric_value
 from bench.stats.class_metrics import class_reach, image_values
-from bench.stats.crossed import spread
-from bench.stats.measures import (
+from bench.stats.metric_checks import metric_parts, metric_value
+from bench.stats.metric_values import (
     MeasuredMetric,
     make_metric,
     measure,
     measured_difference,
 )
 from bench.stats.shares import accuracy_interval
+from bench.stats.variance import spread
 from bench.store.cells import draw_table, read_cells, write_draws
 from bench.store.columns import add_columns
 from bench.store.decisions import read_decisions

@@ -13,7 +13,7 @@ from helpers.runs import a_manifest, a_record, store
 from sklearn import metrics as sk
 
 from bench.stats.agreement import repeatability
-from bench.stats.metrics import Statistics, confusions_of, cost, metrics, per_class, statistics
+from bench.stats.summarise import Statistics, confusions_of, cost, metrics, per_class, statistics
 from bench.store.decisions import as_decisions, read_decisions
 from bench.store.folder import read_manifest, requested_records
 

@@ -16,7 +16,7 @@ from helpers.refusals import refused
 from bench.stats.questions import (
     Kind,
     Results,
-    StopQuestion,
+    StoppingRule,
     answer,
     class_weights,
     decided_at,
@@ -29,21 +29,21 @@ from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer
 @pytest.mark.parametrize(
     ("text", "question"),
     [
-        ("differs from a-1", StopQuestion("differs", "differs from a-1", "a-1")),
-        ("better than a", StopQuestion("better", "better than a", "a")),
+        ("differs from a-1", StoppingRule("differs", "differs from a-1", "a-1")),
+        ("better than a", StoppingRule("better", "better than a", "a")),
         (
             "better than  a by .02",
-            StopQuestion("better", "better than a by .02", "a", Decimal("0.02")),
+            StoppingRule("better", "better than a by .02", "a", Decimal("0.02")),
         ),
-        ("within 0.02 of a", StopQuestion("within", "within 0.02 of a", "a", Decimal("0.02"))),
-        ("width 0.05", StopQuestion("width", "width 0.05", None, Decimal("0.05"))),
+        ("within 0.02 of a", StoppingRule("within", "within 0.02 of a", "a", Decimal("0.02"))),
+        ("width 0.05", StoppingRule("width", "width 0.05", None, Decimal("0.05"))),
         (
             "differs from a on this split",
-            StopQuestion("differs", "differs from a on this split", "a", whole_split=True),
+            StoppingRule("differs", "differs from a on this split", "a", whole_split=True),
         ),
     ],
 )
-def test_questions_are_read(text: str, question: StopQuestion) -> None:
+def test_questions_are_read(text: str, question: StoppingRule) -> None:
     assert parse_question(text) == question
 
 
@@ -218,7 +218,7 @@ def runs_of(classes: np.ndarray, values: np.ndarray, sizes: tuple[int, ...]) -> 
     return scored._replace(weights=weights[classes[: len(values)]], max_weight=weights.max())
 
 
-def asked_of(sizes: tuple[int, ...]) -> list[tuple[Kind, Fraction, StopQuestion]]:
+def asked_of(sizes: tuple[int, ...]) -> list[tuple[Kind, Fraction, StoppingRule]]:
     """All questions on a split with each difference that two runs can have there as the margin."""
     sums = {Fraction(0)}
     for n in sizes:
@@ -226,7 +226,7 @@ def asked_of(sizes: tuple[int, ...]) -> list[tuple[Kind, Fraction, StopQuestion]
     asked: list[tuple[Kind, Fraction]] = [("differs", Fraction(0)), ("better", Fraction(0))]
     asked += [(kind, m) for m in sums if 0 < m < 1 for kind in ("better", "within")]
     return [
-        (kind, m, StopQuestion(kind, "", "a", Decimal(m.numerator) / m.denominator, True))
+        (kind, m, StoppingRule(kind, "", "a", Decimal(m.numerator) / m.denominator, True))
         for kind, m in asked
     ]
 

@@ -13,7 +13,7 @@ from helpers.mutations import write_unsealed
 from helpers.refusals import refused, warned
 from helpers.runs import store
 
-from bench.contracts.measuring import NO_ANSWER
+from bench.contracts.metric import NO_ANSWER
 from bench.store.columns import (
     FURTHER_LABELS,
     add_columns,

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.cells import part_path, read_cells, read_first_order, read_timesteps
 from bench.store.decisions import read_decisions
 from bench.store.documents import MANIFEST_FORMAT, MIGRATIONS, Manifest

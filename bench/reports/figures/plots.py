@@ -139,7 +139,7 @@ def draw_errors(curves: Curves) -> Drawing:
 
 
 @dataclass(frozen=True)
-class Course:
+class ConfidenceSequence:
     """A 95 % confidence sequence: intervals that are valid at all numbers of images together."""
 
     what: str  # "accuracy" or "difference of accuracies"
@@ -148,7 +148,7 @@ class Course:
     bounds: tuple[float, ...]  # thresholds of the question
 
 
-def find_course(run: RunView) -> Course | None:
+def find_course(run: RunView) -> ConfidenceSequence | None:
     """Return the intervals for a run's last tested question, or None if there is none.
 
     They are of the difference to the other run if that is stored in the same folder, and of the
@@ -172,13 +172,13 @@ def find_course(run: RunView) -> Course | None:
                 ends = np.array(interval_course(differences, population=population))
                 margin = float(question.margin)
                 limits = (-margin, margin) if question.kind == "within" else (margin,)
-                return Course("difference of accuracies", answer, ends, limits)
+                return ConfidenceSequence("difference of accuracies", answer, ends, limits)
     ends = np.array(interval_course(2 * values - 1, population=population))
     ends[:, 1:] = (ends[:, 1:] + 1) / 2
-    return Course("accuracy", answer, ends, ())
+    return ConfidenceSequence("accuracy", answer, ends, ())
 
 
-def draw_course(course: Course) -> Drawing:
+def draw_course(course: ConfidenceSequence) -> Drawing:
     """Draw the intervals, the thresholds, and the image at which the question was answered."""
 
     def plot(figure: Figure, colours: Palette) -> None:

@@ -17,7 +17,7 @@ from bench.errors import UserError, some_of
 from bench.machine.files import read_text, write_atomically, writing
 from bench.reports.leaderboard.published import ALLOWED_FILES, Totals, find_problems
 from bench.reports.leaderboard.rows import REPORTED_FILE, ReportedResult, read_reported
-from bench.stats.metrics import metrics
+from bench.stats.summarise import metrics
 from bench.store.decisions import as_decisions
 from bench.store.documents import Manifest
 from bench.store.fields import to_json

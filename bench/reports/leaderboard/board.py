@@ -8,7 +8,7 @@ from math import floor
 from string import ascii_uppercase
 from typing import Literal, Self
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import provenance
 from bench.discovery.queries import metric_specs, non_default_params

@@ -18,7 +18,7 @@ from bench.machine.files import write_atomically
 from bench.machine.stages import counted
 from bench.reports.leaderboard.rows import REPORTED_FILE, read_reported
 from bench.stats.agreement import audit_of
-from bench.stats.metrics import summarize
+from bench.stats.summarise import summarize
 from bench.store.documents import Manifest
 from bench.store.errata import all_errata, touched
 from bench.store.fields import read_json, to_json

@@ -23,7 +23,7 @@ from bench.reports.leaderboard.rows import (
 from bench.reports.leaderboard.rows import LeaderboardRow as Row
 from bench.reports.run_view import RunView
 from bench.stats.difference_tests import Rank, holm, ranks
-from bench.stats.measures import make_metric
+from bench.stats.metric_values import make_metric
 from bench.stats.paired import ALPHA, mcnemar, paired_test, paired_wins
 from bench.store.decisions import shared_rows
 from bench.store.folder import list_runs

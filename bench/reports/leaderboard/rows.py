@@ -22,8 +22,8 @@ from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.reports.text import csv_text
 from bench.stats.difference_tests import Rank
-from bench.stats.metrics import INCOMPLETE
 from bench.stats.paired import Paired
+from bench.stats.summarise import INCOMPLETE
 from bench.store.fields import (
     Amount,
     Interval,
@@ -34,7 +34,7 @@ from bench.store.fields import (
     read_json,
 )
 from bench.store.folder import folders_with
-from bench.store.runs import LeftOut, warn_left_out
+from bench.store.runs import OnUnreadable, warn_left_out
 from bench.store.shipped import is_published
 from bench.store.studies import Seen, described
 
@@ -109,7 +109,7 @@ def board_row(run: RunView) -> LeaderboardRow:
 
 
 def all_reported(
-    folders: Iterable[Path], left_out: LeftOut = warn_left_out
+    folders: Iterable[Path], left_out: OnUnreadable = warn_left_out
 ) -> Iterator[LeaderboardRow]:
     """Yield the rows of all `reported.json` files at any depth below some folders.
 

@@ -26,7 +26,7 @@ from bench.reports.html import environment, read_template
 from bench.reports.leaderboard.board import Board, legend, make_boards, row_labels
 from bench.reports.leaderboard.ranking import rank_boards
 from bench.reports.leaderboard.rows import REPORTED, all_reported, board_row
-from bench.reports.page.boards import (
+from bench.reports.page.sections import (
     MOST_INTERVALS,
     MOST_RUNS,
     BoardPart,
@@ -38,8 +38,8 @@ from bench.reports.sentences import make_opening, probability_sentence, risk_sen
 from bench.reports.study.figures import StudyPart, find_studies
 from bench.reports.text import with_subject
 from bench.running.command import recording_command
-from bench.stats.metrics import confusions_of, per_class, worst_confusions
 from bench.stats.probability import known_probabilities, probability_skill
+from bench.stats.summarise import confusions_of, per_class, worst_confusions
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
 

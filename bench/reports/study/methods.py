@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from bench.contracts.measuring import Metric
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric import Metric
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError, warn_user
 from bench.inputs.subsets import select_subset
@@ -23,10 +23,10 @@ from bench.reports.facts import NONE
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.running.study.rounds import DATA, OVER
-from bench.stats.checked import metric_parts
-from bench.stats.crossed import MIN_SEEDS
 from bench.stats.difference_tests import Answers, Method
+from bench.stats.metric_checks import metric_parts
 from bench.stats.shares import two_shares
+from bench.stats.variance import MIN_SEEDS
 from bench.store.columns import metric_input
 from bench.store.decisions import Decisions, shared_rows
 from bench.store.runs import StoredRun, read_run

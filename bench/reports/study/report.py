@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.queries import metric_of_runs
 from bench.errors import UserError
 from bench.machine.stages import counted
@@ -31,7 +31,6 @@ from bench.reports.study.shifts import (
 )
 from bench.running.study.rounds import DATA, OVER
 from bench.stats.class_metrics import interval_caveat
-from bench.stats.crossed import spread
 from bench.stats.difference_tests import (
     MethodDifference,
     Rank,
@@ -40,8 +39,9 @@ from bench.stats.difference_tests import (
     metric_spread,
     ranks,
 )
-from bench.stats.measures import make_metric
+from bench.stats.metric_values import make_metric
 from bench.stats.shares import Estimate, worst_group
+from bench.stats.variance import spread
 from bench.store.runs import count_looks, is_test, look_of
 from bench.store.studies import Study, StudyHead, read_study, results_of
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contracts.measuring import Metric
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric import Metric
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
 from bench.inputs.parsing import check_column, read_csv_file

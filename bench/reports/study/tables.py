@@ -5,7 +5,7 @@ from dataclasses import replace
 from operator import itemgetter
 from statistics import fmean, stdev
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.specs import provenance
 from bench.discovery.queries import metric_specs
 from bench.errors import UserError, did_you_mean

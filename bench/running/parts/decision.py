@@ -51,7 +51,7 @@ class DecisionSettings(Chapter):
 
 
 @dataclass(frozen=True)
-class Decider:
+class ConfiguredStrategy:
     """A strategy with its spec and its recorded parameters.
 
     Parameters that were added in later versions are recorded only if they differ from the default,
@@ -93,7 +93,7 @@ def usual_parameters(
     return {**(defaults if usual.name == strategy else {}), **params}
 
 
-def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> Decider:
+def find_strategy(settings: DecisionSettings, backbone: BackboneSpec) -> ConfiguredStrategy:
     """Make the strategy that the user named, else the backbone's, else the default one."""
     if settings.strategy is not None:
         spec, defaults = load_plugins().strategies.get(settings.strategy), Parameters()
@@ -117,7 +117,7 @@ def backbone_params(
     }
 
 
-def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
+def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> ConfiguredStrategy:
     """Make a strategy; raises UserError for unknown or invalid parameters."""
     parameters = spec.resolve_parameters(params)
     strategy = CheckedStrategy(make_from(spec, parameters), spec.label)
@@ -127,7 +127,7 @@ def make_decider(spec: StrategySpec, params: Mapping[str, Any]) -> Decider:
             " because their noise and errors are held in memory."
         )
     recorded = {**spec.recorded(parameters), **strategy.settled, "draws": strategy.draws}
-    return Decider(spec, recorded, strategy)
+    return ConfiguredStrategy(spec, recorded, strategy)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class StatedRisk:
     """The risk that `--risk` states for a strategy."""
 
     risk: float  # the largest share of decisions that may differ from those of the full sweep
-    decider: Decider  # the strategy without a risk
+    decider: ConfiguredStrategy  # the strategy without a risk
     params: Mapping[str, Any]  # parameters that the user set
     results: Path  # results folder with the calibrations
 
@@ -167,7 +167,7 @@ class StatedRisk:
 
 
 def check_strategy(
-    decider: Decider,
+    decider: ConfiguredStrategy,
     scorer: str,  # the backbone or the recorded run, for messages
     *,
     items: tuple[int, int] | None,  # images and texts of an item; None: images share the prompts

@@ -10,7 +10,7 @@ from bench.discovery.backbones import code_of
 from bench.engine.asking import CheckedStrategy
 from bench.inputs.data import DataSource
 from bench.inputs.draws import DrawPlan
-from bench.running.parts.decision import Decider, StatedRisk
+from bench.running.parts.decision import ConfiguredStrategy, StatedRisk
 from bench.running.parts.machine import RunPrecision
 from bench.running.parts.measure import ResolvedViews
 from bench.running.parts.model import BackboneSource
@@ -28,7 +28,7 @@ class Names:
     one_draw: bool  # whether the backbone scores an image once, without noise
     backbone_parameters: Parameters  # all of the backbone's parameters
     precision: RunPrecision  # as far as neither the class nor the files of the weights decide it
-    decider: Decider
+    decider: ConfiguredStrategy
     plan: DrawPlan  # noise levels and pairs of the draws
     views: ResolvedViews | None  # views of an image; None for the image alone
 

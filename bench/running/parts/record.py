@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from bench.errors import UserError
 from bench.running.parts.declaration import WITH_DRAWS, Chapter, Parsed, Text, setting
-from bench.stats.questions import StopQuestion, parse_question
+from bench.stats.questions import StoppingRule, parse_question
 
 TRACKERS = ("trackio", "wandb")  # packages, and extras that install them
 
@@ -48,7 +48,7 @@ class RecordSettings(Chapter):
     audit: int | None = setting("one run", scorers=WITH_DRAWS, gt=0, lt=2**31)
     """Also run a full sweep (every prompt on every draw) on N random images among those that took
     fewer evaluations, to measure how many decisions agree. Stored results stay as they are."""
-    until: Annotated[StopQuestion, Parsed(parse_question, attrgetter("text"))] | None = setting(
+    until: Annotated[StoppingRule, Parsed(parse_question, attrgetter("text"))] | None = setting(
         "one run",
         excludes={
             "shard": "a shard does not see the results of the others",

@@ -23,7 +23,7 @@ from bench.inputs.prompts import (
     make_columns,
     read_templates,
 )
-from bench.running.parts.decision import Decider
+from bench.running.parts.decision import ConfiguredStrategy
 from bench.running.parts.declaration import Chapter, Text, setting
 from bench.running.parts.model import BackboneSource
 from bench.store.fields import without_none
@@ -85,7 +85,7 @@ def make_prompts(
     config: TextSettings,
     dataset: DatasetSpec,
     source: BackboneSource,
-    decider: Decider,
+    decider: ConfiguredStrategy,
     classes: tuple[str, ...],
 ) -> Prompts:
     """Return the run's prompts, from a file, the template or the dataset's template.
@@ -154,7 +154,7 @@ def uneven_prompts_warning(config: TextSettings, prompts: Prompts) -> str | None
     )
 
 
-def text_score_warning(decider: Decider, items: ItemTable) -> str | None:
+def text_score_warning(decider: ConfiguredStrategy, items: ItemTable) -> str | None:
     """Return a warning if the strategy allows no image and group scores of items."""
     images, texts = items.shapes[0]
     if images == 1 or texts == 1 or decider.strategy.same_draws:

@@ -18,10 +18,10 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.offline import offline
 from bench.running.execute import Finished
-from bench.running.lifecycle import Shared, prepare_run, run_prepared
+from bench.running.lifecycle import LoadedResources, prepare_run, run_prepared
 from bench.running.parts.settings import SETTINGS, RunConfig, about, key_of
-from bench.running.prepare import AtHand
-from bench.running.risk import settled
+from bench.running.prepare import Preloaded
+from bench.running.risk import with_chosen_params
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
 from bench.running.study.rounds import Methods, board_standing, boards_of, next_round, still_open
@@ -90,7 +90,7 @@ class _Course:
         tell: Callable[[Step], None],
     ) -> None:
         self.declared, self.study, self.folder, self.tell = declared, study, folder, tell
-        self.shared, self.clock = Shared(keeps_executor=True), Clock()
+        self.shared, self.clock = LoadedResources(keeps_executor=True), Clock()
         self.split: dict[str, Split] = {}  # data settings of the last run → its split
         self.written = 0.0
         backbones = [cell.backbone for cell in declared.cells]
@@ -212,9 +212,9 @@ class _Course:
         """Make a run, or score its first `n` images in random order."""
         with offline(config.offline):
             data = key_of(config, "data")
-            prepared = prepare_run(config, AtHand(split=self.split.get(data)))
+            prepared = prepare_run(config, Preloaded(split=self.split.get(data)))
             self.split = {data: prepared.split}
-            prepared = settled(prepared)
+            prepared = with_chosen_params(prepared)
             if n is not None:
                 first = prepared.manifest.narrowed(_random_order(prepared.split)[:n])
                 prepared = replace(prepared, manifest=first)

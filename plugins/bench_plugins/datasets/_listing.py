@@ -27,7 +27,7 @@ DOCUMENTS = {
 }
 
 
-class LeftOut:
+class SkippedRows:
     """The parts of a folder that are not used."""
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
 
 
-def find_files(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
+def find_files(folder: Path, left_out: SkippedRows | None = None) -> list[Path]:
     """Return the visible files below a folder, without following links to folders (UserError).
 
     Whatever is skipped is added to `left_out`.
     """
-    paths, left_out = list[Path](), left_out or LeftOut()
+    paths, left_out = list[Path](), left_out or SkippedRows()
     for parent, folders, files in os.walk(folder, onerror=_cannot_list):
         left_out.add(sorted(filter(is_hidden, folders)), "hidden folder")
         folders[:] = [name for name in folders if not is_hidden(name)]
@@ -89,14 +89,14 @@ def _cannot_list(error: OSError) -> None:
 
 
 def find_images(
-    folder: Path, left_out: LeftOut | None = None, expected: str | None = None
+    folder: Path, left_out: SkippedRows | None = None, expected: str | None = None
 ) -> list[Path]:
     """Return the visible files below a folder with the suffix of an image (UserError).
 
     They are not opened: a corrupt image or a broken link fails alone, when it is scored. Whatever
     is skipped is added to `left_out`, except documents and files with the suffix `expected`.
     """
-    left_out = left_out or LeftOut()
+    left_out = left_out or SkippedRows()
     images, others = list[Path](), list[str]()
     for path in find_files(folder, left_out):
         suffix = path.suffix.lower()
@@ -165,7 +165,7 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> Listing
 
     `parts` are the folders of all splits, whose classes are added; empty if there is only one.
     """
-    left_out = LeftOut()
+    left_out = SkippedRows()
     files = find_images(folder, left_out)
     if not files:
         beside = f" ({left_out.text()})" if left_out.text() else ""

@@ -26,7 +26,7 @@ from bench.inputs.parsing import convert_to_name
 from bench.inputs.rows import tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
 from bench_plugins.datasets._arrow import SAMPLE_ID, UNNAMED, NamedColumns, converted
-from bench_plugins.datasets._listing import IMAGE_SUFFIXES, LeftOut, chosen_split, splits_of
+from bench_plugins.datasets._listing import IMAGE_SUFFIXES, SkippedRows, chosen_split, splits_of
 
 TAR_BATCH = 100  # maximum number of images per converted batch
 TAR_BATCH_BYTES = 64_000_000  # size of the images at which a batch ends early
@@ -61,7 +61,7 @@ def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) ->
 
     def tables() -> Iterator[pa.Table]:
         rows: list[Row] = []
-        size, left_out = 0, LeftOut()
+        size, left_out = 0, SkippedRows()
         for path in files:
             for row, n_bytes in _rows(path, named, left_out):
                 rows.append(row)
@@ -107,7 +107,7 @@ def _with_unique_ids(table: pa.Table, root: Path) -> pa.Table:
     return table.set_column(position, SAMPLE_ID, pa.array(chosen, pa.string()))
 
 
-def _rows(path: Path, named: NamedColumns, left_out: LeftOut) -> Iterator[tuple[Row, int]]:
+def _rows(path: Path, named: NamedColumns, left_out: SkippedRows) -> Iterator[tuple[Row, int]]:
     """Yield a row, whose id is TAR NUL ID, and the image's size of each sample with an image."""
     for key, sample in read_tar(path):
         images = [suffix for suffix in sample if suffix not in LABEL_FILES]

@@ -28,7 +28,7 @@ from bench_plugins.datasets._declared import Declared
 from bench_plugins.datasets._listing import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
-    LeftOut,
+    SkippedRows,
     check_listed,
     chosen_split,
     find_files,
@@ -168,7 +168,7 @@ def load_table(
         raise UserError(f"{table} lists no images.")
     _check_folders(line_of, rows)
     if not alone:
-        left_out = LeftOut()
+        left_out = SkippedRows()
         images = find_images(folder, left_out, expected=table.suffix.lower())
         paths = (path.relative_to(folder).as_posix() for path in images)
         unlisted = [path for path in paths if path not in line_of]

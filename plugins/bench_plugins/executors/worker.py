@@ -31,7 +31,7 @@ from bench.machine.environment import installed_packages, peak_memory
 from bench.machine.offline import offline
 from bench.running.content import PreparedRun
 from bench.running.parts.settings import RunConfig
-from bench.running.prepare import AtHand, prepare
+from bench.running.prepare import Preloaded, prepare
 from bench.stats.comparison import differing_identity
 from bench.store.identity import Identity
 
@@ -259,7 +259,9 @@ def prepare_job(job: Job) -> PreparedRun:
     with suppress(OSError):  # if the folder is missing here, the missing file is reported later
         os.chdir(job.folder)
     _check_versions(job)
-    prepared = prepare(RunConfig.model_validate_json(job.settings), AtHand(surveyed=job.surveyed))
+    prepared = prepare(
+        RunConfig.model_validate_json(job.settings), Preloaded(surveyed=job.surveyed)
+    )
     prepared.check()
     identity = Identity.model_validate(json.loads(job.identity))
     identity = identity.model_copy(update={"calibrated": None})

@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from bench import hookimpl, register_modules
-from bench.contracts.metrics import ClassRatio
+from bench.contracts.metric_spec import ClassRatio
 from bench.machine.files import read_toml
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from bench.contracts.measuring import NO_ANSWER, Metric, MetricInput
+from bench.contracts.metric import NO_ANSWER, Metric, MetricInput
 from bench.contracts.strategy import Floats
 
 
@@ -69,7 +69,7 @@ class _OneAgainstRest(Metric):
 class Auroc(_OneAgainstRest):
     """Area under the ROC curve, one class against the rest, mean over classes.
 
-    >>> from bench.contracts.measuring import MetricInput
+    >>> from bench.contracts.metric import MetricInput
     >>> labels, scores = np.array([0, 0, 1, 1]), np.array([[1, 2], [2.5, 2], [3, 2], [2, 2]])
     >>> data = MetricInput(("cat", "dog"), labels, scores.argmin(axis=1), scores=scores)
     >>> Auroc().value(data)
@@ -105,7 +105,7 @@ class Auroc(_OneAgainstRest):
 class AveragePrecision(_OneAgainstRest):
     """Average precision, one class against the rest, mean over classes.
 
-    >>> from bench.contracts.measuring import MetricInput
+    >>> from bench.contracts.metric import MetricInput
     >>> labels, scores = np.array([0, 0, 1, 1]), np.array([[1, 2], [2.5, 2], [3, 2], [2, 2]])
     >>> data = MetricInput(("cat", "dog"), labels, scores.argmin(axis=1), scores=scores)
     >>> round(AveragePrecision().value(data), 3)
@@ -149,7 +149,7 @@ CLASS_SEPARATOR = "|"  # between the true classes of one image
 class Top5Accuracy(Metric):
     """Share of images whose class is among the five best; None with five classes or fewer.
 
-    >>> from bench.contracts.measuring import MetricInput
+    >>> from bench.contracts.metric import MetricInput
     >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     >>> data = MetricInput(("cat", "dog"), labels, predictions, in_top5=labels == 0)
     >>> Top5Accuracy().value(data)
@@ -173,7 +173,7 @@ class Top5Accuracy(Metric):
 class CandidateRecall(Metric):
     """Share of images whose class was a candidate: the limit of the accuracy among candidates.
 
-    >>> from bench.contracts.measuring import MetricInput
+    >>> from bench.contracts.metric import MetricInput
     >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     >>> data = MetricInput(("cat", "dog"), labels, predictions, in_candidates=labels == 0)
     >>> CandidateRecall().value(data)
@@ -194,7 +194,7 @@ class CandidateRecall(Metric):
 class MultiLabelAccuracy(Metric):
     """Share of images whose prediction is one of their true classes (Beyer et al., 2006.07159).
 
-    >>> from bench.contracts.measuring import MetricInput
+    >>> from bench.contracts.metric import MetricInput
     >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     >>> columns = {"classes": np.array(["cat", "cat|dog", "cat", ""])}
     >>> data = MetricInput(("cat", "dog"), labels, predictions, columns=columns)
@@ -252,7 +252,7 @@ class _Preference(Metric):
 class ShapeBias(_Preference):
     """Share of decisions for the shape among those for the shape or the texture of an image.
 
-    >>> from bench.contracts.measuring import MetricInput
+    >>> from bench.contracts.metric import MetricInput
     >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     >>> shape = np.array(["cat", "cat", "dog", "dog"])
     >>> columns = {"shape": shape, "texture": np.array(["dog", "dog", "dog", "cat"])}
@@ -291,7 +291,7 @@ class ShapeBias(_Preference):
 class AssociationRate(_Preference):
     """Share of images decided for a first set of classes, among those decided for either set.
 
-    >>> from bench.contracts.measuring import MetricInput
+    >>> from bench.contracts.metric import MetricInput
     >>> answers = np.array([0, 1, 1, 2])
     >>> data = MetricInput(("cat", "dog", "cow"), answers, answers)
     >>> round(AssociationRate(first=("cat",), second=("dog",)).value(data), 3)
@@ -333,7 +333,7 @@ class AssociationRate(_Preference):
 class ErrorConsistency(Metric):
     """Cohen's kappa of being right on the same images (Geirhos et al., NeurIPS 2020).
 
-    >>> from bench.contracts.measuring import MetricInput
+    >>> from bench.contracts.metric import MetricInput
     >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     >>> raters = {"a person": np.array([0, 1, 1, 0])}
     >>> data = MetricInput(("cat", "dog"), labels, predictions, raters=raters)

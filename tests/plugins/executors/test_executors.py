@@ -17,7 +17,7 @@ from helpers.sketch import sketched as sketched
 from bench.contracts.executor import Executor, ExecutorSpec, OpenRun, ScorableRun
 from bench.discovery.loading import load_plugins
 from bench.errors import PluginError
-from bench.running.lifecycle import Shared
+from bench.running.lifecycle import LoadedResources
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench.store.folder import read_manifest, read_records
@@ -134,7 +134,7 @@ def test_what_an_executor_cannot_have_got_from_the_run_is_refused(
 ) -> None:
     settings = {"dataset": "digits", "strategy": "full", "params": {"draws": 2}, "limit": 6}
     more = {"save_errors": True, "executor": "lying", "results": str(tmp_path)}
-    run, shared = prepare(make_config({**settings, **more})), Shared()  # one model for all
+    run, shared = prepare(make_config({**settings, **more})), LoadedResources()  # one model for all
     for kind, name in LIES:
         lie(kind, name)
         with refused("'lying'", kind=PluginError):

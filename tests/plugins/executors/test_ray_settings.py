@@ -12,7 +12,7 @@ from helpers.command import bench
 from helpers.refusals import refused
 from helpers.workers import Threads
 
-from bench.running.lifecycle import Shared
+from bench.running.lifecycle import LoadedResources
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench_plugins.executors import driver
@@ -148,7 +148,7 @@ def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(driver, "connect", lambda *key: Connection(said, " ".join(map(str, key))))
     monkeypatch.setattr(driver, "nodes", lambda: [Node(4, 0)])
     monkeypatch.setattr(driver, "Actors", lambda connection, layout, most: Threads(1))
-    shared = Shared(keeps_executor=True)
+    shared = LoadedResources(keeps_executor=True)
     quick = {"dataset": "digits", "backbone": "majority", "limit": 9, "executor": "ray"}
     for workers in (2, 2, 3):
         run = prepare(make_config({**quick, "ray_address": "auto", "workers": workers}))

@@ -12,7 +12,7 @@ from helpers.refusals import refused
 from helpers.scores import LABELS, some_scores, stored
 from helpers.studies import store_study
 
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.queries import metric_specs
 from bench.reports.comparisons import compare
 from bench.reports.run_view import read_view
@@ -20,7 +20,7 @@ from bench.reports.study import methods
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
-from bench.stats.measures import MeasuredMetric
+from bench.stats.metric_values import MeasuredMetric
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
 

@@ -10,7 +10,7 @@ from helpers.refusals import refused
 
 from bench.contracts.specs import Scorer
 from bench.running.content import PreparedRun
-from bench.running.lifecycle import Shared
+from bench.running.lifecycle import LoadedResources
 from bench.running.parts.settings import RunConfig, make_config
 from bench.running.prepare import KINDS, prepare
 
@@ -61,7 +61,7 @@ def of_digits(backbone: str, **settings: object) -> PreparedRun:
 
 @pytest.mark.long
 def test_runs_share_a_backbone_unless_it_is_loaded_in_another_way() -> None:
-    name, shared = "tiny-digits", Shared()
+    name, shared = "tiny-digits", LoadedResources()
     first = shared.backbone_of(of_digits(name).content)
     assert first is shared.backbone_of(
         of_digits(name, seed=3, template="{class}", strategy="full").content

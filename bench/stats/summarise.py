@@ -8,14 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import Field
 
-from bench.contracts.measuring import MetricInput
+from bench.contracts.metric import MetricInput
 from bench.contracts.strategy import Ints
 from bench.discovery.queries import metric_specs
 from bench.errors import BenchError, UserError, warn_user
 from bench.stats.agreement import Repeatability
-from bench.stats.checked import checked_value
 from bench.stats.class_metrics import class_counts
-from bench.stats.measures import make_metric
+from bench.stats.metric_checks import checked_value
+from bench.stats.metric_values import make_metric
 from bench.stats.probability import Probability
 from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson, worst_group
 from bench.store.decisions import FAILED, Decisions

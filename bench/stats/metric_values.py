@@ -15,15 +15,14 @@ import numpy as np
 from pydantic import Field
 from typing_extensions import override
 
-from bench.contracts.measuring import Metric, MetricInput
-from bench.contracts.metrics import MetricSpec
+from bench.contracts.metric import Metric, MetricInput
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import Floats
 from bench.discovery.guard import checked_answer
 from bench.discovery.targets import make_from, with_defaults
 from bench.errors import UserError
 from bench.machine.stages import counted
-from bench.stats.checked import metric_parts, metric_value, resampled
 from bench.stats.class_metrics import (
     class_average,
     class_counts,
@@ -31,6 +30,7 @@ from bench.stats.class_metrics import (
     interval_caveat,
 )
 from bench.stats.difference_tests import Answers, Method, difference_test, metric_spread
+from bench.stats.metric_checks import metric_parts, metric_value, resampled
 from bench.stats.paired import Difference, tested_difference
 from bench.store.fields import Count, Document, Number, Positive, without_none
 
