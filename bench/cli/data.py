@@ -41,7 +41,8 @@ def check_data_command(dataset: str, **options: Any) -> None:
     )
     read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
     of = f"{check.classes:,} classes; images" if check.classes else "items"
-    say(f"{data.title}: {of}: {read}.")
+    is_read = bool(check.splits) or not check.findings
+    say(f"{data.title}: {of}: {read}." if is_read else f"{data.title} could not be read.")
     if check.findings:
         rows = [[finding.kind, finding.split, finding.said] for finding in check.findings]
         print_rows(["what", "split", "is wrong"], rows)

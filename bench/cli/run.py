@@ -82,7 +82,8 @@ def run_command(
     bench run ./my-images --backbone sd15 --dry-run    plan and estimated cost
     bench run digits,ucmerced --backbone sd15,clip-b32 each with each, one table
 
-    Several names with commas, of datasets, backbones or strategies, make a study (`bench study`).
+    Several names with commas, of datasets, backbones or strategies, or several seeds, make a study
+    (`bench study`).
 
     The same command resumes an interrupted run, and shows the result of a complete one. Unless
     --json is set, it also draws the confusion matrix and example images into the run's folder.

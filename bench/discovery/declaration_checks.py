@@ -165,6 +165,8 @@ def _check_names(table: Mapping[str, Any], where: str) -> None:
     keys = {"phrases": "classes", "split_names": "splits", "within": "splits"}
     for key, plural in {**keys, "duplicates": "splits"}.items():
         names = table.get(plural, ())
+        if table.get(key) and plural not in table:
+            raise UserError(f"{where}: {key} requires {plural}, a list in the same file.")
         for name in table.get(key, {}):
             if name not in names:
                 raise UserError(

@@ -239,11 +239,12 @@ def to_latex(tables: Sequence[Table]) -> str:
     text = [r"% In the preamble: \usepackage{booktabs} and \usepackage[T1]{fontenc}"]
     for table in tables:
         columns = "".join("r" if name in table.right else "l" for name in table.head)
-        text += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(table.title)}}}"]
+        caption = escape_latex(f"{table.title}. {table.above}" if table.above else table.title)
+        text += [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
         text += [rf"\label{{tab:{_label(table.title)}}}"]
         text += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _ampersands(table.head)]
         text += [r"\midrule", *map(_ampersands, table.texts), r"\bottomrule", r"\end{tabular}"]
-        notes = [escape_latex(paragraph) for paragraph in (*table.below, *table.more)]
+        notes = [*map(escape_latex, (*table.below, *table.numbered, *table.more))]
         text += [rf"\par\smallskip\footnotesize {note}" for note in notes[:2]]
         text += [r"\end{table}", *(f"% {note}" for note in notes[2:]), ""]
     return "\n".join(text)

@@ -18,7 +18,15 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import Shard, parse_shard
 from bench.machine.files import path_exists, regular_file
 from bench.machine.offline import offline_if_set
-from bench.running.parts.declaration import DENOISERS, Chapter, Parsed, Text, passed_to, setting
+from bench.running.parts.declaration import (
+    DENOISERS,
+    Chapter,
+    NameOrPath,
+    Parsed,
+    Text,
+    passed_to,
+    setting,
+)
 from bench.store.fields import without_none
 from bench.store.identity import DataIdentity
 
@@ -35,7 +43,7 @@ def _corruption(text: str) -> str | None:
 class DataSettings(Chapter):
     """What is scored."""
 
-    dataset: Text = setting("data", "prompts", default=..., identity="content")
+    dataset: NameOrPath = setting("data", "prompts", default=..., identity="content")
     """A registered dataset, a folder or file of images, a declaration (.toml), or a URI such as
     hf:owner/name."""
     split: Text | None = setting("data", identity="resolved", most_used=True)

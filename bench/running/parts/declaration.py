@@ -153,6 +153,12 @@ def _from_path(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+def _with_slash(value: Any) -> Any:
+    """Return the text of a path with a slash in it, so that it is not taken for a name."""
+    text = _from_path(value)
+    return f"./{text}" if isinstance(value, os.PathLike) and "/" not in text else text
+
+
 def _is_text(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be empty")
@@ -166,6 +172,7 @@ def _is_text(value: str) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_from_path), AfterValidator(_is_text)]
+NameOrPath = Annotated[str, BeforeValidator(_with_slash), AfterValidator(_is_text)]
 
 
 @dataclass(frozen=True)

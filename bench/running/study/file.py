@@ -4,6 +4,7 @@ A list is an axis: each of its values is combined with each value of every other
 a list is one value. Everything else is a setting that all runs share.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -103,6 +104,9 @@ def read_study_file(
     file: Traversable
     if is_path(name) or name.endswith(".toml"):
         file, default = Path(name), slugify(name)
+        if file.is_dir():
+            images = f"To score its images: bench run {shlex.quote(name)}"
+            raise UserError(f"{quoted(name)} is a folder, and a study is a TOML file. {images}")
         if not file.is_file():
             raise UserError(f"There is no file {quoted(name)}. A study is a TOML file.")
     else:

@@ -91,11 +91,12 @@ def components_in_file(empty: EmptyPipeline) -> Collection[str]:
             else hasattr(kind, "from_single_file")
         )
     ]
-    described = sum(_values(getattr(empty.pipe, name).state_dict()) for name in names)
-    if (stored := _values(shapes)) != described:
+    described = {name: _values(getattr(empty.pipe, name).state_dict()) for name in names}
+    if (stored := _values(shapes)) != sum(described.values()):
+        alone = [f" It is the {name} alone." for name in names if described[name] == stored]
         raise UserError(
             f"The weights {weights.file} have {stored:,} values; the configs of"
-            f" {', '.join(names)} describe {described:,}."
+            f" {', '.join(names)} describe {sum(described.values()):,}.{''.join(alone[:1])}"
         )
     return names
 

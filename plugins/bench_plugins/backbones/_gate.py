@@ -59,11 +59,10 @@ def supported(who: str, trait: str) -> Iterator[None]:
         yield
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
-    except NameError as error:  # in diffusers, of a package that is imported only if it is there
-        raise UnsupportedError(
-            f"{who} cannot be used: its code needs {error.name}, which is not installed."
-        ) from error
     except Exception as error:  # whatever a pipeline's own code raises
+        if type(error) is NameError:  # of a package that diffusers imports only if it is there
+            problem = f"its code needs {error.name}, which is not installed"
+            raise UnsupportedError(f"{who} cannot be used: {problem}.") from error
         raise UnsupportedError(
             f"{who} cannot be used: {trait}. {type(error).__name__}: {first_line(error)}."
         ) from error
@@ -126,6 +125,10 @@ def check_pipeline(pipe: Any, who: str) -> None:
             )
     if getattr(pipe, AUTOENCODER, None) is None:
         raise UserError(f"{who} cannot be used: {NO_AUTOENCODER}.")
+    for name, part in pipe.components.items():
+        encoder = getattr(pipe, name.replace("tokenizer", "text_encoder"), None)
+        if part is None and encoder is not None:
+            raise UserError(f"{who} cannot be used: it has no {name}.")
 
 
 def _check_unet(unet: Any, who: str) -> None:

@@ -175,10 +175,12 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> Listing
         )
     loose = [path for path in files if path.parent == folder]
     if loose:
+        tables = [path for path in find_files(folder) if path.suffix.lower() in (".csv", ".jsonl")]
+        table = quoted(str(tables[0])) if tables else "FILE.csv"
         raise UserError(
             f"{loose[0]} lies in no class folder. Put each class's images into a folder of its"
             f" own, such as {folder / 'cat' / loose[0].name}, or list the labels in a table, by"
-            " --labels FILE.csv or a metadata.csv beside them (file_name,label). For pictures"
+            f" --labels {table} or a metadata.csv beside them (file_name,label). For pictures"
             " without a label there is `bench classify`."
         )
     names = {path.relative_to(folder).parts[0] for path in files}

@@ -13,6 +13,7 @@ from helpers.pipeline_classes import PAGE, START, outcome, rows
 from helpers.places import ROOT
 from helpers.refusals import refused
 
+from bench_plugins.backbones._gate import supported
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
@@ -24,6 +25,9 @@ OUTCOMES = {
     "StableDiffusionInpaintPipeline": "refused: it takes image",
     "StableDiffusionControlNetPipeline": "refused: it needs controlnet",
     "StableDiffusionAdapterPipeline": "refused: it needs adapter",
+    "StableDiffusionPanoramaPipeline": "refused: it predicts overlapping views",
+    "StableDiffusionAttendAndExcitePipeline": "refused: it needs token_indices",
+    "SemanticStableDiffusionPipeline": "refused: it does not encode prompts",
     "Kandinsky3Pipeline": "refused: it has no vae",
     "IFPipeline": "refused: it has no vae",
     "StableCascadeDecoderPipeline": "refused: it has no transformer and no unet",
@@ -77,6 +81,7 @@ class NoMask(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to
 MADE: dict[str, tuple[Callable[[], Any], str]] = {
     "needs an image": (lambda: stable("StableDiffusionImg2ImgPipeline"), "image"),
     "has no vae": (lambda: stable("StableDiffusionPipeline", vae=None), "vae"),
+    "has no tokenizer": (lambda: stable("StableDiffusionPipeline", tokenizer=None), "no tokenizer"),
     "is always guided": (lambda: stable("StableDiffusionSAGPipeline"), "guidance"),
     "takes one text": (
         lambda: OneText(**parts(), requires_safety_checker=False),
@@ -130,3 +135,10 @@ def test_a_name_that_is_no_label_is_refused_in_memory(tmp_path: Any) -> None:
     assert backbone.encode_prompts(["3"])["label"].tolist() == [3]  # type: ignore[index]  # a mapping
     with refused("'no such car'", "20"):
         backbone.encode_prompts(["no such car"])
+
+
+@pytest.mark.parametrize("error", [NameError("x", name="ftfy"), UnboundLocalError("x before")])
+def test_a_package_that_is_not_there_is_named(error: Exception) -> None:
+    named = "needs ftfy" if type(error) is NameError else "UnboundLocalError"
+    with refused(named), supported("It", "a call fails"):
+        raise error

@@ -81,7 +81,7 @@ def test_loras_are_added_at_their_scales(forms: Forms, tmp_path: Path) -> None:
     assert in_memory is not None and list(in_memory["adapters"]["unet"]) == ["a", "b"]
     shown = command("show", added.json["results_dir"], COLUMNS="400").out
     assert "LoRA: one × 1, style × 0.5" in " ".join(shown.split())
-    board = command("leaderboard", tmp_path, COLUMNS="400").out
+    board = command("leaderboard", "--wide", tmp_path, COLUMNS="900").out
     assert "LoRA one × 1, style × 0.5" in " ".join(board.split())
     ids = {command(*options, "--lora", f"{first}:{s}", "--dry-run").json["run_id"] for s in (1, 2)}
     other = shutil.copy(first, tmp_path / "copy.safetensors")

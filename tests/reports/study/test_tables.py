@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 
@@ -108,6 +109,8 @@ def test_latex_has_two_notes_and_a_short_label() -> None:
     lines = to_latex([table]).splitlines()
     assert sum("footnotesize" in line for line in lines) == 2
     assert r"\label{tab:digits-test}" in lines and {"% c", "% d"} <= set(lines)
+    shared = to_latex([replace(table, above="100 % alike", sources=["a paper"])])
+    assert r"many). 100 \% alike}" in shared and "(1) a paper" in shared
 
 
 def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def test_the_file_says_what_the_command_says(tmp_path: Path) -> None:
     assert others.name != declared.name
 
 
+@pytest.mark.parametrize("seeds", ["0,1", [0, 1], "1,0,1"])
+def test_seeds_are_listed_as_backbones_are(tmp_path: Path, seeds: object) -> None:
+    settings = {"dataset": "digits", "backbone": "tiny-digits", "results": str(tmp_path)}
+    declared = declare_grid(settings, lists_in({**settings, "seed": seeds}))
+    assert sorted(cell.config.seed for cell in declared.cells) == [0, 1]
+    with refused("--seed"):
+        declare_grid(settings, lists_in({**settings, "seed": "0,x"}))
+
+
 def test_lists_make_the_runs_of_a_study(image_folder: Path, tmp_path: Path) -> None:
     results, names = tmp_path / "r", f"digits,{image_folder}"
     grid = ("run", names, "--backbone", "random", "--limit", 6, "--results", results)
