@@ -56,7 +56,6 @@ def run(original: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return bench.run("digits", original, results=results, save_errors=True, **FULL)
 
 
-@pytest.mark.long
 def test_a_pipeline_is_swept_and_raced_where_a_risk_is_stated(pipe: Any, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"params": {"draws": 4}, "risk": 0.4, "limit": 2, "batch_size": 64}
     raced = bench.run("digits", pipe, "race", **settings, results=tmp_path)
@@ -178,7 +177,6 @@ def test_offloaded_parameters_are_read_where_they_are(pipe: Any) -> None:
     assert backbone.content().fingerprint != before
 
 
-@pytest.mark.long
 def test_an_offloaded_pipeline_makes_the_same_run(run: Any, pipe: Any, tmp_path: Path) -> None:
     accelerate.cpu_offload(pipe.unet, execution_device="cpu")
     offloaded = bench.run("digits", pipe, results=tmp_path, **FULL)
