@@ -24,7 +24,7 @@ _RESERVED = (
     "evaluations_per_image failed_samples fingerprint first_order flop_per_image group_chance "
     "group_score group_score_ci95 image_chance image_score image_score_ci95 images in_memory "
     "kind loss n n_asked n_samples n_total note parameters params path private_data prompt "
-    "prompts published rank replayed_from run_id running seconds seed settings shard source "
+    "prompts published rank replayed_from run_id running seconds seed seen settings shard source "
     "space split status stopped strategy tags template text_score trained_on version weights "
     "worst_group"
 )

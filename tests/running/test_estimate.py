@@ -60,6 +60,7 @@ def test_a_classifier_looks_once_at_each_image() -> None:
 def test_the_cost_of_a_classifier_is_one_pass_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))  # nobody timed it before
     words = ("digits", "--backbone", "random", "--limit", 12, "--results", tmp_path / "r")
     planned = bench("run", *words, "--dry-run", "--json").json
     assert (planned["evaluations_per_image"], planned["evaluations"]) == (1, 12)
