@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers import refusals
+from helpers.hub import Hub, a_hub, point_datasets
 from helpers.own_folder import watched
 from hypothesis import settings
 
@@ -100,6 +101,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: Any) -> None:
     """Gather what the tests of another process were refused with."""
     refusals.rows.update(map(tuple, getattr(node, "workeroutput", {}).get("refusals", [])))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub, to which the clients of this process turn, with caches of their own."""
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
+    with a_hub() as served:
+        point_datasets(served, tmp_path / "cache", monkeypatch)
+        yield served
 
 
 @pytest.fixture(scope="session", autouse=True)

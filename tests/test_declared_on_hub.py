@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from helpers.given import picture, write_parquet
-from helpers.hub import Fault, Hub, a_hub, point_datasets
+from helpers.hub import Fault, Hub
 from helpers.places import ROOT
 
 from bench.discovery.loading import load_plugins
 from benchmarks.published import save_published
 from tools import declared
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
-    with a_hub() as served:
-        point_datasets(served, tmp_path / "cache", monkeypatch)
-        yield served
 
 
 def serve_images(hub: Hub, name: str, folder: Path, labels: list[object], **names: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +15,7 @@ from helpers.command import bench
 from helpers.encoders import save_clip
 from helpers.families import save
 from helpers.given import picture, write_parquet
-from helpers.hub import Hub, a_hub, leave, point_datasets
+from helpers.hub import Hub, leave
 from helpers.matrix import matrix
 from helpers.pipelines import save_pipeline
 from huggingface_hub import constants
@@ -79,14 +79,6 @@ DECOYS = ("README.md", ".gitattributes", "v2-1.ckpt", "v2-1.safetensors", "model
 BESIDE = (".bin", ".fp16.safetensors", ".fp16.bin", ".non_ema.safetensors")
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
-    with a_hub() as served:
-        point_datasets(served, tmp_path / "clients", monkeypatch)
-        yield served
-
-
 def serve(hub: Hub, name: str, folder: Path) -> set[str]:
     """Serve a declared model between files that it does not need, and return those it does."""
     MODELS[name](folder)
@@ -127,7 +119,7 @@ def test_only_what_is_needed_is_asked_for(
     hub_module._answers.clear()
     hub.log.clear()
     assert list(fetch(name)) == fetched and len(hub.log) == 1
-    leave(hub, tmp_path / "clients", monkeypatch)
+    leave(hub, tmp_path / "cache", monkeypatch)
     assert list(fetch(name)) == fetched and hub.log == []
 
 
@@ -186,7 +178,7 @@ def test_a_dataset(
     done = bench("fetch", name)
     assert done.code == 0 and f"{name}: {images} images are on this machine" in done.out, done.err
     assert "downloading 1 files, " in done.err and f"bench run {name} --offline" in done.out
-    leave(hub, tmp_path / "clients", monkeypatch)
+    leave(hub, tmp_path / "cache", monkeypatch)
     for options in ((), ("--offline",)):
         run = ("run", name, "--backbone", "random", "--results", tmp_path / "runs", *options)
         assert bench(*run).code == 0
@@ -208,7 +200,7 @@ def test_a_study_fetches_all_that_it_needs(
         *(("dataset", name) for name in ("hf:owner/pets", "digits")),
         *(("backbone", name) for name in ("clip-b32", "random")),
     }
-    leave(hub, tmp_path / "clients", monkeypatch)
+    leave(hub, tmp_path / "cache", monkeypatch)
     assert bench("study", study, "--results", tmp_path / "runs", "--offline").code == 0
     assert hub.log == []
 

@@ -16,6 +16,16 @@ from bench.store.journal import Record
 from bench.store.writing import RunFolder
 
 
+REPORTED: dict[str, Any] = {
+    "dataset": "ucmerced",
+    "split": "test",
+    "backbone": "clip",
+    "strategy": "none",
+    "accuracy": 0.6,
+    "source": "A. Author, a paper, table 2",
+}
+
+
 def a_record(sample_id: str, label: int, prediction: int | None, **changes: Any) -> Record:
     """Return a record; `prediction` None: of an image that failed."""
     other = 0 if prediction else 1

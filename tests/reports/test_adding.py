@@ -13,7 +13,7 @@ from helpers.command import bench
 from helpers.places import ROOT
 from helpers.refusals import refused
 from helpers.reporting import model_card
-from helpers.runs import store
+from helpers.runs import REPORTED, store
 
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.published import Totals, find_problems, validate
@@ -25,14 +25,6 @@ from bench.store.folder import read_manifest, requested_records
 LABELS = [i % 3 for i in range(30)]
 PUBLISHED = ROOT / "results" / "published"
 DIGITS = PUBLISHED / "digits-tiny-digits-race-6a72ea9d"
-REPORTED: dict[str, Any] = {
-    "dataset": "ucmerced",
-    "split": "test",
-    "backbone": "clip",
-    "strategy": "none",
-    "accuracy": 0.6,
-    "source": "A. Author, a paper, table 2",
-}
 
 
 def everything(folder: Path) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.refusals import refused
-from helpers.runs import store
+from helpers.runs import REPORTED, store
 from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 
@@ -30,14 +30,6 @@ from tools.publish import main, read_table
 
 PUBLISHED = ROOT / "results" / "published"
 LABELS = [i % 3 for i in range(30)]
-REPORTED = {
-    "dataset": "ucmerced",
-    "split": "test",
-    "backbone": "clip",
-    "strategy": "none",
-    "accuracy": 0.6,
-    "source": "A. Author, a paper, table 2",
-}
 
 
 def test_what_is_published_here_is_well_and_the_readme_shows_it() -> None:

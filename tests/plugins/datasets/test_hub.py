@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from helpers.command import bench
 from helpers.given import picture, write_parquet
 from helpers.hub import Hub as Server
-from helpers.hub import a_hub, point_datasets
 from helpers.refusals import refused, warned
 
 from bench.inputs.rows import as_dataset
@@ -42,14 +40,6 @@ def test_what_is_no_source_is_refused(source: str) -> None:
     with refused("hf:owner/name"):
         parse_source(source)
     assert bench("prompts", f"hf:{source}").code == 2
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
-    with a_hub() as served:
-        point_datasets(served, tmp_path / "cache", monkeypatch)
-        yield served
 
 
 @pytest.fixture
