@@ -171,7 +171,7 @@ class AnswerList(list[Answer]):
         lines = [dict(answer.__repr_args__()) for answer in self]
         head = list(dict.fromkeys(str(name) for line in lines for name in line))
         rows = [[str(line.get(name, "–")) for name in head] for line in lines]
-        return to_html([Table("AnswerList", head, rows)])
+        return to_html([Table("Answers", head, rows)])
 
 
 class StudyResult(StudyReport):
