@@ -214,5 +214,5 @@ def test_the_command_and_python_say_the_same(
     assert done.code == 0 and done.json["metrics"] == wanted
     assert done.json["dataset"]["n_samples"] == 20 and "images," not in done.err
     shown = " ".join(bench(*arguments, "--results", tmp_path).out.split())
-    assert f"({100 * wanted['accuracy']:.1f} %)" in shown and "of 20" in shown
+    assert f"({100 * wanted['accuracy']:.1f} %)" in shown and "20 of 360 images" in shown
     assert "guessing would be right for 10.0 %" in shown and "the stored run is about 40" in shown

@@ -99,7 +99,8 @@ def _description(run: RunView, said: Collection[str] = ()) -> str:
     images = f"{run.images.text} {run.images.name}, {run.images.note}"
     said = (*said, "started")
     facts = [f"{fact.name}: {fact.text}" for fact in run.description if fact.name not in said]
-    images = "" if "dataset" in said else images
+    if "dataset" in said and run.n == run.manifest.dataset.n_total:
+        images = ""
     return " · ".join(filter(None, [images, *facts, assignments(settings)]))
 
 
