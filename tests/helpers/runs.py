@@ -15,7 +15,6 @@ from bench.store.identity import Identity, prompts_digest, run_id
 from bench.store.journal import Record
 from bench.store.writing import RunFolder
 
-
 REPORTED: dict[str, Any] = {
     "dataset": "ucmerced",
     "split": "test",
