@@ -198,6 +198,15 @@ class Replaced:
                 raise ValueError(wrong)
 
 
+def comparison_words(level: float, name: str = "") -> str:
+    """Return a sentence about the level of a single comparison, perhaps of a parameter `name`."""
+    which = "; ".join(filter(None, [name, "per comparison, not per image"]))
+    return (
+        "A class was dropped when one that is no worse would look so bad in at most"
+        f" {100 * level:g} % of comparisons ({which})."
+    )
+
+
 class Strategy(ABC):
     """A strategy, constructed with the parameters of its spec. Invalid values raise ValueError.
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
-from bench.contracts.strategy import Strategy
+from bench.contracts.strategy import Strategy, comparison_words
 from bench.reports.facts import percent_text
 from bench.reports.run_view import RunView
 from bench.running.parts.decision import strategy_of
@@ -101,10 +101,7 @@ def level_sentence(strategy: Strategy | None) -> str:
     """Return what the level of a strategy's test means for an answer; empty without a test."""
     if strategy is None or strategy.level is None:
         return ""
-    return strategy.level_words or (
-        "A class was dropped when one that is no worse would look so bad in at most"
-        f" {100 * strategy.level:g} % of comparisons (per comparison, not per image)."
-    )
+    return strategy.level_words or comparison_words(strategy.level)
 
 
 def noise_sentence(

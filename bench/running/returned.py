@@ -168,7 +168,6 @@ class CheckedRun(OpenRun):
     @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
         waiting, decisions, who = dict.fromkeys(sample_ids), None, self._who
-        memory = lambda: self._opened.peak_memory  # noqa: E731
         while waiting:
             with guard(who, "score()", (BenchError,)):
                 decisions = decisions or iter(self._opened.score(list(waiting)))
@@ -177,9 +176,12 @@ class CheckedRun(OpenRun):
                 if not isinstance(name, str) or name not in waiting:
                     left = f"{len(waiting)} images are left, each of which is wanted once"
                     raise PluginError(who, f"score() yielded {one_line(name or decided)}; {left}")
-            self.peak_memory = checked_answer(who, "peak_memory", Memory, memory)
+            self.peak_memory = checked_answer(who, "peak_memory", Memory, self._memory)
             del waiting[name]
             yield checked_decision(who, self._run, decided)
+
+    def _memory(self) -> Any:
+        return self._opened.peak_memory
 
     @override
     def close(self) -> None:

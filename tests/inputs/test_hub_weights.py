@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import huggingface_hub
 import pytest
 import torch
 from helpers.damage import TEXT, TINY, UNET, VAE, copy_pipeline
-from helpers.hub import Fault, Hub, a_hub, point_clients
+from helpers.hub import Fault, Hub
 from helpers.matrix import matrix
 from helpers.pipelines import save_indexed
 from helpers.refusals import refused
@@ -39,14 +39,6 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "a cut connection": ({"after": 10}, "did not provide it"),
 }
 Loads = Callable[[Weights], object]
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "own-cache"))
-    with a_hub() as served:
-        point_clients(served, tmp_path / "cache", monkeypatch)
-        yield served
 
 
 @pytest.fixture
@@ -208,7 +200,10 @@ def test_without_a_network_as_with_one(
         stable_diffusion(stored)
         # A cache as an older client of the Hub fills it, for which nobody stored a listing.
         shutil.copytree(
-            tmp_path / "cache", tmp_path / "older", symlinks=True, ignore=lambda *_: ["trees"]
+            tmp_path / "cache" / "hub",
+            tmp_path / "older",
+            symlinks=True,
+            ignore=lambda *_: ["trees"],
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "older"))
         monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "empty-cache"))

@@ -16,7 +16,7 @@ from bench.stats.metric_values import MeasuredMetric
 from bench.stats.probability import Probability
 from bench.stats.summarise import Statistics, confusions_of, worst_confusions
 from bench.store.folder import read_manifest, read_records
-from bench.store.summary import Ends
+from bench.store.summary import Ends, Summary
 
 IN_OPENING = ("dataset", "backbone", "blind control", "corruption")  # facts of the first sentences
 SHOWN_APART = ("template", "prompt", "seed", "dtype")  # settings that have facts of their own
@@ -41,6 +41,27 @@ def print_run(run: RunView, resumed: bool = False, brief: bool = False) -> None:
     terminal.print(_description(run, IN_OPENING if brief else ()))
     for fact in run.warnings:
         terminal.print(f"{fact.name[0].upper()}{fact.name[1:]}: {fact.text}", style="yellow")
+    _print_missing(run)
+    if summary is None:
+        return
+    facts = [run.accuracy, *run.averages, *run.scores[1:]]
+    if brief:
+        terminal.print(" · ".join(map(_in_line, facts[1:])))
+    else:
+        print_rows(["metric", "value"], [[fact.label, fact.line] for fact in facts])
+        terminal.print()
+    if confusions := worst_confusions(confusions_of(run.decided), manifest.classes):
+        print_rows(["true", "predicted", "images"], confusions, title="Worst confusions")
+    _print_cost(run)
+    _print_notes(run, summary)
+    terminal.print(f"Results: {run.path}", soft_wrap=True)
+    for picture in sorted(run.path.glob("*.png")):
+        terminal.print(f"Picture: {picture}", soft_wrap=True)
+
+
+def _print_missing(run: RunView) -> None:
+    """Print which of the run's images are not shown, or not decided."""
+    terminal, manifest = console(), run.manifest
     stored = len(read_manifest(run.path).samples)
     if len(manifest.samples) < stored:
         terminal.print(
@@ -54,17 +75,11 @@ def print_run(run: RunView, resumed: bool = False, brief: bool = False) -> None:
             f"{'.' if removed_from(manifest) else '; the same `bench run` resumes it.'}",
             style="yellow",
         )
-    if summary is None:
-        return
-    facts = [run.accuracy, *run.averages, *run.scores[1:]]
-    if brief:
-        terminal.print(" · ".join(map(_in_line, facts[1:])))
-    else:
-        print_rows(["metric", "value"], [[fact.label, fact.line] for fact in facts])
-        terminal.print()
-    if confusions := worst_confusions(confusions_of(run.decided), manifest.classes):
-        print_rows(["true", "predicted", "images"], confusions, title="Worst confusions")
-    _print_cost(run)
+
+
+def _print_notes(run: RunView, summary: Summary) -> None:
+    """Print a stated risk, warnings, what a ceiling ended, what was fitted, and what failed."""
+    terminal, manifest = console(), run.manifest
     if (stated := manifest.identity.calibrated) is not None:
         terminal.print(risk_sentence(stated, manifest.sweep, summary))
         if warning := risk_warning(run.audit, stated):
@@ -83,9 +98,6 @@ def print_run(run: RunView, resumed: bool = False, brief: bool = False) -> None:
             f" {sample_id}: {read_records(run.path)[sample_id]['error']}",
             style="yellow",
         )
-    terminal.print(f"Results: {run.path}", soft_wrap=True)
-    for picture in sorted(run.path.glob("*.png")):
-        terminal.print(f"Picture: {picture}", soft_wrap=True)
 
 
 def _in_line(fact: Fact) -> str:

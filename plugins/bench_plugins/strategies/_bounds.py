@@ -13,11 +13,10 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from bench.contracts.strategy import Bools, Floats, Ints, Problem
+from bench.contracts.strategy import Bools, Floats, Ints, Problem, comparison_words
 from bench.inputs.draws import sub_grid
 from bench_plugins.strategies.elimination import (
     Adaptive,
-    comparison_words,
     order_by_bands,
     shuffle_draws,
     timestep_means,

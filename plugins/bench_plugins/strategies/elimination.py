@@ -21,6 +21,7 @@ from bench.contracts.strategy import (
     Reply,
     Session,
     Strategy,
+    comparison_words,
 )
 from bench.inputs.draws import even_order, sub_grid
 from bench.machine.files import read_toml
@@ -86,14 +87,6 @@ class Elimination:
         seen = self.order[: self.seen]
         seen = seen if as_drawn else np.sort(seen)
         return self.table.errors[np.ix_(self.alive, seen)] * self.problem.weights[seen]
-
-
-def comparison_words(level: float, name: str) -> str:
-    """Return the sentence about the level of a single comparison, the parameter `name`."""
-    return (
-        "A class was dropped when one that is no worse would look so bad in at most"
-        f" {100 * level:g} % of comparisons ({name}; per comparison, not per image)."
-    )
 
 
 def shuffle_draws(n_draws: int, seed: int) -> Ints:
