@@ -12,8 +12,8 @@ from helpers.recorded import N_DRAWS, N_IMAGES, record
 
 from bench.contracts.levels import diffusion_levels
 from bench.inputs.draws import timestep_grid
-from bench.stats.level_weights import BUCKETS
-from bench.store.cells import draw_table, write_draws
+from bench.stats.calibration.level_weights import BUCKETS
+from bench.store.formats.cells import draw_table, write_draws
 
 SEEDS = 5
 

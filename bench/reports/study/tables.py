@@ -15,8 +15,8 @@ from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import StudyRow, varied_axes
 from bench.reports.study.shifts import Change, CorruptionErrors
 from bench.reports.text import Table, make_table
-from bench.stats.difference_tests import MethodDifference
-from bench.stats.paired import ALPHA, Difference
+from bench.stats.inference.difference_tests import MethodDifference
+from bench.stats.inference.paired import ALPHA, Difference
 from bench.store.studies import BoardStanding, MethodStanding
 
 

@@ -24,7 +24,7 @@ from bench.contracts.strategy import (
     paired_mean,
 )
 from bench.inputs.draws import sub_grid
-from bench.stats.risk import RISKS, conformal_quantile, distances
+from bench.stats.calibration.risk import RISKS, conformal_quantile, distances
 from bench_plugins.strategies._racing import RaceSession, published_cost
 from bench_plugins.strategies.race import Race
 
