@@ -42,10 +42,10 @@ from numpy.typing import NDArray
 
 import bench
 from bench.contracts.dataset import Sample
+from bench.contracts.draw_order import timestep_grid
 from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
-from bench.inputs.draws import timestep_grid
 from bench.recordings.recording import Tables, open_recording
 from bench.recordings.replay import decide
 from bench.running.parts.decision import make_decider

@@ -11,8 +11,8 @@ from helpers.runs import a_manifest
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.draw_order import timestep_grid
 from bench.contracts.strategy import ErrorTable, Evaluate, Floats32, Problem, Reply
-from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import prepare_replay
 from bench.running.execute import execute
 from bench.stats.metrics.summarise import summarize
