@@ -15,6 +15,7 @@ from helpers.studies import store_study
 from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.queries import metric_specs
 from bench.reports.comparisons import compare
+from bench.reports.run_metric import measure_run
 from bench.reports.run_view import read_view
 from bench.reports.study import methods
 from bench.reports.study.documents import StudyReport
@@ -34,7 +35,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def value(path: Path, metric: str, parameters: dict[str, Any] | None = None) -> MeasuredMetric:
-    [(_, row)] = read_view(path).measure(metric, parameters or {})
+    [(_, row)] = measure_run(read_view(path), metric, parameters or {})
     assert not isinstance(row, str)
     return row
 
