@@ -25,7 +25,7 @@ from bench.running.parts.names import Names
 from bench.running.parts.settings import make_config
 from bench.running.prepare import NO_DATASET, resolve
 from bench.running.study.file import read_study_file
-from bench.store.fields import Document
+from bench.store.formats.fields import Document
 
 
 @command()

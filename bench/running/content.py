@@ -44,10 +44,10 @@ from bench.running.parts.declaration import option
 from bench.running.parts.names import Names
 from bench.running.parts.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.until import until_of
-from bench.store.documents import (
+from bench.store.formats.documents import (
     Manifest,
 )
-from bench.store.identity import ScoringIdentity
+from bench.store.formats.identity import ScoringIdentity
 
 CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 

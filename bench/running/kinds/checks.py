@@ -42,7 +42,7 @@ from bench.machine.stages import stage
 from bench.running.content import Content, PreparedRun
 from bench.running.parts.machine import RunPrecision
 from bench.running.parts.settings import key_of
-from bench.store.identity import digest
+from bench.store.formats.identity import digest
 
 FIT_VERSION = 2  # of what is measured
 

@@ -24,8 +24,8 @@ from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.split import Split
 from bench.running.content import Content, ScorerKind
 from bench.running.parts.names import Names
-from bench.store.fields import without_none
-from bench.store.identity import ScoringIdentity
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import ScoringIdentity
 
 IMAGES_PER_BATCH = 16
 

@@ -18,8 +18,8 @@ from bench.machine.libraries import torch
 from bench.running.content import PreparedRun
 from bench.running.kinds.denoiser import encode_texts
 from bench.running.parts.settings import check_mode
-from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest
+from bench.store.formats.documents import Probe
 
 PROBED_TEXTS = 2  # number of prompts
 PROBED_LEVELS = (0.25, 0.75)  # noise levels, as fractions of the level table

@@ -31,7 +31,7 @@ from bench.machine.precision import (
 )
 from bench.machine.speeds import assumed_speed
 from bench.running.parts.declaration import DENOISERS, Chapter, Text, passed_to, setting
-from bench.store.fields import without_none
+from bench.store.formats.fields import without_none
 
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 AUTO = "auto"

@@ -30,7 +30,7 @@ from bench.running.parts.measure import MeasureSettings
 from bench.running.parts.model import ModelSettings
 from bench.running.parts.record import RecordSettings
 from bench.running.parts.texts import TextSettings
-from bench.store.documents import StoredConfig
+from bench.store.formats.documents import StoredConfig
 
 SCORER_TEXT = {
     "denoiser": "is a denoiser",

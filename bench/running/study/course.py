@@ -26,9 +26,9 @@ from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
 from bench.running.study.rounds import Methods, board_standing, boards_of, next_round, still_open
 from bench.running.study.values import Entries
-from bench.store.documents import StoredConfig
-from bench.store.fields import without_none
-from bench.store.identity import digest
+from bench.store.formats.documents import StoredConfig
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import digest
 from bench.store.locking import LOCK, LockedFolder, locked
 from bench.store.studies import STUDY, Study, StudyCell, study_folder, write_study
 

@@ -8,9 +8,9 @@ import numpy as np
 from bench.contracts.strategy import Floats
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.values import Entries
-from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings
-from bench.store.decisions import read_decisions
+from bench.stats.sequential.betting import Standings, Stop, accuracy_anytime, standings
 from bench.store.folder import read_manifest
+from bench.store.formats.decisions import read_decisions
 from bench.store.studies import BoardStanding, MethodStanding
 
 DATA = ("dataset", "split", "corrupt")  # axes that select the images
