@@ -26,13 +26,7 @@ from bench.running.parts.decision import (
     price,
 )
 from bench.running.parts.settings import check_mode
-from bench.stats.risk import (
-    cheapest,
-    choose_sweep,
-    fewest_images,
-    images_needed,
-    risk_choices,
-)
+from bench.stats.risk import cheapest, choose_sweep, fewest_images, images_needed, risk_choices
 from bench.store.calibrations import (
     Calibrated,
     CalibratedSetting,
