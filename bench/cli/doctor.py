@@ -36,7 +36,7 @@ from bench.running.manifest import evaluation_flops
 from bench.running.parts.declaration import option
 from bench.running.parts.settings import RunConfig, about
 from bench.running.prepare import NO_DATASET, Preloaded, ask
-from bench.store.fields import Count, Document
+from bench.store.formats.fields import Count, Document
 
 
 @command(needs={option(name): "--speed" for name in about("network")})

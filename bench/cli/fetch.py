@@ -24,7 +24,7 @@ from bench.running.parts.model import find_weights, naming_licence
 from bench.running.parts.settings import Names, make_config
 from bench.running.prepare import NO_DATASET, resolve
 from bench.running.study.file import read_study_file
-from bench.store.fields import Document
+from bench.store.formats.fields import Document
 
 
 @command()

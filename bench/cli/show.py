@@ -15,10 +15,10 @@ from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
 from bench.reports.terminal.run import print_measured, print_run, print_statistics
 from bench.running.command import removed_from, reproducing_command
-from bench.stats.probability import probability_skill
-from bench.stats.summarise import INCOMPLETE, Statistics, statistics
+from bench.stats.calibration.probability import probability_skill
+from bench.stats.metrics.summarise import INCOMPLETE, Statistics, statistics
 from bench.store.calibrations import find_calibrations
-from bench.store.fields import without_none
+from bench.store.formats.fields import without_none
 from bench.store.shipped import is_published
 
 SECOND_RESULTS = "again"  # results folder that is suggested for making a run again

@@ -23,17 +23,17 @@ from bench.recordings.recording import Recording, open_draws, subset_of
 from bench.recordings.replay import check_replayed, decider_for, replay_settings
 from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
 from bench.running.risk import PlannedSweep
-from bench.stats.paired import Difference, paired_test
-from bench.stats.probability import fit_probability, held_out_skill
-from bench.stats.risk import LEVEL, risk_choices
-from bench.stats.shares import accuracy_interval
+from bench.stats.calibration.probability import fit_probability, held_out_skill
+from bench.stats.calibration.risk import LEVEL, risk_choices
+from bench.stats.inference.paired import Difference, paired_test
+from bench.stats.inference.shares import accuracy_interval
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
-from bench.store.decisions import Decisions, as_decisions
-from bench.store.documents import RiskChoice
-from bench.store.fields import Document, without_none
 from bench.store.folder import read_manifest, requested_records
-from bench.store.identity import StrategyIdentity, digest
-from bench.store.journal import Record
+from bench.store.formats.decisions import Decisions, as_decisions
+from bench.store.formats.documents import RiskChoice
+from bench.store.formats.fields import Document, without_none
+from bench.store.formats.identity import StrategyIdentity, digest
+from bench.store.formats.journal import Record
 from bench.store.locking import refuse_shipped
 from bench.store.runs import StoredRun, read_run
 

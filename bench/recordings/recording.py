@@ -17,7 +17,8 @@ from bench.errors import UserError
 from bench.inputs.subsets import select_subset
 from bench.machine.hub import SCHEME, absent, find_commit
 from bench.running.command import recording_command
-from bench.store.cells import (
+from bench.store.folder import MANIFEST, find_run, read_manifest, requested_records
+from bench.store.formats.cells import (
     FirstOrder,
     has_part,
     read_cells,
@@ -25,9 +26,8 @@ from bench.store.cells import (
     read_first_order,
     read_timesteps,
 )
-from bench.store.documents import Manifest
-from bench.store.folder import MANIFEST, find_run, read_manifest, requested_records
-from bench.store.journal import Record
+from bench.store.formats.documents import Manifest
+from bench.store.formats.journal import Record
 
 CROISSANT = "croissant.json"
 RECORDING_FILES = (

@@ -43,16 +43,16 @@ from bench.running.parts.decision import (
 )
 from bench.running.parts.measure import weighting_identity
 from bench.running.risk import choose_setting
-from bench.stats.shares import accuracy_interval
-from bench.stats.summarise import summarize
-from bench.store import identity as ids
-from bench.store.cells import read_draws
-from bench.store.decisions import as_decisions
-from bench.store.documents import Manifest
-from bench.store.fields import Document, without_none
+from bench.stats.inference.shares import accuracy_interval
+from bench.stats.metrics.summarise import summarize
 from bench.store.folder import read_manifest, requested_records, whole_manifest
-from bench.store.identity import CalibratedOn, ScoringIdentity, Source
-from bench.store.journal import Record, make_record
+from bench.store.formats import identity as ids
+from bench.store.formats.cells import read_draws
+from bench.store.formats.decisions import as_decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import Document, without_none
+from bench.store.formats.identity import CalibratedOn, ScoringIdentity, Source
+from bench.store.formats.journal import Record, make_record
 from bench.store.summary import Summary
 
 

@@ -19,9 +19,9 @@ from bench.reports.study.tables import study_tables
 from bench.reports.text import Table, escape_html
 from bench.running.classify import Answer
 from bench.running.execute import Finished
-from bench.stats.comparison import Comparison
-from bench.store.documents import Manifest
+from bench.stats.metrics.comparison import Comparison
 from bench.store.errata import Touch
+from bench.store.formats.documents import Manifest
 from bench.store.summary import Summary
 
 

@@ -10,10 +10,10 @@ from bench.discovery.loading import load_plugins
 from bench.reports.facts import Fact, assignments
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
-from bench.stats.agreement import Audit
-from bench.stats.summarise import INCOMPLETE
+from bench.stats.calibration.agreement import Audit
+from bench.stats.metrics.summarise import INCOMPLETE
 from bench.store.errata import Touch, in_cell
-from bench.store.fields import FullDocument, Interval, MetricFields, Share
+from bench.store.formats.fields import FullDocument, Interval, MetricFields, Share
 from bench.store.summary import WorstGroup
 
 Currency = Literal["evaluations", "flop", "seconds"]  # what costs per image are counted in

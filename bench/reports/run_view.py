@@ -18,10 +18,10 @@ from bench.discovery.queries import metric_specs, non_default_params
 from bench.errors import UserError, warn_user
 from bench.reports.facts import Fact, assignments, metric_fact, percent_text, template_text
 from bench.reports.text import escape_hidden
-from bench.stats.agreement import Audit, audit_of
-from bench.stats.comparison import OF_BACKBONE, SHARED, run_settings
-from bench.stats.metric_values import MeasuredMetric, make_metric, measure
-from bench.stats.summarise import summarize, summary_so_far, with_lowest_group
+from bench.stats.calibration.agreement import Audit, audit_of
+from bench.stats.metrics.comparison import OF_BACKBONE, SHARED, run_settings
+from bench.stats.metrics.metric_values import MeasuredMetric, make_metric, measure
+from bench.stats.metrics.summarise import summarize, summary_so_far, with_lowest_group
 from bench.store.columns import (
     column_values,
     labelled_samples,
@@ -29,10 +29,10 @@ from bench.store.columns import (
     read_columns,
     read_raters,
 )
-from bench.store.decisions import Decisions
-from bench.store.documents import Manifest
 from bench.store.errata import Touch, touched
 from bench.store.folder import requested_records
+from bench.store.formats.decisions import Decisions
+from bench.store.formats.documents import Manifest
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer, read_questions
 from bench.store.runs import OnUnreadable, StoredRun, read_run, read_runs, warn_left_out
 from bench.store.summary import Repeated, Summary, read_again, read_swept

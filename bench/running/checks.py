@@ -49,9 +49,9 @@ from bench.machine.stages import stage
 from bench.running.content import Content, PreparedRun
 from bench.running.parts.machine import RunPrecision
 from bench.running.parts.settings import RunConfig, about, check_mode, key_of, loading_settings
-from bench.store.documents import Probe
 from bench.store.folder import missing_samples, read_manifest
-from bench.store.identity import digest
+from bench.store.formats.documents import Probe
+from bench.store.formats.identity import digest
 
 FIT_VERSION = 2  # of what is measured
 

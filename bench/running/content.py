@@ -43,8 +43,8 @@ from bench.running.execute import Swept, Task
 from bench.running.parts.declaration import option
 from bench.running.parts.settings import SETTINGS, Names, RunConfig, changed, check_mode
 from bench.running.until import until_of
-from bench.store.documents import Manifest
-from bench.store.identity import ScoringIdentity
+from bench.store.formats.documents import Manifest
+from bench.store.formats.identity import ScoringIdentity
 
 CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
 

@@ -26,8 +26,8 @@ from bench.running.parts.settings import Names, RunConfig
 from bench.running.parts.texts import find_template
 from bench.running.prepare import ask, check_chosen
 from bench.running.risk import SweepPlan, plan_sweep, sweep_of, with_chosen_params
-from bench.store.fields import Count, Document, without_none
 from bench.store.folder import missing_samples
+from bench.store.formats.fields import Count, Document, without_none
 
 DRIVER_BYTES = 0.6e9  # CUDA context, kernels and libraries
 # The usual autoencoder in float32: its 84 million parameters, and the memory per pixel while it

@@ -55,8 +55,8 @@ from bench.running.content import Content, PreparedRun, ScorerKind
 from bench.running.parts.machine import RunPrecision
 from bench.running.parts.measure import noise_identity, weighting_identity
 from bench.running.parts.settings import Names, identity_settings, loading_settings
-from bench.store.fields import without_none
-from bench.store.identity import ScoringIdentity
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import ScoringIdentity
 
 
 class DenoiserKind(ScorerKind[CheckedDenoiser]):

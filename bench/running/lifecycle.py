@@ -38,14 +38,14 @@ from bench.running.parts.settings import SETTINGS, RunConfig, Values, make_confi
 from bench.running.prepare import NOTHING, Preloaded, ask, check_chosen, prepare, prepare_again
 from bench.running.returned import NOT_CLOSED, CheckedRun
 from bench.running.risk import PlannedSweep, first_run, sweep_of, with_chosen_params
-from bench.stats.agreement import Audit, audit_of, sweepable_rows
-from bench.stats.comparison import differing_identity
-from bench.stats.shares import exact_interval
-from bench.store.decisions import read_decisions
-from bench.store.documents import Manifest
-from bench.store.fields import without_none
+from bench.stats.calibration.agreement import Audit, audit_of, sweepable_rows
+from bench.stats.inference.shares import exact_interval
+from bench.stats.metrics.comparison import differing_identity
 from bench.store.folder import read_manifest
-from bench.store.identity import digest
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import digest
 from bench.store.locking import refuse_shipped
 from bench.store.summary import Repeated, Swept, permuted, read_again, read_swept, write_again
 from bench.store.writing import RunFolder

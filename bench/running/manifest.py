@@ -23,8 +23,9 @@ from bench.running.parts.machine import all_precisions
 from bench.running.parts.model import backbone_info, model_identity
 from bench.running.parts.settings import Names, RunConfig, identity_settings
 from bench.running.parts.texts import texts_identity
-from bench.store import identity as ids
-from bench.store.documents import (
+from bench.store.folder import is_begun, shard_folder
+from bench.store.formats import identity as ids
+from bench.store.formats.documents import (
     MANIFEST_FORMAT,
     Data,
     Items,
@@ -33,9 +34,8 @@ from bench.store.documents import (
     StoredConfig,
     Sweep,
 )
-from bench.store.fields import without_none
-from bench.store.folder import is_begun, shard_folder
-from bench.store.identity import BackboneIdentity, CalibratedOn, Identity
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import BackboneIdentity, CalibratedOn, Identity
 
 
 def prepared_run(

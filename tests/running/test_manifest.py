@@ -16,7 +16,7 @@ from bench.discovery.loading import load_plugins
 from bench.running.parts.settings import Names, make_config
 from bench.running.parts.texts import make_prompts
 from bench.running.prepare import check_effect, prepare, resolve
-from bench.store.documents import Manifest
+from bench.store.formats.documents import Manifest
 
 
 def manifest(**settings: Any) -> Manifest:

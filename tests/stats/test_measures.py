@@ -22,20 +22,20 @@ from bench.discovery.queries import metric_specs
 from bench.errors import PluginError
 from bench.reports.comparisons import compare
 from bench.reports.run_view import read_view
-from bench.stats.class_metrics import class_reach, image_values
-from bench.stats.metric_checks import metric_parts, metric_value
-from bench.stats.metric_values import (
+from bench.stats.inference.class_metrics import class_reach, image_values
+from bench.stats.inference.shares import accuracy_interval
+from bench.stats.inference.variance import spread
+from bench.stats.metrics.metric_checks import metric_parts, metric_value
+from bench.stats.metrics.metric_values import (
     MeasuredMetric,
     make_metric,
     measure,
     measured_difference,
 )
-from bench.stats.shares import accuracy_interval
-from bench.stats.variance import spread
-from bench.store.cells import draw_table, read_cells, write_draws
 from bench.store.columns import add_columns
-from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
+from bench.store.formats.cells import draw_table, read_cells, write_draws
+from bench.store.formats.decisions import read_decisions
 
 
 def one(path: Path, name: str, others: tuple[Path, ...] = (), **parameters: Any) -> MeasuredMetric:

@@ -22,11 +22,11 @@ from bench.reports.leaderboard.rows import (
 )
 from bench.reports.leaderboard.rows import LeaderboardRow as Row
 from bench.reports.run_view import RunView
-from bench.stats.difference_tests import Rank, holm, ranks
-from bench.stats.metric_values import make_metric
-from bench.stats.paired import ALPHA, mcnemar, paired_test, paired_wins
-from bench.store.decisions import shared_rows
+from bench.stats.inference.difference_tests import Rank, holm, ranks
+from bench.stats.inference.paired import ALPHA, mcnemar, paired_test, paired_wins
+from bench.stats.metrics.metric_values import make_metric
 from bench.store.folder import list_runs
+from bench.store.formats.decisions import shared_rows
 from bench.store.runs import check_stored, read_runs, with_tags
 
 

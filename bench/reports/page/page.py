@@ -38,8 +38,8 @@ from bench.reports.sentences import make_opening, probability_sentence, risk_sen
 from bench.reports.study.figures import StudyPart, find_studies
 from bench.reports.text import with_subject
 from bench.running.command import recording_command
-from bench.stats.probability import known_probabilities, probability_skill
-from bench.stats.summarise import confusions_of, per_class, worst_confusions
+from bench.stats.calibration.probability import known_probabilities, probability_skill
+from bench.stats.metrics.summarise import confusions_of, per_class, worst_confusions
 from bench.store.calibrations import Calibrated, find_calibrations
 from bench.store.runs import read_runs
 

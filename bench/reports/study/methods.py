@@ -23,12 +23,12 @@ from bench.reports.facts import NONE
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.running.study.values import DATA, OVER
-from bench.stats.difference_tests import Answers, Method
-from bench.stats.metric_checks import metric_parts
-from bench.stats.shares import two_shares
-from bench.stats.variance import MIN_SEEDS
+from bench.stats.inference.difference_tests import Answers, Method
+from bench.stats.inference.shares import two_shares
+from bench.stats.inference.variance import MIN_SEEDS
+from bench.stats.metrics.metric_checks import metric_parts
 from bench.store.columns import metric_input
-from bench.store.decisions import Decisions, shared_rows
+from bench.store.formats.decisions import Decisions, shared_rows
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, Published, Study, StudyCell
 

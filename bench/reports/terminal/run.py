@@ -12,9 +12,9 @@ from bench.reports.run_view import RunView, without_defaults
 from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
 from bench.reports.terminal.tables import console, print_rows, print_table
 from bench.running.command import removed_from
-from bench.stats.metric_values import MeasuredMetric
-from bench.stats.probability import Probability
-from bench.stats.summarise import Statistics, confusions_of, worst_confusions
+from bench.stats.calibration.probability import Probability
+from bench.stats.metrics.metric_values import MeasuredMetric
+from bench.stats.metrics.summarise import Statistics, confusions_of, worst_confusions
 from bench.store.folder import read_manifest, read_records
 from bench.store.summary import Ends, Summary
 

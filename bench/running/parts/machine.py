@@ -24,7 +24,7 @@ from bench.machine.environment import pick_device
 from bench.machine.precision import PRECISIONS, Half, Precision, dtype_of, has_precision, needs_tf32
 from bench.machine.speeds import assumed_speed
 from bench.running.parts.declaration import DENOISERS, Chapter, Text, passed_to, setting
-from bench.store.fields import without_none
+from bench.store.formats.fields import without_none
 
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu")
 AUTO = "auto"

@@ -30,8 +30,8 @@ from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
 from bench.running.parts.data import is_path, registered
 from bench.running.parts.declaration import DENOISERS, Chapter, Text, setting
-from bench.store.documents import BackboneInfo
-from bench.store.fields import without_none
+from bench.store.formats.documents import BackboneInfo
+from bench.store.formats.fields import without_none
 
 LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
 _of_weights = partial(setting, "network", "prompts", identity="content")

@@ -38,7 +38,7 @@ from bench.running.parts.measure import MeasureSettings, ResolvedViews
 from bench.running.parts.model import BackboneSource, ModelSettings
 from bench.running.parts.record import RecordSettings
 from bench.running.parts.texts import TextSettings, find_template
-from bench.store.documents import StoredConfig
+from bench.store.formats.documents import StoredConfig
 
 SCORER_TEXT = {
     "denoiser": "is a denoiser",

@@ -28,12 +28,12 @@ from bench.running.risk import with_chosen_params
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
 from bench.running.study.values import DATA, OVER, Entries
-from bench.stats.sequential import Standings, Stop, accuracy_anytime, standings
-from bench.store.decisions import read_decisions
-from bench.store.documents import StoredConfig
-from bench.store.fields import without_none
+from bench.stats.sequential.betting import Standings, Stop, accuracy_anytime, standings
 from bench.store.folder import read_manifest
-from bench.store.identity import digest
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.documents import StoredConfig
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import digest
 from bench.store.locking import LOCK, LockedFolder, locked
 from bench.store.studies import (
     STUDY,

@@ -46,7 +46,7 @@ from bench.running.study.values import (
     read_entries,
     tables_of,
 )
-from bench.store.fields import first_problem
+from bench.store.formats.fields import first_problem
 from bench.store.studies import STUDY, Published, find_study, study_folder
 
 TABLE_AXES = ("dataset", "backbone", "strategy")  # axes whose values may be tables with a `name`

@@ -18,7 +18,7 @@ from bench.running.parts.record import check_trackers
 from bench.running.parts.settings import SETTINGS, Names, RunConfig, changed
 from bench.running.prepare import check_effect, resolve, without_effect
 from bench.running.study.file import DeclaredCell, DeclaredStudy
-from bench.store.fields import Count, Document
+from bench.store.formats.fields import Count, Document
 from bench.store.studies import Published
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from bench.errors import UserError, did_you_mean
-from bench.stats.sequential import Stop
-from bench.stats.variance import MIN_SEEDS, Over
+from bench.stats.inference.variance import MIN_SEEDS, Over
+from bench.stats.sequential.betting import Stop
 
 PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
 PLURALS["strategies"] = "strategy"

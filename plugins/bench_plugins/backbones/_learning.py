@@ -24,7 +24,7 @@ from bench.discovery.sources import source_hashes
 from bench.errors import UserError
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.environment import installed_distributions
-from bench.store.identity import digest
+from bench.store.formats.identity import digest
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import supported
 from bench_plugins.backbones._probing import PROBED_STEPS, check_steps, is_flow, usual_sampler

@@ -25,8 +25,8 @@ from bench.reports.facts import assignments, value_text
 from bench.reports.leaderboard.adding import strip_paths
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
-from bench.store.documents import Manifest
-from bench.store.fields import without_none
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import without_none
 from bench_plugins.exporters.hub import on_hub
 
 SCHEMA_VERSION = "0.3.0"

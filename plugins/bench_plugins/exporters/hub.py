@@ -12,8 +12,8 @@ from bench.machine.hub import SCHEME
 from bench.reports.facts import assignments
 from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_yaml
-from bench.store.documents import Manifest
-from bench.store.fields import without_none
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import without_none
 
 EVAL_RESULTS = ".eval_results"  # folder in a model's repository
 

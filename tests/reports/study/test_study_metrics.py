@@ -20,7 +20,7 @@ from bench.reports.study import methods
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
-from bench.stats.metric_values import MeasuredMetric
+from bench.stats.metrics.metric_values import MeasuredMetric
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
 

@@ -9,12 +9,12 @@ from pydantic import JsonValue
 
 from bench.contracts.specs import provenance, training_group
 from bench.errors import UserError, images_failed, quoted
-from bench.stats.metric_values import MetricDifference
-from bench.stats.paired import ClassDifference, Paired, class_differences, paired_test
-from bench.stats.shares import accuracy_interval
-from bench.store.decisions import Decisions, shared_rows
-from bench.store.documents import Manifest, changed_code
-from bench.store.identity import Identity
+from bench.stats.inference.paired import ClassDifference, Paired, class_differences, paired_test
+from bench.stats.inference.shares import accuracy_interval
+from bench.stats.metrics.metric_values import MetricDifference
+from bench.store.formats.decisions import Decisions, shared_rows
+from bench.store.formats.documents import Manifest, changed_code
+from bench.store.formats.identity import Identity
 from bench.store.questions import QuestionAnswer
 
 MACHINE = ("platform", "cpus")  # keys of a manifest's environment; times compare if all agree

@@ -17,11 +17,11 @@ import numpy as np
 
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize, special
-from bench.stats.class_metrics import class_reach
-from bench.stats.paired import Z95
-from bench.stats.score import mean_score, unit_sums
-from bench.stats.shares import accuracy_interval
-from bench.store.fields import Amount, Document, Number, Positive
+from bench.stats.inference.class_metrics import class_reach
+from bench.stats.inference.paired import Z95
+from bench.stats.inference.score import mean_score, unit_sums
+from bench.stats.inference.shares import accuracy_interval
+from bench.store.formats.fields import Amount, Document, Number, Positive
 
 UNIT_RANGE = (0.0, 1.0)
 MIN_SEEDS = 3  # with two, a difference must be 13 standard errors (`benchmarks/study_levels.py`)

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from bench.contracts.parameters import Parameters
-from bench.store.fields import Amount, Count, Document, Int, Name, Positive, RunId, Share
-from bench.store.identity import Identity, Registered, StrategyIdentity
+from bench.store.formats.fields import Amount, Count, Document, Int, Name, Positive, RunId, Share
+from bench.store.formats.identity import Identity, Registered, StrategyIdentity
 
 MAX_STORED_DRAWS = 10_000_000
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import special
-from bench.stats.paired import Z95
-from bench.store.decisions import Decisions
-from bench.store.documents import Items
+from bench.stats.inference.paired import Z95
+from bench.store.formats.decisions import Decisions
+from bench.store.formats.documents import Items
 from bench.store.summary import Group, WorstGroup
 
 

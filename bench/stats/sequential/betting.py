@@ -22,8 +22,8 @@ import numpy as np
 
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize, special
-from bench.stats.difference_tests import holm
-from bench.stats.paired import ALPHA
+from bench.stats.inference.difference_tests import holm
+from bench.stats.inference.paired import ALPHA
 
 END_LEVEL = log(2 / ALPHA)  # log capital that rejects a mean: each end is tested at 2.5 %
 END_ERROR = 1e-11  # of an end of an interval

@@ -2,8 +2,9 @@
 
 A question is a claim about a run, such as "better than RUN by 0.02", or the width that its interval
 must reach. The run ends once its images, in random order, answer it. Every verdict is read off one
-confidence sequence of the difference (`bench.stats.sequential`), so that all verdicts about a pair
-of runs, in both directions and at any margin, are false together with a probability of at most 5 %.
+confidence sequence of the difference (`bench.stats.sequential.betting`), so that all verdicts about
+a pair of runs, in both directions and at any margin, are false together with a probability of at
+most 5 %.
 """
 
 import re
@@ -15,9 +16,9 @@ import numpy as np
 
 from bench.contracts.strategy import Floats
 from bench.errors import UserError
-from bench.stats import sequential
-from bench.stats.paired import ALPHA
-from bench.stats.sequential import END_LEVEL, Population, is_coherent
+from bench.stats.inference.paired import ALPHA
+from bench.stats.sequential import betting
+from bench.stats.sequential.betting import END_LEVEL, Population, is_coherent
 from bench.store.questions import QuestionAnswer, Verdict
 
 Kind = Literal["differs", "better", "within", "width"]
@@ -171,11 +172,11 @@ def _first_verdict(question: StoppingRule, results: Results, level: float) -> tu
     values, population = question.tested(results), question.population(results)
     margin, never = question.margin / Decimal(results.max_weight), len(values) + 1
     if question.kind == "width":
-        return "narrow", sequential.first_narrow(values, float(2 * margin), population, level)
+        return "narrow", betting.first_narrow(values, float(2 * margin), population, level)
 
     def first_above(bound: Decimal, sign: int = 1) -> int:
         """Return after how many images the lower end of sign × difference is above the bound."""
-        above = sequential.log_capital(sign * values, bound, population) >= level
+        above = betting.log_capital(sign * values, bound, population) >= level
         return int(above.argmax()) + 1 if above.any() else never
 
     verdicts: dict[Verdict, int]
@@ -202,14 +203,14 @@ def answer(question: StoppingRule, results: Results) -> QuestionAnswer:
     counted, more = question.is_counted(used), dict[str, Any]()
     if not counted:
         more["level"] = ALPHA
-        ends = scale * np.array(sequential.anytime_interval(used.centred, population))
+        ends = scale * np.array(betting.anytime_interval(used.centred, population))
         more["anytime_ci95"] = np.clip((ends + 1) / 2, 0, 1).tolist()
         if question.whole_split or used.weights is not None:
-            more["accuracy_anytime_ci95"] = sequential.accuracy_anytime(used.values)
+            more["accuracy_anytime_ci95"] = betting.accuracy_anytime(used.values)
     if used.baseline is not None and counted:
         more["difference"] = float(scale * used.differences.mean())
     elif used.baseline is not None:
-        ends = scale * np.array(sequential.anytime_interval(used.differences, population))
+        ends = scale * np.array(betting.anytime_interval(used.differences, population))
         more["p"] = current_p(question, used)
         more["difference_anytime_ci95"] = np.clip(ends, -1, 1).tolist()
     return QuestionAnswer(
@@ -234,7 +235,7 @@ def current_p(question: StoppingRule, results: Results) -> float | None:
     values, margin = results.differences, question.margin / Decimal(results.max_weight)
     population = question.population(results)
     if question.kind == "within":
-        p = min(1.0, 2 * sequential.outside_p(values, margin, population))
+        p = min(1.0, 2 * betting.outside_p(values, margin, population))
     else:
-        p = sequential.two_sided_p(values, margin, population)
+        p = betting.two_sided_p(values, margin, population)
     return p if p > ALPHA or not p or is_coherent(values, population) else 1.0

@@ -14,7 +14,7 @@ import numpy as np
 from bench.contracts.strategy import Floats
 from bench.machine.libraries import stats
 from bench.store.calibrations import CalibratedSetting, Calibration
-from bench.store.documents import RiskChoice
+from bench.store.formats.documents import RiskChoice
 
 RISKS = (0.1, 0.05, 0.02, 0.01)  # for which settings are shown
 LEVEL = 0.95  # confidence level of a bound, over the random choice of the images

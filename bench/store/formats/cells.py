@@ -28,8 +28,8 @@ from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise
 from bench.errors import UserError, refusing
 from bench.machine.files import is_own_file, regular_file, replacing, take_file
 from bench.machine.libraries import pa, pq
-from bench.store.documents import MAX_STORED_DRAWS
-from bench.store.packed import compact_options, find_packed, read_packed
+from bench.store.formats.documents import MAX_STORED_DRAWS
+from bench.store.formats.packed import compact_options, find_packed, read_packed
 
 COLUMN_TYPES = {  # of the columns of a part, except `sample_id`
     **dict.fromkeys(("prompt", "draw", "timestep", "mixture"), "int32"),

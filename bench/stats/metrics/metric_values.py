@@ -23,16 +23,16 @@ from bench.discovery.guard import checked_answer
 from bench.discovery.targets import make_from, with_defaults
 from bench.errors import UserError
 from bench.machine.stages import counted
-from bench.stats.class_metrics import (
+from bench.stats.inference.class_metrics import (
     class_average,
     class_counts,
     image_values,
     interval_caveat,
 )
-from bench.stats.difference_tests import Answers, Method, difference_test, metric_spread
-from bench.stats.metric_checks import metric_parts, metric_value, resampled
-from bench.stats.paired import Difference, tested_difference
-from bench.store.fields import Count, Document, Number, Positive, without_none
+from bench.stats.inference.difference_tests import Answers, Method, difference_test, metric_spread
+from bench.stats.inference.paired import Difference, tested_difference
+from bench.stats.metrics.metric_checks import metric_parts, metric_value, resampled
+from bench.store.formats.fields import Count, Document, Number, Positive, without_none
 
 METRIC_RESAMPLES = 2_000  # bootstrap samples; a 95 % interval cuts off 50 on each side
 

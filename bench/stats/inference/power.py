@@ -12,8 +12,8 @@ import numpy as np
 from bench.contracts.strategy import Ints
 from bench.errors import UserError
 from bench.machine.libraries import optimize, stats
-from bench.stats.paired import ALPHA
-from bench.store.fields import Document, Positive, Share
+from bench.stats.inference.paired import ALPHA
+from bench.store.formats.fields import Document, Positive, Share
 
 DEFAULT_POWER = 0.8  # usual in the planning of studies
 MAX_IMAGES = 100_000_000

@@ -25,8 +25,8 @@ from bench.contracts.strategy import DECIDED_BY
 from bench.errors import warn_user
 from bench.machine.files import regular_file
 from bench.machine.libraries import pa, pc, pj
-from bench.store.arrow import indices, values
-from bench.store.fields import Amount, Count, Number, Share, is_valid
+from bench.store.formats.arrow import indices, values
+from bench.store.formats.fields import Amount, Count, Number, Share, is_valid
 
 MAX_EVALUATIONS = 2**40  # per image; the sum over millions of images fits into int64
 MAX_ERROR = 1e39  # larger than any float32

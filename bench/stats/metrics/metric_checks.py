@@ -18,8 +18,8 @@ from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.guard import guard, one_line
 from bench.errors import PluginError, UserError, warn_user
-from bench.stats.difference_tests import MIN_RELIABLE, MIN_TESTED, Method
-from bench.stats.variance import image_error
+from bench.stats.inference.difference_tests import MIN_RELIABLE, MIN_TESTED, Method
+from bench.stats.inference.variance import image_error
 
 REAL = "biuf"  # kinds of numpy's dtypes of real numbers
 MAX_ROUNDING = 1e-6  # of values that must be equal, relative to a value above 1

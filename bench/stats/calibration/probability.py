@@ -11,11 +11,11 @@ import numpy as np
 
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import special
-from bench.stats.shares import accuracy_interval
+from bench.stats.inference.shares import accuracy_interval
 from bench.store.calibrations import Calibrated, Feature, Fit
-from bench.store.decisions import Decisions
-from bench.store.documents import Manifest
-from bench.store.fields import Amount, Count, Document, Interval, Number, Positive, Share
+from bench.store.formats.decisions import Decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import Amount, Count, Document, Interval, Number, Positive, Share
 
 MAX_MASS_BINS = 10
 MIN_PER_BIN = 10  # images per bin; there are fewer bins rather than smaller ones

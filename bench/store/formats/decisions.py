@@ -13,10 +13,10 @@ from bench.contracts.strategy import Bools, Floats, Ints
 from bench.discovery.queries import exhaustive_strategy
 from bench.errors import UserError
 from bench.machine.libraries import pc
-from bench.store.arrow import booleans, strings, values
-from bench.store.cells import read_cells, read_draws
-from bench.store.documents import Manifest
-from bench.store.journal import TOP_CLASSES, Record, read_table, to_table
+from bench.store.formats.arrow import booleans, strings, values
+from bench.store.formats.cells import read_cells, read_draws
+from bench.store.formats.documents import Manifest
+from bench.store.formats.journal import TOP_CLASSES, Record, read_table, to_table
 
 FAILED = -1  # prediction of a failed image, which equals no class and so counts as wrong
 NO_RUNNER_UP = -2  # runner-up of a failed image, or if there is only one class

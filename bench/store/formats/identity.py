@@ -9,7 +9,7 @@ from pydantic import Field
 
 from bench.contracts.parameters import Parameters
 from bench.machine.precision import Precision
-from bench.store.fields import Count, Document, Int, Name, Positive, Share
+from bench.store.formats.fields import Count, Document, Int, Name, Positive, Share
 
 IDENTITY_VERSION = 1
 

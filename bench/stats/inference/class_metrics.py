@@ -19,7 +19,7 @@ from bench.contracts.metric_spec import ClassRatio, MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.machine.libraries import sparse, special
 from bench.machine.stages import counted
-from bench.stats.paired import Z95
+from bench.stats.inference.paired import Z95
 
 PERMUTATIONS = 20_000  # per test
 AT_ONCE = 1 << 19  # numbers in memory at a time: what a processor's cache holds

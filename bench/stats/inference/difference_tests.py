@@ -15,7 +15,7 @@ import numpy as np
 from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.stages import counted
-from bench.stats.class_metrics import (
+from bench.stats.inference.class_metrics import (
     by_class,
     class_reach,
     exchange_p,
@@ -23,7 +23,7 @@ from bench.stats.class_metrics import (
     largest_influence,
     random_signs,
 )
-from bench.stats.paired import (
+from bench.stats.inference.paired import (
     ALPHA,
     Z95,
     Difference,
@@ -33,10 +33,17 @@ from bench.stats.paired import (
     tested_difference,
     with_zero,
 )
-from bench.stats.score import mean_score, unit_sums
-from bench.stats.shares import Estimate
-from bench.stats.variance import Over, Spread, are_answers, image_error, seed_error, spread
-from bench.store.fields import Document, Positive, Share
+from bench.stats.inference.score import mean_score, unit_sums
+from bench.stats.inference.shares import Estimate
+from bench.stats.inference.variance import (
+    Over,
+    Spread,
+    are_answers,
+    image_error,
+    seed_error,
+    spread,
+)
+from bench.store.formats.fields import Document, Positive, Share
 
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
 # Influence values are a linear approximation, which is poor if a class has few images.

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from bench.contracts.strategy import Bools, Floats
-from bench.stats.paired import normal_cdf
-from bench.stats.sequential import count_interval
-from bench.store.decisions import Decisions
-from bench.store.documents import Manifest
-from bench.store.fields import Amount, Count, Document, Interval, Positive, Share
-from bench.store.identity import digest
+from bench.stats.inference.paired import normal_cdf
+from bench.stats.sequential.betting import count_interval
+from bench.store.formats.decisions import Decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import Amount, Count, Document, Interval, Positive, Share
+from bench.store.formats.identity import digest
 from bench.store.summary import Swept, permuted
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize
-from bench.stats.paired import Z95, bisected, skew_corrected
+from bench.stats.inference.paired import Z95, bisected, skew_corrected
 
 SAME_MEAN = 1e-12  # difference of means that is rounding
 NEARLY = 1 - 1e-12  # of the largest tilt, at which the likelihood of the largest value is infinite

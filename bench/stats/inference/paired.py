@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.contracts.strategy import Bools, Floats, Ints
-from bench.store.decisions import Decisions, shared_rows
-from bench.store.fields import Document, Number, Positive, Share
+from bench.store.formats.decisions import Decisions, shared_rows
+from bench.store.formats.fields import Document, Number, Positive, Share
 
 ALPHA = 0.05
 BISECTIONS = 45  # of the ends of an interval, which are then exact to 1e-13

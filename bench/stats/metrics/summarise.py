@@ -12,15 +12,21 @@ from bench.contracts.metric import MetricInput
 from bench.contracts.strategy import Ints
 from bench.discovery.queries import metric_specs
 from bench.errors import BenchError, UserError, warn_user
-from bench.stats.agreement import Repeatability
-from bench.stats.class_metrics import class_counts
-from bench.stats.metric_checks import checked_value
-from bench.stats.metric_values import make_metric
-from bench.stats.probability import Probability
-from bench.stats.shares import accuracy_interval, pair_scores, per_group, wilson, worst_group
-from bench.store.decisions import FAILED, Decisions
-from bench.store.documents import Items, Manifest
-from bench.store.fields import Count, Document, Interval, Share, without_none
+from bench.stats.calibration.agreement import Repeatability
+from bench.stats.calibration.probability import Probability
+from bench.stats.inference.class_metrics import class_counts
+from bench.stats.inference.shares import (
+    accuracy_interval,
+    pair_scores,
+    per_group,
+    wilson,
+    worst_group,
+)
+from bench.stats.metrics.metric_checks import checked_value
+from bench.stats.metrics.metric_values import make_metric
+from bench.store.formats.decisions import FAILED, Decisions
+from bench.store.formats.documents import Items, Manifest
+from bench.store.formats.fields import Count, Document, Interval, Share, without_none
 from bench.store.summary import Cost, Ends, Group, Metrics, ScoredData, Summary
 
 INCOMPLETE = "incomplete"  # status of a run with undecided images
