@@ -27,10 +27,10 @@ from bench.inputs.subsets import select_subset
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.machine.stages import counted
+from bench.running.checks import with_probe
 from bench.running.command import stored_settings
 from bench.running.content import CheckedBackbone, Content, Opener, PreparedRun
 from bench.running.execute import Finished, execute, timed
-from bench.running.kinds.probe import with_probe
 from bench.running.parts.decision import backbone_params
 from bench.running.parts.machine import check_executor, executor_of
 from bench.running.parts.record import check_trackers
@@ -47,14 +47,7 @@ from bench.store.formats.documents import Manifest
 from bench.store.formats.fields import without_none
 from bench.store.formats.identity import digest
 from bench.store.locking import refuse_shipped
-from bench.store.summary import (
-    Repeated,
-    Swept,
-    permuted,
-    read_again,
-    read_swept,
-    write_again,
-)
+from bench.store.summary import Repeated, Swept, permuted, read_again, read_swept, write_again
 from bench.store.writing import RunFolder
 
 Tell = Callable[[str], None]
@@ -272,7 +265,7 @@ def other_noise(prepared: PreparedRun) -> RunConfig:
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
     changes: Values = {"seed": seed, "fresh": False}
-    if prepared.names.backbone.scorer in SETTINGS["noise_per"].scorers:
+    if SETTINGS["noise_per"].is_for(prepared.names.backbone):
         changes["noise_per"] = "image"
     # The parameters of a risk were calibrated with the run's seed.
     return prepared.names.without_risk().model_copy(update=changes)

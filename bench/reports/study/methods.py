@@ -22,7 +22,7 @@ from bench.inputs.subsets import select_subset
 from bench.reports.facts import NONE
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
-from bench.running.study.rounds import DATA, OVER
+from bench.running.study.values import DATA, OVER
 from bench.stats.inference.difference_tests import Answers, Method
 from bench.stats.inference.shares import two_shares
 from bench.stats.inference.variance import MIN_SEEDS
