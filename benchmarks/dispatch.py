@@ -32,7 +32,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
 from bench.store.folder import read_manifest, read_records
-from bench.store.journal import make_record
+from bench.store.formats.journal import make_record
 from bench.store.writing import RunFolder
 from bench_plugins.executors.dispatch import Dispatch, DispatchRules
 from bench_plugins.executors.driver import IN_FLIGHT

@@ -38,7 +38,7 @@ from bench.running.execute import execute
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench.store.folder import read_records
-from bench.store.journal import JOURNAL
+from bench.store.formats.journal import JOURNAL
 from bench_plugins.executors.driver import Driver, RayExecutor
 
 MOST = 1437  # images of the split

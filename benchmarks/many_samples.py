@@ -28,9 +28,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers.runs import a_manifest
 
-from bench.stats.summarise import summarize
-from bench.store.decisions import read_decisions
-from bench.store.fields import to_json
+from bench.stats.metrics.summarise import summarize
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.fields import to_json
 
 
 def write_run(

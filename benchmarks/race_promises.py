@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.contracts.dataset import Sample
+from bench.contracts.draw_order import timestep_grid
 from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
-from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import decide
 from bench.running.parts.decision import make_decider
 

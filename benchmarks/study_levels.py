@@ -37,12 +37,12 @@ from scipy.stats import norm, t
 
 from bench.contracts.metric import MetricInput
 from bench.discovery.queries import metric_specs
-from bench.stats import class_metrics
-from bench.stats.class_metrics import by_class, class_average, image_values
-from bench.stats.difference_tests import compare_over_images, compare_over_seeds
-from bench.stats.metric_values import make_metric
-from bench.stats.paired import ALPHA, Difference
-from bench.stats.variance import image_error, seed_error, spread
+from bench.stats.inference import class_metrics
+from bench.stats.inference.class_metrics import by_class, class_average, image_values
+from bench.stats.inference.difference_tests import compare_over_images, compare_over_seeds
+from bench.stats.inference.paired import ALPHA, Difference
+from bench.stats.inference.variance import image_error, seed_error, spread
+from bench.stats.metrics.metric_values import make_metric
 
 ACCURACY, OWN, NOISE = 0.85, 0.5, 0.5
 IMAGES, SEEDS, SPREADS = (200, 2000, 10_000), (2, 3, 5, 8), (0.0, 0.01, 0.03)

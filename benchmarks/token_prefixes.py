@@ -48,7 +48,7 @@ from sklearn.cluster import KMeans
 import bench
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import resolve
-from bench.stats.shares import accuracy_interval
+from bench.stats.inference.shares import accuracy_interval
 from bench_plugins.backbones._token_models import ImageTokens, TokenModel
 from bench_plugins.backbones.autoregressive import Autoregressive
 

@@ -42,17 +42,17 @@ from numpy.typing import NDArray
 
 import bench
 from bench.contracts.dataset import Sample
+from bench.contracts.draw_order import timestep_grid
 from bench.contracts.strategy import Problem
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
-from bench.inputs.draws import timestep_grid
 from bench.recordings.recording import Tables, open_recording
 from bench.recordings.replay import decide
 from bench.running.parts.decision import make_decider
-from bench.stats.agreement import flip_probability, repeatability
-from bench.stats.shares import exact_interval
-from bench.store.decisions import Decisions, as_decisions
-from bench.store.journal import make_record
+from bench.stats.calibration.agreement import flip_probability, repeatability
+from bench.stats.inference.shares import exact_interval
+from bench.store.formats.decisions import Decisions, as_decisions
+from bench.store.formats.journal import make_record
 
 AGAIN = 60
 REPEATS = 20  # choices of the images, per seed

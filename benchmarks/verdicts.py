@@ -51,11 +51,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import multinomial, norm
 
-from bench.stats import class_metrics
-from bench.stats.difference_tests import compare_over_images
-from bench.stats.paired import ALPHA
-from bench.stats.questions import Results, StoppingRule, current_p, decided_at, parse_question
-from bench.stats.sequential import (
+from bench.stats.inference import class_metrics
+from bench.stats.inference.difference_tests import compare_over_images
+from bench.stats.inference.paired import ALPHA
+from bench.stats.inference.shares import lowest_interval, wilson
+from bench.stats.sequential.betting import (
     END_LEVEL,
     Population,
     anytime_interval,
@@ -63,7 +63,13 @@ from bench.stats.sequential import (
     log_capital,
     standings,
 )
-from bench.stats.shares import lowest_interval, wilson
+from bench.stats.sequential.stopping_rules import (
+    Results,
+    StoppingRule,
+    current_p,
+    decided_at,
+    parse_question,
+)
 from bench.store.questions import Verdict
 
 # The question, what is false in at most 5 %, and over what.

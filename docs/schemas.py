@@ -26,14 +26,14 @@ from bench.running.classify import Answer
 from bench.running.estimate import Plan
 from bench.running.parts.declaration import help_of
 from bench.running.parts.settings import RunConfig
-from bench.stats.agreement import Audit
-from bench.stats.comparison import Comparison
-from bench.stats.power import Power
-from bench.stats.summarise import Statistics
+from bench.stats.calibration.agreement import Audit
+from bench.stats.inference.power import Power
+from bench.stats.metrics.comparison import Comparison
+from bench.stats.metrics.summarise import Statistics
 from bench.store.calibrations import Calibration
-from bench.store.documents import Manifest, StoredConfig
-from bench.store.fields import MAX_INT, MetricFields, insert_after
-from bench.store.journal import Record
+from bench.store.formats.documents import Manifest, StoredConfig
+from bench.store.formats.fields import MAX_INT, MetricFields, insert_after
+from bench.store.formats.journal import Record
 from bench.store.questions import AskedQuestion
 from bench.store.runs import TestSetUse
 from bench.store.studies import Study

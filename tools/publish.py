@@ -27,7 +27,7 @@ from bench.reports.leaderboard.adding import publish_run
 from bench.running.execute import execute
 from bench.running.lifecycle import audit_stored, run
 from bench.running.parts.settings import make_config
-from bench.store.fields import first_problem
+from bench.store.formats.fields import first_problem
 
 
 class _Choice(BaseModel):

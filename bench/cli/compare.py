@@ -19,8 +19,8 @@ from bench.errors import GateError, UserError
 from bench.reports.comparisons import compare, comparison_facts, comparison_tables
 from bench.reports.facts import Fact, difference_fact
 from bench.reports.terminal.tables import print_rows, print_table
-from bench.stats.comparison import Comparison
-from bench.stats.power import Power, plan_power
+from bench.stats.inference.power import Power, plan_power
+from bench.stats.metrics.comparison import Comparison
 
 MOST_CLASSES = 10  # in the table, those whose accuracies differ most
 

@@ -19,10 +19,10 @@ from bench.recordings.learn import (
 from bench.reports.facts import assignments, percent_text, points_text
 from bench.reports.terminal.tables import print_rows
 from bench.running.command import other_images_command
-from bench.stats.risk import upper_limit
+from bench.stats.calibration.risk import upper_limit
 from bench.store.calibrations import Calibration
-from bench.store.documents import RiskChoice
 from bench.store.folder import read_manifest
+from bench.store.formats.documents import RiskChoice
 
 LOSES = ("costs more", "agrees less often")  # verdicts
 

@@ -30,7 +30,7 @@ from bench.store.shipped import default_results, is_published, is_shipped, publi
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from bench.store.documents import Manifest
+    from bench.store.formats.documents import Manifest
 
 Find = Callable[[str, str], Path]
 JSON_WRITER = "bench.stdout"  # key in a command's context: writer to the stdout kept for JSON

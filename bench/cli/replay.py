@@ -37,10 +37,10 @@ from bench.reports.sentences import probability_sentence
 from bench.reports.terminal.run import print_run
 from bench.reports.terminal.tables import print_rows
 from bench.running.execute import execute
-from bench.stats.probability import probability_skill
+from bench.stats.calibration.probability import probability_skill
 from bench.store.calibrations import find_calibrations
-from bench.store.decisions import read_decisions
-from bench.store.journal import JOURNAL
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.journal import JOURNAL
 
 
 @command()

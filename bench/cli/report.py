@@ -28,7 +28,7 @@ from bench.discovery.queries import metric_of_runs
 from bench.errors import UserError
 from bench.reports.page.page import write_report
 from bench.reports.text import with_subject
-from bench.stats.metric_values import make_metric
+from bench.stats.metrics.metric_values import make_metric
 from bench.store.folder import list_runs
 from bench.store.runs import check_stored, read_runs, with_tags
 from bench.view.pages import Pages

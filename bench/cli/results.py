@@ -39,7 +39,7 @@ from bench.reports.sentences import audit_sentence
 from bench.reports.text import to_markdown
 from bench.running.lifecycle import audit_stored
 from bench.running.shards import merge
-from bench.stats.summarise import INCOMPLETE
+from bench.stats.metrics.summarise import INCOMPLETE
 from bench.store.columns import add_columns, read_columns_csv
 from bench.store.folder import list_runs, read_manifest
 from bench.store.shipped import SHIPPED_ARCHIVE, is_packed, pack

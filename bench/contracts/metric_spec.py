@@ -14,7 +14,7 @@ from bench.contracts.parameters import Spec
 Need = Literal["prediction", "top5", "candidates", "scores", "groups", "columns", "rater"]
 NEEDS: tuple[Need, ...] = get_args(Need)
 IN_EVERY_RECORD = frozenset({"prediction", "top5", "candidates"})
-BY_CLASS = "bench.stats.class_metrics:class_average"  # target of a metric with a ratio
+BY_CLASS = "bench.stats.inference.class_metrics:class_average"  # target of a metric with a ratio
 
 # Names of fields beside the metrics in summaries, tables and boards.
 _RESERVED = (

@@ -23,6 +23,7 @@ from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.typed import Bound, annotations_of, mismatch
 
 DECIDED_BY = ("bound", "ceiling", "exhausted", "tie")
+NO_PARENT = -1  # in `Problem.parents`
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -67,9 +68,9 @@ class Problem:
         linearisation_cost: cost of one linearised draw, in evaluations.
         antithetic: whether draws 2k and 2k + 1 share a level and have opposite noise.
         parents: the tree of classes, int64 [C + J], for strategies with `uses_hierarchy`: the
-            parent of each of C classes and J inner nodes; inner nodes are numbered from C, and -1
-            means no parent. A prompt of an inner node has the node's number as its class. None
-            without a tree.
+            parent of each of C classes and J inner nodes; inner nodes are numbered from C, and
+            `NO_PARENT` is that of a root. A prompt of an inner node has the node's number as its
+            class. None without a tree.
     """
 
     class_of_prompt: Ints

@@ -7,13 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from bench.contracts.strategy import NO_PARENT
 from bench.errors import UserError, did_you_mean, quoted
 from bench.inputs.class_names import normalise_text
 from bench.inputs.parsing import read_cell, read_csv_file
 from bench.machine.files import read_toml
 
 TREE_COLUMNS = ("node", "parent", "words")
-NO_PARENT = -1
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Self
 
 import numpy as np
 
+from bench.contracts.draw_order import even_order, sub_grid
 from bench.contracts.strategy import Floats, Ints
-from bench.inputs.draws import even_order, sub_grid
 
 MAX_CLOSE_SIZE = 128  # largest size of the other sub-grids that are nearly balanced
 N_BANDS = 256  # number of ranges of levels, from the lowest on, that are nearly balanced

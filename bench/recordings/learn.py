@@ -18,23 +18,22 @@ from bench.contracts.strategy import Bools, Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError, warn_user
-from bench.inputs.subsets import select_subset
 from bench.machine.stages import counted
-from bench.recordings.recording import Recording, open_draws
+from bench.recordings.recording import Recording, open_draws, subset_of
 from bench.recordings.replay import check_replayed, decider_for, replay_settings
 from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
 from bench.running.risk import PlannedSweep
-from bench.stats.paired import Difference, paired_test
-from bench.stats.probability import fit_probability, held_out_skill
-from bench.stats.risk import LEVEL, risk_choices
-from bench.stats.shares import accuracy_interval
+from bench.stats.calibration.probability import fit_probability, held_out_skill
+from bench.stats.calibration.risk import LEVEL, risk_choices
+from bench.stats.inference.paired import Difference, paired_test
+from bench.stats.inference.shares import accuracy_interval
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
-from bench.store.decisions import Decisions, as_decisions
-from bench.store.documents import RiskChoice
-from bench.store.fields import Document, without_none
 from bench.store.folder import read_manifest, requested_records
-from bench.store.identity import StrategyIdentity, digest
-from bench.store.journal import Record
+from bench.store.formats.decisions import Decisions, as_decisions
+from bench.store.formats.documents import RiskChoice
+from bench.store.formats.fields import Document, without_none
+from bench.store.formats.identity import StrategyIdentity, digest
+from bench.store.formats.journal import Record
 from bench.store.locking import refuse_shipped
 from bench.store.runs import StoredRun, read_run
 
@@ -197,7 +196,7 @@ def _sample_statistics(
     recording: Recording, sample: Sample, strategy: CheckedStrategy
 ) -> list[Any]:
     """Return the statistics of each image of a sample."""
-    tables, problem = recording.tables(sample.sample_id), recording.questions.of(sample).problem
+    tables, problem = recording.question(sample)
     first_order = None
     if strategy.linearises:
         if (at_mean := tables.at_mean) is None:
@@ -352,7 +351,7 @@ def _summary_records(run: StoredRun) -> list[Record]:
     the summary's subset of the split is also that of the decided images.
     """
     records, n = requested_records(run.path, run.manifest), run.require_summary().dataset.n_samples
-    chosen = set(select_subset([r["sample_id"] for r in records], [r["label"] for r in records], n))
+    chosen = set(subset_of(records, n))
     if len(chosen) < len(records):
         warn_user(
             f"{run.manifest.run_id} is not complete: calibrated on the {len(chosen)} images of its"

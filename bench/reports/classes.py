@@ -8,8 +8,8 @@ import numpy as np
 from bench.contracts.strategy import Floats, Ints
 from bench.reports.facts import Column, Fact, Unit
 from bench.reports.text import Table, make_table
-from bench.stats.summarise import ClassFigures, Confusions, confusions_of
-from bench.store.decisions import Decisions
+from bench.stats.metrics.summarise import ClassFigures, Confusions, confusions_of
+from bench.store.formats.decisions import Decisions
 
 MOST_CONFUSED = 40  # classes that are shown where there are more than fit
 

@@ -13,16 +13,16 @@ from bench.inputs.subsets import shuffle_samples
 from bench.reports.facts import Column, Fact, difference_fact, metric_fact, percent_text, value_text
 from bench.reports.run_view import RunView, read_view
 from bench.reports.text import Table, make_table
-from bench.stats.class_metrics import interval_caveat
-from bench.stats.comparison import Comparison, compare_decided
-from bench.stats.difference_tests import MIN_TESTED
-from bench.stats.metric_checks import metric_parts
-from bench.stats.metric_values import MetricDifference, make_metric, measured_difference
-from bench.stats.paired import ClassDifference, Difference
-from bench.stats.questions import Results, StoppingRule, answer
-from bench.store.arrow import indices
+from bench.stats.inference.class_metrics import interval_caveat
+from bench.stats.inference.difference_tests import MIN_TESTED
+from bench.stats.inference.paired import ClassDifference, Difference
+from bench.stats.metrics.comparison import Comparison, compare_decided
+from bench.stats.metrics.metric_checks import metric_parts
+from bench.stats.metrics.metric_values import MetricDifference, make_metric, measured_difference
+from bench.stats.sequential.stopping_rules import Results, StoppingRule, answer
 from bench.store.columns import metric_input
-from bench.store.decisions import Decisions, shared_rows
+from bench.store.formats.arrow import indices
+from bench.store.formats.decisions import Decisions, shared_rows
 from bench.store.questions import QuestionAnswer
 from bench.store.shipped import is_published
 

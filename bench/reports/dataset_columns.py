@@ -12,7 +12,7 @@ from bench.inputs.survey import hash_image, stored_images
 from bench.machine.libraries import datasets, pa
 from bench.running.parts.data import find_dataset
 from bench.running.parts.settings import data_config
-from bench.store.documents import Manifest
+from bench.store.formats.documents import Manifest
 
 STANDARD_COLUMNS = ("image", "sample_id")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 from bench.contracts.metric_spec import MetricSpec, points, signed
 
 if TYPE_CHECKING:  # so that listings, which import this module, load neither numpy nor pydantic
-    from bench.stats.paired import Difference
+    from bench.stats.inference.paired import Difference
 
 NONE = "–"  # an unknown value
 

@@ -17,8 +17,8 @@ from bench.reports.rows import RunRow, accuracy_fact
 from bench.reports.run_view import RunView, read_view
 from bench.reports.terminal.tables import console, print_table
 from bench.reports.text import make_table
-from bench.stats.comparison import differing, run_settings
-from bench.stats.summarise import INCOMPLETE
+from bench.stats.metrics.comparison import differing, run_settings
+from bench.stats.metrics.summarise import INCOMPLETE
 from bench.store.folder import list_runs
 from bench.store.locking import is_in_use
 from bench.store.runs import list_shards

@@ -8,12 +8,13 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
 from bench.discovery.loading import load_plugins
 from bench.reports.facts import Fact, assignments
+from bench.reports.run_facts import settings_of
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
-from bench.stats.agreement import Audit
-from bench.stats.summarise import INCOMPLETE
+from bench.stats.calibration.agreement import Audit
+from bench.stats.metrics.summarise import INCOMPLETE
 from bench.store.errata import Touch, in_cell
-from bench.store.fields import FullDocument, Interval, MetricFields, Share
+from bench.store.formats.fields import FullDocument, Interval, MetricFields, Share
 from bench.store.summary import WorstGroup
 
 Currency = Literal["evaluations", "flop", "seconds"]  # what costs per image are counted in
@@ -165,7 +166,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "weights": identity.backbone.weights,
         "strategy": manifest.strategy.name,
         "params": manifest.strategy.params,
-        "settings": run.settings,
+        "settings": settings_of(run),
         "classes": len(manifest.classes),
         "n_samples": run.n,
         "n_asked": manifest.total,

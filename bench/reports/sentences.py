@@ -7,12 +7,12 @@ from bench.contracts.strategy import Strategy, comparison_words
 from bench.reports.facts import percent_text
 from bench.reports.run_view import RunView
 from bench.running.parts.decision import strategy_of
-from bench.stats.agreement import Audit, Repeatability, repeatability
-from bench.stats.probability import Probability
-from bench.stats.risk import keeps, most_differing
-from bench.store.decisions import Decisions
-from bench.store.documents import Manifest, Sweep
-from bench.store.identity import CalibratedOn
+from bench.stats.calibration.agreement import Audit, Repeatability, repeatability
+from bench.stats.calibration.probability import Probability
+from bench.stats.calibration.risk import keeps, most_differing
+from bench.store.formats.decisions import Decisions
+from bench.store.formats.documents import Manifest, Sweep
+from bench.store.formats.identity import CalibratedOn
 from bench.store.summary import Repeated, Summary
 
 

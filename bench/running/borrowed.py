@@ -15,8 +15,8 @@ from bench.inputs.estimand import Weighting
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import Weights
-from bench.running.parts.names import Names
-from bench.stats.level_weights import (
+from bench.running.parts.settings import Names
+from bench.stats.calibration.level_weights import (
     BUCKETS,
     accuracy_of,
     bucket_errors,
@@ -24,10 +24,10 @@ from bench.stats.level_weights import (
     cross_validated,
     fit_weights,
 )
-from bench.store.cells import DrawTable, has_part, read_cells, read_draws
-from bench.store.documents import Manifest
 from bench.store.folder import find_run, read_manifest, requested_records
-from bench.store.identity import Candidates, LearnedFrom, digest
+from bench.store.formats.cells import DrawTable, has_part, read_cells, read_draws
+from bench.store.formats.documents import Manifest
+from bench.store.formats.identity import Candidates, LearnedFrom, digest
 
 DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 

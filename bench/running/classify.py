@@ -28,14 +28,14 @@ from bench.running.parts.declaration import option
 from bench.running.parts.settings import SETTINGS, RunConfig, changed, check_mode
 from bench.running.prepare import Preloaded, ask
 from bench.running.risk import choose_setting
-from bench.stats.agreement import FEWEST_DRAWS, flip_probability
-from bench.stats.probability import fit_for, probabilities
+from bench.stats.calibration.agreement import FEWEST_DRAWS, flip_probability
+from bench.stats.calibration.probability import fit_for, probabilities
 from bench.store.calibrations import find_calibrations
-from bench.store.decisions import as_decisions
-from bench.store.documents import Manifest
-from bench.store.fields import Count, Document
-from bench.store.identity import CalibratedOn
-from bench.store.journal import finite, make_record
+from bench.store.formats.decisions import as_decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import Count, Document
+from bench.store.formats.identity import CalibratedOn
+from bench.store.formats.journal import finite, make_record
 
 Picture = str | PathLike[str] | Image.Image
 

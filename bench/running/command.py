@@ -20,8 +20,8 @@ from bench.running.parts.settings import (
     about,
     removed_message,
 )
-from bench.store.documents import Manifest
-from bench.store.fields import without_none
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import without_none
 
 UNIFORM = "uniform"
 

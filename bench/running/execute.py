@@ -19,14 +19,14 @@ from bench.errors import warn_user
 from bench.machine import speeds
 from bench.machine.environment import gpu, peak_memory
 from bench.running.until import Until
-from bench.stats.agreement import Audit
-from bench.stats.summarise import summarize
-from bench.store.cells import draw_table
-from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Fitted, Manifest, Rounded, changed_code
+from bench.stats.calibration.agreement import Audit
+from bench.stats.metrics.summarise import summarize
 from bench.store.errata import touched
 from bench.store.folder import missing_samples, read_manifest
-from bench.store.journal import make_record
+from bench.store.formats.cells import draw_table
+from bench.store.formats.decisions import Decisions, read_decisions
+from bench.store.formats.documents import Fitted, Manifest, Rounded, changed_code
+from bench.store.formats.journal import make_record
 from bench.store.locking import refuse_in_use
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import record_look

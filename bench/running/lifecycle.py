@@ -27,10 +27,10 @@ from bench.inputs.subsets import select_subset
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.machine.stages import counted
+from bench.running.checks import with_probe
 from bench.running.command import stored_settings
 from bench.running.content import CheckedBackbone, Content, Opener, PreparedRun
 from bench.running.execute import Finished, execute, timed
-from bench.running.kinds.probe import with_probe
 from bench.running.parts.decision import backbone_params
 from bench.running.parts.machine import check_executor, executor_of
 from bench.running.parts.record import check_trackers
@@ -38,23 +38,16 @@ from bench.running.parts.settings import SETTINGS, RunConfig, Values, make_confi
 from bench.running.prepare import NOTHING, Preloaded, ask, check_chosen, prepare, prepare_again
 from bench.running.returned import NOT_CLOSED, CheckedRun
 from bench.running.risk import PlannedSweep, first_run, sweep_of, with_chosen_params
-from bench.stats.agreement import Audit, audit_of, sweepable_rows
-from bench.stats.comparison import differing_identity
-from bench.stats.shares import exact_interval
-from bench.store.decisions import read_decisions
-from bench.store.documents import Manifest
-from bench.store.fields import without_none
+from bench.stats.calibration.agreement import Audit, audit_of, sweepable_rows
+from bench.stats.inference.shares import exact_interval
+from bench.stats.metrics.comparison import differing_identity
 from bench.store.folder import read_manifest
-from bench.store.identity import digest
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import digest
 from bench.store.locking import refuse_shipped
-from bench.store.summary import (
-    Repeated,
-    Swept,
-    permuted,
-    read_again,
-    read_swept,
-    write_again,
-)
+from bench.store.summary import Repeated, Swept, permuted, read_again, read_swept, write_again
 from bench.store.writing import RunFolder
 
 Tell = Callable[[str], None]
@@ -272,7 +265,7 @@ def other_noise(prepared: PreparedRun) -> RunConfig:
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
     changes: Values = {"seed": seed, "fresh": False}
-    if prepared.names.backbone.scorer in SETTINGS["noise_per"].scorers:
+    if SETTINGS["noise_per"].is_for(prepared.names.backbone):
         changes["noise_per"] = "image"
     # The parameters of a risk were calibrated with the run's seed.
     return prepared.names.without_risk().model_copy(update=changes)

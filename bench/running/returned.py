@@ -23,9 +23,9 @@ from bench.discovery.guard import checked_answer, guard, one_line, warning_guard
 from bench.engine.asking import checked_outcome
 from bench.errors import BenchError, PluginError, quoted
 from bench.running.content import PreparedRun
-from bench.store.documents import Rounded
-from bench.store.fields import validated
-from bench.store.journal import Record, is_record, make_record
+from bench.store.formats.documents import Rounded
+from bench.store.formats.fields import validated
+from bench.store.formats.journal import Record, is_record, make_record
 
 FACTS: Mapping[str, Any] = {
     "problem": Problem,

@@ -26,7 +26,7 @@ from bench.running.parts.decision import (
     price,
 )
 from bench.running.parts.settings import check_mode
-from bench.stats.risk import (
+from bench.stats.calibration.risk import (
     cheapest,
     choose_sweep,
     fewest_images,
@@ -40,18 +40,18 @@ from bench.store.calibrations import (
     calibrations_of,
     find_calibrations,
 )
-from bench.store.documents import Manifest, Sweep
-from bench.store.fields import Amount, Count, Document, Positive, Share, without_none
-from bench.store.identity import CalibratedOn, StrategyIdentity, digest
-from bench.store.journal import read_table
+from bench.store.formats.documents import Manifest, Sweep
+from bench.store.formats.fields import Amount, Count, Document, Positive, Share, without_none
+from bench.store.formats.identity import CalibratedOn, StrategyIdentity, digest
+from bench.store.formats.journal import read_table
 
 
 def choose_setting(stated: StatedRisk, manifest: Manifest) -> tuple[Parameters, CalibratedOn]:
     """Return the cheapest parameters that passed the test of a risk, and their calibration.
 
-    See `bench.stats.risk` for the test. Calibrations with the run's other parameters are preferred,
-    then those with more images. `manifest` is that of the run without a risk. Raises UserError if
-    no calibration fits, it has too few images, or it has images of the run.
+    See `bench.stats.calibration.risk` for the test. Calibrations with the run's other parameters
+    are preferred, then those with more images. `manifest` is that of the run without a risk.
+    Raises UserError if no calibration fits, it has too few images, or it has images of the run.
     """
     calibration, parameters = _calibration_for(stated, manifest), stated.decider.parameters
     best = cheapest(calibration, stated.risk)

@@ -21,13 +21,13 @@ from bench.running.execute import Finished
 from bench.running.parts.settings import RunConfig, check_mode
 from bench.running.prepare import prepare
 from bench.running.risk import first_run
-from bench.stats.comparison import differing_identity
-from bench.stats.summarise import summarize, summary_so_far
-from bench.store.decisions import read_decisions
-from bench.store.documents import mixed_code_warning
+from bench.stats.metrics.comparison import differing_identity
+from bench.stats.metrics.summarise import summarize, summary_so_far
 from bench.store.folder import MANIFEST
-from bench.store.identity import digest
-from bench.store.journal import prefix_hash
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.documents import mixed_code_warning
+from bench.store.formats.identity import digest
+from bench.store.formats.journal import prefix_hash
 from bench.store.merging import Merge, find_parts, missing_parts, plan_merge
 from bench.store.runs import StoredRun, read_run
 from bench.store.summary import Summary, read_swept

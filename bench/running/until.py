@@ -14,8 +14,8 @@ from bench.discovery.loading import load_plugins
 from bench.errors import StoreError, UserError, warn_user
 from bench.inputs.split import Split
 from bench.inputs.subsets import shuffle_samples
-from bench.stats.comparison import check_comparable
-from bench.stats.questions import (
+from bench.stats.metrics.comparison import check_comparable
+from bench.stats.sequential.stopping_rules import (
     Results,
     StoppingRule,
     answer,
@@ -24,9 +24,9 @@ from bench.stats.questions import (
     decided_at,
     parse_question,
 )
-from bench.store.decisions import read_decisions
-from bench.store.documents import Manifest
 from bench.store.folder import find_run, missing_samples
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.documents import Manifest
 from bench.store.questions import QuestionAnswer, Verdict, keep_question, read_questions
 from bench.store.runs import read_run
 from bench.store.writing import RunFolder

@@ -12,8 +12,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
-from bench.store.documents import Manifest
-from bench.store.fields import (
+from bench.store.folder import folders_with, read_manifest
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import (
     Amount,
     Count,
     Document,
@@ -24,8 +25,7 @@ from bench.store.fields import (
     Share,
     without_none,
 )
-from bench.store.folder import folders_with, read_manifest
-from bench.store.identity import StrategyIdentity, digest
+from bench.store.formats.identity import StrategyIdentity, digest
 from bench.store.locking import locked
 from bench.store.runs import OnUnreadable, warn_left_out
 from bench.store.sidecar import Sidecar
@@ -37,7 +37,7 @@ Feature = Literal["margin", "evaluations"]
 
 
 class Fit(Document):
-    """Logistic regression of whether a decision is right; see `bench.stats.probability`."""
+    """Whether a decision is right, by a regression: `bench.stats.calibration.probability`."""
 
     images: Positive  # number of images fitted
     right: Count  # number of these that were decided correctly

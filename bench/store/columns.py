@@ -19,9 +19,9 @@ from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Ints
 from bench.errors import UserError, did_you_mean, refusing
 from bench.inputs.parsing import read_csv_file
-from bench.store.decisions import Decisions, class_scores, shared_rows
-from bench.store.documents import Manifest
-from bench.store.fields import Document
+from bench.store.formats.decisions import Decisions, class_scores, shared_rows
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import Document
 from bench.store.locking import locked
 from bench.store.runs import read_run
 from bench.store.sidecar import Sidecar

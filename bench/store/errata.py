@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.contracts.specs import ErratumSpec
 from bench.discovery.loading import load_plugins
 from bench.machine.files import read_toml
-from bench.store.documents import Manifest
-from bench.store.fields import Document
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import Document
 
 if TYPE_CHECKING:
     from bench.store.summary import Summary

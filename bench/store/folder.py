@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean, quoted, refusing, some_of, warn_user
-from bench.store.cells import has_part_file
-from bench.store.documents import MANIFEST_FORMAT, Manifest, migrate
 from bench.store.errata import touched
-from bench.store.fields import check_format, read_json, validated
-from bench.store.identity import digest
-from bench.store.journal import JOURNAL, has_id, is_record, read_lines, read_table
+from bench.store.formats.cells import has_part_file
+from bench.store.formats.documents import MANIFEST_FORMAT, Manifest, migrate
+from bench.store.formats.fields import check_format, read_json, validated
+from bench.store.formats.identity import digest
+from bench.store.formats.journal import JOURNAL, has_id, is_record, read_lines, read_table
 from bench.store.shipped import is_published, published_note, shipped_folder
 
 MANIFEST, SHARDS = "manifest.json", "shards"

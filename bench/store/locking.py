@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bench.errors import StoreError, UserError
 from bench.machine.files import regular_file, write_atomically
-from bench.store.fields import Document, to_json
-from bench.store.journal import Journal
+from bench.store.formats.fields import Document, to_json
+from bench.store.formats.journal import Journal
 from bench.store.shipped import is_shipped
 
 try:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from bench.errors import UserError, quoted
 from bench.machine.files import is_own_file, take_file
-from bench.store.cells import DRAWS, ERROR_FOLDERS, copy_part, has_part_file
-from bench.store.decisions import FAILED
-from bench.store.documents import Manifest, with_code_of
-from bench.store.fields import without_none
 from bench.store.folder import MANIFEST, find_run, holds_shards, shards_of, whole_manifest
-from bench.store.journal import JOURNAL, is_record, read_lines
+from bench.store.formats.cells import DRAWS, ERROR_FOLDERS, copy_part, has_part_file
+from bench.store.formats.decisions import FAILED
+from bench.store.formats.documents import Manifest, with_code_of
+from bench.store.formats.fields import without_none
+from bench.store.formats.journal import JOURNAL, is_record, read_lines
 from bench.store.runs import StoredRun, read_run
 from bench.store.shipped import is_shipped
 

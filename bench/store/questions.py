@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from bench.contracts.metric_spec import points
-from bench.store.documents import Manifest
-from bench.store.fields import Count, Document, Interval, Share
-from bench.store.identity import digest
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import Count, Document, Interval, Share
+from bench.store.formats.identity import digest
 from bench.store.locking import locked
 from bench.store.sidecar import Sidecar
 

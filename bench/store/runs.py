@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from bench.errors import UserError, did_you_mean, quoted, warn_user
 from bench.machine.files import read_bytes, regular_file
 from bench.machine.stages import counted
-from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import Manifest
-from bench.store.fields import Document, Name, RunId
 from bench.store.folder import MANIFEST, SHARDS, folders_with, list_runs, read_manifest, shards_of
-from bench.store.journal import JOURNAL
+from bench.store.formats.decisions import Decisions, read_decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import Document, Name, RunId
+from bench.store.formats.journal import JOURNAL
 from bench.store.summary import Summary, read_summary
 
 OnUnreadable = Callable[[Path, UserError], None]  # called with each unreadable path and its error

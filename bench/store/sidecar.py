@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from typing_extensions import TypedDict
 
 from bench.errors import UserError, warn_user
-from bench.store.fields import (
+from bench.store.formats.fields import (
     Count,
     Document,
     check_format,
@@ -26,7 +26,7 @@ from bench.store.fields import (
     to_json,
     validated,
 )
-from bench.store.journal import prefix_hash, read_lines
+from bench.store.formats.journal import prefix_hash, read_lines
 from bench.store.locking import LockedFolder
 
 SIDECAR_FORMAT = 4  # side files of earlier formats have no seal

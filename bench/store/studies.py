@@ -12,8 +12,8 @@ from typing import Literal, Self
 from pydantic import Field
 
 from bench.errors import UserError, quoted
-from bench.store.documents import Manifest, StoredConfig
-from bench.store.fields import Count, Document, Interval, Name, Positive, RunId, Share
+from bench.store.formats.documents import Manifest, StoredConfig
+from bench.store.formats.fields import Count, Document, Interval, Name, Positive, RunId, Share
 from bench.store.locking import LockedFolder
 from bench.store.sidecar import Sidecar
 

@@ -12,9 +12,9 @@ from typing import Self
 from typing_extensions import TypedDict
 
 from bench.errors import warn_user
-from bench.store.decisions import Decisions, read_decisions
-from bench.store.documents import BackboneInfo, Data, Fitted, Manifest
-from bench.store.fields import (
+from bench.store.formats.decisions import Decisions, read_decisions
+from bench.store.formats.documents import BackboneInfo, Data, Fitted, Manifest
+from bench.store.formats.fields import (
     Amount,
     Count,
     Document,
@@ -25,8 +25,8 @@ from bench.store.fields import (
     Share,
     without_none,
 )
-from bench.store.identity import StrategyIdentity, digest
-from bench.store.journal import JOURNAL, Evaluations, Summed, has_changed_decisions
+from bench.store.formats.identity import StrategyIdentity, digest
+from bench.store.formats.journal import JOURNAL, Evaluations, Summed, has_changed_decisions
 from bench.store.locking import locked
 from bench.store.questions import QuestionAnswer
 from bench.store.sidecar import Sidecar

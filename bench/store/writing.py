@@ -12,7 +12,15 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
 from bench.errors import BenchError, StoreError, UserError
 from bench.machine.files import regular_file, replacing
-from bench.store.cells import (
+from bench.store.folder import (
+    MANIFEST,
+    SHARDS,
+    joined_manifest,
+    read_manifest,
+    read_records,
+    undecided_samples,
+)
+from bench.store.formats.cells import (
     DRAWS,
     ERROR_FOLDERS,
     DrawTable,
@@ -22,18 +30,10 @@ from bench.store.cells import (
     write_draws,
     write_first_order,
 )
-from bench.store.documents import Manifest, StoredConfig, mixed_code_warning, with_code_of
-from bench.store.fields import without_none
-from bench.store.folder import (
-    MANIFEST,
-    SHARDS,
-    joined_manifest,
-    read_manifest,
-    read_records,
-    undecided_samples,
-)
-from bench.store.identity import digest
-from bench.store.journal import JOURNAL, SWEEP, Record
+from bench.store.formats.documents import Manifest, StoredConfig, mixed_code_warning, with_code_of
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import digest
+from bench.store.formats.journal import JOURNAL, SWEEP, Record
 from bench.store.locking import LOCK, LOOKED_AT, SHORT_LOCK, locked
 from bench.store.merging import Merge
 from bench.store.questions import EARLIER_QUESTIONS, QUESTIONS, read_questions

@@ -19,7 +19,7 @@ from bench.contracts.strategy import Outcome, Problem
 from bench.discovery.targets import with_defaults
 from bench.machine.files import own_files
 from bench.reports.run_view import RunView, read_view
-from bench.stats.metric_checks import checked_value, metric_parts
+from bench.stats.metrics.metric_checks import checked_value, metric_parts
 from bench.store.folder import list_runs
 from bench.store.shipped import shipped_folder
 from bench.testing.datasets import Contract

@@ -26,10 +26,10 @@ from bench.reports.page.page import make_section
 from bench.reports.rows import accuracy_fact
 from bench.reports.run_view import RunView
 from bench.reports.text import Table, make_table
-from bench.stats.paired import changed_samples
-from bench.stats.probability import known_probabilities
+from bench.stats.calibration.probability import known_probabilities
+from bench.stats.inference.paired import changed_samples
 from bench.store.columns import read_columns
-from bench.store.decisions import Decisions
+from bench.store.formats.decisions import Decisions
 from bench.view.stored import LOADED, ListedStudy, Stamp, Stored, read_stamp
 
 RUNS, PICTURES = 100, 60  # per page

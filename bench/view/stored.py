@@ -22,7 +22,7 @@ from bench.reports.inventory import (
 )
 from bench.reports.run_view import RunView, read_decided_run
 from bench.reports.study.figures import StudyPart, study_part
-from bench.stats.comparison import Comparison
+from bench.stats.metrics.comparison import Comparison
 from bench.store.calibrations import CALIBRATION, Calibrated, find_calibrations
 from bench.store.folder import MANIFEST, folders_with
 from bench.store.runs import read_run

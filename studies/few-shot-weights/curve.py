@@ -8,9 +8,9 @@
 those to learn from, and the test images (64,000 evaluations of tiny-digits and 44,100 of
 tiny-landuse; an interrupted sweep resumes).
 `table` draws one, two, four … images per class to learn from, twenty times, learns weights
-as `--weighting learned:RUN` does (`bench.stats.level_weights`), and prints how often the test
-images are then decided right. The images to learn from are never test images, of either domain.
-`split` does so with the two halves of a single recorded run.
+as `--weighting learned:RUN` does (`bench.stats.calibration.level_weights`), and prints how often
+the test images are then decided right. The images to learn from are never test images, of either
+domain. `split` does so with the two halves of a single recorded run.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 
 import bench
 from bench.recordings.recording import open_recording
-from bench.stats.difference_tests import compare_over_seeds
-from bench.stats.level_weights import BUCKETS, bucket_errors, bucket_of, fit_weights
-from bench.stats.variance import spread
-from bench.store.cells import read_draws
+from bench.stats.calibration.level_weights import BUCKETS, bucket_errors, bucket_of, fit_weights
+from bench.stats.inference.difference_tests import compare_over_seeds
+from bench.stats.inference.variance import spread
+from bench.store.formats.cells import read_draws
 
 DOMAINS = ("clean", "corrupted")
 CORRUPTED = {"tiny-digits": "contrast:4", "tiny-landuse": "gaussian-noise:3"}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.inputs.draws import sub_grid
+from bench.contracts.draw_order import sub_grid
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

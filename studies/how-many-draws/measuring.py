@@ -16,9 +16,9 @@ from bench.errors import UserError
 from bench.recordings.recording import Recording, open_recording
 from bench.recordings.replay import decide, default_grid
 from bench.running.parts.decision import make_decider
-from bench.stats.shares import accuracy_interval
+from bench.stats.inference.shares import accuracy_interval
 from bench.store.folder import list_runs
-from bench.store.journal import make_record
+from bench.store.formats.journal import make_record
 from bench.store.runs import StoredRun, read_run
 
 Result = dict[str, Any]

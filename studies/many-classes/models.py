@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from bench.contracts.backbone import Denoiser
+from bench.contracts.draw_order import timestep_grid
 from bench.contracts.levels import Levels
 from bench.contracts.specs import BackboneSpec, Parameter
 from bench.discovery.loading import load_plugins
-from bench.inputs.draws import timestep_grid
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats.paired import difference_interval
-from bench.stats.variance import spread
+from bench.stats.inference.paired import difference_interval
+from bench.stats.inference.variance import spread
 
 Floats = NDArray[np.float64]
 Estimate = tuple[float, float, float]  # a mean, and the ends of its 95 % interval

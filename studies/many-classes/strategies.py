@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
+from bench.contracts.draw_order import sub_grid
 from bench.contracts.strategy import Evaluate, Problem, Reply, Session, Strategy
-from bench.inputs.draws import sub_grid
 from bench_plugins.strategies._bounds import successive_variance
 from bench_plugins.strategies.elimination import Adaptive, Halving
 from bench_plugins.strategies.full import Uniform

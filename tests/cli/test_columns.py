@@ -13,8 +13,8 @@ from helpers.runs import store
 
 from bench.reports.dataset_columns import dataset_columns
 from bench.store.columns import read_columns
-from bench.store.documents import Manifest
 from bench.store.folder import read_manifest
+from bench.store.formats.documents import Manifest
 
 
 def test_labels_of_a_file_are_added_and_used(tmp_path: Path) -> None:

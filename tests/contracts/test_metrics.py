@@ -13,7 +13,7 @@ from bench.reports.inventory import InventoryRow, RecordingRow
 from bench.reports.leaderboard.rows import LeaderboardRow, ReportedResult
 from bench.reports.rows import RunRow
 from bench.reports.study.methods import StudyRow
-from bench.store.fields import MetricFields
+from bench.store.formats.fields import MetricFields
 from bench.store.summary import Metrics
 
 F1 = ClassRatio(hits=2, support=1, predicted=1)

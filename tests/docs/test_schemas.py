@@ -14,7 +14,7 @@ from helpers.places import ROOT
 
 from bench.reports.comparisons import compare
 from bench.reports.leaderboard.ranking import leaderboard
-from bench.stats.summarise import statistics
+from bench.stats.metrics.summarise import statistics
 from bench.store.runs import read_run
 
 PUBLISHED = ROOT / "results" / "published"

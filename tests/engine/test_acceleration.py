@@ -12,8 +12,8 @@ from helpers.engines import prepared
 from safetensors.torch import save_file
 
 import bench as toolkit
-from bench.store.cells import read_cells
 from bench.store.folder import read_records
+from bench.store.formats.cells import read_cells
 
 
 def test_the_attention_kernel_is_pinned() -> None:

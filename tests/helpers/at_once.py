@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.stats.risk import LEVEL
+from bench.stats.calibration.risk import LEVEL
 from bench.store.calibrations import Calibration, write_calibration
 from bench.store.columns import add_columns
-from bench.store.documents import StoredConfig
 from bench.store.folder import read_manifest, read_records
-from bench.store.identity import digest
+from bench.store.formats.documents import StoredConfig
+from bench.store.formats.identity import digest
 from bench.store.questions import keep_question
 from bench.store.runs import read_run
 from bench.store.summary import Repeated, write_again

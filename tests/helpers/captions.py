@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contracts.dataset import StoredImage
+from bench.contracts.draw_order import timestep_grid
 from bench.contracts.levels import diffusion_levels
 from bench.engine.images import preprocess
-from bench.inputs.draws import generate_noise, timestep_grid
+from bench.inputs.draws import generate_noise
 from bench.inputs.rows import make_list_feature
 
 SIDE = 16

@@ -11,15 +11,15 @@ from helpers.runs import a_manifest
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.draw_order import timestep_grid
 from bench.contracts.strategy import ErrorTable, Evaluate, Floats32, Problem, Reply
-from bench.inputs.draws import timestep_grid
 from bench.recordings.replay import prepare_replay
 from bench.running.execute import execute
-from bench.stats.summarise import summarize
-from bench.store.decisions import as_decisions
-from bench.store.documents import Manifest
+from bench.stats.metrics.summarise import summarize
 from bench.store.folder import read_records
-from bench.store.journal import make_record
+from bench.store.formats.decisions import as_decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.journal import make_record
 from bench.store.writing import RunFolder
 
 N_DRAWS, N_CLASSES, N_IMAGES = 100, 6, 30

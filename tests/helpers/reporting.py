@@ -12,7 +12,7 @@ from helpers.runs import a_manifest
 
 from bench.contracts.strategy import Floats32
 from bench.reports.run_view import read_view
-from bench.store.fields import to_json
+from bench.store.formats.fields import to_json
 from bench_plugins.exporters.hub import ModelIndex
 
 N_DRAWS = 20

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from bench.stats.summarise import summarize
-from bench.store.decisions import read_decisions
-from bench.store.documents import Manifest
-from bench.store.identity import Identity, prompts_digest, run_id
-from bench.store.journal import Record
+from bench.stats.metrics.summarise import summarize
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.identity import Identity, prompts_digest, run_id
+from bench.store.formats.journal import Record
 from bench.store.writing import RunFolder
 
 REPORTED: dict[str, Any] = {

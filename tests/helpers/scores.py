@@ -11,10 +11,10 @@ from helpers.runs import a_manifest, a_record, store
 
 from bench.contracts.strategy import Floats
 from bench.inputs.subsets import shuffle_samples
-from bench.stats.questions import Results, answer, parse_question
-from bench.stats.summarise import summarize
-from bench.store.decisions import read_decisions
+from bench.stats.metrics.summarise import summarize
+from bench.stats.sequential.stopping_rules import Results, answer, parse_question
 from bench.store.folder import read_manifest
+from bench.store.formats.decisions import read_decisions
 from bench.store.questions import QuestionAnswer, keep_question
 from bench.store.writing import RunFolder
 

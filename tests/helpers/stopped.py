@@ -25,7 +25,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate
 from bench.errors import StoreError
 from bench.store.folder import read_records
-from bench.store.journal import JOURNAL
+from bench.store.formats.journal import JOURNAL
 from bench.store.writing import RunFolder
 
 SAMPLES = [f"s{number:02d}" for number in range(12)]

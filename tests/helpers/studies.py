@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from bench.store.documents import StoredConfig
+from bench.store.formats.documents import StoredConfig
 from bench.store.locking import locked
 from bench.store.runs import read_run
 from bench.store.studies import Study, StudyCell, study_folder, write_study

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.contracts.draw_order import even_order, sub_grid
 from bench.contracts.strategy import Ints
-from bench.inputs.draws import even_order, sub_grid
 from bench.inputs.view_assignment import assign_evenly
 
 

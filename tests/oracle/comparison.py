@@ -18,9 +18,9 @@ from oracle.reference import decide, errors, interval
 from oracle.session import FailedError, RefusedError, Session
 from oracle.tokens import token_errors
 
-from bench.store.cells import has_part, read_cells
 from bench.store.folder import read_manifest, read_records
-from bench.store.identity import digest
+from bench.store.formats.cells import has_part, read_cells
+from bench.store.formats.identity import digest
 from bench.store.summary import read_summary
 
 TOLERANCE = 5e-6  # of an error or a score; relative above 1

@@ -15,9 +15,9 @@ from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_
 from bench.contracts.metric import NO_ANSWER, Metric, MetricInput
 from bench.discovery.queries import metric_specs
 from bench.errors import BenchWarning, PluginError
-from bench.stats.metric_checks import metric_parts
-from bench.stats.metric_values import make_metric, measure, measured_difference
-from bench.stats.shares import Estimate, accuracy_interval
+from bench.stats.inference.shares import Estimate, accuracy_interval
+from bench.stats.metrics.metric_checks import metric_parts
+from bench.stats.metrics.metric_values import make_metric, measure, measured_difference
 from bench.testing import MetricContract
 from bench_plugins.metrics.measures import (
     AssociationRate,

@@ -26,7 +26,7 @@ from bench.recordings.learn import (
     learn,
 )
 from bench.recordings.recording import open_draws
-from bench.stats.paired import Difference
+from bench.stats.inference.paired import Difference
 from bench.store.calibrations import read_calibration
 from bench.store.folder import read_records
 from bench_plugins.strategies.full import Uniform

@@ -24,8 +24,8 @@ from bench.recordings.learn import calibrate, learn
 from bench.recordings.recording import open_recording
 from bench.recordings.replay import sweep
 from bench.reports.page.page import write_report
-from bench.store.decisions import read_decisions
 from bench.store.folder import MANIFEST, read_manifest, read_records
+from bench.store.formats.decisions import read_decisions
 
 
 def test_a_replay_is_an_ordinary_run_that_says_what_it_is(recording: Path, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from helpers.runs import REPORTED, store
 
 from bench.reports.leaderboard.adding import add_reported, publish_run
 from bench.reports.leaderboard.published import Totals, find_problems, validate
-from bench.stats.summarise import summarize
-from bench.store.decisions import as_decisions
-from bench.store.fields import to_json
+from bench.stats.metrics.summarise import summarize
 from bench.store.folder import read_manifest, requested_records
+from bench.store.formats.decisions import as_decisions
+from bench.store.formats.fields import to_json
 
 LABELS = [i % 3 for i in range(30)]
 PUBLISHED = ROOT / "results" / "published"

@@ -23,7 +23,7 @@ from bench.reports.page.page import write_report
 from bench.reports.run_view import read_decided_run
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
-from bench.store.identity import digest
+from bench.store.formats.identity import digest
 from bench.store.locking import locked
 from bench.store.runs import read_run
 from bench.store.summary import SUMMARY, Summary

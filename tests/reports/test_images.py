@@ -27,9 +27,9 @@ from bench.reports.figures.gallery import choose_images
 from bench.reports.figures.images import Images, make_thumbnail
 from bench.reports.figures.run_pictures import draw_confusion
 from bench.reports.text import shorten
-from bench.stats.summarise import Confusions, confusions_of
-from bench.store.decisions import Decisions, as_decisions
-from bench.store.documents import Manifest
+from bench.stats.metrics.summarise import Confusions, confusions_of
+from bench.store.formats.decisions import Decisions, as_decisions
+from bench.store.formats.documents import Manifest
 
 CLASSES = ["ant", "bee"]
 # In the place of the process: its first line says that it is ready, then it reads a request.

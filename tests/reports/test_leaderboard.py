@@ -26,11 +26,11 @@ from bench.discovery.loading import load_plugins
 from bench.reports.facts import percent_text
 from bench.reports.leaderboard.board import make_boards, row_labels
 from bench.reports.leaderboard.ranking import _ranks, leaderboard
-from bench.stats.difference_tests import holm, ranks
-from bench.stats.paired import ALPHA, mcnemar
-from bench.stats.shares import accuracy_interval
-from bench.stats.summarise import confusions_of, metrics, worst_confusions
-from bench.store.decisions import as_decisions
+from bench.stats.inference.difference_tests import holm, ranks
+from bench.stats.inference.paired import ALPHA, mcnemar
+from bench.stats.inference.shares import accuracy_interval
+from bench.stats.metrics.summarise import confusions_of, metrics, worst_confusions
+from bench.store.formats.decisions import as_decisions
 
 LABELS = [i % 3 for i in range(100)]
 REPORTED = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}

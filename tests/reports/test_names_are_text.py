@@ -30,8 +30,8 @@ from bench.reports.page.page import render as render_page
 from bench.reports.run_view import read_decided_run, read_view
 from bench.reports.terminal.run import print_run
 from bench.reports.terminal.tables import print_rows
-from bench.store.decisions import as_decisions
-from bench.store.fields import to_json
+from bench.store.formats.decisions import as_decisions
+from bench.store.formats.fields import to_json
 from bench.store.runs import read_run
 
 NAMES = [

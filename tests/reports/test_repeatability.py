@@ -13,10 +13,10 @@ from helpers.runs import a_manifest, a_record, store
 
 from bench.recordings.learn import calibrate
 from bench.reports.sentences import estimate_repeatability, noise_sentence
-from bench.stats.summarise import summarize
-from bench.store.decisions import Decisions, as_decisions, read_decisions
-from bench.store.documents import Manifest
+from bench.stats.metrics.summarise import summarize
 from bench.store.folder import read_manifest, requested_records
+from bench.store.formats.decisions import Decisions, as_decisions, read_decisions
+from bench.store.formats.documents import Manifest
 from bench.store.summary import Repeated, read_again, write_again
 from bench.store.writing import RunFolder
 from bench.view.pages import Pages

@@ -24,7 +24,7 @@ from bench.reports.leaderboard.published import Totals, find_problems, validate
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.reports.leaderboard.rows import to_csv
 from bench.store.folder import read_manifest
-from bench.store.identity import digest
+from bench.store.formats.identity import digest
 from bench.store.summary import AUDIT, permuted
 from tools.publish import main, read_table
 

@@ -10,8 +10,8 @@ import pytest
 from helpers.command import bench
 
 from bench.reports.sentences import risk_warning
-from bench.stats.agreement import Audit
-from bench.store.identity import CalibratedOn
+from bench.stats.calibration.agreement import Audit
+from bench.store.formats.identity import CalibratedOn
 
 QUICK = ("--set", "draws=6", "--limit", 10, "--batch-size", 20)
 RUN: tuple[Any, ...] = ("run", "digits", *QUICK, "--set", "first=2", "--set", "delta=0.3")

@@ -13,8 +13,8 @@ from PIL import Image
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.store.cells import read_cells
 from bench.store.folder import read_records
+from bench.store.formats.cells import read_cells
 from bench_plugins.backbones.learned import Random
 
 CLASSES = ("ant", "bee", "cow", "dog")

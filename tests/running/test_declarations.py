@@ -16,7 +16,7 @@ from bench.running.classify import classify
 from bench.running.content import PreparedRun
 from bench.running.parts.settings import SETTINGS, RunConfig, key_of, make_config
 from bench.running.prepare import prepare
-from bench.store.identity import digest
+from bench.store.formats.identity import digest
 
 # A risk needs a calibration, and a revision the Hub: `test_identity` has their effect on it.
 ELSEWHERE = {"risk", "risk_else", "revision"}

@@ -18,11 +18,11 @@ from bench.discovery.loading import load_plugins
 from bench.running.parts.settings import SETTINGS, make_config
 from bench.running.prepare import prepare
 from bench.running.risk import with_chosen_params
-from bench.store import identity as ids
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
-from bench.store.fields import to_json
 from bench.store.folder import MANIFEST
-from bench.store.identity import digest
+from bench.store.formats import identity as ids
+from bench.store.formats.fields import to_json
+from bench.store.formats.identity import digest
 
 # What these name counts, not how it is called: each is in a test below, or in those of candidates
 # (`candidates_from`, `top`) and of a risk that no setting keeps (`risk_else`).

@@ -23,9 +23,9 @@ from bench.running.content import PreparedRun
 from bench.running.execute import Finished, execute
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
-from bench.stats.summarise import summarize
-from bench.store.decisions import read_decisions
+from bench.stats.metrics.summarise import summarize
 from bench.store.folder import read_manifest, read_records
+from bench.store.formats.decisions import read_decisions
 from bench.store.summary import read_summary
 from bench.store.writing import RunFolder
 

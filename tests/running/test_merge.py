@@ -19,8 +19,9 @@ from bench.contracts.strategy import Linearise
 from bench.inputs.subsets import Shard, select_subset
 from bench.running import shards
 from bench.running.shards import merge
-from bench.stats.summarise import summarize
-from bench.store.cells import (
+from bench.stats.metrics.summarise import summarize
+from bench.store.folder import read_manifest, read_records, shard_folder
+from bench.store.formats.cells import (
     DRAWS,
     has_part_file,
     part_path,
@@ -28,9 +29,8 @@ from bench.store.cells import (
     write_cells,
     write_first_order,
 )
-from bench.store.decisions import read_decisions
-from bench.store.documents import ShardPart
-from bench.store.folder import read_manifest, read_records, shard_folder
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.documents import ShardPart
 from bench.store.merging import Merge, plan_merge
 from bench.store.questions import keep_question, read_questions
 from bench.store.runs import StoredRun

@@ -21,10 +21,10 @@ from bench.running.content import PreparedRun
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench.running.risk import PlannedSweep, sweep_of, with_chosen_params
-from bench.stats.risk import most_differing, passing
+from bench.stats.calibration.risk import most_differing, passing
 from bench.store.calibrations import CALIBRATION, calibration_files, read_calibration
-from bench.store.cells import has_part_file
 from bench.store.folder import read_manifest, read_records
+from bench.store.formats.cells import has_part_file
 
 IMAGES, RISK = 60, 0.2
 SWEPT, ALLOWED = 12, 0

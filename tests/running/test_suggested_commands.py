@@ -24,9 +24,9 @@ from bench.cli.main import cli
 from bench.running.command import other_images_command, recording_command, reproducing_command
 from bench.running.parts.settings import SETTINGS, make_config
 from bench.running.prepare import prepare
-from bench.store.documents import Manifest, StoredConfig
 from bench.store.folder import read_manifest
-from bench.store.identity import CalibratedOn
+from bench.store.formats.documents import Manifest, StoredConfig
+from bench.store.formats.identity import CalibratedOn
 
 OWN: dict[str, dict[str, Any]] = {  # what suits a run that is planned on this machine
     "encoding": {"dtype": "bfloat16", "encoding": "float32"},

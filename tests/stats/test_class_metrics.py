@@ -15,9 +15,9 @@ from sklearn import metrics
 from bench.cli import study
 from bench.contracts.strategy import Ints
 from bench.discovery.queries import metric_specs
-from bench.stats import class_metrics
-from bench.stats.class_metrics import exchange_p, image_values
-from bench.stats.difference_tests import Answers, compare_all
+from bench.stats.inference import class_metrics
+from bench.stats.inference.class_metrics import exchange_p, image_values
+from bench.stats.inference.difference_tests import Answers, compare_all
 
 KNOWN: dict[str, Any] = {
     "accuracy": metrics.accuracy_score,

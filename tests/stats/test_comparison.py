@@ -12,9 +12,9 @@ from helpers.refusals import refused
 from helpers.runs import a_manifest, store
 
 from bench.reports.comparisons import compare
-from bench.stats.comparison import differing, run_settings
-from bench.stats.paired import difference_interval
-from bench.store.documents import Manifest
+from bench.stats.inference.paired import difference_interval
+from bench.stats.metrics.comparison import differing, run_settings
+from bench.store.formats.documents import Manifest
 from bench.store.runs import read_run
 
 LABELS = [i % 3 for i in range(60)]

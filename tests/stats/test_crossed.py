@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers.matrix import matrix
 
-from bench.stats.shares import accuracy_interval
-from bench.stats.variance import image_error, spread
+from bench.stats.inference.shares import accuracy_interval
+from bench.stats.inference.variance import image_error, spread
 
 
 def interval(*args: Any, **options: Any) -> tuple[float, float]:

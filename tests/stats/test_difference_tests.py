@@ -12,8 +12,8 @@ from scipy import stats
 
 from bench.contracts.strategy import Floats
 from bench.discovery.queries import metric_specs
-from bench.stats import class_metrics
-from bench.stats.difference_tests import (
+from bench.stats.inference import class_metrics
+from bench.stats.inference.difference_tests import (
     Answers,
     Method,
     MethodDifference,
@@ -26,8 +26,8 @@ from bench.stats.difference_tests import (
     ranks,
     sign_flips,
 )
-from bench.stats.paired import Difference, difference_interval
-from bench.stats.variance import seed_error
+from bench.stats.inference.paired import Difference, difference_interval
+from bench.stats.inference.variance import seed_error
 
 Compare = Callable[..., Difference]
 

@@ -19,8 +19,8 @@ from bench.contracts.metric import Metric, MetricInput
 from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.loading import load_plugins
 from bench.errors import PluginError, UserError
-from bench.stats.metric_checks import metric_parts
-from bench.stats.metric_values import make_metric, measure
+from bench.stats.metrics.metric_checks import metric_parts
+from bench.stats.metrics.metric_values import make_metric, measure
 
 RUN = ("run", "digits", "--backbone", "random", "--limit", "20", "--json")
 

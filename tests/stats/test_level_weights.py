@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.stats.level_weights import (
+from bench.stats.calibration.level_weights import (
     BUCKETS,
     accuracy_of,
     bucket_errors,

@@ -12,10 +12,17 @@ from helpers.command import bench
 from helpers.runs import a_manifest, a_record, store
 from sklearn import metrics as sk
 
-from bench.stats.agreement import repeatability
-from bench.stats.summarise import Statistics, confusions_of, cost, metrics, per_class, statistics
-from bench.store.decisions import as_decisions, read_decisions
+from bench.stats.calibration.agreement import repeatability
+from bench.stats.metrics.summarise import (
+    Statistics,
+    confusions_of,
+    cost,
+    metrics,
+    per_class,
+    statistics,
+)
 from bench.store.folder import read_manifest, requested_records
+from bench.store.formats.decisions import as_decisions, read_decisions
 
 
 @pytest.fixture(scope="module")

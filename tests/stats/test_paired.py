@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.runs import store
 
-from bench.stats.paired import (
+from bench.stats.inference.paired import (
     Z95,
     difference_interval,
     mcnemar,
@@ -18,8 +18,8 @@ from bench.stats.paired import (
     paired_test,
     paired_wins,
 )
-from bench.store.decisions import read_decisions, shared_rows
 from bench.store.folder import read_manifest
+from bench.store.formats.decisions import read_decisions, shared_rows
 
 
 @pytest.mark.long

@@ -8,8 +8,8 @@ from helpers.command import bench
 from helpers.runs import store
 from scipy.stats import binomtest
 
-from bench.stats.paired import ALPHA, mcnemar
-from bench.stats.power import (
+from bench.stats.inference.paired import ALPHA, mcnemar
+from bench.stats.inference.power import (
     exact_power,
     images_needed,
     max_significant_losses,

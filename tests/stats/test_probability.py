@@ -8,7 +8,7 @@ from helpers.matrix import matrix
 from helpers.runs import a_record
 
 from bench.contracts.strategy import Bools, Floats
-from bench.stats.probability import (
+from bench.stats.calibration.probability import (
     Probability,
     coverage_area,
     equal_mass,
@@ -17,7 +17,7 @@ from bench.stats.probability import (
     probabilities,
     skill,
 )
-from bench.store.decisions import Decisions, as_decisions
+from bench.store.formats.decisions import Decisions, as_decisions
 
 
 def decided(n: int, seed: int, telling: bool = True) -> Decisions:

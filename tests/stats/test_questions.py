@@ -13,7 +13,8 @@ import pytest
 from helpers.matrix import matrix
 from helpers.refusals import refused
 
-from bench.stats.questions import (
+from bench.stats.sequential.betting import anytime_interval
+from bench.stats.sequential.stopping_rules import (
     Kind,
     Results,
     StoppingRule,
@@ -22,7 +23,6 @@ from bench.stats.questions import (
     decided_at,
     parse_question,
 )
-from bench.stats.sequential import anytime_interval
 from bench.store.questions import AskedQuestion, QuestionAnswer, ending_answer
 
 

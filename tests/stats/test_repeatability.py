@@ -11,7 +11,7 @@ import pytest
 from helpers.runs import a_record, store
 from scipy.stats import norm
 
-from bench.stats.agreement import (
+from bench.stats.calibration.agreement import (
     EM_STEPS,
     FEWEST_IMAGES,
     GAPS,
@@ -21,10 +21,10 @@ from bench.stats.agreement import (
     repeatability,
     sweepable_rows,
 )
-from bench.stats.sequential import count_interval
-from bench.store.decisions import as_decisions, read_decisions
+from bench.stats.sequential.betting import count_interval
 from bench.store.folder import read_manifest
-from bench.store.identity import digest
+from bench.store.formats.decisions import as_decisions, read_decisions
+from bench.store.formats.identity import digest
 from bench.store.summary import AUDIT, Swept, permuted, read_swept
 from bench.store.writing import RunFolder
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from bench.inputs.subsets import draw_sample
-from bench.stats.risk import (
+from bench.stats.calibration.risk import (
     choose_sweep,
     conformal_quantile,
     distances,

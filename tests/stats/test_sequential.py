@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers.matrix import matrix
 
-from bench.stats.sequential import (
+from bench.stats.sequential.betting import (
     Population,
     anytime_interval,
     anytime_p,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bench.stats.difference_tests import compare_over_images
-from bench.stats.shares import (
+from bench.stats.inference.difference_tests import compare_over_images
+from bench.stats.inference.shares import (
     Estimate,
     accuracy_interval,
     exact_bounds,

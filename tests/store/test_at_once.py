@@ -23,7 +23,7 @@ from bench.store import writing
 from bench.store.calibrations import calibration_files, read_calibration
 from bench.store.columns import read_columns
 from bench.store.folder import read_manifest
-from bench.store.journal import JOURNAL
+from bench.store.formats.journal import JOURNAL
 from bench.store.locking import locked
 from bench.store.questions import read_questions
 from bench.store.runs import read_run

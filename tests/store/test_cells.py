@@ -14,8 +14,8 @@ import pytest
 from helpers.refusals import refused
 
 from bench.contracts.strategy import Evaluate, Linearise
-from bench.store import packed
-from bench.store.cells import (
+from bench.store.formats import packed
+from bench.store.formats.cells import (
     has_part,
     has_part_file,
     part_path,

@@ -11,8 +11,8 @@ from helpers.runs import a_manifest, a_record, store
 
 from bench.reports.comparisons import compare
 from bench.running.shards import merge
-from bench.store.documents import Manifest, changed_code, mixed_code_warning, with_code_of
 from bench.store.folder import read_manifest
+from bench.store.formats.documents import Manifest, changed_code, mixed_code_warning, with_code_of
 from bench.store.writing import RunFolder
 
 

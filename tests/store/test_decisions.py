@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.runs import a_record, store
 
-from bench.store.decisions import FAILED, NO_RUNNER_UP, as_decisions, read_decisions
+from bench.store.formats.decisions import FAILED, NO_RUNNER_UP, as_decisions, read_decisions
 from bench.store.runs import read_run
 
 

@@ -22,13 +22,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import UserError
-from bench.stats.summarise import summarize
-from bench.store.cells import part_path, read_cells, read_first_order, read_timesteps
-from bench.store.decisions import read_decisions
-from bench.store.documents import MANIFEST_FORMAT, MIGRATIONS, Manifest
+from bench.stats.metrics.summarise import summarize
 from bench.store.folder import list_runs, read_manifest, requested_records
-from bench.store.identity import digest
-from bench.store.journal import is_record, read_table
+from bench.store.formats.cells import part_path, read_cells, read_first_order, read_timesteps
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.documents import MANIFEST_FORMAT, MIGRATIONS, Manifest
+from bench.store.formats.identity import digest
+from bench.store.formats.journal import is_record, read_table
 from bench.store.summary import Summary, read_summary
 
 FORMATS = Path(__file__).parent / "formats"

@@ -17,7 +17,7 @@ from helpers.recorded import record
 from helpers.refusals import refused
 
 from bench.contracts.levels import Levels, diffusion_levels, edm_levels, flow_levels
-from bench.store.cells import DRAWS, LEVEL_COLUMNS, draw_table, read_draws, write_draws
+from bench.store.formats.cells import DRAWS, LEVEL_COLUMNS, draw_table, read_draws, write_draws
 
 TABLES = {
     "diffusion": diffusion_levels(np.linspace(0.99, 0.01, 50), "epsilon"),

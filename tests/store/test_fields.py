@@ -12,7 +12,7 @@ from helpers.refusals import refused
 from pydantic import BaseModel, ValidationError
 
 import bench
-from bench.store.fields import (
+from bench.store.formats.fields import (
     Count,
     Document,
     Interval,

@@ -6,7 +6,7 @@ from typing import Any
 
 from helpers.runs import a_manifest
 
-from bench.store.identity import Identity, digest, prompts_digest
+from bench.store.formats.identity import Identity, digest, prompts_digest
 
 
 def test_the_order_of_the_content_does_not_matter() -> None:

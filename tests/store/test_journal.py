@@ -17,7 +17,7 @@ from helpers.runs import a_manifest, a_record
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
-from bench.store.journal import (
+from bench.store.formats.journal import (
     JOURNAL,
     Journal,
     Record,
@@ -102,14 +102,14 @@ def test_lines_are_synced_on_closing_and_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr("bench.store.journal.os.fsync", synced.append)
+    monkeypatch.setattr("bench.store.formats.journal.os.fsync", synced.append)
     journal, times = Journal(tmp_path / "samples.jsonl"), []
     for seconds in (9.0, 0.0):
-        monkeypatch.setattr("bench.store.journal.SYNC_SECONDS", seconds)
+        monkeypatch.setattr("bench.store.formats.journal.SYNC_SECONDS", seconds)
         journal.append({"sample_id": "a"})
         times.append(len(synced))
     journal.append({"sample_id": "b"})
-    monkeypatch.setattr("bench.store.journal.SYNC_SECONDS", 9.0)
+    monkeypatch.setattr("bench.store.formats.journal.SYNC_SECONDS", 9.0)
     journal.append({"sample_id": "c"})
     journal.close()
     assert times == [0, 1] and len(synced) == 3

@@ -15,7 +15,7 @@ from helpers.refusals import refused
 import bench as toolkit
 from bench.running.command import reproducing_command
 from bench.store.folder import read_manifest
-from bench.store.identity import Identity, digest, run_id
+from bench.store.formats.identity import Identity, digest, run_id
 
 REMOVED = Path(__file__).parent / "removed"
 OPTIONS = {  # example → what was removed

@@ -14,9 +14,9 @@ from helpers.scoring import command, same, timeless
 from helpers.stopped import SAMPLES, killed_after, write
 
 from bench.errors import PluginError, UserError
-from bench.store.cells import read_cells
 from bench.store.folder import MANIFEST, read_manifest, read_records
-from bench.store.journal import JOURNAL, read_lines
+from bench.store.formats.cells import read_cells
+from bench.store.formats.journal import JOURNAL, read_lines
 from bench.store.writing import RunFolder
 
 

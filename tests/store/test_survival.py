@@ -25,9 +25,9 @@ from helpers.scoring import LIMIT, command, same, timeless
 from helpers.stopped import REFUSED, SAMPLES, interrupted_after, limited_after, write
 
 from bench.machine.cache import cache_dir
-from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest, read_records
-from bench.store.journal import JOURNAL, MAX_LINE_BYTES, read_lines
+from bench.store.formats.decisions import read_decisions
+from bench.store.formats.journal import JOURNAL, MAX_LINE_BYTES, read_lines
 from bench.store.writing import RunFolder
 
 

@@ -10,10 +10,10 @@ from curve import SHOTS, curve, learned, read_rows, read_run, table
 from helpers.places import ROOT
 from helpers.recorded import N_DRAWS, N_IMAGES, record
 
+from bench.contracts.draw_order import timestep_grid
 from bench.contracts.levels import diffusion_levels
-from bench.inputs.draws import timestep_grid
-from bench.stats.level_weights import BUCKETS
-from bench.store.cells import draw_table, write_draws
+from bench.stats.calibration.level_weights import BUCKETS
+from bench.store.formats.cells import draw_table, write_draws
 
 SEEDS = 5
 

@@ -29,8 +29,8 @@ from helpers.studies import store_study
 
 from bench.reports.figures.images import Images
 from bench.store.columns import FURTHER_LABELS, add_columns
-from bench.store.decisions import read_decisions
 from bench.store.folder import read_manifest
+from bench.store.formats.decisions import read_decisions
 from bench.store.writing import RunFolder
 from bench.view.pages import Pages, select_samples
 from bench.view.server import ADDRESS, Server

@@ -15,7 +15,7 @@ from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.leaderboard.board import CURRENCIES, Board, BoardLine, comparable
 from bench.reports.leaderboard.rows import REPLAYED, REPORTED, SUBSET
 from bench.reports.rows import Currency
-from bench.stats.summarise import INCOMPLETE
+from bench.stats.metrics.summarise import INCOMPLETE
 
 MAX_SHARED_KEYS = 5  # keys in one label, for points that lie together
 GAP = 7  # typographic points between a marker and its label

@@ -9,9 +9,9 @@ from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.reports.figures.images import Images, Thumbnail
 from bench.reports.run_view import RunView
-from bench.store.arrow import indices
-from bench.store.decisions import Decisions
 from bench.store.folder import read_records
+from bench.store.formats.arrow import indices
+from bench.store.formats.decisions import Decisions
 
 WRONG_SHARE = 0.7  # share of mistakes among the pictures, if there are enough
 RIGHT_PER_CLASS = 3

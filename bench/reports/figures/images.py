@@ -34,7 +34,7 @@ from bench.inputs.split import Split
 from bench.machine.offline import offline
 from bench.running.parts.data import find_dataset
 from bench.running.parts.settings import about, make_config
-from bench.store.documents import Manifest
+from bench.store.formats.documents import Manifest
 
 SERVE = "from bench.reports.figures.images import serve; serve()"
 START_TIMEOUT = 120.0  # seconds for the process's imports, on a busy machine

@@ -14,12 +14,12 @@ from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.run_view import RunView
 from bench.reports.text import shorten
-from bench.stats.probability import Probability
-from bench.stats.questions import Results, parse_question
-from bench.stats.sequential import interval_course
-from bench.store.cells import read_cells, read_timesteps
-from bench.store.decisions import NO_RUNNER_UP
+from bench.stats.calibration.probability import Probability
+from bench.stats.sequential.betting import interval_course
+from bench.stats.sequential.stopping_rules import Results, parse_question
 from bench.store.folder import find_run
+from bench.store.formats.cells import read_cells, read_timesteps
+from bench.store.formats.decisions import NO_RUNNER_UP
 from bench.store.questions import QuestionAnswer
 from bench.store.runs import read_run
 

@@ -24,9 +24,9 @@ from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.text import escape_hidden, shorten
 from bench.running.parts.data import find_dataset
 from bench.running.parts.settings import data_config
-from bench.store.arrow import indices
-from bench.store.decisions import Decisions
-from bench.store.documents import Manifest
+from bench.store.formats.arrow import indices
+from bench.store.formats.decisions import Decisions
+from bench.store.formats.documents import Manifest
 from bench.store.locking import locked, refuse_shipped
 from bench.store.runs import read_run
 from bench.store.summary import Summary

@@ -17,12 +17,12 @@ from bench.errors import UserError, some_of
 from bench.machine.files import read_text, write_atomically, writing
 from bench.reports.leaderboard.published import ALLOWED_FILES, Totals, find_problems
 from bench.reports.leaderboard.rows import REPORTED_FILE, ReportedResult, read_reported
-from bench.stats.summarise import metrics
-from bench.store.decisions import as_decisions
-from bench.store.documents import Manifest
-from bench.store.fields import to_json
+from bench.stats.metrics.summarise import metrics
 from bench.store.folder import ADDING_PREFIX, MANIFEST, requested_records
-from bench.store.journal import JOURNAL, Record
+from bench.store.formats.decisions import as_decisions
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import to_json
+from bench.store.formats.journal import JOURNAL, Record
 from bench.store.locking import LOCK, SHORT_LOCK
 from bench.store.runs import read_run
 from bench.store.summary import AUDIT, SUMMARY, read_swept

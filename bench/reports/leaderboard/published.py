@@ -17,14 +17,14 @@ from bench.inputs.data import DataSource, load_classes
 from bench.machine.files import write_atomically
 from bench.machine.stages import counted
 from bench.reports.leaderboard.rows import REPORTED_FILE, read_reported
-from bench.stats.agreement import audit_of
-from bench.stats.summarise import summarize
-from bench.store.documents import Manifest
+from bench.stats.calibration.agreement import audit_of
+from bench.stats.metrics.summarise import summarize
 from bench.store.errata import all_errata, touched
-from bench.store.fields import read_json, to_json
 from bench.store.folder import MANIFEST, folders_with, list_runs, read_manifest
-from bench.store.identity import digest, prompts_digest, run_id
-from bench.store.journal import JOURNAL
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import read_json, to_json
+from bench.store.formats.identity import digest, prompts_digest, run_id
+from bench.store.formats.journal import JOURNAL
 from bench.store.locking import LOCK, SHORT_LOCK
 from bench.store.runs import StoredRun, read_run
 from bench.store.summary import AUDIT, SUMMARY, read_swept

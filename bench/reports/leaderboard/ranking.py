@@ -21,12 +21,13 @@ from bench.reports.leaderboard.rows import (
     board_row,
 )
 from bench.reports.leaderboard.rows import LeaderboardRow as Row
+from bench.reports.run_metric import measured_view
 from bench.reports.run_view import RunView
-from bench.stats.difference_tests import Rank, holm, ranks
-from bench.stats.metric_values import make_metric
-from bench.stats.paired import ALPHA, mcnemar, paired_test, paired_wins
-from bench.store.decisions import shared_rows
+from bench.stats.inference.difference_tests import Rank, holm, ranks
+from bench.stats.inference.paired import ALPHA, mcnemar, paired_test, paired_wins
+from bench.stats.metrics.metric_values import make_metric
 from bench.store.folder import list_runs
+from bench.store.formats.decisions import shared_rows
 from bench.store.runs import check_stored, read_runs, with_tags
 
 
@@ -91,7 +92,7 @@ def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Ro
         value = row.metric(name) if spec.in_summaries else None
         if row.path is not None and value is None:
             try:
-                measured = row.run.with_metric(name, parameters).measured
+                measured = measured_view(row.run, name, parameters).measured
                 value = None if measured is None else measured.value
             except UserError as error:
                 warn_user(str(error))

@@ -21,10 +21,11 @@ from bench.reports.facts import Fact
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.reports.text import csv_text
-from bench.stats.difference_tests import Rank
-from bench.stats.paired import Paired
-from bench.stats.summarise import INCOMPLETE
-from bench.store.fields import (
+from bench.stats.inference.difference_tests import Rank
+from bench.stats.inference.paired import Paired
+from bench.stats.metrics.summarise import INCOMPLETE
+from bench.store.folder import folders_with
+from bench.store.formats.fields import (
     Amount,
     Interval,
     MetricFields,
@@ -33,7 +34,6 @@ from bench.store.fields import (
     first_problem,
     read_json,
 )
-from bench.store.folder import folders_with
 from bench.store.runs import OnUnreadable, warn_left_out
 from bench.store.shipped import is_published
 from bench.store.studies import Seen, described

@@ -20,9 +20,9 @@ from bench.reports.leaderboard.rows import LeaderboardRow
 from bench.reports.run_view import RunView
 from bench.reports.sentences import Opening, make_opening
 from bench.reports.text import Table, make_table
-from bench.stats.comparison import Comparison
-from bench.stats.difference_tests import holm
-from bench.stats.paired import ALPHA, changed_samples
+from bench.stats.inference.difference_tests import holm
+from bench.stats.inference.paired import ALPHA, changed_samples
+from bench.stats.metrics.comparison import Comparison
 
 MOST_INTERVALS = 12  # per figure, best first
 MOST_RUNS = 8  # runs of a dataset that are compared in pairs

@@ -10,10 +10,10 @@ from bench.discovery.queries import metric_specs
 from bench.reports.facts import Fact, metric_unit
 from bench.reports.study.methods import StudyRow
 from bench.reports.study.shifts import Change, CorruptionErrors
-from bench.stats.difference_tests import MethodDifference, Rank
-from bench.stats.shares import Estimate
-from bench.stats.variance import MIN_SEEDS, Over, Spread
-from bench.store.fields import Count, Document, FullDocument, Positive
+from bench.stats.inference.difference_tests import MethodDifference, Rank
+from bench.stats.inference.shares import Estimate
+from bench.stats.inference.variance import MIN_SEEDS, Over, Spread
+from bench.store.formats.fields import Count, Document, FullDocument, Positive
 from bench.store.studies import BoardStanding, StudyHead
 from bench.store.summary import WorstGroup
 

@@ -29,9 +29,9 @@ from bench.reports.study.shifts import (
     is_clean,
     read_corrupted,
 )
-from bench.running.study.rounds import DATA, OVER
-from bench.stats.class_metrics import interval_caveat
-from bench.stats.difference_tests import (
+from bench.running.study.values import DATA, OVER
+from bench.stats.inference.class_metrics import interval_caveat
+from bench.stats.inference.difference_tests import (
     MethodDifference,
     Rank,
     compare_all,
@@ -39,9 +39,9 @@ from bench.stats.difference_tests import (
     metric_spread,
     ranks,
 )
-from bench.stats.metric_values import make_metric
-from bench.stats.shares import Estimate, worst_group
-from bench.stats.variance import spread
+from bench.stats.inference.shares import Estimate, worst_group
+from bench.stats.inference.variance import spread
+from bench.stats.metrics.metric_values import make_metric
 from bench.store.runs import count_looks, is_test, look_of
 from bench.store.studies import Study, StudyHead, read_study, results_of
 

@@ -26,10 +26,10 @@ from bench.reports.study.methods import (
     read_methods,
     select_most_images,
 )
-from bench.stats.difference_tests import compare_over_images, limited, metric_spread
-from bench.stats.paired import Difference, tested_difference
-from bench.stats.shares import Estimate
-from bench.store.fields import Document, Number, Positive, Share
+from bench.stats.inference.difference_tests import compare_over_images, limited, metric_spread
+from bench.stats.inference.paired import Difference, tested_difference
+from bench.stats.inference.shares import Estimate
+from bench.store.formats.fields import Document, Number, Positive, Share
 from bench.store.studies import Study
 
 MIN_MODELS = 10  # smallest number of reference models through which a line is fitted

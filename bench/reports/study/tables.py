@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from operator import itemgetter
 from statistics import fmean, stdev
 
 from bench.contracts.metric_spec import MetricSpec
@@ -15,9 +14,9 @@ from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import StudyRow, varied_axes
 from bench.reports.study.shifts import Change, CorruptionErrors
 from bench.reports.text import Table, make_table
-from bench.stats.difference_tests import MethodDifference
-from bench.stats.paired import ALPHA, Difference
-from bench.store.studies import BoardStanding, MethodStanding
+from bench.stats.inference.difference_tests import MethodDifference
+from bench.stats.inference.paired import ALPHA, Difference
+from bench.store.studies import BoardStanding, MethodStanding, Published
 
 
 def check_pivoted(value: str) -> None:
@@ -56,22 +55,26 @@ def study_tables(report: StudyReport) -> list[Table]:
         tables.append(_changes(report.changes, metric))
     for board in dict.fromkeys(errors.board for errors in report.corruption):
         tables += _corruption(board, [e for e in report.corruption if e.board == board], metric)
-    failed = [row for row in report.rows if row.status == "failed"]
-    if failed:
-        runs_of: dict[str, list[str]] = {}  # reason → runs
-        for row in failed:
-            run = ", ".join(row.axes[name] for name in report.axes if name in row.axes)
-            runs_of.setdefault(row.error or "", []).append(run)
-        lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
-        tables.append(Table("Runs that failed", ["run", "why"], lines))
-    tables = tables or [Table(report.name, ["run"], [])] * bool(report.notes)
-    if tables:
+    tables += _failed(report)
+    if tables or report.notes:
+        tables = tables or [Table(report.name, ["run"], [])]
         asked = " ".join(filter(None, [report.question, tables[0].above]))
         tables[0] = replace(tables[0], above=asked)
         unfinished = report.notes[: report.done < report.cells]
         tables[-1].below.extend(filter(None, [*unfinished, report.reading]))
         tables[-1].more.extend(report.notes[len(unfinished) :])
     return tables
+
+
+def _failed(report: StudyReport) -> list[Table]:
+    """Return the table of the runs that failed, by reason; [] if none did."""
+    runs_of: dict[str, list[str]] = {}  # reason → runs
+    for row in report.rows:
+        if row.status == "failed":
+            run = ", ".join(row.axes[name] for name in report.axes if name in row.axes)
+            runs_of.setdefault(row.error or "", []).append(run)
+    lines = [["\n".join(runs), reason] for reason, runs in runs_of.items()]
+    return [Table("Runs that failed", ["run", "why"], lines)] if lines else []
 
 
 def _methods(
@@ -332,32 +335,58 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
     def run(row: StudyRow) -> str:
         return " ".join(row.axes[name] for name in varied if name in row.axes)
 
-    sources = dict.fromkeys(figure.described for _, figure in figures)
     deviations: dict[str, str] = {}  # sentence → what it is about
     for row, figure in figures:
         place = f"{run(row)}: " if run(row) else ""
         deviations |= {f"{place}{text}": text.partition(":")[0] for text in figure.differs}
-    below = [f"Published: {'; '.join(sources)}."]
-    if deviations:
-        below += [
-            f"What differs (--wide says how): {', '.join(dict.fromkeys(deviations.values()))}."
-        ]
-    lines: list[dict[str, object]] = []
-    for row, figure in figures:
-        metric, value = metric_specs()[figure.metric], figure.value
-        ends = row.shown_ci95 if metric.name == "accuracy" else None
-        cells: dict[str, object] = {
-            "run": run(row) or study,
-            "metric": metric.words,
-            "published": metric_fact(metric, value) if value is not None else "not read",
-            "ours": metric_fact(metric, row.metric(metric.name), ends),
-            "difference": Fact(
-                "", figure.difference, metric_unit(metric, difference=True), figure.difference_ci95
-            ),
-            "verdict": figure.verdict,
-        }
-        lines.append(cells)
-    columns = [Column[dict[str, object]](name, itemgetter(name)) for name in lines[0]]
-    shown = [c for c in columns if any(c.fact(line).value is not None for line in lines)]
-    title, more = f"{study}: published and ours", [f"Differs: {text}." for text in deviations]
-    return [make_table(title, shown, lines, optional=("metric", "run"), below=below, more=more)]
+    sources = dict.fromkeys(figure.described for _, figure in figures)
+    about = ", ".join(dict.fromkeys(deviations.values()))
+    columns = [Column("run", lambda pair: run(pair[0]) or study), *_PUBLISHED_COLUMNS]
+    return [
+        make_table(
+            f"{study}: published and ours",
+            [
+                column
+                for column in columns
+                if any(column.fact(p).value is not None for p in figures)
+            ],
+            figures,
+            optional=("metric", "run"),
+            below=[
+                f"Published: {'; '.join(sources)}.",
+                *([f"What differs (--wide says how): {about}."] if about else []),
+            ],
+            more=[f"Differs: {text}." for text in deviations],
+        )
+    ]
+
+
+_Pair = tuple[StudyRow, Published]
+
+
+def _published(pair: _Pair) -> Fact | str:
+    _, figure = pair
+    if figure.value is None:
+        return "not read"
+    return metric_fact(metric_specs()[figure.metric], figure.value)
+
+
+def _ours(pair: _Pair) -> Fact:
+    row, figure = pair
+    ends = row.shown_ci95 if figure.metric == "accuracy" else None
+    return metric_fact(metric_specs()[figure.metric], row.metric(figure.metric), ends)
+
+
+def _difference(pair: _Pair) -> Fact:
+    _, figure = pair
+    unit = metric_unit(metric_specs()[figure.metric], difference=True)
+    return Fact("", figure.difference, unit, figure.difference_ci95)
+
+
+_PUBLISHED_COLUMNS = [
+    Column[_Pair]("metric", lambda pair: metric_specs()[pair[1].metric].words),
+    Column[_Pair]("published", _published),
+    Column[_Pair]("ours", _ours),
+    Column[_Pair]("difference", _difference),
+    Column[_Pair]("verdict", lambda pair: pair[1].verdict),
+]

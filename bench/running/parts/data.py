@@ -27,8 +27,8 @@ from bench.running.parts.declaration import (
     passed_to,
     setting,
 )
-from bench.store.fields import without_none
-from bench.store.identity import DataIdentity
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import DataIdentity
 
 Fit = Literal["crop", "squash"]
 _of_rows = partial(setting, "data", identity="content", passed_to="dataset")

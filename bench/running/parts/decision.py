@@ -17,8 +17,8 @@ from bench.engine.asking import CheckedStrategy
 from bench.errors import BenchError, UserError
 from bench.inputs.draws import MAX_DRAWS
 from bench.running.parts.declaration import WITH_DRAWS, Chapter, Text, setting
-from bench.store.documents import Manifest
-from bench.store.identity import StrategyIdentity
+from bench.store.formats.documents import Manifest
+from bench.store.formats.identity import StrategyIdentity
 
 
 class DecisionSettings(Chapter):

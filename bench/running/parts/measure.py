@@ -19,7 +19,7 @@ from bench.errors import PluginError, UserError
 from bench.inputs.draws import DrawPlan, combine_plan, parse_levels, parse_plan, read_noise
 from bench.inputs.estimand import Loss, Space, Weighting, check_estimand, parse_weighting
 from bench.running.parts.declaration import DENOISERS, WITH_DRAWS, Chapter, Parsed, Text, setting
-from bench.store.identity import digest
+from bench.store.formats.identity import digest
 
 _LEVELS = Parsed(parse_levels, lambda plan: str(plan).removeprefix("grid:"))
 _of_errors = partial(setting, "score", scorers=DENOISERS)

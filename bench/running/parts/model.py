@@ -30,8 +30,8 @@ from bench.machine.hub import advise_licence
 from bench.machine.offline import offline_if_set
 from bench.running.parts.data import is_path, registered
 from bench.running.parts.declaration import DENOISERS, Chapter, Text, setting
-from bench.store.documents import BackboneInfo
-from bench.store.fields import without_none
+from bench.store.formats.documents import BackboneInfo
+from bench.store.formats.fields import without_none
 
 LARGEST_SIDE = 8192  # pixels; the latents of larger images do not fit into a GPU
 _of_weights = partial(setting, "network", "prompts", identity="content")
@@ -97,7 +97,7 @@ def find_backbone(settings: ModelSettings, dataset: DatasetSpec | None = None) -
     spec = registered(backbones, name)
     if spec.takes_folders and not weights:
         raise UserError(f"Backbone {name!r} needs --weights FOLDER, or --backbone FOLDER instead.")
-    if spec.scorer not in DENOISERS or not (file or settings.lora):
+    if not (spec.denoises and (file or settings.lora)):
         return BackboneSource(spec, weights or file)
     return _altered(spec, weights or spec.weights, file, settings.lora or [])
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from bench.errors import UserError
 from bench.running.parts.declaration import WITH_DRAWS, Chapter, Parsed, Text, setting
-from bench.stats.questions import StoppingRule, parse_question
+from bench.stats.sequential.stopping_rules import StoppingRule, parse_question
 
 TRACKERS = ("trackio", "wandb")  # packages, and extras that install them
 

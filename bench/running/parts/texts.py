@@ -26,8 +26,8 @@ from bench.inputs.prompts import (
 from bench.running.parts.decision import ConfiguredStrategy
 from bench.running.parts.declaration import Chapter, Text, setting
 from bench.running.parts.model import BackboneSource
-from bench.store.fields import without_none
-from bench.store.identity import digest, prompts_digest
+from bench.store.formats.fields import without_none
+from bench.store.formats.identity import digest, prompts_digest
 
 Rule = Literal["best", "mean"]
 _of_texts = partial(setting, "prompts", of_classes=True, learns=False)

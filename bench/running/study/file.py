@@ -46,7 +46,7 @@ from bench.running.study.values import (
     read_entries,
     tables_of,
 )
-from bench.store.fields import first_problem
+from bench.store.formats.fields import first_problem
 from bench.store.studies import STUDY, Published, find_study, study_folder
 
 TABLE_AXES = ("dataset", "backbone", "strategy")  # axes whose values may be tables with a `name`
@@ -399,7 +399,7 @@ def _foreign(spec: BackboneSpec, own: Table, params: Table) -> set[str]:
     """
     shared = {n for n, v in own.items() if isinstance(v, list) and len(v) > 1}
     shared = {name for name in shared if SETTINGS[name].shared}
-    other_kind = {name for name in own if spec.scorer not in SETTINGS[name].scorers} - shared
+    other_kind = {name for name in own if not SETTINGS[name].is_for(spec)} - shared
     passed = {name for name in own if SETTINGS[name].passed_to == spec.kind}
     return other_kind | (passed | (_of_backbones() & params.keys())) - {*spec.parameters}
 

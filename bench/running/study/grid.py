@@ -15,7 +15,7 @@ from bench.running.parts.declaration import option
 from bench.running.parts.settings import Values, about, changed, make_config
 from bench.running.study.file import TABLE_AXES, DeclaredStudy, declare
 from bench.running.study.values import PLURALS
-from bench.store.identity import digest
+from bench.store.formats.identity import digest
 from bench.store.studies import DECLARED, study_folder
 
 LISTED = (*TABLE_AXES, "seed")  # axes that a run's settings may list

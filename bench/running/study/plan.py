@@ -14,12 +14,11 @@ from bench.running.estimate import Lack, make_plan
 from bench.running.parts.decision import backbone_params
 from bench.running.parts.declaration import option
 from bench.running.parts.machine import check_executor
-from bench.running.parts.names import Names
 from bench.running.parts.record import check_trackers
-from bench.running.parts.settings import SETTINGS, RunConfig, changed
+from bench.running.parts.settings import SETTINGS, Names, RunConfig, changed
 from bench.running.prepare import check_effect, resolve, without_effect
 from bench.running.study.file import DeclaredCell, DeclaredStudy
-from bench.store.fields import Count, Document
+from bench.store.formats.fields import Count, Document
 from bench.store.studies import Published
 
 
@@ -73,7 +72,7 @@ def _names_of(declared: DeclaredStudy, cell: DeclaredCell) -> Names:
 
 def _effective_settings(config: RunConfig, names: Names) -> str:
     """Return the settings of a run that affect it. A classifier has no strategy."""
-    if names.one_draw:
+    if names.backbone.one_draw:
         own = backbone_params(config, names.backbone, names.decider.spec)
         config = config.model_copy(update={"strategy": None, "params": own})
     return config.model_dump_json()

@@ -6,11 +6,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from bench.errors import UserError, did_you_mean
-from bench.stats.sequential import Stop
-from bench.stats.variance import MIN_SEEDS, Over
+from bench.stats.inference.variance import MIN_SEEDS, Over
+from bench.stats.sequential.betting import Stop
 
 PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
 PLURALS["strategies"] = "strategy"
+DATA = ("dataset", "split", "corrupt")  # axes that select the images
+OVER = ("seed", "template")  # axes whose runs are pooled into one method
 PILOT_IMAGES = 24  # default number of images per run in the pilot
 MAX_TABLES = 1_000  # limit for [[grid]] tables, and for [[exclude]] tables
 Table = Mapping[str, object]

@@ -66,25 +66,19 @@ def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED)
         check_column(name, schema.names, where)
     types = {name: _plain(schema.field(name).type) for name in schema.names}
     features, unreadable = _features(schema)
-    images = [name for name in types if _may_be_image(types[name])]
-    image = choose_column(named.image_column, ("image",), schema.names, where, "image", images)
-    others = [name for name in types if name not in (image, SAMPLE_ID, *named.others)]
-    others = [name for name in others if not name.startswith("__")]  # of `datasets`, for tars
-    labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
-    labels = labels or [n for n in others if _may_be_label(types[n])]
-    label = choose_column(named.label_column, ("label",), schema.names, where, "label", labels)
+    image, label = _choose_image_and_label(types, features, where, named)
     _check_kinds(types, image, label, features, where)
     if label in unreadable and pa.types.is_integer(types[label]):  # texts are names themselves
         raise UserError(
             f"{where}: the class names of the column {label!r} cannot be read: {unreadable[label]}."
         )
-    ids = named.id_column or (SAMPLE_ID if SAMPLE_ID in schema.names else None)
-    sources = {"image": image, "label": label, **({SAMPLE_ID: ids} if ids else {})}
+    sources = {"image": image, "label": label}
     common = {
         "image": datasets.Image(),
         "label": features.get(label) or datasets.Value(str(types[label])),
-        **({SAMPLE_ID: datasets.Value("string")} if ids else {}),
     }
+    if ids := named.id_column or (SAMPLE_ID if SAMPLE_ID in types else None):
+        sources[SAMPLE_ID], common[SAMPLE_ID] = ids, datasets.Value("string")
     for name in named.keep:
         if sources.setdefault(name, name) != name:
             raise UserError(
@@ -92,6 +86,20 @@ def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED)
             )
         common.setdefault(name, features.get(name) or generate_from_arrow_type(types[name]))
     return ImageColumns(sources, datasets.Features(common))
+
+
+def _choose_image_and_label(
+    types: Mapping[str, pa.DataType], features: Mapping[str, Any], where: str, named: NamedColumns
+) -> tuple[str, str]:
+    """Return the columns of images and of labels, by name or as the only candidates (UserError)."""
+    columns = [*types]
+    images = [name for name in columns if _may_be_image(types[name])]
+    image = choose_column(named.image_column, ("image",), columns, where, "image", images)
+    of_others = (image, SAMPLE_ID, *named.others)
+    others = [name for name in columns if name not in of_others and not name.startswith("__")]
+    labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
+    labels = labels or [n for n in others if _may_be_label(types[n])]
+    return image, choose_column(named.label_column, ("label",), columns, where, "label", labels)
 
 
 def _check_kinds(

@@ -167,22 +167,7 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> Listing
     """
     left_out = SkippedRows()
     files = find_images(folder, left_out)
-    if not files:
-        beside = f" ({left_out.text()})" if left_out.text() else ""
-        raise UserError(
-            f"The folder {folder} holds no images{beside}. Put each class's images into a folder"
-            f" of its own, such as {folder / 'cat' / '1.png'}."
-        )
-    loose = [path for path in files if path.parent == folder]
-    if loose:
-        tables = [path for path in find_files(folder) if path.suffix.lower() in (".csv", ".jsonl")]
-        table = quoted(str(tables[0])) if tables else "FILE.csv"
-        raise UserError(
-            f"{loose[0]} lies in no class folder. Put each class's images into a folder of its"
-            f" own, such as {folder / 'cat' / loose[0].name}, or list the labels in a table, by"
-            f" --labels {table} or a metadata.csv beside them (file_name,label). For pictures"
-            " without a label there is `bench classify`."
-        )
+    _check_in_class_folders(folder, files, left_out)
     names = {path.relative_to(folder).parts[0] for path in files}
     elsewhere = {
         path.relative_to(part).parts[0]
@@ -206,3 +191,23 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> Listing
         for sample_id, path in zip(ids, files, strict=True)
     ]
     return Listing(rows, split, str(folder), lambda: sorted(names), elsewhere=lambda: elsewhere)
+
+
+def _check_in_class_folders(folder: Path, files: Sequence[Path], left_out: SkippedRows) -> None:
+    """Raise UserError if there are no images, or one lies beside the folders of classes."""
+    if not files:
+        beside = f" ({left_out.text()})" if left_out.text() else ""
+        raise UserError(
+            f"The folder {folder} holds no images{beside}. Put each class's images into a folder"
+            f" of its own, such as {folder / 'cat' / '1.png'}."
+        )
+    loose = next((path for path in files if path.parent == folder), None)
+    if loose is not None:
+        tables = [path for path in find_files(folder) if path.suffix.lower() in (".csv", ".jsonl")]
+        table = quoted(str(tables[0])) if tables else "FILE.csv"
+        raise UserError(
+            f"{loose} lies in no class folder. Put each class's images into a folder of its"
+            f" own, such as {folder / 'cat' / loose.name}, or list the labels in a table, by"
+            f" --labels {table} or a metadata.csv beside them (file_name,label). For pictures"
+            " without a label there is `bench classify`."
+        )

@@ -32,8 +32,8 @@ from bench.machine.offline import offline
 from bench.running.content import PreparedRun
 from bench.running.parts.settings import RunConfig
 from bench.running.prepare import Preloaded, prepare
-from bench.stats.comparison import differing_identity
-from bench.store.identity import Identity
+from bench.stats.metrics.comparison import differing_identity
+from bench.store.formats.identity import Identity
 
 Texts = Mapping[str, NDArray[np.uint8]]  # encoded prompts: file name → content
 Fetch = Callable[[Collection[str]], Texts]

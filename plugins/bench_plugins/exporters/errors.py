@@ -21,13 +21,13 @@ from bench.reports.facts import assignments
 from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_markdown, escape_yaml
-from bench.store import identity as ids
-from bench.store.cells import ERROR_FOLDERS, read_draws, read_part_table, write_draws
-from bench.store.documents import Manifest
-from bench.store.fields import to_json
 from bench.store.folder import MANIFEST
-from bench.store.journal import JOURNAL
-from bench.store.packed import write_packed
+from bench.store.formats import identity as ids
+from bench.store.formats.cells import ERROR_FOLDERS, read_draws, read_part_table, write_draws
+from bench.store.formats.documents import Manifest
+from bench.store.formats.fields import to_json
+from bench.store.formats.journal import JOURNAL
+from bench.store.formats.packed import write_packed
 from bench.store.summary import SUMMARY
 
 Errors = NDArray[np.float32]

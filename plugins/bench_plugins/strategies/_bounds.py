@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from bench.contracts.draw_order import sub_grid
 from bench.contracts.strategy import Bools, Floats, Ints, Problem, comparison_words
-from bench.inputs.draws import sub_grid
 from bench_plugins.strategies.elimination import (
     Adaptive,
     order_by_bands,

@@ -1,6 +1,7 @@
 """Strategies that drop prompts: what they share, published stages, halving, a paired t-test."""
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from math import ceil, log2
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from bench.contracts.draw_order import even_order, sub_grid
 from bench.contracts.strategy import (
     ErrorTable,
     Evaluate,
@@ -23,8 +25,6 @@ from bench.contracts.strategy import (
     Strategy,
     comparison_words,
 )
-from bench.inputs.draws import even_order, sub_grid
-from bench.machine.files import read_toml
 
 
 class Elimination:
@@ -138,7 +138,9 @@ def parse_bands(bands: str) -> list[tuple[int, int]]:
 
 
 # The published schedules: name → `samples` and `keep`.
-SCHEDULES: dict[str, Any] = read_toml(files(__package__) / "schedules.toml")
+SCHEDULES: dict[str, Any] = tomllib.loads(
+    (files(__package__) / "schedules.toml").read_text("utf-8")
+)
 
 
 class Adaptive(Strategy):

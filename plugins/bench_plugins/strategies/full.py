@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.contracts.draw_order import sub_grid
 from bench.contracts.strategy import (
     ErrorTable,
     Evaluate,
@@ -17,7 +18,6 @@ from bench.contracts.strategy import (
     Session,
     Strategy,
 )
-from bench.inputs.draws import sub_grid
 
 VOTE_DECIMALS = 9  # sums of votes are rounded, so that sums of thirds compare equal
 

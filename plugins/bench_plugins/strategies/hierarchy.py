@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bench.contracts.draw_order import sub_grid
 from bench.contracts.strategy import (
+    NO_PARENT,
     ErrorTable,
     Evaluate,
     Ints,
@@ -20,8 +22,6 @@ from bench.contracts.strategy import (
     Session,
     Strategy,
 )
-from bench.inputs.draws import sub_grid
-from bench.inputs.hierarchy import NO_PARENT
 from bench_plugins.strategies._racing import RaceSession
 from bench_plugins.strategies.elimination import Adaptive
 from bench_plugins.strategies.race import Race

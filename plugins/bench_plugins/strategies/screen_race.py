@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from bench.contracts.draw_order import sub_grid
 from bench.contracts.strategy import (
     Evaluate,
     Floats,
@@ -23,8 +24,7 @@ from bench.contracts.strategy import (
     confidence,
     paired_mean,
 )
-from bench.inputs.draws import sub_grid
-from bench.stats.risk import RISKS, conformal_quantile, distances
+from bench.stats.calibration.risk import RISKS, conformal_quantile, distances
 from bench_plugins.strategies._racing import RaceSession, published_cost
 from bench_plugins.strategies.race import Race
 

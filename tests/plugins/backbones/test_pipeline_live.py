@@ -20,8 +20,8 @@ from helpers.refusals import refused, warned
 import bench
 from bench.inputs.weights import resolve
 from bench.running.command import other_images_command, recording_command, reproducing_command
-from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
+from bench.store.formats.cells import read_cells
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import check_unaltered, modules_of
 from bench_plugins.backbones._learning import levels_of

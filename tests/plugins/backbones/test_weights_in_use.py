@@ -38,8 +38,8 @@ from safetensors.torch import load_file, save_file
 import bench
 from bench.inputs.weights import Lora, add_files, resolve
 from bench.running.command import reproducing_command
-from bench.store.cells import read_cells
 from bench.store.folder import read_manifest
+from bench.store.formats.cells import read_cells
 from bench_plugins.backbones._checkpoint import is_finite
 from bench_plugins.backbones._files import load_pipeline
 from bench_plugins.backbones._gate import modules_of

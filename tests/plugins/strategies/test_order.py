@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers.refusals import refused
 
-from bench.inputs.draws import even_order as even
-from bench.inputs.draws import timestep_grid
+from bench.contracts.draw_order import even_order as even
+from bench.contracts.draw_order import timestep_grid
 from bench_plugins.strategies.elimination import order_by_bands, shuffle_draws, timestep_means
 
 

@@ -19,7 +19,7 @@ from helpers.tables import (
     run,
 )
 
-from bench.inputs.draws import sub_grid
+from bench.contracts.draw_order import sub_grid
 from benchmarks.race_promises import TIE, made_up
 
 NEVER = 1e-15  # a level that no evidence on these tables reaches before the draws run out

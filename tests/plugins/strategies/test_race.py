@@ -10,7 +10,7 @@ import pytest
 from helpers.refusals import refused
 from helpers.tables import Errors, concluded, evaluations, make, make_problem, make_table, run
 
-from bench.inputs.draws import timestep_grid
+from bench.contracts.draw_order import timestep_grid
 from bench_plugins.strategies._bounds import t_lower
 
 BOUNDS = ("t", "betting")

@@ -14,7 +14,7 @@ from helpers.studies import store_study
 from bench.reports.facts import percent_text
 from bench.reports.study.figures import change_plot
 from bench.reports.study.report import study_report
-from bench.stats.shares import Estimate, accuracy_interval
+from bench.stats.inference.shares import Estimate, accuracy_interval
 
 SHIFTS = [("usual", "shifted")]
 LABELS = [0, 1, 2, 0] * 10

@@ -22,8 +22,8 @@ from bench.reports.study.methods import MethodRuns, select_same_seeds
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
 from bench.reports.text import Table, to_latex
-from bench.stats.shares import two_shares
-from bench.store.decisions import as_decisions
+from bench.stats.inference.shares import two_shares
+from bench.store.formats.decisions import as_decisions
 from bench.store.locking import locked
 from bench.store.studies import Published, read_study, write_study
 

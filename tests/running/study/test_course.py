@@ -15,7 +15,7 @@ from bench.discovery.loading import load_plugins
 from bench.interrupts import Interrupt
 from bench.running.study.course import Clock, start_study
 from bench.running.study.file import read_study_file
-from bench.store.documents import StoredConfig
+from bench.store.formats.documents import StoredConfig
 from bench.store.locking import locked
 from bench.store.studies import STUDY, read_study, study_folder, write_study
 

@@ -14,7 +14,7 @@ from bench.running.parts.declaration import option
 from bench.running.parts.settings import about, make_config
 from bench.running.study.file import read_study_file
 from bench.running.study.grid import declare_grid, lists_in
-from bench.store.documents import StoredConfig
+from bench.store.formats.documents import StoredConfig
 from bench.store.studies import DECLARED, StudyCell, study_folder
 
 ONE_RUN = {

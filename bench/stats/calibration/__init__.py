@@ -1,0 +1,1 @@
+"""What recorded errors of labelled images say of decisions to come."""

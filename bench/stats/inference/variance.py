@@ -1,0 +1,208 @@
+"""Variation of a metric over images, seeds and templates, and standard errors of its mean.
+
+The runs of one method are crossed: every seed with every template, on the same images. Intervals
+generalise to other images, or to other images and seeds, which are then crossed random effects, as
+readers and cases are, with the variance of Obuchowski & Rockette (Communications in Statistics 24,
+1995). Templates are chosen by an author, and are a fixed effect.
+
+Throughout, `values` are float64 [seeds, templates, images], whose mean over images is the metric: 1
+if the run is right and 0 otherwise. `clusters` are int64 [images]; images of a cluster are sampled
+together. None if images are independent.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bench.contracts.strategy import Bools, Floats, Ints
+from bench.machine.libraries import optimize, special
+from bench.stats.inference.class_metrics import class_reach
+from bench.stats.inference.paired import Z95
+from bench.stats.inference.score import mean_score, unit_sums
+from bench.stats.inference.shares import accuracy_interval
+from bench.store.formats.fields import Amount, Document, Number, Positive
+
+UNIT_RANGE = (0.0, 1.0)
+MIN_SEEDS = 3  # with two, a difference must be 13 standard errors (`benchmarks/study_levels.py`)
+
+Over = Literal["images", "seeds"]
+"""What tests and intervals generalise to: other images, or (`seeds`) other images and seeds."""
+
+
+class Spread(Document):
+    """Mean accuracy, or mean of another metric, of one method over its runs, and its variation."""
+
+    runs: Positive  # number of runs
+    images: Positive  # number of images that all runs have
+    clusters: Positive | None = None  # number of clusters; None if images are independent
+    seeds: Positive  # number of different seeds
+    templates: Positive  # number of different templates
+    value: Number  # mean over the runs
+    interval: tuple[Number, Number] | None
+    """95 % interval over other images or, if the study asks for it, over other images and seeds.
+    None for an average over classes with too few images for one (`interval_caveat`)."""
+    of_images: Amount  # standard deviation of one run's value over samples of images
+    of_seeds: Amount | None = None  # standard deviation over seeds; None with one seed
+    of_templates: Amount | None = None  # standard deviation over templates; None with one template
+    range_of_templates: tuple[Number, Number] | None = None
+    """Lowest and highest value of a template, the mean over seeds; None with one template."""
+
+
+def are_answers(*values: Floats) -> bool:
+    """Return whether each of the values is 0 or 1."""
+    return all(((runs == 0) | (runs == 1)).all() for runs in values)
+
+
+def spread(
+    right: Bools | Floats,
+    clusters: Ints | None = None,
+    over: Over = "images",
+    within: tuple[float, float] = UNIT_RANGE,
+    counted: int | None = None,
+    influence: bool = False,
+    classes: Ints | None = None,
+) -> Spread:
+    """Return the mean metric of a method and its variation.
+
+    With fewer than MIN_SEEDS seeds, the interval is over images. If `within`, the range of the
+    metric, is not [0, 1], it is symmetric and clipped. `counted` is the number of images with a
+    weight above 0 in the metric; None: all. `influence`: whether values are influence values.
+    `classes` are the true classes, int64 [n], if these have equal weights in the metric.
+    """
+    values = np.asarray(right, dtype=np.float64)
+    seeds, templates, n = values.shape
+    by_run = values.mean(axis=2)
+    by_template = by_run.mean(axis=0)
+    ends = float(by_template.min()), float(by_template.max())
+    reach = None
+    if classes is not None and clusters is None:
+        reach = class_reach(values.mean(axis=(0, 1)), classes)
+    return Spread(
+        runs=seeds * templates,
+        images=n,
+        clusters=None if clusters is None else len(np.unique(clusters)),
+        seeds=seeds,
+        templates=templates,
+        value=float(values.mean()),
+        interval=_interval(values, clusters, over, within, counted or n, influence, reach),
+        of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
+        of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
+        of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
+        range_of_templates=ends if templates > 1 else None,
+    )
+
+
+def image_error(values: Floats, clusters: Ints | None = None) -> float:
+    """Return the standard error of the mean over images, seeds and templates being fixed."""
+    return float(np.sqrt(_variances(values.mean(axis=(0, 1))[None], clusters)[0]))
+
+
+@dataclass(frozen=True)
+class SeedError:
+    """Sampling error of a mean over crossed images and seeds.
+
+    Each variance component has its own Student quantile, as in the intervals of Graybill & Wang
+    (JASA 75, 1980) for sums of variances. A common quantile with the degrees of freedom of Hillis
+    (Statistics in Medicine 26, 2007) exceeds the nominal error rate with fewer than eight seeds
+    (`benchmarks/study_levels.py`).
+    """
+
+    of_seeds: float  # variance component of seeds
+    of_images: float  # variance component of images
+    seeds: int  # number of seeds
+    units: int  # number of images, or of clusters
+
+    def reach(self, tail: float) -> float:
+        """Return the deviation that the mean exceeds with probability `tail`, at most 0.5."""
+        seeds, images = special.stdtrit([self.seeds - 1, max(1, self.units - 1)], tail)
+        return float(np.hypot(seeds * np.sqrt(self.of_seeds), images * np.sqrt(self.of_images)))
+
+    def tail(self, distance: float) -> float:
+        """Return the one-sided probability that the mean deviates by more than `distance`."""
+        if distance <= 0:
+            return 1 - self.tail(-distance) if distance else 0.5
+        lowest, highest = -600.0, np.log(0.5)
+        if self.reach(np.exp(lowest)) < distance:
+            return 0.0
+        root = optimize.brentq(lambda p: self.reach(np.exp(p)) - distance, lowest, highest)
+        return float(np.exp(root))
+
+
+def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
+    """Return the sampling error of the mean over images and at least two seeds.
+
+    With S seeds crossed with n images, and the mean squares of seeds, images and residuals, the
+    variance components are MS_S / (S n) and max(MS_n - MS_residual, 0) / (S n). Their sum is the
+    variance of Obuchowski & Rockette.
+    """
+    by_seed = values.mean(axis=1)
+    sums, sizes = unit_sums(by_seed, clusters)
+    seeds, units = sums.shape
+    table = (sums - by_seed.mean() * sizes) * (units / sizes.sum())
+    rows, columns = table.mean(axis=1), table.mean(axis=0)  # deviations of seeds, of units
+    residuals = table - rows[:, None] - columns[None, :]
+    of_seeds = units * float(rows @ rows) / (seeds - 1)
+    of_images = seeds * float(columns @ columns) / max(1, units - 1)
+    residual = float((residuals**2).sum()) / ((seeds - 1) * max(1, units - 1))
+    cells = seeds * units
+    return SeedError(of_seeds / cells, max(of_images - residual, 0.0) / cells, seeds, units)
+
+
+def _variances(values: Floats, clusters: Ints | None) -> Floats:
+    """Return the sampling variance of each run's mean over images; 0 for fewer than two units."""
+    sums, sizes = unit_sums(values, clusters)
+    units = len(sizes)
+    if units < 2:
+        return np.zeros(len(values))
+    deviations = sums - values.mean(axis=1, keepdims=True) * sizes
+    return np.asarray((deviations**2).sum(axis=1) * units / (units - 1) / values.shape[1] ** 2)
+
+
+def _deviation(by_run: Floats, axis: int) -> float:
+    """Return the standard deviation along `axis`, pooled over the other axis."""
+    return float(np.sqrt(by_run.var(axis=axis, ddof=1).mean()))
+
+
+def _interval(
+    values: Floats,
+    clusters: Ints | None,
+    over: Over,
+    within: tuple[float, float],
+    n: int,
+    influence: bool,
+    reach: float | None,
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean over `n` images with a weight above 0.
+
+    A proportion has Wilson's: for values of images, of the mean over runs (`mean_score`); for
+    influence values, or over seeds, with the effective sample size of the mean's variance, or of
+    the `reach` of its interval. Others have the normal interval, clipped to `within`. That over
+    seeds contains that over images.
+    """
+    mean, proportion = float(values.mean()), within == UNIT_RANGE
+    if proportion and (mean <= 0 or mean >= 1):
+        units = n if clusters is None else min(n, len(np.unique(clusters)))
+        return accuracy_interval(round(mean) * units, units)
+    if proportion and not influence:
+        single = clusters is None and values.shape[:2] == (1, 1) and are_answers(values)
+        score = mean_score(values.mean(axis=(0, 1)), clusters, UNIT_RANGE)
+        low, high = accuracy_interval(round(mean * n), n) if single else score.interval()
+    else:
+        reach = Z95 * image_error(values, clusters) if reach is None else reach
+        low, high = _by_reach(mean, reach, within, n)
+    if over == "seeds" and values.shape[0] >= MIN_SEEDS:
+        reach = seed_error(values, clusters).reach(0.025)
+        lower, higher = _by_reach(mean, reach, within, n)
+        low, high = min(low, lower), max(high, higher)
+    return low, high
+
+
+def _by_reach(
+    mean: float, reach: float, within: tuple[float, float], n: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean with the half-width `reach`, within its range."""
+    if within != UNIT_RANGE:
+        return max(within[0], mean - reach), min(within[1], mean + reach)
+    effective = mean * (1 - mean) * (Z95 / reach) ** 2 if reach > 0 else float(n)
+    return accuracy_interval(mean * effective, effective)

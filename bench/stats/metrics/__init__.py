@@ -1,0 +1,1 @@
+"""Metrics of a run and of two, with the checks of what plugins return."""

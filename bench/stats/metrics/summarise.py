@@ -1,0 +1,255 @@
+"""Metrics, cost, summary and statistics of a run, from its decisions."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from bench.contracts.metric import MetricInput
+from bench.contracts.strategy import Ints
+from bench.discovery.queries import metric_specs
+from bench.errors import BenchError, UserError, warn_user
+from bench.stats.calibration.agreement import Repeatability
+from bench.stats.calibration.probability import Probability
+from bench.stats.inference.class_metrics import class_counts
+from bench.stats.inference.shares import (
+    accuracy_interval,
+    pair_scores,
+    per_group,
+    wilson,
+    worst_group,
+)
+from bench.stats.metrics.metric_checks import checked_value
+from bench.stats.metrics.metric_values import make_metric
+from bench.store.formats.decisions import FAILED, Decisions
+from bench.store.formats.documents import Items, Manifest
+from bench.store.formats.fields import Count, Document, Interval, Share, without_none
+from bench.store.summary import Cost, Ends, Group, Metrics, ScoredData, Summary
+
+INCOMPLETE = "incomplete"  # status of a run with undecided images
+
+
+def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = None) -> Metrics:
+    """Return the metrics of a run's summary: accuracy with its interval, balanced accuracy, etc.
+
+    Weighted averages weight classes by their number of true samples; macro averages are plain means
+    over the classes with samples. A failed sample counts as wrong. `decided` must be read with
+    `top`; `classes` are the possible answers if the run decides items.
+    """
+    correct = int(decided.correct.sum())
+    assert decided.in_top5 is not None, "decisions must be read with top"
+    return Metrics(
+        **_registered(decided, classes, items),
+        accuracy_ci95=accuracy_interval(correct, len(decided)),
+        chance=items.chance if items else 1 / len(classes),
+        **without_none(worst_group=worst_group(decided.groups, decided.correct)),
+        **(pair_scores(decided, items) if items else {}),
+    )
+
+
+def _registered(
+    decided: Decisions, classes: Sequence[str], items: Items | None
+) -> dict[str, float | None]:
+    """Return the registered metrics that belong in a summary, by name.
+
+    None if the run lacks what the metric needs, or the metric is undefined; metrics of candidates
+    are left out instead. So is, with a warning, a metric that cannot be made, fails or returns an
+    invalid value.
+    """
+    data = MetricInput(
+        classes=tuple(classes),
+        labels=decided.labels,
+        predictions=decided.predictions,
+        in_top5=decided.in_top5 if len(classes) > 5 and not items else None,
+        in_candidates=decided.in_candidates,
+    )
+    absent = {"top5": data.in_top5 is None, "candidates": data.in_candidates is None}
+    values: dict[str, float | None] = {}
+    for name, spec in metric_specs().items():
+        missing = [need for need in spec.needs if absent.get(need)]
+        if spec.in_summaries and "candidates" not in missing:
+            try:
+                metric, value = make_metric(spec), None
+                with suppress(UserError):
+                    value = None if missing else checked_value(spec, metric, data)
+                values[name] = value
+            except BenchError as error:
+                warn_user(f"{str(error).removesuffix('.')}. It is left out of the summary.")
+    return values
+
+
+class ClassFigures(Document):
+    """Precision, recall and F1 of one class."""
+
+    name: str = Field(alias="class")  # name of the class
+    n: Count  # number of images of the class
+    predicted: Count  # number of images predicted as the class
+    precision: Share  # 0 if no image is predicted as the class
+    recall: Share | None  # None if the class has no images
+    recall_ci95: Interval | None
+    f1: Share  # 0 if no image of the class is predicted as it
+
+
+def per_class(decided: Decisions, classes: Sequence[str]) -> list[ClassFigures]:
+    """Return precision, recall and F1 of each class, in label order."""
+    counts = class_counts(decided.labels, decided.predictions, len(classes))
+    ends = np.stack(wilson(counts[0], np.maximum(counts[1], 1)), axis=1).tolist()
+    columns = (column.tolist() for column in counts)
+    return [
+        ClassFigures(
+            name=name,
+            n=int(n),
+            predicted=int(predicted),
+            precision=hits / predicted if predicted else 0.0,
+            recall=hits / n if n else None,
+            recall_ci95=interval if n else None,
+            f1=2 * hits / (n + predicted) if hits else 0.0,
+        )
+        for name, interval, hits, n, predicted in zip(classes, ends, *columns, strict=True)
+    ]
+
+
+class Confusions(NamedTuple):
+    """Number of scored images of each pair of classes that occurs, sorted; all int64 [pairs]."""
+
+    true: Ints
+    predicted: Ints
+    counts: Ints
+
+    def square(self, classes: Ints) -> Ints:
+        """Return the confusion matrix of some classes, int64 [true, predicted]."""
+        place = np.full(max([*classes, *self.true, *self.predicted], default=-1) + 1, -1)
+        place[classes] = np.arange(len(classes))
+        rows, columns = place[self.true], place[self.predicted]
+        inside = (rows >= 0) & (columns >= 0)
+        matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        matrix[rows[inside], columns[inside]] = self.counts[inside]
+        return matrix
+
+    def totals(self, n_classes: int) -> Ints:
+        """Return the number of scored images of each true class, int64 [classes]."""
+        return np.bincount(self.true, self.counts, n_classes).astype(np.int64)
+
+
+def confusions_of(decided: Decisions) -> Confusions:
+    """Count the pairs of true and predicted class; failed samples are left out.
+
+    A matrix of 5,000 classes would take 200 MB, and sorting it as much again.
+    """
+    scored = decided.predictions != FAILED
+    true, predicted = decided.labels[scored], decided.predictions[scored]
+    width = int(predicted.max(initial=0)) + 1
+    pairs, counts = np.unique(true * width + predicted, return_counts=True)
+    return Confusions(*np.divmod(pairs, width), counts)
+
+
+def worst_confusions(
+    confusions: Confusions, classes: Sequence[str], most: int = 5
+) -> list[tuple[str, str, int]]:
+    """Return (true, predicted, count) of the most frequent confusions, worst first."""
+    wrong = np.flatnonzero(confusions.true != confusions.predicted)
+    worst = wrong[np.argsort(-confusions.counts[wrong], kind="stable")[:most]].tolist()
+    rows = zip(*(column[worst].tolist() for column in confusions), strict=True)
+    return [(classes[true], classes[predicted], count) for true, predicted, count in rows]
+
+
+def cost(
+    manifest: Manifest, decided: Decisions, total_seconds: float | None, peak_memory: int | None
+) -> Cost:
+    """Return the cost of a run, summed over its images.
+
+    `total_seconds` is wall-clock time, `peak_memory` is in bytes. A replay has no scoring time.
+    """
+    n, evaluations = len(decided), int(decided.evaluations.sum())
+    seconds, equivalents = float(decided.seconds.sum()), float(decided.equivalents.sum())
+    linearisations, timed = int(decided.linearisations.sum()), manifest.replayed_from is None
+    flop = manifest.evaluation_flop
+    return Cost(
+        evaluations=evaluations,
+        evaluations_per_image=evaluations / n,
+        linearisations=linearisations,
+        evaluation_equivalents=equivalents,
+        evaluation_equivalents_per_image=equivalents / n,
+        seconds=round(seconds, 3) if timed else None,
+        images_per_second=n / seconds if timed and seconds > 0 else None,
+        total_seconds=None if total_seconds is None else round(total_seconds, 3),
+        peak_memory_bytes=peak_memory,
+        **without_none(
+            linearisation_cost=manifest.linearisation_cost if linearisations else None,
+            flop_per_image=flop and flop * (1 if manifest.classifier else equivalents / n),
+        ),
+    )
+
+
+def summarize(
+    manifest: Manifest, decided: Decisions, total_seconds: float | None, peak_memory: int | None
+) -> Summary:
+    """Return a run's summary; the wall-clock time and peak memory are None if unknown."""
+    failed, reasons = int(decided.failed.sum()), decided.decided_by
+    ends = None if reasons is None else Ends(**Counter(reasons.drop_null().to_pylist()))
+    return Summary(
+        run_id=manifest.run_id,
+        status="complete" if not failed else "failed_samples",
+        dataset=ScoredData(**manifest.dataset.plain(), n_samples=len(decided)),
+        backbone=manifest.backbone,
+        strategy=manifest.strategy,
+        metrics=metrics(decided, manifest.classes, manifest.items),
+        cost=cost(manifest, decided, total_seconds, peak_memory),
+        failed_samples=failed,
+        **without_none(
+            decided_by=ends, replayed_from=manifest.replayed_from, warnings=manifest.warnings
+        ),
+    )
+
+
+def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decisions) -> Summary:
+    """Return a finished run's summary, or one of the images so far. `decided` must have `top`."""
+    if stored is not None and stored.dataset.n_samples == len(manifest.samples):
+        return stored
+    partial = summarize(manifest, decided, None, None)
+    update = without_none(status=INCOMPLETE, fitted=manifest.fitted)
+    return partial.model_copy(update=update)
+
+
+def with_lowest_group(summary: Summary, decisions: Callable[[], Decisions]) -> Summary:
+    """Return a stored summary with the interval of its worst group, which early ones lack."""
+    worst = summary.metrics.worst_group
+    if worst is None or worst.lowest_ci95 is not None:
+        return summary
+    decided = decisions()
+    update = {"worst_group": worst_group(decided.groups, decided.correct)}
+    return summary.model_copy(update={"metrics": summary.metrics.model_copy(update=update)})
+
+
+class Statistics(Document):
+    """What `bench show --statistics --json` adds to the summary."""
+
+    metrics: Metrics  # metrics of the decided images
+    per_class: list[ClassFigures]  # in label order
+    confusion: list[list[Count]]  # number of images, [true][predicted]
+    repeatability: Repeatability | None  # decisions that an independent run would change
+    per_group: list[Group] | None = None  # accuracy of each group, worst first
+    probability: Probability | None = None
+    """Quality of the probabilities that decisions are right; None if no calibration on other images
+    with the same prompts and strategy is stored."""
+
+
+def statistics(
+    decided: Decisions,
+    classes: Sequence[str],
+    items: Items | None = None,
+    probable: Probability | None = None,
+    repeatable: Repeatability | None = None,
+) -> Statistics:
+    """Return the statistics of decided images, read with `top`."""
+    groups = per_group(decided.groups, decided.correct)
+    return Statistics(
+        metrics=metrics(decided, classes, items),
+        per_class=per_class(decided, classes),
+        confusion=confusions_of(decided).square(np.arange(len(classes))).tolist(),
+        repeatability=repeatable,
+        **without_none(per_group=groups or None, probability=probable),
+    )
