@@ -150,10 +150,10 @@ def read_listed(folder: Path, file: str, split: str, spec: DatasetSpec) -> Listi
     are numbers). Raises UserError, with file and line, if a line or a file is invalid.
     """
     path = resolve_inside(folder, file)
-    if file == spec.layout.get("table"):
-        entries, first = _read_cells(path, split, spec), 0
-    else:
+    if file != spec.layout.get("table"):
         entries, first = _read_lines(path, spec), spec.layout.get("first_label")
+    else:
+        entries, first = _read_cells(path, split, spec), 0
     rows: list[Row] = []
     for at, name, label, group in entries:
         check_listed(folder, name, at)
