@@ -12,7 +12,7 @@ from bench.contracts.dataset import Listing, Row, Rows, file_image
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.inputs import parsing
 from bench.inputs.class_names import match_classes
 from bench.inputs.data import call_reader, find_path_reader, find_source
@@ -196,10 +196,8 @@ def _read_cells(table: Path, split: str, spec: DatasetSpec) -> Iterator[Entry]:
 
 def _read_lossy(table: Path) -> str:
     """Return the text of a list of the download. Bytes that are not UTF-8 are replaced."""
-    try:
+    with refusing(f"{table} cannot be read: ", OSError):
         return read_bytes(table).decode("utf-8-sig", "replace")
-    except OSError as error:
-        raise UserError(f"{table} cannot be read: {error}.") from None
 
 
 def _find_class(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:

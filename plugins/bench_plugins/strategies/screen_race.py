@@ -141,11 +141,9 @@ class ScreenRace(Strategy):
 
     def at_most(self, problem: Problem) -> float:
         """Return the highest cost per image: all screens and a race of all prompts."""
-        if not problem.can_linearise:
-            return self.race.at_most(problem)
         draws = min(self.samples, len(problem.timesteps)) * self.screens
-        whole = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
-        return whole + draws * problem.linearisation_cost
+        screens = draws * problem.linearisation_cost if problem.can_linearise else 0.0
+        return self.race.at_most(problem) + screens
 
     def replaces(self, problem: Problem) -> Replaced:
         """Return `adaptive` and no settings, because none limit this strategy to its cost."""
