@@ -25,7 +25,7 @@ from bench.reports.facts import (
 )
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, WRONG, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
-from bench.reports.run_view import FIRST, without_defaults
+from bench.reports.run_facts import FIRST, without_defaults
 from bench.reports.text import Table, make_table
 from bench.stats.metrics.comparison import Settings, data_apart
 from bench.store.errata import checked_errata
