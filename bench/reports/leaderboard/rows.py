@@ -54,24 +54,16 @@ Kind = Literal[
     "measured",
     "reported",
 ]
-"""What a result is: the first that applies.
-
-    wrong       a run whose numbers are, by an erratum
-    incomplete  a run with images that are not decided
-    subset      a run on some images of its split
-    control     a blind control, whose images were destroyed
-    corrupted   a run on corrupted images
-    candidates  a run that decided among the best classes of another run
-    replayed    a strategy on recorded errors, with the rank that it would have among measured runs
-    measured    any other run, which is ranked
-    reported    a figure of others
-"""
 
 
 class LeaderboardRow(RunRow):
     """One result on a leaderboard; unknown values are None."""
 
     kind: Kind
+    """What the result is, the first that applies: `wrong` (its numbers are, by an erratum),
+    `incomplete`, `subset`, `control` (a blind control), `corrupted` (a run on corrupted images),
+    `candidates` (a run that decided among the best classes of another run), `replayed`, which gets
+    the rank that it would have among measured runs, `measured`, or `reported`."""
     dataset: str  # registered name
     split: str  # split of the dataset
     backbone: str  # registered name
