@@ -279,6 +279,16 @@ class BackboneSpec(Spec):
         """Whether it has no weights of its own, so that runs are named after a folder."""
         return self.weights is None and bool(self.pipelines)
 
+    @property
+    def denoises(self) -> bool:
+        """Whether it is a denoiser, so that cells of many images share a batch."""
+        return self.scorer == "denoiser"
+
+    @property
+    def one_draw(self) -> bool:
+        """Whether it scores an image once, without noise."""
+        return self.scorer == "classifier"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.learns and self.trained_on == UNDECLARED:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.contracts.backbone import Backbone, Likelihood
-from bench.discovery.backbones import fact, has_own
+from bench.contracts.backbone import Backbone
+from bench.discovery.backbones import fact
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
@@ -21,8 +21,7 @@ from bench.running.execute import Swept
 from bench.running.parts.data import data_identity
 from bench.running.parts.machine import all_precisions
 from bench.running.parts.model import backbone_info, model_identity
-from bench.running.parts.names import Names
-from bench.running.parts.settings import RunConfig, identity_settings
+from bench.running.parts.settings import Names, RunConfig, identity_settings
 from bench.running.parts.texts import texts_identity
 from bench.store.folder import is_begun, shard_folder
 from bench.store.formats import identity as ids
@@ -175,10 +174,6 @@ def evaluation_flops(content: Content) -> float | None:
         return spec.flops
     if content.weights is None:
         return None
-    if has_own(spec, Likelihood.cell_flops):
-        sizes = [] if content.split is None else content.split.some_sizes()
-        texts, parameters = content.prompts.texts, content.names.backbone_parameters
-        return fact(spec, Likelihood.cell_flops, content.weights, texts, sizes, **parameters)
     return fact(spec, Backbone.evaluation_flops, content.weights, config.resolution)
 
 

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import released
 from helpers.matrix import matrix
-from helpers.standin import KINDS, READ_VALUES, TEXTS, denoiser_of, layout_of, stand
+from helpers.standin import KINDS, denoiser_of, layout_of, stand
 from torch.utils._pytree import tree_map_only
 
 from bench.engine import trees
 from bench.engine.denoiser import CheckedDenoiser, compile_network
-from bench.engine.embeddings import embed_prompts
 from bench.engine.scoring import times
-from bench.errors import BenchWarning
-from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 FEW: dict[str, Any] = {"images": 2, "draws": 4}  # a run of a few batches
 # One of each way in which a network is called: of a UNet, with labels, with one length of prompts,
 # with several, with padded ones, and in frames; and by code that reads values.
 UNLIKE = ("sdxl", "dit", "sd3", "CogView4Pipeline", "QwenImagePipeline", "WanPipeline")
-LENGTHS = ("sdxl", "CogView4Pipeline", "QwenImagePipeline")  # one, several, and padded ones
 READING = ("AuraFlowPipeline", "HunyuanDiTPipeline")
 
 
@@ -61,13 +54,6 @@ def test_a_layout_lays_2d_convolutions_out_and_nothing_else(kind: str) -> None:
     assert laid == weights
 
 
-@pytest.mark.parametrize("kind", some([kind for kind in KINDS if kind not in READ_VALUES], LENGTHS))
-def test_a_compiled_network_has_a_shape_per_length_at_most(kind: str) -> None:
-    """Padded prompts of Qwen-Image are predicted as they are alone, so it has one shape."""
-    run = stand(kind, one_shape=True, **FEW, real=True)
-    assert len(set(run.calls)) <= run.lengths
-
-
 def in_static_memory(function: Any) -> Any:
     """Return a function whose results its next call overwrites, as a replay does."""
 
@@ -98,27 +84,3 @@ def test_a_batch_of_two_lengths_is_two_replays(monkeypatch: pytest.MonkeyPatch) 
         wanted = denoiser.denoise(x_t, time, both)
         compile_network(checked, conditioning)
         torch.testing.assert_close(denoiser.denoise(x_t, time, both), wanted)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_lora_is_fused_before_compiling_unless_that_would_round_it(
-    dtype: torch.dtype, tmp_path: Path
-) -> None:
-    from helpers.loras import save_lora  # here: it needs peft
-
-    pipe = released.made("StableDiffusionPipeline")
-    pipe.load_lora_weights(save_lora(pipe, tmp_path))
-    denoiser = PipelineDenoiser(pipe.to(dtype), resolution=16)
-    checked = CheckedDenoiser(denoiser, "with a LoRA")
-    with torch.inference_mode():
-        conditioning = embed_prompts(checked, f"with a LoRA {dtype}", TEXTS)
-        x_t = torch.randn(len(TEXTS), *denoiser.latent_shape)
-        time = times(denoiser.levels, np.full(len(TEXTS), 500))
-        before = denoiser.denoise(x_t, time, conditioning)
-        fused = dtype == torch.float32
-        with nullcontext() if fused else pytest.warns(BenchWarning, match="--compile"):
-            assert checked.prepare_compiling(conditioning)
-        after = denoiser.denoise(x_t, time, conditioning)
-    names = [name for name, _ in pipe.unet.named_parameters() if "lora" in name]
-    assert bool(names) != fused
-    torch.testing.assert_close(after, before, rtol=0, atol=1e-4 if fused else 0)

@@ -17,9 +17,9 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.rounding import Rounding, affordable, compare, paired_draws
 from bench.errors import BenchWarning
+from bench.running import checks
 from bench.running.content import Content, PreparedRun
-from bench.running.kinds import checks
-from bench.running.kinds.denoiser import DenoiserKind
+from bench.running.kinds import DenoiserKind
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench.store.folder import read_manifest

@@ -110,7 +110,6 @@ class Run:
         calls: the shapes of the inputs of each call of the network.
         ours: places in our code where the host would wait.
         decided: number of images decided.
-        lengths: number of lengths of prompts for which the network is called apart.
     """
 
     batches: int = 0
@@ -118,7 +117,6 @@ class Run:
     calls: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
     ours: collections.Counter[str] = field(default_factory=collections.Counter)
     decided: int = 0
-    lengths: int = 1
 
 
 class StandingEngine(DenoisingEngine):
@@ -190,16 +188,13 @@ def stand(
     real: bool = False,
     own_noise: bool = False,
     tree_of_classes: bool = False,
-    one_shape: bool = False,
 ) -> Run:
     """Run a race of made-up pictures on a class's small network, and return what happened."""
     real = real or kind in READ_VALUES
     denoiser, conditioning = denoiser_of(kind, on_meta=not real)
     checked = CheckedDenoiser(denoiser, kind)
     _ = denoiser.network  # tries a network that has values
-    run, slots = Run(), denoiser.learned.slots
-    if slots is not None and not slots.masked:
-        run.lengths = len(set(slots.lengths(conditioning)))
+    run = Run()
 
     def counted(module: Any, arguments: Any, keywords: Any) -> None:
         leaves = tree_leaves((arguments, keywords))
@@ -225,9 +220,7 @@ def stand(
     engine = StandingEngine(
         checked, conditioning, problem, make_columns(of_prompt, "best"), scoring, BATCH
     )
-    engine.run, engine.waits, engine.one_shape = run, Waits(everywhere=real), one_shape
-    if one_shape:
-        checked.prepare_compiling(conditioning)
+    engine.run, engine.waits = run, Waits(everywhere=real)
     engine.depth, encoded = 2, engine.latents._encoded
 
     def encode(images: Any) -> torch.Tensor:

@@ -22,8 +22,8 @@ from bench.inputs.data import DataSource, load_split
 from bench.inputs.weights import Weights, hash_file
 from bench.machine import environment
 from bench_plugins.backbones import _embedding_cache
-from bench_plugins.backbones._embedding_cache import EmbeddingCache
-from bench_plugins.backbones._learning import facts_file
+from bench_plugins.backbones._embedding_cache import entry
+from bench_plugins.backbones._learning import tried_file
 
 CALLED = re.compile(r"""(?:cache_dir|converted|_recall|_listing_file)\(\s*(?:\w+, )?"([a-z_-]+)""")
 FIRST_CELL = re.compile(r"^\| (`[^|]+) \|", re.MULTILINE)
@@ -52,8 +52,8 @@ def edit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 KEYS: dict[str, tuple[Callable[[], Path], list[Callable[[pytest.MonkeyPatch], None]]]] = {
     "embeddings": (lambda: conditioning_file("model", ["a", "b"]), [upgrade]),
-    "calls": (lambda: facts_file("Pipeline", "weights", "cpu"), [upgrade, edit]),
-    "features": (lambda: EmbeddingCache("model", 4)._path, [upgrade]),
+    "calls": (lambda: tried_file("Pipeline", "weights", "cpu"), [upgrade, edit]),
+    "features": (lambda: entry("model", [b"a"]), [upgrade]),
 }
 
 
@@ -76,7 +76,7 @@ def test_what_is_installed_is_part_of_the_key(name: str, monkeypatch: pytest.Mon
             [("n", ["a", "b"], False), ("m", ["b", "a"], False), ("m", ["a", "b"], True)],
         ),
         (
-            lambda of, texts, null: facts_file(of, texts, null),
+            lambda of, texts, null: tried_file(of, texts, null),
             [("n", ["a", "b"], False), ("m", ["a"], False), ("m", ["a", "b"], True)],
         ),
     ],

@@ -6,12 +6,9 @@ How latents are packed and normalised is inferred by passing known numbers throu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from io import BytesIO
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Self
 
 import numpy as np
@@ -22,14 +19,14 @@ from bench.contracts.levels import Levels, diffusion_levels, flow_levels
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
-from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.machine.cache import cache_dir
 from bench.machine.environment import installed_distributions
 from bench.store.formats.identity import digest
 from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._gate import supported
 from bench_plugins.backbones._probing import PROBED_STEPS, check_steps, is_flow, usual_sampler
 from bench_plugins.backbones._runner import Runner, at_step
-from bench_plugins.backbones._slots import SHORT, Slot, Slots
+from bench_plugins.backbones._slots import SHORT, Slots
 
 DIGIT = 256  # all integers up to here are exact in every floating-point dtype
 MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one element
@@ -69,36 +66,11 @@ class CallFacts:
         return shape[0], shape[1], shape[2]
 
 
-def facts_file(*state: object) -> Path:
-    """Return the file for what trial calls teach of a pipeline in a state, such as its hash."""
+def tried_file(*state: object) -> Path:
+    """Return the file for how samples of a pipeline in a state, such as its hash, are batched."""
     code = source_hashes(load_plugins(), [])
     key = digest({"state": [code, *state, installed_distributions()]})
-    return cache_dir("calls") / f"{key}.pt"
-
-
-def stored_facts(path: Path | None) -> CallFacts | None:
-    """Return the facts that `store_facts` wrote, or None if there are none."""
-    if path is None or (content := read_cached(path)) is None:
-        return None
-    stored = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-    if (slots := stored.pop("slots")) is not None:
-        calls = tuple(tuple(Slot(**slot) for slot in call) for call in slots["slots"])
-        slots = Slots(slots["who"], slots["bare"], calls)
-    levels = Levels(**{name: column.numpy() for name, column in stored.pop("levels").items()})
-    normalisation = Normalisation(**stored.pop("normalisation"))
-    return CallFacts(**stored, slots=slots, levels=levels, normalisation=normalisation)
-
-
-def store_facts(path: Path | None, facts: CallFacts) -> None:
-    """Write facts to a file of the cache, unless a pipeline's own object is among them."""
-    if path is None:
-        return
-    columns = {name: torch.from_numpy(c) for name, c in facts.levels.columns().items()}
-    content = BytesIO()
-    torch.save({**asdict(facts), "levels": columns}, content)
-    with suppress(UnpicklingError):
-        torch.load(BytesIO(content.getvalue()), weights_only=True)
-        write_cached(path, content.getvalue())
+    return cache_dir("calls") / key
 
 
 def learn(runner: Runner, resolution: int | None = None) -> CallFacts:

@@ -5,7 +5,6 @@ normalisation of latents. A `PipelineDenoiser` calls these functions when it is 
 itself as `denoiser`.
 """
 
-import copy
 import inspect
 from collections.abc import Mapping
 from itertools import pairwise
@@ -52,24 +51,8 @@ def is_batchable(denoiser: Denoiser, prompts: Mapping[str, Tensor], times: str) 
         raise
     except Exception:  # whatever the pipeline raises for a vector of times
         return False
-    return _agree(together, alone)
-
-
-def is_padded_alike(denoiser: Any, padded: Runner, prompt: Any) -> bool:
-    """Return whether a denoiser predicts a short prompt alike with a runner that pads it."""
-    levels, other = denoiser.levels, copy.copy(denoiser)
-    other.runner = padded
-    x_t = torch.randn(1, *denoiser.latent_shape, generator=torch.Generator().manual_seed(0))
-    time = times_of(levels, np.array([len(levels) // 4])).to(denoiser.device)
-    with torch.no_grad():
-        answers = (d.denoise(x_t.to(denoiser.device), time, prompt) for d in (other, denoiser))
-        return _agree(*answers)
-
-
-def _agree(answer: Tensor, wanted: Tensor) -> bool:
-    """Return whether predictions are equal but for the rounding of another batch."""
-    tolerance = MAX_BATCH_ERROR[wanted.dtype == torch.float32]
-    return bool((answer - wanted).float().norm() <= tolerance * wanted.float().norm())
+    tolerance = MAX_BATCH_ERROR[alone.dtype == torch.float32]
+    return bool((together - alone).float().norm() <= tolerance * alone.float().norm())
 
 
 def check_assumptions(denoiser: Denoiser, runner: Runner, normalize: str) -> None:

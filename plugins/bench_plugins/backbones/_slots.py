@@ -53,17 +53,11 @@ class Slots:
         who: the name of the pipeline in messages.
         bare: for each call, whether it returns a single value instead of a tuple.
         slots: the slots of each call.
-        few_shapes: whether calls are to have few shapes, for a compiled network: only texts of the
-            same lengths are in one.
-        padded: the lengths that all texts are padded to, under a mask; None: those of the longest
-            text of a call.
     """
 
     who: str
     bare: tuple[bool, ...]
     slots: tuple[tuple[Slot, ...], ...]
-    few_shapes: bool = False
-    padded: tuple[int, ...] | None = None
 
     @classmethod
     def inferred(cls, encode: Encode, who: str) -> Self:
@@ -211,51 +205,38 @@ class Slots:
         """Return those of a text's lengths that must be equal for all texts of one call.
 
         With a mask there are none, because the mask covers the padding. In a list, too, each text
-        has its own length, unless the calls are to have few shapes.
+        has its own length.
         """
-        if self.masked and not self.few_shapes:
-            return ()
-        if self.padded is not None:
+        if self.masked:
             return ()
         varying = [slot for slot in self._all() if slot.limit is not None]
-        return tuple(
-            length
-            for length, slot in zip(lengths, varying, strict=True)
-            if slot.kind != "list" or self.few_shapes
-        )
+        pairs = zip(lengths, varying, strict=True)
+        return tuple(length for length, slot in pairs if slot.kind != "list")
 
     def returned(self, tree: Mapping[str, Tensor], lengths: list[tuple[int, ...]]) -> list[Any]:
         """Return what the calls of `encode_prompt` would return for the rows of a tree."""
-        columns, widths = iter(zip(*lengths, strict=True)), iter(self.padded or ())
+        columns = iter(zip(*lengths, strict=True))
         by_name = {slot.name: next(columns) for slot in self._all() if slot.limit is not None}
-        width_of = {name: next(widths, max(own)) for name, own in by_name.items()}
-        first = next(iter(by_name), "")
-        calls = []
-        for call in self.slots:
-            names = [slot.name if slot.name in by_name else first for slot in call]
-            calls.append(
-                tuple(
-                    self._value(slot, tree, by_name.get(name, ()), width_of.get(name, 0))
-                    for slot, name in zip(call, names, strict=True)
-                )
-            )
+        first = next(iter(by_name.values()), ())  # that of a mask
+        calls = [
+            tuple(self._value(slot, tree, by_name.get(slot.name, first)) for slot in call)
+            for call in self.slots
+        ]
         return self._calls(calls)
 
     def _device(self, tree: Mapping[str, Tensor]) -> torch.device:
         """Return the device of the leaves that are no lengths."""
         return next(leaf.device for name, leaf in tree.items() if name not in self.length_names)
 
-    def _value(
-        self, slot: Slot, tree: Mapping[str, Tensor], lengths: Sequence[int], width: int
-    ) -> Any:
+    def _value(self, slot: Slot, tree: Mapping[str, Tensor], lengths: Sequence[int]) -> Any:
         if slot.kind == "fixed":
             if isinstance(slot.value, Tensor):
                 return slot.value.to(self._device(tree))
             return list(slot.value) if isinstance(slot.value, list) else slot.value
         if slot.kind == "mask":
-            if self.padded is None and len(set(lengths)) <= 1:
+            if len(set(lengths)) <= 1:
                 return None
-            return _mask(lengths, width, slot.value, self._device(tree))
+            return _mask(lengths, slot.value, self._device(tree))
         leaf = tree[slot.name]
         if slot.kind == "list":
             return (
@@ -265,7 +246,7 @@ class Slots:
             )
         if slot.kind == "shared":
             return leaf[0, : lengths[0]]
-        return leaf if slot.limit is None else leaf[:, :width]
+        return leaf if slot.limit is None else leaf[:, : max(lengths)]
 
 
 def _slot(who: str, name: str, alone: Any, long: Any, pair: Any) -> Slot:
@@ -303,9 +284,9 @@ def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, list) and not value)
 
 
-def _mask(lengths: Sequence[int], width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return 1 for tokens and 0 for padding, [n, width]."""
-    positions = torch.arange(width, device=device)
+def _mask(lengths: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return 1 for tokens and 0 for padding, [n, longest]."""
+    positions = torch.arange(max(lengths), device=device)
     return (positions < sent(torch.tensor(lengths), device)[:, None]).to(dtype)
 
 

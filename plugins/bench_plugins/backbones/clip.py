@@ -8,9 +8,8 @@ the one that resizes with PIL is used, so that equal ids mean equal numbers.
 
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -19,6 +18,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from transformers import (
     CLIPModel,
     CLIPTokenizer,
@@ -47,114 +47,69 @@ from bench_plugins.backbones._components import (
     tokenizer_of,
 )
 from bench_plugins.backbones._counting import counted_operations, size
-from bench_plugins.backbones._embedding_cache import EmbeddingCache, cache_key, image_key
+from bench_plugins.backbones._embedding_cache import Rows, cache_key, cached_rows, image_key
 from bench_plugins.backbones._runner import token_problem
-
-
-@dataclass(frozen=True)
-class Kind:
-    """An encoder architecture, with how its texts are prepared.
-
-    `processor` begins the name of the class that prepares images. `load_tokenizer` gets the weights
-    and the maximum length; it is None if no texts are embedded. `clean` prepares a text for the
-    tokenizer.
-    """
-
-    model_type: str
-    model: Any
-    processor: str
-    load_tokenizer: Callable[[Weights, int], Any] | None = None
-    clean: Callable[[str], str] = str
-
-
-def canonical(text: str) -> str:
-    """Return a text in SigLIP's training format: lower case, no punctuation, single spaces."""
-    words = text.translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\s+", " ", words).strip().lower()
-
-
-def _clip_tokenizer(weights: Weights, length: int) -> Any:
-    return tokenizer_of(weights, HERE, CLIPTokenizer)
-
-
-def _siglip_tokenizer(weights: Weights, length: int) -> Any:
-    """Return SigLIP's tokenizer. The model was trained to pad texts to `length` tokens."""
-    config, file = weights.read(TOKENIZER_SETTINGS), weights.find(TOKENIZER)
-    pad = config.get("pad_token")
-    settings = {"padding_side": "right", "model_max_length": length}
-    if file:
-        tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(file), **settings)
-    else:  # the class of T5 reads SentencePiece's files with every version of transformers
-        settings |= {"extra_ids": 0, "pad_token": "</s>"}
-        tokenizer = tokenizer_of(weights, HERE, T5Tokenizer, **settings)
-    pad = pad.get("content") if isinstance(pad, Mapping) else pad
-    if pad not in tokenizer.get_vocab():
-        raise weights.error(TOKENIZER, f"lacks the padding token {pad!r:.40}")
-    tokenizer.pad_token = pad
-    return tokenizer
-
-
-CLIP = Kind("clip", CLIPModel, "CLIP", _clip_tokenizer)
-SIGLIP = Kind("siglip", SiglipModel, "Siglip", _siglip_tokenizer, canonical)
-# SigLIP 2 keeps punctuation (Tschannen et al., 2025).
-SIGLIP2 = Kind("siglip", SiglipModel, "Siglip", _siglip_tokenizer, str.lower)
-# SigLIP 2 for images of any aspect ratio and resolution has its own classes in transformers.
-NAFLEX = Kind("siglip2", Siglip2Model, "Siglip2", _siglip_tokenizer, str.lower)
-DINOV2 = Kind("dinov2", Dinov2Model, "Bit")
-ENCODER_KINDS = (CLIP, SIGLIP, NAFLEX, DINOV2)
-
-
-def kind_of(weights: Weights, kinds: Sequence[Kind] = ENCODER_KINDS) -> Kind:
-    """Return the kind of encoder in a folder. Raises UserError if it is not one of `kinds`."""
-    config = weights.read("config.json")
-    types = [kind.model_type for kind in kinds]
-    check_class(weights, "config.json", config, "model_type", types)
-    return kinds[types.index(config["model_type"])]
-
 
 EMBEDDING_VERSION = 1  # increase it if a change of the code changes embeddings
 ENCODER_BATCH = 64  # texts
 
-Rows = NDArray[np.float32]
-
 
 class Encoder:
-    """Image and text embeddings of a model, cached on disk.
+    """Image and text embeddings of a model of one architecture, cached on disk.
 
     All files are validated at once; UserError is raised if they are missing, invalid or of another
-    kind of model. The network is loaded if an embedding is not cached. `size` is the number of
-    bytes of its parameters, and `tokens` the tokenizer, or None if the model does not embed texts.
+    architecture. The network is loaded if an embedding is not cached.
+
+    Attributes:
+        model_type: class attribute; the architecture, as a config names it.
+        model: class attribute; the class in transformers.
+        processor_name: class attribute; it begins the name of the class that prepares images.
+        size: number of bytes of the parameters.
+        tokens: the tokenizer; None if the model does not embed texts.
     """
 
-    def __init__(self, weights: Weights, kind: Kind, device: str, dtype: str) -> None:
-        self.weights, self.kind = weights, kind
-        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
-        empty: Any = build_on_meta(weights, HERE, kind.model)
-        check_headers(weights, HERE, empty.to(self.dtype))
-        self.size = size(empty)
-        self.config: Any = empty.config
-        shape: tuple[int, ...] = ()  # DINOv2 interpolates its position embeddings to any size
-        if kind is NAFLEX:
-            shape = (3 * self.config.vision_config.patch_size**2,)
-        elif kind is not DINOV2:
-            shape = (self.config.vision_config.image_size,) * 2
-        self.processor = _image_processor(weights, kind.processor, shape)
-        self.tokens = None
-        if kind.load_tokenizer is not None:
-            with explained(weights, f"{HERE}/{TOKENIZER}", "cannot be loaded"):
-                self.tokens = kind.load_tokenizer(weights, self.limit)
-        clean = getattr(kind.clean, "__name__", "")
-        self.cache = EmbeddingCache(
-            f"{kind.model_type} {clean} {EMBEDDING_VERSION} {weights.fingerprint} {dtype}",
-            self.width,
-        )
+    model_type: ClassVar[str]
+    model: ClassVar[Any]
+    processor_name: ClassVar[str]
 
-    @property
-    def width(self) -> int:
-        """Number of dimensions of an embedding."""
-        if self.kind is CLIP:
-            return int(self.config.projection_dim)
-        return int((self.config if self.kind is DINOV2 else self.config.vision_config).hidden_size)
+    def __init__(self, weights: Weights, device: str, dtype: str) -> None:
+        self.weights = weights
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        empty: Any = build_on_meta(weights, HERE, self.model)
+        check_headers(weights, HERE, empty.to(self.dtype))
+        self.size, self.config = size(empty), empty.config
+        self.processor = _image_processor(weights, self.processor_name, self.input_shape())
+        with explained(weights, f"{HERE}/{TOKENIZER}", "cannot be loaded"):
+            self.tokens = self.tokenizer()
+        version = f"{type(self).__name__} {EMBEDDING_VERSION}"
+        self._cached = partial(cached_rows, f"{version} {weights.fingerprint} {dtype}")
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Return what the network requires of the last axes of its first argument."""
+        return (int(self.config.vision_config.image_size),) * 2
+
+    def tokenizer(self) -> Any:
+        """Return the tokenizer; None if the model does not embed texts."""
+        return None
+
+    def clean(self, text: str) -> str:
+        """Return a text as the tokenizer gets it: by default as it is."""
+        return text
+
+    def embed_images(self, *inputs: Tensor) -> Any:
+        """Return the embeddings of images, [n, D], given what `prepare_images` returned."""
+        return self.network.vision_model(*inputs).pooler_output
+
+    def embed_texts(self, ids: Tensor, mask: Any) -> Any:
+        """Return the embeddings of texts, [n, D], given their tokens and a mask of padding."""
+        return self.network.text_model(input_ids=ids).pooler_output
+
+    def operations(self) -> float | None:
+        """Return the floating-point operations of the embedding of one image; None if unknown."""
+        empty: Any = build_on_meta(self.weights, HERE, self.model)
+        (pixels,) = prepare_images(self.processor, [Image.new("RGB", (64, 64))])
+        inputs = torch.from_numpy(pixels).to("meta")
+        return counted_operations(lambda: empty.vision_model(inputs))
 
     @property
     def limit(self) -> int:
@@ -163,96 +118,156 @@ class Encoder:
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, with special tokens."""
-        assert self.tokens is not None
-        cleaned = [self.kind.clean(text) for text in texts]
-        self._check(cleaned)
-        return [len(ids) for ids in self.tokens(cleaned)["input_ids"]] if cleaned else []
+        return [len(ids) for ids in self.tokens(self._cleaned(texts))["input_ids"]] if texts else []
 
-    def _check(self, texts: Sequence[str]) -> None:
-        """Raise UserError if a text has a token that the model does not know."""
-        if problem := token_problem(self.tokens, texts, self.config.text_config.vocab_size):
+    def _cleaned(self, texts: Sequence[str]) -> list[str]:
+        """Clean texts. Raises UserError if one has a token that the model does not know."""
+        cleaned = [self.clean(text) for text in texts]
+        if problem := token_problem(self.tokens, cleaned, self.config.text_config.vocab_size):
             raise self.weights.error(TOKENIZER, problem)
-
-    def operations(self) -> float | None:
-        """Return the floating-point operations of the embedding of one image.
-
-        None for NaFlex, whose network reads the numbers of patches, which meta tensors have not.
-        """
-        if self.kind is NAFLEX:
-            return None
-        empty: Any = build_on_meta(self.weights, HERE, self.kind.model)
-        (pixels,) = prepare_images(self.processor, [Image.new("RGB", (64, 64))])
-        inputs = torch.from_numpy(pixels).to("meta")
-        return counted_operations(lambda: empty.vision_model(inputs))
+        return cleaned
 
     @cached_property
     def network(self) -> Any:
         """The network. Reading it loads it."""
-        return load_model(self.weights, HERE, self.kind.model, self.dtype, self.device)
+        return load_model(self.weights, HERE, self.model, self.dtype, self.device)
 
     def images(self, images: Sequence[Image.Image]) -> Rows:
         """Return the images' embeddings, normalised to length 1, float32 [n, D]."""
-        return self.cache.rows(
-            [image_key(image) for image in images],
-            lambda indices: self._embed_images([images[index] for index in indices]),
-        )
+        keys = [image_key(image) for image in images]
+        return self._cached(keys, lambda: self._images(images))
 
     def texts(self, texts: Sequence[str]) -> Rows:
         """Return the texts' embeddings, normalised to length 1, float32 [n, D]."""
         keys = [cache_key("text", text.encode()) for text in texts]
-
-        def compute(indices: Sequence[int]) -> Rows:
-            batches = [
-                [texts[index] for index in indices[start : start + ENCODER_BATCH]]
-                for start in range(0, len(indices), ENCODER_BATCH)
-            ]
-            return np.concatenate([self._embed_texts(batch) for batch in batches])
-
-        return self.cache.rows(keys, compute)
+        starts = range(0, len(texts), ENCODER_BATCH)
+        return self._cached(
+            keys,
+            lambda: np.concatenate([self._texts(texts[n : n + ENCODER_BATCH]) for n in starts]),
+        )
 
     @cached_property
     def scale_and_bias(self) -> tuple[float, float]:
         """Scale and bias that turn a cosine similarity into a logit."""
 
-        def compute(indices: Sequence[int]) -> Rows:
+        def compute() -> Rows:
             scale = self.network.logit_scale.float().exp().item()
             bias = getattr(self.network, "logit_bias", torch.zeros(1)).float().item()
-            return np.array([[scale, bias] + [0] * (self.width - 2)], np.float32)
+            return np.array([[scale, bias]], np.float32)
 
-        scale, bias, *_ = self.cache.rows([cache_key("scale and bias", b"")], compute)[0].tolist()
+        scale, bias = self._cached([cache_key("scale and bias", b"")], compute)[0].tolist()
         return scale, bias
 
     @torch.inference_mode()
-    def _embed_images(self, images: Sequence[Image.Image]) -> Rows:
+    def _images(self, images: Sequence[Image.Image]) -> Rows:
         arrays = prepare_images(self.processor, images)
-        inputs = [torch.from_numpy(array).to(self.device) for array in arrays]
-        inputs[0] = inputs[0].to(self.dtype)
-        if self.kind is DINOV2:
-            return _unit(self.network(*inputs).pooler_output)
-        pooled = self.network.vision_model(*inputs).pooler_output
-        return _unit(self.network.visual_projection(pooled) if self.kind is CLIP else pooled)
+        pixels, *more = [torch.from_numpy(array).to(self.device) for array in arrays]
+        return _unit(self.embed_images(pixels.to(self.dtype), *more))
 
     @torch.inference_mode()
-    def _embed_texts(self, texts: Sequence[str]) -> Rows:
-        assert self.tokens is not None
-        cleaned = [self.kind.clean(text) for text in texts]
-        self._check(cleaned)
-        tokens: Mapping[str, Any] = self.tokens(
-            cleaned,
-            padding="max_length",
-            max_length=self.limit,
-            truncation=True,
-            return_tensors="pt",
-        )
-        ids = tokens["input_ids"].to(self.device)
-        if self.kind is CLIP:
-            mask = tokens["attention_mask"].to(self.device)
-            pooled = self.network.text_model(input_ids=ids, attention_mask=mask).pooler_output
-            return _unit(self.network.text_projection(pooled))
-        return _unit(self.network.text_model(input_ids=ids).pooler_output)
+    def _texts(self, texts: Sequence[str]) -> Rows:
+        length = {"padding": "max_length", "max_length": self.limit, "truncation": True}
+        tokens = self.tokens(self._cleaned(texts), return_tensors="pt", **length).to(self.device)
+        return _unit(self.embed_texts(tokens["input_ids"], tokens.get("attention_mask")))
 
 
-def _unit(rows: torch.Tensor) -> Rows:
+class ClipEncoder(Encoder):
+    """CLIP."""
+
+    model_type, model, processor_name = "clip", CLIPModel, "CLIP"
+
+    @override
+    def tokenizer(self) -> Any:
+        return tokenizer_of(self.weights, HERE, CLIPTokenizer)
+
+    @override
+    def embed_images(self, *inputs: Tensor) -> Any:
+        return self.network.visual_projection(super().embed_images(*inputs))
+
+    @override
+    def embed_texts(self, ids: Tensor, mask: Any) -> Any:
+        pooled = self.network.text_model(input_ids=ids, attention_mask=mask).pooler_output
+        return self.network.text_projection(pooled)
+
+
+class SiglipEncoder(Encoder):
+    """SigLIP, with texts in the format of its training: lower case and no punctuation."""
+
+    model_type, model, processor_name = "siglip", SiglipModel, "Siglip"
+
+    @override
+    def clean(self, text: str) -> str:
+        words = text.translate(str.maketrans("", "", string.punctuation))
+        return re.sub(r"\s+", " ", words).strip().lower()
+
+    @override
+    def tokenizer(self) -> Any:
+        """Return the tokenizer. The model was trained to pad texts to `limit` tokens."""
+        config, file = self.weights.read(TOKENIZER_SETTINGS), self.weights.find(TOKENIZER)
+        pad = config.get("pad_token")
+        settings = {"padding_side": "right", "model_max_length": self.limit}
+        if file:
+            tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(file), **settings)
+        else:  # the class of T5 reads SentencePiece's files with every version of transformers
+            settings |= {"extra_ids": 0, "pad_token": "</s>"}
+            tokenizer = tokenizer_of(self.weights, HERE, T5Tokenizer, **settings)
+        pad = pad.get("content") if isinstance(pad, Mapping) else pad
+        if pad not in tokenizer.get_vocab():
+            raise self.weights.error(TOKENIZER, f"lacks the padding token {pad!r:.40}")
+        tokenizer.pad_token = pad
+        return tokenizer
+
+
+class Siglip2Encoder(SiglipEncoder):
+    """SigLIP 2, which keeps punctuation (Tschannen et al., 2025)."""
+
+    @override
+    def clean(self, text: str) -> str:
+        return text.lower()
+
+
+class NaflexEncoder(Siglip2Encoder):
+    """SigLIP 2 for images of any aspect ratio and resolution, which has its own class."""
+
+    model_type, model, processor_name = "siglip2", Siglip2Model, "Siglip2"
+
+    @override
+    def input_shape(self) -> tuple[int, ...]:
+        return (3 * int(self.config.vision_config.patch_size) ** 2,)
+
+    @override
+    def operations(self) -> float | None:
+        return None  # its network reads the numbers of patches, which meta tensors have not
+
+
+class Dinov2Encoder(Encoder):
+    """DINOv2, which embeds images alone, and interpolates its positions to any size."""
+
+    model_type, model, processor_name = "dinov2", Dinov2Model, "Bit"
+
+    @override
+    def input_shape(self) -> tuple[int, ...]:
+        return ()
+
+    @override
+    def embed_images(self, *inputs: Tensor) -> Any:
+        return self.network(*inputs).pooler_output
+
+
+ENCODERS = (ClipEncoder, SiglipEncoder, NaflexEncoder, Dinov2Encoder)
+
+
+def encoder_of(
+    weights: Weights, device: str, dtype: str, encoders: Sequence[type[Encoder]] = ENCODERS
+) -> Encoder:
+    """Return the encoder of a folder's model. Raises UserError if it is not one of `encoders`."""
+    config = weights.read("config.json")
+    by_type = {encoder.model_type: encoder for encoder in encoders}
+    check_class(weights, "config.json", config, "model_type", [*by_type])
+    return by_type[config["model_type"]](weights, device, dtype)
+
+
+def _unit(rows: Tensor) -> Rows:
     """Return rows normalised to length 1, float32 [n, D]."""
     values = rows.float()
     return np.asarray((values / values.norm(dim=-1, keepdim=True)).cpu().numpy(), np.float32)
@@ -323,7 +338,7 @@ def _read(weights: Weights) -> tuple[str, Mapping[str, Any]]:
 class Clip(Classifier):
     """OpenAI's CLIP, and OpenCLIP's weights in transformers' layout."""
 
-    KINDS: ClassVar[tuple[Kind, ...]] = (CLIP,)
+    encoders: ClassVar[tuple[type[Encoder], ...]] = (ClipEncoder,)
 
     def __init__(self, weights: Weights | None, *, device: str, dtype: str) -> None:
         self.encoder = self._read(weights, device, dtype)
@@ -333,8 +348,7 @@ class Clip(Classifier):
 
     @classmethod
     def _read(cls, weights: Weights | None, device: str, dtype: str) -> Encoder:
-        named = named_weights(weights)
-        return Encoder(named, kind_of(named, cls.KINDS), device, dtype)
+        return encoder_of(named_weights(weights), device, dtype, cls.encoders)
 
     @classmethod
     @override
@@ -386,7 +400,7 @@ class Clip(Classifier):
 class Siglip(Clip):
     """SigLIP, whose logits have a bias. Texts are lowercased and lose their punctuation."""
 
-    KINDS = (SIGLIP,)
+    encoders = (SiglipEncoder,)
 
 
 class Siglip2(Clip):
@@ -395,4 +409,4 @@ class Siglip2(Clip):
     Texts are lowercased.
     """
 
-    KINDS = (SIGLIP2, NAFLEX)
+    encoders = (Siglip2Encoder, NaflexEncoder)

@@ -118,9 +118,9 @@ class _Learned(Classifier):
             )
         if resolution is not None:
             raise UserError("--resolution applies to features=pixels only; a model has its own.")
-        from bench_plugins.backbones.clip import Encoder, kind_of
+        from bench_plugins.backbones.clip import encoder_of
 
-        self.features = Encoder(weights, kind_of(weights), device, dtype).images
+        self.features = encoder_of(weights, device, dtype).images
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:

@@ -24,16 +24,11 @@ from bench.engine import trees
 from bench.engine.images import preprocess
 from bench.engine.transfer import sent
 from bench.engine.trees import Tree
-from bench.errors import UserError, warn_user
+from bench.errors import UserError
+from bench.machine.cache import read_cached, write_cached
 from bench_plugins.backbones._gate import check_pipeline, network_of, supported
-from bench_plugins.backbones._learning import (
-    CallFacts,
-    learn,
-    posterior_of,
-    store_facts,
-    stored_facts,
-)
-from bench_plugins.backbones._probing import check_assumptions, is_batchable, is_padded_alike
+from bench_plugins.backbones._learning import CallFacts, learn, posterior_of
+from bench_plugins.backbones._probing import check_assumptions, is_batchable
 from bench_plugins.backbones._runner import (
     UNGUIDED,
     Runner,
@@ -59,7 +54,7 @@ class PipelineDenoiser(Denoiser):
         dtype: the dtype of encoded prompts; None for that of their encoder.
         learned: what trial calls of the same pipeline taught. Then none are made, and `resolution`
             and `call` do not count.
-        facts_path: the file that remembers what trial calls teach, and that the network was tried.
+        tried_path: the file that remembers that the network was tried, and what was found.
         source: where the pipeline was loaded from, for messages.
 
     Attributes:
@@ -85,14 +80,14 @@ class PipelineDenoiser(Denoiser):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         learned: CallFacts | None = None,
-        facts_path: Path | None = None,
+        tried_path: Path | None = None,
         source: str = "",
     ) -> None:
-        self.pipe, self.normalize, self.facts_path = pipe, normalize, facts_path
+        self.pipe, self.normalize, self.tried_path = pipe, normalize, tried_path
         self.lock = RLock()  # because threads share a backbone
         self.untried: Mapping[str, Tensor] | None = None
         self.runner = Runner(pipe, {}, device, dtype, source=source)
-        if (learned := learned or stored_facts(facts_path)) is not None:
+        if learned is not None:
             self._follow(learned)
             return
         check_pipeline(pipe, self.runner.who)
@@ -108,8 +103,8 @@ class PipelineDenoiser(Denoiser):
 
         `prompt` is the conditioning of one prompt. Raises UserError if a check fails.
         """
-        if (stored := stored_facts(self.facts_path)) is not None:
-            self.learned = replace(self.learned, times=stored.times)
+        if self.tried_path and (found := read_cached(self.tried_path)):
+            self.learned = replace(self.learned, times=found.decode())
             return
         who, slots = self.runner.who, self.learned.slots
         prompt = {name: leaf.to(self.device) for name, leaf in prompt.items()}
@@ -132,7 +127,8 @@ class PipelineDenoiser(Denoiser):
             with supported(who, "its noise levels and autoencoder cannot be checked"):
                 if self.runner.declared is None:
                     check_assumptions(self, self.runner, self.normalize)
-        store_facts(self.facts_path, self.learned)
+        if self.tried_path:
+            write_cached(self.tried_path, self.learned.times)
 
     def _small(self) -> Self:
         """Return the denoiser of images below twice `TRIAL_SIDE`, which cost less to try.
@@ -251,31 +247,8 @@ class PipelineDenoiser(Denoiser):
 
     @override
     def prepare_compiling(self, conditioning: Any) -> bool:
-        network: Any = self.network
-        if getattr(network, "peft_config", None):
-            if self.dtype == torch.float32:
-                self.pipe.fuse_lora()
-                self.pipe.unload_lora_weights()
-            else:
-                warn_user(
-                    f"--compile: the LoRA stays beside the weights, which costs time: added to"
-                    f" them in {str(self.dtype).removeprefix('torch.')} it would be rounded."
-                )
-        if self.learned.slots is None or not self.learned.slots.length_names:
-            return True
-        slots = self.learned.slots.on(self.device)
-        lengths = slots.lengths(conditioning)
-        apart = replace(self.runner, slots=replace(slots, few_shapes=True))
-        if not slots.masked or len(set(lengths)) == 1:
-            self.runner = apart
-            return len(set(lengths)) == 1
-        self.runner = replace(self.runner, slots=slots)
-        longest = tuple(map(max, zip(*lengths, strict=True)))
-        padded = replace(self.runner, slots=replace(slots, padded=longest))
-        row = torch.tensor([lengths.index(min(lengths))])
-        shortest = trees.mapped(lambda leaf: leaf.to(self.device), trees.rows(conditioning, row))
-        self.runner = padded if is_padded_alike(self, padded, shortest) else apart
-        return self.runner is padded
+        slots = self.learned.slots
+        return slots is None or len(set(slots.lengths(conditioning))) == 1
 
     def mix_rest(self, rest: Any, weights: Tensor) -> Tree:
         """Return a mixture's masks and lengths. A token counts if it counts for any prompt."""

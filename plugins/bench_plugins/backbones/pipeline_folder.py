@@ -49,7 +49,7 @@ from bench_plugins.backbones._files import (
     load_component,
     load_pipeline,
 )
-from bench_plugins.backbones._learning import facts_file, stored_facts
+from bench_plugins.backbones._learning import tried_file
 from bench_plugins.backbones._meta import (
     EmptyPipeline,
     build,
@@ -96,22 +96,18 @@ class FolderPipeline(PipelineDenoiser):
     def __init__(
         self, weights: Weights, *, device: str = "cpu", dtype: str = "float32", **settings: Any
     ) -> None:
-        path = facts_file(type(self).__name__, weights.fingerprint, device, dtype, settings)
-        learned = stored_facts(path) if self.pipelines and not weights.loras else None
-        inspected = None
-        if learned is None:  # else the same configs were inspected before
-            inspected = self.inspected(_folder(weights), dtype, **settings)
-            learned = inspected.learned if inspected and not weights.loras else None
+        inspected = None if weights.loras else self.inspected(_folder(weights), dtype, **settings)
         empty = self._complete = self.with_files(weights, dtype, **settings)
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
         self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
         self.takes_turns = False  # whether network and autoencoder are on the device in turn
         self._movable: dict[str, Movable] = {}
         self._classes, self._encoders = empty.classes, empty.encoders
-        options: dict[str, Any] = {"dtype": self._dtype, "facts_path": path}
+        state = type(self).__name__, weights.fingerprint, device, dtype, settings
+        options: dict[str, Any] = {"dtype": self._dtype, "tried_path": tried_file(*state)}
         options["source"] = weights.file or weights.location
         options["normalize"] = settings.get("normalize", "half")
-        if learned is None:  # its code needs values, or LoRAs are added
+        if inspected is None:  # its code needs values, or LoRAs are added
             size: dict[str, Any] = {
                 "resolution": settings.get("resolution"),
                 "call": call_keywords(empty, settings),
@@ -121,8 +117,9 @@ class FolderPipeline(PipelineDenoiser):
         else:
             self._empty = empty.placeholders(empty.classes)
             pipe = replaced(copy.copy(empty.pipe), self._empty)
-            super().__init__(pipe, learned=learned, device=torch.device(device), **options)
-            self.untried = inspected.runner.shortest if inspected else None
+            place = torch.device(device)
+            super().__init__(pipe, learned=inspected.learned, device=place, **options)
+            self.untried = inspected.runner.shortest
         self.levels = self._with_own_time(self.levels)
 
     # What is known without weights.

@@ -26,7 +26,7 @@ from bench_plugins.backbones._identity import (
     content_hash,
     own_values,
 )
-from bench_plugins.backbones._learning import facts_file
+from bench_plugins.backbones._learning import tried_file
 from bench_plugins.backbones._runner import default_call
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
@@ -142,7 +142,7 @@ class LivePipeline(LiveObject, PipelineDenoiser):
             shortest = replace(self.runner, device_override=self.device).shortest.values()
         sums = [leaf.double().sum(-1).tolist() for leaf in shortest]
         self._encoded = f"{sums} {getattr(self.pipe, 'labels', None)}"
-        self.facts_path = facts_file(fingerprint, str(self.device), self._chosen)
+        self.tried_path = tried_file(fingerprint, str(self.device), self._chosen)
         return InMemory(self.label, None, fingerprint, backbone=self, description=described)
 
     @staticmethod

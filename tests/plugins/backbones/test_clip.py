@@ -22,7 +22,7 @@ from bench.inputs.weights import resolve
 from bench.testing import ClassifierContract
 from bench.testing.backbones import TEXTS
 from bench.testing.datasets import pictures
-from bench_plugins.backbones.clip import DINOV2, Clip, Encoder, Siglip, Siglip2, prepare_images
+from bench_plugins.backbones.clip import Clip, Dinov2Encoder, Siglip, Siglip2, prepare_images
 from bench_plugins.backbones.learned import NearestMean
 
 KINDS: Mapping[str, Any] = {"clip": Clip, "siglip": Siglip, "siglip2": Siglip2, "naflex": Siglip2}
@@ -56,7 +56,7 @@ def own_inputs(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_pictures_are_resized_by_pil(folders: dict[str, Path]) -> None:
     """With every version of transformers: resized, cropped, and scaled to [-1, 1]."""
-    encoder = Encoder(resolve(str(folders["dinov2"])), DINOV2, **MADE)
+    encoder = Dinov2Encoder(resolve(str(folders["dinov2"])), **MADE)
     for image, values in zip(
         OTHER_SHAPES, *prepare_images(encoder.processor, OTHER_SHAPES), strict=True
     ):
@@ -139,11 +139,11 @@ def test_what_is_known_is_not_computed_again(
     np.testing.assert_array_equal(again.score(pictures(), TEXTS), first)
     assert "network" not in vars(again.encoder)  # nothing was loaded
     embedded: list[int] = []
-    monkeypatch.setattr(again.encoder, "_embed_images", lambda images: embedded.append(1))
+    monkeypatch.setattr(again.encoder, "_images", lambda images: embedded.append(1))
     again.score(pictures(), ["a red square"])
     assert "network" in vars(again.encoder) and not embedded
-    (file,) = (tmp_path / "features").glob("*.rows")
-    file.write_bytes(b"damaged" * 1000)
+    for file in (tmp_path / "features").glob("*.rows"):
+        file.write_bytes(b"damaged" * 1000)
     np.testing.assert_allclose(Clip(weights, **MADE).score(pictures(), TEXTS), first, rtol=1e-5)
     kept = Clip(weights, **MADE)
     kept.score(pictures(), TEXTS)
@@ -154,7 +154,7 @@ def test_dinov2_s_features_are_its_pooled_output(folders: dict[str, Path]) -> No
     model = transformers.Dinov2Model.from_pretrained(folders["dinov2"]).eval()
     with torch.inference_mode():
         pooled = model(**own_inputs(folders["dinov2"])).pooler_output
-    made = Encoder(resolve(str(folders["dinov2"])), DINOV2, "cpu", "float32")
+    made = Dinov2Encoder(resolve(str(folders["dinov2"])), "cpu", "float32")
     found = made.images([*pictures(), *OTHER_SHAPES])
     wanted = pooled / pooled.norm(dim=1, keepdim=True)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)

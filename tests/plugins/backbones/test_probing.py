@@ -151,7 +151,7 @@ def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
 
 
 @pytest.mark.parametrize("reader", [FolderPipeline, StableDiffusion])
-def test_what_trial_calls_taught_is_remembered(
+def test_that_a_network_was_tried_is_remembered(
     reader: type[FolderPipeline], pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder is tried once by each class: one of which nothing is declared, or a family's."""
@@ -161,11 +161,9 @@ def test_what_trial_calls_taught_is_remembered(
     tried = reader(resolve(str(folder)))
     assert tried.network is not None  # which is tried when it is first read
     other = type("Other", (reader,), {})(resolve(str(folder)))
-    assert other.facts_path != tried.facts_path
-    for name in ("learn", "is_batchable", "check_assumptions"):
+    assert other.tried_path != tried.tried_path
+    for name in ("is_batchable", "check_assumptions"):
         monkeypatch.setattr(f"bench_plugins.backbones.pipeline.{name}", None)
-    if reader.pipelines:
-        monkeypatch.setattr("bench_plugins.backbones.pipeline_folder.inspect_empty", None)
     remembered = reader(resolve(str(folder)))
     x_t = torch.randn(2, *tried.latent_shape, generator=torch.Generator().manual_seed(0))
     answers = [
