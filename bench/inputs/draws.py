@@ -68,7 +68,7 @@ class DrawPlan:
         if self.name == "grid":
             return available[timestep_grid(n_draws, len(available))]
         pairs = timestep_grid((n_draws + 1) // 2, len(available))
-        return available[np.repeat(pairs, 2)[:n_draws]]
+        return available[np.repeat(pairs, 2)[:n_draws]]  # without the second half of an odd pair
 
     def make_noise(self, seed: int, n_draws: int, shape: tuple[int, ...]) -> Floats32:
         """Return the noise of all draws, float32 [N, *shape] (UserError over `MAX_NOISE_BYTES`)."""

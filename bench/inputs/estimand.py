@@ -95,12 +95,13 @@ def read_weights(path: Path) -> dict[int, float]:
             raise UserError(f"{where}: the level must be an index from 0, got {level!r}.")
         if int(level) in weights:
             raise UserError(f"{where}: the level {int(level)} occurs twice.")
-        weight = weights[int(level)] = _parse_number(row["weight"])
+        weight = _parse_number(row["weight"])
         if not (isfinite(weight) and weight > 0):
             raise UserError(
                 f"{where}: the weight must be a finite number above 0, got {row['weight']!r}. To"
                 " leave out a level, use --levels."
             )
+        weights[int(level)] = weight
     if not weights:
         raise UserError(f"--weighting: {path} holds no weights.")
     return weights

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from threading import Lock
 from typing import Any, TypeVar
@@ -54,12 +55,14 @@ def borrow(name: str, read: Callable[[], T], write: Callable[[T], object], value
 
 def borrow_variable(name: str, value: str | None) -> None:
     """Give a variable of the environment another value, None for none, until work ends."""
+    borrow(f"variable {name}", lambda: os.environ.get(name), partial(set_variable, name), value)
 
-    def write(text: str | None) -> None:
-        os.environ.pop(name, None)
-        os.environ.update({} if text is None else {name: text})
 
-    borrow(f"variable {name}", lambda: os.environ.get(name), write, value)
+def set_variable(name: str, value: str | None) -> None:
+    """Set a variable of the environment; None removes it."""
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
 
 
 def silence_imported() -> None:
