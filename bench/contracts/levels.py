@@ -165,10 +165,7 @@ def diffusion_levels(alphas_cumprod: ArrayLike, prediction_type: str) -> Levels:
 
 
 def flow_levels(
-    config: Mapping[str, Any],
-    mu: float | None = None,
-    scale: float = 1000.0,
-    reverse: bool = False,
+    config: Mapping[str, Any], mu: float | None = None, scale: float = 1000.0, reverse: bool = False
 ) -> Levels:
     """Return the levels of a rectified flow, as many as its scheduler's config has.
 

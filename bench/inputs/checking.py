@@ -108,8 +108,7 @@ def _load_splits(
 
 def _check_classes(loaded: Split, name: str, report: DataReport) -> None:
     counts = Counter(loaded.labels)
-    empty = [c for label, c in enumerate(loaded.classes) if not counts[label]]
-    if empty:
+    if empty := [c for label, c in enumerate(loaded.classes) if not counts[label]]:
         problem = f"{len(empty)} of {len(loaded.classes)} classes have no image:"
         report.add("empty", name, f"{problem} {_join_some(empty)}")
     if ids := [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]:

@@ -145,11 +145,7 @@ def space_factor(levels: Levels, space: str) -> Column:
 
 
 def draw_weights(
-    weighting: Weighting,
-    draw_levels: Levels,
-    space: str,
-    level_indices: Ints,
-    n_levels: int,
+    weighting: Weighting, draw_levels: Levels, space: str, level_indices: Ints, n_levels: int
 ) -> Column:
     """Return the weights of the N draws, float64 [N], with mean 1.
 

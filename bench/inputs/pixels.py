@@ -60,13 +60,8 @@ class Header:
     @cached_property
     def is_ordinary(self) -> bool:
         """Whether the image is decoded exactly as PIL does."""
-        return not (
-            self.turn is not None
-            or self.transparent
-            or _is_deep(self.mode)
-            or self.pixels > LARGE_PIXELS
-            or self.elongated
-        )
+        is_converted = self.turn is not None or self.transparent or _is_deep(self.mode)
+        return not (is_converted or self.elongated or self.pixels > LARGE_PIXELS)
 
 
 def _is_deep(mode: str) -> bool:

@@ -45,10 +45,8 @@ def blind_samples(
         if control == "shuffled-images":
             images = split.images(partner[sample.sample_id])
         elif control == "noise":
-            numbered = enumerate(sample.images)
-            images = tuple(
-                _erase_content(image, f"{sample.sample_id} {n}") for n, image in numbered
-            )
+            names = [f"{sample.sample_id} {number}" for number in range(len(sample.images))]
+            images = tuple(map(_erase_content, sample.images, names))
         else:  # grey
             images = tuple(map(_erase_content, sample.images))
         yield sample.with_images(images)

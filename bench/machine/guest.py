@@ -80,22 +80,15 @@ def silence_imported() -> None:
             # huggingface_hub logs every retry; the final error message is ours.
             borrow(f"logs of {name}", logs.get_verbosity, logs.set_verbosity, logging.ERROR)
             if name != "huggingface_hub":
-                _hide_bars(name)
+                hide_bars(name)
 
 
-def hide_downloads() -> None:
-    """Hide the progress bars of downloads until work ends."""
-    _hide_bars("huggingface_hub")
-
-
-def _hide_bars(name: str) -> None:
+def hide_bars(name: str) -> None:
+    """Hide a library's progress bars until work ends; those of `huggingface_hub` are downloads."""
     if name in ("datasets", "huggingface_hub"):
         bars: Any = import_module(f"{name}.utils.tqdm")
-        hide, show, hidden = (
-            bars.disable_progress_bars,
-            bars.enable_progress_bars,
-            bars.are_progress_bars_disabled,
-        )
+        hide, show = bars.disable_progress_bars, bars.enable_progress_bars
+        hidden = bars.are_progress_bars_disabled
     else:
         bars = import_module(f"{name}.utils.logging")
         hide, show = bars.disable_progress_bar, bars.enable_progress_bar
@@ -107,8 +100,8 @@ def _hide_bars(name: str) -> None:
         downloads: Any = import_module("huggingface_hub.utils.tqdm")
         before = downloads.are_progress_bars_disabled()
         (hide if hides else show)()
+        # transformers switches those of downloads, too.
         if name == "transformers" and downloads.are_progress_bars_disabled() != before:
-            # It switches those of downloads, too.
             (downloads.disable_progress_bars if before else downloads.enable_progress_bars)()
 
     borrow(f"bars of {name}", hidden, write, True)

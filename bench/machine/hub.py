@@ -38,7 +38,7 @@ from bench.machine.files import (
     resolve_inside,
     write_atomically,
 )
-from bench.machine.guest import hide_downloads
+from bench.machine.guest import hide_bars
 from bench.machine.libraries import huggingface_hub
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
 from bench.machine.stages import Stage, displays, stage
@@ -428,7 +428,7 @@ def _bytes_in(folder: Path) -> int:
 def megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
     """Return a stage of megabytes; the client's own bars are hidden where stages are shown."""
     if displays:
-        hide_downloads()
+        hide_bars("huggingface_hub")
     return stage(f"{what} {repository}", max(1, size // 10**6), "MB")
 
 

@@ -30,10 +30,7 @@ def attribute_names(names: Iterable[str]) -> set[str]:
 
 
 def compiled_call(module: nn.Module) -> dict[str, Any]:
-    """Return the function that a module calls in place of its own `_call_impl`, if it has one.
-
-    `module.compile()` compiles a function, which is returned; it is the module's own by default.
-    """
+    """Return what a module calls in place of its own `_call_impl`, compiled or not; or else {}."""
     compiled = module._compiled_call_impl
     called: Any = getattr(compiled, "_torchdynamo_orig_callable", compiled)
     return {} if called in (None, module._call_impl) else {"_call_impl": called}
