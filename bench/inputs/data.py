@@ -102,9 +102,9 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
     rows = _call_plugin(source, split) if rows is None else rows
     _check_rows(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
-    requested = split or spec.split
-    # A declaration has names for its splits; another reader says which split it read.
-    name = str((requested or rows.split if spec.source else rows.split or requested) or "all")
+    name = str(split or spec.split or rows.split or "all")
+    if rows.split and not spec.source:  # a declaration names its splits; other readers say it
+        name = str(rows.split)
     items, groups = None, None
     if spec.items:
         rows, items = _read_items(rows, source, name)
