@@ -178,6 +178,7 @@ def test_offloaded_parameters_are_read_where_they_are(pipe: Any) -> None:
     assert backbone.content().fingerprint != before
 
 
+@pytest.mark.long
 def test_an_offloaded_pipeline_makes_the_same_run(run: Any, pipe: Any, tmp_path: Path) -> None:
     accelerate.cpu_offload(pipe.unet, execution_device="cpu")
     offloaded = bench.run("digits", pipe, results=tmp_path, **FULL)
@@ -225,6 +226,7 @@ def test_a_prompt_that_would_be_cut_is_refused(pipe: Any, tmp_path: Path) -> Non
         bench.run("digits", pipe, results=tmp_path, template="x" * 90 + " {class}", **FULL)
 
 
+@pytest.mark.long
 def test_defaults_that_differ_from_a_folder_s_are_said(tmp_path: Path) -> None:
     """FLUX schnell takes 256 tokens as a folder, and 512 by its own default."""
     pipe = save("schnell", tmp_path / "schnell")
