@@ -178,7 +178,6 @@ def test_offloaded_parameters_are_read_where_they_are(pipe: Any) -> None:
     assert backbone.content().fingerprint != before
 
 
-@pytest.mark.long
 def test_an_offloaded_pipeline_makes_the_same_run(run: Any, pipe: Any, tmp_path: Path) -> None:
     accelerate.cpu_offload(pipe.unet, execution_device="cpu")
     offloaded = bench.run("digits", pipe, results=tmp_path, **FULL)
