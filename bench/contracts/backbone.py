@@ -86,10 +86,7 @@ class Backbone:
 
     @staticmethod
     def offloaded_memory(weights: Any, dtype: str, **parameters: Any) -> Positive | None:
-        """Return the peak memory in bytes with `--offload model`, of weights and of what they need.
-
-        None if unknown.
-        """
+        """Return the peak bytes with `--offload model`, weights and all else; None if unknown."""
         return None
 
     @staticmethod

@@ -25,7 +25,7 @@ from bench.running.parts.decision import price
 from bench.running.parts.settings import Names, RunConfig
 from bench.running.parts.texts import find_template
 from bench.running.prepare import ask, check_chosen
-from bench.running.risk import SweepPlan, plan_sweep, sweep_of, with_chosen_params
+from bench.running.risk import PlannedSweep, SweepPlan, plan_sweep, settled
 from bench.store.folder import missing_samples
 from bench.store.formats.fields import Count, Document, without_none
 
@@ -215,11 +215,10 @@ def _with_risk(content: Content) -> tuple[Content, PreparedRun | None, SweepPlan
     if content.absent is not None:
         stated, n = content.names.stated_risk(), len(content.split.sample_ids)
         return content, None, None if stated is None else plan_sweep(content, stated, n)
-    run = prepared_run(content)
-    sweep = sweep_of(run)
-    if sweep is not None and not sweep.calibration():
-        return content, None, sweep.plan
-    return (run := with_chosen_params(run)).content, run, None
+    first = settled(prepared_run(content))
+    if isinstance(first, PlannedSweep):
+        return content, None, first.plan
+    return first.content, first, None
 
 
 def _ask(config: RunConfig) -> Content:

@@ -28,7 +28,7 @@ from bench.running.manifest import prepared_run
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import backbone_params, check_strategy, find_strategy
 from bench.running.parts.declaration import option, passed_to
-from bench.running.parts.machine import TF32, depends_on_class, find_precision, quicker_precisions
+from bench.running.parts.machine import TF32, find_precision, names_precision, quicker_precisions
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.model import find_backbone, find_weights
 from bench.running.parts.settings import (
@@ -197,7 +197,8 @@ def _located(names: Names, loaded: Any) -> tuple[Names, Weights | None, AbsentEr
     config, weights, absent = names.config, None, None
     try:
         weights = find_weights(config, names.source, names.backbone_parameters, loaded)
-        if weights and depends_on_class(config, names.backbone):
+        named = names.backbone.dtype or names_precision(config)
+        if weights and names.backbone.denoises and not named:  # its class or its files say it
             half = fact(names.backbone, Backbone.half_precision, weights)
             names = replace(names, precision=find_precision(config, names.backbone, half))
     except AbsentError as error:

@@ -208,11 +208,6 @@ def names_precision(config: MachineSettings) -> bool:
     return config.tf32 or config.dtype is not None
 
 
-def depends_on_class(config: MachineSettings, backbone: BackboneSpec) -> bool:
-    """Return whether the class or the files of a denoiser say what it runs in by default."""
-    return not (backbone.dtype or names_precision(config)) and backbone.denoises
-
-
 def all_precisions() -> Iterator[RunPrecision]:
     """Yield each precision that a run may have been stored with."""
     encodings: tuple[Encoding, ...] = ("tf32", "float32")

@@ -104,7 +104,7 @@ class _Course:
         tell: Callable[[Step], None],
     ) -> None:
         self.declared, self.study, self.folder, self.tell = declared, study, folder, tell
-        self.shared, self.clock = LoadedResources(keeps_executor=True), Clock()
+        self.shared, self.clock = LoadedResources(), Clock()
         self.split: dict[str, Split] = {}  # data settings of the last run → its split
         self.written = 0.0
         backbones = [cell.backbone for cell in declared.cells]
@@ -125,7 +125,7 @@ class _Course:
             elif not pilot_only:
                 self._stage(WHOLE, self.order, last=True)
         finally:
-            self.shared.close_executor()
+            self.shared.close()
             self._write()
         return self.study
 
@@ -202,11 +202,9 @@ class _Course:
         except Exception as error:
             interrupts.check()  # a library may have replaced an interrupt by another exception
             self.shared.free()
-            self.shared.close_executor()
-            unexpected = (
-                "" if isinstance(error, BenchError) else f"unexpected {type(error).__name__}: "
-            )
-            self._set(place, status="failed", error=f"{unexpected}{error}")
+            self.shared.close()
+            kind = "" if isinstance(error, BenchError) else f"unexpected {type(error).__name__}: "
+            self._set(place, status="failed", error=f"{kind}{error}")
             return None
         summary, failed = finished.summary, finished.summary.failed_samples
         total = summary.dataset.n_total
