@@ -34,7 +34,7 @@ from bench.store.formats.documents import Manifest, StoredConfig, mixed_code_war
 from bench.store.formats.fields import without_none
 from bench.store.formats.identity import digest
 from bench.store.formats.journal import JOURNAL, SWEEP, Record
-from bench.store.locking import LOCK, LOOKED_AT, SHORT_LOCK, locked
+from bench.store.locking import LOCK, LONG_LOCK_WAIT, SHORT_LOCK, locked
 from bench.store.merging import Merge
 from bench.store.questions import EARLIER_QUESTIONS, QUESTIONS, read_questions
 from bench.store.summary import AGAIN, AUDIT, SUMMARY, Summary, Swept
@@ -72,7 +72,7 @@ class RunFolder:
                 regular_file(self.path, JOURNAL)
                 if links := [n for n in ERROR_FOLDERS if (self.path / n).is_symlink()]:
                     raise UserError(f"{self.path / links[0]} must be a folder, got a link.")
-                self._folder = stack.enter_context(locked(self.path, LOCK, wait=LOOKED_AT))
+                self._folder = stack.enter_context(locked(self.path, LOCK, wait=LONG_LOCK_WAIT))
                 if self._fresh:
                     with locked(self.path) as folder:
                         folder.remove(*REPLACED, *ERROR_FOLDERS)
@@ -193,7 +193,8 @@ class RunFolder:
     def replace(self, merge: Merge, swept: Mapping[str, Swept]) -> None:
         """Replace the records, errors, manifest and audit by those of a merge.
 
-        Without new records their order stays, on which side files rely; without `swept` the audit.
+        Records that are all in this folder stay as they are, since side files rely on their order.
+        Without `swept`, the audit stays as well.
         """
         with self._writing():
             merge.copy_errors(self.path)
