@@ -39,9 +39,7 @@ class Touch(Document):
     name: str  # name of the erratum
     what: str  # what was wrong, as a sentence
     effect: Effect  # kind of what was wrong, as for `ErratumSpec`
-    state: State
-    """Whether the run is wrong: `possibly` if its manifest cannot tell, `cleared` if its summary
-    was computed again."""
+    state: State  # `possibly` if the manifest cannot tell, `cleared` if it was computed again
     mended: str  # where it was mended
 
     @property

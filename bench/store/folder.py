@@ -90,8 +90,8 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
 
     `run` is a path or an id. Unless `exact`, for settings stored in a manifest, it may also be a
     part of the id with at least four characters, or `latest`: the run with the newest manifest.
-    Runs anywhere below `results` come first, those in a folder `published` last. If none matches,
-    and nothing is left of one that did, a run that came with the package may; a warning says so if
+    Runs below `results` come first, those in a folder `published` last. If none matches, and
+    nothing is left of one that did, a run that came with the package may; a warning says so if
     `exact`.
     """
     for path in (Path(run), Path(results, run)):

@@ -26,10 +26,7 @@ LONG_LOCK_WAIT = 0.1  # seconds, so that `is_in_use`, which holds it for microse
 
 
 class LockedFolder:
-    """A folder whose lock this process holds, made by `locked`: the only way to write its files.
-
-    Methods raise OSError if a file cannot be written.
-    """
+    """A folder that `locked` locks, the only way to write its files (OSError if that fails)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -89,14 +89,11 @@ class Merge:
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[StoredRun]:
-    """Return runs, given by id or folder, and their shards, each once (UserError if there is none).
-
-    A run whose shards are not merged yet has no manifest of its own.
-    """
+    """Return runs, given by id or folder, and their shards, each once (UserError if none)."""
     folders: dict[str, Path] = {}
     for run in runs:
         in_shards = (path for path in (Path(run), Path(results, run)) if holds_shards(path))
-        folder = next(in_shards, None) or find_run(run, results)
+        folder = next(in_shards, None) or find_run(run, results)  # the former may not be merged yet
         if is_shipped(folder):
             raise UserError(
                 f"{folder.name} is a published run, which came with the package whole: nothing"
@@ -115,11 +112,8 @@ def _whole_size(manifest: Manifest) -> int:
 
 
 def plan_merge(sources: Sequence[StoredRun]) -> Merge:
-    """Find the line of each image, if possible with a prediction (UserError if two differ).
-
-    A source's last line of an image counts. Of several sources, the first that decided it does.
-    """
-    # Those with errors come first, so that the errors of an image are kept.
+    """Find the line of each image, if possible with a prediction (UserError if two differ)."""
+    # The first source that decided an image counts. Those with errors come first, to keep these.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())
     samples = _ordered_samples([source.manifest for source in sources])
     total = max(_whole_size(source.manifest) for source in sources)
@@ -137,15 +131,12 @@ def plan_merge(sources: Sequence[StoredRun]) -> Merge:
     return Merge(sources, samples, max(total, len(samples)), line_of)
 
 
-def _refuse_other_prediction(
-    sample: str, sources: Sequence[StoredRun], earlier: Line, line: Line
-) -> None:
-    predictions = earlier.prediction, line.prediction
-    if FAILED not in predictions and earlier.prediction != line.prediction:
-        first, second = sources[earlier.source], sources[line.source]
-        classes = [quoted(second.manifest.classes[prediction]) for prediction in predictions]
+def _refuse_other_prediction(sample: str, runs: Sequence[StoredRun], a: Line, b: Line) -> None:
+    if FAILED not in (a.prediction, b.prediction) and a.prediction != b.prediction:
+        run_a, run_b = runs[a.source], runs[b.source]
+        classes = [quoted(run_b.manifest.classes[line.prediction]) for line in (a, b)]
         raise UserError(
-            f"{first.name} and {second.name} have different predictions for {quoted(sample)}:"
+            f"{run_a.name} and {run_b.name} have different predictions for {quoted(sample)}:"
             f" {' and '.join(classes)}. Leave one of them out."
         )
 

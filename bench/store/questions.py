@@ -36,15 +36,13 @@ class QuestionAnswer(Document):
     """Anytime-valid 95 % interval of the accuracy or the question's metric. None, as all intervals
     and p, if the question is about the split and all its images were counted."""
     accuracy_anytime_ci95: Interval | None = None
-    """Anytime-valid 95 % interval of the accuracy over all images like these, None if it is
-    `anytime_ci95`."""
+    """Anytime-valid 95 % interval of the accuracy of all such images; None: `anytime_ci95`."""
     difference_anytime_ci95: tuple[float, float] | None = None
     """Anytime-valid 95 % interval of the difference from the other run; None for a width."""
     difference: float | None = None  # exact difference on the split, if all images were counted
     whole_split: bool = False  # whether the claim is about this split only
     post_hoc: bool = False
-    """Whether images had been decided when a question about this other run, metric and population
-    was first asked."""
+    """Whether images were decided before the first question on this run, metric and population."""
     level: Share | None = None
     """Largest probability that any verdict about this difference (or width) is false, in both
     directions and at any margin, because all are read off one confidence sequence. None if images

@@ -70,8 +70,7 @@ class StoredRun:
 def read_run(path: Path) -> StoredRun:
     """Read a run's manifest and summary.
 
-    Raises UserError if there is no run in `path`, its manifest is damaged, or its journal is not a
-    regular file.
+    Raises UserError if there is no run, its manifest is damaged, or its journal no regular file.
     """
     manifest = read_manifest(path)
     regular_file(path, JOURNAL)

@@ -125,10 +125,7 @@ class RunFolder:
         self._folder.write(MANIFEST, self.manifest)
 
     def change(self, **changes: object) -> None:
-        """Change fields of the manifest, such as `fitted`, and write it.
-
-        Raises ValueError, and writes nothing, if it could not be read again.
-        """
+        """Change fields of the manifest and write it; ValueError, before, if it became invalid."""
         manifest = self.manifest.model_copy(update=changes)
         Manifest.model_validate(manifest.plain())
         self.manifest = manifest

@@ -31,8 +31,7 @@ class Audit(Document):
     """Share of all decisions that agree: 95 % confidence sequence, valid at every sample size."""
     tie: Amount | None = None  # difference of mean errors that the strategy treats as a tie
     same_or_tied: Count | None = None
-    """Number of swept images on which the run's class has a mean error of at most `tie` above that
-    of the full sweep's class."""
+    """Number of swept images whose class has an error of at most `tie` above the lowest."""
     same_or_tied_ci95: Interval | None = None
     evaluations: Count  # forward passes of the sweep; not part of the run's cost
     evaluation_equivalents: Amount  # cost of the sweep, gradients included
@@ -161,8 +160,7 @@ def prior_factor(lead: Floats) -> Floats:
     1956), a prior of the true gaps is estimated on a grid, by a few steps of EM on the leads of all
     images, `lead`, in standard errors. Each is normal about its gap, and the winner may be the
     wrong one. The factor is the posterior probability that another run swaps winner and runner-up,
-    divided by the same probability under the flat prior; it is 1 with fewer than FEWEST_IMAGES
-    images.
+    divided by that under the flat prior; it is 1 with fewer than FEWEST_IMAGES images.
     """
     if len(lead) < FEWEST_IMAGES:
         return np.ones(len(lead))

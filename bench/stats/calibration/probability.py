@@ -50,9 +50,7 @@ class Probability(Document):
     accuracy: Share  # accuracy of the n decisions, the base rate
     mean: Share  # mean probability
     brier: Amount  # Brier score: mean squared difference of probability and outcome
-    brier_skill: Number | None
-    """1 - Brier score / Brier score of the base rate, the best constant. None if all decisions are
-    right, or all wrong."""
+    brier_skill: Number | None  # 1 - Brier score / that of the base rate, None if that is 0
     log_loss: Amount  # mean negative logarithm of the probability of the outcome
     log_loss_skill: Number | None  # the same skill for the log loss; None as for `brier_skill`
     ece: Share | None  # expected calibration error, bins of equal mass; None with a single bin
@@ -64,10 +62,7 @@ class Probability(Document):
 
 
 def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) -> Probability:
-    """Return the quality of probabilities that decisions are right.
-
-    `calibrated_on` is the id of the run with the calibration images, `images` their number.
-    """
+    """Return the quality of probabilities fitted on so many `images` of the run `calibrated_on`."""
     n, base = len(right), float(right.mean())
     brier = float(np.square(probability - right).mean())
     loss, loss_of_base = log_loss(probability, right), log_loss(np.full(n, base), right)
@@ -175,10 +170,7 @@ def coverage_area(probability: Floats, right: Bools) -> float:
 
 
 def expected_hits(probability: Floats, right: Bools) -> Floats:
-    """Return the expected number of right decisions among the k most probable, for k = 1 … n.
-
-    Equal probabilities are in random order.
-    """
+    """Return how many of the k most probable are right, k = 1 … n, if ties are in random order."""
     _, rank = np.unique(-probability, return_inverse=True)
     ends = np.cumsum(np.bincount(rank))  # number of images with at least each probability
     hits = np.cumsum(np.bincount(rank, weights=right))

@@ -46,8 +46,8 @@ def keeps(
     """Return whether disagreements on n images show that the true share is at most `risk`.
 
     They do if the one-sided upper limit of Clopper & Pearson (Biometrika 26, 1934) is at most
-    `risk`, that is, if at most as many disagreements have a probability of at most 1 - level under
-    any larger share.
+    `risk`: under any larger share, at most as many disagreements have a probability of at most 1 -
+    level.
 
     With `of`, the n images were drawn uniformly and without replacement from `of` images, and the
     share is that of these images. The probability is then hypergeometric, under the smallest number
@@ -114,11 +114,8 @@ def passing(
     and the choice does not weaken the bound. The order must not depend on these images.
     `disagreements` are the numbers of each setting on the same `n` images; `of` is as for `keeps`.
     """
-
-    def passes(place: int) -> bool:
-        return keeps(disagreements[place], n, risk, level, of)
-
-    return list(takewhile(passes, range(len(disagreements))))
+    passes = [keeps(count, n, risk, level, of) for count in disagreements]
+    return list(takewhile(passes.__getitem__, range(len(passes))))
 
 
 def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:

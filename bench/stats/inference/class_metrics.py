@@ -235,10 +235,7 @@ def _units(labels: Ints, a: Ints, b: Ints, clusters: Ints | None) -> tuple[Ints,
 
 
 def _image_counts(labels: Ints, predictions: Ints, classes: int) -> Any:
-    """Return each image's hits and predictions of classes, averaged, sparse [n, 2 · classes].
-
-    `predictions` are those of one or more runs, int64 [..., n].
-    """
+    """Return each image's hits and predictions, means over runs, sparse [n, 2 · classes]."""
     n, rows, columns = len(labels), [], []
     runs = predictions.reshape(-1, n)
     for run in runs:

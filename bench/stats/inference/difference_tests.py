@@ -51,7 +51,6 @@ ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
 MIN_RELIABLE = 10  # images of each class; with fewer, tests of influence values are approximate
 MIN_TESTED = 5  # images of each class; with fewer, influence values give no p
 
-
 Method = Literal["images", "influence", "bootstrap"]
 
 
@@ -222,9 +221,8 @@ def compare_over_seeds(
     """Test the difference of means over images and seeds.
 
     The test, the interval and the two one-sided tests of equality use the paired differences and
-    their `seed_error`. None of them claims more than `compare_over_images` does for these seeds, so
-    p is at most 0.05 exactly if the interval excludes 0. The methods must have the same seeds, in
-    the same order.
+    their `seed_error`. None claims more than `compare_over_images` does for these seeds, so p is at
+    most 0.05 exactly if the interval excludes 0. The methods must have the same seeds, in order.
     """
     here = compare_over_images(a, b, margin, clusters)
     error = seed_error(b.mean(axis=1, keepdims=True) - a.mean(axis=1, keepdims=True), clusters)
@@ -243,9 +241,8 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
     """Return the two-sided p-value of a sign-flip test that the mean is 0, and a 95 % interval.
 
     Under the null hypothesis, the two values of an image are exchangeable, so its difference may
-    have either sign. The interval inverts the test: it contains each mean m for which the same
-    flips, of the differences minus m, do not reject at 5 %. Equal differences are flipped together,
-    by a binomial count.
+    have either sign. The interval inverts the test: it has each mean m for which the same flips, of
+    the differences minus m, do not reject at 5 %. A binomial count flips equal differences.
 
     With A the sum of the flipped differences, C the sum of the signs and D the sum of the observed
     differences, a flip reaches the observed sum under mean m if |A - C m| >= |D - n m|, that is,

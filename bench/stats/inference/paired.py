@@ -33,8 +33,7 @@ class Difference(Document):
     class has fewer than 10 images, `approximate`), `bootstrap`, `seeds` (t test over images and
     seeds), or `independent` (the interval alone, from the intervals of both)."""
     n: Positive | None  # number of images that both have; None if theirs differ
-    p_equal: Share | None = None
-    """p-value of the test that it is smaller than a margin; None if no margin was given."""
+    p_equal: Share | None = None  # p-value of the test that it is smaller than a margin, if given
 
     @property
     def significant(self) -> bool:
@@ -67,8 +66,7 @@ class ClassDifference(Paired):
 
     name: str = Field(alias="class")  # name of the class
     p_adjusted: float
-    """p-value adjusted over the classes (Benjamini & Hochberg 1995), to control the false discovery
-    rate: among many classes, some differ by chance alone."""
+    """p-value adjusted over classes for the false discovery rate (Benjamini & Hochberg 1995)."""
 
 
 def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[Ints, Ints]:
@@ -208,8 +206,8 @@ def skew_corrected(away: Any, skewness: Any) -> Any:
     """Return the normal deviate of a mean that is `away` standard errors from its expectation.
 
     `skewness` is that of the mean, positive if its longer tail is on that side. The deviate is the
-    root z of away = z + skewness · (z² − 1) / 6 (Gart & Nam, Biometrics 44, 1988), in the form that
-    divides by no skewness.
+    root z of away = z + skewness · (z² − 1) / 6 (Gart & Nam, Biometrics 44, 1988), without a
+    division by 0.
     """
     sixth = skewness / 6
     return 2 * (away + sixth) / (1 + np.sqrt(np.maximum(0.0, 1 + 4 * sixth * (away + sixth))))

@@ -35,8 +35,7 @@ class Power(Document):
     needed: list[Needed]  # numbers of images for several powers
     n: Positive | None = None  # number of available images
     power: Share | None = None  # probability of detecting the difference with n images; exact
-    smallest: float | None = None
-    """Smallest difference that n images detect with a power of 80 %; None if they detect none."""
+    smallest: float | None = None  # difference detected with a power of 80 %, None if none is
 
 
 def plan_power(difference: float, discordance: float, n: int | None = None) -> Power:
@@ -88,10 +87,7 @@ def exact_power(n: int, difference: float, discordance: float) -> float:
 
 
 def max_significant_losses(discordant: Ints) -> Ints:
-    """Return the largest number of losses with p < 0.05 for each number of `discordant` images.
-
-    It is -1 if not even 0 losses are significant.
-    """
+    """Return the most losses with p < 0.05, or -1, for each number of `discordant` images."""
     trials = np.maximum(discordant, 1)
     losses = np.asarray(stats.binom.ppf(ALPHA / 2, trials, 0.5)).astype(np.int64)
     return np.where(2 * stats.binom.cdf(losses, trials, 0.5) < ALPHA, losses, losses - 1)

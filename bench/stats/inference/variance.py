@@ -46,8 +46,7 @@ class Spread(Document):
     of_images: Amount  # standard deviation of one run's value over samples of images
     of_seeds: Amount | None = None  # standard deviation over seeds; None with one seed
     of_templates: Amount | None = None  # standard deviation over templates; None with one template
-    range_of_templates: tuple[Number, Number] | None = None
-    """Lowest and highest value of a template, the mean over seeds; None with one template."""
+    range_of_templates: tuple[Number, Number] | None = None  # lowest and highest; None with one
 
 
 def are_answers(*values: Floats) -> bool:
@@ -68,9 +67,8 @@ def spread(
 
     `right` are the `values`. With fewer than MIN_SEEDS seeds, the interval is over images. If
     `within`, the range of the metric, is not [0, 1], it is symmetric and clipped. `counted` is the
-    number of images with a weight above 0 in the metric; None: all. `influence` is whether values
-    are influence values. `classes` are the true classes, int64 [n], if these have equal weights in
-    the metric.
+    number of images with a weight above 0; None: all. `influence` is whether values are influence
+    values. `classes` are the true classes, int64 [n], if these have equal weights in the metric.
     """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape

@@ -199,7 +199,6 @@ _NAMES = {
 }
 _PREFIXES = ("backbone.parameters.", "backbone.", "scoring.", "strategy.params.", "dataset.")
 
-
 OF_BACKBONE = "backbone "  # prefix of a backbone's parameter that has the name of a setting
 SHARED = "shared"  # noise of the seed that is the same for all images
 

@@ -45,14 +45,12 @@ class MeasuredMetric(Document):
     value: Number
     ci95: tuple[Number, Number] | None  # None if no interval holds for so few images in a class
     interval: Method
-    """Method of the interval: the images' values, influence values, or a bootstrap over images
-    (and over raters, if there are several)."""
+    """Method of the interval; a bootstrap is over images, and over raters if there are several."""
     images: Positive  # number of images with a weight above 0
     raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
     caveat: str | None = None  # why there is no interval, or an approximate one
     never_predicted: Count | None = None
-    """Number of classes with images that are never predicted, whose precision counts as 0; None if
-    there are none, or the metric has no precision."""
+    """Number of classes with images that are never predicted: a precision of 0. None if none."""
     parameters: Parameters = Field({})  # parameters that were set explicitly
 
 

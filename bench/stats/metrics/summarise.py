@@ -234,8 +234,7 @@ class Statistics(Document):
     repeatability: Repeatability | None  # decisions that an independent run would change
     per_group: list[Group] | None = None  # accuracy of each group, worst first
     probability: Probability | None = None
-    """Quality of the probabilities that decisions are right; None if no calibration on other images
-    with the same prompts and strategy is stored."""
+    """Quality of the probabilities that decisions are right; None if no calibration applies."""
 
 
 def statistics(

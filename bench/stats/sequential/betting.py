@@ -99,10 +99,7 @@ def _log_sum(logs: Floats) -> Floats:
 
 
 def anytime_p(values: Floats, mean: float | Decimal, population: Population | None = None) -> float:
-    """Return the anytime-valid p-value of the null hypothesis "the mean is at most `mean`".
-
-    It is 1 / the largest capital so far, at most 1.
-    """
+    """Return the p-value of "the mean is at most `mean`": 1 / the largest capital so far."""
     return exp(-float(log_capital(values, mean, population).max(initial=0.0)))
 
 
@@ -225,10 +222,7 @@ def first_narrow(
 def interval_course(
     values: Floats, points: int = 60, population: Population | None = None
 ) -> list[tuple[int, float, float]]:
-    """Return (n, low, high) of `anytime_interval` at up to `points` evenly spaced n.
-
-    It ends where every mean is rejected.
-    """
+    """Return (n, low, high) at up to `points` evenly spaced n, until every mean is rejected."""
     counts = np.unique(np.linspace(1, len(values), min(points, len(values))).round().astype(int))
     course: list[tuple[int, float, float]] = []
     n, low, high = 0, -1.0, 1.0

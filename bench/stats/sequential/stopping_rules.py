@@ -3,8 +3,7 @@
 A question is a claim about a run, such as "better than RUN by 0.02", or the width that its interval
 must reach. The run ends once its images, in random order, answer it. Every verdict is read off one
 confidence sequence of the difference (`bench.stats.sequential.betting`), so that all verdicts about
-a pair of runs, in both directions and at any margin, are false together with a probability of at
-most 5 %.
+a pair of runs, in both directions and at any margin, are false together in at most 5 %.
 """
 
 import re
@@ -52,8 +51,7 @@ class Results(NamedTuple):
 
     def first(self, n: int) -> Self:
         """Return the results of the first n images."""
-        parts = (None if part is None else part[:n] for part in (self.baseline, self.weights))
-        baseline, weights = parts
+        baseline, weights = (x if x is None else x[:n] for x in (self.baseline, self.weights))
         return self._replace(values=self.values[:n], baseline=baseline, weights=weights)
 
     def scaled(self, values: Floats) -> Floats:

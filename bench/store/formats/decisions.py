@@ -26,8 +26,7 @@ NO_RUNNER_UP = -2  # runner-up of a failed image, or if there is only one class
 class Decisions:
     """Decisions on n images. All columns have the length n.
 
-    Columns from `in_top5` to `draws` are None if they were read without `top`, and later ones if no
-    image has a value.
+    Columns from `in_top5` to `draws` are None without `top`, later ones if no image has a value.
     """
 
     sample_ids: Any  # pyarrow strings
@@ -73,8 +72,7 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
     """Read a run's decisions on the samples of its manifest, in the order of the manifest.
 
     Undecided samples are left out. `margin_stderr` and `confidence` are NaN for a run without
-    `Manifest.margin_errors_known`. `top` reads the columns from `in_top5` to `draws` as well, which
-    takes 50 % longer.
+    `Manifest.margin_errors_known`. `top` adds the columns `in_top5` to `draws`: 50 % longer.
     """
     table = read_table(path, len(manifest.classes), top)
     decided = _from_table(_rows(table, manifest.samples))

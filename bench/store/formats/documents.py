@@ -31,8 +31,7 @@ class BackboneInfo(Registered):
     dtype: str
     trained_on: str | None  # training data as `dataset/split`, None if zero-shot
     in_memory: Mapping[str, Any] | None = None
-    """Description of a Python object that was passed as the backbone, None if the weights can be
-    named in a command."""
+    """Description of a Python object used as the backbone, None if a command can name it."""
     loras: Mapping[str, float] | None = None  # scale of each LoRA that was added, by name
 
     @property

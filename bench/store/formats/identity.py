@@ -32,8 +32,7 @@ class DataIdentity(Registered):
 
     split: str
     fingerprint: str
-    decoding: Int | None = None
-    """Version of the decoding of unusual images, None if the split has no unusual images."""
+    decoding: Int | None = None  # version of the decoding of unusual images, None without any
 
 
 class BackboneIdentity(Registered):
@@ -112,8 +111,7 @@ class CalibratedOn(Source):
     risk: Share  # largest share of decisions that may differ from those of the full sweep
     level: Share  # confidence level of the risk, over the choice of these images
     of: Positive | None = None
-    """Number of images of the split, of which `images` were drawn, if the run decides the rest of
-    it; None if the run has other images."""
+    """Number of images of the split, if the run decides the rest of it; None if it has others."""
 
 
 class Identity(Document):
