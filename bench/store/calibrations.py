@@ -75,8 +75,7 @@ class CalibratedSetting(Document):
 class Calibration(Document):
     """`calibration.json`, in the folder of the run with the calibration images.
 
-    Calibrations of other strategies, parameters or images are kept in the same folder, as
-    `calibration-KEY.json`, so that each run still finds the one that it was made with.
+    Those of other strategies, parameters or images are kept beside it, as `calibration-KEY.json`.
     """
 
     run_id: RunId
@@ -106,12 +105,9 @@ class Calibration(Document):
         if self.samples is not None and (n := len(set(self.samples))) != self.images:
             raise ValueError(f"samples must have {self.images:,} different ids, got {n:,}")
         for setting in (*self.settings, *self.others):
-            counts = {
-                "right": setting.right,
-                "disagreements": setting.disagreements or 0,
-                "fit.images": setting.fit.images if setting.fit else 0,
-            }
-            for name, count in counts.items():
+            fitted = setting.fit.images if setting.fit else 0
+            counts = {"right": setting.right, "disagreements": setting.disagreements or 0}
+            for name, count in {**counts, "fit.images": fitted}.items():
                 if count > self.images:
                     raise ValueError(f"{name} must be at most {self.images:,}, got {count:,}")
         return self

@@ -71,10 +71,8 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
-    """Return the latest record of each sample by id, skipping invalid lines with a warning.
-
-    With `n_classes`, every field of a record is validated, otherwise only its sample id.
-    """
+    """Return the latest record of each sample by id, skipping invalid lines with a warning."""
+    # Without a number of classes, only sample ids are validated.
     good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
     return {record["sample_id"]: record for _, _, record in read_lines(path / JOURNAL, good)}
 
@@ -189,10 +187,7 @@ def shards_of(run: Path) -> Iterator[Path]:
 
 
 def joined_manifest(earlier: Manifest, now: Manifest) -> Manifest:
-    """Return the manifest `now` with the samples of both manifests, which are of the same run.
-
-    The earlier note and tags are kept, unless `now` has others.
-    """
+    """Return `now` with the samples of both manifests of a run, and the labels that it lacks."""
     labels = earlier.config.labelled_as(now.config)
     now = now.model_copy(update={"config": now.config.labelled_as(labels)})
     if earlier.part is None or now.part is None:

@@ -47,8 +47,7 @@ class Seal(TypedDict):
 class Sidecar(Generic[Content]):
     """A kind of side file: one document, or lines that are appended.
 
-    The methods take `settings`, the hash of the settings that the content is about, which is stored
-    with it: for most kinds that of the run's identity.
+    `settings` is the stored hash of what the content is about, mostly that of the run's identity.
     """
 
     name: str  # of the file

@@ -188,10 +188,9 @@ class RunFolder:
                 self._journal.append({**record, "decided_by": SWEEP})
 
     def replace(self, merge: Merge, swept: Mapping[str, Swept]) -> None:
-        """Replace the records, errors, manifest and audit by those of a merge.
+        """Replace the records, errors, manifest and, with `swept`, audit by those of a merge.
 
         Records that are all in this folder stay as they are, since side files rely on their order.
-        Without `swept`, the audit stays as well.
         """
         with self._writing():
             merge.copy_errors(self.path)

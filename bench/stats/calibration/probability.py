@@ -230,8 +230,7 @@ def probabilities(fit: Fit, decided: Decisions) -> Floats:
 def held_out_skill(decided: Decisions) -> float | None:
     """Return the skill of `fit_probability` in log loss on images that were not fitted.
 
-    The images of each of five folds get probabilities fitted on the other folds. None if a fit is
-    impossible, as too few decisions in the other folds are right, or too few are wrong.
+    The images of each of five folds get probabilities fitted on the others; None if one has no fit.
     """
     fold_of = np.random.default_rng(0).permutation(len(decided)) % SKILL_FOLDS
     probability = np.full(len(decided), np.nan)
@@ -260,8 +259,7 @@ def _feature(name: Feature, decided: Decisions, unit: float) -> Floats:
 def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calibrated, Fit] | None:
     """Return the fit that applies to a run, with the calibration that it comes from, or None.
 
-    It must be for the run's dataset, backbone, prompts and strategy, on other images. Of several
-    fits, the one with the most images is returned.
+    It is the one with the most images, none of the run's, for the same data, model and strategy.
     """
     fits = [
         (stored, setting.fit)

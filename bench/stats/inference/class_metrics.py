@@ -90,8 +90,7 @@ def class_reach(values: Floats, labels: Ints) -> float:
     several, freedom = counts > 1, np.maximum(counts - 1, 1)
     within = squares / freedom * counts  # variance of the sum of a class's values
     if several.any():
-        # An answer weighs 1 / count in its class, so `within * counts` is the variance of an
-        # answer in every class. A class of a single image gets the mean of the others.
+        # An answer weighs 1 / count, so `within * counts` compares: a single image gets their mean.
         within[~several] = (within * counts)[several].mean()
     between = float((counts * (means - values.mean()) ** 2).sum())
     variance = float(within.sum()) + between

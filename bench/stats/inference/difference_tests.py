@@ -293,8 +293,7 @@ def _with_score_interval(
 def _largest_change(a: Floats, b: Floats, change: Floats) -> float:
     """Return by how much two methods may differ on an image that was not seen.
 
-    It is 1 for answers that are right or wrong; otherwise the largest difference that was seen, or
-    if there is none, the range of the values.
+    1 for right or wrong answers; otherwise the largest difference seen, or the range of values.
     """
     if are_answers(a, b):
         return 1.0

@@ -76,8 +76,7 @@ def check_shares(difference: float, discordance: float) -> None:
 def exact_power(n: int, difference: float, discordance: float) -> float:
     """Return the power of McNemar's exact test on n images; the wrong direction does not count.
 
-    It is the mean, over the binomial number of discordant images, of the probability that so few of
-    them are losses that the test rejects.
+    It is the mean, over the number of discordant images, of the probability of few enough losses.
     """
     mean, spread = n * discordance, COUNT_TAIL * sqrt(n * discordance * (1 - discordance)) + 1
     discordant = np.arange(max(0, int(mean - spread)), min(n, ceil(mean + spread)) + 1)

@@ -25,10 +25,7 @@ BELOW_POLE = 1 - 1e-12  # of the tilt that makes the probability at the largest 
 
 
 def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return the sums of `values` [runs, images] over each unit, and the numbers of its images.
-
-    A unit is a cluster, or an image if `clusters` are None.
-    """
+    """Return sums of `values` [runs, images] over units, clusters or images, and their sizes."""
     if clusters is None:
         return values, np.ones(values.shape[1], dtype=np.int64)
     _, member = np.unique(clusters, return_inverse=True)

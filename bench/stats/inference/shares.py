@@ -62,11 +62,9 @@ class Estimate:
 
 def two_shares(share: float, n: int, other: float, m: int) -> Estimate:
     """Return `share` of n images minus `other` of m other images, with Newcombe's interval."""
-
-    def estimate(value: float, images: int) -> Estimate:
-        return Estimate(value, accuracy_interval(round(value * images), images))
-
-    return estimate(share, n) - estimate(other, m)
+    ours = Estimate(share, accuracy_interval(round(share * n), n))
+    theirs = Estimate(other, accuracy_interval(round(other * m), m))
+    return ours - theirs
 
 
 def exact_interval(count: int, n: int) -> tuple[float, float]:

@@ -207,8 +207,8 @@ def _by_reach(
 ) -> tuple[float, float]:
     """Return the 95 % interval of a mean whose normal interval has the half-width `reach`.
 
-    In [0, 1], it is Wilson's with the number of images for which a share has this half-width, or
-    `n` if it is 0. In other ranges, it is the normal interval, clipped to `within`.
+    In [0, 1], it is Wilson's with the number of images that gives a share this half-width (`n` if
+    it is 0); in other ranges, the normal one, clipped to `within`.
     """
     if within != UNIT_RANGE:
         return max(within[0], mean - reach), min(within[1], mean + reach)

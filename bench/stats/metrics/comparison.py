@@ -168,8 +168,7 @@ def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: in
     if training := training_warning(*manifests):
         warnings.append(training)
     a, b = (manifest.identity for manifest in manifests)
-    # A backbone that learned from images uses no prompts.
-    if a.prompts != b.prompts and not (a.learned_from or b.learned_from):
+    if a.prompts != b.prompts and not (a.learned_from or b.learned_from):  # learned: no prompts
         warnings.append("Their prompts differ.")
     if changed := changed_code(manifests):
         warnings.append(f"The code of {' and '.join(changed)} changed between the runs.")
@@ -204,10 +203,7 @@ SHARED = "shared"  # noise of the seed that is the same for all images
 
 
 def run_settings(manifest: Manifest) -> Settings:
-    """Return the settings that affect a run's results, with hashes replaced by readable values.
-
-    `made` is "live", or the run that this one was replayed from.
-    """
+    """Return the settings that affect a run's results, with readable values instead of hashes."""
     settings: Settings = {}
     readable = _readable(manifest)
     for dotted, value in _flat(manifest.identity.plain()):
@@ -218,7 +214,7 @@ def run_settings(manifest: Manifest) -> Settings:
         shown = readable.get(dotted, value)
         if shown is not None and not re.fullmatch("[0-9a-f]{64}", str(shown)):  # a SHA-256
             settings[name] = shown
-    settings.setdefault("made", "live")
+    settings.setdefault("made", "live")  # otherwise the run that this one was replayed from
     return settings
 
 

@@ -82,10 +82,7 @@ class ByClass(Metric):
 
 
 def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -> Metric:
-    """Return an instance of a registered metric; parameters that are not set have their defaults.
-
-    Raises UserError for an unknown or invalid parameter, PluginError if the constructor failed.
-    """
+    """Return a registered metric (UserError for a bad parameter, PluginError if it failed)."""
     values = spec.resolve_parameters(parameters or {})
     if spec.ratio is not None:
         return ByClass(spec)

@@ -197,8 +197,7 @@ def count_interval(count: int, n: int, population: int) -> tuple[int, int]:
 
     a, b = SHARE_PRIOR
     totals = np.arange(count, population - (n - count) + 1)  # all possible true counts
-    # Logarithms of the probability of `count`: hypergeometric if the true count is known, and
-    # beta-binomial if it is drawn from the prior. Their difference is prior(K) / posterior(K).
+    # Log probabilities of `count`, for each true count and if that is drawn from the prior.
     known = choices(totals, count) + choices(population - totals, n - count)
     known -= choices(population, n)
     drawn = choices(n, count) + special.betaln(count + a, n - count + b) - special.betaln(a, b)
@@ -322,13 +321,10 @@ def closed_capital(capital: Floats) -> Floats:
 
 
 def _capital(other: Floats, own: Floats) -> Floats:
-    """Return the log capital against "`own` is no worse than `other`" after each image of `own`.
-
-    It is constant from the image at which `other` was eliminated.
-    """
+    """Return the log capital against "`own` is no worse than `other`" after each image of `own`."""
     shared = min(len(other), len(own))
     path = log_capital(other[:shared] - own[:shared], 0.0)
-    return np.concatenate([path, np.full(len(own) - shared, path[-1])])
+    return np.pad(path, (0, len(own) - shared), mode="edge")  # `other` was eliminated earlier
 
 
 def _ranked(results: Mapping[str, Floats], order: Sequence[str], margin: float | None) -> Standings:
