@@ -152,8 +152,7 @@ def fewest_images(calibration: Calibration, risk: float) -> int:
 def distances(scores: Floats) -> Floats:
     """Return the distance of each prompt's score from the lowest, in standard deviations.
 
-    The unit makes images and draws of different contrast comparable. `scores` are float64 [P],
-    lower is better; the distances are 0 if they are equal.
+    The unit makes images of different contrast comparable. Equal `scores`, float64 [P], give 0.
     """
     above, spread = scores - scores.min(), scores.std()
     return np.asarray(above / spread if spread > 0 else np.zeros_like(above))

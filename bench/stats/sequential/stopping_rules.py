@@ -137,8 +137,7 @@ def parse_question(text: str) -> StoppingRule:
 def class_weights(counts: Floats) -> Floats:
     """Return weights, float64 [C], that make the mean over images equal balanced accuracy.
 
-    `counts` are the numbers of images of each class in the split. The weights' mean over these
-    images is 1. A class without images has weight 0.
+    Their mean over the images is 1. `counts` are images per class; a class without any has 0.
     """
     present = counts > 0
     weights: Floats = np.zeros(len(counts))

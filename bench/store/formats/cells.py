@@ -210,8 +210,7 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart
 def read_part_table(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
     """Return one image's part, or some columns of it, as a pyarrow table.
 
-    Raises FileNotFoundError if there is no part of this image, UserError if its file is not a
-    regular file in the folder or a packed file is damaged.
+    Raises FileNotFoundError without a part of this image, UserError for a link or a damaged pack.
     """
     path = part_path(folder, sample_id)
     names = None if columns is None else list(columns)
