@@ -14,6 +14,7 @@ from threading import RLock
 from typing import Any, Self
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -34,7 +35,7 @@ from bench_plugins.backbones._components import (
     pipeline_class,
     read_index,
 )
-from bench_plugins.backbones._counting import peak_of_image, predict_cell
+from bench_plugins.backbones._counting import predict_cell
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._gate import (
     CALLED,
@@ -179,7 +180,7 @@ def inspect_empty(
         replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
         predict_cell(denoiser)
         part = AUTOENCODER
-        peak_of_image(denoiser)
+        denoiser.encode_images([Image.new("RGB", (denoiser.resolution,) * 2)])
     except Exception as error:  # whatever diffusers raises if components do not fit each other
         is_refusal = isinstance(error, UserError) and not isinstance(error, UnsupportedError)
         if not family.pipelines and not is_refusal:

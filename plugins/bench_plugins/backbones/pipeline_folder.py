@@ -18,7 +18,6 @@ from typing_extensions import override
 
 from bench.contracts.levels import Levels
 from bench.engine.denoiser import lay_out
-from bench.engine.transfer import Movable
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights, hash_folder
@@ -37,8 +36,6 @@ from bench_plugins.backbones._components import (
 )
 from bench_plugins.backbones._counting import (
     operations,
-    peak_of_cell,
-    peak_of_image,
     size,
 )
 from bench_plugins.backbones._facts import Facts, facts_of
@@ -100,7 +97,7 @@ class FolderPipeline(PipelineDenoiser):
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
         self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
         self.takes_turns = False  # whether network and autoencoder are on the device in turn
-        self._movable: dict[str, Movable] = {}
+        self._away: Set[str] = set()  # those that are on the CPU meanwhile
         self._classes, self._encoders = empty.classes, empty.encoders
         state = type(self).__name__, weights.fingerprint, device, dtype, settings
         options: dict[str, Any] = {"dtype": self._dtype, "tried_path": tried_file(*state)}
@@ -272,22 +269,9 @@ class FolderPipeline(PipelineDenoiser):
         return max(encoders, sum(others)) if loads_apart else encoders + sum(others)
 
     @classmethod
-    def working_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
-        """Return the bytes needed beside the weights, or None if unknown.
-
-        They are those of one cell or of one image, whichever needs more.
-        """
-        inspected = cls.inspected(weights, dtype, **settings)
-        return None if inspected is None else max(peak_of_cell(inspected), peak_of_image(inspected))
-
-    @classmethod
     def offloaded_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
-        """Return the largest of what text encoders, network and autoencoder need alone."""
-        if (inspected := cls.inspected(weights, dtype, **settings)) is None:
-            return None
-        encoders, autoencoder, others = cls._sizes(weights, dtype, settings)
-        autoencoder += peak_of_image(inspected)
-        return max(encoders, autoencoder, others + peak_of_cell(inspected))
+        """Return the bytes of text encoders, network or autoencoder, whichever is largest."""
+        return max(cls._sizes(weights, dtype, settings))
 
     @classmethod
     def _sizes(cls, weights: Weights, dtype: str, settings: Any) -> tuple[int, int, int]:
@@ -397,13 +381,13 @@ class FolderPipeline(PipelineDenoiser):
 
     def _take_turns(self, entering: Set[str], leaving: Set[str]) -> None:
         """Move components to the device, after others have left it."""
-        for name in sorted(leaving | entering, key=lambda name: name in entering):
-            movable = self._movable.setdefault(name, Movable(getattr(self.pipe, name)))
-            if name in entering:
-                movable.enter(self.device)
-            else:
-                movable.leave()
-                torch.cuda.empty_cache()
+        moves = [(name, torch.device("cpu")) for name in sorted(leaving - self._away)]
+        moves += [(name, self.device) for name in sorted(entering & self._away)]
+        for name, place in moves:
+            with torch.inference_mode(False):  # it may take part in a backward pass
+                getattr(self.pipe, name).to(place)
+            torch.cuda.empty_cache()
+        self._away = self._away - entering | leaving
 
 
 def _folder(weights: Weights) -> Weights:
