@@ -20,7 +20,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from bench.errors import UserError, warn_user
+from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights, advise_format
 from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.libraries.private_transformers import ignored_keys
@@ -117,12 +117,11 @@ def _converted(
     return module
 
 
-def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:
-    """Return the tensors in a model's files that its library ignores.
+def check_headers(weights: Weights, name: str, module: nn.Module) -> None:
+    """Raise UserError if files cannot hold the tensors of a model, which may be on the meta device.
 
-    Raises UserError if the files cannot hold the tensors of `module`, which may be on the meta
-    device. If tensors are missing and others are left over, the library may know them by other
-    names, which is decided by `load_model`.
+    If tensors are missing and others are left over, the library may know them by other names, which
+    is decided by `load_model`.
     """
     component_cls: Any = type(module)
     state = module.state_dict()
@@ -132,13 +131,11 @@ def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:
         if tensor in state and list(state[tensor].shape) != list(shape):
             raise _misshapen(weights, file, tensor, shape, state[tensor].shape)
     surplus = [t for t in headers.keys() - state.keys() if not t.endswith(LEFT_OVER)]
-    patterns = ignored_keys(component_cls)
-    ignored = [tensor for tensor in surplus if any(re.search(key, tensor) for key in patterns)]
-    left = [tensor for tensor in surplus if tensor not in ignored]
+    ignored = ignored_keys(component_cls)  # such as T5's decoder
+    left = [tensor for tensor in surplus if not any(re.search(key, tensor) for key in ignored)]
     missing = _missing(module, headers.keys())
     if not (left and missing):
         check_names(weights, name, missing, left)
-    return ignored
 
 
 def _missing(module: nn.Module, stored: Collection[str]) -> list[str]:
@@ -308,16 +305,6 @@ def first_line(error: Exception) -> str:
 
 # Substrings of tensor names in the LoRA formats of diffusers, PEFT, kohya and LyCORIS.
 LORA_TENSORS = ("lora_", "lora.", "hada_w1", "lokr_w1", "dora_scale", "oft_blocks")
-
-
-def warn_of_loras(weights: Weights) -> None:
-    """Warn about LoRAs in a local folder, which are not applied."""
-    files = sorted(weights.root.rglob("*.safetensors")) if weights.revision is None else []
-    if names := [str(file.relative_to(weights.root)) for file in files if is_lora(file)]:
-        warn_user(
-            f"The weights {weights.location} contain LoRAs, {', '.join(names[:3])}. They are not"
-            " applied: add them with --lora, or remove them from the folder."
-        )
 
 
 def is_lora(path: Path) -> bool:

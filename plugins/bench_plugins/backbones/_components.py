@@ -3,8 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from importlib import import_module
+from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 import transformers
 from torch import nn
 
-from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
 from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench_plugins.backbones._checkpoint import explained, first_line, from_library
@@ -29,7 +27,7 @@ OLDER_CLASS = "Transformer2DModel"  # class of DiT and PixArt in files made befo
 # Components that process generated images. None are generated here.
 IMAGE_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder", "add_watermarker")
 MAX_STEPS = 100_000  # of a scheduler, which makes a table of them
-TOKENIZER, SENTENCEPIECE_FILE = "tokenizer.json", "spiece.model"
+TOKENIZER, PIECES = "tokenizer.json", "spiece.model"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 
 
@@ -225,31 +223,12 @@ def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: An
     config = weights.read(file) if weights.find(file) else {}
     if named := [key for key in config if key.endswith("_file")]:
         raise weights.error(file, f"has {named[0]}; only the files in {name}/ are used: remove it")
-    if weights.find(f"{name}/{SENTENCEPIECE_FILE}") and not weights.find(f"{name}/{TOKENIZER}"):
-        _check_sentencepiece(weights, name)
+    is_alone = weights.find(f"{name}/{PIECES}") and not weights.find(f"{name}/{TOKENIZER}")
+    if is_alone and find_spec("sentencepiece") is None:  # the library's advice is another package
+        needed = "needs a package to be read: pip install sentencepiece protobuf"
+        raise weights.error(f"{name}/{PIECES}", needed)
     fast = getattr(transformers, f"{component_cls.__name__}Fast", component_cls)
-    try:
-        with explained(weights, f"{name}/", "cannot be loaded"):
-            tokenizer = from_library(weights, name, fast, **settings)
-            tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
-    except UserError:
-        files = [*getattr(component_cls, "vocab_files_names", {}).values()]
-        with suppress(OSError):  # the folder itself is missing, as the error says
-            if files and not any(weights.find(f"{name}/{file}") for file in (TOKENIZER, *files)):
-                missing = "is missing, and so is any other vocabulary"
-                raise weights.error(f"{name}/{TOKENIZER}", missing) from None
-        raise
+    with explained(weights, f"{name}/", "cannot be loaded"):
+        tokenizer = from_library(weights, name, fast, **settings)
+        tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
     return tokenizer
-
-
-def _check_sentencepiece(weights: Weights, name: str) -> None:
-    """Raise UserError if the packages that read a tokenizer's only file are not installed."""
-    try:
-        for package in ("sentencepiece", "google.protobuf"):
-            import_module(package)
-    except ImportError:
-        raise weights.error(
-            f"{name}/{SENTENCEPIECE_FILE}",
-            f"is the only file of the tokenizer (there is no {TOKENIZER}). Reading it needs: pip"
-            " install sentencepiece protobuf",
-        ) from None

@@ -6,12 +6,12 @@ tensors.
 """
 
 import copy
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import lru_cache, wraps
 from threading import RLock
-from typing import Any, Self
+from typing import Any
 
 import torch
 from PIL import Image
@@ -61,14 +61,12 @@ class EmptyPipeline:
         classes: the classes of its components with tensors.
         runs: whether its code is expected to run without values: its class is declared, and only
             the folder's tensors are loaded.
-        ignored: tensors in each component's files that its library ignores, such as T5's decoder.
     """
 
     weights: Weights
     pipe: Any
     classes: Mapping[str, Any]
     runs: bool
-    ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def encoders(self) -> list[str]:
@@ -84,19 +82,16 @@ class EmptyPipeline:
         """Return modules that raise UserError if they are called, as they have no values."""
         return {name: _placeholder(self.weights, name, getattr(self.pipe, name)) for name in names}
 
-    def with_files(self, weights: Weights, left_out: Collection[str] = ()) -> Self:
-        """Return the pipeline with what is `ignored` in the files of `weights`.
-
-        Raises UserError unless they can hold the tensors of all components but those `left_out`.
-        """
+    def check_headers(self, weights: Weights, left_out: Collection[str] = ()) -> None:
+        """Raise UserError unless files can hold all components' tensors but of those `left_out`."""
         modules = {name: getattr(self.pipe, name) for name in self.classes if name not in left_out}
         weights.prefetch(
             file
             for name, module in modules.items()
             for file in weights.model_files(name, half=module.dtype == torch.float16)
         )
-        ignored = {name: check_headers(weights, name, module) for name, module in modules.items()}
-        return replace(self, ignored=ignored)
+        for name, module in modules.items():
+            check_headers(weights, name, module)
 
 
 @lru_cache(maxsize=8)
@@ -186,7 +181,7 @@ def inspect_empty(
         if not family.pipelines and not is_refusal:
             return None  # perhaps the code needs real values: fall back to loading
         if not isinstance(error, UserError):
-            empty.with_files(weights)  # may name the component at fault
+            empty.check_headers(weights)  # may name the component at fault
             problem = f"does not fit the other components: {first_line(error)}"
             error = weights.error(f"{part}/", problem)
         raise family.explain(weights, error) from error

@@ -9,7 +9,6 @@ loaded only if a prompt's embedding is not cached, and freed before the network 
 import copy
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -20,13 +19,12 @@ from bench.contracts.levels import Levels
 from bench.engine.denoiser import lay_out
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
-from bench.inputs.weights import Weights, hash_folder
+from bench.inputs.weights import Weights
 from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.precision import Half
 from bench_plugins.backbones._checkpoint import (
     LOADING,
     stored_half,
-    warn_of_loras,
 )
 from bench_plugins.backbones._components import (
     AUTOENCODER,
@@ -152,33 +150,25 @@ class FolderPipeline(PipelineDenoiser):
         """
         folder = _folder(weights)
         empty = replace(cls.empty(folder, dtype, **settings), weights=weights)
-        return empty.with_files(folder, components_in_file(empty))
+        empty.check_headers(folder, components_in_file(empty))
+        return empty
 
     @classmethod
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:
         """Validate the weights without reading tensors. Raises UserError if they cannot be loaded.
 
-        Warns about pipeline classes that have no family, tensors that a library ignores, and
-        adapters in the folder.
+        Warns about pipeline classes that have no family.
         """
         check_files(weights)
         cls.inspected(_folder(weights), dtype, **settings)
-        empty = cls.with_files(weights, dtype, **settings)
-        for name, tensors in empty.ignored.items():
-            if tensors:
-                more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
-                where = weights.describe(f"{name}/")
-                warn_user(f"{where} has tensors that its library ignores: {min(tensors)}{more}.")
-        if weights.loras or weights.file:
-            return
-        if not cls.pipelines:
+        cls.with_files(weights, dtype, **settings)
+        if not (cls.pipelines or weights.loras or weights.file):
             name = weights.read(PIPELINE_INDEX)["_class_name"]
             origin = "declared" if facts_of(name) else "found by trial calls"
             warn_user(
                 f"The weights {weights.location} are a {name}, a pipeline without a backbone"
                 f" family: it is run by its own code, and its properties are {origin}."
             )
-        warn_of_loras(weights)
 
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
@@ -220,18 +210,6 @@ class FolderPipeline(PipelineDenoiser):
     def level_table(cls, weights: Weights, **settings: Any) -> Levels | None:
         inspected = cls.inspected(weights, "float32", **settings)
         return None if inspected is None else cls._with_own_time(inspected.levels)
-
-    @classmethod
-    def encoder_key(cls, weights: Weights, **parameters: Any) -> str:
-        """Return the key of a folder without the tensors of its network and autoencoder.
-
-        Prompts are encoded before these are read, so fine-tuned networks share encoded prompts. Of
-        a pipeline without a family this is not known, and the key covers the whole folder.
-        """
-        parameters.pop("normalize", None)
-        if cls.pipelines and weights.revision is None and not (weights.loras or weights.file):
-            weights = replace(weights, fingerprint=_encoder_hash(weights))
-        return super().encoder_key(weights, **parameters)
 
     @classmethod
     @override
@@ -399,8 +377,3 @@ def _flow_steps(scheduler: Any) -> int | None:
     """Return the number of steps of a flow's scheduler; None if it is not that of a flow."""
     steps: int = scheduler.config.get("num_train_timesteps", USUAL_STEPS)
     return steps if is_flow(scheduler) else None
-
-
-@lru_cache
-def _encoder_hash(weights: Weights) -> str:
-    return hash_folder(weights.root, (*NETWORKS, AUTOENCODER))
