@@ -172,7 +172,10 @@ def _shapes(file: Path) -> dict[str, torch.Tensor]:
 
 
 def add_loras(pipe: Any, weights: Weights) -> None:
-    """Add LoRAs with their scales to a pipeline, in place. Raises UserError if one does not fit."""
+    """Add LoRAs with their scales to a pipeline, in place. Its modules may be on the meta device.
+
+    Raises UserError if one does not fit.
+    """
     names = [f"lora_{number}" for number in range(len(weights.loras))]
     for name, lora in zip(names, weights.loras, strict=True):
         problem = ""
@@ -191,7 +194,7 @@ def add_loras(pipe: Any, weights: Weights) -> None:
         for component in modules_of(pipe).values():
             component.eval()  # a LoRA may come with dropout
             added += [part for path, part in component.named_parameters() if f".{name}." in path]
-        if not all(map(is_finite, added)):
+        if not all(part.is_meta or is_finite(part) for part in added):
             problem = "it contains values that are not finite"
         if problem or len(added) != expected or not added:
             problem = problem or (

@@ -1,13 +1,11 @@
 """Backbone families: pipelines in folders, with parameters and checks of their own."""
 
-from contextlib import suppress
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from typing_extensions import override
 
 from bench.discovery.loading import load_plugins
-from bench.discovery.targets import load_target
 from bench.engine.trees import Tree
 from bench.errors import UserError
 from bench.inputs.weights import Weights
@@ -26,53 +24,42 @@ CONFIG = "config.json"
 T5_TOKENS = 256  # in Stable Diffusion 3
 
 
-def without_index(reader: type, weights: Weights, error: UserError) -> UserError:
-    """Return an error that says what a folder contains, or else `error`, which `reader` raised."""
-    backbones, local = load_plugins().backbones, weights.revision is None
-    use = f"--weights {weights.location}"
+def without_index(weights: Weights, error: UserError) -> UserError:
+    """Return an error that says what a folder contains, or which family it was read as."""
+    backbones, use = load_plugins().backbones, f"--weights {weights.location}"
     if weights.find(CONFIG):
         config = weights.read(CONFIG)
         kind = config.get("_class_name") or config.get("model_type")
+        # SigLIP 2 with a fixed resolution has the model type of SigLIP.
         classifiers = [
             f"--backbone {spec.name} {use}"
             for spec in backbones
             if spec.scorer == "classifier"
             and spec.family == spec.name
-            # SigLIP 2 with a fixed resolution has the model type of SigLIP.
             and kind in (spec.name, spec.name.removesuffix("2"))
         ]
-        if classifiers:
-            ways = " or ".join(classifiers)
-            return weights.error(
-                CONFIG, f"describes {kind!r}, which is not a diffusers pipeline. Use {ways}"
-            )
-        return weights.error(
-            CONFIG,
-            f"describes {kind!r:.100}, a single component of a pipeline. Name the folder that"
-            " contains all components and a model_index.json",
+        ways = (
+            f"Use {' or '.join(classifiers)}"
+            if classifiers
+            else ("Name the folder that contains all components and a model_index.json")
         )
-    if not any(weights.find(f"{network}/{CONFIG}") for network in NETWORKS):
-        files = sorted(weights.root.glob("*.safetensors")) if local else []
-        if loras := [file for file in files if is_lora(file)]:
-            return lora_alone(loras[0])
-        if weights.is_partial or weights.find(SCHEDULER_CONFIG):
-            return error
-        return weights.error(
-            f"{PIPELINE_INDEX} of a pipeline, or {CONFIG} of another model,",
-            "is not there. The folder must hold the whole model",
+        return weights.error(CONFIG, f"describes {kind!r:.100}, which is no pipeline. {ways}")
+    if any(weights.find(f"{network}/{CONFIG}") for network in NETWORKS):
+        others = [s.name for s in backbones if s.takes_folders and s.scorer == "denoiser"]
+        families = ", ".join(name for name in others if name not in ("folder", "folder-pipeline"))
+        return UserError(
+            f"{error} Without a {PIPELINE_INDEX}, the folder was read as Stable Diffusion; name"
+            f" another family: {families}."
         )
-    for spec in backbones:
-        is_family = spec.takes_folders and spec.scorer == "denoiser" and "*" not in spec.pipelines
-        if is_family and load_target(spec) is not reader:
-            parameters: dict[str, Any] = {"dtype": "float32", **spec.resolve_parameters({})}
-            with suppress(UserError):
-                load_target(spec).check_weights(weights, **parameters)
-                return weights.error(
-                    PIPELINE_INDEX,
-                    "does not exist, so the folder was read as Stable Diffusion, which it is not."
-                    f" Use --backbone {spec.name} {use}",
-                )
-    return error
+    files = sorted(weights.root.glob("*.safetensors")) if weights.revision is None else []
+    if loras := [file for file in files if is_lora(file)]:
+        return lora_alone(loras[0])
+    if weights.is_partial or weights.find(SCHEDULER_CONFIG):
+        return error
+    return weights.error(
+        f"{PIPELINE_INDEX} of a pipeline, or {CONFIG} of another model,",
+        "is not there. The folder must hold the whole model",
+    )
 
 
 class StableDiffusion(FolderPipeline):
@@ -89,7 +76,7 @@ class StableDiffusion(FolderPipeline):
     def explain(cls, weights: Weights, error: UserError) -> UserError:
         if weights.find(PIPELINE_INDEX) is not None:
             return error
-        return without_index(cls, weights, error)
+        return without_index(weights, error)
 
 
 class StableDiffusionXL(FolderPipeline):

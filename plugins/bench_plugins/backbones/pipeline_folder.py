@@ -38,6 +38,7 @@ from bench_plugins.backbones._counting import (
 )
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._files import (
+    add_loras,
     check_files,
     components_in_file,
     config_source,
@@ -69,8 +70,8 @@ class FolderPipeline(PipelineDenoiser):
     once per image, and some overflow in float16. Raises UserError if a component is missing,
     damaged, of an unexpected class, or does not fit the others.
 
-    The pipeline is loaded as a whole, and less is known before, if its class is not declared, its
-    code needs real values, or a LoRA is added.
+    The pipeline is loaded as a whole, and less is known before, if its class is not declared or its
+    code needs real values.
 
     Attributes:
         pipelines: class attribute of families: names of their pipeline classes; empty if any class
@@ -90,7 +91,7 @@ class FolderPipeline(PipelineDenoiser):
     def __init__(
         self, weights: Weights, *, device: str = "cpu", dtype: str = "float32", **settings: Any
     ) -> None:
-        inspected = None if weights.loras else self.inspected(_folder(weights), dtype, **settings)
+        inspected = self.inspected(_folder(weights), dtype, **settings)
         empty = self._complete = self.with_files(weights, dtype, **settings)
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
         self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
@@ -101,7 +102,7 @@ class FolderPipeline(PipelineDenoiser):
         options: dict[str, Any] = {"dtype": self._dtype, "tried_path": tried_file(*state)}
         options["source"] = weights.file or weights.location
         options["normalize"] = settings.get("normalize", "half")
-        if inspected is None:  # its code needs values, or LoRAs are added
+        if inspected is None:  # its code needs values
             size: dict[str, Any] = {
                 "resolution": settings.get("resolution"),
                 "call": call_keywords(empty, settings),
@@ -243,8 +244,9 @@ class FolderPipeline(PipelineDenoiser):
         a whole.
         """
         encoders, *others = cls._sizes(weights, dtype, settings)
-        loads_apart = not weights.loras and cls.inspected(_folder(weights), dtype, **settings)
-        return max(encoders, sum(others)) if loads_apart else encoders + sum(others)
+        if cls.inspected(_folder(weights), dtype, **settings) is None:
+            return encoders + sum(others)
+        return max(encoders, sum(others))
 
     @classmethod
     def offloaded_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
@@ -356,6 +358,9 @@ class FolderPipeline(PipelineDenoiser):
             missing = self._empty.keys() & names - loaded
             for name in sorted(missing, key=lambda name: (-size(self._empty[name]), name)):
                 replaced(self.pipe, {name: load_component(self._complete, name, self.device)})
+            if missing and self.weights.loras:  # their parts for others are added without values
+                others = copy.deepcopy({n: p for n, p in self._empty.items() if n not in missing})
+                add_loras(replaced(copy.copy(self.pipe), others), self.weights)
 
     def _take_turns(self, entering: Set[str], leaving: Set[str]) -> None:
         """Move components to the device, after others have left it."""

@@ -201,7 +201,7 @@ OTHERS: dict[str, tuple[str, Damage, str]] = {
     "labels that are a list": ("dit", says(INDEX, id2label=["a"]), INDEX),
     "EDM": ("indexed", says(SCHEDULER, _class_name="EDMEulerScheduler"), "EDMEulerScheduler"),
     "nine channels": ("indexed", nine_channels, "values of a latent"),
-    "SDXL without an index": ("sdxl", removes(INDEX), "--backbone folder-sdxl --weights"),
+    "SDXL without an index": ("sdxl", removes(INDEX), "folder-sdxl"),
     # Quantised, or in other formats.
     "a quantised config": ("flux", says("transformer/config.json", **QUANTISED), "backbone=pipe"),
     "a network in a pickle": ("indexed", pickles(UNET, BIN), BIN),
