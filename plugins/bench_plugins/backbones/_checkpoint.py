@@ -312,6 +312,14 @@ def is_lora(path: Path) -> bool:
     return any(word in name for name in header(path) for word in LORA_TENSORS)
 
 
+def lora_alone(path: Path) -> UserError:
+    """Return an error about a LoRA in place of a model."""
+    return UserError(
+        f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
+        f" --backbone PIPELINE --lora {path}"
+    )
+
+
 def header(path: Path) -> dict[str, tuple[str, list[int]]]:
     """Return the dtype and shape of each tensor in a file; empty if the file is damaged."""
     try:

@@ -24,6 +24,7 @@ from bench_plugins.backbones._checkpoint import (
     is_finite,
     is_lora,
     load_model,
+    lora_alone,
 )
 from bench_plugins.backbones._gate import modules_of
 from bench_plugins.backbones._meta import EmptyPipeline
@@ -140,14 +141,6 @@ def check_files(weights: Weights) -> None:
         raise UserError(
             f"{path} contains tensors of dtype {quantised[0]}: the model is quantised; {HAND_OVER}."
         )
-
-
-def lora_alone(path: Path) -> UserError:
-    """Return an error about a LoRA in place of a model."""
-    return UserError(
-        f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
-        f" --backbone PIPELINE --lora {path}"
-    )
 
 
 def config_source(file: Path) -> str:

@@ -26,7 +26,6 @@ UNUSABLE = {
     "view_batch_size": "it predicts overlapping views",
 }
 NO_AUTOENCODER = "it has no vae: models of pixels are not supported"
-CALLED = ("forward", "encode", "decode")  # methods of modules that pipelines call
 
 
 class UnsupportedError(UserError):

@@ -38,7 +38,6 @@ from bench_plugins.backbones._components import (
 from bench_plugins.backbones._counting import predict_cell
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._gate import (
-    CALLED,
     UnsupportedError,
     class_problem,
     network_name,
@@ -48,8 +47,6 @@ from bench_plugins.backbones._learning import pixels_per_latent
 from bench_plugins.backbones._runner import embeds_guidance
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
-MAX_T5_TOKENS = 512
-MAX_ORIGINAL_SIDE = 100_000  # pixels
 _AUTOCAST_LOCK = RLock()
 
 
@@ -180,26 +177,22 @@ def inspect_empty(
         is_refusal = isinstance(error, UserError) and not isinstance(error, UnsupportedError)
         if not family.pipelines and not is_refusal:
             return None  # perhaps the code needs real values: fall back to loading
-        if not isinstance(error, UserError):
-            empty.check_headers(weights)  # may name the component at fault
-            problem = f"does not fit the other components: {first_line(error)}"
-            error = weights.error(f"{part}/", problem)
-        raise family.explain(weights, error) from error
+        if isinstance(error, UserError):
+            raise
+        empty.check_headers(weights)  # may name the component at fault
+        problem = f"does not fit the other components: {first_line(error)}"
+        raise weights.error(f"{part}/", problem) from error
     return denoiser
 
 
 def call_keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
     tokens, strength, side = map(settings.get, ("tokens", "strength", "original_size"))
-    if tokens is not None and not 1 <= tokens <= MAX_T5_TOKENS:
-        raise UserError(f"tokens must be from 1 to {MAX_T5_TOKENS}, got {tokens}.")
     if strength is not None and "unet" in empty.classes and not empty.is_guidance_distilled:
         raise UserError(
             f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
             " guidance-distilled network does, such as LCM's."
         )
-    if side is not None and not 1 <= side <= MAX_ORIGINAL_SIDE:
-        raise UserError(f"original_size must be from 1 to 100,000 pixels, got {side}.")
     size = None if side is None else (side, side)
     values = {"max_sequence_length": tokens, "guidance_scale": strength, "original_size": size}
     return {name: value for name, value in values.items() if value is not None}
@@ -207,15 +200,12 @@ def call_keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str
 
 def _placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:
     """Return a copy of a meta module that raises UserError if it is called."""
+    empty, problem = copy.copy(module), "is used by the pipeline at a stage without its weights"
 
     def refuse(*arguments: Any, **keywords: Any) -> Any:
-        raise weights.error(
-            f"{name}/", f"is used by the pipeline at a stage without its weights: {HAND_OVER}"
-        )
+        raise weights.error(f"{name}/", f"{problem}: {HAND_OVER}")
 
-    empty = copy.copy(module)
-    for method in CALLED:
-        setattr(empty, method, refuse)
+    vars(empty).update(dict.fromkeys(("forward", "encode", "decode"), refuse))
     return empty
 
 

@@ -3,63 +3,15 @@
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from typing_extensions import override
 
-from bench.discovery.loading import load_plugins
 from bench.engine.trees import Tree
-from bench.errors import UserError
-from bench.inputs.weights import Weights
 from bench_plugins.backbones import declared_pipelines
-from bench_plugins.backbones._checkpoint import is_lora
 from bench_plugins.backbones._components import (
     EMBEDDINGS,
-    NETWORKS,
-    PIPELINE_INDEX,
-    SCHEDULER_CONFIG,
 )
-from bench_plugins.backbones._files import lora_alone
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-CONFIG = "config.json"
 T5_TOKENS = 256  # in Stable Diffusion 3
-
-
-def without_index(weights: Weights, error: UserError) -> UserError:
-    """Return an error that says what a folder contains, or which family it was read as."""
-    backbones, use = load_plugins().backbones, f"--weights {weights.location}"
-    if weights.find(CONFIG):
-        config = weights.read(CONFIG)
-        kind = config.get("_class_name") or config.get("model_type")
-        # SigLIP 2 with a fixed resolution has the model type of SigLIP.
-        classifiers = [
-            f"--backbone {spec.name} {use}"
-            for spec in backbones
-            if spec.scorer == "classifier"
-            and spec.family == spec.name
-            and kind in (spec.name, spec.name.removesuffix("2"))
-        ]
-        ways = (
-            f"Use {' or '.join(classifiers)}"
-            if classifiers
-            else ("Name the folder that contains all components and a model_index.json")
-        )
-        return weights.error(CONFIG, f"describes {kind!r:.100}, which is no pipeline. {ways}")
-    if any(weights.find(f"{network}/{CONFIG}") for network in NETWORKS):
-        others = [s.name for s in backbones if s.takes_folders and s.scorer == "denoiser"]
-        families = ", ".join(name for name in others if name not in ("folder", "folder-pipeline"))
-        return UserError(
-            f"{error} Without a {PIPELINE_INDEX}, the folder was read as Stable Diffusion; name"
-            f" another family: {families}."
-        )
-    files = sorted(weights.root.glob("*.safetensors")) if weights.revision is None else []
-    if loras := [file for file in files if is_lora(file)]:
-        return lora_alone(loras[0])
-    if weights.is_partial or weights.find(SCHEDULER_CONFIG):
-        return error
-    return weights.error(
-        f"{PIPELINE_INDEX} of a pipeline, or {CONFIG} of another model,",
-        "is not there. The folder must hold the whole model",
-    )
 
 
 class StableDiffusion(FolderPipeline):
@@ -70,13 +22,6 @@ class StableDiffusion(FolderPipeline):
     """
 
     pipelines = declared_pipelines("sd")
-
-    @classmethod
-    @override
-    def explain(cls, weights: Weights, error: UserError) -> UserError:
-        if weights.find(PIPELINE_INDEX) is not None:
-            return error
-        return without_index(weights, error)
 
 
 class StableDiffusionXL(FolderPipeline):
@@ -125,7 +70,6 @@ class PixArt(FolderPipeline):
     """PixArt-alpha and PixArt-Sigma. Texts are lowercased, and not cleaned otherwise."""
 
     pipelines = declared_pipelines("pixart")
-    needs_index = True  # it could be either model
 
 
 class Sana(FolderPipeline):

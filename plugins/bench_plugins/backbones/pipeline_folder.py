@@ -76,15 +76,12 @@ class FolderPipeline(PipelineDenoiser):
     Attributes:
         pipelines: class attribute of families: names of their pipeline classes; empty if any class
             is accepted.
-        needs_index: whether a folder must have a `model_index.json`; otherwise the first class of
-            `pipelines` is assumed.
         t5_components: names of the components that `text=clip` leaves out.
         time_is_sigma: whether the times of the level table are sigma, those of the scheduler being
             its number of steps, usually 1000, times sigma.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ()
-    needs_index: ClassVar[bool] = False
     t5_components: ClassVar[frozenset[str]] = frozenset()
     time_is_sigma: ClassVar[bool] = False
 
@@ -94,7 +91,7 @@ class FolderPipeline(PipelineDenoiser):
         inspected = self.inspected(_folder(weights), dtype, **settings)
         empty = self._complete = self.with_files(weights, dtype, **settings)
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
-        self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
+        self._empty: dict[str, Any] = {}  # components without values, which are loaded later
         self.takes_turns = False  # whether network and autoencoder are on the device in turn
         self._away: Set[str] = set()  # those that are on the CPU meanwhile
         self._classes, self._encoders = empty.classes, empty.encoders
@@ -123,16 +120,8 @@ class FolderPipeline(PipelineDenoiser):
     def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
         """Return the pipeline on the meta device. Raises UserError if its configs are invalid."""
         omitted = cls.omitted_components(weights, parameters.get("text"))
-        try:
-            with LOADING:
-                return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
-        except UserError as error:
-            raise cls.explain(weights, error) from None
-
-    @classmethod
-    def explain(cls, weights: Weights, error: UserError) -> UserError:
-        """Return an error about a folder, which a family may say more about."""
-        return error
+        with LOADING:
+            return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
 
     @classmethod
     def inspected(cls, weights: Weights, dtype: str, **settings: Any) -> PipelineDenoiser | None:
@@ -195,8 +184,7 @@ class FolderPipeline(PipelineDenoiser):
     @override
     def half_precision(cls, weights: Weights) -> Half | None:
         """Return what the pipeline's class declares, or else what the network's file stores."""
-        index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
-        facts = facts_of(str(index.get("_class_name"))) or Facts()
+        facts = facts_of(str(weights.read(PIPELINE_INDEX).get("_class_name"))) or Facts()
         return facts.half or stored_half(weights, NETWORKS)
 
     @classmethod
@@ -270,8 +258,6 @@ class FolderPipeline(PipelineDenoiser):
         They are T5's with `text=clip`, or if they are absent and `text` is not set. Raises
         UserError if `text` is invalid, or is `all` and the folder has no T5.
         """
-        if cls.needs_index:
-            weights.read(PIPELINE_INDEX)
         if not cls.t5_components:
             return frozenset()
         if text not in (None, *TEXT_CHOICES):

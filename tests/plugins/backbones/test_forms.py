@@ -118,7 +118,6 @@ SAME: dict[str, Damage] = {
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     """Load the model with diffusers and transformers alone, in a dtype."""
     folder = copy_pipeline(TINY, tmp_path_factory.mktemp("libraries") / "tiny")
-    shutil.copy(TINY / INDEX, folder)
     tensors(TEXT, with_old_names)(folder)  # which every version of transformers knows
 
     @cache
@@ -201,7 +200,7 @@ OTHERS: dict[str, tuple[str, Damage, str]] = {
     "labels that are a list": ("dit", says(INDEX, id2label=["a"]), INDEX),
     "EDM": ("indexed", says(SCHEDULER, _class_name="EDMEulerScheduler"), "EDMEulerScheduler"),
     "nine channels": ("indexed", nine_channels, "values of a latent"),
-    "SDXL without an index": ("sdxl", removes(INDEX), "folder-sdxl"),
+    "SDXL without an index": ("sdxl", removes(INDEX), INDEX),
     # Quantised, or in other formats.
     "a quantised config": ("flux", says("transformer/config.json", **QUANTISED), "backbone=pipe"),
     "a network in a pickle": ("indexed", pickles(UNET, BIN), BIN),
