@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.captions import Captions, two_images
 from helpers.matrix import matrix
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from helpers.refusals import refused
 from helpers.setting_values import BASE, COMPANIONS, NAMES, PAIRS, change, filled, make_files
 
@@ -89,7 +89,7 @@ def test_pictures_are_not_classified_with_a_setting_of_splits(name: str, root: P
 
 @pytest.mark.parametrize("part", matrix(["unet", "vae", "text_encoder"], ["unet"]))
 def test_fine_tuned_networks_share_encoded_prompts(part: str, tmp_path: Path) -> None:
-    folder = save_indexed(tmp_path / "pipeline")
+    folder = save_pipeline(tmp_path / "pipeline")
 
     def prepared() -> PreparedRun:
         return prepare(make_config({"dataset": "digits", "backbone": str(folder)}))

@@ -262,21 +262,30 @@ def _headers(weights: Weights, files: list[str]) -> Headers:
         path = weights.find(file)
         if path is None:
             raise weights.error(file, "does not exist, but its index names it")
-        with explained(weights, file, "is damaged"):
-            content = header_of(path)
-        for tensor, (dtype, shape) in content.items():
+        for tensor, (dtype, shape) in checked_header(weights, file, path).items():
             if tensor in headers:
                 raise weights.error(
                     file, f"contains the tensor {tensor!r}, which another file contains too"
                 )
-            if dtype not in (*FLOAT_DTYPES, *INDEX_DTYPES):
-                raise weights.error(
-                    file,
-                    f"contains {tensor[:100]!r} with dtype {dtype}; expected"
-                    f" {', '.join(FLOAT_DTYPES)}. If the model is quantised, {HAND_OVER}",
-                )
             headers[tensor] = file, dtype, shape
     return headers
+
+
+def checked_header(weights: Weights, file: str, path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Return the dtype and shape of each tensor in a file, which is called `file` in messages.
+
+    Raises UserError if it is damaged, or has tensors that a library would cast without a word.
+    """
+    with explained(weights, file, "is damaged"):
+        content = header_of(path)
+    for tensor, (dtype, _) in content.items():
+        if dtype not in (*FLOAT_DTYPES, *INDEX_DTYPES):
+            raise weights.error(
+                file,
+                f"contains {tensor[:100]!r} with dtype {dtype}; expected {', '.join(FLOAT_DTYPES)}."
+                f" If the model is quantised, {HAND_OVER}",
+            )
+    return content
 
 
 def _shortened(names: list[str]) -> str:

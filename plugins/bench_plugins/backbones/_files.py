@@ -12,13 +12,12 @@ import torch
 import transformers
 
 from bench.errors import UserError
-from bench.inputs.weights import HAND_OVER, Weights
+from bench.inputs.weights import Weights
 from bench.machine.libraries.private_diffusers import default_pipeline, has_text_encoder, model_type
 from bench_plugins.backbones._checkpoint import (
-    FLOAT_DTYPES,
-    INDEX_DTYPES,
     LOADING,
     check_values,
+    checked_header,
     first_line,
     header,
     is_finite,
@@ -133,14 +132,9 @@ def check_files(weights: Weights) -> None:
         return
     if is_lora(path := Path(weights.file)):
         raise lora_alone(path)
-    tensors = header(path)
-    if not tensors:
-        raise UserError(f"{path} is damaged, or contains no tensors.")
-    dtypes = {dtype for dtype, _ in tensors.values()}
-    if quantised := sorted(dtypes - {*FLOAT_DTYPES, *INDEX_DTYPES}):
-        raise UserError(
-            f"{path} contains tensors of dtype {quantised[0]}: the model is quantised; {HAND_OVER}."
-        )
+    where = replace(weights, location=str(path.parent), revision=None)
+    if not checked_header(where, path.name, path):
+        raise where.error(path.name, "contains no tensors")
 
 
 def config_source(file: Path) -> str:

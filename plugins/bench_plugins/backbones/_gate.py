@@ -42,6 +42,11 @@ class AlteredError(UserError):
         )
 
 
+def unusable(who: str, problem: str) -> UserError:
+    """Return an error about a pipeline, which is called `who`."""
+    return UserError(f"{who} cannot be used: {problem}.")
+
+
 @contextmanager
 def supported(who: str, trait: str) -> Iterator[None]:
     """Turn any exception into an UnsupportedError that names the pipeline `who` and the trait."""
@@ -99,27 +104,28 @@ def class_problem(pipeline_cls: Any) -> str | None:
 def check_pipeline(pipe: Any, who: str) -> None:
     """Raise UserError unless a pipeline has one network, which predicts at a time, and a vae."""
     if problem := class_problem(type(pipe)):
-        raise UserError(f"{who} cannot be used: {problem}.")
+        raise unusable(who, problem)
     network: Any = network_of(pipe)
     layers = network.modules() if network_name(pipe) == "unet" else ()
     if layers and not any(getattr(layer, "is_cross_attention", False) for layer in layers):
-        raise UserError(f"{who} cannot be used: its UNet takes no prompts.")
+        raise unusable(who, "its UNet takes no prompts")
     for name, module in modules_of(pipe).items():
         if module is network:
             continue
         inputs = inspect.signature(module.forward).parameters
         takes_time = "t" in inputs or any(key.startswith("timestep") for key in inputs)
         if takes_time or type(module) is type(network):
-            raise UserError(
-                f"{who} cannot be used: it has a second network, {name}. A single network has to"
-                " predict at all noise levels."
+            raise unusable(
+                who,
+                f"it has a second network, {name}. A single network has to predict at all noise"
+                " levels",
             )
     if getattr(pipe, AUTOENCODER, None) is None:
-        raise UserError(f"{who} cannot be used: {NO_AUTOENCODER}.")
+        raise unusable(who, NO_AUTOENCODER)
     for name, part in pipe.components.items():
         encoder = getattr(pipe, name.replace("tokenizer", "text_encoder"), None)
         if part is None and encoder is not None:
-            raise UserError(f"{who} cannot be used: it has no {name}.")
+            raise unusable(who, f"it has no {name}")
 
 
 def modules_of(pipe: Any) -> dict[str, nn.Module]:

@@ -94,23 +94,24 @@ class FolderPipeline(PipelineDenoiser):
         self._empty: dict[str, Any] = {}  # components without values, which are loaded later
         self.takes_turns = False  # whether network and autoencoder are on the device in turn
         self._away: Set[str] = set()  # those that are on the CPU meanwhile
-        self._classes, self._encoders = empty.classes, empty.encoders
-        state = type(self).__name__, weights.fingerprint, device, dtype, settings
-        options: dict[str, Any] = {"dtype": self._dtype, "tried_path": tried_file(*state)}
-        options["source"] = weights.file or weights.location
-        options["normalize"] = settings.get("normalize", "half")
         if inspected is None:  # its code needs values
-            size: dict[str, Any] = {
-                "resolution": settings.get("resolution"),
-                "call": call_keywords(empty, settings),
-            }
             pipe = load_pipeline(empty).to(device)
-            super().__init__(pipe, **size, **options)
         else:
             self._empty = empty.placeholders(empty.classes)
             pipe = replaced(copy.copy(empty.pipe), self._empty)
-            place = torch.device(device)
-            super().__init__(pipe, learned=inspected.learned, device=place, **options)
+        state = type(self).__name__, weights.fingerprint, device, dtype, settings
+        super().__init__(
+            pipe,
+            resolution=settings.get("resolution"),
+            normalize=settings.get("normalize", "half"),
+            call=call_keywords(empty, settings),
+            device=torch.device(device) if inspected else None,
+            dtype=self._dtype,
+            learned=inspected.learned if inspected else None,
+            tried_path=tried_file(*state),
+            source=weights.file or weights.location,
+        )
+        if inspected is not None:
             self.untried = inspected.runner.shortest
         self.levels = self._with_own_time(self.levels)
 
@@ -287,7 +288,7 @@ class FolderPipeline(PipelineDenoiser):
         """The denoising network. Reading it loads the network and the VAE, and tries them once."""
         with self.lock:
             away = {AUTOENCODER} if self.takes_turns else set()
-            self._load(self._classes.keys() - {*self._encoders} - away)
+            self._load(self._complete.classes.keys() - {*self._complete.encoders} - away)
             return super().network
 
     @property
@@ -309,13 +310,13 @@ class FolderPipeline(PipelineDenoiser):
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning, one row per text. Loads the text encoders."""
         with self.lock:
-            self._load({*self._encoders})
+            self._load({*self._complete.encoders})
             return self.as_stored(super().encode_prompts(texts))
 
     def encode_null(self) -> Tree:
         """Return the unconditional conditioning, one row. Loads the text encoders."""
         with self.lock:
-            self._load({*self._encoders})
+            self._load({*self._complete.encoders})
             return self.as_stored(super().encode_null())
 
     @override
@@ -335,11 +336,12 @@ class FolderPipeline(PipelineDenoiser):
         """
         with self.lock:
             loaded = {n for n, empty in self._empty.items() if getattr(self.pipe, n) is not empty}
-            if freed := loaded & {*self._encoders} - names:
+            encoders = {*self._complete.encoders}
+            if freed := loaded & encoders - names:
                 replaced(self.pipe, {name: self._empty[name] for name in freed})
                 torch.cuda.empty_cache()
             if self.takes_turns:
-                parts = loaded - {*self._encoders}
+                parts = loaded - encoders
                 self._take_turns(parts & names, parts - names)
             missing = self._empty.keys() & names - loaded
             for name in sorted(missing, key=lambda name: (-size(self._empty[name]), name)):
