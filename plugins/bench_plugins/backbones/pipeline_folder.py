@@ -203,6 +203,12 @@ class FolderPipeline(PipelineDenoiser):
 
     @classmethod
     @override
+    def encoder_key(cls, weights: Weights, **parameters: Any) -> str:
+        parameters.pop("normalize", None)  # of images
+        return super().encoder_key(weights, **parameters)
+
+    @classmethod
+    @override
     def token_counts(cls, weights: Weights, texts: Sequence[str]) -> tuple[list[int], int] | None:
         empty = cls.empty(weights, "float32")
         if not empty.runs:
