@@ -36,7 +36,7 @@ from bench.engine.sanity import COMPARED_PROMPTS, MAX_IMAGES, MIN_SCALED, ModelF
 from bench.engine.trees import rows
 from bench.inputs.corruptions import CORRUPTIONS
 from bench.inputs.pixels import decode
-from bench.running.kinds.denoiser import encode_texts
+from bench.running.checks import encode_texts
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench.store.folder import read_manifest

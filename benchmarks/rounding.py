@@ -18,7 +18,7 @@ import torch
 
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.rounding import MAX_IMAGES, MAX_PROMPTS, PAIRS, Rounding, compare, errors_of
-from bench.running.kinds.checks import _latents
+from bench.running.checks import _latents
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 

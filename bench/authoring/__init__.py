@@ -1,6 +1,5 @@
 """Write plugin packages from templates, for `bench new`."""
 
-import keyword
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,7 +44,7 @@ def write_package(kind: Kind, name: str, into: Path, plugins: Plugins) -> Packag
     distribution = PREFIX + re.sub("[._]", "-", name)
     module = distribution.replace("-", "_")
     installed = any(distributions(name=distribution))
-    if installed or find_spec(module) is not None or keyword.iskeyword(module):
+    if installed or find_spec(module) is not None:
         raise UserError(
             f"A package {distribution} ({module}) is installed already; choose another name."
         )
@@ -99,6 +98,6 @@ def _render(
     }
     for template in environment.list_templates(["jinja"]):
         file = template.removesuffix(".jinja").replace("dot_", ".").format(module=module)
-        # A template that is named after a kind is of plugins of that kind alone.
-        if (kind := Path(file).stem) not in PLUGIN_KINDS or kind in kinds:
+        kind = Path(file).stem  # of plugin, if the file is for plugins of one kind alone
+        if kind not in PLUGIN_KINDS or kind in kinds:
             yield file, environment.get_template(template).render(variables)

@@ -31,7 +31,7 @@ from bench.machine.libraries import NEWEST_SEEN, torch
 from bench.machine.offline import offline_if_set
 from bench.machine.speeds import remember_batch_size, remember_speed
 from bench.reports.terminal.tables import print_rows
-from bench.running.kinds.denoiser import speed_key
+from bench.running.kinds import speed_key
 from bench.running.manifest import evaluation_flops
 from bench.running.parts.declaration import option
 from bench.running.parts.settings import RunConfig, about
@@ -281,7 +281,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
     """
     content = ask(config.model_copy(update={"batch_size": 1}), Preloaded(NO_DATASET))
     name, precision = content.names.source.name, content.names.precision.network
-    if not content.kind.batches_cells:
+    if not content.names.backbone.denoises:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")
     content.check()
     engine = content.kind.open_engine(content)

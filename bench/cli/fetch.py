@@ -21,8 +21,7 @@ from bench.machine.files import read_toml
 from bench.machine.precision import dtype_of
 from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
 from bench.running.parts.model import find_weights, naming_licence
-from bench.running.parts.names import Names
-from bench.running.parts.settings import make_config
+from bench.running.parts.settings import Names, make_config
 from bench.running.prepare import NO_DATASET, resolve
 from bench.running.study.file import read_study_file
 from bench.store.formats.fields import Document

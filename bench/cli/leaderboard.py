@@ -95,12 +95,10 @@ def _name(results: str, row: LeaderboardRow) -> str:
 
 def _print_steps(wide: bool, left_out: int) -> None:
     """Say which options show more, and what can be done with a run."""
-    options = [] if wide else ["--wide: every column, and the run of each row."]
     if left_out:
-        options.append(f"--all: {left_out} more rows (replays, controls, corrupted, reported).")
-    if options:
-        console().print(" ".join(options), style="dim")
+        more = f"--all: {left_out} more rows (replays, controls, corrupted, reported)."
+        console().print(more, style="dim")
     see = ("see one of them", "bench show RUN")
     if not wide:
-        see = ("see which run each row is of", "the same command with --wide")
+        see = ("see every column, and the run of each row", "the same command with --wide")
     next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from bench.cli.command import METRIC, Params, Results, command, end_with_json, wants_json
 from bench.cli.output import named_run, next_steps, results_argument, run_name, say, steps_after_run
+from bench.reports.run_metric import measure_run
 from bench.reports.run_view import RunView, read_view
 from bench.reports.sentences import estimate_repeatability, noise_details
 from bench.reports.terminal.run import print_measured, print_run, print_statistics
@@ -58,7 +59,7 @@ def show_command(
     metric, view = metric or ("accuracy" if by else None), read_view(path)
     if metric is not None:
         rest = [Path(name) if Path(name).is_file() else named_run(name, results) for name in others]
-        rows = view.measure(metric, params, rest, by)
+        rows = measure_run(view, metric, params, rest, by)
         plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
         end_with_json(plain if by else plain[""])
         print_measured(rows, by)

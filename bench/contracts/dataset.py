@@ -156,7 +156,7 @@ def chance(images: int, texts: int) -> Chance:
     if images == 1 or texts == 1:
         return Chance(1 / n_answers(images, texts))
     group, exponent = float(factorial(images)), 0
-    for k in range(images, 0, -1):
+    for k in range(images, 0, -1):  # ∫ u**a du = u**(a + 1) / (a + 1), over u_I first
         exponent += 2 * (k - 1) + texts - images + 1
         group /= exponent
     return Chance(texts**-images, images**-images, group)

@@ -47,11 +47,11 @@ def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, Floats32]]) -> Out
     if problem.reduction == MEAN:
         return table.outcome()
     evaluated = np.isfinite(table.errors)
-    if not (evaluated == evaluated[0]).all():
-        raise ValueError(f"{problem.reduction} requires all prompts on the same draws")
     drawn = evaluated[0]
+    if not (evaluated == drawn).all():
+        raise ValueError(f"{problem.reduction} requires all prompts on the same draws")
     errors, weights = table.errors[:, drawn].astype(np.float64), problem.weights[drawn]
-    scores, terms = _compute_terms(errors, weights, problem.reduction)
+    scores, terms = _TERMS[problem.reduction](errors, weights)
     best = best_prompts(problem, scores)
     ranking = problem.class_of_prompt[best]
     margin, stderr = np.inf, 0.0
@@ -63,16 +63,22 @@ def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, Floats32]]) -> Out
     return Outcome(ranking, scores, draws, margin, stderr, confidence(margin, stderr))
 
 
-def _compute_terms(errors: Floats, weights: Floats, reduction: str) -> tuple[Floats, Floats]:
-    """Return scores, float64 [P], and the first-order contribution of each draw to them, [P, n]."""
-    if reduction == "mean-softmax":
-        likely = np.exp(errors.min(axis=0) - errors)
-        terms = -likely / likely.sum(axis=0)
-        return np.average(terms, axis=1, weights=weights), terms
+def _mean_softmax(errors: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    likely = np.exp(errors.min(axis=0) - errors)  # up to a factor that the softmax cancels
+    terms = -likely / likely.sum(axis=0)
+    return np.average(terms, axis=1, weights=weights), terms
+
+
+def _logsumexp(errors: Floats, weights: Floats) -> tuple[Floats, Floats]:
     least = errors.min(axis=1, keepdims=True)
     likely = np.exp(least - errors)
     mean = np.average(likely, axis=1, weights=weights)
-    return least[:, 0] - np.log(mean), -likely / mean[:, None]
+    return least[:, 0] - np.log(mean), -likely / mean[:, None]  # -log m changes by -dm / m
+
+
+# Functions of errors, [P, n], and weights, [n], that return the scores, float64 [P], and the
+# first-order contribution of each draw to them, [P, n].
+_TERMS = {"mean-softmax": _mean_softmax, "logsumexp": _logsumexp}
 
 
 @dataclass

@@ -97,4 +97,3 @@ class Executor:
 
     def close(self) -> None:
         """Stop what was started for all runs."""
-        return None

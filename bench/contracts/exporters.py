@@ -23,5 +23,5 @@ class Exporter(ABC):
         They are copied from there; a link or a special file is refused.
 
         `run` is complete or not, and has `path`, `manifest`, `summary` (if `so_far` is not None),
-        `decided` and `row`. Raises UserError if it lacks something that the format needs.
+        `decided` and `samples`. Raises UserError if it lacks something that the format needs.
         """

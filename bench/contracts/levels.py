@@ -70,7 +70,8 @@ class Levels:
             raise ValueError("level table: alpha and sigma must not be negative")
         # Unlike the ratio, the angle of (alpha, sigma) is finite everywhere.
         steps = np.diff(np.arctan2(self.sigma, self.alpha))
-        turned = np.flatnonzero(steps * (steps.sum() or 1.0) < 0)
+        direction = steps.sum() or 1.0  # its sign; 0 if the last level is the first
+        turned = np.flatnonzero(steps * direction < 0)
         if turned.size:
             raise ValueError(
                 "level table: the signal-to-noise ratio must be monotone, and changes direction"
@@ -109,8 +110,8 @@ class Levels:
         if np.abs(self.alpha + self.sigma - 1).max() < PATH_TOLERANCE:
             return -np.ones(len(self)), np.ones(len(self))
         square = np.square(self.alpha) + np.square(self.sigma)
-        size = np.where(np.abs(square - 1) < PATH_TOLERANCE, 1.0, np.sqrt(square))
-        return -self.sigma / size, self.alpha / size
+        norm = np.where(np.abs(square - 1) < PATH_TOLERANCE, 1.0, np.sqrt(square))
+        return -self.sigma / norm, self.alpha / norm
 
     def rows(self, chosen: NDArray[np.int64]) -> Self:
         """Return the table of the rows with these indices, which may repeat."""
@@ -164,10 +165,7 @@ def diffusion_levels(alphas_cumprod: ArrayLike, prediction_type: str) -> Levels:
 
 
 def flow_levels(
-    config: Mapping[str, Any],
-    mu: float | None = None,
-    scale: float = 1000.0,
-    reverse: bool = False,
+    config: Mapping[str, Any], mu: float | None = None, scale: float = 1000.0, reverse: bool = False
 ) -> Levels:
     """Return the levels of a rectified flow, as many as its scheduler's config has.
 
@@ -202,7 +200,8 @@ def flow_levels(
     else:  # diffusers' `time_shift`: the fixed shift's formula with e^mu, or mu, in its place
         shift = mu if config.get("time_shift_type") == "linear" else exp(mu)
     even = np.arange(1, count + 1) / count
-    alpha, sigma = (share / (1 + (shift - 1) * even) for share in (1 - even, shift * even))
+    scaled = 1 + (shift - 1) * even
+    alpha, sigma = (1 - even) / scaled, shift * even / scaled  # they sum to 1
     time = scale * (alpha if reverse else sigma)
     return Levels(alpha, sigma, time, *answer_of("flow", alpha, sigma), sigma)
 
@@ -215,7 +214,8 @@ def edm_levels(sigmas: NDArray[Any], sigma_data: float = 0.5) -> Levels:
 
     D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4) with x = x_0 + s eps. F itself gets c_in x as
     input and predicts (x_0 − c_skip x) / c_out. `sigmas` are the noise levels s, float [T],
-    ascending, and `sigma_data` is the standard deviation of the clean data.
+    ascending, and `sigma_data` is the standard deviation of the clean data. With size² = s² +
+    sigma_data², c_in is 1 / size, c_skip (sigma_data / size)², and c_out s · sigma_data / size.
     """
     s = np.asarray(sigmas, np.float64)
     size = np.sqrt(s**2 + sigma_data**2)

@@ -49,8 +49,9 @@ class Parameter:
     def wanted(self) -> str:
         """Description of the values that it accepts, for messages."""
         example = "" if self.default is None else as_text(self.default)
-        chosen = get_origin(self.kind) is Literal or not example
-        return described(self.kind) if chosen else f"a value like {example}"
+        if get_origin(self.kind) is Literal or not example:
+            return described(self.kind)
+        return f"a value like {example}"
 
     def parse(self, value: Any) -> Any:
         """Convert text from a command line, or a value of Python or TOML, to the parameter's type.
@@ -64,12 +65,12 @@ class Parameter:
         if value is None:
             return self.default
         value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
-        several, kind = get_origin(self.kind) is tuple, self.kind
-        if several and not isinstance(value, list | tuple):
+        if get_origin(self.kind) is not tuple:
+            return _convert(TypeAdapter(self.kind), value)
+        if not isinstance(value, list | tuple):
             value = [item.strip() for item in str(value).split(",")]
-        adapter = TypeAdapter(get_args(kind)[0] if several else kind)
-        converted = tuple(_convert(adapter, item) for item in (value if several else [value]))
-        return converted if several else converted[0]
+        adapter = TypeAdapter(get_args(self.kind)[0])
+        return tuple(_convert(adapter, item) for item in value)
 
 
 def _convert(adapter: Any, value: Any) -> Any:
@@ -133,8 +134,8 @@ class Spec:
     def _problems(self) -> Iterator[str]:
         """Yield a message for each invalid field. Subclasses add their own checks after these."""
         types, values = annotations_of(type(self)), vars(self)
-        own = (f.name for f in fields(self) if values[f.name] is not f.default)  # few are
-        yield from filter(None, (mismatch(values[name], types[name], name) for name in own))
+        is_set = [f.name for f in fields(self) if values[f.name] is not f.default]  # few are
+        yield from filter(None, (mismatch(values[name], types[name], name) for name in is_set))
         if not self.names.fullmatch(self.name):
             yield "a name must consist of lower case letters, digits, '.', '_' and '-'"
         if not _TARGET.fullmatch(self.target):

@@ -15,15 +15,11 @@ from bench.contracts.parameters import Spec as Spec
 from bench.contracts.typed import Bound, Positive, PositiveInt
 
 UNKNOWN = "unknown"  # `trained_on` of the user's own weights
-
-ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
-
 UNDECLARED = "undeclared"  # `trained_on` of a spec that does not declare it
-
+FITTED = "fitted"  # `trained_on` of a backbone that learns from a split of each dataset
+ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
 FOLDER = "folder"  # in stored runs, the name of the dataset and of the backbone that a path selects
 CONDITIONS = (["below"], ["other"], ["present"])  # keys of a condition of an erratum
-
-FITTED = "fitted"  # `trained_on` of a backbone that learns from a split of each dataset
 
 
 def provenance(trained_on: str | None) -> str:
@@ -128,7 +124,7 @@ class DatasetSpec(Spec):
         templates: name → a set of templates, selected by `--template @NAME`.
         groups: columns whose values divide the images into groups, such as backgrounds, or elements
             of lists in a column, such as `npy[0]`.
-        group_names: column of `groups` → value → its name; with an empty one, there is no group.
+        group_names: column of `groups` → value → its name; an empty name means no group.
         box: column of the box that an image is cropped to: x, y, width, height.
         border: number of pixels to cut from each side of every image.
         leave_out_others: whether images of undeclared classes are dropped; else they are an error.
@@ -279,6 +275,16 @@ class BackboneSpec(Spec):
         """Whether it has no weights of its own, so that runs are named after a folder."""
         return self.weights is None and bool(self.pipelines)
 
+    @property
+    def denoises(self) -> bool:
+        """Whether it is a denoiser, so that cells of many images share a batch."""
+        return self.scorer == "denoiser"
+
+    @property
+    def one_draw(self) -> bool:
+        """Whether it scores an image once, without noise."""
+        return self.scorer == "classifier"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.learns and self.trained_on == UNDECLARED:
@@ -387,9 +393,10 @@ class ErratumSpec(Spec):
         yield from super()._problems()
         if not self.where or not all(self.where):
             yield "where must be one or more mappings, each with a condition"
-        for name, condition in ((n, c) for conditions in self.where for n, c in conditions.items()):
-            if isinstance(condition, Mapping) and [*condition] not in CONDITIONS:
-                yield f"the condition on {name} must have one key: below, other or present"
+        for conditions in self.where:
+            for name, condition in conditions.items():
+                if isinstance(condition, Mapping) and [*condition] not in CONDITIONS:
+                    yield f"the condition on {name} must have one key: below, other or present"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -226,7 +226,7 @@ class Strategy(ABC):
             give such an item a text score alone.
         uses_hierarchy: whether it needs a tree of classes, `Problem.parents`, with prompts for its
             inner nodes. Other strategies get the prompts of the classes alone.
-        settled: parameters implied by other parameters, with their values; they are recorded.
+        settled: values of parameters that follow from other parameters; the run records them.
         level: significance level of a single comparison in the test that decides an image; None
             without a test.
         level_words: a sentence that says what the level means for an answer; None for a general one
@@ -312,7 +312,7 @@ class ErrorTable:
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
         """Add the errors of a request. Its cells must be new."""
-        self.errors[np.ix_(request.prompts, request.draws)] = reply.values
+        self.errors[np.asarray(request.prompts)[:, None], request.draws] = reply.values
         weights = self.problem.weights[request.draws]
         self._draws[request.prompts] += len(request.draws)
         self._sums[request.prompts] += (reply.values.astype(np.float64) * weights).sum(axis=1)
@@ -359,7 +359,7 @@ def best_prompts(
     Inner nodes of a tree of classes are left out. See `ErrorTable.outcome` for `survived`.
     """
     stages = np.zeros(len(scores)) if survived is None else np.asarray(survived)
-    order = np.lexsort((np.arange(len(scores)), scores, -stages))
+    order = np.lexsort((np.arange(len(scores)), scores, -stages))  # the last key decides first
     _, first = np.unique(problem.class_of_prompt[order], return_index=True)
     best = np.asarray(order[np.sort(first)])
     if problem.parents is None:
@@ -377,6 +377,9 @@ def paired_mean(
     Estimation*, 2007, ch. 8), because draws are stratified over the timesteps and the trend along
     them is not noise. Two draws with opposite noise are not independent, so each such pair is
     averaged to one value first. Both results are 0 if n is 0; the error is infinite if n is 1.
+
+    With m values y of n_i draws each (weight · difference, averaged over a pair), the variance of a
+    value is s² = sum (y_{i+1} − y_i)² / (2 (m − 1)), and that of the sum of all draws sum n_i² s².
 
     Args:
         difference: float64 [n], in the order of the timesteps.
@@ -409,4 +412,4 @@ def confidence(margin: float, stderr: float) -> float:
         return nan
     if stderr > 0:
         return 0.5 * (1.0 + erf(margin / stderr / sqrt(2.0)))
-    return float(margin > 0 or 0.5)
+    return 1.0 if margin > 0 else 0.5

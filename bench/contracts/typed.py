@@ -115,7 +115,9 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, origin)
     if isinstance(value, bool):
         return kind in (bool, Any)
-    return kind is Any or isinstance(value, int | float if kind is float else kind)
+    if kind is float:
+        return isinstance(value, int | float)
+    return kind is Any or isinstance(value, kind)
 
 
 def _all_fit(values: Sequence[Any], origin: Any, inner: tuple[Any, ...]) -> bool:

@@ -26,14 +26,14 @@ def fact(spec: BackboneSpec, method: Callable[P, R], *arguments: P.args, **keywo
     """Return what a backbone's class reports, or else the default of the contract.
 
     `method` is a static method of the contract, such as `Backbone.level_table`; what the class
-    returns must have the type of its annotation. Raises PluginError if it has not, or the class
-    fails. A UserError of the class, such as about unsuitable weights, is raised unchanged.
+    returns must have the annotated type. Raises PluginError if it has another, or the class fails.
+    A UserError of the class, such as about unsuitable weights, is raised unchanged.
     """
     kind = get_type_hints(method, localns={"Levels": Levels}, include_extras=True)["return"]
-    name, backbone = method.__name__, with_defaults(load_target(spec), Backbone)
-    answer = partial(getattr(backbone, name), *arguments, **keywords)
-    result: R = checked_answer(spec.label, f"{name}()", kind, answer)
-    return result
+    own = getattr(with_defaults(load_target(spec), Backbone), method.__name__)
+    ask = partial(own, *arguments, **keywords)
+    answer: R = checked_answer(spec.label, f"{method.__name__}()", kind, ask)
+    return answer
 
 
 def has_flag(spec: BackboneSpec, name: str) -> bool:

@@ -19,9 +19,8 @@ PLACEHOLDER = "{class}"
 DOWNLOAD = "download"  # the source of a dataset that is read only from a local original download
 UNKNOWN_COUNT = "unknown"  # as the number of images of a split
 LISTS = ("classes", "found", "groups")  # their values are lists of texts or names of text files
-
-TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
 SETS = ("templates", "labels")  # tables of such lists
+TABLE_KEYS = ("table", "file_column", "label_column", "split_column", "split_values")
 # Fields of `DatasetSpec` that a declaration cannot have.
 NOT_DECLARED = ("target", "extra", "parameters", "owner", "takes_data_dir", "scheme", "paths")
 _SCHEME = re.compile(r"[a-z][a-z0-9_-]+:(?!//)")
@@ -78,13 +77,13 @@ def _is_outside(folder: Path, key: str, name: str, in_data: bool) -> bool:
 
 def check_keys(table: Mapping[str, Any], where: str) -> None:
     """Check a declaration for unknown or missing keys, and for values of the wrong type."""
-    kinds = annotations_of(DatasetSpec)
+    kinds = {**annotations_of(DatasetSpec)}
     refuse_unknown(table, kinds.keys() - {*NOT_DECLARED, "kind", "names"}, where)
+    # What these tables hold is checked below, and by whoever reads the text files.
+    kinds |= dict.fromkeys((*SETS, "splits"), Mapping[str, Any])
     for key, value in table.items():
-        if key not in LISTS:
-            later = Mapping[str, Any] if key in (*SETS, "splits") else None
-            if wrong := mismatch(value, later or kinds[key], key):
-                raise UserError(f"{where}: {wrong}.")
+        if key not in LISTS and (wrong := mismatch(value, kinds[key], key)):
+            raise UserError(f"{where}: {wrong}.")
     for key in ("name", "source"):
         if key not in table:
             raise UserError(f"{where}: the key {key!r} is missing.")
@@ -153,17 +152,18 @@ def _check_classes(table: Mapping[str, Any], where: str) -> None:
     classes = table.get("classes", ())
     seen: dict[str, str] = {}
     for name in classes:
-        other = seen.setdefault(" ".join(name.casefold().split()), name)
-        if other is not name:
-            raise UserError(f"{where}: the classes {other!r} and {name!r} are the same.")
+        spelling = " ".join(name.casefold().split())
+        if spelling in seen:
+            raise UserError(f"{where}: the classes {seen[spelling]!r} and {name!r} are the same.")
+        seen[spelling] = name
     if "classes" in table and len(classes) < 2:
         raise UserError(f"{where}: expected at least two classes, got {len(classes)}.")
 
 
 def _check_names(table: Mapping[str, Any], where: str) -> None:
-    """Refuse a phrase of no class, and what is said of no split."""
-    keys = {"phrases": "classes", "split_names": "splits", "within": "splits"}
-    for key, plural in {**keys, "duplicates": "splits"}.items():
+    """Refuse tables that name a class or a split which the declaration does not list."""
+    of_splits = dict.fromkeys(("split_names", "within", "duplicates"), "splits")
+    for key, plural in {"phrases": "classes", **of_splits}.items():
         names = table.get(plural, ())
         if table.get(key) and plural not in table:
             raise UserError(f"{where}: {key} requires {plural}, a list in the same file.")

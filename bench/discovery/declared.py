@@ -38,6 +38,9 @@ _TYPES = {
     **{kind.__name__: kind for kind in (bool, float, int, str, tuple)},
     **{"Annotated": Annotated, "LATER": LATER, "Literal": Literal},
 }
+MAX_NAME = 100  # characters, because names of folders contain it
+COLLECTION_KEYS = ("summary", "datasets")
+Origin = Literal["package", "user", "data"]  # a file of a package, named by the user, beside data
 
 
 @checks_types
@@ -73,21 +76,21 @@ def _summary(node: ast.ClassDef) -> str:
 
 
 def _spec_value(node: ast.ClassDef) -> ast.expr | None:
-    for line in node.body:
-        if isinstance(line, ast.Assign | ast.AnnAssign):
-            target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+    for member in node.body:
+        if isinstance(member, ast.Assign | ast.AnnAssign):
+            target = member.target if isinstance(member, ast.AnnAssign) else member.targets[0]
             if ast.unparse(target) == "spec":
-                return line.value
+                return member.value
     return None
 
 
 def _parameters(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> dict[str, Parameter]:
     """Return the parameters of `__init__`, which may be inherited from a base in the module."""
-    for line in node.body:
-        if isinstance(line, ast.FunctionDef) and line.name == "__init__":
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
             help_texts = _argument_texts(ast.get_docstring(node) or "")
-            positional = zip(line.args.args[1:], line.args.defaults, strict=True)
-            by_name = zip(line.args.kwonlyargs, line.args.kw_defaults, strict=True)
+            positional = zip(member.args.args[1:], member.args.defaults, strict=True)
+            by_name = zip(member.args.kwonlyargs, member.args.kw_defaults, strict=True)
             return {
                 argument.arg: _parameter(argument, default, help_texts.get(argument.arg, ""))
                 for argument, default in (*positional, *by_name)
@@ -115,10 +118,6 @@ def _argument_texts(docstring: str) -> dict[str, str]:
     _, _, arguments = docstring.partition("\nArgs:\n")
     entries = _ARGUMENT.findall(arguments.partition("\n\n")[0])
     return {name: " ".join(text.split()).removesuffix(".") for name, text in entries}
-
-
-MAX_NAME = 100  # characters, because names of folders contain it
-COLLECTION_KEYS = ("summary", "datasets")
 
 
 @checks_types
@@ -169,12 +168,13 @@ def load_spec(path: Path, in_data: bool = False) -> DatasetSpec:
         raise UserError(f"There is no file {quoted(str(path))}.")
     with refusing(f"{path}: ", ValueError, TypeError):
         folder = path.absolute().parent
-        fields = declared_fields(read_toml(path), str(path), folder, in_data)
+        origin: Origin = "data" if in_data else "user"
+        fields = declared_fields(read_toml(path), str(path), folder, origin)
         return DatasetSpec(**fields, owner=str(path))
 
 
 def declared_fields(
-    table: dict[str, Any], where: str, folder: Traversable, in_data: bool | None = None
+    table: dict[str, Any], where: str, folder: Traversable, origin: Origin = "package"
 ) -> dict[str, Any]:
     """Return the fields of `DatasetSpec` that a TOML file declares; raise UserError if invalid.
 
@@ -182,22 +182,23 @@ def declared_fields(
     are relative to `folder`. The number of images of a split is None if it is unknown. The default
     split is `test`, `validation`, `train` or the first, whichever exists.
 
-    `table` is changed in place. For `in_data` see `load_spec`; it is None if the file belongs to an
-    installed package, where references are not checked.
+    `table` is changed in place. The references of a file that the user named, or that came with
+    data, are checked as `load_spec` says; those of an installed package are not.
     """
     check_keys(table, where)
     if len(table["name"]) > MAX_NAME:
         raise UserError(
             f"{where}: name must have at most {MAX_NAME} characters, got {len(table['name'])}."
         )
-    if in_data is not None and isinstance(folder, Path):
-        check_references(table, where, folder, in_data)
+    if origin != "package" and isinstance(folder, Path):
+        check_references(table, where, folder, in_data=origin == "data")
     table |= {key: _read_lines(table[key], key, where, folder) for key in LISTS if key in table}
     for key in SETS:
         sets = table.get(key, {}).items()
         table[key] = {name: _read_lines(v, f"{key}.{name}", where, folder) for name, v in sets}
-    counts = table.get("splits", {}).items()
-    table["splits"] = splits = {name: None if n == UNKNOWN_COUNT else n for name, n in counts}
+    splits = dict(table.get("splits", {}))
+    splits |= {name: None for name, count in splits.items() if count == UNKNOWN_COUNT}
+    table["splits"] = splits
     if splits:
         preferred = [name for name in ("test", "validation", "train") if name in splits]
         table.setdefault("split", [*preferred, *splits][0])

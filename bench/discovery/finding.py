@@ -19,8 +19,8 @@ PLUGIN_VARIABLES = ("BENCH_LOAD_PLUGINS", "BENCH_BLOCK_PLUGINS", "BENCH_STRICT_P
 class Plugin:
     """One entry point, or one distribution whose entry points cannot be read.
 
-    `module` is the entry point's value, empty if it cannot be read. `registered` has the names
-    of each kind, such as `dataset`, once it is loaded; `error` is None if it could be.
+    `module` is the entry point's value, empty if it cannot be read. Loading sets `registered`, the
+    names of each kind, such as `dataset`, or else `error`, the reason why it failed.
     """
 
     name: str
@@ -53,8 +53,8 @@ def find_plugins() -> list[Plugin]:
         for plugin in _plugins_of(distribution):
             # The first on the path wins, as for imports.
             plugins.setdefault((plugin.distribution, plugin.name), plugin)
-    order = sorted(plugins, key=lambda key: (key[0] != OWN_DISTRIBUTION, key))
-    return [plugins[key] for key in order if _is_enabled(plugins[key])]
+    enabled = filter(_is_enabled, plugins.values())
+    return sorted(enabled, key=lambda p: (0 if p.builtin else 1, p.distribution, p.name))
 
 
 def _plugins_of(distribution: Distribution) -> Iterator[Plugin]:

@@ -41,13 +41,14 @@ def guard(
         if interrupts.is_users(error):
             raise
         text = one_line(error)
-        reason = f"raised {type(error).__name__}" + (f": {text}" if text else "")
         if isinstance(error, ValueError) and "read-only" in text:  # numpy's, about our arrays
             reason = "writes into its input"
         elif refuses and isinstance(error, ValueError):
             raise UserError(f"{who}: {text}.") from None
-        if isinstance(error, SystemExit):
+        elif isinstance(error, SystemExit):
             reason = f"tried to end the program (exit code {one_line(error.code)})"
+        else:
+            reason = f"raised {type(error).__name__}" + (f": {text}" if text else "")
         raise PluginError(who, f"{doing} {reason}") from error
     interrupts.check()
 
@@ -94,6 +95,7 @@ def notify_plugins(manager: pluggy.PluginManager, event: str, **facts: Any) -> N
     `facts` are the hook's arguments, plain data of which each plugin receives a copy.
     """
     implementations = getattr(manager.hook, event).get_hookimpls()
+    # pluggy calls the last implementation first; a plugin may have several.
     listeners = dict.fromkeys(hook.plugin for hook in reversed(implementations))
     for listener in listeners:
         others = [plugin for plugin in listeners if plugin is not listener]

@@ -82,7 +82,8 @@ class Plugins:
             registry.add(spec, plugin.distribution)
             plugin.registered.setdefault(spec.kind, []).append(spec.name)
         self.commands.update(cli.commands)
-        plugin.registered |= {"command": [*cli.commands]} if cli.commands else {}
+        if cli.commands:
+            plugin.registered["command"] = [*cli.commands]
 
     def _stage_all(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
         module = self._import(plugin)
@@ -152,8 +153,8 @@ def _own_hooks(plugin: Plugin, module: ModuleType) -> pluggy.HookRelay:
         manager.check_pending()
         for name in vars(hookspecs):
             hook = getattr(module, name, None)
-            own = isfunction(hook) and hook.__module__ == plugin.module
-            if own and not hasattr(hook, "bench_impl"):
+            is_own = isfunction(hook) and hook.__module__ == plugin.module
+            if is_own and not hasattr(hook, "bench_impl"):
                 message = f"its {name}() needs the decorator @hookimpl of bench"
                 raise PluginError(plugin.label, message)
     return manager.hook
@@ -171,7 +172,8 @@ def _stage(registry: Registry[Any], staged: Staged, plugin: Plugin) -> Callable[
 
     def register(name: str, **fields: Any) -> None:
         spec = registry.spec_class(name=name, owner=plugin.label, **fields)
-        for earlier in (earlier for other, earlier in staged if other is registry):
+        same_kind = [earlier for other, earlier in staged if other is registry]
+        for earlier in same_kind:
             if spec.name == earlier.name:
                 raise ValueError(f"{registry.spec_class.kind} {name!r} is registered twice")
             if registry.is_default(spec) and registry.is_default(earlier):

@@ -1,6 +1,7 @@
 """Hashes of the source code that a run's results depend on: the toolkit's and its plugins'."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
@@ -23,16 +24,16 @@ def source_hashes(plugins: Plugins, owners: Iterable[str | None]) -> dict[str, s
 
 def _packages(plugins: Plugins, distribution: str) -> set[str]:
     """Return the top-level modules that hold a distribution's entry points and targets."""
-    modules = {plugin.module for plugin in plugins.loaded if plugin.distribution == distribution}
-    modules |= {
+    places = {plugin.module for plugin in plugins.loaded if plugin.distribution == distribution}
+    places |= {
         spec.target
         for registry in (plugins.datasets, plugins.backbones, plugins.strategies, plugins.views)
         for spec in registry
         if registry.owner(spec.name) == distribution
     }
     if distribution == OWN_DISTRIBUTION:
-        modules.add(__name__)
-    return {module.partition(":")[0].partition(".")[0] for module in modules} - {""}
+        places.add(__name__)  # `bench` itself
+    return {re.split("[.:]", place)[0] for place in places} - {""}
 
 
 @cache

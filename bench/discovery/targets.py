@@ -40,8 +40,11 @@ def load_target(spec: Spec) -> Any:
 def _check_version(spec: Spec) -> None:
     """Raise UserError if the library that a backbone `requires` is too old."""
     package, _, minimum = (getattr(spec, "requires", None) or "").replace(" ", "").partition(">=")
+    if not minimum:
+        return
     with suppress(PackageNotFoundError):  # importing the class fails with a better message
-        if minimum and _leading_numbers(installed := version(package)) < _leading_numbers(minimum):
+        installed = version(package)
+        if _leading_numbers(installed) < _leading_numbers(minimum):
             raise UserError(
                 f"{spec.label} needs {package} {minimum} or newer; {installed} is installed."
             )

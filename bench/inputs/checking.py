@@ -19,7 +19,7 @@ from bench.machine.stages import counted
 
 MAX_NAMED = 5  # maximum number of images or classes named per problem
 SPLITS = ("test", "validation", "val", "valid", "train")  # tried if none are declared
-# n01440764, class_12, c3, 0017, 5f2b9c…: a text encoder cannot interpret them.
+# n01440764, class_12, c3, 0017, 5f2b9c… or empty: a text encoder cannot interpret them.
 _LIKE_AN_ID = re.compile(r"(n|id|c|cls|class|label)?[ _-]?\d+|[0-9a-f]{8,}|", re.IGNORECASE)
 
 _PROBLEMS = {
@@ -60,16 +60,17 @@ def check_data(source: DataSource, split: str | None = None) -> DataReport:
 
     Every image is decoded, except those of items.
     """
-    # This is the check that a dataset which was never loaded asks for.
+    # An unverified dataset warns that it needs this check.
     source = replace(source, spec=replace(source.spec, unverified=False))
-    report, seen = DataReport(), dict[str, tuple[str, str]]()
+    report = DataReport()
+    seen: dict[str, tuple[str, str]] = {}  # hash of the pixels → the first sample and its split
     for name, loaded in _load_splits(source, split, report):
-        report.splits[name] = len(loaded.sample_ids)
+        count, expected = len(loaded.sample_ids), source.spec.splits.get(name)
+        report.splits[name] = count
         report.classes = 0 if loaded.items else len(loaded.classes)
-        expected = source.spec.splits.get(name)
-        if expected not in (None, len(loaded.sample_ids)):
-            problem = f"{len(loaded.sample_ids):,} images, but {expected:,} are declared"
-            report.add("count", name, problem, abs(len(loaded.sample_ids) - int(expected or 0)))
+        if expected is not None and expected != count:
+            problem = f"{count:,} images, but {expected:,} are declared"
+            report.add("count", name, problem, abs(count - expected))
         if loaded.items is None:
             _check_classes(loaded, name, report)
             _check_images(loaded, name, seen, source.spec, report)
@@ -107,8 +108,7 @@ def _load_splits(
 
 def _check_classes(loaded: Split, name: str, report: DataReport) -> None:
     counts = Counter(loaded.labels)
-    empty = [c for label, c in enumerate(loaded.classes) if not counts[label]]
-    if empty:
+    if empty := [c for label, c in enumerate(loaded.classes) if not counts[label]]:
         problem = f"{len(empty)} of {len(loaded.classes)} classes have no image:"
         report.add("empty", name, f"{problem} {_join_some(empty)}")
     if ids := [c for c in loaded.classes if _LIKE_AN_ID.fullmatch(c.strip())]:
@@ -142,11 +142,12 @@ def _check_images(
             elif where == name and other != sample.sample_id:
                 kind = "duplicates" if label_of[other] == sample.label else "conflict"
                 images[kind].append(f"{sample.sample_id} is {other}")
-    if len(images["duplicates"]) == spec.duplicates.get(name):
+    if len(images["duplicates"]) == spec.duplicates.get(name):  # as the dataset declares
         images["duplicates"].clear()
     for kind, names in images.items():
         if names:
-            problem = _PROBLEMS[kind][len(names) > 1]
+            one, several = _PROBLEMS[kind]
+            problem = one if len(names) == 1 else several
             report.add(kind, name, f"{len(names):,} {problem}: {_join_some(names)}", len(names))
 
 

@@ -217,7 +217,7 @@ def parse_class_names(file: Path, spellings: Collection[str]) -> Mapping[str, st
     others = [at for at, row in rows if len(row) < 2 or normalise_text(row[0]) not in names]
     if rows and not others:
         return _parse_pairs(rows)
-    if 2 * len(others) < len(rows):
+    if 2 * len(others) < len(rows):  # a slip, since most lines begin with a name
         raise UserError(
             f"{others[0]}: expected a class and its words, as in most lines. Words alone that begin"
             " like classes need a JSON list."
@@ -240,7 +240,7 @@ def _parse_pairs(rows: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
 
 
 OTHER = -2  # index of an undeclared class
-_KEYS = (str, normalise_text, keep_alphanumeric)  # by which names are compared
+_FORMS = (str, normalise_text, keep_alphanumeric)  # in which names are compared, in this order
 Labels = tuple[tuple[str, ...], tuple[int | None, ...]]
 
 
@@ -322,13 +322,14 @@ def find_positions(names: Iterable[str], spelt: Sequence[tuple[int, str]]) -> di
     comparison by which names of two positions are equal, such as C and C++, decides nothing.
     """
     position_of: dict[tuple[object, str], int] = {}
-    for key in _KEYS:
+    for form in _FORMS:
         for position, name in spelt:
-            if position_of.setdefault((key, key(name)), position) != position and key is not str:
-                position_of[key, key(name)] = OTHER
+            first = position_of.setdefault((form, form(name)), position)
+            if first != position and form is not str:
+                position_of[form, form(name)] = OTHER
 
     def find(name: str) -> int:
-        positions = (position_of.get((key, key(name)), OTHER) for key in _KEYS)
+        positions = (position_of.get((form, form(name)), OTHER) for form in _FORMS)
         return next((position for position in positions if position != OTHER), OTHER)
 
     return {name: find(name) for name in names}
@@ -348,7 +349,7 @@ def _read_numbers(values: Sequence[object], declared: Sequence[str] | None, wher
 def match_classes(rows: Rows, spec: DatasetSpec, where: str) -> list[int | None] | None:
     """Return the index of the declared class of each row's label, by name and never by position.
 
-    It is None of a missing label, and `OTHER` of an undeclared class with `leave_out_others`.
+    The index is None for a missing label, and `OTHER` for an undeclared class (`leave_out_others`).
     Returns None if no classes are declared or labels are numbers, which are indices. Raises
     UserError if the data has another class, or no image is left.
     """
@@ -403,7 +404,7 @@ def find_indices(names: Sequence[str], spec: DatasetSpec, where: str) -> list[in
 def _shift_numbers(numbers: Sequence[int], n_classes: int, where: str) -> list[int]:
     if 0 in numbers and max(numbers) < n_classes:
         return list(numbers)
-    if n_classes in numbers and min(numbers) > 0 and max(numbers) == n_classes:
+    if min(numbers) > 0 and max(numbers) == n_classes:
         return [number - 1 for number in numbers]
     raise UserError(
         f"{where}: the classes are the numbers {min(numbers)} to {max(numbers)}; expected 0 to"

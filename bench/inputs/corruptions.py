@@ -145,14 +145,17 @@ def _fog(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
 
 
 def _plasma(x: Pixels, rng: Rng, decay: float) -> Pixels:
-    """Return a fractal of the image's size, [H, W] in [0, 1], by the diamond-square algorithm."""
+    """Return a fractal of the image's size, [H, W] in [0, 1], by the diamond-square algorithm.
+
+    A point is the mean of four points that exist plus noise, which is smaller at each finer step.
+    """
     size = 1 << (max(x.shape[:2]) - 1).bit_length()
     heights, step, wobble = np.zeros((size, size)), size, 100.0
     while step > 1:
         half = step // 2
         corners = heights[::step, ::step]
-        total = corners + np.roll(corners, -1, axis=0)
-        total = total + np.roll(total, -1, axis=1)
+        pairs = corners + np.roll(corners, -1, axis=0)
+        total = pairs + np.roll(pairs, -1, axis=1)
         heights[half::step, half::step] = total / 4 + _draw_wobble(rng, wobble, total)
         centres = heights[half::step, half::step]
         total = centres + np.roll(centres, 1, axis=0) + corners + np.roll(corners, -1, axis=1)
@@ -165,7 +168,7 @@ def _plasma(x: Pixels, rng: Rng, decay: float) -> Pixels:
 
 
 def _draw_wobble(rng: Rng, wobble: float, like: Pixels) -> Pixels:
-    return wobble * rng.uniform(-wobble, wobble, like.shape)
+    return wobble * rng.uniform(-wobble, wobble, like.shape)  # squared, as in the authors' code
 
 
 def _brightness(x: Pixels, rng: Rng, increase: float) -> Pixels:

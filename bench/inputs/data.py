@@ -102,9 +102,9 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
     rows = _call_plugin(source, split) if rows is None else rows
     _check_rows(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
-    requested = split or spec.split  # a declaration names its splits, another reader what it read
-    names = (requested, rows.split) if spec.source else (rows.split, requested)
-    name = str(next(filter(None, names), "all"))
+    name = str(split or spec.split or rows.split or "all")
+    if rows.split and not spec.source:  # a declaration names its splits; other readers say it
+        name = str(rows.split)
     items, groups = None, None
     if spec.items:
         rows, items = _read_items(rows, source, name)
@@ -198,9 +198,9 @@ def _labels_of_declared(rows: Rows, source: DataSource) -> tuple[Rows, list[Any]
 def _labels_of_file(
     column: list[Any], feature: Any, source: DataSource
 ) -> tuple[list[Any], tuple[str, ...] | None]:
-    """Return labels and classes; a list of words in a file says how many numbered ones there are.
+    """Return labels and declared classes; a file that lists words says how many numbers there are.
 
-    The first number is 1 if the number of the last word, counted from 1, occurs and 0 does not.
+    They are counted from 0, unless the number of words is a label and 0 is none: then from 1.
     """
     numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
     if source.spec.classes is not None or source.class_names is None or not numbered:
@@ -208,8 +208,8 @@ def _labels_of_file(
     words = parse_class_names(source.class_names, set(map(str, column)))
     if not isinstance(words, list):
         return column, None
-    first = int(0 not in column and len(words) in column)
-    shifted = [n - first if n and n > 0 else n for n in column]
+    first = 1 if len(words) in column and 0 not in column else 0
+    shifted = [n if n is None or n < 0 else n - first for n in column]  # None or -1: no label
     return shifted, tuple(map(str, range(first, first + len(words)))) or None
 
 
@@ -217,8 +217,10 @@ def _group_values(rows: Rows, name: str) -> list[Any]:
     """Return a column of groups, None if missing; `npy[0]` is the first element of its lists."""
     column, _, place = name.removesuffix("]").partition("[")
     values = read_column(rows, column) if column in rows.column_names else [None] * len(rows)
-    lists = (value if isinstance(value, list) else [] for value in values)
-    return [next(iter(items[int(place) :]), None) for items in lists] if place else values
+    if not place:
+        return values
+    index = int(place)
+    return [v[index] if isinstance(v, list) and index < len(v) else None for v in values]
 
 
 def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTable]:
@@ -261,7 +263,7 @@ def call_reader(
     method: str = "load",
 ) -> Any:
     """Return what a method of a dataset's class returns; a listing as a `datasets.Dataset`."""
-    declared = [spec] if spec.source else []
+    declared = [spec] if spec.source else []  # the argument of `make_declared`
     dataset = make(spec, *declared, **spec.resolve_parameters(parameters))
     with guard(spec.label, f"{method}()"):
         answer = getattr(dataset, method)(split=split, data_dir=data_dir)

@@ -68,7 +68,7 @@ class DrawPlan:
         if self.name == "grid":
             return available[timestep_grid(n_draws, len(available))]
         pairs = timestep_grid((n_draws + 1) // 2, len(available))
-        return available[np.repeat(pairs, 2)[:n_draws]]
+        return available[np.repeat(pairs, 2)[:n_draws]]  # without the second half of an odd pair
 
     def make_noise(self, seed: int, n_draws: int, shape: tuple[int, ...]) -> Floats32:
         """Return the noise of all draws, float32 [N, *shape] (UserError over `MAX_NOISE_BYTES`)."""
@@ -179,12 +179,8 @@ def read_noise(path: Path, n_draws: int, shape: tuple[int, ...] | None = None) -
             f" torch.save'd tensor ({type(error).__name__})."
         ) from error
     expected = "(N, C, H, W)" if shape is None else str((n_draws, *shape))
-    if (
-        bank.dtype != np.float32
-        or bank.ndim != 4
-        or len(bank) != n_draws
-        or (shape is not None and bank.shape[1:] != shape)
-    ):
+    wanted = (n_draws, *(shape or bank.shape[1:]))
+    if bank.dtype != np.float32 or bank.ndim != 4 or bank.shape != wanted:
         raise UserError(
             f"--noise: {path} holds {bank.dtype} {bank.shape}; expected float32 {expected} with"
             f" N = {n_draws} draws."

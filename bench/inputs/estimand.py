@@ -95,12 +95,13 @@ def read_weights(path: Path) -> dict[int, float]:
             raise UserError(f"{where}: the level must be an index from 0, got {level!r}.")
         if int(level) in weights:
             raise UserError(f"{where}: the level {int(level)} occurs twice.")
-        weight = weights[int(level)] = _parse_number(row["weight"])
+        weight = _parse_number(row["weight"])
         if not (isfinite(weight) and weight > 0):
             raise UserError(
                 f"{where}: the weight must be a finite number above 0, got {row['weight']!r}. To"
                 " leave out a level, use --levels."
             )
+        weights[int(level)] = weight
     if not weights:
         raise UserError(f"--weighting: {path} holds no weights.")
     return weights
@@ -144,11 +145,7 @@ def space_factor(levels: Levels, space: str) -> Column:
 
 
 def draw_weights(
-    weighting: Weighting,
-    draw_levels: Levels,
-    space: str,
-    level_indices: Ints,
-    n_levels: int,
+    weighting: Weighting, draw_levels: Levels, space: str, level_indices: Ints, n_levels: int
 ) -> Column:
     """Return the weights of the N draws, float64 [N], with mean 1.
 

@@ -36,32 +36,31 @@ def read_hierarchy(path: Path, classes: Sequence[str]) -> Hierarchy:
     """
     parent_of, words = _read_nodes(path, classes)
     _check_complete(path, classes, parent_of)
-    above = {name: list(_iterate_ancestors(name, parent_of, path)) for name in parent_of}
-    below = {pair for name in classes for pair in pairwise([name, *above[name]])}
-    children = Counter(node for _, node in below)  # inner node → number of its children
-    if idle := [node for node in parent_of if not children[node] and node not in classes]:
+    ancestors = {name: list(_iterate_ancestors(name, parent_of, path)) for name in parent_of}
+    # Pairs (node, parent) on the way from each class to its root.
+    edges = {edge for name in classes for edge in pairwise([name, *ancestors[name]])}
+    n_children = Counter(parent for _, parent in edges)
+    if idle := [node for node in parent_of if not n_children[node] and node not in classes]:
         raise UserError(f"{path}: the node {quoted(idle[0])} has no class below it.")
-    inner = [node for node in parent_of if children[node] > 1]
+    inner = [node for node in parent_of if n_children[node] > 1]
     number = {name: place for place, name in enumerate([*classes, *inner])}
-    return Hierarchy(
-        tuple(words[node] for node in inner),
-        tuple(
-            next((number[node] for node in above[name] if node in number), NO_PARENT)
-            for name in number
-        ),
-    )
+
+    def parent_number(name: str) -> int:  # a parent with a single child has no number
+        return next((number[node] for node in ancestors[name] if node in number), NO_PARENT)
+
+    return Hierarchy(tuple(words[node] for node in inner), tuple(map(parent_number, number)))
 
 
 def _read_nodes(path: Path, classes: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the parent ("": none) and the words of each node; classes have their own spelling."""
+    """Return each node's parent ("": none) and words; a class is spelt as in `classes`."""
     parent_of: dict[str, str] = {}
     words: dict[str, str] = {}
-    names = {normalise_text(name): name for name in classes}
+    spelling = {normalise_text(name): name for name in classes}
     for where, row in _read_rows(path):
         node, parent, text = (" ".join(read_cell(row, key, where).split()) for key in TREE_COLUMNS)
         if not node:
             raise UserError(f"{where}: the node has no name.")
-        node, parent = (names.get(normalise_text(name), name) for name in (node, parent))
+        node, parent = (spelling.get(normalise_text(name), name) for name in (node, parent))
         if node in parent_of:
             both = f"{quoted(parent_of[node])} and {quoted(parent)}"
             problem = "twice" if parent_of[node] == parent else f"with two parents, {both}"
@@ -98,6 +97,7 @@ def _iterate_ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iter
 
 
 def _read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each row with its place in the file, for messages."""
     if path.suffix == ".toml":
         tables = read_toml(path).get("node")
         if not isinstance(tables, list) or not all(

@@ -12,7 +12,7 @@ sample_id         optional
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -84,11 +84,10 @@ def read_items(rows: Rows, column: str, ids: Sequence[str], where: str) -> ItemT
         raise UserError(
             f"{where} has no column 'label' or 'pairing'; its columns: {join_names(columns)}."
         )
-    counts: Iterable[int] = (1 for _ in ids) if column == "image" else _count_images(rows, column)
     shapes: list[tuple[int, int]] = []
     answers: list[int] = []
     texts: list[tuple[str, ...]] = []
-    fields = zip(ids, counts, rows["texts"], rows[answer], strict=True)
+    fields = zip(ids, _count_images(rows, column), rows["texts"], rows[answer], strict=True)
     for name, images, candidates, right in fields:
         at = f"{where}, item {quoted(name)}"
         texts.append(_check_candidates(candidates, at))
@@ -110,6 +109,8 @@ def has_items(rows: Rows) -> bool:
 
 
 def _count_images(rows: Any, column: str) -> list[int]:
+    if column == "image":
+        return [1] * len(rows)
     table = rows.select_columns([column]).with_format("arrow")
     return [
         count or 0
@@ -121,18 +122,18 @@ def _count_images(rows: Any, column: str) -> list[int]:
 def _check_candidates(texts: Any, at: str) -> tuple[str, ...]:
     if not isinstance(texts, list) or not texts:
         raise UserError(f"{at}: expected a list of candidate texts, got none.")
-    first: dict[str, str] = {}
+    seen: set[str] = set()
     for text in texts:
         if not isinstance(text, str) or not text.strip():
             raise UserError(f"{at}: a candidate must be a text that is not empty.")
         if has_control(text, LINES):
             raise UserError(f"{at}: the text {quoted(text)} has control characters.")
-        if normalise_text(text) in first:
+        if normalise_text(text) in seen:
             raise UserError(
                 f"{at}: the text {quoted(text)} occurs twice; candidates must differ in more"
                 " than case and spaces."
             )
-        first[normalise_text(text)] = text
+        seen.add(normalise_text(text))
     return tuple(texts)
 
 
@@ -164,9 +165,9 @@ def _check_shape(shape: tuple[int, int], first: tuple[int, int], at: str) -> Non
 def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
     images, texts = shape
     if asks_for_images(images, texts):
-        right, among = [answer], images
+        right, among, kind = [answer], images, "images"
     else:
-        right, among = answer if isinstance(answer, list) else [answer], texts
+        right, among, kind = answer if isinstance(answer, list) else [answer], texts, "texts"
         if len(right) != images:
             raise UserError(
                 f"{at}: expected a right text for each of {images} images in a column 'pairing',"
@@ -175,8 +176,7 @@ def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
     for number in right:
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < among:
             raise UserError(
-                f"{at}: the right answer must be one of its {among}"
-                f" {'images' if among == images and texts == 1 else 'texts'}, counted from 0, got"
+                f"{at}: the right answer must be one of its {among} {kind}, counted from 0, got"
                 f" {number!r}."
             )
     if len(set(right)) < len(right):

@@ -19,8 +19,8 @@ from bench.machine.libraries import JsonValue
 JSON_LINES = (".jsonl", ".ndjson")
 JSON_EXAMPLE = '"file_name": "1.png", "label": "cat"'
 MAX_COLUMNS = 1_000
-Lines = Iterator[tuple[int, dict[str, str]]]
 MAX_FILES_OF_PATTERN = 1_000_000
+Lines = Iterator[tuple[int, dict[str, str]]]  # number and row of each line
 
 
 def read_text_file(file: Path) -> str:
@@ -123,7 +123,8 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
     while iterating, if a line has another number of columns.
     """
     rows = read_csv_rows(text, where)
-    head = [name.strip() for name in next(rows, (1, []))[1]]
+    _, first = next(rows, (1, []))
+    head = [name.strip() for name in first]
     if len(head) > MAX_COLUMNS:
         raise UserError(f"{where}:1: {len(head):,} columns; at most {MAX_COLUMNS:,} are read.")
     twice = next((name for name in head if head.count(name) > 1), None)
@@ -200,7 +201,9 @@ def convert_to_name(value: Any, what: str, at: str) -> str:
 
 def convert_to_text(value: Any, what: str, at: str) -> str:
     """Convert a value to text, JSON if it is none, "" for None (UserError for lone surrogates)."""
-    text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value)
     if not is_utf8(text):
         raise UserError(f"{at} the {what} {quoted(text)} is not Unicode text.")
     return text

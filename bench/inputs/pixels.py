@@ -60,13 +60,8 @@ class Header:
     @cached_property
     def is_ordinary(self) -> bool:
         """Whether the image is decoded exactly as PIL does."""
-        return not (
-            self.turn is not None
-            or self.transparent
-            or _is_deep(self.mode)
-            or self.pixels > LARGE_PIXELS
-            or self.elongated
-        )
+        is_converted = self.turn is not None or self.transparent or _is_deep(self.mode)
+        return not (is_converted or self.elongated or self.pixels > LARGE_PIXELS)
 
 
 def _is_deep(mode: str) -> bool:
@@ -142,7 +137,9 @@ def _load(image: Image.Image, header: Header) -> Image.Image:
 def encode(image: Image.Image) -> bytes:
     """Return a PNG of an image in memory, which is decoded as its file is (OSError, ValueError)."""
     picture, file = _load(image, _read_header(image)), BytesIO()
-    (picture if picture.mode == "L" else picture.convert("RGB")).save(file, "PNG")
+    if picture.mode != "L":
+        picture = picture.convert("RGB")
+    picture.save(file, "PNG")
     return file.getvalue()
 
 
@@ -233,7 +230,7 @@ def _to_8_bits(image: Image.Image, header: Header) -> Image.Image:
             "its values are signed, or integers of 32 bits, and the value of white is unknown; save"
             " it with 8 or 16 bits"
         )
-    scaled = (values.astype(np.uint32) * 255 + header.white // 2) // header.white
+    scaled = (values.astype(np.uint32) * 255 + header.white // 2) // header.white  # rounded
     picture = scaled.clip(0, 255).astype(np.uint8)
     if isinstance(hidden := image.info.get("transparency"), int):
         picture[values == hidden] = 0 if header.inverted else 255

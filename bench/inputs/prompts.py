@@ -27,12 +27,14 @@ _ARTICLE = r"\b([Aa])n?\s+(?=\{class\})"
 _OWN_ARTICLE = re.compile(r"(an?|the)\s+", re.IGNORECASE)
 # Letters and numbers pronounced with a vowel first: an SUV, an 8, an 18-wheeler.
 _SPOKEN = re.compile(r"[AEFHILMNORSX](?=[A-Z]+\b|-)|8|1[18](?!\d)")
+# A word of capitals, and a capital before a hyphen, are pronounced letter by letter.
 _LETTERS = re.compile(r"[A-Z]{2,}\b|[A-Z]-")
 _SILENT_H = re.compile(r"hour|honest|hono|heir", re.IGNORECASE)
 # Words that begin with a vowel but are pronounced "you" or "won": a unicorn, a European, a one.
 _LIKE_CONSONANT = re.compile(
     r"one\b|once\b|eu|ewe|uni(?!n|m)|us[eu]|uk|ut[eio]|ur[aei]", re.IGNORECASE
 )
+# Words that end with s and are not plurals.
 _SINGULAR = re.compile(
     r"(ss|us|is|lens|gas|atlas|canvas|series|species|rhinoceros|albatros)$", re.IGNORECASE
 )
@@ -96,7 +98,7 @@ def check_template(template: str, name: str = "The template") -> None:
 def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
     """Return one prompt per label; `labels` has the labels of each class, separated by spaces.
 
-    Raises UserError if a label occurs twice or has control characters.
+    Raises UserError if two classes have the same label, or one has control characters.
     """
     pairs = zip(labels, range(len(classes)), classes, strict=True)
     return _distinct((text, n, name) for texts, n, name in pairs for text in texts.split())
@@ -104,12 +106,12 @@ def from_labels(labels: Sequence[str], classes: Sequence[str]) -> Prompts:
 
 def _distinct(prompts: Iterable[tuple[str, int, str]]) -> Prompts:
     """Return prompts (UserError: control characters, or those of two sources are equal)."""
-    rows, first = list(prompts), dict[str, str]()
+    rows, first = list(prompts), dict[str, str]()  # text → its first source
     for text, _, source in rows:
         if has_control(text, LINES):
             raise UserError(f"{source}: the prompt {quoted(text)} has control characters.")
         other = first.setdefault(normalise_text(text), source)
-        if other is not source:
+        if other != source:
             raise UserError(
                 f"{source}: the prompt {quoted(text)} is also that of {other}; prompts must differ"
                 " in more than case and spaces."
@@ -161,10 +163,10 @@ def _parse_class(
 
 def fill(template: str, phrase: str) -> str:
     """Fill `phrase` into one of the toolkit's own templates, and adapt the article before it."""
-    ends = re.search(r"\{class\}\s*($|[.,;:!?])", template) is not None
+    is_last = re.search(r"\{class\}\s*($|[.,;:!?])", template) is not None  # no noun follows
     noun = phrase.split(" of ")[0].split()[-1]
-    plural = noun.endswith("s") and len(noun) > 3 and not _SINGULAR.search(noun)
-    if _OWN_ARTICLE.match(phrase) or (ends and plural):
+    is_plural = noun.endswith("s") and len(noun) > 3 and not _SINGULAR.search(noun)
+    if _OWN_ARTICLE.match(phrase) or (is_last and is_plural):
         template = re.sub(_ARTICLE, "", template)
     else:
         n = "n" if _has_vowel_sound(phrase) else ""

@@ -28,6 +28,7 @@ from bench.machine.cache import cache_dir, cached_arrow
 from bench.machine.libraries import datasets, pa
 
 GREY = 128
+BATCH = 256  # cropped images that are written at a time
 TEXT_ONLY = "text-only"
 Stored = StoredImage | None
 
@@ -41,14 +42,13 @@ def blind_samples(
     """
     partner = pair_samples(split.sample_ids) if control == "shuffled-images" else {}
     for sample in split.samples(sample_ids, pool):
-        name = sample.sample_id
         if control == "shuffled-images":
-            images = split.images(partner[name])
-        else:
-            images = tuple(
-                _erase_content(image, f"{name} {number}" if control == "noise" else None)
-                for number, image in enumerate(sample.images)
-            )
+            images = split.images(partner[sample.sample_id])
+        elif control == "noise":
+            names = [f"{sample.sample_id} {number}" for number in range(len(sample.images))]
+            images = tuple(map(_erase_content, sample.images, names))
+        else:  # grey
+            images = tuple(map(_erase_content, sample.images))
         yield sample.with_images(images)
 
 
@@ -63,8 +63,8 @@ def pair_samples(sample_ids: Sequence[str]) -> dict[str, str]:
     return dict(zip(order, [*order[1:], order[0]], strict=True))
 
 
-def _erase_content(image: Stored, name: str | None) -> Stored:
-    """Return an image of its size, grey or noise derived from `name`; unchanged if unreadable."""
+def _erase_content(image: Stored, name: str | None = None) -> Stored:
+    """Return an image of its size: grey, or noise derived from a name; unchanged if unreadable."""
     try:
         width, height = decode(image).size
     except PixelsError:
@@ -77,9 +77,6 @@ def _erase_content(image: Stored, name: str | None) -> Stored:
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return {"bytes": file.getvalue(), "path": None}
-
-
-BATCH = 256  # images written at a time
 
 
 def crop_to_column(rows: Rows, column: str, where: str) -> Rows:
@@ -119,7 +116,8 @@ def crop_to_boxes(rows: Rows, boxes: Sequence[Any], at: Sequence[str]) -> Rows:
     images = datasets.Dataset.from_file(str(file)).data.table.column("image")
     # The other columns are small, so they are copied for the selected rows.
     table = table.drop_columns(["image"])
-    table = table if places == range(len(table)) else table.take(places)
+    if places != range(len(table)):
+        table = table.take(places)
     table = table.append_column("image", images)
     features = datasets.Features({name: rows.features[name] for name in table.column_names})
     features["image"] = datasets.Image()

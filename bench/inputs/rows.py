@@ -103,7 +103,8 @@ def as_dataset(listing: Listing) -> Rows:
     """
     rows = listing.rows
     if isinstance(rows, list):
-        table, places = tabulate(rows) if rows else pa.table({}), [row.at for row in rows]
+        table = tabulate(rows) if rows else pa.table({})
+        places = [row.at for row in rows]
     else:
         table, places = rows, [listing.where] * len(rows)
     features = datasets.Features.from_arrow_schema(table.schema)
@@ -120,7 +121,7 @@ def as_dataset(listing: Listing) -> Rows:
 def _numbered(
     listing: Listing, labels: Sequence[Any], places: Sequence[str]
 ) -> tuple[Sequence[int | None] | None, Sequence[str] | None]:
-    """Return the labels as numbers, and the names of their classes; None for what there is not.
+    """Return the labels as numbers, None if they stay names, and the class names, None if unknown.
 
     Labels that are texts of whole numbers are these numbers; others are the places of their names
     among the classes, to which the other splits contribute.
@@ -150,19 +151,19 @@ def tabulate(rows: Sequence[Row]) -> Any:
     The columns are image, label and sample_id; group, if a row has one; and those that are kept.
     Items have texts, and if they have several images, images and pairing for image and label.
     """
-    text, number, several = datasets.Value("string"), datasets.Value("int64"), make_list_feature
+    text, number, list_of = datasets.Value("string"), datasets.Value("int64"), make_list_feature
     first, images, labels = rows[0], [row.image for row in rows], [row.label for row in rows]
     if isinstance(first.image, tuple):
         columns = {
-            "images": (several(datasets.Image()), images),
-            "pairing": (several(number), labels),
+            "images": (list_of(datasets.Image()), images),
+            "pairing": (list_of(number), labels),
         }
     else:
         of_label = text if isinstance(first.label, str) else number
         columns = {"image": (datasets.Image(), images), "label": (of_label, labels)}
     columns["sample_id"] = text, [row.id for row in rows]
     if first.texts is not None:
-        columns["texts"] = several(text), [row.texts for row in rows]
+        columns["texts"] = list_of(text), [row.texts for row in rows]
     if any(row.group is not None for row in rows):
         columns["group"] = text, [row.group for row in rows]
     columns |= {name: (text, [row.kept[name] for row in rows]) for name in first.kept}
@@ -232,7 +233,7 @@ def disable_decoding(rows: Any, where: str) -> tuple[Any, str]:
     feature, stored = rows.features[column], datasets.Image(decode=False)
     entry, kind = feature, "images"
     if column == "images":
-        entry = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+        entry = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
         kind, stored = "lists of images", make_list_feature(stored)
     if not isinstance(entry, datasets.Image):
         raise UserError(f"{where}: its column {column!r} holds {feature}, not {kind}.")
@@ -275,9 +276,8 @@ def resolve_paths(column: Any, root: Path | None, where: str, links: bool = Fals
 def _resolve_lists(chunk: Any, root: Path | None, where: str) -> Any:
     images = resolve_paths(pa.chunked_array([chunk.flatten()]), root, where).combine_chunks()
     lengths = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    ends = [0, *lengths.cumsum().tolist()]
-    starts = pa.array(ends, pa.int32())
-    return pa.ListArray.from_arrays(starts, images).cast(chunk.type)
+    offsets = pa.array([0, *lengths.cumsum().tolist()], pa.int32())
+    return pa.ListArray.from_arrays(offsets, images).cast(chunk.type)
 
 
 def _resolve_path(path: str, root: Path | None, where: str, links: bool) -> Path:

@@ -19,7 +19,7 @@ from bench.machine.libraries import pc
 from bench.machine.libraries.private_datasets import is_memory_mapped
 from bench.machine.stages import counted
 
-FORMAT = 3
+FORMAT = 3  # of the cached results
 WIDTH = 33  # bytes per image: its SHA-256, and whether it is ordinary (see `pixels`)
 
 
@@ -42,8 +42,8 @@ def find_source_files(rows: Rows, table: Any) -> tuple[str, ...]:
     """Return the files that completely determine a dataset's table.
 
     They are the memory-mapped Arrow files, or the files that one of our readers converted in
-    memory, which it lists as `download_checksums` without any. Empty if part of the table is in
-    memory only.
+    memory: `make_dataset` keeps their names as `download_checksums` without checksums. Empty if
+    part of the table is in memory only.
     """
     if table is not rows.data.table:
         return ()  # the table has rows of it in another order
@@ -97,8 +97,9 @@ def _find_cache_file(images: Any, files: Sequence[str]) -> Path | None:
                 if not files:
                     return None
                 state.update(pc.binary_length(stored).to_numpy(zero_copy_only=False))
-        for row in {0, len(images) // 2, len(images) - 1} if len(images) else ():
-            # The same files may have had another column of images.
+        # The same files may have had another column of images.
+        probed = {0, len(images) // 2, len(images) - 1} if len(images) else set()
+        for row in probed:
             state.update(hash_image(next(stored_images(images.slice(row, 1)))).encode())
         for path in _list_files(images):
             state.update(b"none\n" if path is None else _describe_file(path))

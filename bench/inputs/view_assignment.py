@@ -20,8 +20,8 @@ from bench.contracts.strategy import Floats, Ints
 
 MAX_CLOSE_SIZE = 128  # largest size of the other sub-grids that are nearly balanced
 N_BANDS = 256  # number of ranges of levels, from the lowest on, that are nearly balanced
-TRIES, SWEEPS = 8, 200
-MIN_GAIN = 1e-9
+TRIES, SWEEPS = 8, 200  # random searches, and rounds of each: a swap per block
+MIN_GAIN = 1e-9  # smaller ones are rounding
 MAX_SWAPS = 100_000  # maximum number of swaps tried, which bounds the time for many draws
 UPHILL = 2**64 // 400  # one swap in 400 is accepted at any cost, to leave local minima
 
@@ -30,15 +30,15 @@ UPHILL = 2**64 // 400  # one swap in 400 is accepted at any cost, to leave local
 class _Assignment:
     """An assignment of views to draws, with counts of each view in each set of draws."""
 
-    turns: Ints  # int64 [N], the view of each draw
+    view_of: Ints  # int64 [N], the view of each draw
     membership: Ints  # int64 [sets, N], 0 or 1: which draws are in each set
     counts: Ints  # int64 [sets, n], draws of each view in each set
 
     @classmethod
-    def of(cls, turns: Ints, member: Ints, n: int) -> Self:
+    def of(cls, view_of: Ints, member: Ints, n: int) -> Self:
         """Return the assignment with its counts; the arrays are not copied."""
-        seen = [member[:, turns == view].sum(axis=1) for view in range(n)]
-        return cls(turns, member, np.stack(seen, axis=1))
+        counts = [member[:, view_of == view].sum(axis=1) for view in range(n)]
+        return cls(view_of, member, np.stack(counts, axis=1))
 
     def swap_if(
         self, accepts: Callable[[Ints], bool] | None, block: Ints, draw: int, view: int
@@ -48,15 +48,16 @@ class _Assignment:
         `accepts` is told how much each set's sum of squared counts changes, int64 [sets]; None
         accepts any change.
         """
-        partner, mine = block[self.turns[block] == view], self.turns[draw]
+        partner, mine = block[self.view_of[block] == view], self.view_of[draw]
         if mine == view:
             return
         moved = self.membership[:, draw] - self.membership[:, partner].sum(axis=1)
+        # (mine − moved)² + (view + moved)² − mine² − view², in counts of the two views.
         change = 2 * moved * (self.counts[:, view] - self.counts[:, mine] + moved)
         if accepts is None or accepts(change):
             self.counts[:, mine] -= moved
             self.counts[:, view] += moved
-            self.turns[partner], self.turns[draw] = mine, view
+            self.view_of[partner], self.view_of[draw] = mine, view
 
     @property
     def unbalanced(self) -> int:
@@ -78,7 +79,7 @@ def assign_evenly(n_draws: int, n_views: int) -> Ints:
             break
         balanced = _balance(_Assignment.of(dealt.copy(), exact, n_views), blocks, attempt)
         best = min(best, balanced, key=lambda deal: deal.unbalanced)
-    return _improve_balance(best.turns, blocks, exact, close, n_views)
+    return _improve_balance(best.view_of, blocks, exact, close, n_views)
 
 
 def _list_sets(n_draws: int) -> tuple[Ints, Ints]:
@@ -103,16 +104,16 @@ def _set_weights(member: Ints) -> Floats:
 
 def _assign_greedily(blocks: list[Ints], member: Ints, n: int) -> Ints:
     """Give each draw, in order, the view left in its block that is rarest in the draw's sets."""
-    turns = np.zeros(sum(map(len, blocks)), np.int64)
-    seen, weights = np.zeros((len(member), n)), _set_weights(member)
+    view_of = np.zeros(sum(map(len, blocks)), np.int64)
+    counts, weights = np.zeros((len(member), n)), _set_weights(member)
     for block in blocks:
-        left = np.zeros(n)
+        taken = np.zeros(n)  # infinity for a view that the block has had
         for draw in block:
-            cost = np.round((member[:, draw] * weights) @ seen, 9) + left
+            cost = np.round((member[:, draw] * weights) @ counts, 9) + taken
             view = int(np.argmin(cost))
-            left[view], turns[draw] = np.inf, view
-            seen[:, view] += member[:, draw]
-    return turns
+            taken[view], view_of[draw] = np.inf, view
+            counts[:, view] += member[:, draw]
+    return view_of
 
 
 def _balance(deal: _Assignment, blocks: list[Ints], attempt: int) -> _Assignment:
@@ -132,9 +133,9 @@ def _is_no_worse(change: Ints) -> bool:
     return bool(change.sum() <= 0)
 
 
-def _improve_balance(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
+def _improve_balance(view_of: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
     """Make swaps that bring the other sets closer to balance without unbalancing the exact ones."""
-    deal, steps = _Assignment.of(turns, np.concatenate([exact, close]), n), 0
+    deal, tried = _Assignment.of(view_of, np.concatenate([exact, close]), n), 0
     weights = _set_weights(close)
 
     def improves(change: Ints) -> bool:
@@ -144,7 +145,8 @@ def _improve_balance(turns: Ints, blocks: list[Ints], exact: Ints, close: Ints, 
     for block in blocks:
         for draw in map(int, block):
             for view in range(n):
-                if (steps := steps + 1) > MAX_SWAPS:
-                    return turns
+                tried += 1
+                if tried > MAX_SWAPS:
+                    return view_of
                 deal.swap_if(improves, block, draw, view)
-    return turns
+    return view_of

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from math import isfinite
@@ -180,7 +181,7 @@ class Weights:
             return self._commit.kept(name)
         if name not in self.listing:
             return None
-        if name.endswith(TEXT_SUFFIXES) and not self.root.is_dir():
+        if name.endswith(TEXT_SUFFIXES) and not self.root.is_dir():  # the first: fetch all together
             self.prefetch(name for name in self._texts() if not name.startswith(UNREAD_PARTS))
         try:
             return self._commit.fetch(name)
@@ -199,8 +200,8 @@ class Weights:
 
     def prefetch(self, names: Iterable[str]) -> None:
         """Download files of the Hub together, not one by one (UserError if there is no room)."""
-        if self.listing is not None:
-            self._commit.prefetch(name for name in names if name in (self.listing or ()))
+        listed = self.listing or ()
+        self._commit.prefetch(name for name in names if name in listed)
 
     def model_files(self, part: str, half: bool) -> list[str]:
         """Return a part's files of tensors on the Hub; `half` prefers the variant `fp16`."""
@@ -211,8 +212,9 @@ class Weights:
 
     def _texts(self, folder: str = "") -> list[str]:
         """Return the names of the configs and tokenizers in a folder of the Hub, or in all."""
+        prefix = f"{folder}/" if folder else ""
         names = (name for name in self.listing or () if name.endswith(TEXT_SUFFIXES))
-        return [name for name in names if name.startswith(folder and f"{folder}/")]
+        return [name for name in names if name.startswith(prefix)]
 
     @property
     def is_partial(self) -> bool:
@@ -337,13 +339,11 @@ class InMemory(Weights):
 
 def parse_lora(text: str) -> Lora:
     """Parse `PATH[:SCALE]` of a safetensors file, or of a folder with only one (UserError)."""
+    path, factor = Path(text), 1.0
     name, _, scale = text.rpartition(":")
-    try:
-        path, factor = Path(name), float(scale)
-    except ValueError:
-        name = ""
-    if not name or not isfinite(factor):
-        path, factor = Path(text), 1.0
+    with suppress(ValueError):  # the colon, if any, belongs to the path
+        if name and isfinite(float(scale)):
+            path, factor = Path(name), float(scale)
     path = path.expanduser().absolute()
     if path.is_dir():
         files = sorted(path.glob(f"*{SINGLE_FILE}"))

@@ -24,6 +24,7 @@ from bench.machine.libraries import pa
 
 DIGITS = 64  # hex digits of a SHA-256
 SEAL = ".sha256"  # suffix of the file with the digest of a large entry
+# No room, a read-only folder, or (from `replacing`) something that is no file in its place.
 NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST)
 
 
@@ -96,8 +97,10 @@ def is_cached(path: Path, always: bool = False) -> bool:
     """
     seal = path.with_name(path.name + SEAL)
     with reading_cached(path):
+        if not path.exists():
+            return False
         if not path.is_file():
-            raise OSError("such as a pipe") if path.exists() else FileNotFoundError
+            raise OSError("such as a pipe")
         digest, _, sealed = read_bytes(seal).decode("ascii", "replace").partition(" ")
         current = stamp(path)
         if current == sealed and not always:

@@ -37,10 +37,12 @@ def pick_device(requested: str | None) -> str:
 def devices() -> list[str]:
     """Return descriptions of the devices that a run can use, best first."""
     names = []
-    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        card = torch.cuda.get_device_properties(number)
-        names.append(f"cuda:{number}: {card.name}, {card.total_memory / 2**30:.0f} GiB")
-    names += ["mps"] * torch.backends.mps.is_available()
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(number)
+            names.append(f"cuda:{number}: {card.name}, {card.total_memory / 2**30:.0f} GiB")
+    if torch.backends.mps.is_available():
+        names.append("mps")
     return [*names, f"cpu: {torch.get_num_threads()} threads"]
 
 
@@ -77,15 +79,14 @@ def gpu(device: str) -> dict[str, str]:
 
 def peak_memory() -> int | None:
     """Return the peak memory in bytes of the GPU, if used, or of this process; None if unknown."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+    if "torch" in sys.modules and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
     try:
         import resource
     except ImportError:  # not on Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB
 
 
 def environment(plugins: Mapping[str, str], code: Mapping[str, str]) -> dict[str, object]:

@@ -179,7 +179,7 @@ def own_files(folder: Path) -> list[str]:
 
     Raises UserError if anything below the folder, or the folder itself, is a link or special.
     """
-    names, waiting = [], [""]
+    names, waiting = [], [""]  # "" is the folder itself
     while waiting:
         name = waiting.pop()
         if is_own_file(folder, name):

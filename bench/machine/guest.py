@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from threading import Lock
 from typing import Any, TypeVar
@@ -54,12 +55,14 @@ def borrow(name: str, read: Callable[[], T], write: Callable[[T], object], value
 
 def borrow_variable(name: str, value: str | None) -> None:
     """Give a variable of the environment another value, None for none, until work ends."""
+    borrow(f"variable {name}", lambda: os.environ.get(name), partial(set_variable, name), value)
 
-    def write(text: str | None) -> None:
-        os.environ.pop(name, None)
-        os.environ.update({} if text is None else {name: text})
 
-    borrow(f"variable {name}", lambda: os.environ.get(name), write, value)
+def set_variable(name: str, value: str | None) -> None:
+    """Set a variable of the environment; None removes it."""
+    os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
 
 
 def silence_imported() -> None:
@@ -77,22 +80,15 @@ def silence_imported() -> None:
             # huggingface_hub logs every retry; the final error message is ours.
             borrow(f"logs of {name}", logs.get_verbosity, logs.set_verbosity, logging.ERROR)
             if name != "huggingface_hub":
-                _hide_bars(name)
+                hide_bars(name)
 
 
-def hide_downloads() -> None:
-    """Hide the progress bars of downloads until work ends."""
-    _hide_bars("huggingface_hub")
-
-
-def _hide_bars(name: str) -> None:
+def hide_bars(name: str) -> None:
+    """Hide a library's progress bars until work ends; those of `huggingface_hub` are downloads."""
     if name in ("datasets", "huggingface_hub"):
         bars: Any = import_module(f"{name}.utils.tqdm")
-        hide, show, hidden = (
-            bars.disable_progress_bars,
-            bars.enable_progress_bars,
-            bars.are_progress_bars_disabled,
-        )
+        hide, show = bars.disable_progress_bars, bars.enable_progress_bars
+        hidden = bars.are_progress_bars_disabled
     else:
         bars = import_module(f"{name}.utils.logging")
         hide, show = bars.disable_progress_bar, bars.enable_progress_bar
@@ -104,8 +100,8 @@ def _hide_bars(name: str) -> None:
         downloads: Any = import_module("huggingface_hub.utils.tqdm")
         before = downloads.are_progress_bars_disabled()
         (hide if hides else show)()
+        # transformers switches those of downloads, too.
         if name == "transformers" and downloads.are_progress_bars_disabled() != before:
-            # It switches those of downloads, too.
             (downloads.disable_progress_bars if before else downloads.enable_progress_bars)()
 
     borrow(f"bars of {name}", hidden, write, True)

@@ -38,7 +38,7 @@ from bench.machine.files import (
     resolve_inside,
     write_atomically,
 )
-from bench.machine.guest import hide_downloads
+from bench.machine.guest import hide_bars
 from bench.machine.libraries import huggingface_hub
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
 from bench.machine.stages import Stage, displays, stage
@@ -84,7 +84,8 @@ class Commit:
         resolve_inside(self.folder, name)
         if not path_exists(path):  # or a link to content that was removed
             return None
-        real, size = regular_file(self.folder, name), (self.files or {}).get(name)
+        real = regular_file(self.folder, name)
+        size = (self.files or {}).get(name)  # None if it is not listed
         if real is None or size not in (None, real.stat().st_size):
             return None
         return path if self.hashes.get(name) in (None, _git_hash(real)) else None
@@ -158,7 +159,8 @@ class Commit:
             yield
 
 
-_answers: dict[tuple[str | None, ...], tuple[float, Commit]] = {}  # with the times of the answers
+# (address, folder, revision) → when the Hub answered, and its answer.
+_answers: dict[tuple[str | None, ...], tuple[float, Commit]] = {}
 _given_up: dict[str | None, float] = {}  # address of a busy Hub → when it was not waited for longer
 
 
@@ -273,19 +275,20 @@ def ask_again(ask: Callable[[], T], pauses: Iterable[float] = PAUSES) -> T:
         try:
             return ask_once(ask)
         except Exception as error:
-            status, pause = hub_status(error), max(pause, _retry_after(error) or 0.0)
+            status = hub_status(error)
             if status not in BUSY:
                 raise
-            if waited + pause > LONGEST_WAIT:
+            seconds = max(pause, _retry_after(error) or 0.0)
+            if waited + seconds > LONGEST_WAIT:
                 _given_up[address] = time.monotonic()
                 raise
-        waited += pause
+        waited += seconds
         if waited > TIMEOUT:
             warn_user(
-                f"The Hub is busy ({status}); it is asked again in {pause:.0f} s. It is waited for"
-                f" {LONGEST_WAIT:.0f} s at most."
+                f"The Hub is busy ({status}); it is asked again in {seconds:.0f} s. It is waited"
+                f" for {LONGEST_WAIT:.0f} s at most."
             )
-        time.sleep(pause)
+        time.sleep(seconds)
     try:
         return ask_once(ask)
     except Exception as error:
@@ -330,7 +333,7 @@ def _is_recent(key: tuple[str | None, ...]) -> bool:
 
 
 def _refused(error: BaseException | None) -> BaseException | None:
-    """Return the error of the Hub's client with the answer that caused an error, or the error."""
+    """Return the first of an error and its causes that has the Hub's answer, or else the error."""
     cause = error
     while cause is not None and getattr(cause, "response", None) is None:
         cause = cause.__cause__
@@ -348,9 +351,11 @@ def _retry_after(error: BaseException) -> float | None:
     """Return the seconds after which the Hub wants to be asked again, if it names them."""
     response: Any = getattr(_refused(error), "response", None)
     headers: Mapping[str, str] = getattr(response, "headers", {})
+    # RateLimit says that r requests remain for the next t seconds.
     spent = re.search(r"\br=0\s*;\s*t=(\d+)", headers.get("RateLimit", ""))
-    with suppress(ValueError):
-        return max(0.0, float(spent[1] if spent else headers.get("Retry-After", "")))
+    seconds = spent[1] if spent else headers.get("Retry-After", "")
+    with suppress(ValueError):  # it names none, or a date
+        return max(0.0, float(seconds))
     return None
 
 
@@ -415,7 +420,7 @@ def _bytes_in(folder: Path) -> int:
     size = 0
     with suppress(FileNotFoundError):  # of the folder, or of a file that was renamed meanwhile
         for entry in os.scandir(folder):
-            file = entry.stat()  # large files are written in parts, and have their size at once
+            file = entry.stat()  # a file may have its final size before its content is there
             size += getattr(file, "st_blocks", file.st_size // 512) * 512
     return size
 
@@ -423,7 +428,7 @@ def _bytes_in(folder: Path) -> int:
 def megabytes(what: str, repository: str, size: int) -> AbstractContextManager[Stage]:
     """Return a stage of megabytes; the client's own bars are hidden where stages are shown."""
     if displays:
-        hide_downloads()
+        hide_bars("huggingface_hub")
     return stage(f"{what} {repository}", max(1, size // 10**6), "MB")
 
 

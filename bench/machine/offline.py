@@ -21,6 +21,7 @@ from threading import Lock, Thread
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from bench.machine.guest import set_variable
 from bench.machine.libraries.private_transformers import OFFLINE_COPY
 
 HUB_TIMEOUT = 5.0  # seconds to wait for an answer, and for the look-up of the Hub's address
@@ -80,10 +81,9 @@ def offline(reason: bool | str | None = True) -> Iterator[None]:
             _blocks -= 1
             if not _blocks:
                 for name, value in _before.items():
-                    os.environ.pop(name, None)
-                    os.environ.update({} if value is None else {name: value})
-                # Libraries that were imported within the block have read the block's values.
-                # They count a variable as true in this way.
+                    set_variable(name, value)
+                # Libraries that were imported within the block have read the block's values. They
+                # get what they would have read before it: whether a variable is true.
                 values = (os.environ.get(name, "").upper() for name in VARIABLES)
                 is_set = any(value in ("1", "ON", "YES", "TRUE") for value in values)
                 _set_switches({**dict.fromkeys(_imported_switches(), is_set), **_switches})
@@ -109,21 +109,23 @@ def why_not_asked() -> str | None:
     """Return why the Hub is not asked now, or None."""
     from huggingface_hub import constants
 
-    variable = "the Hub was not asked (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else None
-    return _reason if _blocks else variable
+    if _blocks:
+        return _reason
+    return "the Hub was not asked (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else None
 
 
 def hub_silence() -> str | None:
     """Return why the Hub does not answer, or None; wait at most `HUB_TIMEOUT` + 1 seconds."""
     from huggingface_hub import constants, get_session
 
+    if (reason := why_not_asked()) is not None:
+        return reason
     address = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
-    if (reason := why_not_asked()) is None:
-        try:
-            ask_promptly(lambda: get_session().head(address, timeout=HUB_TIMEOUT), HUB_TIMEOUT)
-        except SilentHubError as error:
-            return str(error)
-    return reason
+    try:
+        ask_promptly(lambda: get_session().head(address, timeout=HUB_TIMEOUT), HUB_TIMEOUT)
+    except SilentHubError as error:
+        return str(error)
+    return None
 
 
 def ask_promptly(ask: Callable[[], T], seconds: float) -> T:

@@ -20,6 +20,15 @@ PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "tf32", "bfloat16", "floa
 # Programming Guide, "Compute Capabilities"): Volta has float16, Ampere the others too.
 CAPABILITIES: Final = {"float16": (7, 0), "bfloat16": (8, 0), "tf32": (8, 0)}
 ASSUMED_CAPABILITY = (8, 0)  # of a GPU that is not on this machine: an A100's
+_turn = RLock()
+# torch's switches; all but the first are attributes below `torch.backends`.
+_MATMUL = "float32_matmul_precision"
+_OPERATORS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn")
+_REDUCTIONS = (
+    "cuda.matmul.allow_fp16_reduced_precision_reduction",
+    "cuda.matmul.allow_bf16_reduced_precision_reduction",
+    "cuda.matmul.allow_fp16_accumulation",
+)
 
 
 def dtype_of(precision: Precision) -> str:
@@ -90,18 +99,8 @@ def computing(tf32: bool) -> Iterator[None]:
             _set(before)
 
 
-_turn = RLock()
-_MATMUL = "float32_matmul_precision"
-_OPERATORS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn")
-_REDUCTIONS = (
-    "cuda.matmul.allow_fp16_reduced_precision_reduction",
-    "cuda.matmul.allow_bf16_reduced_precision_reduction",
-    "cuda.matmul.allow_fp16_accumulation",
-)
-
-
 def _read(names: Iterable[str]) -> dict[str, Any]:
-    """Return the values of switches, without those that torch lacks or cannot express."""
+    """Return the values of the switches that torch has, and whose value it can express."""
     values: dict[str, Any] = {}
     for name in names:
         with suppress(AttributeError, RuntimeError):

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BenchError
 from bench.machine.hub import BUSY, ask_again, ask_once, endpoint, hub_status, megabytes
@@ -17,30 +18,30 @@ def push_folder(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    api, paths = HfApi(endpoint=endpoint()), sorted(p for p in folder.rglob("*") if p.is_file())
+    api: Any = HfApi(endpoint=endpoint())
+    target = {"repo_type": kind, "create_pr": pull_request}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
     sizes = [path.stat().st_size for path in paths]
     try:
         if create:
-            make = partial(api.create_repo, repository, private=True, exist_ok=True)
-            ask_again(lambda: make(repo_type=kind))
+            new = {"repo_type": kind, "private": True, "exist_ok": True}
+            ask_again(partial(api.create_repo, repository, **new))
         with megabytes("Sending to", repository, sum(sizes)) as sending:
             for number, file in enumerate(files, start=1):
-                send = partial(api.preupload_lfs_files, repository, [file], repo_type=kind)
-                ask_again(partial(send, create_pr=pull_request))
-                sending.done = sum(sizes[:number]) // 10**6
-            change = partial(api.create_commit, repository, files, commit_message=message)
-            # Not asked again, which might make a second pull request.
-            commit = ask_once(lambda: change(repo_type=kind, create_pr=pull_request))
+                ask_again(partial(api.preupload_lfs_files, repository, [file], **target))
+                sending.done = sum(sizes[:number]) // 10**6  # the stage counts megabytes
+            change = partial(api.create_commit, repository, files, commit_message=message, **target)
+            commit = ask_once(change)  # asked again, it might make a second pull request
     except Exception as error:  # the Hub's client raises many types
         status = hub_status(error)
-        advice = {
+        advice: dict[int | None, str] = {
             401: " Log in with: hf auth login",
             403: " The token may not write there; --pull-request proposes the change instead.",
             404: f" There is no {kind} of that name that you can see; --create makes it.",
             **dict.fromkeys(BUSY, " It is busy: try again later."),
-        }.get(status or 0, "")
-        problem = f"the Hub refused it ({status}).{advice}"
+        }
+        problem = f"the Hub refused it ({status}).{advice.get(status, '')}"
         if status is None:
             problem = f"the Hub cannot be reached ({type(error).__name__})."
         raise BenchError(f"--push {repository}: {problem}") from error

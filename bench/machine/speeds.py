@@ -63,7 +63,8 @@ def _recall(table: str) -> dict[str, float]:
 
 # Operations per second, dense, with sums in float32, from the data sheets of NVIDIA A100 80 GB SXM
 # (2021) and H100 SXM (2023), and from "NVIDIA Ada GPU architecture" (2022), appendix A.
-PEAKS: dict[str, dict[Precision, float]] = {
+PerPrecision = dict[Precision, float]
+PEAKS: dict[str, PerPrecision] = {
     "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12, "float16": 312e12},
     "H100": {"float32": 67e12, "tf32": 494.7e12, "bfloat16": 989.4e12, "float16": 989.4e12},
     "RTX 4090": {"float32": 82.6e12, "tf32": 82.6e12, "bfloat16": 165.2e12, "float16": 165.2e12},
@@ -74,10 +75,7 @@ UNNAMED_GPU = "A100"  # assumed for a GPU of unknown name
 # 74 TFLOP/s on an A100, 20 to 24 % of its peak: about half of what a roofline of Stable Diffusion
 # 2.1-base at 512 px allows (40 % on an H100). The others are assumed: half of that roofline's 38 %
 # in TF32 and 67 % in float32.
-UTILISATION: dict[Precision, float] = {
-    **{"float32": 0.33, "tf32": 0.19},
-    **{"bfloat16": 0.2, "float16": 0.2},
-}
+UTILISATION: PerPrecision = {"float32": 0.33, "tf32": 0.19, "bfloat16": 0.2, "float16": 0.2}
 
 # Operations per second: a guess for Apple's GPUs, and for CPUs a conservative value compared with
 # the 90 GFLOP/s that two cores reach with the tiny backbone.

@@ -18,9 +18,8 @@ from bench.contracts.strategy import Bools, Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.engine.asking import CheckedStrategy
 from bench.errors import UserError, warn_user
-from bench.inputs.subsets import select_subset
 from bench.machine.stages import counted
-from bench.recordings.recording import Recording, open_draws
+from bench.recordings.recording import Recording, open_draws, subset_of
 from bench.recordings.replay import check_replayed, decider_for, replay_settings
 from bench.running.parts.decision import make_decider, usual_parameters, usual_strategy
 from bench.running.risk import PlannedSweep
@@ -197,7 +196,7 @@ def _sample_statistics(
     recording: Recording, sample: Sample, strategy: CheckedStrategy
 ) -> list[Any]:
     """Return the statistics of each image of a sample."""
-    tables, problem = recording.tables(sample.sample_id), recording.questions.of(sample).problem
+    tables, problem = recording.question(sample)
     first_order = None
     if strategy.linearises:
         if (at_mean := tables.at_mean) is None:
@@ -352,7 +351,7 @@ def _summary_records(run: StoredRun) -> list[Record]:
     the summary's subset of the split is also that of the decided images.
     """
     records, n = requested_records(run.path, run.manifest), run.require_summary().dataset.n_samples
-    chosen = set(select_subset([r["sample_id"] for r in records], [r["label"] for r in records], n))
+    chosen = set(subset_of(records, n))
     if len(chosen) < len(records):
         warn_user(
             f"{run.manifest.run_id} is not complete: calibrated on the {len(chosen)} images of its"

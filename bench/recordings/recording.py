@@ -1,6 +1,6 @@
 """Recordings: runs that stored the error of every cell, so that strategies can be replayed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -57,7 +57,7 @@ class Tables:
     def reply(self, request: Evaluate | Linearise) -> Floats32:
         """Return the errors, float32 [prompts, draws]; UserError if a linearisation is missing."""
         if isinstance(request, Evaluate):
-            return self.errors[np.ix_(request.prompts, request.draws)]
+            return self.errors[request.prompts[:, None], request.draws]
         for mixture, values in self.first_order:
             errors = values[:, request.draws]
             if np.allclose(mixture, request.mixture) and not np.isnan(errors).any():
@@ -90,8 +90,11 @@ class Recording:
 
     def subset(self, limit: int | None) -> list[Sample]:
         """Return the samples, stratified, that a replay with `--limit` decides; None for all."""
-        ids = [record["sample_id"] for record in self.records]
-        return self.samples(select_subset(ids, [record["label"] for record in self.records], limit))
+        return self.samples(subset_of(self.records, limit))
+
+    def question(self, sample: Sample) -> tuple[Tables, Problem]:
+        """Return what is recorded of a sample, and the problem of one of its images."""
+        return self.tables(sample.sample_id), self.questions.of(sample).problem
 
     @cached_property
     def _by_id(self) -> dict[str, Record]:
@@ -158,10 +161,15 @@ class Recording:
 
 def _make_sample(record: Record) -> Sample:
     """Return the sample of a record without its images. An item's texts are numbered from 0."""
-    item = None
-    if (shape := record.get("shape")) is not None:
-        item = Item((StoredImage(),) * shape[0], tuple(range(shape[1])))
-    return Sample(record["sample_id"], record["label"], {}, item, record.get("group"))
+    shape = record.get("shape")
+    item = shape and Item((StoredImage(),) * shape[0], tuple(range(shape[1])))
+    return Sample(record["sample_id"], record["label"], {}, item or None, record.get("group"))
+
+
+def subset_of(records: Sequence[Record], limit: int | None) -> list[str]:
+    """Return the ids of a stratified subset of the records' images; None for all."""
+    labels = [record["label"] for record in records]
+    return select_subset([record["sample_id"] for record in records], labels, limit)
 
 
 def open_recording(path: Path, strategy: str | None = None) -> Recording:

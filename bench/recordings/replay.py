@@ -30,10 +30,9 @@ from bench.engine.asking import CheckedStrategy
 from bench.engine.items import SampleInProgress, plain_question
 from bench.errors import UserError, refusing
 from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
-from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.machine.stages import counted
-from bench.recordings.recording import Recording, Tables, open_draws, open_recording
+from bench.recordings.recording import Recording, Tables, open_draws, open_recording, subset_of
 from bench.running.command import recording_command
 from bench.running.execute import Task
 from bench.running.parts.decision import (
@@ -67,8 +66,8 @@ class Replaying(OpenRun):
     @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
         for sample in self._recording.samples(sample_ids):
-            problem = self._recording.questions.of(sample).problem
-            yield decide(sample, self._recording.tables(sample.sample_id), self._strategy, problem)
+            tables, problem = self._recording.question(sample)
+            yield decide(sample, tables, self._strategy, problem)
 
 
 Replay = tuple[ConfiguredStrategy, list[Record]]  # a setting, and its decisions on some samples
@@ -86,7 +85,7 @@ def replay_settings(
     named = [(exhaustive_strategy(), {}), *settings]
     replays: list[Replay] = [(decider_for(recording, *setting), []) for setting in named]
     for sample in counted(samples, f"Replaying {len(named)} settings", len(samples)):
-        tables, problem = recording.tables(sample.sample_id), recording.questions.of(sample).problem
+        tables, problem = recording.question(sample)
         for decider, records in replays:
             records.append(make_record(decide(sample, tables, decider.strategy, problem), 0.0))
     return replays[0], replays[1:]
@@ -185,16 +184,14 @@ def prepare_replay(
     if weighting is not None:
         recording = _reweight(recording, weighting)
     decider = decider_for(recording, strategy, params)
-    settings: dict[str, JsonValue] = {"strategy": strategy, "params": {**params}, "limit": limit}
-    settings["results"] = str(results)
+    settings = {"strategy": strategy, "params": {**params}, "limit": limit, "results": str(results)}
     manifest = _make_manifest(recording, decider, settings)
     if risk is not None:
         stated = StatedRisk(risk, decider, params, results)
         stated.check()
         chosen, calibrated = choose_setting(stated, manifest)
         decider = decider_for(recording, strategy, chosen)
-        settings["risk"] = risk
-        manifest = _make_manifest(recording, decider, settings, calibrated)
+        manifest = _make_manifest(recording, decider, {**settings, "risk": risk}, calibrated)
     return Task(
         manifest=manifest,
         strategy=decider.strategy,
@@ -248,13 +245,11 @@ def _make_manifest(
     if source.part or source.asked:
         source = whole_manifest(source)
     plugins = load_plugins()
-    owner = plugins.strategies.owner(strategy.name)
     replayed = Source(run_id=source.run_id, identity=ids.digest(source.identity))
     changed = {"strategy": strategy, "replayed": replayed, **without_none(calibrated=calibrated)}
     identity = source.identity.model_copy(update=changed)
-    sample_ids = [record["sample_id"] for record in recording.records]
-    labels = [record["label"] for record in recording.records]
     names = source.dataset.name, source.backbone.name, strategy.name
+    code = source_hashes(plugins, [plugins.strategies.owner(strategy.name)])
     return source.model_copy(
         update={
             "run_id": ids.run_id(*names, identity),
@@ -262,8 +257,8 @@ def _make_manifest(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": source.config.model_copy(update={**settings, "save_errors": False}),
             "strategy": strategy,
-            "samples": select_subset(sample_ids, labels, settings["limit"]),
-            "environment": environment(plugins.versions(), source_hashes(plugins, [owner])),
+            "samples": subset_of(recording.records, settings["limit"]),
+            "environment": environment(plugins.versions(), code),
             "replayed_from": source.run_id,
             **({"pairs_averaged": True} if identity.scoring.antithetic else {}),
         }

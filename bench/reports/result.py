@@ -12,6 +12,7 @@ from bench.machine.libraries import DataFrame, Figure, JsonValue, pd
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact
 from bench.reports.html import to_html
+from bench.reports.run_facts import cost_fact, description, images_fact, scores, wrongs
 from bench.reports.run_view import SAMPLE_COLUMNS, RunView, view_of
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.figures import forest_plot
@@ -122,13 +123,13 @@ class RunResult(Fields):
     @override
     def __repr__(self) -> str:
         run = self._view
-        facts = run.accuracy, run.images
+        facts = scores(run)[0], images_fact(run)
         shown = "; ".join(f"{fact.label} {fact.line}" for fact in facts)
         return f"RunResult({self._title}: {shown})"
 
     def _repr_html_(self) -> str:
         run, failed = self._view, self.summary.failed_samples
-        facts = [*run.warnings, *run.scores, run.cost, run.images, *run.description]
+        facts = [*wrongs(run), *scores(run), cost_fact(run), images_fact(run), *description(run)]
         if failed:
             facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
         rows = [[fact.label, fact.line] for fact in facts]

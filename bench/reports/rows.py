@@ -8,6 +8,7 @@ from bench.contracts.parameters import Parameters
 from bench.contracts.specs import training_group
 from bench.discovery.loading import load_plugins
 from bench.reports.facts import Fact, assignments
+from bench.reports.run_facts import settings_of
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
 from bench.stats.calibration.agreement import Audit
@@ -165,7 +166,7 @@ def _fields(run: RunView) -> dict[str, object]:
         "weights": identity.backbone.weights,
         "strategy": manifest.strategy.name,
         "params": manifest.strategy.params,
-        "settings": run.settings,
+        "settings": settings_of(run),
         "classes": len(manifest.classes),
         "n_samples": run.n,
         "n_asked": manifest.total,

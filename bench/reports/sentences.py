@@ -21,7 +21,8 @@ class Opening(NamedTuple):
 
     question: str  # what was asked, of which images and of which model
     accuracy: str  # with the answers to questions, if there are any
-    certainty: str  # the interval, and what other noise or an audit shows
+    interval: str  # of the accuracy
+    certainty: str  # what other noise or an audit shows
     promises: str  # what holds of the answers to questions
 
 
@@ -31,12 +32,11 @@ def make_opening(run: RunView) -> Opening:
     said = " ".join([_accuracy(run), *(answer.sentence for answer in answers)])
     promises = " ".join(dict.fromkeys(answer.promise for answer in answers))
     parts = (
-        _interval(run),
         noise_sentence(run.manifest, run.decided, run.again, audited=run.audit is not None),
         run.audit and audit_sentence(run.audit),
     )
     certainty = " ".join(part for part in parts if part)
-    return Opening(_question(run.manifest, run.n), said, certainty, promises)
+    return Opening(_question(run.manifest, run.n), said, _interval(run), certainty, promises)
 
 
 def _question(manifest: Manifest, n: int) -> str:

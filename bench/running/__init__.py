@@ -15,7 +15,7 @@
     Task ──▶ execute       Until: the order of the images, and the end     execute.py, until.py
       │ ids                      ▲ decisions: one durable line each
       ▼                          │
-    OpenRun ── samples ──▶ Engine.score(samples, strategy)                 kinds/, or plugins
+    OpenRun ── samples ──▶ Engine.score(samples, strategy)                 kinds.py, or plugins
       │
       ▼
     Finished               manifest, summary, answer, comparisons

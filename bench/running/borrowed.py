@@ -15,7 +15,7 @@ from bench.inputs.estimand import Weighting
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import Weights
-from bench.running.parts.names import Names
+from bench.running.parts.settings import Names
 from bench.stats.calibration.level_weights import (
     BUCKETS,
     accuracy_of,

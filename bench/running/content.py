@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from typing_extensions import override
@@ -41,12 +41,9 @@ from bench.machine.stages import stage
 from bench.running.borrowed import Shortlist
 from bench.running.execute import Swept, Task
 from bench.running.parts.declaration import option
-from bench.running.parts.names import Names
-from bench.running.parts.settings import SETTINGS, RunConfig, changed, check_mode
+from bench.running.parts.settings import SETTINGS, Names, RunConfig, changed, check_mode
 from bench.running.until import until_of
-from bench.store.formats.documents import (
-    Manifest,
-)
+from bench.store.formats.documents import Manifest
 from bench.store.formats.identity import ScoringIdentity
 
 CheckedBackbone = CheckedDenoiser | CheckedClassifier | CheckedLikelihood
@@ -281,10 +278,6 @@ Opener = Callable[[PreparedRun], OpenRun]
 
 class ScorerKind(ABC, Generic[B]):
     """What a run does differently for a denoiser, a classifier and a likelihood."""
-
-    one_draw: ClassVar[bool] = False  # whether an image is scored once, without noise
-    batches_cells: ClassVar[bool] = False
-    """Whether cells of many images share a batch, whose speed can be measured."""
 
     def problem(self, content: Content, columns: Columns, levels: Levels | None = None) -> Problem:
         """Return the problem of an image; `levels` is None if unknown yet, or if there are none."""

@@ -22,11 +22,10 @@ from bench.running.content import Content, PreparedRun
 from bench.running.manifest import evaluation_flops, prepared_run
 from bench.running.parts.data import find_dataset
 from bench.running.parts.decision import price
-from bench.running.parts.names import Names
-from bench.running.parts.settings import RunConfig
+from bench.running.parts.settings import Names, RunConfig
 from bench.running.parts.texts import find_template
 from bench.running.prepare import ask, check_chosen
-from bench.running.risk import SweepPlan, plan_sweep, sweep_of, with_chosen_params
+from bench.running.risk import PlannedSweep, SweepPlan, plan_sweep, settled
 from bench.store.folder import missing_samples
 from bench.store.formats.fields import Count, Document, without_none
 
@@ -143,12 +142,12 @@ def _described(content: Content) -> dict[str, Any]:
         "strategy": names.decider.spec.name,
         "draws": names.n_draws,
         "plan": scoring.draw_plan,
-        "seed": None if config.noise or names.one_draw else config.seed,
+        "seed": None if config.noise or names.backbone.one_draw else config.seed,
         "noise": config.noise,
         "loss": scoring.loss,
         "space": scoring.space,
         "dtype": names.precision.network,
-        "classifier": names.one_draw,
+        "classifier": names.backbone.one_draw,
     }
 
 
@@ -167,7 +166,7 @@ def _costs(
             least = floor((risk.sweep_cost + rest) / images)
         for name in names.decider.spec.safest_first[0]:
             del params[name]
-    unit = "passes" if names.one_draw else "evaluations"
+    unit = "passes" if names.backbone.one_draw else "evaluations"
     speeds = {
         name: estimate_speed(names.source.name, device, name, flops, unit) for name in PRECISIONS
     }
@@ -187,7 +186,7 @@ def _costs(
         "tflop": evaluations * flops / 1e12 if flops else None,
         "seconds": seconds.get(own),
         "estimate": speeds[own][1],
-        "seconds_in": others if device == "cuda" and content.kind.batches_cells else None,
+        "seconds_in": others if device == "cuda" and names.backbone.denoises else None,
         "seconds_elsewhere": seconds_on_devices(evaluations * flops, on_gpu) if flops else None,
         "dtype_elsewhere": on_gpu if flops else None,
     }
@@ -196,7 +195,7 @@ def _costs(
 def _evaluations(names: Names, sizes: list[tuple[Problem, int]]) -> tuple[int, int | None, bool]:
     """Return the evaluations of an image at most and at least, and whether it may cost less."""
     bounded = names.strategy.bounds_cost
-    if names.one_draw:  # it encodes an image once, and all texts with it
+    if names.backbone.one_draw:  # it encodes an image once, and all texts with it
         return 1, None, not bounded
     most, least = price(names.strategy, sizes)
     # Without gradients, the cost is an integer.
@@ -216,11 +215,10 @@ def _with_risk(content: Content) -> tuple[Content, PreparedRun | None, SweepPlan
     if content.absent is not None:
         stated, n = content.names.stated_risk(), len(content.split.sample_ids)
         return content, None, None if stated is None else plan_sweep(content, stated, n)
-    run = prepared_run(content)
-    sweep = sweep_of(run)
-    if sweep is not None and not sweep.calibration():
-        return content, None, sweep.plan
-    return (run := with_chosen_params(run)).content, run, None
+    first = settled(prepared_run(content))
+    if isinstance(first, PlannedSweep):
+        return content, None, first.plan
+    return first.content, first, None
 
 
 def _ask(config: RunConfig) -> Content:
@@ -296,7 +294,7 @@ def _needed(content: Content, device: str) -> tuple[str | None, list[str]]:
     size = _weight_bytes(content)
     if size is None:
         return None, []
-    turns, denoises = None, content.kind.batches_cells
+    turns, denoises = None, spec.denoises
     side = parameters.get("resolution") or spec.resolution or 0
     working = side**2 * ENCODING_BYTES if denoises else 0
     if weights is not None and weights.revision is None and denoises:

@@ -27,17 +27,17 @@ from bench.inputs.subsets import select_subset
 from bench.machine.libraries import torch
 from bench.machine.offline import offline_if_set
 from bench.machine.stages import counted
+from bench.running.checks import with_probe
 from bench.running.command import stored_settings
 from bench.running.content import CheckedBackbone, Content, Opener, PreparedRun
 from bench.running.execute import Finished, execute, timed
-from bench.running.kinds.probe import with_probe
 from bench.running.parts.decision import backbone_params
 from bench.running.parts.machine import check_executor, executor_of
 from bench.running.parts.record import check_trackers
 from bench.running.parts.settings import SETTINGS, RunConfig, Values, make_config
 from bench.running.prepare import NOTHING, Preloaded, ask, check_chosen, prepare, prepare_again
 from bench.running.returned import NOT_CLOSED, CheckedRun
-from bench.running.risk import PlannedSweep, first_run, sweep_of, with_chosen_params
+from bench.running.risk import PlannedSweep, first_run, settled, sweep_of, with_chosen_params
 from bench.stats.calibration.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.inference.shares import exact_interval
 from bench.stats.metrics.comparison import differing_identity
@@ -47,14 +47,7 @@ from bench.store.formats.documents import Manifest
 from bench.store.formats.fields import without_none
 from bench.store.formats.identity import digest
 from bench.store.locking import refuse_shipped
-from bench.store.summary import (
-    Repeated,
-    Swept,
-    permuted,
-    read_again,
-    read_swept,
-    write_again,
-)
+from bench.store.summary import Repeated, Swept, permuted, read_again, read_swept, write_again
 from bench.store.writing import RunFolder
 
 Tell = Callable[[str], None]
@@ -75,11 +68,12 @@ def run(
     called with the plan. Without a `test`, or for a shard, such a risk is refused. Raises UserError
     before anything is scored; after a KeyboardInterrupt the same call resumes.
     """
-    prepared, shared = prepare_run(config, at_hand), None
-    sweep = sweep_of(prepared)
-    if sweep is not None and test is not None and config.shard is None and not sweep.calibration():
-        _make_sweep(sweep, test, tell, shared := LoadedResources())
-    return run_prepared(with_chosen_params(prepared), shared)
+    prepared = prepare_run(config, at_hand)
+    with closing(LoadedResources()) as shared:
+        first = settled(prepared)
+        if isinstance(first, PlannedSweep) and test is not None and config.shard is None:
+            _make_sweep(first, test, tell, shared)
+        return run_prepared(with_chosen_params(prepared), shared)
 
 
 @offline_if_set
@@ -90,12 +84,11 @@ def sweep_only(config: RunConfig, test: Test, tell: Tell = lambda text: None) ->
         raise UserError(
             "--sweep-only is for --risk without an earlier calibration on other images."
         )
-    return _make_sweep(sweep, test, tell)
+    with closing(LoadedResources()) as shared:
+        return _make_sweep(sweep, test, tell, shared)
 
 
-def _make_sweep(
-    sweep: PlannedSweep, test: Test, tell: Tell, shared: "LoadedResources | None" = None
-) -> Finished:
+def _make_sweep(sweep: PlannedSweep, test: Test, tell: Tell, shared: "LoadedResources") -> Finished:
     """Sweep the outstanding images. Then, unless this is a shard, test on the whole sweep."""
     untested = sweep.calibration() is None
     if untested:
@@ -111,9 +104,7 @@ def _make_sweep(
 @offline_if_set
 def warm_up(config: RunConfig) -> str:
     """Fetch the weights and encode the prompts once for all shards; return the run's id."""
-    check_executor(config)
-    check_trackers(config)
-    run = first_run(prepare(config))
+    run = first_run(prepare_run(config))
     run.check()
     run.open_engine()
     return run.manifest.run_id
@@ -132,13 +123,12 @@ def prepare_run(config: RunConfig, at_hand: Preloaded = NOTHING) -> PreparedRun:
 
 
 def run_prepared(
-    prepared: PreparedRun, shared: "LoadedResources | None" = None, later: Iterable[RunConfig] = ()
+    prepared: PreparedRun, shared: "LoadedResources", later: Iterable[RunConfig] = ()
 ) -> Finished:
     """Score a prepared run; with `again` or `audit`, decide some images a second time.
 
     What it loads is `shared` with earlier runs, and with `later` ones.
     """
-    shared = shared or LoadedResources()
     if prepared.names.backbone.objects:
         prepared = with_probe(prepared)
     after = {
@@ -148,15 +138,11 @@ def run_prepared(
     }
     later = chain([other.config for _, other, _ in after.values()], later)
     task = prepared.task(partial(shared.open, later=later))
-    try:
-        finished = execute(task)
-        second = {
-            name: decide(other, finished.manifest, finished.folder, count, shared.open)
-            for name, (count, other, decide) in after.items()
-        }
-    finally:
-        if not shared.keeps_executor:
-            shared.close_executor()
+    finished = execute(task)
+    second = {
+        name: decide(other, finished.manifest, finished.folder, count, shared.open)
+        for name, (count, other, decide) in after.items()
+    }
     return replace(finished, second=without_none(**second))
 
 
@@ -193,14 +179,12 @@ def audit_stored(path: Path, count: int, settings: Mapping[str, Any]) -> Audit |
 
 
 class LoadedResources:
-    """What the last run loaded, kept for further runs: a backbone, and an executor.
+    """What the last run loaded, kept for further runs: a backbone, and an executor until the end.
 
-    Only one backbone is in memory at a time. One that learns is made anew for every run. An
-    executor is kept only if `keeps_executor`, as in a study; otherwise each run makes its own.
+    Only one backbone is in memory at a time. One that learns is made anew for every run.
     """
 
-    def __init__(self, keeps_executor: bool = False) -> None:
-        self.keeps_executor = keeps_executor
+    def __init__(self) -> None:
         self._backbone: CheckedBackbone | None = None
         self._executor: Executor | None = None
         self._key: tuple[ExecutorSpec, Parameters] | None = None  # what the executor was made of
@@ -214,7 +198,7 @@ class LoadedResources:
 
         key = executor_of(run.config)
         if self._executor is None or key != self._key:
-            self.close_executor()
+            self.close()
             self._executor, self._key = with_defaults(make(key[0], **key[1]), Executor), key
         assert self._executor is not None
         run, who = replace(run, lend=lend), key[0].label
@@ -223,7 +207,7 @@ class LoadedResources:
         with guard(who, "open()", (BenchError,)):
             return CheckedRun(with_defaults(self._executor.open(run), OpenRun), who, run)
 
-    def close_executor(self) -> None:
+    def close(self) -> None:
         """Stop what the executor started."""
         executor, self._executor = self._executor, None
         if executor is not None and self._key is not None:
@@ -272,7 +256,7 @@ def other_noise(prepared: PreparedRun) -> RunConfig:
     """
     seed = int(digest(prepared.manifest.identity)[:7], 16) + 1000  # far from common seeds
     changes: Values = {"seed": seed, "fresh": False}
-    if prepared.names.backbone.scorer in SETTINGS["noise_per"].scorers:
+    if SETTINGS["noise_per"].is_for(prepared.names.backbone):
         changes["noise_per"] = "image"
     # The parameters of a risk were calibrated with the run's seed.
     return prepared.names.without_risk().model_copy(update=changes)

@@ -21,8 +21,7 @@ from bench.running.execute import Swept
 from bench.running.parts.data import data_identity
 from bench.running.parts.machine import all_precisions
 from bench.running.parts.model import backbone_info, model_identity
-from bench.running.parts.names import Names
-from bench.running.parts.settings import RunConfig, identity_settings
+from bench.running.parts.settings import Names, RunConfig, identity_settings
 from bench.running.parts.texts import texts_identity
 from bench.store.folder import is_begun, shard_folder
 from bench.store.formats import identity as ids

@@ -2,12 +2,12 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Rows
-from bench.contracts.specs import DatasetSpec, Scorer
+from bench.contracts.specs import DatasetSpec
 from bench.discovery.backbones import fact, has_flag
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
@@ -22,26 +22,26 @@ from bench.machine.environment import pick_device
 from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, fit_data, learn_weighting
 from bench.running.command import same_options
-from bench.running.content import Content, PreparedRun, ScorerKind
-from bench.running.kinds.denoiser import DenoiserKind
-from bench.running.kinds.direct import ClassifierKind, LikelihoodKind
+from bench.running.content import Content, PreparedRun
+from bench.running.kinds import KINDS
 from bench.running.manifest import prepared_run
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.decision import backbone_params, check_strategy, find_strategy
 from bench.running.parts.declaration import option, passed_to
-from bench.running.parts.machine import TF32, depends_on_class, find_precision, quicker_precisions
+from bench.running.parts.machine import TF32, find_precision, names_precision, quicker_precisions
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.model import find_backbone, find_weights
-from bench.running.parts.names import Names
-from bench.running.parts.settings import SCORER_TEXT, SETTINGS, RunConfig, Values, about, changed
+from bench.running.parts.settings import (
+    SCORER_TEXT,
+    SETTINGS,
+    Names,
+    RunConfig,
+    Values,
+    about,
+    changed,
+)
 from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.store.folder import find_run
-
-KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
-    "denoiser": DenoiserKind(),
-    "classifier": ClassifierKind(),
-    "likelihood": LikelihoodKind(),
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,6 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
         config=config,
         data=data,
         source=source,
-        one_draw=KINDS[source.spec.scorer].one_draw,
         backbone_parameters=source.spec.resolve_parameters(
             {**backbone_params(config, source.spec, decider.spec), **options}
         ),
@@ -92,7 +91,7 @@ def without_effect(names: Names) -> dict[str, str]:
     backbone, reasons = f"Backbone {names.source.name!r}", {}
     for name in changed(names.config):
         declared, why = SETTINGS[name], ""
-        if names.backbone.scorer not in declared.scorers:
+        if not declared.is_for(names.backbone):
             why = f"is for {declared.scope}. {backbone} {SCORER_TEXT[names.backbone.scorer]}."
         elif declared.ability and not getattr(names.strategy, declared.ability):
             why = f"has no effect with strategy {names.decider.spec.name!r}."
@@ -198,7 +197,8 @@ def _located(names: Names, loaded: Any) -> tuple[Names, Weights | None, AbsentEr
     config, weights, absent = names.config, None, None
     try:
         weights = find_weights(config, names.source, names.backbone_parameters, loaded)
-        if weights and depends_on_class(config, names.backbone):
+        named = names.backbone.dtype or names_precision(config)
+        if weights and names.backbone.denoises and not named:  # its class or its files say it
             half = fact(names.backbone, Backbone.half_precision, weights)
             names = replace(names, precision=find_precision(config, names.backbone, half))
     except AbsentError as error:
@@ -274,7 +274,7 @@ def check_chosen(names: Names) -> None:
     named: dict[tuple[bool, bool], str] = {}
     for spec in load_plugins().backbones.by_name().values():
         if spec.trained_on is None and not spec.takes_folders:
-            named.setdefault((bool(spec.weights), KINDS[spec.scorer].one_draw), spec.name)
+            named.setdefault((bool(spec.weights), spec.one_draw), spec.name)
     slow = pick_device(config.device) == "cpu" and config.limit is None
     commands = [
         same_options(config, *(["--limit", "20"] if slow and not one_draw else []), backbone=name)

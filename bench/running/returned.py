@@ -176,12 +176,11 @@ class CheckedRun(OpenRun):
                 if not isinstance(name, str) or name not in waiting:
                     left = f"{len(waiting)} images are left, each of which is wanted once"
                     raise PluginError(who, f"score() yielded {one_line(name or decided)}; {left}")
-            self.peak_memory = checked_answer(who, "peak_memory", Memory, self._memory)
+            self.peak_memory = checked_answer(
+                who, "peak_memory", Memory, lambda: self._opened.peak_memory
+            )
             del waiting[name]
             yield checked_decision(who, self._run, decided)
-
-    def _memory(self) -> Any:
-        return self._opened.peak_memory
 
     @override
     def close(self) -> None:

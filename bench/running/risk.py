@@ -303,15 +303,31 @@ def sweep_of(run: PreparedRun) -> PlannedSweep | None:
 
 def first_run(run: PreparedRun) -> PreparedRun:
     """Return what is made first: the sweep of a risk that is not tested yet, else the run."""
-    sweep = sweep_of(run)
-    return with_chosen_params(run) if sweep is None or sweep.calibration() else sweep.run()
+    first = settled(run)
+    return first.run() if isinstance(first, PlannedSweep) else first
 
 
 def with_chosen_params(run: PreparedRun) -> PreparedRun:
-    """Return the run with the strategy that its risk chooses; without a risk, the run itself.
+    """Return the run with the strategy that its risk chooses, as `settled`; UserError if untested.
+
+    Without a risk, it is the run itself.
+    """
+    first = settled(run)
+    if isinstance(first, PlannedSweep):
+        raise UserError(
+            f"--risk {first.plan.risk:g} is not calibrated yet: {first.plan.swept:,} images must be"
+            " swept first. Run the same command with --sweep-only. To sweep in parts, run it with"
+            f" --sweep-only --shard I/N, then `bench results merge {first.folder.name}` in the same"
+            " results folder, then with --sweep-only alone."
+        )
+    return first
+
+
+def settled(run: PreparedRun) -> PreparedRun | PlannedSweep:
+    """Return the run with the strategy that its risk chooses, or the sweep that comes before.
 
     The strategy is the cheapest setting that passed the test, or else, if the run's own images were
-    swept, the fallback of `--risk-else`. Raises UserError if no test was made, or none passed.
+    swept, the fallback of `--risk-else`. Raises UserError if no setting passed on other images.
     """
     stated, content = run.names.stated_risk(), run.content
     if stated is None or run.manifest.identity.calibrated is not None:
@@ -321,12 +337,7 @@ def with_chosen_params(run: PreparedRun) -> PreparedRun:
         params, calibrated = choose_setting(stated, run.manifest)
         return prepared_run(content.naming(decider=make_decider(race, params)), None, calibrated)
     if (calibration := sweep.calibration()) is None:
-        raise UserError(
-            f"{stated.option} is not calibrated yet: {sweep.plan.swept:,} images must be swept"
-            " first. Run the same command with --sweep-only. To sweep in parts, run it with"
-            f" --sweep-only --shard I/N, then `bench results merge {sweep.folder.name}` in the same"
-            " results folder, then with --sweep-only alone."
-        )
+        return sweep
     best = cheapest(calibration, stated.risk)
     decider = make_decider(race, best.strategy.params) if best else _fallback(content, stated)
     calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)

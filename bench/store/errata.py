@@ -78,11 +78,6 @@ def in_cell(touches: Iterable[Touch]) -> str | None:
     return " ".join(f"{touch.name}:{touch.state}" for touch in touches) or None
 
 
-def checked_errata() -> str:
-    """Return a sentence that names the version of the list."""
-    return f"Checked against version {own_list()[0]} of the errata."
-
-
 def all_errata() -> Iterator[ErratumSpec]:
     """Yield the errata of the toolkit and of plugins, and the corrections of backbones."""
     yield from own_list()[1]

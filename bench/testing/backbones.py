@@ -115,16 +115,11 @@ class LikelihoodContract(BackboneContract):
 
 
 class DenoiserContract(BackboneContract):
-    """Tests of a denoiser; subclass it and define `make`.
-
-    class TestMine(DenoiserContract):
-        def make(self):
-            return Mine(None, device="cpu", dtype="float32")
-    """
+    """Tests of a denoiser; subclass it and define `make`."""
 
     checked = CheckedDenoiser
-    texts: Sequence[str] = DENOISER_TEXTS  # three valid prompts of different lengths
-    tolerance = 1e-5  # allowed change of a number with its batch, relative to the largest number
+    texts: Sequence[str] = DENOISER_TEXTS
+    tolerance = 1e-5
     slope_tolerance = 0.05  # allowed relative deviation of a gradient from a finite difference
 
     @pytest.fixture
@@ -197,12 +192,10 @@ class DenoiserContract(BackboneContract):
         """The null conditioning has the same leaves as prompts have, and `denoise` accepts it."""
         if not offers(backbone.backbone, Denoiser.encode_null):
             pytest.skip("the denoiser has no null conditioning")
-        null, prompts = (
-            leaves(tree) for tree in (backbone.encode_null(), backbone.encode_prompts(self.texts))
-        )
-        check_alike(null, prompts)
+        null = backbone.encode_null()
+        check_alike(leaves(null), leaves(backbone.encode_prompts(self.texts)))
         x_t, time, _ = self.cells(backbone)
-        backbone.denoise(x_t[:1], time[:1], backbone.encode_null())
+        backbone.denoise(x_t[:1], time[:1], null)
 
     def test_gradients_agree_with_finite_differences(self, backbone: CheckedDenoiser) -> None:
         """Gradients of an error towards another prompt agree with finite differences."""
@@ -212,12 +205,10 @@ class DenoiserContract(BackboneContract):
             x_t, time, _ = self.cells(backbone)
             eps = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(2))
             conditioning = backbone.encode_prompts(list(self.texts))
-            first = {path: leaf[:1] for path, leaf in leaves(conditioning).items()}
-            toward = {
-                path: leaf[1:2] - leaf[:1]
-                for path, leaf in leaves(conditioning).items()
-                if leaf.is_floating_point()
-            }
+            parts = leaves(conditioning)
+            first = {path: leaf[:1] for path, leaf in parts.items()}
+            floating = {path: leaf for path, leaf in parts.items() if leaf.is_floating_point()}
+            toward = {path: leaf[1:2] - leaf[:1] for path, leaf in floating.items()}
         middle = slice(len(x_t) // 2, len(x_t) // 2 + 1)
 
         def error(prompt: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -250,9 +241,8 @@ class DenoiserContract(BackboneContract):
         chosen = np.linspace(0, len(levels) - 1, 6).astype(int)
         generator = torch.Generator().manual_seed(1)
         x_0, eps = torch.randn(2, 6, *backbone.latent_shape, generator=generator)
-        alpha, sigma = (
-            torch.from_numpy(column[chosen]).float() for column in (levels.alpha, levels.sigma)
-        )
+        alpha = torch.from_numpy(levels.alpha[chosen]).float()
+        sigma = torch.from_numpy(levels.sigma[chosen]).float()
         conditioning = backbone.encode_prompts(list(self.texts))
         prompt = torch.arange(6) % len(self.texts)
         return mixed(x_0, eps, alpha, sigma), times(levels, chosen), rows(conditioning, prompt)

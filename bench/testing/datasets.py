@@ -19,6 +19,7 @@ from bench.inputs.split import Split
 N_DECODED = 20  # number of samples per split whose images are decoded
 SEEDS = ("one", "another")  # ids of images, from which the seeds of views are derived
 T = TypeVar("T")
+Splits = dict[str | None, Split]  # by the name that was asked for; None: the default split
 
 
 def once(owner: type, make: Callable[[], T]) -> T:
@@ -59,14 +60,12 @@ class SplitsContract:
         return load_plugins().datasets.get(self.dataset)
 
     @pytest.fixture
-    def loaded(self, spec: DatasetSpec) -> dict[str | None, Split]:
+    def loaded(self, spec: DatasetSpec) -> Splits:
         """Every split, loaded and validated as in a run."""
         source = DataSource(spec, self.data_dir)
         return once(type(self), lambda: {name: load_split(source, name) for name in self.splits})
 
-    def test_ids_are_unique_and_stay(
-        self, spec: DatasetSpec, loaded: dict[str | None, Split]
-    ) -> None:
+    def test_ids_are_unique_and_stay(self, spec: DatasetSpec, loaded: Splits) -> None:
         """Ids and fingerprint are the same when loaded again, so that a run can be resumed."""
         for name, split in loaded.items():
             again = load_split(DataSource(spec, self.data_dir), name)
@@ -74,16 +73,14 @@ class SplitsContract:
             assert list(again.sample_ids) == list(split.sample_ids)
             assert again.fingerprint == split.fingerprint
 
-    def test_splits_are_as_declared(
-        self, spec: DatasetSpec, loaded: dict[str | None, Split]
-    ) -> None:
+    def test_splits_are_as_declared(self, spec: DatasetSpec, loaded: Splits) -> None:
         """Sizes and classes equal those in the spec, if it states them."""
         for split in loaded.values():
             assert spec.splits.get(split.split) in (None, len(split.sample_ids))
             assert spec.classes in (None, split.classes)
             assert len(split.classes) == len(set(split.classes))
 
-    def test_images_open(self, loaded: dict[str | None, Split]) -> None:
+    def test_images_open(self, loaded: Splits) -> None:
         """Images of any size and mode can be decoded, and labels are those of the rows."""
         for split in loaded.values():
             step = max(1, len(split.sample_ids) // N_DECODED)
@@ -93,7 +90,7 @@ class SplitsContract:
                 for image in sample.images:
                     assert np.asarray(decode(image).convert("RGB")).ndim == 3
 
-    def test_splits_share_no_sample(self, loaded: dict[str | None, Split]) -> None:
+    def test_splits_share_no_sample(self, loaded: Splits) -> None:
         """Splits are disjoint, so that settings are not chosen on test samples."""
         for (name, split), (other_name, other) in combinations(loaded.items(), 2):
             shared = set(split.sample_ids) & set(other.sample_ids)
@@ -103,7 +100,7 @@ class SplitsContract:
 class DatasetContract(SplitsContract):
     """Tests of a dataset of images; subclass it and set `dataset`."""
 
-    def test_labels_are_indices_of_classes(self, loaded: dict[str | None, Split]) -> None:
+    def test_labels_are_indices_of_classes(self, loaded: Splits) -> None:
         """Every label is the index of a class."""
         for split in loaded.values():
             assert set(split.labels) <= set(range(len(split.classes)))
@@ -112,7 +109,7 @@ class DatasetContract(SplitsContract):
 class ItemsContract(SplitsContract):
     """Tests of a dataset of items; subclass it and set `dataset`."""
 
-    def test_answers_are_among_the_candidates(self, loaded: dict[str | None, Split]) -> None:
+    def test_answers_are_among_the_candidates(self, loaded: Splits) -> None:
         """An item's texts are in the pool of all texts, and its answer is one of its candidates."""
         for split in loaded.values():
             pool = split.collect_texts(split.sample_ids)

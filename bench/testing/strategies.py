@@ -32,11 +32,11 @@ def made_table(
     least `gap`.
     """
     rng = np.random.default_rng(seed)
-    level = gap * rng.uniform(1, 4, size=(prompts, 1))
-    level[rng.integers(prompts)] = 0
+    means = gap * rng.uniform(1, 4, size=(prompts, 1))
+    means[rng.integers(prompts)] = 0
     shared = np.linspace(0.8, 0.1, draws) + 0.1 * rng.standard_normal(draws)
     own = noise * rng.standard_normal((prompts, draws))
-    return np.asarray(shared + level + own, np.float32)
+    return np.asarray(shared + means + own, np.float32)
 
 
 def made_problem(errors: Floats32, per_class: int = 1, **fields: Any) -> Problem:
@@ -81,7 +81,7 @@ def _turns(strategy: object, errors: Floats32, problem: Problem) -> Iterator[Tol
     yield decision
     while (request := interview.ask()) is not None:
         if isinstance(request, Evaluate):
-            block = np.ix_(request.prompts, request.draws)
+            block = request.prompts[:, None], request.draws
             decision.asked[block] += 1
             interview.tell(request, errors[block])
         else:
@@ -105,8 +105,7 @@ class StrategyContract:
         errors = made_table(prompts, draws)
         problem = made_problem(errors, per_class)
         # A plan may have more draws than the problem; a classifier backbone has only one.
-        strategy = self.make(500)
-        decision = decide(strategy, errors, problem)
+        decision = decide(self.make(500), errors, problem)
         outcome, evaluations = decision.outcome, decision.decided.evaluations
         assert decision.asked.max() == 1 and decision.asked.sum() == evaluations
         best = problem.class_of_prompt == outcome.ranking[0]
@@ -127,16 +126,10 @@ class StrategyContract:
         prompts, draws, per_class = shape
         strategy = self.make(500)
         checked = CheckedStrategy(strategy, "the strategy")
+        prices = {"cell_cost": cell, "null_cost": null, "linearisation_cost": linearisation}
         for gap, can_linearise in product((0.0, 0.05), (False, True)):
             errors = made_table(prompts, draws, gap=gap)
-            problem = made_problem(
-                errors,
-                per_class,
-                can_linearise=can_linearise,
-                cell_cost=cell,
-                null_cost=null,
-                linearisation_cost=linearisation,
-            )
+            problem = made_problem(errors, per_class, can_linearise=can_linearise, **prices)
             cost = decide(strategy, errors, problem).decided.equivalents
             assert (checked.at_least(problem) or 0) - COST_ROUNDING <= cost
             assert cost <= checked.at_most(problem) + COST_ROUNDING
@@ -144,9 +137,8 @@ class StrategyContract:
     def test_the_same_errors_give_the_same_decision(self) -> None:
         """Decisions are deterministic and independent of other images decided at the same time."""
         strategy, errors = self.make(60), [made_table(8, 60, seed=s) for s in (1, 2)]
-        first, other, again = (
-            decide(strategy, e, made_problem(e)) for e in (errors[0], errors[1], errors[0])
-        )
+        order = (errors[0], errors[1], errors[0])
+        first, other, again = (decide(strategy, e, made_problem(e)) for e in order)
         assert np.array_equal(first.asked, again.asked)
         assert np.array_equal(first.outcome.ranking, again.outcome.ranking)
         np.testing.assert_array_equal(first.outcome.scores, again.outcome.scores)

@@ -80,6 +80,7 @@ def test_a_declaration_is_a_spec(tmp_path: Path) -> None:
         ("test = 4", "test = 0", ("splits.test", "got 0")),
         ("test = 4", "test = true", ("splits.test", "got True")),
         ('["robin", "house finch"]', '["robin", "Robin"]', ("'robin'", "'Robin'")),
+        ('["robin", "house finch"]', '["a", "a"]', ("'a' and 'a' are the same",)),
         ('robin = "a robin"', "robin = 3", ("phrases.robin", "got 3")),
         ("[columns]", "[layout]\nlists = 3\n[columns]", ("layout.lists", "got 3")),
         ("[columns]", '[layout]\nreader = "x:y"\n[columns]', ("reader", "marker")),

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import needs_chromium, opened_page
+from helpers.browser import assert_fits, needs_chromium, opened_page
 from helpers.pages import hook
 from helpers.places import ROOT
 
 pytestmark = pytest.mark.slow
-PHONE = {"width": 390, "height": 800}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,8 @@ def test_the_first_page_can_be_read_by_all(browser: Any, site: Path) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("name", ["index", "concepts/racing", "settings", "reference/cli"])
-def test_a_phone_scrolls_down_only(browser: Any, site: Path, name: str) -> None:
-    with opened(browser, site, f"{name}.html", viewport=PHONE) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+def test_every_page_fits_any_screen(browser: Any, site: Path) -> None:
+    with opened(browser, site, "index.html") as page:
+        for path in sorted({*site.glob("**/*.html")} - {site / "404.html"}):
+            page.goto(path.as_uri())
+            assert_fits(page)

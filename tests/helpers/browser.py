@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from helpers.command import PATIENCE
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+PATIENCE = 60  # seconds for what a page shows; a missing element would hold up the tests for long
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 
@@ -29,17 +29,39 @@ def opened_browser() -> Iterator[Any]:
         browser.close()
 
 
-def assert_readable(browser: Any, address: str, width: int, scheme: str) -> None:
-    """Check for no sideways scrolling, and for no violation of WCAG 2.1 AA that axe-core finds."""
+# Columns narrower than their longest word or eight letters, whichever is shorter.
+NARROW = r"""() => {
+  const pen = document.createElement('canvas').getContext('2d'), narrow = [];
+  for (const cell of document.querySelectorAll('td, th')) {
+    if (!cell.checkVisibility() || cell.closest('.matrix')) continue;
+    const style = getComputedStyle(cell);
+    const padding = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+    pen.font = style.font;
+    const words = cell.innerText.trim().split(/[\s\/–—-]+/).map(w => pen.measureText(w).width);
+    const needed = Math.min(Math.max(...words), pen.measureText('nnnnnnnn').width);
+    if (cell.getBoundingClientRect().width - padding < needed - 1) narrow.push(cell.innerText);
+  }
+  return narrow;
+}"""
+
+
+def assert_fits(page: Any, widths: Iterable[int] = (1400, 768, 390)) -> None:
+    """Check that a page scrolls down only, and that names in its tables are not cut to letters."""
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, page.url
+        assert page.evaluate(NARROW) == [], (page.url, width)
+
+
+def assert_readable(browser: Any, address: str, scheme: str) -> None:
+    """Check that a page fits any screen, for its colours, and by axe-core for WCAG 2.1 AA."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     # axe is a script of ours, which the page's own policy would refuse.
-    context = browser.new_context(
-        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
-    )
+    context = browser.new_context(color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
     page.goto(address)
-    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert_fits(page)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     levels = [int(part) for part in background.strip("rgb()").split(",")]
     assert (max(levels) < 60) if scheme == "dark" else (min(levels) > 200)

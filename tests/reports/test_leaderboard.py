@@ -120,7 +120,7 @@ def test_a_rank_counts_the_runs_that_are_better_among_all_pairs(tmp_path: Path) 
 
 
 def test_a_board_has_the_same_seven_columns_everywhere(tmp_path: Path) -> None:
-    """What all rows share stands above, marks are words, and the legend has three lines."""
+    """What all rows share stands above, marks are words, and the legend is one line."""
     put(tmp_path, 0.9, backbone="whole", trained_on="d/train")
     put(tmp_path, 0.8, backbone="part", n_total=200, scoring={"loss": "l2"})
     (tmp_path / "reported.json").write_text(json.dumps({**REPORTED, "source": "a paper, table 1"}))
@@ -133,8 +133,8 @@ def test_a_board_has_the_same_seven_columns_everywhere(tmp_path: Path) -> None:
         assert {*board.table("page").head} - {*board.table().head} == {"key"}
         assert len(board.table("wide").head) > len(board.table().head)
     lines = bench("leaderboard", "--results", tmp_path, COLUMNS="80").out.splitlines()
-    start = next(place for place, line in enumerate(lines) if line.startswith("Rank:"))
-    assert lines[start + 3].startswith("--wide")
+    start = next(place for place, line in enumerate(lines) if line.startswith("Intervals:"))
+    assert lines[start - 1 : start + 3 : 2] == ["", ""] and lines[start + 2] == "Next:"
     for form, pattern in {"markdown": r"^\| rank .*$", "latex": r"^rank & .*$"}.items():
         out = bench("leaderboard", "--results", tmp_path, "--format", form).out
         heads = [

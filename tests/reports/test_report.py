@@ -166,6 +166,11 @@ def test_a_study_is_on_the_page_of_its_runs(tmp_path: Path) -> None:
     assert "Study <b>small" in page.text and "2 of 2 runs" in page.text
     assert "card forest" in [a.get("class") for a in page.tags("figure")]
     assert "broken" in page.text  # among what is left out
+    tables = page.text.count("difference, points")
+    store_study(results, runs, "the same again")
+    again = report(tmp_path, most_images=0)
+    assert again.text.count("difference, points") == tables
+    assert again.text.count("The runs, and so the tables, are those of study ") == 1
     alone = store(tmp_path / "other" / "results", [0, 1], [0, 1])
     write_report([alone], tmp_path / "alone.html", results, most_images=0)
     assert "Study" not in Page(tmp_path / "alone.html").text

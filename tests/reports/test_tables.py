@@ -86,5 +86,7 @@ def test_eighteen_runs_take_a_line_each(tmp_path: Path, monkeypatch: pytest.Monk
             seed=seed,
             config={"dataset": "d", **calibrated},
         )
+    board = "\n".join(lines("leaderboard", "--results", "results")).partition("\n\nNext:")[0]
+    assert len(board.splitlines()) == 24
     shown = lines("runs")
     assert len(shown) <= 24 and not any("f" * 10 in line for line in shown)

@@ -19,7 +19,7 @@ from bench.contracts.decision import Decided
 from bench.contracts.strategy import ErrorTable, Evaluate, Outcome, Problem, Reply
 from bench.running.classify import classify
 from bench.running.content import Content
-from bench.running.kinds.denoiser import DenoiserKind
+from bench.running.kinds import DenoiserKind
 from bench.running.parts.settings import make_config
 
 

@@ -13,8 +13,7 @@ from helpers.refusals import refused
 
 import bench
 from bench.discovery.loading import load_plugins
-from bench.running.parts.names import Names
-from bench.running.parts.settings import make_config
+from bench.running.parts.settings import Names, make_config
 from bench.running.parts.texts import make_prompts
 from bench.running.prepare import check_effect, prepare, resolve
 from bench.store.formats.documents import Manifest

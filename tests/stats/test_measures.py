@@ -21,6 +21,7 @@ from bench.contracts.strategy import Floats
 from bench.discovery.queries import metric_specs
 from bench.errors import PluginError
 from bench.reports.comparisons import compare
+from bench.reports.run_metric import measure_run
 from bench.reports.run_view import read_view
 from bench.stats.inference.class_metrics import class_reach, image_values
 from bench.stats.inference.shares import accuracy_interval
@@ -39,7 +40,7 @@ from bench.store.formats.decisions import read_decisions
 
 
 def one(path: Path, name: str, others: tuple[Path, ...] = (), **parameters: Any) -> MeasuredMetric:
-    [(_, row)] = read_view(path).measure(name, parameters, others)
+    [(_, row)] = measure_run(read_view(path), name, parameters, others)
     assert not isinstance(row, str)
     return row
 
@@ -58,7 +59,7 @@ def test_scores_of_a_race_are_censored(tmp_path: Path) -> None:
     draws[7, 2] = 3
     path = stored(tmp_path, some_scores(), draws, strategy="race")
     with refused("AUROC", "race"):
-        read_view(path).measure("auroc", {})
+        measure_run(read_view(path), "auroc", {})
     ended = bench("show", path, "--metric", "auroc")
     assert ended.refuses("censored")
 
@@ -73,16 +74,16 @@ def test_a_run_says_what_it_lacks(tmp_path: Path) -> None:
         ("auroc2", "'auroc'"),
     ):
         with refused(problem):
-            read_view(path).measure(name, {})
+            measure_run(read_view(path), name, {})
     with refused("'heat'"):
-        read_view(path).measure("auroc", {"heat": "2"})
+        measure_run(read_view(path), "auroc", {"heat": "2"})
 
 
 def test_the_five_best_need_a_sixth_class(tmp_path: Path) -> None:
     five, six = (read_view(store(tmp_path, [0, 1], [0, 1], n_classes=n)) for n in (5, 6))
     with refused("classes"):
-        five.measure("top5_accuracy", {})
-    assert six.measure("top5_accuracy", {})
+        measure_run(five, "top5_accuracy", {})
+    assert measure_run(six, "top5_accuracy", {})
 
 
 def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_run_of_other_data_is_no_rater(tmp_path: Path) -> None:
     assert -1 <= one(path, "error_consistency", (other,)).value < 1
     assert one(path, "error_consistency", (path,)).value == 1
     with refused(strange.name):
-        read_view(path).measure("error_consistency", {}, (strange,))
+        measure_run(read_view(path), "error_consistency", {}, (strange,))
 
 
 def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
     manifest = read_manifest(path)
     places = {s: ("sea", "land", "")[i % 3] for i, s in enumerate(manifest.samples)}
     add_columns(path, manifest, {"place": places, "half": dict(zip(places, "ab" * 99))})  # noqa: B905
-    rows = dict(read_view(path).measure("accuracy", {}, by="place"))
+    rows = dict(measure_run(read_view(path), "accuracy", {}, by="place"))
     decided = read_decisions(path, manifest)
     assert set(rows) == {"sea", "land"}
     for place, row in rows.items():
@@ -110,7 +111,7 @@ def test_a_metric_is_shown_for_each_value_of_a_column(tmp_path: Path) -> None:
     shown = bench("show", path, "--metric", "accuracy", "--by", "place", "--json").json
     assert shown["sea"]["images"] == 15
     assert isinstance(
-        dict(read_view(path).measure("auroc", {}, by="place"))["sea"], str
+        dict(measure_run(read_view(path), "auroc", {}, by="place"))["sea"], str
     )  # of one class
     chosen = ("show", path, "--metric", "auroc", "--set", "temperature=2", "--json")
     parameters = bench(*chosen).json["parameters"]
@@ -181,7 +182,7 @@ def test_scores_of_many_classes_need_the_errors(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).normal(size=(45, 12))
     path = stored(tmp_path, scores, n_classes=12)
     with refused("10 best of 12"):
-        read_view(path).measure("auroc", {})
+        measure_run(read_view(path), "auroc", {})
 
 
 def test_auroc_of_twelve_classes_is_that_of_the_kept_errors(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def attention_backend() -> str:
 def kept_in_float32(model: Any) -> set[str]:
     """Return the parts of names of the tensors that a model or its class keeps in float32.
 
-    Those of diffusers are so beside any half precision. Models of transformers have an attribute of
-    this name, too, but for float16 alone, in which none of them is loaded.
+    A model of diffusers keeps them beside either half precision. Models of transformers have the
+    same attribute, but it holds for float16 alone, in which none of them is loaded.
     """
     model_cls = model if isinstance(model, type) else type(model)
     own = issubclass(model_cls, _models.ModelMixin)

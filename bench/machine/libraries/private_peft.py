@@ -44,7 +44,7 @@ def states(module: Any) -> Iterator[LayerState]:
 def attributes(layer: Any) -> dict[str, Any]:
     """Return the attributes of a layer with adapters without what its `states` cover.
 
-    Those that are of single adapters are without what deleted ones have left there.
+    Dicts by adapter have only those that the layer has now: deleted ones leave entries behind.
     """
     names = adapters_of(layer)
     values = {name: value for name, value in vars(layer).items() if name not in COVERED}

@@ -29,7 +29,7 @@ def attribute_names(names: Iterable[str]) -> set[str]:
 
 
 def compiled_call(module: nn.Module) -> dict[str, Any]:
-    """Return what a module calls in place of its own call, by name, unless that is compiled."""
+    """Return what a module calls in place of its own `_call_impl`, compiled or not; or else {}."""
     compiled = module._compiled_call_impl
     called: Any = getattr(compiled, "_torchdynamo_orig_callable", compiled)
     return {} if called in (None, module._call_impl) else {"_call_impl": called}

@@ -13,10 +13,12 @@ def listed_files(made: Any) -> list[tuple[str | Path, Any]] | None:
     Its documented items are decoded images, whose files are read and whose names are lost.
     """
     files = next((getattr(made, name) for name in _FILES if hasattr(made, name)), None)
-    pairs = next((getattr(made, name) for name in _PAIRS if hasattr(made, name)), None)
-    if files is not None and hasattr(made, "_labels"):
-        pairs = list(zip(files, made._labels, strict=True))
+    pairs: list[Any] | None
     if isinstance(getattr(made, "data", None), list) and hasattr(made, "targets"):
         pairs = list(zip(made.data, made.targets, strict=True))
-    named = pairs and all(isinstance(pair[0], str | Path) for pair in pairs)
-    return pairs if named else None
+    elif files is not None and hasattr(made, "_labels"):
+        pairs = list(zip(files, made._labels, strict=True))
+    else:
+        pairs = next((getattr(made, name) for name in _PAIRS if hasattr(made, name)), None)
+    has_files = pairs and all(isinstance(file, str | Path) for file, *_ in pairs)
+    return pairs if has_files else None

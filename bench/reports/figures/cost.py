@@ -162,7 +162,7 @@ def _draw_panel(axes: Axes, panel: Panel, colours: Palette) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.12)
     axes.set_title(panel.title, fontsize=10.5, loc="left")
-    axes.set_xlabel(CURRENCIES[panel.currency].partition(";")[0])
+    axes.set_xlabel(CURRENCIES[panel.currency])
     axes.set_ylabel(f"{panel.value}, %")
     _set_plain_ticks(axes)
 

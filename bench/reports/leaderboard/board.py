@@ -25,16 +25,16 @@ from bench.reports.facts import (
 )
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, WRONG, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
-from bench.reports.run_view import FIRST, without_defaults
+from bench.reports.run_facts import FIRST, without_defaults
 from bench.reports.text import Table, make_table
 from bench.stats.metrics.comparison import Settings, data_apart
-from bench.store.errata import checked_errata
+from bench.store.errata import own_list
 
 PROMPT_SETTINGS = ("prompt", "template")
 DENOISER_SETTINGS = ("draws", "loss", "space", "plan", *PROMPT_SETTINGS)
 IN_SETTINGS = frozenset({"draws"})  # kinds of labels that tables show as a setting
 Layout = Literal["usual", "wide", "page"]
-CURRENCIES: Mapping[Currency, str] = {  # what a cost is counted in, below tables and figures
+CURRENCIES: Mapping[Currency, str] = {  # what a cost is counted in, on the axis of a figure
     "evaluations": "cost, evaluation equivalents per image",
     "flop": "TFLOP per image, without encoders",
     "seconds": "scoring time per image in seconds, each on its own machine",
@@ -42,13 +42,11 @@ CURRENCIES: Mapping[Currency, str] = {  # what a cost is counted in, below table
 COST_HEADS: Mapping[Currency, str] = {"evaluations": "cost", "flop": "TFLOP", "seconds": "s"}
 
 
-def legend(currency: Currency = "evaluations") -> str:
-    """Return how to read boards; the glossary has the rest."""
-    cost = CURRENCIES[currency]
+def legend() -> str:
+    """Return how to read boards, in a line of 80 characters; the glossary has the rest."""
     return (
-        "Rank: places that tests on the same images leave open (5 %, all pairs; yours, each"
-        f" alone). Intervals: 95 %. {cost[0].upper()}{cost[1:]}. `bench explain rank mark` says"
-        f" more. {checked_errata()}"
+        "Intervals: 95 %. `bench explain rank cost mark` says more. Errata: version"
+        f" {own_list()[0]}."
     )
 
 
@@ -220,7 +218,7 @@ def board_tables(
     """Return a table per board; below the last one is how to read them."""
     tables = [board.table(layout, name) for board in make_boards(rows, metric, currency)]
     if tables:
-        tables[-1].below.append(legend(currency))
+        tables[-1].below.append(legend())
     return tables
 
 

@@ -21,6 +21,7 @@ from bench.reports.leaderboard.rows import (
     board_row,
 )
 from bench.reports.leaderboard.rows import LeaderboardRow as Row
+from bench.reports.run_metric import measured_view
 from bench.reports.run_view import RunView
 from bench.stats.inference.difference_tests import Rank, holm, ranks
 from bench.stats.inference.paired import ALPHA, mcnemar, paired_test, paired_wins
@@ -91,7 +92,7 @@ def with_metric(rows: Rows, name: str, parameters: Mapping[str, Any]) -> list[Ro
         value = row.metric(name) if spec.in_summaries else None
         if row.path is not None and value is None:
             try:
-                measured = row.run.with_metric(name, parameters).measured
+                measured = measured_view(row.run, name, parameters).measured
                 value = None if measured is None else measured.value
             except UserError as error:
                 warn_user(str(error))

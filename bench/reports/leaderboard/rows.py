@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -38,21 +38,32 @@ from bench.store.runs import OnUnreadable, warn_left_out
 from bench.store.shipped import is_published
 from bench.store.studies import Seen, described
 
-MEASURED, SUBSET, REPLAYED, REPORTED = "measured", "subset", "replayed", "reported"
-AMONG_CANDIDATES = "candidates"  # a run that decided among a few candidate classes per image
-CORRUPTED = "corrupted"  # a run on corrupted images
-WRONG = "wrong"  # a run whose numbers are wrong by an erratum
-CONTROL = "control"  # a blind control, whose images were destroyed
+MEASURED: Final = "measured"
+SUBSET: Final = "subset"
+REPLAYED: Final = "replayed"
+REPORTED: Final = "reported"
+WRONG: Final = "wrong"
+Kind = Literal[
+    "wrong",
+    "incomplete",
+    "subset",
+    "control",
+    "corrupted",
+    "candidates",
+    "replayed",
+    "measured",
+    "reported",
+]
 
 
 class LeaderboardRow(RunRow):
     """One result on a leaderboard; unknown values are None."""
 
-    kind: str
-    """Kind of result: `measured`, whose runs are ranked, `replayed`, which gets the rank that it
-    would have among them, `subset`, `incomplete`, `candidates` (a run that decided among the best
-    classes of another run), `corrupted` (a run on corrupted images), `control` (a blind control),
-    `wrong` (its numbers are, by an erratum) or `reported`."""
+    kind: Kind
+    """What the result is, the first that applies: `wrong` (its numbers are, by an erratum),
+    `incomplete`, `subset`, `control` (a blind control), `corrupted` (a run on corrupted images),
+    `candidates` (a run that decided among the best classes of another run), `replayed`, which gets
+    the rank that it would have among measured runs, `measured`, or `reported`."""
     dataset: str  # registered name
     split: str  # split of the dataset
     backbone: str  # registered name
@@ -96,16 +107,25 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
 
 def board_row(run: RunView) -> LeaderboardRow:
     """Return the row of a run with decided images; its rank is not set."""
+    source, published = f"run {run.manifest.run_id}", is_published(run.path)
+    row = LeaderboardRow.of(run, kind=MEASURED, source=source, published=published)
+    return row.model_copy(update={"kind": kind_of(run, wrong=bool(row.wrong))})
+
+
+def kind_of(run: RunView, wrong: bool) -> Kind:
+    """Return the kind of a run's result; `wrong` says that an erratum is about it."""
     identity, data = run.manifest.identity, run.summary.dataset
-    kind = REPLAYED if run.manifest.replayed_from else MEASURED
-    kind = AMONG_CANDIDATES if identity.candidates else kind
-    kind = CORRUPTED if identity.corrupt else kind
-    kind = CONTROL if identity.control else kind
-    kind = kind if data.n_samples == data.n_total else SUBSET
-    kind = INCOMPLETE if run.summary.status == INCOMPLETE else kind
-    source = f"run {run.manifest.run_id}"
-    row = LeaderboardRow.of(run, kind=kind, source=source, published=is_published(run.path))
-    return row.model_copy(update={"kind": WRONG}) if row.wrong else row
+    applies: list[tuple[object, Kind]] = [
+        (wrong, "wrong"),
+        (run.summary.status == INCOMPLETE, "incomplete"),
+        (data.n_samples != data.n_total, "subset"),
+        (identity.control, "control"),
+        (identity.corrupt, "corrupted"),
+        (identity.candidates, "candidates"),
+        (run.manifest.replayed_from, "replayed"),
+        (True, "measured"),
+    ]
+    return next(kind for holds, kind in applies if holds)
 
 
 def all_reported(

@@ -66,13 +66,6 @@ class Pair:
         ]
         return make_table("", columns, self.changed[0])
 
-    def rival(self, p: float) -> str:
-        """Return B with the counts of right decisions on the images of both and corrected p."""
-        c, n = self.comparison, self.comparison.difference.n or 0
-        right = " against ".join(f"{round(n * a):,}" for a in (c.accuracy_a, c.accuracy_b))
-        corrected = Fact("", p, "p").text
-        return f"{self.b.key} ({right} of the {n:,} images of both, corrected p = {corrected})"
-
 
 @dataclass(frozen=True)
 class BoardPart:
@@ -121,14 +114,13 @@ class BoardPart:
 
     @property
     def rivals(self) -> list[str]:
-        """The runs that are not significantly worse than the best one on the images of both.
+        """Keys of the runs that are not significantly worse than the best one on images of both.
 
         The p-values of McNemar's exact tests are corrected for all of them by Holm's method.
         """
         pairs = [pair for (a, _), pair in self.pairs.items() if a == 0]
         corrected = holm([pair.comparison.difference.p or 0.0 for pair in pairs]).tolist()
-        tested = zip(pairs, corrected, strict=True)
-        return [pair.rival(p) for pair, p in tested if p > ALPHA]
+        return [pair.b.key for pair, p in zip(pairs, corrected, strict=True) if p > ALPHA]
 
     def link(self, row: LeaderboardRow) -> str:
         """Return the address of a run's section on the page; "" if it has none."""

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from markupsafe import Markup
 
@@ -28,6 +29,12 @@ class StudyPart:
     tables: list[Table]
     figures: list[Markup]  # the forest plot if anything is decided, and that of changes
     folder: Path  # where it is stored
+    like: Self | None = None  # an earlier one on the page with the same tables
+
+    @property
+    def content(self) -> list[Table]:
+        """The tables without what answers the study's question."""
+        return [replace(table, above="") for table in self.tables]
 
 
 def study_part(folder: Path) -> StudyPart:
@@ -42,12 +49,17 @@ def study_part(folder: Path) -> StudyPart:
 def find_studies(
     results: Path, runs: Collection[str], left_out: Callable[[Path, UserError], None]
 ) -> list[StudyPart]:
-    """Return the studies in a results folder that include any of these run ids."""
-    parts = []
+    """Return the studies in a results folder that include any of these run ids.
+
+    One whose tables an earlier one has is `like` that; its question may be another.
+    """
+    parts: list[StudyPart] = []
     for folder in list_studies(results):
         try:
             if any(cell.run_id in runs for cell in read_study(folder).cells):
-                parts.append(study_part(folder))
+                part = study_part(folder)
+                like = (p for p in parts if p.like is None and p.content == part.content)
+                parts.append(replace(part, like=next(like, None)))
         except UserError as error:
             left_out(folder, error)
     return parts

@@ -22,11 +22,11 @@ from bench.inputs.subsets import select_subset
 from bench.reports.facts import NONE
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
-from bench.running.study.rounds import DATA, OVER
-from bench.stats.inference.difference_tests import Answers, Method
+from bench.running.study.values import DATA, OVER
+from bench.stats.inference.difference_tests import Answers
 from bench.stats.inference.shares import two_shares
 from bench.stats.inference.variance import MIN_SEEDS
-from bench.stats.metrics.metric_checks import metric_parts
+from bench.stats.metrics.metric_checks import MetricParts, metric_parts
 from bench.store.columns import metric_input
 from bench.store.formats.decisions import Decisions, shared_rows
 from bench.store.runs import StoredRun, read_run
@@ -170,6 +170,37 @@ def _read_method(
     values if a run has these. Raises UserError if a run lacks something that the metric needs, or
     if the metric is not such a mean.
     """
+    seeds, templates, used = _most_images(members, over)
+    first: Decisions | None = None
+    predictions, values, read = [], [], []
+    for row in used:
+        decided, of_images, parts = _read_values(row.run.stored, spec, metric)
+        first = first or decided
+        if (rows := _rows_of(first, decided)) is None:
+            return None
+        predictions.append(decided.predictions[rows])
+        values.append(of_images[rows])
+        read.append(parts)
+    if first is None:
+        return None
+    shape, cell = (len(seeds), len(templates), len(first)), members[0].axes
+    return MethodRuns(
+        name,
+        np.reshape(predictions, shape),
+        np.reshape(values, shape),
+        next((parts.method for parts in read if parts.method != "images"), "images"),
+        min(parts.images for parts in read),
+        axes={axis: cell[axis] for axis in apart if axis in cell},
+        members=used,
+        seeds=tuple(seeds),
+        decided=first,
+    )
+
+
+def _most_images(
+    members: Sequence[StudyRow], over: Sequence[str]
+) -> tuple[list[str], list[str], list[StudyRow]]:
+    """Return seeds, templates, and their runs in this order, of those with the most images."""
     most = max(member.n_samples or 0 for member in members)
     grid: dict[tuple[str, str], StudyRow] = {}
     for member in members:
@@ -179,41 +210,25 @@ def _read_method(
             )
             grid.setdefault((seed, template), member)
     seeds, templates = _complete_grid(set(grid))
-    used = [grid[seed, template] for seed in seeds for template in templates]
-    first: Decisions | None = None
-    predictions, values, counted = [], [], []
-    kind: Method = "images"
-    for row in used:
-        run = row.run.stored
-        decided = run.decided(top="top5" in spec.needs)
-        data = metric_input(run.path, run.manifest, decided, spec, metric)
-        _, of_images, method, images = metric_parts(spec, metric, data)
-        if of_images is None:
-            raise UserError(
-                f"A study needs a metric that is a mean over images, and {spec.words} is not one."
-                f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
-            )
-        first = first or decided
-        if (rows := _rows_of(first, decided)) is None:
-            return None
-        predictions.append(decided.predictions[rows])
-        values.append(of_images[rows])
-        counted.append(images)
-        kind = method if kind == "images" else kind
-    if first is None:
-        return None
-    shape, cell = (len(seeds), len(templates), len(first)), members[0].axes
-    return MethodRuns(
-        name,
-        np.reshape(predictions, shape),
-        np.reshape(values, shape),
-        kind,
-        min(counted),
-        axes={axis: cell[axis] for axis in apart if axis in cell},
-        members=used,
-        seeds=tuple(seeds),
-        decided=first,
-    )
+    return seeds, templates, [grid[cell] for cell in product(seeds, templates)]
+
+
+def _read_values(
+    run: StoredRun, spec: MetricSpec, metric: Metric
+) -> tuple[Decisions, Floats, MetricParts]:
+    """Read a run's decisions, and a metric with its values, float64 [n].
+
+    Raises UserError if the metric is no mean over images, or the run lacks what it needs.
+    """
+    decided = run.decided(top="top5" in spec.needs)
+    data = metric_input(run.path, run.manifest, decided, spec, metric)
+    parts = metric_parts(spec, metric, data)
+    if parts.values is None:
+        raise UserError(
+            f"A study needs a metric that is a mean over images, and {spec.words} is not one."
+            f" To test two runs by a bootstrap, use bench compare A B --metric {spec.name}."
+        )
+    return decided, parts.values, parts
 
 
 def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:

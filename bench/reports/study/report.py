@@ -29,7 +29,7 @@ from bench.reports.study.shifts import (
     is_clean,
     read_corrupted,
 )
-from bench.running.study.rounds import DATA, OVER
+from bench.running.study.values import DATA, OVER
 from bench.stats.inference.class_metrics import interval_caveat
 from bench.stats.inference.difference_tests import (
     MethodDifference,

@@ -8,7 +8,16 @@ from bench.discovery.queries import metric_specs
 from bench.errors import images_failed
 from bench.reports.classes import class_table
 from bench.reports.facts import Fact, assignments, metric_fact, percent_text
-from bench.reports.run_view import RunView, without_defaults
+from bench.reports.run_facts import (
+    averages,
+    description,
+    images_fact,
+    scores,
+    settings_of,
+    without_defaults,
+    wrongs,
+)
+from bench.reports.run_view import RunView
 from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
 from bench.reports.terminal.tables import console, print_rows, print_table
 from bench.running.command import removed_from
@@ -39,12 +48,13 @@ def print_run(run: RunView, resumed: bool = False, brief: bool = False) -> None:
     if not brief:
         terminal.print(manifest.run_id, style="bold")
     terminal.print(_description(run, IN_OPENING if brief else ()))
-    for fact in run.warnings:
+    for fact in wrongs(run):
         terminal.print(f"{fact.name[0].upper()}{fact.name[1:]}: {fact.text}", style="yellow")
     _print_missing(run)
     if summary is None:
         return
-    facts = [run.accuracy, *run.averages, *run.scores[1:]]
+    accuracy, *others = scores(run)
+    facts = [accuracy, *averages(run), *others]
     if brief:
         terminal.print(" · ".join(map(_in_line, facts[1:])))
     else:
@@ -106,14 +116,14 @@ def _in_line(fact: Fact) -> str:
 
 
 def _description(run: RunView, said: Collection[str] = ()) -> str:
-    settings = without_defaults(run.manifest.backbone.name, run.settings)
+    settings = without_defaults(run.manifest.backbone.name, settings_of(run))
     settings = {name: value for name, value in settings.items() if name not in SHOWN_APART}
-    images = f"{run.images.text} {run.images.name}, {run.images.note}"
     said = (*said, "started")
-    facts = [f"{fact.name}: {fact.text}" for fact in run.description if fact.name not in said]
-    if "dataset" in said and run.n == run.manifest.dataset.n_total:
-        images = ""
-    return " · ".join(filter(None, [images, *facts, assignments(settings)]))
+    facts = [f"{fact.name}: {fact.text}" for fact in description(run) if fact.name not in said]
+    if not ("dataset" in said and run.n == run.manifest.dataset.n_total):
+        counted = images_fact(run)
+        facts.insert(0, f"{counted.text} {counted.name}, {counted.note}")
+    return " · ".join(filter(None, [*facts, assignments(settings)]))
 
 
 def print_statistics(

@@ -10,5 +10,5 @@ record     what is stored, and what one command does with a run
 
 A chapter has the help of its settings and declares (`declaration`) what each is about. Its module
 resolves them, refuses what does not fit, and makes their entries in the identity. `settings` has
-all chapters, `names` all that they name.
+all chapters, and `Names`, what they name.
 """

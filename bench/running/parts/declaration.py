@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from bench.contracts.parameters import Parameters, Spec
-from bench.contracts.specs import Scorer
+from bench.contracts.specs import BackboneSpec, Scorer
 from bench.errors import UserError
 
 T = TypeVar("T")
@@ -97,6 +97,10 @@ class DeclaredSetting:
     shared: bool = False
     """Whether runs of a study that do not use it ignore it, with a note, if others use it or it is
     an axis; otherwise, and outside a study, it is refused where it has no effect."""
+
+    def is_for(self, backbone: BackboneSpec) -> bool:
+        """Return whether the kind of a backbone uses it."""
+        return backbone.scorer in self.scorers
 
     @property
     def in_classify(self) -> bool:

@@ -21,14 +21,7 @@ from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
-from bench.machine.precision import (
-    PRECISIONS,
-    Half,
-    Precision,
-    dtype_of,
-    has_precision,
-    needs_tf32,
-)
+from bench.machine.precision import PRECISIONS, Half, Precision, dtype_of, has_precision, needs_tf32
 from bench.machine.speeds import assumed_speed
 from bench.running.parts.declaration import DENOISERS, Chapter, Text, passed_to, setting
 from bench.store.formats.fields import without_none
@@ -195,17 +188,16 @@ def find_precision(
     A denoiser whose spec names none has `half`, the half precision of its class or file, or TF32. A
     default falls back to float32 where a device lacks it.
     """
-    is_denoiser = backbone.scorer in DENOISERS
     if config.tf32 and config.dtype in (None, "float32"):
         on_gpu: Precision = "tf32"
     elif names_precision(config):
         on_gpu = cast(Precision, config.dtype)
     else:
-        on_gpu = backbone.dtype or (half or "tf32" if is_denoiser else "float32")
+        on_gpu = backbone.dtype or (half or "tf32" if backbone.denoises else "float32")
     is_here = names_precision(config) or has_precision(config.device, on_gpu)
     network = on_gpu if is_here else "float32"
     encoding: Encoding | None = None
-    if is_denoiser and dtype_of(network) != "float32":
+    if backbone.denoises and dtype_of(network) != "float32":
         has_tf32 = has_precision(config.device, "tf32")
         encoding = config.encoding or ("tf32" if has_tf32 else "float32")
     return RunPrecision(network, network == "tf32" or config.tf32, encoding, on_gpu)
@@ -214,11 +206,6 @@ def find_precision(
 def names_precision(config: MachineSettings) -> bool:
     """Return whether the user has named a precision."""
     return config.tf32 or config.dtype is not None
-
-
-def depends_on_class(config: MachineSettings, backbone: BackboneSpec) -> bool:
-    """Return whether the class or the files of a denoiser say what it runs in by default."""
-    return not (backbone.dtype or names_precision(config)) and backbone.scorer in DENOISERS
 
 
 def all_precisions() -> Iterator[RunPrecision]:

@@ -97,7 +97,7 @@ def find_backbone(settings: ModelSettings, dataset: DatasetSpec | None = None) -
     spec = registered(backbones, name)
     if spec.takes_folders and not weights:
         raise UserError(f"Backbone {name!r} needs --weights FOLDER, or --backbone FOLDER instead.")
-    if spec.scorer not in DENOISERS or not (file or settings.lora):
+    if not (spec.denoises and (file or settings.lora)):
         return BackboneSource(spec, weights or file)
     return _altered(spec, weights or spec.weights, file, settings.lora or [])
 

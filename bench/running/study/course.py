@@ -12,7 +12,10 @@ from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from bench import interrupts
+from bench.contracts.strategy import Floats
 from bench.errors import BenchError, StoreError, UserError, images_failed, warn_user
 from bench.inputs.split import Split
 from bench.inputs.subsets import shuffle_samples
@@ -24,17 +27,28 @@ from bench.running.prepare import Preloaded
 from bench.running.risk import with_chosen_params
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
-from bench.running.study.rounds import Methods, board_standing, boards_of, next_round, still_open
-from bench.running.study.values import Entries
+from bench.running.study.values import DATA, OVER, Entries
+from bench.stats.sequential.betting import Standings, Stop, accuracy_anytime, standings
+from bench.store.folder import read_manifest
+from bench.store.formats.decisions import read_decisions
 from bench.store.formats.documents import StoredConfig
 from bench.store.formats.fields import without_none
 from bench.store.formats.identity import digest
 from bench.store.locking import LOCK, LockedFolder, locked
-from bench.store.studies import STUDY, Study, StudyCell, study_folder, write_study
+from bench.store.studies import (
+    STUDY,
+    BoardStanding,
+    MethodStanding,
+    Study,
+    StudyCell,
+    study_folder,
+    write_study,
+)
 
 WRITE_EVERY = 2.0  # seconds between writes of the state within a stage
 
 PILOT, WHOLE = "pilot", "whole"
+Methods = Mapping[str, Sequence[int]]  # method → indices of its cells
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ class _Course:
         tell: Callable[[Step], None],
     ) -> None:
         self.declared, self.study, self.folder, self.tell = declared, study, folder, tell
-        self.shared, self.clock = LoadedResources(keeps_executor=True), Clock()
+        self.shared, self.clock = LoadedResources(), Clock()
         self.split: dict[str, Split] = {}  # data settings of the last run → its split
         self.written = 0.0
         backbones = [cell.backbone for cell in declared.cells]
@@ -111,7 +125,7 @@ class _Course:
             elif not pilot_only:
                 self._stage(WHOLE, self.order, last=True)
         finally:
-            self.shared.close_executor()
+            self.shared.close()
             self._write()
         return self.study
 
@@ -188,11 +202,9 @@ class _Course:
         except Exception as error:
             interrupts.check()  # a library may have replaced an interrupt by another exception
             self.shared.free()
-            self.shared.close_executor()
-            unexpected = (
-                "" if isinstance(error, BenchError) else f"unexpected {type(error).__name__}: "
-            )
-            self._set(place, status="failed", error=f"{unexpected}{error}")
+            self.shared.close()
+            kind = "" if isinstance(error, BenchError) else f"unexpected {type(error).__name__}: "
+            self._set(place, status="failed", error=f"{kind}{error}")
             return None
         summary, failed = finished.summary, finished.summary.failed_samples
         total = summary.dataset.n_total
@@ -329,3 +341,87 @@ class Clock:
             overhead + self.per_image.get(place, mean) * self.images.get(place, images)
             for place, images in cells
         )
+
+
+def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:
+    """Return the indices of the cells by dataset and method.
+
+    Runs that differ only in seed or template are one method. Its result is their mean.
+    """
+    apart = [name for name in declared.axes if name not in (*DATA, *OVER)]
+    varied = [n for n in apart if len({cell.axes.get(n) for cell in declared.cells}) > 1] or apart
+    boards: dict[str, dict[str, list[int]]] = {}
+    for place, cell in enumerate(declared.cells):
+        board = "/".join(cell.axes[name] for name in DATA if name in cell.axes)
+        method = " ".join(cell.axes[name] for name in varied if name in cell.axes)
+        boards.setdefault(board, {}).setdefault(method or "the method", []).append(place)
+    return boards
+
+
+def still_open(methods: Methods, standing: BoardStanding | None) -> list[str]:
+    """Return the methods that score the next round: all of them before the first standing."""
+    if standing is None:
+        return list(methods)
+    verdicts = {method.method: method.verdict for method in standing.methods}
+    return [method for method in methods if verdicts[method] == "open"]
+
+
+def next_round(n: int, growth: float, total: int) -> int:
+    """Return the number of images per method after the next round, at most `total`."""
+    return min(total, max(n + 1, round(n * growth)))
+
+
+def board_standing(
+    board: str,
+    methods: Methods,
+    folders: Mapping[int, Path],
+    order: Sequence[str],
+    n: int,
+    entries: Entries,
+) -> BoardStanding:
+    """Return the result of all rounds so far on one dataset.
+
+    `folders` maps the index of a cell to its run. The last round scored the first `n` images of the
+    split in random `order`.
+    """
+    assert entries.stop is not None
+    results: dict[str, Floats] = {}
+    for method, places in methods.items():
+        runs = [read_decisions(folders[p], read_manifest(folders[p])) for p in places]
+        columns = [run.right_in(order[:n]) for run in runs]
+        shortest = min(map(len, columns))
+        results[method] = np.mean([column[:shortest] for column in columns], axis=0)
+    if len(results) == 1:
+        shown = Standings({}, (), next(iter(results)))
+    else:
+        shown = standings(results, entries.stop, entries.margin, entries.strict)
+    return BoardStanding(
+        board=board,
+        decided=shown.decided,
+        images=min(n, len(order)),
+        total=len(order),
+        methods=[
+            MethodStanding(
+                method=method,
+                verdict=_verdict(method, shown, entries.stop),
+                images=len(right),
+                shown_after=shown.out.get(method),
+                p=shown.p[method] if method in shown.out else None,
+                accuracy=float(right.mean()),
+                anytime_ci95=accuracy_anytime(right),
+            )
+            for method, right in sorted(
+                results.items(),
+                key=lambda item: (entries.stop == "best" and -len(item[1]), -item[1].mean()),
+            )
+        ],
+        unresolved=list(shown.unresolved),
+    )
+
+
+def _verdict(method: str, shown: Standings, stop: Stop) -> str:
+    if method in shown.open:
+        return "open"
+    if stop == "ranked":
+        return "ranked"
+    return "best" if method == shown.leader else "left"

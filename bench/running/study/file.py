@@ -399,7 +399,7 @@ def _foreign(spec: BackboneSpec, own: Table, params: Table) -> set[str]:
     """
     shared = {n for n, v in own.items() if isinstance(v, list) and len(v) > 1}
     shared = {name for name in shared if SETTINGS[name].shared}
-    other_kind = {name for name in own if spec.scorer not in SETTINGS[name].scorers} - shared
+    other_kind = {name for name in own if not SETTINGS[name].is_for(spec)} - shared
     passed = {name for name in own if SETTINGS[name].passed_to == spec.kind}
     return other_kind | (passed | (_of_backbones() & params.keys())) - {*spec.parameters}
 

@@ -14,9 +14,8 @@ from bench.running.estimate import Lack, make_plan
 from bench.running.parts.decision import backbone_params
 from bench.running.parts.declaration import option
 from bench.running.parts.machine import check_executor
-from bench.running.parts.names import Names
 from bench.running.parts.record import check_trackers
-from bench.running.parts.settings import SETTINGS, RunConfig, changed
+from bench.running.parts.settings import SETTINGS, Names, RunConfig, changed
 from bench.running.prepare import check_effect, resolve, without_effect
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.store.formats.fields import Count, Document
@@ -30,35 +29,44 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     """
     checked = [_names_of(declared, cell) for cell in declared.cells]
     unused = [without_effect(names) for names in checked]
-    chosen = zip(declared.cells, unused, strict=True)
-    used = {n for cell, without in chosen for n in changed(cell.config) if n not in without}
+    used = {
+        n for of, no in zip(checked, unused, strict=True) for n in {*changed(of.config)} - {*no}
+    }
     axes = {n for n in SETTINGS if len({repr(getattr(c.config, n)) for c in declared.cells}) > 1}
     same: dict[str, list[DeclaredCell]] = {}
-    notes = dict[str, None]()
-    if declared.deviations:
-        notes[f"Options change the study: {'; '.join(declared.deviations)}."] = None
+    changes = "; ".join(declared.deviations)
+    notes = dict.fromkeys([f"Options change the study: {changes}."] if changes else [])
     for cell, names, without in zip(declared.cells, checked, unused, strict=True):
         ignored = [name for name in without if SETTINGS[name].shared and name in used | axes]
-        defaults = {name: RunConfig.model_fields[name].default for name in ignored}
-        config = cell.config.model_copy(update=defaults)
-        with _naming_run(declared, cell):
-            check_effect(replace(names, config=config))
-        same.setdefault(_effective_settings(config, names), []).append(
-            replace(cell, config=config, backbone=names.backbone_key)
-        )
-        for name in ignored:
-            if name not in axes:
-                who = f"The runs of backbone {names.source.name!r} ignore {name}"
-                notes[f"{who}: {option(name)} {without[name]}"] = None
-    cells = []
-    for first, *others in same.values():
-        ignored = [n for n, label in first.axes.items() if any(c.axes[n] != label for c in others)]
-        labels = {name: label for name, label in first.axes.items() if name not in ignored}
-        cells.append(replace(first, axes=labels))
-        if others:
-            text = f"One run instead of {len(others) + 1}, which does not depend on"
-            notes[f"{in_words(labels)}: {text} {' or '.join(ignored)}."] = None
-    return declared.model_copy(update={"cells": tuple(cells)}), list(notes)
+        config = _without(declared, cell, names, ignored)
+        kept = replace(cell, config=config, backbone=names.backbone_key)
+        same.setdefault(_effective_settings(config, names), []).append(kept)
+        who = f"The runs of backbone {names.source.name!r} ignore"
+        told = [name for name in ignored if name not in axes]
+        notes |= {f"{who} {name}: {option(name)} {without[name]}": None for name in told}
+    cells = tuple(_one_run(*alike, notes=notes) for alike in same.values())
+    return declared.model_copy(update={"cells": cells}), list(notes)
+
+
+def _without(
+    declared: DeclaredStudy, cell: DeclaredCell, names: Names, ignored: Sequence[str]
+) -> RunConfig:
+    """Return the settings of a run without those that it ignores; others must have an effect."""
+    defaults = {name: RunConfig.model_fields[name].default for name in ignored}
+    config = cell.config.model_copy(update=defaults)
+    with _naming_run(declared, cell):
+        check_effect(replace(names, config=config))
+    return config
+
+
+def _one_run(first: DeclaredCell, *others: DeclaredCell, notes: dict[str, None]) -> DeclaredCell:
+    """Return the run of cells that are alike, with the labels that they share; a note names it."""
+    differ = [n for n, label in first.axes.items() if any(c.axes[n] != label for c in others)]
+    labels = {name: label for name, label in first.axes.items() if name not in differ}
+    if others:
+        text = f"One run instead of {len(others) + 1}, which does not depend on"
+        notes[f"{in_words(labels)}: {text} {' or '.join(differ)}."] = None
+    return replace(first, axes=labels)
 
 
 def _names_of(declared: DeclaredStudy, cell: DeclaredCell) -> Names:
@@ -73,7 +81,7 @@ def _names_of(declared: DeclaredStudy, cell: DeclaredCell) -> Names:
 
 def _effective_settings(config: RunConfig, names: Names) -> str:
     """Return the settings of a run that affect it. A classifier has no strategy."""
-    if names.one_draw:
+    if names.backbone.one_draw:
         own = backbone_params(config, names.backbone, names.decider.spec)
         config = config.model_copy(update={"strategy": None, "params": own})
     return config.model_dump_json()

@@ -11,6 +11,8 @@ from bench.stats.sequential.betting import Stop
 
 PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
 PLURALS["strategies"] = "strategy"
+DATA = ("dataset", "split", "corrupt")  # axes that select the images
+OVER = ("seed", "template")  # axes whose runs are pooled into one method
 PILOT_IMAGES = 24  # default number of images per run in the pilot
 MAX_TABLES = 1_000  # limit for [[grid]] tables, and for [[exclude]] tables
 Table = Mapping[str, object]

@@ -16,12 +16,11 @@ from time import monotonic
 from typing import Annotated, Any, BinaryIO, Literal, NotRequired
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from bench.contracts.decision import Decided
-from bench.contracts.strategy import DECIDED_BY
 from bench.errors import warn_user
 from bench.machine.files import regular_file
 from bench.machine.libraries import pa, pc, pj
@@ -317,22 +316,23 @@ def _parsed(file: Path, n_classes: int, top: bool) -> Any:
 
 def _all_records(table: Any, n_classes: int) -> bool:
     """Return whether all rows are records; a vectorised `is_record`."""
-    if any(table[name].null_count for name in _REQUIRED):
-        return False
     if table["prediction"].null_count:
         neither = pc.and_(table["prediction"].is_null(), table["error"].is_null())
         if pc.any(neither).as_py():
             return False
-    ranges = {"label": n_classes - 1, "prediction": n_classes - 1, "confidence": 1, **_AMOUNTS}
-    for name, maximum in ranges.items():
-        column = values(table[name], 0)
-        if len(column) and not (column.min() >= 0 and column.max() <= maximum):
+    largest = {"label": n_classes - 1, "prediction": n_classes - 1}
+    for name in table.column_names:
+        declared, column = _columns()[name], table[name]
+        if declared["required"] and column.null_count:
             return False
-    if not (np.abs(values(table["margin"], 0)) <= MAX_ERROR).all():
-        return False
-    # A set, because pyarrow imports pandas for `pa.array` and `is_in`.
-    if not set(pc.unique(table["decided_by"]).to_pylist()) <= {None, SWEEP, *DECIDED_BY}:
-        return False
+        if "maximum" in declared:
+            numbers, most = values(column, 0), largest.get(name, declared["maximum"])
+            if len(column) and not declared["minimum"] <= numbers.min() <= numbers.max() <= most:
+                return False
+        # A set, because pyarrow imports pandas for `pa.array` and `is_in`.
+        words = {None, *declared.get("enum", ())}
+        if len(words) > 1 and not set(pc.unique(column).to_pylist()) <= words:
+            return False
     return "top" not in table.column_names or _is_top(table["top"], n_classes)
 
 
@@ -348,23 +348,26 @@ def _is_top(column: Any, n_classes: int) -> bool:
 
 
 _BLOCK_BYTES = 1 << 20  # default size of pyarrow's blocks, which it parses in parallel
-_REQUIRED = ("sample_id", "label", "evaluations", "seconds")
-_AMOUNTS = {
-    **dict.fromkeys(("evaluations", "linearisations"), MAX_EVALUATIONS),
-    **dict.fromkeys(("equivalents", "seconds"), MAX_SECONDS),
-    "margin_stderr": MAX_ERROR,
-}  # column → maximum
+_NO_COLUMNS = {"score", "shape", "pairs"}  # fields that are read from single records alone
+
+
+@lru_cache
+def _columns() -> dict[str, dict[str, Any]]:
+    """Return the JSON schema of each column, as `Record` declares it, and if every line has it."""
+    declared, columns = TypeAdapter(Record).json_schema(), {}
+    for name, field in declared["properties"].items():
+        own, *null = field.get("anyOf", [field])
+        columns[name] = {**own, "required": name in declared["required"] and not null}
+    return {name: column for name, column in columns.items() if name not in _NO_COLUMNS}
 
 
 def _schema(top: bool) -> Any:
-    columns = {
-        pa.string(): ("sample_id", "error", "group", "decided_by"),
-        pa.int64(): ("label", "prediction", "evaluations", "linearisations"),
-        pa.float64(): ("margin", "margin_stderr", "confidence", "equivalents", "seconds"),
-        pa.bool_(): ("in_candidates", "image_right", "group_right"),
-        pa.list_(pa.list_(pa.float64())): ("top",) if top else (),
+    types = {
+        **{"string": pa.string(), "integer": pa.int64(), "number": pa.float64()},
+        **{"boolean": pa.bool_(), "array": pa.list_(pa.list_(pa.float64()))},
     }
-    return pa.schema([(name, type_) for type_, names in columns.items() for name in names])
+    columns = {name: types[column["type"]] for name, column in _columns().items()}
+    return pa.schema([pair for pair in columns.items() if top or pair[0] != "top"])
 
 
 def to_table(records: Sequence[Any], top: bool = True) -> Any:

@@ -77,10 +77,11 @@ def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED)
         "image": datasets.Image(),
         "label": features.get(label) or datasets.Value(str(types[label])),
     }
-    if ids := named.id_column or (SAMPLE_ID if SAMPLE_ID in types else None):
+    ids = named.id_column or SAMPLE_ID
+    if ids in types:
         sources[SAMPLE_ID], common[SAMPLE_ID] = ids, datasets.Value("string")
     for name in named.keep:
-        if sources.setdefault(name, name) != name:
+        if sources.setdefault(name, name) != name:  # image, label or sample_id, from elsewhere
             raise UserError(
                 f"{where}: the column {name!r} cannot be kept: the {name} is in {sources[name]!r}."
             )
@@ -95,10 +96,10 @@ def _choose_image_and_label(
     columns = [*types]
     images = [name for name in columns if _may_be_image(types[name])]
     image = choose_column(named.image_column, ("image",), columns, where, "image", images)
-    of_others = (image, SAMPLE_ID, *named.others)
-    others = [name for name in columns if name not in of_others and not name.startswith("__")]
-    labels = [n for n in others if isinstance(features.get(n), datasets.ClassLabel)]
-    labels = labels or [n for n in others if _may_be_label(types[n])]
+    taken = (image, SAMPLE_ID, *named.others)
+    free = [name for name in columns if name not in taken and not name.startswith("__")]
+    labels = [name for name in free if isinstance(features.get(name), datasets.ClassLabel)]
+    labels = labels or [name for name in free if _may_be_label(types[name])]
     return image, choose_column(named.label_column, ("label",), columns, where, "label", labels)
 
 
@@ -137,16 +138,17 @@ def choose_column(
     first = next((name for name in usual if name in columns), None)
     if first is not None or len(candidates) == 1:
         return first or candidates[0]
-    not_commas = len(columns) == 1 and any(mark in columns[0] for mark in ";\t|")
     advice = f"Name the right one with --{kind}-column."
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+        advice = "Separate columns by commas."
     raise UserError(
         f"{where} has no column {' or '.join(map(repr, usual))}; its columns:"
-        f" {join_names(columns)}. {'Separate columns by commas.' if not_commas else advice}"
+        f" {join_names(columns)}. {advice}"
     )
 
 
 def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the features in a schema, and problems, by column, each of which is parsed alone."""
+    """Return the features that a schema states, by column, and why others cannot be read."""
     stated = (schema.metadata or {}).get(b"huggingface")
     if stated is None:
         return {}, {}
@@ -156,13 +158,14 @@ def _features(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
         return {}, dict.fromkeys(schema.names, f"invalid `datasets` metadata ({error!r:.100})")
     features: dict[str, Any] = {}
     unreadable: dict[str, str] = {}
+    # A renamed column of labels lacks its class names; it may be any that has no feature.
     gone = [name for name in columns if name not in schema.names]
     if gone and "ClassLabel" in str(columns[gone[0]]):
         problem = f"the metadata describes {quoted(gone[0])}, which is not a column"
         unreadable = dict.fromkeys(set(schema.names) - set(columns), problem)
     for name in {*columns} & {*schema.names}:
         kind = _plain(schema.field(name).type)
-        try:
+        try:  # each column alone
             feature = datasets.Features.from_dict({name: columns[name]})[name]
             if isinstance(feature, datasets.ClassLabel):
                 if not all(isinstance(word, str) for word in feature.names):
@@ -198,7 +201,7 @@ def _may_be_image(kind: pa.DataType) -> bool:
 def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
     """Return the columns of `columns.features`; UserError if the path of an image leaves `root`."""
     features = columns.features
-    converted = {}
+    arrays = {}
     for name, source in columns.sources.items():
         column = table.column(source)
         if pa.types.is_dictionary(column.type) or column.type != _plain(column.type):
@@ -212,8 +215,8 @@ def convert(table: pa.Table, columns: ImageColumns, root: Path) -> pa.Table:
             column = column.cast(pa.int64())
         if name == SAMPLE_ID:
             column = column.cast(pa.string())  # ids may be numbers
-        converted[name] = column
-    return pa.table(converted, metadata=features.arrow_schema.metadata)
+        arrays[name] = column
+    return pa.table(arrays, metadata=features.arrow_schema.metadata)
 
 
 def converted(

@@ -12,7 +12,7 @@ from bench.contracts.dataset import Listing, Row, Rows, file_image
 from bench.contracts.parameters import Parameters
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
-from bench.errors import UserError, did_you_mean, quoted
+from bench.errors import UserError, did_you_mean, quoted, refusing
 from bench.inputs import parsing
 from bench.inputs.class_names import match_classes
 from bench.inputs.data import call_reader, find_path_reader, find_source
@@ -20,7 +20,7 @@ from bench.inputs.parsing import convert_to_name
 from bench.inputs.replaced import crop_to_boxes
 from bench.inputs.rows import LABEL_DIGITS, as_dataset, format_group
 from bench.machine.files import path_exists, read_bytes, resolve_inside
-from bench_plugins.datasets._listing import check_listed
+from bench_plugins.datasets._listing import check_listed, chosen_split
 
 _FIELDS = {"file": r"(?P<file>\S.*?)", "label": r"(?P<label>\S.*)", "_": r"\S++"}
 MAX_LINE_LENGTH = 1_000  # characters; matching takes time quadratic in the length
@@ -74,9 +74,12 @@ class Declared:
     def _load_copy(self, folder: Path, split: str | None, source_split: str | None) -> Any:
         """Return a split of a copy in the layout of the original download, or in a usual one."""
         layout = self.spec.layout
-        for file in (layout.get("lists", {}).get(str(split)), layout.get("table")):
+        lists = layout.get("lists", {})
+        if by_split := {**lists, **layout.get("split_values", {})}:
+            split = split or chosen_split(None, by_split, self.spec.name)
+        for file in (lists.get(split or ""), layout.get("table")):
             if file and _has_file(folder, file):
-                return read_listed(folder, file, str(split), self.spec)
+                return read_listed(folder, file, split or "all", self.spec)
         if "reader" in layout and _has_file(folder, layout["marker"]):
             reader, source = find_source(layout["reader"])
             source_split = None if split is None else layout.get("splits", {}).get(split, split)
@@ -87,27 +90,32 @@ class Declared:
         try:
             return call_reader(reader, self._parameters_for(reader), chosen, str(place))
         except UserError:
-            if chosen is not None:  # another dataset? Then its classes make a better message
+            if chosen is not None:
+                # If the folder holds another dataset, `match_classes` raises the better error.
                 rows = call_reader(reader, self._parameters_for(reader), None, str(place))
                 match_classes(rows, self.spec, str(folder))
             raise
 
     def _split_of(self, place: Path, split: str | None, source_split: str | None) -> str | None:
-        """Return the split to request from a copy: its own name, ours, or None for all images."""
+        """Return the split to request from a copy: its name at the source, ours, or None for all.
+
+        A name is used if that of a file or folder begins with it. Without such files, the images of
+        the only declared split are all images; of several splits, the reader raises the error.
+        """
         if split is None:
             return None
         folders = [folder for folder in (place, place / "data") if folder.is_dir()]
         names = [path.name for folder in folders for path in folder.iterdir()]
-        for name in filter(None, (source_split, split)):
-            if any(other.startswith(name) for other in names):
-                return name
+        for candidate in filter(None, (source_split, split)):
+            if any(name.startswith(candidate) for name in names):
+                return candidate
         return split if len(self.spec.splits) > 1 else None
 
     def _parameters_for(self, reader: DatasetSpec) -> Parameters:
         box = [self.spec.box] if self.spec.box else []
-        groups = [name.partition("[")[0] for name in self.spec.groups]
-        columns = dict.fromkeys((*self.parameters.get("keep", ()), *groups, *box))
-        parameters = {**self.parameters, "keep": tuple(columns)}
+        groups = [name.partition("[")[0] for name in self.spec.groups]  # `npy[0]`: the column npy
+        kept = dict.fromkeys((*self.parameters.get("keep", ()), *groups, *box))  # each once
+        parameters = {**self.parameters, "keep": tuple(kept)}
         return {name: value for name, value in parameters.items() if name in reader.parameters}
 
 
@@ -119,17 +127,16 @@ def _has_file(folder: Path, name: str) -> bool:
 def compile_line(line: str) -> re.Pattern[str]:
     """Return the pattern of a line such as `{file} {label} {_}` (UserError if one is missing)."""
     parts = re.split(r"\{(\w+)\}", line)
-    fields = [part for part in parts[1::2] if part != "_"]
-    if sorted(fields) != ["file", "label"]:
+    texts, fields = parts[::2], parts[1::2]
+    if sorted(field for field in fields if field != "_") != ["file", "label"]:
         raise UserError(
             f"layout.line = {quoted(line)}: write it with {{file}} and {{label}}, each once, and"
             " {_} for other words."
         )
-    pattern = "".join(
-        _FIELDS[part] if i % 2 else re.escape(part).replace(r"\ ", r"\s+")
-        for i, part in enumerate(parts)
-    )
-    return re.compile(pattern + r"\s*")
+    patterns = [re.escape(text).replace(r"\ ", r"\s+") for text in texts]
+    for place, field in enumerate(fields):
+        patterns[place] += _FIELDS[field]
+    return re.compile("".join(patterns) + r"\s*")
 
 
 Entry = tuple[str, str, str, str | None]  # place in messages, image file, label, group
@@ -138,24 +145,27 @@ Entry = tuple[str, str, str, str | None]  # place in messages, image file, label
 def read_listed(folder: Path, file: str, split: str, spec: DatasetSpec) -> Listing:
     """Return the images of a split that a text or CSV file of a download lists.
 
-    The declaration's `layout` has `lists` (split → text file) or `table` (the CSV file), and
-    `first_label` (number of the first class, if labels are numbers). Raises UserError, with file
-    and line, if a line or a file is invalid.
+    The declaration's `layout` has `lists` (split → text file) or `table` (the CSV file, whose
+    labels are numbers from 0), and `first_label` (number of the first class, if labels in a list
+    are numbers). Raises UserError, with file and line, if a line or a file is invalid.
     """
-    table, is_csv = resolve_inside(folder, file), file == spec.layout.get("table")
-    first = 0 if is_csv else spec.layout.get("first_label")
+    path = resolve_inside(folder, file)
+    if file != spec.layout.get("table"):
+        entries, first = _read_lines(path, spec), spec.layout.get("first_label")
+    else:
+        entries, first = _read_cells(path, split, spec), 0
     rows: list[Row] = []
-    for at, name, label, group in (_read_cells if is_csv else _read_lines)(table, split, spec):
+    for at, name, label, group in entries:
         check_listed(folder, name, at)
         label = _find_class(label, first, spec, at)
         rows.append(Row(name, file_image(folder / name), label, group, at))
     if not rows:
-        raise UserError(f"{table} lists no images of {split}.")
-    return Listing(rows)
+        raise UserError(f"{path} lists no images of {split}.")
+    return Listing(rows, split)
 
 
-def _read_lines(table: Path, split: str, spec: DatasetSpec) -> Iterator[Entry]:
-    """Yield what lines of the form `line` list; `images` is the path of a line's image."""
+def _read_lines(table: Path, spec: DatasetSpec) -> Iterator[Entry]:
+    """Yield the entry of each line, which has the form `line`; `images` is its image's path."""
     form = spec.layout.get("line", "{label}/{file}")
     pattern, images = compile_line(form), spec.layout.get("images", "{label}/{file}")
     for number, line in enumerate(_read_lossy(table).split("\n"), 1):
@@ -186,10 +196,8 @@ def _read_cells(table: Path, split: str, spec: DatasetSpec) -> Iterator[Entry]:
 
 def _read_lossy(table: Path) -> str:
     """Return the text of a list of the download. Bytes that are not UTF-8 are replaced."""
-    try:
+    with refusing(f"{table} cannot be read: ", OSError):
         return read_bytes(table).decode("utf-8-sig", "replace")
-    except OSError as error:
-        raise UserError(f"{table} cannot be read: {error}.") from None
 
 
 def _find_class(label: str, first: int | None, spec: DatasetSpec, where: str) -> str:
@@ -210,15 +218,15 @@ Record = Mapping[str, Any]
 
 
 def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> Listing | Rows:
-    """Return the items of a declared dataset, a listing, or a dataset if they are cropped to boxes.
+    """Return the items of a declared dataset: a dataset if they are cropped to boxes, or a listing.
 
-    They are read from the JSON files of the original download, or from a `datasets.Dataset`,
-    `table`, of records. The declaration's `item` maps fields of the records to columns. Raises
+    Their records are the rows of `table`, a `datasets.Dataset`, or are read from the JSON files of
+    the original download. The declaration's `item` maps columns to fields of the records. Raises
     UserError, with file and record, if a file or field is missing.
     """
     where = f"Dataset {spec.name!r}"
     folder = Path(str(data_dir)) if table is None else Path()
-    records: Iterable[tuple[str, str | None, Record]]
+    records: Iterable[tuple[str, str | None, Record]]  # key, group, record
     if table is None:
         records = _read_records(folder, spec.item)
     else:
@@ -268,21 +276,20 @@ def _make_item(
         if not isinstance(text, str):
             raise UserError(f"{at}: expected a text, got {quoted(text)}.")
     group = _get_field(record, fields["group"], at) if "group" in fields else part
-    named = [isinstance(image, str) for image in images]  # else a source holds them
-    if any(named) != all(named) or not all(isinstance(i, str | dict | None) for i in images):
-        raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
-    if all(named):
+    kinds = {type(image) for image in images}
+    if kinds == {str}:
         root = folder / str(fields.get("folder", ""))
         images = [file_image(resolve_inside(folder, str(root / name))) for name in images]
+    elif not kinds or kinds - {dict, type(None)}:  # not images that the source holds
+        raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
     if "id" in fields:
         key = convert_to_name(_get_field(record, fields["id"], at), "id", f"{at}:")
-    return Row(
-        key,
-        tuple(images) if len(images) > 1 else images[0],
-        tuple(fields.get("pairing", ())) if len(images) > 1 else fields.get("label", 0),
-        None if group is None else convert_to_name(group, "group", f"{at}:"),
-        texts=tuple(texts),
-    )
+    if group is not None:
+        group = convert_to_name(group, "group", f"{at}:")
+    if len(images) == 1:
+        return Row(key, images[0], fields.get("label", 0), group, texts=tuple(texts))
+    pairing = tuple(fields.get("pairing", ()))  # of each image with its text
+    return Row(key, tuple(images), pairing, group, texts=tuple(texts))
 
 
 def _get_field(record: Record, name: str, at: str) -> Any:

@@ -34,7 +34,7 @@ class SkippedRows:
         self.names: dict[tuple[str, str], list[str]] = {}
 
     def add(self, names: Iterable[str], noun: str, which: str = "") -> None:
-        """Add names of things, described by a noun in the singular and perhaps ` which …`."""
+        """Add names of what is described by a noun in the singular and, after it, by `which`."""
         self.names.setdefault((noun, which), []).extend(names)
 
     def warn(self, folder: Path) -> None:
@@ -115,7 +115,7 @@ def _is_document(path: Path) -> bool:
 def check_listed(folder: Path, name: str, at: str) -> None:
     """Raise UserError unless a folder has the file that a list names at the place `at`.
 
-    Its content is checked when it is loaded.
+    Its content, or where a link leads, is checked when it is loaded.
     """
     try:
         path = resolve_inside(folder, name)
@@ -152,7 +152,7 @@ def splits_of(source: Path, ending: str) -> dict[str, list[Path]]:
 
 def chosen_split(split: str | None, splits: Collection[str], what: str) -> str:
     """Return the requested split, else the preferred one of those that exist (UserError)."""
-    usual = (name for own in SPLIT_NAMES for name in splits if usual_name(name) == own)
+    usual = (name for known in SPLIT_NAMES for name in splits if usual_name(name) == known)
     name = split or next(chain(usual, splits), "all")
     if name not in splits:
         has = ", ".join(splits) or "none"
@@ -163,7 +163,8 @@ def chosen_split(split: str | None, splits: Collection[str], what: str) -> str:
 def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> Listing:
     """Return the images below `folder`, labelled by their class folders (UserError).
 
-    `parts` are the folders of all splits, whose classes are added; empty if there is only one.
+    `parts` are the folders of all splits, if `folder` is one of them. The classes of the others are
+    known too, and a class folder without images is then no mistake.
     """
     left_out = SkippedRows()
     files = find_images(folder, left_out)
@@ -174,22 +175,22 @@ def load_images(folder: Path, split: str, parts: Sequence[Path] = ()) -> Listing
         for part in parts
         if part != folder
         for path in find_images(part)
-        if path.parent != part
+        if path.parent != part  # an image in no class folder
     }
     empty = [
         path.name
         for path in subfolders(folder)
         if path.name not in names | elsewhere and not path.is_symlink()
     ]
-    unused = [path.name for path in subfolders(folder.parent) if path not in parts] if parts else []
     left_out.add(empty, "class folder", " without images")
-    left_out.add(unused, "folder", " beside the splits")
+    if parts:
+        beside = [path.name for path in subfolders(folder.parent) if path not in parts]
+        left_out.add(beside, "folder", " beside the splits")
     left_out.warn(folder)
-    ids = [path.relative_to(folder).as_posix() for path in files]
-    rows = [
-        Row(sample_id, file_image(path), sample_id.split("/")[0])
-        for sample_id, path in zip(ids, files, strict=True)
-    ]
+    rows = []
+    for path in files:
+        sample_id = path.relative_to(folder).as_posix()
+        rows.append(Row(sample_id, file_image(path), sample_id.split("/")[0]))
     return Listing(rows, split, str(folder), lambda: sorted(names), elsewhere=lambda: elsewhere)
 
 

@@ -19,7 +19,7 @@ import datasets
 import pyarrow as pa
 
 from bench.contracts.dataset import Listing, Row, StoredImage
-from bench.errors import UserError, quoted, warn_user
+from bench.errors import UserError, quoted, refusing, warn_user
 from bench.inputs import parsing
 from bench.inputs.class_names import check_names
 from bench.inputs.parsing import convert_to_name
@@ -95,24 +95,26 @@ def _names_of_numbers(root: Path, first: Path) -> list[str] | None:
 
 
 def _with_unique_ids(table: pa.Table, root: Path) -> pa.Table:
-    """Make ids of names in tars, with that of the tar if two tars have one, or even its path."""
+    """Replace ids TAR NUL ID by the shortest unique form: ID, or with the tar's name or path."""
     pairs = [full_id.split("\0") for full_id in table[SAMPLE_ID].to_pylist()]
+    top = os.path.realpath(root)
     forms = (
         [own_id for _, own_id in pairs],
         [f"{Path(tar).name}:{own_id}" for tar, own_id in pairs],
-        [f"{os.path.relpath(tar, os.path.realpath(root))}:{own_id}" for tar, own_id in pairs],
+        [f"{os.path.relpath(tar, top)}:{own_id}" for tar, own_id in pairs],
     )
-    chosen = next((ids for ids in forms if len(set(ids)) == len(ids)), forms[2])
+    chosen = next((ids for ids in forms if len(set(ids)) == len(ids)), forms[-1])
     position = table.column_names.index(SAMPLE_ID)
     return table.set_column(position, SAMPLE_ID, pa.array(chosen, pa.string()))
 
 
 def _rows(path: Path, named: NamedColumns, left_out: SkippedRows) -> Iterator[tuple[Row, int]]:
-    """Yield a row, whose id is TAR NUL ID, and the image's size of each sample with an image."""
+    """Yield the row of each sample with an image, with the id TAR NUL ID, and the image's bytes."""
     for key, sample in read_tar(path):
         images = [suffix for suffix in sample if suffix not in LABEL_FILES]
-        if not images:  # a caption or another file, such as a list of classes
-            left_out.add([key] if "cls" in sample else [], "label", " without an image")
+        if not images and "cls" in sample:
+            left_out.add([key], "label", " without an image")
+        if not images:  # perhaps a caption, or a list of classes
             continue
         if len(images) > 1:  # a mask may be 1.seg.png beside 1.jpg
             images = [suffix for suffix in images if "." not in suffix] or images
@@ -120,9 +122,9 @@ def _rows(path: Path, named: NamedColumns, left_out: SkippedRows) -> Iterator[tu
             several = ", ".join(f"{key}.{suffix}" for suffix in images)
             raise UserError(f"{path}: expected one image for {quoted(key)}, got {several}.")
         facts, at = _facts(path, key, sample), f"{path}: in {key}.json"
-        own_id = key
-        if named.id_column is not None:
-            own_id = convert_to_name(_fact(facts, named.id_column, path, key), named.id_column, at)
+        own_id, id_key = key, named.id_column
+        if id_key is not None:
+            own_id = convert_to_name(_fact(facts, id_key, path, key), id_key, at)
         kept = {
             name: parsing.convert_to_text(_fact(facts, name, path, key), name, at)
             for name in named.keep
@@ -133,6 +135,7 @@ def _rows(path: Path, named: NamedColumns, left_out: SkippedRows) -> Iterator[tu
 
 
 def _facts(path: Path, key: str, sample: Sample) -> dict[str, Any]:
+    """Return what a sample's json file states; one that holds no object is the label."""
     if "json" not in sample:
         return {}
     try:
@@ -149,13 +152,13 @@ def _fact(facts: dict[str, Any], name: str, path: Path, key: str) -> Any:
 
 
 def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], named: NamedColumns) -> str:
-    if named.label_column is not None:
-        _fact(facts, named.label_column, path, key)
-    name = named.label_column or next((name for name in LABELS if name in facts), None)
-    if "cls" in sample and named.label_column is None:
+    name = named.label_column
+    if name is None and "cls" not in sample:
+        name = next((name for name in LABELS if name in facts), None)
+    if name is None and "cls" in sample:
         label = _decoded(sample["cls"], f"{path}: {key}.cls")
     elif name is not None:
-        value = facts[name]
+        value = _fact(facts, name, path, key)
         label = "" if value is None else convert_to_name(value, name, f"{path}: in {key}.json")
     else:
         label = _decoded(sample.get("txt", b""), f"{path}: {key}.txt")
@@ -171,24 +174,22 @@ def _decoded(content: bytes, where: str) -> str:
 
 def read_tar(path: Path) -> Iterator[tuple[str, Sample]]:
     """Yield the name and the files, suffix → content, of each sample in a tar (UserError)."""
-    try:
-        with open_regular(path) as file:
-            for name, members in groupby(_members(path, file), key=lambda member: member[0]):
-                sample: Sample = {}
-                for _, suffix, size in members:
-                    if size + sum(map(len, sample.values())) > MAX_SAMPLE_BYTES:
-                        raise UserError(
-                            f"{path}: the files of {quoted(name)} have more than"
-                            f" {MAX_SAMPLE_BYTES:,} bytes."
-                        )
-                    sample[suffix] = file.read(size)
-                yield name, sample
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not a complete tar file: {error}.") from None
+    kinds = (tarfile.TarError, OSError, EOFError, ValueError)
+    with refusing(f"{path} is not a complete tar file: ", *kinds), open_regular(path) as file:
+        for name, members in groupby(_members(path, file), key=lambda member: member[0]):
+            sample: Sample = {}
+            for _, suffix, size in members:
+                if size + sum(map(len, sample.values())) > MAX_SAMPLE_BYTES:
+                    raise UserError(
+                        f"{path}: the files of {quoted(name)} have more than"
+                        f" {MAX_SAMPLE_BYTES:,} bytes."
+                    )
+                sample[suffix] = file.read(size)
+            yield name, sample
 
 
 def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
-    """Yield name, suffix and size of the members that belong to samples, as `read_members`.
+    """Yield sample, suffix and size of each member of a sample; the file is at its content.
 
     The suffix of an image is all that follows the first dot of its name.
     """
@@ -208,8 +209,9 @@ def _members(path: Path, file: BinaryIO) -> Iterator[tuple[str, str, int]]:
         if is_link:
             raise UserError(f"{path}: {shown} is a link; write the tar with --hard-dereference.")
         if file_name in names:
-            problem = "occurs twice: same name up to its first dot, same ending"
-            raise UserError(f"{path}: {shown} {problem}.")
+            raise UserError(
+                f"{path}: {shown} occurs twice: same name up to its first dot, same ending."
+            )
         names.add(file_name)
         yield name, suffix if suffix in LABEL_FILES else suffixes, member.size
 
@@ -228,28 +230,28 @@ def read_members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     next member. Raises TarError if a member is invalid or could be missed.
     """
     total = os.fstat(file.fileno()).st_size
-    place, long_name = 0, None
-    extended: dict[str, str] = {}
-    everywhere: dict[str, str] = {}
+    place, long_name = 0, None  # the next header's byte; the next member's name, if stated
+    extended: dict[str, str] = {}  # records about the next member
+    everywhere: dict[str, str] = {}  # records about all later members
     while (header := _next_header(file, place, total)) is not None:
         is_extended, is_long = header.type in _EXTENDED, header.type in _LONG
-        facts = {} if is_extended or is_long else {**everywhere, **extended}
-        size = _size(facts["size"]) if "size" in facts else header.size
-        _check_member(header, facts, size, place)
+        records = {} if is_extended or is_long else {**everywhere, **extended}
+        size = _size(records["size"]) if "size" in records else header.size
+        _check_member(header, records, size, place)
         has_content = header.isreg() or header.type not in tarfile.SUPPORTED_TYPES
         if is_extended or is_long or has_content:
-            place += size + -size % BLOCK
+            place += size + -size % BLOCK  # whole blocks
         place += BLOCK
         if place > total:
             raise tarfile.ReadError("unexpected end of data")
         if header.type == tarfile.GNUTYPE_LONGNAME:
             long_name = file.read(size).split(b"\0")[0].decode("utf-8", "surrogateescape")
         elif header.type == tarfile.XGLTYPE:
-            everywhere |= _extended(file.read(size))
+            everywhere |= _parse_records(file.read(size))
         elif is_extended:
-            extended = _extended(file.read(size))
+            extended = _parse_records(file.read(size))
         elif not is_long:
-            header.name, header.size = facts.get("path", long_name or header.name), size
+            header.name, header.size = records.get("path", long_name or header.name), size
             yield header
             long_name, extended = None, {}
 
@@ -266,8 +268,10 @@ def _next_header(file: BinaryIO, place: int, total: int) -> tarfile.TarInfo | No
     return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
 
 
-def _check_member(header: tarfile.TarInfo, facts: Mapping[str, str], size: int, place: int) -> None:
-    if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sp") for key in facts):
+def _check_member(
+    header: tarfile.TarInfo, records: Mapping[str, str], size: int, place: int
+) -> None:
+    if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sp") for key in records):
         raise tarfile.ReadError(f"the member at byte {place:,} is sparse, which is not read")
     if size < 0:
         raise tarfile.ReadError(f"the member at byte {place:,} has a negative size")
@@ -281,9 +285,9 @@ def _size(text: str) -> int:
     return int(text)
 
 
-def _extended(content: bytes) -> dict[str, str]:
+def _parse_records(content: bytes) -> dict[str, str]:
     """Parse the records of an extended header, each `LENGTH KEY=VALUE` and a line feed."""
-    facts: dict[str, str] = {}
+    records: dict[str, str] = {}
     place = 0
     while place < len(content):
         length, space, _ = content[place : place + SIZE_DIGITS].partition(b" ")
@@ -292,9 +296,9 @@ def _extended(content: bytes) -> dict[str, str]:
         key, equals, value = record.partition(b"=")
         if not (key and equals and record.endswith(b"\n")) or end > len(content):
             raise tarfile.ReadError("an extended header is damaged")
-        facts[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
+        records[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "surrogateescape")
         place = end
-    return facts
+    return records
 
 
 def _check_end(file: BinaryIO, rest: int) -> None:

@@ -33,7 +33,7 @@ def _split(split: str | None) -> Listing:
     table = _read(file)
     labels = table[:, -1].astype(int)
     rows = np.loadtxt(TEST.read_text().split(), dtype=int)
-    if split != "test":
+    if split != "test":  # `train`
         rows = np.setdiff1d(np.arange(len(table)), rows)
     pixels = np.round(table[rows, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     encode = datasets.Image().encode_example

@@ -81,13 +81,13 @@ class Folder:
     def _load_folder(self, source: Path, split: str | None) -> Listing:
         """Return a split of a folder with a table of labels, or with class folders."""
         whole, parts = choose_split(source, split)
-        name = split or whole.name if parts else "all"
+        name = (split or whole.name) if parts else "all"
         table = find_table(source, whole)
         if table is not None:
             head, _ = read_table(table)
-            # Without labels, as with captions or boxes only, class folders have to tell them.
-            loose = any(path.parent == table.parent for path in find_images(table.parent))
-            if loose or self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}:
+            # A table without labels, such as of captions, is not read if class folders tell them.
+            beside = any(path.parent == table.parent for path in find_images(table.parent))
+            if beside or self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}:
                 listing = load_table(whole, table, name, self.columns)
                 others = [find_table(source, part) for part in parts if part != whole]
                 return replace(listing, elsewhere=partial(_labels_of_tables, others, self.columns))
@@ -108,13 +108,12 @@ class Folder:
 def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     """Return the folder of the chosen split, and those of all splits (UserError).
 
-    Without splits, they are the folder itself and an empty list. A folder `train` without
-    folders or a table in it is a class. So is `Train` or `training`, unless another split stands
-    beside it.
+    Without splits, return the folder itself and an empty list. A folder `train` without folders or
+    a table in it is a class. So is `Train` or `training`, unless it is beside another split.
     """
     named = [path for path in subfolders(folder) if usual_name(path.name) in SPLIT_NAMES]
-    usual = [path for path in named if subfolders(path) or find_table(folder, path)]
-    parts = {path.name: path for path in usual if len(usual) > 1 or path.name in SPLIT_NAMES}
+    filled = [path for path in named if subfolders(path) or find_table(folder, path)]
+    parts = {path.name: path for path in filled if len(filled) > 1 or path.name in SPLIT_NAMES}
     parts |= {path.name: path for path in subfolders(folder) if path.name == split}
     if split == "all" or not (parts or split):
         return folder, []
@@ -160,8 +159,9 @@ def load_table(
         if name in line_of:
             raise UserError(f"{at}: {quoted(name)} is already in line {line_of[name]}.")
         line_of[name] = line
-        text, own_id = read_cell(cells, label, at), named.id_column
-        own_id = read_cell(cells, own_id, at, required=True) if own_id else name
+        text, own_id = read_cell(cells, label, at), name
+        if named.id_column is not None:
+            own_id = read_cell(cells, named.id_column, at, required=True)
         kept = {key: convert_to_text(cells.get(key), key, at).strip() for key in named.keep}
         rows.append(Row(own_id, file_image(folder / name), text, at=at, kept=kept))
     if not rows:
@@ -178,11 +178,12 @@ def load_table(
 
 
 def _name_in(folder: Path, file: str) -> str:
-    """Return the name of a file relative to a folder that it is in, perhaps by links."""
-    for path in (os.path.normpath, os.path.realpath) if Path(file).is_absolute() else ():
-        if Path(path(file)).is_relative_to(path(folder)):
-            return Path(path(file)).relative_to(path(folder)).as_posix()
-    return Path(file).as_posix()
+    """Return the name of a file relative to the folder that it is in, as written or by links."""
+    path = Path(file)
+    for resolve in (os.path.normpath, os.path.realpath):
+        if path.is_absolute() and Path(resolve(file)).is_relative_to(resolve(folder)):
+            return Path(resolve(file)).relative_to(resolve(folder)).as_posix()
+    return path.as_posix()
 
 
 def _check_folders(names: Iterable[str], rows: Sequence[Row]) -> None:

@@ -84,9 +84,8 @@ class Hub:
         rows, name = self.read(split)
         rows = rows if selected_rows(rows) is None else rows.flatten_indices()
         table, files = rows.data.table, tuple(file["filename"] for file in rows.cache_files)
-        columns = choose_columns(
-            table.schema, f"hf:{place.repository}", NamedColumns(**self.columns)
-        )
+        where = f"hf:{place.repository}"
+        columns = choose_columns(table.schema, where, NamedColumns(**self.columns))
         # Paths in the rows are files in the library's own cache.
         root = Path(datasets.config.HF_DATASETS_CACHE).parent
         others = [other for other in rows.info.splits or () if other != name]
@@ -95,7 +94,6 @@ class Hub:
             return self.read(other)[0].data.table
 
         labels = partial(labels_in, others, columns.sources["label"], read)
-        where = f"hf:{place.repository}"
         return Listing(convert(table, columns, root), name, where, files=files, elsewhere=labels)
 
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
@@ -132,8 +130,9 @@ def _read(commit: Commit, place: HubSource, split: str | None) -> tuple[datasets
         return _first_rows(commit, config, name, place.first), f"{name}[:{place.first}]"
     builder = _builder(commit, config)
     if not reads_cache(builder):
-        files = [str(file) for part in builder.config.data_files.values() for file in part]
-        with commit.downloading([file.partition(f"@{commit.commit}/")[2] for file in files]):
+        urls = [str(url) for part in builder.config.data_files.values() for url in part]
+        paths = [url.partition(f"@{commit.commit}/")[2] for url in urls]
+        with commit.downloading(paths):
             builder.download_and_prepare()
     return builder.as_dataset(split=name), name
 
@@ -145,27 +144,29 @@ def _first_rows(commit: Commit, config: str, split: str, count: int) -> datasets
     if not is_cached(file):
         stream: Any = _builder(commit, config).as_streaming_dataset(split=split)
         features = features_of(stream)
-        for column in [c for c, kind in features.items() if isinstance(kind, datasets.Image)]:
-            stream = stream.cast_column(column, datasets.Image(decode=False))
-            features[column] = datasets.Image()
+        for column, kind in list(features.items()):
+            if isinstance(kind, datasets.Image):  # undecoded in the stream, decoded when it is read
+                stream = stream.cast_column(column, datasets.Image(decode=False))
+                features[column] = datasets.Image()
         table = pa.Table.from_pylist(list(stream.take(count)), schema=features.arrow_schema)
         cached_arrow(file, table.schema, lambda: [table])
     return datasets.Dataset.from_file(str(file))
 
 
 def _builder(commit: Commit, config: str) -> datasets.DatasetBuilder:
-    """Return what reads a configuration: from the library's cache, if it is there."""
+    """Return the builder of a configuration, which reads the library's cache if it is there."""
     if (folder := _cached(commit).get(config)) is not None:
         kept = {"config_name": config, "version": folder.parent.name, "hash": commit.commit}
         return cached_builder(commit.repository, **kept)
     if commit.error is not None:
         raise commit.error
-    safe = no_remote_code()
-    return datasets.load_dataset_builder(commit.repository, config, revision=commit.commit, **safe)
+    return datasets.load_dataset_builder(
+        commit.repository, config, revision=commit.commit, **no_remote_code()
+    )
 
 
 def _names(commit: Commit, config: str = "") -> list[str]:
-    """Return the configurations of a dataset, or the splits of one of them.
+    """Return the configurations of a dataset, or with `config` the splits of this one.
 
     The answers are kept, because the library's cache holds only what was loaded.
     """
@@ -176,9 +177,9 @@ def _names(commit: Commit, config: str = "") -> list[str]:
             builder = _builder(commit, config)
             answers[config] = [*map(str, builder.info.splits or builder.config.data_files)]
         elif commit.error is None:
-            safe, at = no_remote_code(), commit.commit
-            names = datasets.get_dataset_config_names(commit.repository, revision=at, **safe)
-            answers[config] = names
+            answers[config] = datasets.get_dataset_config_names(
+                commit.repository, revision=commit.commit, **no_remote_code()
+            )
         elif cached := _cached(commit):
             return list(cached)
         else:
@@ -214,7 +215,8 @@ def _one_of(
 ) -> str:
     """Return the named split or configuration, else the first preferred one or the only one."""
     if named is not None:
-        if not {part.strip() for part in named.split("+")} <= set(names):
+        parts = {part.strip() for part in named.split("+")}  # as in `train+test`
+        if not parts <= set(names):
             raise UserError(
                 f"hf:{place.repository} has no {kind} {named!r}.{did_you_mean(named, names)} It"
                 f" has: {', '.join(names)}."

@@ -42,16 +42,16 @@ class UCMerced:
         _check_classes(rows, data_dir or HUB_ID)
         rows = rows.cast_column("image", datasets.Image(decode=False))
         rows = rows.select_columns(["image", "label"])
-        stored = rows.data.table
-        sources = find_source_files(rows, stored)
-        hashes = _pixel_hashes(rows, survey(stored.column("image"), sources))
+        table = rows.data.table
+        sources = find_source_files(rows, table)
+        hashes = _pixel_hashes(rows, survey(table.column("image"), sources))
         splits = assign_splits(hashes, rows["label"])
         whole = "train" if split == "validation" else split
         chosen = [row for row, part in enumerate(splits) if part == whole]
         if split == "validation":
-            text = (files(__package__) / "ucmerced_validation.txt").read_text("utf-8")
-            listed = set(text.split())
+            listed = set(_list("ucmerced_validation.txt").split())
             chosen = [row for row in chosen if hashes[row] in listed]
+        # Only the chosen rows have ids: what makes an id unique depends on the split.
         ids = dict(zip(chosen, make_unique([hashes[row] for row in chosen]), strict=True))
         named = rows.add_column("sample_id", [ids.get(row) for row in range(len(rows))])
         return make_dataset(named.data, named.features, split, sources).select(chosen)
@@ -62,8 +62,8 @@ def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
 
     Images that are not in the list get a stratified split by hash, with a warning.
     """
-    text = (files(__package__) / "ucmerced_split.csv").read_text("utf-8")
-    listed = {row["pixel_sha256"]: row["split"] for row in csv.DictReader(text.splitlines())}
+    lines = csv.DictReader(_list("ucmerced_split.csv").splitlines())
+    listed = {row["pixel_sha256"]: row["split"] for row in lines}
     splits = [listed.get(pixels, "") for pixels in hashes]
     unknown = [row for row, split in enumerate(splits) if not split]
     if unknown:
@@ -76,10 +76,14 @@ def assign_splits(hashes: list[str], labels: list[int]) -> list[str]:
         by_class.setdefault(labels[row], []).append(row)
     for rows in by_class.values():
         rows.sort(key=lambda row: hashlib.sha256(f"split {hashes[row]}".encode()).hexdigest())
-        test = round(TEST_SHARE * len(rows))
+        n_test = round(TEST_SHARE * len(rows))
         for position, row in enumerate(rows):
-            splits[row] = "test" if position < test else "train"
+            splits[row] = "test" if position < n_test else "train"
     return splits
+
+
+def _list(name: str) -> str:
+    return (files(__package__) / name).read_text("utf-8")
 
 
 def _local(data_dir: str) -> datasets.Dataset:

@@ -18,12 +18,13 @@ from bench_plugins.datasets._listing import chosen_split
 
 Splits = Mapping[str, Mapping[str, Any]]  # split → constructor arguments that select it
 
+# A list of splits in the file stands for the argument `split`.
 _TABLES: Any = read_toml(files(__package__) / "vision.toml")
 TORCHVISION_SPLITS: Mapping[str, Splits] = {
     name: {split: {"split": split} for split in splits} if isinstance(splits, list) else splits
     for name, splits in sorted(_TABLES.items())
 }
-_COPIES = ("FER2013", "StanfordCars")
+_COPIES = ("FER2013", "StanfordCars")  # torchvision only reads copies of these
 _DIGITS = ("SEMEION", "SVHN", "USPS")  # datasets whose labels are the digits
 
 
@@ -50,11 +51,11 @@ class TorchVision:
         try:
             made = getattr(torchvision.datasets, self.name)(str(root), **arguments)
         except Exception as error:  # torchvision raises many kinds
-            where = "and could not be downloaded"
-            if data_dir or is_offline():
-                where = f"in {root}"
-                where += "" if data_dir else ", and no network is used to download it"
-            kind = AbsentError if data_dir is None and is_offline() else UserError
+            kind, where = UserError, f"in {root}"
+            if data_dir is None and is_offline():
+                kind, where = AbsentError, f"{where}, and no network is used to download it"
+            elif data_dir is None:
+                where = "and could not be downloaded"
             raise kind(
                 f"torchvision:{self.name} is not complete {where}:"
                 f" {' '.join(str(error).split())[:300]}"
@@ -86,8 +87,9 @@ def _list_rows(made: Any, split: str, root: Path) -> Iterator[Row]:
     """
     pairs: Iterable[Any] = listed_files(made) or (made[row] for row in range(len(made)))
     for row, (image, label) in enumerate(pairs):
-        # An image with a file name was opened from that file and is unchanged.
-        if name := image if isinstance(image, str | Path) else getattr(image, "filename", ""):
+        # An image that has a file name is the content of that file, unchanged.
+        name = image if isinstance(image, str | Path) else getattr(image, "filename", "")
+        if name:
             path = Path(name).absolute()
             stored = file_image(resolve_inside(root, str(path)))
             yield Row(path.relative_to(root.absolute()).as_posix(), stored, str(int(label)))

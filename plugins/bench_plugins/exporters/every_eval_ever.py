@@ -23,6 +23,7 @@ from bench.errors import UserError
 from bench.machine.hub import SCHEME
 from bench.reports.facts import assignments, value_text
 from bench.reports.leaderboard.adding import strip_paths
+from bench.reports.run_facts import scores
 from bench.reports.run_view import RunView
 from bench.running.command import reproducing_command
 from bench.store.formats.documents import Manifest
@@ -110,7 +111,7 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
 def _results(run: RunView) -> Iterator[dict[str, object]]:
     manifest, summary = run.manifest, run.summary
     values = summary.metrics.plain()
-    low, high = run.accuracy.interval or (None, None)
+    low, high = scores(run)[0].interval or (None, None)
     method = "confidence sequence" if run.stop else "Wilson score"
     interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": method}
     source, settings = _source(manifest), _settings(run)

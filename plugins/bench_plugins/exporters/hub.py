@@ -10,6 +10,7 @@ from bench.discovery.queries import metric_specs
 from bench.errors import UserError
 from bench.machine.hub import SCHEME
 from bench.reports.facts import assignments
+from bench.reports.run_facts import scores
 from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_yaml
 from bench.store.formats.documents import Manifest
@@ -59,12 +60,12 @@ class ModelIndex(Exporter):
             **without_none(replayed_from=summary.replayed_from),
             **({"errata": [touch.sentence for touch in run.errata]} if run.errata else {}),
         }
-        values = summary.metrics.plain()
+        values, ends = summary.metrics.plain(), list(scores(run)[0].interval or ())
         results = []
         for key, metric in metric_specs().items():
             if metric.hub and values.get(key) is not None:
                 kind, name = metric.hub
-                interval = {"ci95": list(run.accuracy.interval or ())} if key == "accuracy" else {}
+                interval = {"ci95": ends} if key == "accuracy" else {}
                 results.append(
                     EvalResult(
                         **escape_yaml(task),
@@ -111,7 +112,7 @@ class EvalResults(Exporter):
         entry = EvalResultEntry(
             dataset_id=dataset_id,
             task_id=self._task,
-            value=run.accuracy.value,
+            value=scores(run)[0].value,
             dataset_revision=revision,
             date=run.manifest.created,
             notes=escape_hidden(_notes(run)),
@@ -149,7 +150,7 @@ def _notes(run: RunView) -> str:
     scorer = "classifier" if manifest.classifier else "diffusion classifier"
     part = "" if data.n_samples == data.n_total else f" of {data.n_total:,}"
     facts = [
-        f"accuracy, % (95 % interval): {run.accuracy.text},"
+        f"accuracy, % (95 % interval): {scores(run)[0].text},"
         f" {data.n_samples:,}{part} images of {data.split}",
         f"{scorer} {summary.backbone.name}, {provenance(summary.backbone.trained_on)}",
         f"strategy {strategy.name} {assignments(strategy.params)}".strip(),

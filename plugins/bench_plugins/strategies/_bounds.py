@@ -1,4 +1,4 @@
-"""What a race's test is: the order of its draws, and which prompts a look finds to be worse.
+"""The tests of a race: in which order it draws, and which prompts are significantly worse.
 
 The bounds are on the mean over all N draws of a paired difference, the error of a prompt minus that
 of the leader on the same draw, given n of the draws. Dimensions: [P] all prompts, [A] prompts still
@@ -92,7 +92,8 @@ class RaceBound(ABC):
 class TBound(RaceBound):
     """One-sided t bounds on draws spread over the timesteps, in whole timesteps; see `t_lower`.
 
-    After `timestep_ends` draws of `order` [u], all draws of a timestep have been seen.
+    `order` has the draws of a timestep side by side; `timestep_ends` [u] are the numbers of its
+    draws after which a timestep is complete.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem, order: Ints | None = None) -> None:
@@ -154,8 +155,8 @@ class BettingBound(RaceBound):
         """Return bool [A]: against whom the bets have won enough for `delta`."""
         span = self.settings.span or 2 * self.largest
         rivals = max(1, len(self.problem.class_of_prompt) - 1)
-        evidence = betting_evidence(self.differences + margin, len(self.order), span)
-        return np.asarray(evidence >= log(rivals / self.settings.delta))  # a union bound
+        log_wealth = betting_evidence(self.differences + margin, len(self.order), span)
+        return np.asarray(log_wealth >= log(rivals / self.settings.delta))  # a union bound
 
 
 class ScheduleBound(TBound):
@@ -163,9 +164,8 @@ class ScheduleBound(TBound):
 
     `variances` [P] are the latest of each prompt's difference from the leader. Dropped prompts keep
     theirs, because they are often the ones with rare large errors; without them the pooled variance
-    would be too small. `draws_for_dof` is the number of draws after which the P - 1 rivals of the
-    start have `MIN_TOTAL_DOF` degrees of freedom together, draws - 1 each. `n_looks` counts the
-    looks since then.
+    would be too small. After `draws_for_dof` draws, the P - 1 rivals of the start have
+    `MIN_TOTAL_DOF` degrees of freedom together, draws - 1 each. `n_looks` counts the looks since.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem) -> None:
@@ -188,7 +188,8 @@ class ScheduleBound(TBound):
         super().look(differences, alive)
         # This counts draws, and `worse` timesteps. With two draws per timestep, counting starts
         # early, which only makes the later shares of `delta` smaller.
-        self.n_looks += differences.shape[1] >= self.draws_for_dof
+        if differences.shape[1] >= self.draws_for_dof:
+            self.n_looks += 1
         self.variances[alive] = successive_variance(self.means)[0]
 
     def worse(self, margin: float = 0.0) -> Bools:
@@ -208,14 +209,12 @@ class ScheduleBound(TBound):
             variance, dof = moderate(variance, dof, float(measured.mean()), CEILING_POOLED_DOF)
         if deviation:
             variance, dof = moderate(variance, dof, deviation**2, LEARNED_DOF)
-        fraction = n / len(self.timestep_ends)
-        # 1 - fraction is the finite-population correction: the mean over all N draws is estimated,
-        # and it is known exactly once they have all been seen.
-        stderr = np.maximum(np.sqrt(variance * (1 - fraction) / n), MIN_STDERR)
-        distance = (self.means.mean(axis=1) + margin) / stderr
+        seen = n / len(self.timestep_ends)  # 1 - seen is the correction that `t_lower` explains
+        stderr = np.maximum(np.sqrt(variance * (1 - seen) / n), MIN_STDERR)
+        t = (self.means.mean(axis=1) + margin) / stderr
         rivals = max(1, len(self.means) - 1)
-        share = 6 / (pi * self.n_looks) ** 2  # alpha spending: the shares of all looks add up to 1
-        return np.asarray(rivals * stdtr(dof, -distance) < share * self.settings.delta)
+        share = 6 / (pi * self.n_looks) ** 2  # alpha spending: the sum of 6 / (pi k)² over k is 1
+        return np.asarray(rivals * stdtr(dof, -t) < share * self.settings.delta)
 
 
 BOUNDS: dict[str, type[TBound] | type[BettingBound]] = {"t": TBound, "betting": BettingBound}
@@ -239,8 +238,9 @@ def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 
 
     `differences` [A, n] are in timestep order. `delta` is the significance level of one comparison.
 
-    The variance of the mean is the `successive_variance` divided by n, times the finite-population
-    correction 1 - n / N, because the mean over all N draws is known once they have been seen.
+    They are mean - t s sqrt((1 - n / N) / n), with the `successive_variance` s² and the quantile t
+    at `delta`. 1 - n / N is the finite-population correction: the mean over all N draws is known
+    once they have been seen.
 
     After four draws such a variance is sometimes tiny by chance, and the race then drops its
     winner. So each variance is moderated: averaged with the mean variance of all rivals, which
@@ -257,7 +257,7 @@ def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 
 
     n = differences.shape[1]
     variance, dof = successive_variance(differences)
-    rivals = variance > 0  # 0 for the leader
+    rivals = variance > 0  # the leader's differences from itself have none
     if rivals.sum() > 1:
         moderated, dof = moderate(variance, dof, float(variance[rivals].mean()), POOLED_DOF)
         variance = np.where(rivals, moderated, variance)
@@ -297,11 +297,12 @@ def betting_evidence(differences: Floats, n_draws: int, span: float) -> Floats:
     before the draw, has the wealth W_n = prod (1 + l_i (d_i - c_i)), a test supermartingale that
     starts at 1. By Ville's inequality, W ever reaches 1 / alpha with probability at most alpha, so
     the test is valid at every look without a correction. The stakes follow the paper's aGRAPA rule,
-    limited to 3/4 of the stake that could lose everything.
+    l_i = max(0, m - c_i) / (s² + (m - c_i)²) for the mean m and variance s² before draw i, limited
+    to 3/4 of the stake that could lose everything.
 
     `differences` [A, n] are in the order drawn; `span` is their largest possible absolute value.
     """
-    before = np.arange(differences.shape[1])
+    before = np.arange(differences.shape[1])  # i - 1; so are the sums those before draw i
     sums = np.cumsum(differences, axis=1) - differences
     squares = np.cumsum(differences**2, axis=1) - differences**2
     mean = sums / np.maximum(before, 1)
@@ -313,5 +314,6 @@ def betting_evidence(differences: Floats, n_draws: int, span: float) -> Floats:
     # lose. The floor of span / N then keeps the stakes finite.
     worst = np.maximum(span + expected, span / n_draws)
     stakes = np.minimum(edge / (variance + edge**2 + TINY), 0.75 / (worst + TINY))
-    wealth = np.cumsum(np.log1p(np.maximum(stakes * (differences - expected), -0.75)), axis=1)
-    return np.asarray(np.maximum.accumulate(wealth, axis=1)[:, -1])
+    # A draw loses at most 3/4, also if it is below -span.
+    gains = np.maximum(stakes * (differences - expected), -0.75)
+    return np.asarray(np.cumsum(np.log1p(gains), axis=1).max(axis=1))

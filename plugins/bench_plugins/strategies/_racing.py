@@ -4,8 +4,8 @@ The test after each round of draws is called a look, as in sequential analysis; 
 tests. Dimensions: [A] prompts still alive, the leader included, [N] draws.
 
 `PublishedSession` races within the schedule of Li et al. (ICCV 2023), by default `samples=50,500
-keep=5,1` (see `adaptive`): all prompts on a tenth of the draws, and the best five on the others.
-Its cost is no higher if replies cost what `Problem.price` says.
+keep=5,1` (see `adaptive`): all prompts on a tenth of the draws, and the best five on the others. A
+race costs no more than this schedule if replies cost what `Problem.price` says.
 """
 
 from dataclasses import replace
@@ -29,9 +29,9 @@ BUDGET_ROUNDING = 1e-9  # evaluations; more than the rounding error of a sum of 
 class RaceSession(Elimination):
     """One image's race.
 
-    `bound` is its test, which also orders the draws. `tie` is the setting, in units of
-    `weighted_errors`; the race has `tied` if no rival of another class can be better than the
-    leader by more than that.
+    `bound` is its test, which also orders the draws. `tie` is the setting of that name, converted
+    to the units of `weighted_errors`; the race has `tied` if no survivor of another class can be
+    better than the leader by more than that.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RaceSession(Elimination):
         return None if self.tied else super().ask()
 
     def first_look_cost(self, prompts: int) -> float:
-        """Return the cost of evaluating that many prompts up to the next look, in evaluations."""
+        """Return the cost of evaluating that many prompts up to the first look, in evaluations."""
         return self.problem.price(prompts, min(self.round_size(), len(self.order)))
 
     def outcome(self) -> Outcome:
@@ -59,12 +59,12 @@ class RaceSession(Elimination):
         """Return what ended the race; see `Outcome.decided_by`."""
         if self.tied:
             return "tie"
-        return "bound" if self.has_one_class() else "exhausted"
+        return "bound" if self.has_winner() else "exhausted"
 
     def round_size(self) -> int:
         """Return the number of draws in the next round."""
-        step = max(1, self.seen // GROWTH) if self.seen else self.first
-        return self.bound.round_end(self.seen + step) - self.seen
+        draws = max(1, self.seen // GROWTH) if self.seen else self.first
+        return self.bound.round_end(self.seen + draws) - self.seen
 
     def select_survivors(self) -> Bools:
         """Return bool [A]: the leader, and the prompts that are not significantly worse.
@@ -81,7 +81,8 @@ class RaceSession(Elimination):
         if self.tie:
             classes = self.problem.class_of_prompt[self.alive]
             rivals = ~worse & (classes != classes[leader])
-            self.tied = bool(rivals.any() and self.bound.worse(self.tie)[rivals].all())
+            hardly_better = self.bound.worse(margin=self.tie)  # at most `tie` better
+            self.tied = bool(rivals.any() and hardly_better[rivals].all())
         return ~worse
 
 
@@ -111,9 +112,8 @@ class PublishedSession(RaceSession):
 
     def round_size(self) -> int:
         """Return the number of draws in the next round, which ends no later than its stage."""
-        step = super().round_size()
-        end = self.first_stage_end
-        return min(step, end - self.seen) if self.seen < end else step
+        draws, left = super().round_size(), self.first_stage_end - self.seen
+        return min(draws, left) if left > 0 else draws
 
     def end_reason(self) -> str:
         """Return `ceiling` if the budget ruled out a prompt, otherwise what ended the race."""
@@ -128,9 +128,9 @@ class PublishedSession(RaceSession):
         if self.seen != self.first_stage_end or self.seen == len(self.order):
             return kept
         draws, problem = len(self.order) - self.seen, self.problem
-        budget = self.budget - draws * problem.null_cost
+        budget = self.budget - draws * problem.null_cost + BUDGET_ROUNDING
         # At least 1, in case the replies cost more than `Problem.price`.
-        affordable = max(1, int((budget + BUDGET_ROUNDING) // (draws * problem.cell_cost)))
+        affordable = max(1, int(budget // (draws * problem.cell_cost)))
         if kept.sum() > affordable:
             self.budget_dropped = True
             scores = np.where(kept, self.table.scores()[self.alive], np.inf)

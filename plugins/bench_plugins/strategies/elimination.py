@@ -8,11 +8,11 @@ from math import ceil, log2
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from bench.contracts.draw_order import even_order, sub_grid
 from bench.contracts.strategy import (
+    Bools,
     ErrorTable,
     Evaluate,
     Floats,
@@ -48,23 +48,23 @@ class Elimination:
         """Return the number of draws to request next, at least 1."""
         raise NotImplementedError
 
-    def select_survivors(self) -> NDArray[np.bool_]:
+    def select_survivors(self) -> Bools:
         """Return bool [A]: which of `alive` survive. Called once per reply, it may update state."""
         raise NotImplementedError
 
-    def best(self, count: int) -> NDArray[np.bool_]:
+    def best(self, count: int) -> Bools:
         """Return bool [A]: the prompts with the lowest scores; ties go to the lower index."""
         order = np.argsort(self.table.scores()[self.alive], kind="stable")
         return np.isin(np.arange(len(order)), order[:count])
 
-    def has_one_class(self) -> bool:
+    def has_winner(self) -> bool:
         """Return whether all survivors are prompts of the same class."""
         classes = self.problem.class_of_prompt[self.alive]
         return bool((classes == classes[0]).all())
 
     def ask(self) -> Evaluate | Linearise | None:
         """Return the survivors on their next draws, or None when the image is decided."""
-        if self.seen and (self.seen == len(self.order) or self.has_one_class()):
+        if self.seen and (self.seen == len(self.order) or self.has_winner()):
             return None
         return Evaluate(self.alive, self.order[self.seen : self.seen + self.round_size()])
 
@@ -86,7 +86,7 @@ class Elimination:
         """
         seen = self.order[: self.seen]
         seen = seen if as_drawn else np.sort(seen)
-        return self.table.errors[np.ix_(self.alive, seen)] * self.problem.weights[seen]
+        return self.table.errors[self.alive[:, None], seen] * self.problem.weights[seen]
 
 
 def shuffle_draws(n_draws: int, seed: int) -> Ints:
@@ -101,21 +101,21 @@ def order_by_bands(bands: str, timesteps: Ints) -> Ints:
     inclusive ranges of timesteps, such as `650-850` or `650-850,400-650`, or `even` for none;
     ValueError if they do not have this form. `timesteps` [N] are ascending.
     """
-    distinct, unit_of_draw = np.unique(timesteps, return_inverse=True)
-    order = even_order(len(distinct))
-    part = np.full(len(distinct), np.iinfo(np.int64).max)
+    distinct, timestep_of_draw = np.unique(timesteps, return_inverse=True)
+    band = np.full(len(distinct), np.iinfo(np.int64).max)  # others come last
     for number, (low, high) in enumerate(parse_bands(bands)):
         inside = (distinct >= low) & (distinct <= high)
-        part[inside] = np.minimum(part[inside], number)
-    place = np.empty(len(distinct), dtype=np.int64)
-    place[order[np.argsort(part[order], kind="stable")]] = np.arange(len(distinct))
-    return np.asarray(np.argsort(place[unit_of_draw], kind="stable"))
+        band[inside] = np.minimum(band[inside], number)
+    order = even_order(len(distinct))
+    order = order[np.argsort(band[order], kind="stable")]
+    place = np.argsort(order)  # the inverse permutation: the place of each timestep
+    return np.asarray(np.argsort(place[timestep_of_draw], kind="stable"))
 
 
 def timestep_means(values: Floats, timesteps: Ints) -> Floats:
     """Return float64 [A, u]: the means of `values` [A, n] over each of u ascending timesteps."""
-    new = np.ones(len(timesteps), dtype=bool)
-    np.not_equal(timesteps[1:], timesteps[:-1], out=new[1:])
+    new = np.ones(len(timesteps), dtype=bool)  # where another timestep begins
+    new[1:] = timesteps[1:] != timesteps[:-1]
     if new.all():
         # Contiguous like the means below, because NumPy rounds sums depending on the layout.
         return np.ascontiguousarray(values)
@@ -128,9 +128,9 @@ def parse_bands(bands: str) -> list[tuple[int, int]]:
     """Return the lowest and highest timestep of each band; ValueError as in `order_by_bands`."""
     if bands == "even":
         return []
-    pairs = [re.fullmatch(r"\s*(\d+)-(\d+)\s*", band) for band in bands.split(",")]
-    limits = [(int(pair[1]), int(pair[2])) for pair in pairs if pair]
-    if len(limits) < len(pairs) or any(low > high for low, high in limits):
+    matches = [re.fullmatch(r"\s*(\d+)-(\d+)\s*", band) for band in bands.split(",")]
+    limits = [(int(match[1]), int(match[2])) for match in matches if match]
+    if len(limits) < len(matches) or any(low > high for low, high in limits):
         raise ValueError(
             f"order must be 'even' or bands of timesteps such as 650-850,400-650, got {bands}"
         )
@@ -179,10 +179,10 @@ class Adaptive(Strategy):
                 names = ", ".join(SCHEDULES)
                 raise ValueError(f"schedule must be one of {names}, got {schedule}")
             own = {name: tuple(values) for name, values in SCHEDULES[schedule].items()}
-            values = {"samples": (tuple(samples or ()), ()), "keep": (tuple(keep), (5, 1))}
-            for name, (value, default) in values.items():
-                # A recorded run states the schedule and its values.
-                if value not in (own[name], default):
+            defaults = {"samples": (), "keep": (5, 1)}
+            for name, value in {"samples": tuple(samples or ()), "keep": tuple(keep)}.items():
+                # The schedule's own values are allowed, because a recorded run states them too.
+                if value not in (own[name], defaults[name]):
                     raise ValueError(
                         f"schedule={schedule} sets {name}={_text(own[name])}, so leave out {name}"
                         f" or schedule; got {name}={_text(value)}"
@@ -213,8 +213,9 @@ class Adaptive(Strategy):
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the published schedule, if N >= 10, and one of at most 50 draws, if N >= 50."""
-        settings = [{"samples": (n_draws // 10, n_draws), "keep": (5, 1)}] if n_draws >= 10 else []
-        return [*settings, {"samples": (5, 50), "keep": (3, 1)}] if n_draws >= 50 else settings
+        published = {"samples": (n_draws // 10, n_draws), "keep": (5, 1)}
+        schedules = {10: published, 50: {"samples": (5, 50), "keep": (3, 1)}}  # by the least N
+        return [schedule for least, schedule in schedules.items() if n_draws >= least]
 
     @override
     def start(self, problem: Problem) -> Session:
@@ -240,7 +241,7 @@ class Adaptive(Strategy):
 
 
 class AdaptiveSession(Elimination):
-    """One image, decided stage by stage; `stages` are the draws and survivors of those to come."""
+    """One image; `stages` are the numbers of draws and of survivors of each stage to come."""
 
     def __init__(self, strategy: Adaptive, problem: Problem) -> None:
         stages = list(strategy.stages(len(problem.timesteps)))
@@ -251,14 +252,14 @@ class AdaptiveSession(Elimination):
     def round_size(self) -> int:
         return self.stages[0][0]
 
-    def has_one_class(self) -> bool:
-        """Return whether one prompt is left, whose further draws could not change the decision."""
+    def has_winner(self) -> bool:
+        """Return whether one prompt is left: as published, two of one class are scored further."""
         return len(self.alive) == 1
 
-    def select_survivors(self) -> NDArray[np.bool_]:
-        """Return bool [A]: the prompts that the stage keeps, and stages without new draws."""
+    def select_survivors(self) -> Bools:
+        """Return bool [A]: the prompts that this stage, and later ones without draws, keep."""
         _, keep = self.stages.pop(0)
-        while self.stages and not self.stages[0][0]:
+        while self.stages and self.stages[0][0] == 0:
             _, keep = self.stages.pop(0)
         return self.best(keep)
 
@@ -311,10 +312,12 @@ class Halving(Strategy):
         Otherwise it is an upper bound, because a session ends once one class is left.
         """
         prompts = alive = len(problem.class_of_prompt)
-        seen, total = 0, 0.0
-        while seen < len(problem.timesteps) and (alive > 1 or not seen):
-            step = min(_round_size(self.budget, prompts, alive), len(problem.timesteps) - seen)
-            seen, total, alive = seen + step, total + problem.price(alive, step), ceil(alive / 2)
+        left, total = len(problem.timesteps), 0.0
+        while left and (alive > 1 or not total):  # a single prompt has one round
+            draws = min(_round_size(self.budget, prompts, alive), left)
+            left -= draws
+            total += problem.price(alive, draws)
+            alive = ceil(alive / 2)
         return total
 
 
@@ -325,11 +328,11 @@ class HalvingSession(Elimination):
         super().__init__(problem, even_order(len(problem.timesteps)))
         self.budget = budget
 
+    @override
     def round_size(self) -> int:
-        """Return the number of draws that an equal share of the budget pays for."""
         return _round_size(self.budget, len(self.problem.class_of_prompt), len(self.alive))
 
-    def select_survivors(self) -> NDArray[np.bool_]:
+    def select_survivors(self) -> Bools:
         """Return bool [A]: the better half; ties go to the lower prompt index."""
         return self.best(ceil(len(self.alive) / 2))
 
@@ -404,7 +407,7 @@ class PairedTTestSession(Elimination):
         """Return the number of draws up to the first test, then 1."""
         return max(1, self.min_scores - self.seen)
 
-    def select_survivors(self) -> NDArray[np.bool_]:
+    def select_survivors(self) -> Bools:
         """Return bool [A]: the best prompt and those that do not differ significantly from it."""
         from scipy.special import stdtrit
 
@@ -413,7 +416,7 @@ class PairedTTestSession(Elimination):
             return np.ones(len(self.alive), dtype=bool)
         errors = self.weighted_errors()
         difference = errors - errors[np.argmin(self.table.scores()[self.alive])]
-        # Test |t| > t* for t = mean / sqrt(variance / n) without dividing, so that a constant
-        # difference is significant unless it is zero.
-        reach = stdtrit(n - 1, 1 - self.cutoff / 2) * np.sqrt(n * difference.var(axis=1, ddof=1))
-        return np.asarray(np.abs(difference.sum(axis=1)) <= reach)
+        # |t| <= t* for t = mean / sqrt(variance / n), multiplied by sqrt(n variance), so that a
+        # constant difference is significant unless it is zero.
+        limit = stdtrit(n - 1, 1 - self.cutoff / 2) * np.sqrt(n * difference.var(axis=1, ddof=1))
+        return np.asarray(np.abs(difference.sum(axis=1)) <= limit)

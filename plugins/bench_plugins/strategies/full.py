@@ -53,19 +53,19 @@ class OneBlock(Strategy):
 class OneBlockSession:
     """One image, decided by a single request for all prompts on evenly spread draws.
 
-    With `linearises`, the draws are linearised at the mean of the prompts before, if possible.
+    With `linearises`, these draws are first linearised at the mean of the prompts, if possible.
     """
 
     def __init__(self, problem: Problem, samples: int, linearises: bool = False) -> None:
         self.table, self.draws = ErrorTable(problem), sub_grid(samples, len(problem.timesteps))
-        prompts = len(self.table.errors)
+        prompts = len(problem.class_of_prompt)
         requests: list[Evaluate | Linearise] = [Evaluate(np.arange(prompts), self.draws)]
         if linearises and problem.can_linearise:
             requests.insert(0, Linearise(self.draws, np.full(prompts, 1 / prompts)))
         self.requests = iter(requests)
 
     def ask(self) -> Evaluate | Linearise | None:
-        """Return the requests, then None."""
+        """Return the next request, or None when the image is decided."""
         return next(self.requests, None)
 
     def tell(self, request: Evaluate | Linearise, reply: Reply) -> None:
@@ -180,7 +180,7 @@ class Vote(Uniform):
     """
 
     spec: ClassVar[dict[str, Any]] = {"name": "vote"}
-    same_draws = False  # the lowest score does not decide
+    same_draws = False  # the draws are the same, but votes decide, and not the lowest score
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
         super().__init__(draws if samples is None else samples, draws)
@@ -201,9 +201,9 @@ class VoteSession(OneBlockSession):
     def outcome(self) -> Outcome:
         """Rank the classes by votes, then by score."""
         votes = self.votes()
-        _, rank = np.unique(votes, return_inverse=True)
+        _, rank = np.unique(votes, return_inverse=True)  # rises with the votes; equal if they are
         tied = (votes == votes.max()).sum() > 1
-        outcome = self.table.outcome(rank[self.table.problem.class_of_prompt])
+        outcome = self.table.outcome(survived=rank[self.table.problem.class_of_prompt])
         return replace(outcome, decided_by="tie" if tied else "exhausted")
 
     def votes(self) -> Floats:

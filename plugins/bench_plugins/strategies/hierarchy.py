@@ -107,7 +107,7 @@ class Descent:
 
     `parents` is int64 [C + J]. `below`, bool [C, C + J], says whether a class is that node or lies
     below it. `rounds` [C] counts the rounds that a class, or a node above it, survived. `rank` [C]
-    is the rank in the last round, highest for the best class and 0 for classes not in it.
+    is the rank in the last round: from 1 for its last class up to its best; 0 for other classes.
     """
 
     def __init__(self, strategy: DownTree, problem: Problem) -> None:
@@ -116,7 +116,7 @@ class Descent:
         n, parents = problem.n_classes, problem.parents
         self.parents = np.full(n, NO_PARENT) if parents is None else parents
         self.below = np.zeros((n, len(self.parents)), dtype=bool)
-        node = np.arange(n)
+        node = np.arange(n)  # climbs from every class to its root, one level per step
         while (inside := node >= 0).any():
             self.below[np.flatnonzero(inside), node[inside]] = True
             node = np.where(inside, self.parents[node], NO_PARENT)
@@ -136,9 +136,9 @@ class Descent:
 
     def outcome(self) -> Outcome:
         """Rank the classes by the number of rounds survived, then by rank in the last round."""
-        n, classes = len(self.rounds), self.problem.class_of_prompt
-        survived = self.rounds * (n + 1) + self.rank
-        return self.table.outcome(np.where(classes < n, survived[np.minimum(classes, n - 1)], 0))
+        n, survived = len(self.rounds), np.zeros(len(self.parents), dtype=np.int64)
+        survived[:n] = self.rounds * (n + 1) + self.rank  # `rank` is at most n
+        return self.table.outcome(survived[self.problem.class_of_prompt])
 
     def _descend(self) -> Iterator[Evaluate]:
         """Yield the requests of all rounds; updates `rounds` and, at the end, `rank`."""
@@ -150,15 +150,16 @@ class Descent:
             children = np.flatnonzero(np.isin(self.parents, nodes[nodes >= n]))
             nodes = np.sort(np.concatenate([nodes[nodes < n], children]))
         prompts, problem = self._among(nodes)
-        race = self.strategy.race if self.strategy.rule == "race" else None
-        session = (race or Adaptive(draws=len(problem.timesteps))).start(problem)
+        races, adaptive = self.strategy.rule == "race", Adaptive(draws=len(problem.timesteps))
+        session = (self.strategy.race if races else adaptive).start(problem)
         yield from self._drive(session, prompts)
-        self.rank[nodes[session.outcome().ranking[::-1]]] = np.arange(1, len(nodes) + 1)
+        worst_first = nodes[session.outcome().ranking[::-1]]
+        self.rank[worst_first] = np.arange(1, len(nodes) + 1)
 
     def _round(self, nodes: Ints) -> Generator[Evaluate, None, Ints]:
         """Yield requests that compare the nodes, and return the nodes to keep."""
-        strategy, (prompts, problem) = self.strategy, self._among(nodes)
-        draws = len(self.problem.timesteps)
+        strategy, draws = self.strategy, len(self.problem.timesteps)
+        prompts, problem = self._among(nodes)
         if strategy.rule == "race":
             race = RaceSession(strategy.race, problem)
             yield from self._drive(race, prompts, strategy.samples)
@@ -167,7 +168,7 @@ class Descent:
         yield from self._missing_cells(prompts, grid)
         means = self.table.errors[np.ix_(prompts, grid)] @ self.problem.weights[grid]
         means /= self.problem.weights[grid].sum()
-        scores = np.full(len(nodes), np.inf)
+        scores = np.full(len(nodes), inf)  # of each node's best prompt
         np.minimum.at(scores, problem.class_of_prompt, means)
         if strategy.rule == "fixed":
             best = np.argsort(scores, kind="stable")[: ceil(strategy.keep * len(nodes))]
@@ -181,7 +182,7 @@ class Descent:
         return prompts, replace(self.problem, class_of_prompt=node_of_prompt, parents=None)
 
     def _drive(self, session: Session, prompts: Ints, max_draws: float = inf) -> Iterator[Evaluate]:
-        """Yield the requests of a session about `prompts`, until it ends or has `max_draws`."""
+        """Yield what a session about `prompts` lacks, until it ends or has seen `max_draws`."""
         seen = 0
         while isinstance(request := session.ask(), Evaluate) and seen < max_draws:
             seen += len(request.draws)
@@ -191,9 +192,12 @@ class Descent:
             session.tell(request, Reply(values, float(values.size)))
 
     def _missing_cells(self, prompts: Ints, draws: Ints) -> Iterator[Evaluate]:
-        """Yield requests for the cells of a block that have not been evaluated yet."""
+        """Yield requests for the cells of a block that have not been evaluated yet.
+
+        Prompts that lack the same draws share a request.
+        """
         missing = np.isnan(self.table.errors[np.ix_(prompts, draws)])
-        for pattern in np.unique(missing, axis=0):
-            if pattern.any():
-                alike = (missing == pattern).all(axis=1)
-                yield Evaluate(prompts[alike], draws[pattern])
+        for lacking in np.unique(missing, axis=0):
+            if lacking.any():
+                alike = (missing == lacking).all(axis=1)
+                yield Evaluate(prompts[alike], draws[lacking])

@@ -1,19 +1,20 @@
 """Racing: drop a prompt as soon as its paired difference from the leader is significant."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from typing_extensions import override
 
 from bench.contracts.parameters import LATER
-from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy
+from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy, best_prompts
 from bench_plugins.strategies._bounds import BOUNDS, ScheduleBound, staged_order
 from bench_plugins.strategies._racing import GROWTH, PublishedSession, RaceSession, published_cost
 from bench_plugins.strategies.elimination import order_by_bands, parse_bands
 
 PUBLISHED_CEILING = "published"
-OTHERS = "Other values of earlier versions were removed"
+NO_OTHER_VALUES = "Other values of earlier versions were removed"
 MAX_PARTS = 20  # maximum number of parts of the draws; Clark & Jaini learn as many weights
 Z = 3.0  # standard errors at which a race is assumed to drop a rival
 
@@ -118,11 +119,12 @@ class Race(Strategy):
         if not 0 < delta < 1:
             raise ValueError(f"delta must be between 0 and 1, got {delta}")
         if bound not in BOUNDS:
-            raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}. {OTHERS}")
+            raise ValueError(
+                f"bound must be one of {', '.join(BOUNDS)}, got {bound}. {NO_OTHER_VALUES}"
+            )
         if deviation < 0:
             raise ValueError(f"deviation must not be negative (0: unknown), got {deviation:g}")
-        least = 1 if deviation else 2
-        if first < least:
+        if first < (1 if deviation else 2):
             raise ValueError(f"first must be at least 2 (1 with a deviation), got {first}")
         if draws < 1:
             raise ValueError(f"draws must be at least 1, got {draws}")
@@ -132,12 +134,14 @@ class Race(Strategy):
             raise ValueError(f"span must not be negative (0: unknown), got {span}")
         parse_bands(order)
         if ceiling not in (None, PUBLISHED_CEILING):
-            raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {OTHERS}")
+            raise ValueError(
+                f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {NO_OTHER_VALUES}"
+            )
         if growth != GROWTH:
-            raise ValueError(f"growth must be {GROWTH}, got {growth}. {OTHERS}")
+            raise ValueError(f"growth must be {GROWTH}, got {growth}. {NO_OTHER_VALUES}")
         self.ceiling = PUBLISHED_CEILING if ceiling else None
-        self.deviation, self.level = deviation, delta
-        self.delta, self.bound, self.first = delta, bound, first
+        self.deviation, self.bound, self.first = deviation, bound, first
+        self.delta = self.level = delta
         self.order, self.span, self.draws, self.tie = order, span, draws, tie
         BOUNDS[bound].check(self)
         self.level_words = (ScheduleBound if ceiling else BOUNDS[bound]).words(self)
@@ -187,11 +191,12 @@ class Race(Strategy):
         self, problem: Problem, errors: Floats, first_order: Floats | None
     ) -> ImageStatistics:
         differences = _subtract_winner(errors * problem.weights, problem)
-        n_draws, bands = len(problem.timesteps), bands_of(problem.timesteps)
-        costs = [_estimate_race_cost(differences[:, band], n_draws) for band in bands]
+        timesteps, n_draws = problem.timesteps, len(problem.timesteps)
+        bands = [differences[:, band] for band in bands_of(timesteps)]
+        costs = [_estimate_race_cost(band, n_draws) for band in bands]
         centred = differences - differences.mean(axis=1, keepdims=True)
         squares = np.square(centred).sum(axis=0)
-        return ImageStatistics(problem.timesteps, np.array(costs), squares, len(differences))
+        return ImageStatistics(timesteps, np.array(costs), squares, len(differences))
 
     def learn(self, statistics: Sequence[ImageStatistics]) -> dict[str, dict[str, Any]]:
         """Return the cheapest band of timesteps as `order`, and the `deviation` in each order."""
@@ -208,13 +213,10 @@ class Race(Strategy):
 
 
 def bands_of(timesteps: Ints) -> list[slice]:
-    """Return the draws of each band."""
+    """Return the draws of each band: every range of adjacent parts."""
     parts = np.array_split(np.arange(len(timesteps)), min(MAX_PARTS, len(timesteps)))
-    return [
-        slice(int(first[0]), int(last[-1]) + 1)
-        for start, first in enumerate(parts)
-        for last in parts[start:]
-    ]
+    ranges = combinations_with_replacement(parts, 2)
+    return [slice(int(first[0]), int(last[-1]) + 1) for first, last in ranges]
 
 
 def cheapest_band(statistics: Sequence[ImageStatistics]) -> str:
@@ -237,7 +239,7 @@ def cheapest_band(statistics: Sequence[ImageStatistics]) -> str:
 
 
 def deviation_of(statistics: Sequence[ImageStatistics], draw: int) -> float:
-    """Return the standard deviation of a difference on a draw; 0 without rivals.
+    """Return the standard deviation of a difference on a draw, to three digits; 0 if unknown.
 
     It is the root mean square over images and rivals of the difference minus its mean over all N
     draws, corrected for the finite number of draws.
@@ -245,15 +247,15 @@ def deviation_of(statistics: Sequence[ImageStatistics], draw: int) -> float:
     rivals = sum(image.rivals for image in statistics)
     total = sum(float(image.squares[draw]) for image in statistics)
     correction = 1 - 1 / len(statistics[0].timesteps)
-    return float(f"{np.sqrt(total / rivals / correction):.3g}") if rivals and correction else 0.0
+    if not (rivals and correction):  # no rivals, or a single draw
+        return 0.0
+    return float(f"{np.sqrt(total / rivals / correction):.3g}")
 
 
 def _subtract_winner(errors: Floats, problem: Problem) -> Floats:
-    """Return the best prompt of each rival minus the winner, [C - 1, N], of errors [P, N]."""
-    order = np.argsort(errors.mean(axis=1), kind="stable")
-    _, first = np.unique(problem.class_of_prompt[order], return_index=True)
-    best = errors[order[np.sort(first)]]
-    return np.asarray(best[1:] - best[0])
+    """Return the errors of each rival minus those of the winner, [C - 1, N], of errors [P, N]."""
+    winner, *rivals = best_prompts(problem, errors.mean(axis=1))
+    return np.asarray(errors[rivals] - errors[winner])
 
 
 def _estimate_race_cost(differences: Floats, n_draws: int) -> float:
@@ -261,11 +263,11 @@ def _estimate_race_cost(differences: Floats, n_draws: int) -> float:
     rivals, n = differences.shape
     if rivals == 0:
         return 0.0
-    mean = differences.mean(axis=1)
-    steps = np.diff(differences, axis=1) if n > 1 else differences
-    variance = np.square(steps).mean(axis=1) / (2 if n > 1 else 1)
+    mean, variance = differences.mean(axis=1), np.square(differences[:, 0])
+    if n > 1:  # from adjacent draws, as `successive_variance`
+        variance = np.square(np.diff(differences, axis=1)).mean(axis=1) / 2
     needed = np.full(rivals, float(n_draws))
-    behind = mean > 0  # ranked by the band as by all draws
+    behind = mean > 0  # rivals that the band ranks behind the winner, as all draws do
     needed[behind] = np.minimum(n_draws, Z**2 * variance[behind] / mean[behind] ** 2)
     needed = np.maximum(needed, 2)  # a variance needs two draws
     return float(needed.sum() + needed.max())

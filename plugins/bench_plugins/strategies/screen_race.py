@@ -141,11 +141,9 @@ class ScreenRace(Strategy):
 
     def at_most(self, problem: Problem) -> float:
         """Return the highest cost per image: all screens and a race of all prompts."""
-        if not problem.can_linearise:
-            return self.race.at_most(problem)
         draws = min(self.samples, len(problem.timesteps)) * self.screens
-        whole = problem.price(len(problem.class_of_prompt), len(problem.timesteps))
-        return whole + draws * problem.linearisation_cost
+        screens = draws * problem.linearisation_cost if problem.can_linearise else 0.0
+        return self.race.at_most(problem) + screens
 
     def replaces(self, problem: Problem) -> Replaced:
         """Return `adaptive` and no settings, because none limit this strategy to its cost."""
@@ -158,11 +156,12 @@ class ScreenRace(Strategy):
         assert first_order is not None, "the strategy linearises"
         winner = int((errors * problem.weights).mean(axis=1).argmin())
         n_draws = len(problem.timesteps)
-        far = {}
-        for grid in (sub_grid(n, n_draws) for n in SCREEN_DRAWS if n <= n_draws):
+        by_draws = {}
+        for n in (n for n in SCREEN_DRAWS if n <= n_draws):
+            grid = sub_grid(n, n_draws)
             weighted = first_order[:, grid] * problem.weights[grid]
-            far[len(grid)] = distances(weighted.mean(axis=1))  # up to a factor, which cancels
-        return ImageScreens(problem, winner, far)
+            by_draws[n] = distances(weighted.mean(axis=1))  # a factor of the scores cancels
+        return ImageScreens(problem, winner, by_draws)
 
     def learn(self, statistics: Sequence[ImageScreens]) -> dict[str, dict[str, Any]]:
         """Return the `reach` at which a screen keeps the exhaustive winner, for several risks.
@@ -182,7 +181,7 @@ class ScreenRace(Strategy):
             }
             if costs:  # otherwise there are too few images for this risk
                 samples = min(costs, key=lambda n: costs[n])
-                reach = ceil(1000 * reaches[samples]) / 1000
+                reach = ceil(1000 * reaches[samples]) / 1000  # rounded up, to keep the winner
                 settings[f"risk {risk:g}"] = {"samples": samples, "reach": reach}
         return settings
 
@@ -208,8 +207,7 @@ class ScreenRaceSession(RaceSession):
 
     At most `screens` further screens of the draws `screened` may be made, each of cost
     `screen_cost`. The last one linearised at the mean of `n_screened` prompts; `first_order` [P, n]
-    are its errors, empty before it. `ranked` [P] are all prompts, best first according to the
-    screens.
+    are its errors, empty before it. `ranked` [P] has all prompts, best first by the screens.
     """
 
     def __init__(self, strategy: ScreenRace, problem: Problem) -> None:
@@ -270,14 +268,13 @@ class ScreenRaceSession(RaceSession):
         # most 0, so every raced prompt, with at least one draw, comes before the others.
         survived = np.where(draws > 0, draws, -np.argsort(self.ranked))
         outcome = replace(self.table.outcome(survived), decided_by=self.end_reason())
-        if len(outcome.ranking) < 2 or outcome.draws[outcome.ranking[1]]:
+        if len(outcome.ranking) < 2 or outcome.draws[outcome.ranking[1]]:  # it was raced
             return outcome
         classes = self.problem.class_of_prompt[self.ranked]
         winner, second = (self.ranked[classes == c][0] for c in outcome.ranking[:2])
         difference = self.first_order[second] - self.first_order[winner]
-        problem, screened = self.problem, self.screened
-        pairs = problem.pairs(screened)
-        margin, stderr = paired_mean(difference, problem.weights[screened], pairs)
+        weights, pairs = self.problem.weights[self.screened], self.problem.pairs(self.screened)
+        margin, stderr = paired_mean(difference, weights, pairs)
         return replace(
             outcome, margin=margin, margin_stderr=stderr, confidence=confidence(margin, stderr)
         )

@@ -10,7 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from helpers.command import bench
-from helpers.data_sources import items, items_of_parquet, items_of_paths, others_left_out, write
+from helpers.data_sources import (
+    items,
+    items_of_parquet,
+    items_of_paths,
+    listed,
+    others_left_out,
+    tabled,
+    write,
+)
 from helpers.given import make_folder
 from helpers.places import CALTECH101
 from helpers.refusals import refused
@@ -18,6 +26,7 @@ from helpers.refusals import refused
 from bench import load_dataset
 from bench.contracts.specs import DatasetSpec
 from bench.discovery.declaration_checks import DOWNLOAD
+from bench.discovery.declared import load_spec
 from bench.discovery.loading import load_plugins
 from bench.inputs.class_names import check_names, find_indices
 from bench.inputs.data import DataSource, find_source, load_split
@@ -131,6 +140,19 @@ def test_the_original_download_is_read(name: str, tmp_path: Path) -> None:
     split = load(name, tmp_path)
     labels = [split.classes[label] for label in split.labels]
     assert dict(zip(split.sample_ids, labels, strict=True)) == wanted
+
+
+@pytest.mark.parametrize("make", [listed, tabled])
+def test_lists_of_splits_name_the_splits_if_the_declaration_does_not(
+    make: Any, tmp_path: Path
+) -> None:
+    settings = make(tmp_path)
+    is_file = settings["dataset"].endswith(".toml")
+    spec = load_plugins().datasets.get("waterbirds")
+    spec = load_spec(Path(settings["dataset"])) if is_file else spec
+    unnamed = replace(spec, splits={}, split=None)
+    split = load_split(DataSource(unnamed, settings["data_dir"]))
+    assert split.split == "test" and len(split.labels) == 2
 
 
 def test_a_border_is_cut_and_counts(tmp_path: Path) -> None:

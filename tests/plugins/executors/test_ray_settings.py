@@ -148,11 +148,11 @@ def test_runs_that_want_the_same_share_it(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(driver, "connect", lambda *key: Connection(said, " ".join(map(str, key))))
     monkeypatch.setattr(driver, "nodes", lambda: [Node(4, 0)])
     monkeypatch.setattr(driver, "Actors", lambda connection, layout, most: Threads(1))
-    shared = LoadedResources(keeps_executor=True)
+    shared = LoadedResources()
     quick = {"dataset": "digits", "backbone": "majority", "limit": 9, "executor": "ray"}
     for workers in (2, 2, 3):
         run = prepare(make_config({**quick, "ray_address": "auto", "workers": workers}))
         shared.open(run).close()
-    shared.close_executor()
-    shared.close_executor()
+    shared.close()
+    shared.close()
     assert said == ["open auto 2", "close auto 2", "open auto 3", "close auto 3"]

@@ -5,11 +5,31 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.refusals import refused
-from helpers.tables import Errors, concluded, make, make_problem, make_table, prediction, run
+from helpers.tables import (
+    Errors,
+    concluded,
+    evaluations,
+    make,
+    make_problem,
+    make_table,
+    prediction,
+    run,
+)
 from scipy.stats import ttest_rel
 
 from bench.contracts.strategy import Ints
 from bench_plugins.strategies.elimination import Adaptive, shuffle_draws
+
+
+def test_two_stages_by_hand() -> None:
+    """Two of four draws are 1 and 3; the means there are 5, 1, 2, 9, so prompts 1 and 2 stay."""
+    table = np.array([[1, 5, 1, 5], [9, 1, 9, 1], [9, 2, 1, 2], [0, 9, 0, 9]], dtype=np.float32)
+    session = make("adaptive", 4, samples=(2, 4), keep=(2, 1)).start(make_problem(table))
+    asked = [(r.prompts.tolist(), r.draws.tolist()) for r in evaluations(session, table)]
+    assert asked == [([0, 1, 2, 3], [1, 3]), ([1, 2], [0, 2])]
+    outcome = session.outcome()
+    assert outcome.ranking[:2].tolist() == [2, 1]  # their means over all draws
+    np.testing.assert_allclose(outcome.scores[[2, 1]], [3.5, 5])
 
 
 def published(errors: Errors, samples: tuple[int, ...], keep: tuple[int, ...]) -> tuple[int, int]:

@@ -33,6 +33,21 @@ def screened(
     return decide(Sample("x", 0, {}), known, make("screen-race", draws, **params), problem)
 
 
+def test_a_screen_by_hand() -> None:
+    """First-order scores of 0, 1, 2, 3 have a standard deviation of 1.12: two lie in a reach of 1.
+
+    The race of these two ends at once, for the worse one is behind by the same on both draws.
+    """
+    errors = np.repeat(np.array([[1], [2], [0], [0]], np.float32), 8, axis=1)
+    problem = replace(make_problem(errors), can_linearise=True)
+    session = make("screen-race", 8, samples=2, reach=1.0, first=2).start(problem)
+    screen = session.ask()
+    assert isinstance(screen, Linearise)
+    session.tell(screen, Reply(np.repeat(np.arange(4, dtype=np.float32)[:, None], 2, axis=1), 0.0))
+    assert [request.prompts.tolist() for request in evaluations(session, errors)] == [[0, 1]]
+    assert session.outcome().ranking.tolist() == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("per_class", [1, 4])
 @pytest.mark.parametrize("prompts", [4, 40, 1000])
 def test_it_decides_alike_at_a_cost_that_hardly_grows(prompts: int, per_class: int) -> None:

@@ -15,11 +15,13 @@ from helpers.studies import store_study
 from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.queries import metric_specs
 from bench.reports.comparisons import compare
+from bench.reports.run_metric import measure_run
 from bench.reports.run_view import read_view
 from bench.reports.study import methods
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
+from bench.stats.metrics.metric_checks import MetricParts
 from bench.stats.metrics.metric_values import MeasuredMetric
 from bench.store.columns import add_columns
 from bench.store.folder import read_manifest
@@ -34,7 +36,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def value(path: Path, metric: str, parameters: dict[str, Any] | None = None) -> MeasuredMetric:
-    [(_, row)] = read_view(path).measure(metric, parameters or {})
+    [(_, row)] = measure_run(read_view(path), metric, parameters or {})
     assert not isinstance(row, str)
     return row
 
@@ -97,7 +99,7 @@ def test_what_a_run_lacks_is_said(runs: list[Path]) -> None:
 def test_a_metric_without_values_of_the_images_is_refused(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(methods, "metric_parts", lambda *_: (0.5, None, "bootstrap", 45))
+    monkeypatch.setattr(methods, "metric_parts", lambda *_: MetricParts(0.5, None, "bootstrap", 45))
     with refused("AUROC", "--metric auroc"):
         report_of(runs, "auroc")
 

@@ -9,7 +9,7 @@ import pytest
 from helpers.command import bench
 from helpers.mutations import write_unsealed
 
-from bench.running.study.rounds import next_round
+from bench.running.study.course import next_round
 from bench.store.folder import read_manifest
 
 STOPPING = """

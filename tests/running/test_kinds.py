@@ -10,9 +10,10 @@ from helpers.refusals import refused
 
 from bench.contracts.specs import Scorer
 from bench.running.content import PreparedRun
+from bench.running.kinds import KINDS
 from bench.running.lifecycle import LoadedResources
 from bench.running.parts.settings import RunConfig, make_config
-from bench.running.prepare import KINDS, prepare
+from bench.running.prepare import prepare
 
 
 def prepared(**settings: Any) -> PreparedRun:
@@ -24,7 +25,7 @@ def with_scorer(run: PreparedRun, scorer: Scorer) -> PreparedRun:
     """Return the run as if its backbone were of another kind."""
     source = run.content.names.source
     spec = replace(source.spec, scorer=scorer, learns=False)
-    content = run.content.naming(source=replace(source, spec=spec), one_draw=KINDS[scorer].one_draw)
+    content = run.content.naming(source=replace(source, spec=spec))
     return replace(run, content=replace(content, kind=KINDS[scorer]))
 
 

@@ -1,49 +1,66 @@
-"""Runs of denoisers: diffusion models, scored by the error of their predictions.
+"""The kinds of backbones: how runs of each are checked, identified and scored.
 
-Also the values, cache keys and entries of the identity of their draws and encoded prompts.
+A denoiser is scored by the error of its predictions, a classifier once per image, and a likelihood
+returns errors itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from PIL.Image import Image
 from typing_extensions import override
 
-from bench.contracts.backbone import LINEARISATION_COST, Denoiser
+from bench.contracts.backbone import LINEARISATION_COST, Classifier, Denoiser
 from bench.contracts.levels import Column, Levels
+from bench.contracts.specs import Scorer
 from bench.contracts.strategy import Problem
-from bench.discovery.backbones import encoder_key, fact, has_flag
+from bench.discovery.backbones import fact, has_flag, reduction_of
 from bench.discovery.queries import exhaustive_strategy
+from bench.discovery.targets import offers
+from bench.engine.asking import Engine
 from bench.engine.batching import settle_batch_size
 from bench.engine.denoiser import CheckedDenoiser, accelerate, compile_network
 from bench.engine.denoising import DenoisingEngine, Latents
-from bench.engine.embeddings import conditioning_file, embed_prompts
+from bench.engine.direct import (
+    CheckedClassifier,
+    CheckedEnsemble,
+    CheckedLikelihood,
+    ClassifyingEngine,
+    LikelihoodEngine,
+)
+from bench.engine.embeddings import conditioning_file
 from bench.engine.scoring import Noise, OwnNoise, Scoring, SharedNoise, coefficients
-from bench.engine.trees import Tree
-from bench.errors import UserError, warn_user
-from bench.inputs.draws import read_noise
+from bench.errors import UserError, quoted, refusing, warn_user
+from bench.inputs.draws import MAX_DRAWS, read_noise
 from bench.inputs.estimand import draw_weights
+from bench.inputs.pixels import PixelsError, decode
 from bench.inputs.prompts import Columns
+from bench.inputs.replaced import TEXT_ONLY
+from bench.inputs.split import Split
 from bench.machine.libraries import torch
 from bench.machine.precision import computing, has_precision, needs_tf32
+from bench.running.checks import (
+    check_model,
+    check_precision,
+    conditioning_key,
+    encode_texts,
+    needs_null,
+)
 from bench.running.content import Content, PreparedRun, ScorerKind
-from bench.running.kinds.checks import check_model, check_precision
 from bench.running.parts.machine import RunPrecision
 from bench.running.parts.measure import noise_identity, weighting_identity
-from bench.running.parts.names import Names
-from bench.running.parts.settings import RunConfig, about, identity_settings, loading_settings
+from bench.running.parts.settings import Names, identity_settings, loading_settings
 from bench.store.formats.fields import without_none
 from bench.store.formats.identity import ScoringIdentity
 
 
 class DenoiserKind(ScorerKind[CheckedDenoiser]):
     """Runs of a denoiser, with noise levels, encoded prompts and latents of images."""
-
-    batches_cells = True
 
     @override
     def problem(self, content: Content, columns: Columns, levels: Levels | None = None) -> Problem:
@@ -179,7 +196,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
     def settle(self, engine: DenoisingEngine, content: Content, run: PreparedRun | None) -> None:
         names, config, rounding = content.names, content.config, None
         if run is not None and run.compares:
-            rounding = check_precision(run, engine, encode_texts)
+            rounding = check_precision(run, engine)
             if rounding is not None:
                 engine.rounding = rounding.report(names.n_draws)
         if config.compile:
@@ -250,18 +267,6 @@ def run_noise(content: Content, backbone: CheckedDenoiser) -> Noise:
     return SharedNoise(bank, backbone.device)
 
 
-def encode_texts(content: Content, backbone: CheckedDenoiser) -> Tree:
-    """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
-    content.check_key(backbone)
-    texts, with_null = content.prompts.texts, needs_null(content.config)
-    return embed_prompts(backbone, conditioning_key(content), texts, with_null)
-
-
-def needs_null(config: RunConfig) -> bool:
-    """Return whether the null conditioning is used."""
-    return config.subtract_null or config.guidance is not None
-
-
 def speed_key(content: Content) -> str:
     """Return the cache key of the best batch size: all that affects speed except the device."""
     names, spec, weights = content.names, content.names.backbone, content.weights
@@ -272,9 +277,100 @@ def speed_key(content: Content) -> str:
     return f"{of_spec} {names.precision} {resolution} {of_network}"
 
 
-def conditioning_key(content: Content) -> str:
-    """Return the cache key of encoded prompts: all that affects them except their texts."""
-    names = content.names
-    own = encoder_key(names.backbone, content.weights, names.backbone_parameters)
-    loading = [pair for pair in loading_settings(content.config) if pair[0] in about("prompts")]
-    return f"{own} {names.precision} {loading}"
+IMAGES_PER_BATCH = 16
+
+
+class ClassifierKind(ScorerKind[CheckedClassifier]):
+    """Runs of a classifier, which may be fitted to another split first."""
+
+    @override
+    def scoring(self, content: Content) -> ScoringIdentity:
+        return ScoringIdentity()
+
+    @override
+    def checked(self, content: Content, backbone: Any) -> CheckedClassifier:
+        return CheckedClassifier(backbone, content.names.backbone.label)
+
+    @override
+    def engine(self, content: Content, backbone: CheckedClassifier) -> Engine:
+        prompts, columns, fit = content.prompts, content.columns(), content.learns_from
+        if columns.per_column > 1 and offers(backbone.backbone, Classifier.score_sets):
+            backbone = CheckedEnsemble(backbone, prompts.texts, columns)
+        return ClassifyingEngine(
+            backbone,
+            prompts.texts,
+            self.problem(content, columns),
+            columns,
+            content.names.batch_size or IMAGES_PER_BATCH,
+            backbone.fit(images_to_learn(fit), [prompts.texts[label] for label in fit.labels])
+            if fit
+            else None,
+        )
+
+
+def images_to_learn(split: Split) -> Iterator[Image]:
+    """Yield each image of a split, decoded. Raises UserError if one cannot be read."""
+    for sample in split.samples(split.sample_ids):
+        name = f"{quoted(sample.sample_id)} of {split.split!r}, the split to learn from,"
+        with refusing(f"The image {name} cannot be read: ", PixelsError):
+            yield decode(sample.image)
+
+
+CELLS_PER_BATCH = 64
+
+
+class LikelihoodKind(ScorerKind[CheckedLikelihood]):
+    """Runs of a likelihood."""
+
+    @override
+    def reduction(self, names: Names) -> str:
+        return reduction_of(names.backbone)
+
+    @override
+    def draws_at_random(self, names: Names) -> bool:
+        return names.views is not None or not has_flag(names.backbone, "draws_are_equal")
+
+    @override
+    def check(self, content: Content) -> None:
+        names, seed = content.names, content.config.seed
+        if seed > (largest := (2**63 - 1) // MAX_DRAWS - 1):
+            raise UserError(f"--seed {seed}: must be at most {largest} for a likelihood.")
+        most = 1 if names.views is None else names.views.views.count
+        if names.n_draws > most and has_flag(names.backbone, "draws_are_equal"):
+            raise UserError(
+                f"draws={names.n_draws}: backbone {names.source.name!r} has nothing random, so"
+                f" that an image, or each of its --views, has a single draw. Use {most}."
+            )
+
+    @override
+    def scoring(self, content: Content) -> ScoringIdentity:
+        return ScoringIdentity(
+            noise=f"seed {content.config.seed}",
+            reduction=self.reduction(content.names),
+            **without_none(views=content.names.views and content.names.views.identity),
+        )
+
+    @override
+    def checked(self, content: Content, backbone: Any) -> CheckedLikelihood:
+        return CheckedLikelihood(backbone, content.names.backbone.label)
+
+    @override
+    def engine(self, content: Content, backbone: CheckedLikelihood) -> Engine:
+        names, columns = content.names, content.columns()
+        backbone.blind = content.config.control == TEXT_ONLY
+        return LikelihoodEngine(
+            backbone,
+            content.prompts.texts,
+            self.problem(content, columns),
+            columns,
+            names.batch_size or CELLS_PER_BATCH,
+            None if names.views is None else names.views.views,
+            names.view_of_draw(),
+        )
+
+
+KINDS: Final[dict[Scorer, ScorerKind[Any]]] = {
+    "denoiser": DenoiserKind(),
+    "classifier": ClassifierKind(),
+    "likelihood": LikelihoodKind(),
+}

@@ -1,6 +1,9 @@
-"""Checks of a denoiser before a run, without labels: whether it fits, and what a precision costs.
+"""Checks of a backbone before a run, without labels, and the texts that it reads.
 
-Each takes at most 2 % of the run's own evaluations, and what was measured is remembered.
+Whether a denoiser fits and what its precision costs: each takes at most 2 % of the run's own
+evaluations, and what was measured is remembered. Whether a backbone in memory is that of the run
+that is resumed: the identity covers such a backbone's weights, but not its code or its hooks, so
+the manifest stores a few predictions, which a resumed run must reproduce.
 """
 
 import json
@@ -10,16 +13,19 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from bench.contracts.backbone import Backbone, Denoiser
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.backbones import fact
+from bench.discovery.backbones import encoder_key, fact
 from bench.discovery.targets import offers
 from bench.engine.batching import device_name
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
+from bench.engine.direct import CheckedLikelihood
+from bench.engine.embeddings import embed_prompts
 from bench.engine.rounding import (
     MIN_IMAGES,
     Rounding,
@@ -31,9 +37,10 @@ from bench.engine.rounding import (
 )
 from bench.engine.sanity import ModelFit, check_fit
 from bench.engine.sanity import affordable as affordable_fit
-from bench.engine.scoring import Evaluator
-from bench.engine.trees import Tree
+from bench.engine.scoring import Evaluator, mixed, times
+from bench.engine.trees import Tree, mapped
 from bench.errors import UserError, warn_user
+from bench.inputs.pixels import decode
 from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.environment import device_memory, installed_packages
 from bench.machine.libraries import Tensor, torch
@@ -41,7 +48,9 @@ from bench.machine.precision import computing
 from bench.machine.stages import stage
 from bench.running.content import Content, PreparedRun
 from bench.running.parts.machine import RunPrecision
-from bench.running.parts.settings import key_of
+from bench.running.parts.settings import RunConfig, about, check_mode, key_of, loading_settings
+from bench.store.folder import missing_samples, read_manifest
+from bench.store.formats.documents import Probe
 from bench.store.formats.identity import digest
 
 FIT_VERSION = 2  # of what is measured
@@ -108,10 +117,9 @@ ROUNDING_VERSION = 1  # of what is measured
 
 Measure = Callable[[Evaluator, Ints], Floats]
 """Returns the errors of some prompts, float64 [images, prompts, draws]."""
-Encode = Callable[[Content, CheckedDenoiser], Tree]  # of a run's prompts
 
 
-def check_precision(run: PreparedRun, engine: DenoisingEngine, encode: Encode) -> Rounding | None:
+def check_precision(run: PreparedRun, engine: DenoisingEngine) -> Rounding | None:
     """Return what the run's precision adds to the errors of float32; None if that was not measured.
 
     See `bench.engine.rounding`. It is remembered for the same weights, precision, resolution, GPU
@@ -147,7 +155,7 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine, encode: Encode) -
         if latents.isfinite().all() and not np.isfinite(rounded).all():
             raise UserError(f"The model's errors are not finite{backbone.advice}.")
         try:
-            exact, alone = _in_float32(run, engine, chosen, measure, encode)
+            exact, alone = _in_float32(run, engine, chosen, measure)
         except torch.OutOfMemoryError:
             warn_user(f"{precision} was not compared with float32: memory ran out.")
             return None
@@ -159,7 +167,7 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine, encode: Encode) -
 
 
 def _in_float32(
-    run: PreparedRun, engine: DenoisingEngine, prompts: Ints, measure: Measure, encode: Encode
+    run: PreparedRun, engine: DenoisingEngine, prompts: Ints, measure: Measure
 ) -> tuple[Floats, bool]:
     """Return the errors in float32, and whether they are of the rounded weights.
 
@@ -184,7 +192,7 @@ def _in_float32(
 
         def loaded_again() -> Floats:  # a function, so that its network is gone when it ends
             other = exactly.kind.load(exactly)
-            evaluator = Evaluator(other, encode(exactly, other), engine.evaluator.scoring)
+            evaluator = Evaluator(other, encode_texts(exactly, other), engine.evaluator.scoring)
             return measure(evaluator, np.arange(len(prompts)))
 
         with suppress(torch.OutOfMemoryError), _away(engine.backbone):
@@ -228,3 +236,105 @@ def _away(backbone: CheckedDenoiser) -> Iterator[None]:
     finally:
         torch.cuda.empty_cache()
         network.to(device)
+
+
+def encode_texts(content: Content, backbone: CheckedDenoiser) -> Tree:
+    """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
+    content.check_key(backbone)
+    texts, with_null = content.prompts.texts, needs_null(content.config)
+    return embed_prompts(backbone, conditioning_key(content), texts, with_null)
+
+
+def needs_null(config: RunConfig) -> bool:
+    """Return whether the null conditioning is used."""
+    return config.subtract_null or config.guidance is not None
+
+
+def conditioning_key(content: Content) -> str:
+    """Return the cache key of encoded prompts: all that affects them except their texts."""
+    names = content.names
+    own = encoder_key(names.backbone, content.weights, names.backbone_parameters)
+    loading = [pair for pair in loading_settings(content.config) if pair[0] in about("prompts")]
+    return f"{own} {names.precision} {loading}"
+
+
+PROBED_TEXTS = 2  # number of prompts
+PROBED_LEVELS = (0.25, 0.75)  # noise levels, as fractions of the level table
+KEPT_ELEMENTS = 16  # number of stored values per latent or prediction
+# Largest relative differences due to rounding, across devices, batch sizes and library versions.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
+
+
+def with_probe(prepared: PreparedRun) -> PreparedRun:
+    """Return the run with a probe in its manifest: a few of the backbone's predictions.
+
+    Raises UserError if they differ from the stored run's probe, or the run is a shard.
+    """
+    check_mode(prepared.config, "memory", "A backbone in memory")
+    prepared.check()
+    folder, fresh = prepared.folder, prepared.config.fresh
+    resumes = not fresh and missing_samples(folder, prepared.manifest, False) is not None
+    earlier = read_manifest(folder).probe if resumes else None
+    sample = prepared.sample_ids[0] if earlier is None else earlier.sample
+    probe = _probe(prepared, sample)
+    difference = 0.0 if earlier is None else _difference(earlier, probe)
+    if difference > (tolerance := TOLERANCES[prepared.names.precision.dtype]):
+        raise UserError(
+            f"{prepared.folder}: this backbone's predictions differ from those at the start of the"
+            f" run by a relative {difference:.2g} (rounding explains at most {tolerance:g}). Its"
+            " weights are the same, but its code, its hooks or the libraries are not. fresh=True"
+            " starts over."
+        )
+    manifest = prepared.manifest.model_copy(update={"probe": earlier or probe})
+    return replace(prepared, manifest=manifest)
+
+
+def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
+    denoiser = prepared.content.kind.make(prepared.content)
+    texts = prepared.content.prompts.texts[:PROBED_TEXTS]
+    sample, count = next(prepared.samples([sample_id])), len(texts)
+    image = decode(sample.images[0])
+    if isinstance(denoiser, CheckedLikelihood):
+        errors = denoiser.evaluate([image] * count, texts, np.zeros(count, np.int64))
+        return Probe(sample=sample_id, latent=[], predictions=[[float(e)] for e in errors])
+    levels = denoiser.levels
+    level = np.repeat([int(fraction * len(levels)) for fraction in PROBED_LEVELS], count)
+    with torch.inference_mode():
+        latent = denoiser.encode_images([image]).float()
+        x_0 = latent.expand(len(level), *latent.shape[1:])
+        generator = torch.Generator().manual_seed(0)
+        eps = torch.randn(latent.shape, generator=generator).to(latent.device)
+        alpha, sigma = (
+            torch.from_numpy(column[level].astype(np.float32)).to(latent.device)
+            for column in (levels.alpha, levels.sigma)
+        )
+        prompt = torch.arange(count).repeat(len(PROBED_LEVELS))
+        encoded = encode_texts(prepared.content, denoiser)
+        conditioning = mapped(lambda leaf: leaf[prompt].to(denoiser.device), encoded)
+        x_t = mixed(x_0, eps.expand_as(x_0), alpha, sigma)
+        time = times(levels, level).to(denoiser.device)
+        predictions = denoiser.denoise(x_t, time, conditioning)
+    return Probe(
+        sample=sample_id,
+        latent=_kept(latent[0]),
+        predictions=[_kept(row) for row in predictions],
+    )
+
+
+def _kept(values: Any) -> list[float]:
+    """Return at most `KEPT_ELEMENTS` evenly spaced elements, rounded to six digits."""
+    flat = values.float().flatten().cpu().numpy()
+    count = min(KEPT_ELEMENTS, len(flat))
+    return [float(f"{value:.6g}") for value in flat[np.arange(count) * len(flat) // count]]
+
+
+def _difference(stored: Probe, probe: Probe) -> float:
+    """Return the largest relative difference (Euclidean norm) of the latent or a prediction."""
+    pairs = [
+        (stored.latent, probe.latent),
+        *zip(stored.predictions, probe.predictions, strict=True),
+    ]
+    return max(
+        float(np.linalg.norm(np.subtract(a, b)) / max(float(np.linalg.norm(a)), 1e-12))
+        for a, b in pairs
+    )

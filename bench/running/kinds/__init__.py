@@ -1,1 +1,0 @@
-"""The kinds of backbones: how runs of each are checked, identified and scored."""
