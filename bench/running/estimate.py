@@ -225,12 +225,12 @@ def _ask(config: RunConfig) -> Content:
     """Ask what a run asks, if possible without loading its dataset.
 
     A dataset that declares classes and split sizes is only loaded if it is in the user's folder, if
-    a risk is stated, or if a stored run may have decided some of its images.
+    a risk is stated or images are held out, or if a stored run may have decided some of its images.
     """
     data = find_dataset(config)
     spec = data.spec
     declared = spec.classes and spec.splits.get(str(config.split or spec.split))
-    if not declared or data.data_dir or config.risk is not None:
+    if not declared or data.data_dir or config.risk is not None or config.holdout is not None:
         return ask(config, images=True)
     if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
         with suppress(UserError):  # the data is not on this machine; the plan works without it

@@ -18,7 +18,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     **{"dataset": ("{root}/pictures", "{root}/others"), "split": ("test", "train")},
     **{"data_dir": ("{root}/pictures", "{root}/again"), "limit": (None, 3)},
     **{"labels": ("{root}/labels.csv", "{root}/more.csv"), "skip_unlabelled": (False, True)},
-    **{"image_column": ("front", "back"), "label_column": ("kind", "sort")},
+    **{"holdout": (0.5, 0.3), "image_column": ("front", "back"), "label_column": ("kind", "sort")},
     **{"id_column": ("name", "code"), "class_names": ("{root}/a.txt", "{root}/b.txt")},
     **{"shard": ("1/2", "2/2"), "fit": ("crop", "squash"), "resolution": (16, 32)},
     **{"normalize": ("half", "cifar10"), "views": (None, "flip"), "control": (None, "grey")},
@@ -61,6 +61,7 @@ TABLE = {"dataset": "{root}/table", "image_column": "front", "label_column": "ki
 COMPANIONS: dict[str, dict[str, Any]] = {
     "encoding": {"dtype": "bfloat16", "device": "cuda"},
     "data_dir": {"dataset": "folder"},
+    "holdout": {"dataset": "{root}/whole-folder"},
     "labels": {"dataset": "{root}/flat"},
     **dict.fromkeys(("image_column", "label_column", "id_column"), TABLE),
     "template_rule": {"template": ["a {class}", "the {class}"]},
@@ -83,6 +84,7 @@ def make_files(root: Path) -> Path:
         for place in (f"{split}/{n}" for split in ("test", "train", "validation") for n in names):
             (root / folder / place).mkdir(parents=True)
             (root / folder / place / "1.png").write_bytes(picture(next(shades))["bytes"])
+    make_folder(root / "whole-folder", *(f"{name}/{n}.png" for name in NAMES for n in range(9)))
     make_folder(root / "flat", *(f"{number}.png" for number in range(4)))
     for file, names in (("labels", NAMES), ("more", OTHERS)):
         rows = [f"{number}.png,{name}" for number, name in enumerate(names)]
