@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from safetensors.numpy import load_file, save_file
 
 NAMES, OTHERS = ("cat", "dog", "elm", "fir"), ("ant", "bee", "cow", "doe")
@@ -104,8 +104,8 @@ def make_files(root: Path) -> Path:
     for file, words in (("tree", "a tree"), ("other-tree", "a plant")):
         rows = [f"tree,,{words}", "cat,,", "dog,,", "elm,tree,", "fir,tree,"]
         (root / f"{file}.csv").write_text("\n".join(["node,parent,words", *rows]))
-    save_indexed(root / "whole")
-    trained = save_indexed(root / "trained")
+    save_pipeline(root / "whole")
+    trained = save_pipeline(root / "trained")
     change(trained / "text_encoder" / "model.safetensors")
     for file, value in (("one", 1.0), ("two", 2.0)):
         lora = {"unet.to_q.lora_A.weight": np.full((2, 2), value, np.float32)}
