@@ -168,18 +168,15 @@ def make_card(manifest: Manifest, n_draws: int, licence: str | None) -> str:
         "recorded": manifest.created,
         "licence": licence or "not stated",
     }
-    return (
-        (files(__package__) / "card.md")
-        .read_text("utf-8")
-        .format(
-            header=header.to_yaml(),
-            classes=len(manifest.classes),
-            prompts=len(manifest.prompts),
-            draws=n_draws,
-            seed=manifest.identity.seed,
-            precision="exact" if bits is None else f"rounded to about 1/{2**bits:,} of {spread}",
-            **{name: escape_markdown(fact) for name, fact in facts.items()},
-        )
+    card = (files(__package__) / "card.md").read_text("utf-8")
+    return card.format(
+        header=header.to_yaml(),
+        classes=len(manifest.classes),
+        prompts=len(manifest.prompts),
+        draws=n_draws,
+        seed=manifest.identity.seed,
+        precision="exact" if bits is None else f"rounded to about 1/{2**bits:,} of {spread}",
+        **{name: escape_markdown(fact) for name, fact in facts.items()},
     )
 
 
