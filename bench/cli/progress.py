@@ -106,7 +106,7 @@ class Display:
             self._status.update(line)
         elif at_once or (text != self.logged and time.perf_counter() >= self.due):
             self.due, self.logged = time.perf_counter() + PLAIN_INTERVAL, text
-            self.console.print(text)
+            self.console.print(text, soft_wrap=True)
 
 
 class Listener:
@@ -145,13 +145,15 @@ class Listener:
 
 
 class Progress(Listener, Display):
-    """Progress of one run."""
+    """Progress of one run; its lines begin with the run's id if it `names_runs`."""
 
     of_study = False  # whether a line about each run follows, so that its own are left out
 
-    def __init__(self, manager: pluggy.PluginManager) -> None:
+    def __init__(self, manager: pluggy.PluginManager, names_runs: bool = False) -> None:
         Listener.__init__(self, manager)
         Display.__init__(self)
+        self.names_runs = names_runs
+        self.run = ""  # what lines about the run begin with
         self.question = ""  # progress of the question that ends the run, in words
 
     def __enter__(self) -> Self:
@@ -169,34 +171,38 @@ class Progress(Listener, Display):
         """Return the progress of the stage under way, which is the scoring if there is no other."""
         stage, idle = current(), self.done == self.total  # nothing scored yet, or all
         if stage is not None and (stage.total or idle):
-            return stage_text(stage, now)
-        return stage_text(Stage("Checking", started=self.started), now) if idle else self._scoring()
+            return self.run + stage_text(stage, now)
+        checking = Stage("Checking", started=self.started)
+        return self.run + stage_text(checking, now) if idle else self._scoring()
 
     def _scoring(self) -> str:
         stage = Stage("Scoring", self.total, done=self.done, started=self.started)
         text = stage_text(stage, time.perf_counter(), self.decided)
         accuracy = f"accuracy {percent_text(self.correct / self.done)} %" if self.decided else ""
-        return ", ".join(filter(None, [text, accuracy, self.question]))
+        return self.run + ", ".join(filter(None, [text, accuracy, self.question]))
 
     @hookimpl
     @override
     def run_started(self, manifest: Mapping[str, Any], done: int, total: int, correct: int) -> None:
         super().run_started(manifest, done, total, correct)
         self.due = self.started + PLAIN_INTERVAL
+        name = escape_hidden(manifest["run_id"])
+        self.run = f"{name}: " if self.names_runs else ""
         if self.console.is_terminal and not self.of_study:
-            self.console.print(escape_hidden(manifest["run_id"]), style="bold")
+            self.console.print(name, style="bold")
         swept = manifest["identity"]["calibrated"]["images"] if manifest.get("sweep") else 0
         if 0 < done <= swept:
             self.console.print(f"{done:,} of {total:,} images are decided by the sweep for --risk.")
         elif done and not self.of_study:
-            self.console.print(f"Resuming: {done:,} of {total:,} images are decided.")
+            self.console.print(f"{self.run}Resuming: {done:,} of {total:,} images are decided.")
 
     @hookimpl
     @override
     def sample_scored(self, record: Mapping[str, Any]) -> None:
         super().sample_scored(record)
         if record["error"]:
-            self.console.print(f"{record['sample_id']}: {record['error']}", style="yellow")
+            line = f"{self.run}{record['sample_id']}: {record['error']}"
+            self.console.print(line, style="yellow")
         if not self.console.is_terminal:
             last = self.done == self.total and not self.of_study
             self.show(self._scoring(), at_once=last)
@@ -237,5 +243,5 @@ def show_progress(progress: ProgressChoice) -> AbstractContextManager[object]:
     if callable(progress):
         return Listener(load_plugins().manager, progress)
     if progress or (progress is None and "ipykernel" in sys.modules):
-        return Progress(load_plugins().manager)
+        return Progress(load_plugins().manager, names_runs=True)
     return nullcontext()

@@ -53,6 +53,17 @@ def test_it_says_so_while_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) ->
     assert re.fullmatch(r"Scoring: 0 of 2 images, \d\.\d s so far", said[1])
 
 
+def test_lines_of_a_run_in_python_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts and notebooks make several runs, whose lines stand below each other."""
+    display, said = shown(monkeypatch)
+    display.names_runs = True
+    display.run_started({"run_id": "second"}, done=1, total=2, correct=1)
+    display.sample_scored(record(0, 0) | {"error": "cannot be read"})
+    with stages.stage("Auditing", 4):
+        said.append(display.text(time.perf_counter() + 1) or "")
+    assert len(said) == 4 and all(line.startswith("second: ") for line in said)
+
+
 def test_every_stage_has_one_format() -> None:
     def text(
         stage: str, seconds: float, done: int = 0, total: int = 0, new: int | None = None
