@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +105,14 @@ def compare(folder):
 RESULT = "\nprint('\\n' + json.dumps(compare({folder!r})))"
 
 
+def here(code: str) -> str:
+    """Return what is printed in this process, which other tests have imported libraries into."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    return printed.getvalue()
+
+
 def in_a_process(code: str) -> str:
     """Return what a process prints."""
     done = python(code)
@@ -129,7 +139,8 @@ def in_a_kernel(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "execute", [in_a_process, pytest.param(in_a_kernel, marks=pytest.mark.long)]
+    "execute",
+    [here, *(pytest.param(new, marks=pytest.mark.long) for new in (in_a_process, in_a_kernel))],
 )
 def test_a_process_is_as_it_was(execute: Callable[[str], str], tmp_path: Path) -> None:
     printed = execute(STATE + WORK + RESULT.format(folder=str(tmp_path / "results")))

@@ -80,6 +80,7 @@ def test_results_of_a_paper_are_submitted_alike(place: Path) -> None:
     assert json.loads((place / "validated" / "reported.json").read_text("utf-8")) == [reported]
 
 
+@pytest.mark.long
 def test_a_figure_that_was_improved_is_refused(place: Path) -> None:
     files = files_of(RUN)
     manifest = json.loads(files[f"{RUN}/manifest.json"])

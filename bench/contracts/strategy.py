@@ -312,7 +312,7 @@ class ErrorTable:
 
     def tell(self, request: Evaluate, reply: Reply) -> None:
         """Add the errors of a request. Its cells must be new."""
-        self.errors[np.ix_(request.prompts, request.draws)] = reply.values
+        self.errors[np.asarray(request.prompts)[:, None], request.draws] = reply.values
         weights = self.problem.weights[request.draws]
         self._draws[request.prompts] += len(request.draws)
         self._sums[request.prompts] += (reply.values.astype(np.float64) * weights).sum(axis=1)

@@ -57,7 +57,7 @@ class Tables:
     def reply(self, request: Evaluate | Linearise) -> Floats32:
         """Return the errors, float32 [prompts, draws]; UserError if a linearisation is missing."""
         if isinstance(request, Evaluate):
-            return self.errors[np.ix_(request.prompts, request.draws)]
+            return self.errors[request.prompts[:, None], request.draws]
         for mixture, values in self.first_order:
             errors = values[:, request.draws]
             if np.allclose(mixture, request.mixture) and not np.isnan(errors).any():

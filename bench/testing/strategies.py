@@ -81,7 +81,7 @@ def _turns(strategy: object, errors: Floats32, problem: Problem) -> Iterator[Tol
     yield decision
     while (request := interview.ask()) is not None:
         if isinstance(request, Evaluate):
-            block = np.ix_(request.prompts, request.draws)
+            block = request.prompts[:, None], request.draws
             decision.asked[block] += 1
             interview.tell(request, errors[block])
         else:

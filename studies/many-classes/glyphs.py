@@ -7,8 +7,10 @@ Glyphs that look alike at the working size are one class, named by the first of 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import matplotlib as mpl
@@ -60,9 +62,9 @@ def shrink(drawings: NDArray[np.uint8]) -> Floats32:
 
 
 @cache
-def distinct_glyphs() -> Glyphs:
-    """Return all distinct shapes of the fonts."""
-    drawn = [pair for font in FONTS for pair in draw_font(font)]
+def distinct_glyphs(drawn_at_most: int | None = None) -> Glyphs:
+    """Return the distinct shapes of the fonts' glyphs, or of so many of them."""
+    drawn = [*islice((pair for font in FONTS for pair in draw_font(font)), drawn_at_most)]
     drawings = np.stack([drawing for _, drawing in drawn])
     pictures = shrink(drawings)
     nearest = np.full(len(pictures), np.inf, np.float32)
@@ -80,11 +82,10 @@ def distinct_glyphs() -> Glyphs:
     return Glyphs([drawn[row][0] for row in kept], drawings[kept], nearest)
 
 
-def draw_font(file: str) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Return name and drawing of each glyph that has a name, ink, and room in the drawing."""
+def draw_font(file: str) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield name and drawing of each glyph that has a name, ink, and room in the drawing."""
     path = str(Path(mpl.get_data_path()) / "fonts" / "ttf" / file)
     font, serif = ImageFont.truetype(path, EM), " SERIF" if "Serif" in file else ""
-    drawn = []
     for code in sorted(FT2Font(path).get_charmap()):
         if unicodedata.category(chr(code)) == "Zp":  # raqm 0.11 refuses a paragraph that is empty
             continue
@@ -97,8 +98,7 @@ def draw_font(file: str) -> list[tuple[str, NDArray[np.uint8]]]:
         image = Image.new("L", (FINE, FINE))
         ImageDraw.Draw(image).text((across, up), chr(code), 255, font, anchor="ls")
         if np.asarray(image).any():
-            drawn.append((name + serif, np.asarray(image)))
-    return drawn
+            yield name + serif, np.asarray(image)
 
 
 def photograph(

@@ -48,7 +48,7 @@ def test_so_it_is_with_own_draws_and_with_a_tree_of_classes(kind: str, variant: 
     assert not run.ours and len(run.calls) == run.batches
 
 
-@pytest.mark.parametrize("kind", some(KINDS, ["sdxl", "sana", "dit", "WanPipeline"]))
+@pytest.mark.parametrize("kind", some(KINDS, ["sdxl", "WanPipeline"]))
 def test_a_layout_lays_2d_convolutions_out_and_nothing_else(kind: str) -> None:
     laid, weights = layout_of(kind)
     assert laid == weights

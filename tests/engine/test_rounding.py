@@ -176,17 +176,20 @@ def forgets_the_prompt(network: torch.nn.Module) -> None:
             module.register_forward_hook(lambda m, given, values: values * 0.5)
 
 
-@pytest.mark.parametrize(
-    ("breaks", "words"),
-    [
-        (answers(coarse), "standard deviations of a draw"),
-        (forgets_the_prompt, "shifts the error|standard deviations of a draw"),
-    ],
-    ids=["coarse answers", "a part that is scaled"],
-)
+BREAKS = {
+    "coarse answers": (answers(coarse), "standard deviations of a draw"),
+    "a part that is scaled": (
+        forgets_the_prompt,
+        "shifts the error|standard deviations of a draw",
+    ),
+}
+
+
+@pytest.mark.parametrize("part", matrix(BREAKS, ["coarse answers"]))
 def test_a_network_that_half_precision_breaks_is_named(
-    breaks: Callable[[torch.nn.Module], None], words: str, monkeypatch: pytest.MonkeyPatch
+    part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    breaks, words = BREAKS[part]
     in_half_alone(monkeypatch, breaks)
     with pytest.warns(BenchWarning, match=words):
         engine = opened(a_run())
@@ -241,6 +244,7 @@ def test_without_memory_for_another_network_operations_are_converted(
     assert 0 < alone["noise"] < 3 * whole["noise"] and alone["decisions"] == 0
 
 
+@pytest.mark.long
 def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> None:
     from helpers.pipelines import TINY_DIGITS
 

@@ -72,7 +72,11 @@ def test_everything_is_learned_unless_something_is_named(tmp_path: Path) -> None
     usual = dict(load_plugins().strategies.get("race").unproven)
     assert done.json["settings"]["nothing_learned"]["params"] == usual
     assert usual.items() <= calibration.others[-1].strategy.params.items()
-    shown = bench("learn", path)
+
+
+@pytest.mark.long
+def test_all_that_is_learned_is_shown(tmp_path: Path) -> None:
+    shown = bench("learn", record(tmp_path, informative=(60, 75)))
     assert shown.code == 0 and "ceiling=published" in shown.out
     for heading in ("learned", "--risk", "Next:"):
         assert heading in shown.out

@@ -30,7 +30,7 @@ def results(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for strategy in ("full", "full-hierarchy", "hierarchy"):
         save = ("--save-errors",) if strategy == "full-hierarchy" else ()
         nodes = ("--hierarchy", tree) if "hierarchy" in strategy else ()
-        options = ("--strategy", strategy, *nodes, "--results", results, *save)
+        options = ("--strategy", strategy, *nodes, "--results", results, *save, "--json")
         done = bench(*RUN, *options)
         assert done.code == 0, done.err
     return results

@@ -138,7 +138,7 @@ def test_random_signs_are_numpys_binomial_numbers(
 def test_intervals_cover_and_the_test_errs_as_often_as_it_says(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 499)
+    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 199)
     rng, studies, spec = np.random.default_rng(6), 200, metric_specs()[metric]
     covered = found = 0
     for _ in range(studies):

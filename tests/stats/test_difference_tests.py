@@ -45,6 +45,12 @@ def excludes_zero(found: Difference) -> bool:
     return found.interval[0] > 0 or found.interval[1] < 0
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw fewer permutations: their number is no claim of these tests."""
+    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
+
+
 def test_sign_flips_are_scipys_permutations() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 4, (2, 12)) / 3
@@ -77,11 +83,8 @@ def test_p_and_interval_agree(test: Compare, seeds: int) -> None:
 
 
 @pytest.mark.parametrize(("seeds", "shift"), matrix([(3, 0.0), (3, 0.05), (5, 0.02)], [(3, 0.05)]))
-def test_seeds_that_move_a_method_make_no_difference_over_seeds(
-    seeds: int, shift: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seeds_that_move_a_method_make_no_difference_over_seeds(seeds: int, shift: float) -> None:
     """Two equal methods, whose few runs do differ: the test over images may say so, often."""
-    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
     rng, studies = np.random.default_rng(4), 100
     p = [compare_over_seeds(*two_methods(rng, 0.0, 1000, seeds, shift)).p for _ in range(studies)]
     assert np.mean(np.array(p) <= 0.05) <= 0.07
@@ -146,15 +149,12 @@ def test_runs_that_agree_on_each_image_are_one_run(wrong: int, shape: tuple[int,
 
 @pytest.mark.parametrize("kind", ["equal", "half", "independent"])
 @pytest.mark.parametrize("n", matrix([20, 34, 52, 110, 210], [34]))
-def test_exact_tables_of_two_seeds_cover_and_are_rarely_called_equal(
-    kind: str, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exact_tables_of_two_seeds_cover_and_are_rarely_called_equal(kind: str, n: int) -> None:
     """A is always right; a seed of B is wrong on an image with probability d, itself and again.
 
     The probability of each table is exact. Those left out, together below 0.2 %, count as misses
     and as false.
     """
-    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
     tables: dict[tuple[int, int], Difference] = {}
     for d in (0.02, 0.05, 0.1):
         again = {"equal": 1.0, "half": (1 + d) / 2, "independent": d}[kind]
@@ -204,11 +204,8 @@ def test_images_that_belong_together_are_taken_together(test: Compare) -> None:
 
 
 @pytest.mark.parametrize("sizes", [[4] * 36, [1] * 20 + [5] * 10 + [20] * 4])
-def test_clusters_that_agree_are_no_more_than_their_number(
-    sizes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clusters_that_agree_are_no_more_than_their_number(sizes: list[int]) -> None:
     """Clusters of one size are as many single images; a few large ones are fewer still."""
-    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 999)
     n, clusters = sum(sizes), np.repeat(np.arange(len(sizes)), sizes)
     a, rng = np.ones((2, 1, n)), np.random.default_rng(7)
     low, high = difference_interval(0, 0, len(sizes))

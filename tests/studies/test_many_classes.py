@@ -10,6 +10,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from glyph_networks import ANGLES, LEVELS, GlyphNet, Kind, composed, tokens_of
 from glyphs import SIZE, Glyphs, distinct_glyphs
+from helpers.matrix import matrix
 from models import Analytic, Draws, Model, register_analytic
 from PIL import Image as Pictures
 from report import Played, compare, rows_of
@@ -25,7 +26,7 @@ CLASSES, SPREAD, DRAWS = 60, 0.7, 40
 
 @pytest.fixture(scope="module")
 def glyphs() -> Glyphs:
-    return distinct_glyphs().first(CLASSES)
+    return distinct_glyphs(2 * CLASSES).first(CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +39,11 @@ def a_picture(glyphs: Glyphs, row: int = 7) -> torch.Tensor:
     return torch.from_numpy(glyphs.pictures()[row] + SPREAD * noise).float()
 
 
-def test_shapes_are_distinct_and_named_once(glyphs: Glyphs) -> None:
-    whole = distinct_glyphs()
-    assert len(set(whole.names)) == len(whole) >= 5000
+@pytest.mark.parametrize(("drawn", "least"), matrix([(None, 5000), (600, 400)], [(600, 400)]))
+def test_shapes_are_distinct_and_named_once(drawn: int | None, least: int, glyphs: Glyphs) -> None:
+    whole = distinct_glyphs(drawn)
+    assert len(set(whole.names)) == len(whole) >= least
+    assert whole.names[:CLASSES] == glyphs.names
     assert whole.nearest[whole.nearest >= 0.1].size == len(whole) < len(whole.nearest)
     assert glyphs.pictures().shape == (CLASSES, 256) and abs(glyphs.pictures()).max() <= 1
 
@@ -160,7 +163,7 @@ def test_a_network_serves_all_classes_at_once_as_one_by_one(kind: Kind) -> None:
 
 
 def test_held_out_names_are_composed_of_words_that_were_seen(glyphs: Glyphs) -> None:
-    names = distinct_glyphs().first(300).names
+    names = distinct_glyphs(600).first(300).names
     out = composed(names, np.random.default_rng(0))
     seen = {
         word for name, held in zip(names, out, strict=True) for word in name.split() if not held

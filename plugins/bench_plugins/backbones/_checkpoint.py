@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from math import prod
 from pathlib import Path
 from threading import RLock
@@ -35,6 +36,7 @@ FLOAT_DTYPES = {
     **{"F16": torch.float16, "BF16": torch.bfloat16},
 }
 INDEX_DTYPES = ("I64", "I32", "BOOL")  # of tables of positions and the like
+MAPPED = 2**24  # elements of a file that are read before it is opened again, without what was read
 # Ends of names that no class describes and older files have: positions 0, 1, 2 … of CLIP, and the
 # head of a language model whose embeddings are used.
 LEFT_OVER = ("position_ids", "lm_head.weight")
@@ -107,14 +109,28 @@ def _converted(
         if headers.keys() != module.state_dict().keys():
             return None
         kept, tensors = kept_in_float32(module), {}
-        for tensor, (file, _, _) in headers.items():
+        for file, names in _portions(headers):
             with safe_open(str(weights.find(file)), framework="pt") as opened:
-                value = opened.get_tensor(tensor)
-            wanted = torch.float32 if kept & {*tensor.split(".")} else dtype
-            wanted = wanted if value.is_floating_point() else value.dtype
-            tensors[tensor] = value.to(wanted, copy=True)
+                for tensor in names:
+                    value = opened.get_tensor(tensor)
+                    wanted = torch.float32 if kept & {*tensor.split(".")} else dtype
+                    wanted = wanted if value.is_floating_point() else value.dtype
+                    tensors[tensor] = value.to(wanted, copy=True)
         module.load_state_dict(tensors, assign=True)
     return module
+
+
+def _portions(headers: Headers) -> Iterator[tuple[str, list[str]]]:
+    """Yield files with names of their tensors, few enough to be mapped at a time."""
+    read = Counter[str]()
+
+    def portion(tensor: str) -> tuple[str, int]:
+        file, _, shape = headers[tensor]
+        read[file] += prod(shape)
+        return file, read[file] // MAPPED
+
+    for (file, _), names in groupby(sorted(headers, key=lambda name: headers[name][0]), portion):
+        yield file, [*names]
 
 
 def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:

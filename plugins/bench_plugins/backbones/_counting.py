@@ -48,11 +48,13 @@ def counted_operations(work: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
+@lru_cache(maxsize=8)
 def peak_of_cell(denoiser: PipelineDenoiser) -> int:
     """Return the peak memory in bytes of evaluating one cell, without the weights."""
     return peak_bytes(lambda: predict_cell(denoiser))
 
 
+@lru_cache(maxsize=8)
 def peak_of_image(denoiser: PipelineDenoiser) -> int:
     """Return the peak memory in bytes of encoding one image, without the weights."""
     image = Image.new("RGB", (denoiser.resolution,) * 2)

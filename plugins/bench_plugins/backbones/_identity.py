@@ -51,7 +51,7 @@ def altered_parts(components: Mapping[str, Any], pipe: Any = None) -> dict[str, 
         if isinstance(component, nn.Module):
             altered |= alterations(component, fresh(unwrapped(component)), name)
         else:
-            check_class(name, type(component))
+            check_class(name, type(component), set())
             _check_methods(component, name)
     if pipe is not None:
         set_by_call = {

@@ -81,13 +81,19 @@ class _Empty(TorchFunctionMode):
     """Makes tensors without values on the meta device, and all others on the CPU.
 
     So parameters take no memory, and plain tensors, such as tables of positions, have their values.
+    Parameters are not initialised, which takes long and changes nothing.
     """
 
     _MAKERS = (torch.empty, torch.empty_like, torch.rand, torch.randn, torch.randn_like)
+    _FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        device = {"device": "meta"} if func in self._MAKERS else {}
-        return func(*args, **{**(kwargs or {}), **device})
+        keywords = {**(kwargs or {}), **({"device": "meta"} if func in self._MAKERS else {})}
+        if func in self._FILLS or getattr(func, "__module__", "") == nn.init.__name__:
+            filled: Tensor = args[0] if args else keywords["tensor"]
+            if filled.is_meta:
+                return filled
+        return func(*args, **keywords)
 
 
 def fresh(component: Any) -> Any:
@@ -125,8 +131,9 @@ def alterations(own: Any, twin: Any, name: str, alike: AbstractSet[str] = ALIKE)
     Values are plain. Without a twin, all of the object's are among them. Attributes in `alike` are
     not compared. Raises AlteredError if code that is not a library's alters what it computes.
     """
-    values = dict(_Writer(alike).written(name, own))
-    wanted = {} if twin is None else dict(_Writer(alike).written(name, twin))
+    checked: set[Any] = set()
+    values = dict(_Writer(alike, checked).written(name, own))
+    wanted = {} if twin is None else dict(_Writer(alike, checked).written(name, twin))
     different = {path: v for path, v in values.items() if path not in wanted or wanted[path] != v}
     different |= dict.fromkeys(wanted.keys() - values.keys(), ABSENT)
     if isinstance(own, nn.Module) and (states := _mixed_adapters(own)):
@@ -156,9 +163,9 @@ class _Writer:
     """Writes an object down as pairs of a path and a plain value. Checks all code on the way."""
 
     alike: AbstractSet[str]
+    checked: set[Any]  # classes and modules
     places: dict[int, str] = field(default_factory=dict)  # of objects: where each was first met
     kept: list[Any] = field(default_factory=list)  # so that no other object gets their number
-    checked: set[Any] = field(default_factory=set)  # classes
 
     def written(self, path: str, value: Any) -> Iterator[tuple[str, Any]]:
         """Yield path → value of an object and of all that it holds."""
@@ -170,7 +177,7 @@ class _Writer:
         elif isinstance(value, Tensor | np.ndarray | np.generic):
             yield path, _content(value)
         elif isinstance(value, type):
-            self._check(path, value)
+            check_class(path, value, self.checked)
             yield path, _name(value)
         elif isinstance(value, FunctionType | BuiltinFunctionType | np.ufunc):
             check_function(path, value)
@@ -182,16 +189,11 @@ class _Writer:
         elif not isinstance(value, PLACES):
             self.places[id(value)] = path
             self.kept.append(value)
-            self._check(path, type(value))
+            check_class(path, type(value), self.checked)
             yield path, _class_name(value)
             for name, part in sorted(_parts(value).items()):
                 if not self._is_alike(value, name, part):
                     yield from self.written(f"{path}.{name}", part)
-
-    def _check(self, path: str, kind: type) -> None:
-        if kind not in self.checked:
-            self.checked.add(kind)
-            check_class(path, kind)
 
     def _is_alike(self, owner: Any, name: str, value: Any) -> bool:
         """Return whether an attribute does not matter, or is what a fresh object has without it."""
@@ -271,10 +273,15 @@ def _name(value: Any) -> str:
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
 
 
-def check_class(path: str, kind: type) -> None:
-    """Raise AlteredError unless a class and its bases are a library's, with their own methods."""
-    bases = [base for base in kind.__mro__ if not _is_of_python(base.__module__)]
-    for base in bases:
+def check_class(path: str, kind: type, checked: set[Any]) -> None:
+    """Raise AlteredError unless a class and its bases are a library's, with their own methods.
+
+    What is in `checked` is not checked again, and what was checked joins it: classes and modules.
+    """
+    for base in kind.__mro__ if kind not in checked else ():
+        if base in checked or _is_of_python(base.__module__):
+            continue
+        checked.add(base)
         held: Any = sys.modules.get(base.__module__)
         for name in base.__qualname__.split("."):
             held = getattr(held, name, None)
@@ -293,7 +300,9 @@ def check_class(path: str, kind: type) -> None:
                 is_made = name.startswith("__") and "__dataclass_fields__" in vars(base)
                 if is_moved or not (is_made or _is_in(function, _library_folders())):
                     raise AlteredError(path, what)
-        _check_functions(sys.modules[base.__module__])
+        if (module := sys.modules[base.__module__]) not in checked:
+            checked.add(module)
+            _check_functions(module)
 
 
 def check_function(path: str, function: Any, folders: tuple[str, ...] = ()) -> None:

@@ -63,6 +63,7 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
 PARAMETERS = ("original_size", "strength", "text", "tokens")  # of families
+HALF = ("normalize", "half")  # as if it were not chosen
 USUAL_STEPS = 1000  # of the schedule that a flow was trained with
 
 
@@ -144,8 +145,9 @@ class FolderPipeline(PipelineDenoiser):
 
         It was evaluated. Its prompts are encoded, so it has no text encoders.
         """
+        chosen = {n: v for n, v in settings.items() if v is not None and (n, v) != HALF}
         with LOADING, torch.no_grad():
-            return inspect_empty(cls, weights, dtype, tuple(sorted(settings.items())))
+            return inspect_empty(cls, weights, dtype, tuple(sorted(chosen.items())))
 
     @classmethod
     def with_files(cls, weights: Weights, dtype: str, **settings: Any) -> EmptyPipeline:

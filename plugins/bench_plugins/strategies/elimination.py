@@ -86,7 +86,7 @@ class Elimination:
         """
         seen = self.order[: self.seen]
         seen = seen if as_drawn else np.sort(seen)
-        return self.table.errors[np.ix_(self.alive, seen)] * self.problem.weights[seen]
+        return self.table.errors[self.alive[:, None], seen] * self.problem.weights[seen]
 
 
 def shuffle_draws(n_draws: int, seed: int) -> Ints:

@@ -18,10 +18,6 @@ from helpers.altered import (
     subclass,
     with_adapters,
 )
-from helpers.altered import lora as lora
-from helpers.altered import original as original
-from helpers.altered import pipe as pipe
-from helpers.altered import plain as plain
 from helpers.matrix import matrix
 from helpers.refusals import refused
 from torch import nn
@@ -52,6 +48,10 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "the dtype of a part": lambda pipe: pipe.text_encoder.to(torch.bfloat16),
     "a number for a component": lambda pipe: setattr(pipe, "image_encoder", 1),
 }
+
+
+def test_a_copy_has_the_same_id_and_another_call_another(pipe: Any, plain: Any) -> None:
+    assert identity(pipe) == plain[0] != identity(pipe, call={"guidance_rescale": 0.1})
 
 
 def test_the_content_is_the_identity(pipe: Any) -> None:

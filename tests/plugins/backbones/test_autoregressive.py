@@ -169,7 +169,7 @@ def test_equal_nulls_of_an_image_are_computed_once(name: str, folders: dict[str,
     assert rows == [3 + (2 if name == "janus" else 1)]
 
 
-@pytest.mark.parametrize("name", SAVERS)
+@pytest.mark.parametrize("name", matrix(SAVERS, ["emu3"]))
 class TestContract(LikelihoodContract):
     texts = ("a cat", "a photo of dog", "an owl in a tree")
 

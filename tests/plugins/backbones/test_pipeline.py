@@ -123,12 +123,10 @@ TRAITS: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
 
 # The networks of these are that of Stable Diffusion.
 UNETS = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "KolorsPipeline")
-# `schnell` and `sigma` differ from the others in numbers alone.
-OFTEN = (
-    {*KINDS} - {"schnell", "sigma"}
-    | {*RELEASED} - {*UNETS}
-    | {"no T5", "told a guidance scale", "v of Stable Diffusion"}
-)
+# `schnell` and `sigma` differ from the others in numbers alone. Of classes as they are, three: with
+# padded prompts, in frames, and with a template before its prompts.
+OFTEN = {*KINDS} - {"schnell", "sigma"} | {"v of Stable Diffusion"}
+OFTEN |= {*RELEASED} & {"QwenImagePipeline", "WanPipeline", "ZImagePipeline"}
 # Each class as it is, by its own code, and each family, also of a folder; and with other traits.
 CASES: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
     **{kind: (kind, lambda pipe: None, {}) for kind in (*KINDS, *RELEASED)},

@@ -56,6 +56,7 @@ def run(original: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return bench.run("digits", original, results=results, save_errors=True, **FULL)
 
 
+@pytest.mark.long
 def test_a_pipeline_is_swept_and_raced_where_a_risk_is_stated(pipe: Any, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"params": {"draws": 4}, "risk": 0.4, "limit": 2, "batch_size": 64}
     raced = bench.run("digits", pipe, "race", **settings, results=tmp_path)
