@@ -24,6 +24,7 @@ def serve_images(hub: Hub, name: str, folder: Path, labels: list[object], **name
     hub.add(f"datasets/{str(spec.source).removeprefix('hf:')}", folder / name)
 
 
+@pytest.mark.long
 def test_the_table_says_what_the_hub_has(hub: Hub, tmp_path: Path) -> None:
     classes = load_plugins().datasets.get("cifar10").classes or ()
     serve_images(hub, "cifar10", tmp_path, [*classes[:5]], image="img", label="label")

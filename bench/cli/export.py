@@ -26,7 +26,7 @@ from bench.reports.flat import flat_rows
 from bench.reports.run_view import RunView, read_view
 from bench.reports.text import csv_text
 
-REPLAYED = "errors"  # format whose folder can be replayed
+ERROR_TABLES = "errors"  # format whose folder can be replayed
 
 
 @command(needs=dict.fromkeys(("--dry-run", "--pull-request", "--create"), "--push"))
@@ -144,7 +144,7 @@ def _write(files: dict[str, Path], out: str, several: bool) -> None:
 def _print_steps(spec: ExporterSpec, run: str, out: str, results: str, pushed: bool) -> None:
     """Say what can be done with a run that was written to `out`."""
     steps = []
-    if spec.name == REPLAYED:
+    if spec.name == ERROR_TABLES:
         replay = f"bench replay {shlex.quote(out)} --strategy race"
         steps.append(("replay a strategy on it", replay))
     if spec.repository is not None and not pushed:

@@ -43,6 +43,12 @@ from bench.running.study.file import CHANGES, DeclaredStudy, find_state, read_st
 from bench.running.study.plan import plan_study
 from bench.store.studies import DECLARED, results_of, study_folder
 
+PLOTS: Mapping[str, Callable[[StudyReport], Drawing]] = {
+    "--figure": forest_plot,
+    "--corruption-figure": corruption_plot,
+    "--shift-figure": change_plot,
+}
+
 
 @command(
     needs={
@@ -100,24 +106,11 @@ def study_command(
     name of a study that was started.
     """
     check_pivoted(value)
-    of_metric = params if show else metric_specs()[metric].parameters
-    metric_params = {name: text for name, text in params.items() if name in of_metric}
-    of_runs = {name: text for name, text in params.items() if name not in of_metric}
-    settings, changes = _settings_and_changes(options, of_runs)
-    if show and changes:
-        raise UserError(
-            f"--show prints stored results: leave out {' '.join(option_words(changes))}"
-        )
+    of_metric, of_runs = (params, {}) if show else _split_params(params, metric)
+    settings, changes = _settings_and_changes(options, of_runs, show)
     results = Path(str(settings.get("results") or "results"))
-    plots: list[tuple[Path, Callable[[StudyReport], Drawing]]] = [
-        (figure_file(option, path), plot)
-        for option, path, plot in (
-            ("--figure", figure, forest_plot),
-            ("--corruption-figure", corruption_figure, corruption_plot),
-            ("--shift-figure", shift_figure, change_plot),
-        )
-        if path is not None
-    ]
+    files = zip(PLOTS, (figure, corruption_figure, shift_figure), strict=True)
+    plots = [(figure_file(name, file), PLOTS[name]) for name, file in files if file is not None]
     if show:
         folder, code = find_state(study, results), 0
     else:
@@ -126,16 +119,12 @@ def study_command(
             print_plan(declared, wide)
             return
         folder, code = make_runs(declared, results, pilot_only)
-    report = study_report(folder, split_names(over), metric, margin, metric_params, reference)
+    report = study_report(folder, split_names(over), metric, margin, of_metric, reference)
     for path, plot in plots:
         plot(report).write(path)
         say(f"Wrote {path}", err=True)
     end_with_json(report.plain(), code)
-    if rows is not None and columns is not None:
-        tables = [pivot(report, rows, columns, value)]
-    else:
-        tables = study_tables(report)
-    tables = [table.wide for table in tables] if wide else tables
+    tables = _tables(report, rows, columns, value, wide)
     if table_format != "table":
         click.echo(format_tables(tables, table_format, report.name), nl=False)
         return
@@ -144,13 +133,39 @@ def study_command(
     print_report(report, tables, folder, again)
 
 
+def _split_params(
+    params: Mapping[str, str], metric: str
+) -> tuple[Mapping[str, str], dict[str, str]]:
+    """Return the parameters of the tested metric, and those of the runs."""
+    names = metric_specs()[metric].parameters
+    own = {name: text for name, text in params.items() if name in names}
+    return own, {name: text for name, text in params.items() if name not in names}
+
+
+def _tables(
+    report: StudyReport, rows: str | None, columns: str | None, value: str, wide: bool
+) -> list[Table]:
+    """Return the tables to print: a pivot table of two axes if both are named."""
+    tables = study_tables(report)
+    if rows is not None and columns is not None:
+        tables = [pivot(report, rows, columns, value)]
+    return [table.wide for table in tables] if wide else tables
+
+
 def _settings_and_changes(
-    options: Mapping[str, object], params: Mapping[str, str]
+    options: Mapping[str, object], params: Mapping[str, str], show: bool
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """Return the machine's settings that the user set, and the changes of the runs."""
+    """Return the machine's settings that the user set, and the changes of the runs.
+
+    Raises UserError if there are some that would change stored results, which are to be shown.
+    """
     settings = {name: value for name, value in options.items() if is_set(name)}
     changes = {name: settings.pop(name) for name in CHANGES if name in settings}
-    return settings, {**changes, "params": params} if params else changes
+    changes |= {"params": params} if params else {}
+    if show and changes:
+        words = " ".join(option_words(changes))
+        raise UserError(f"--show prints stored results: leave out {words}")
+    return settings, changes
 
 
 def print_plan(declared: DeclaredStudy, wide: bool = False) -> None:

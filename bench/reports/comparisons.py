@@ -68,10 +68,10 @@ def compare(
         update |= {"tested": tested, "significant": shown, "regression": shown and change < 0}
     if sequential:
         ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
-        place = {sample_id: row for row, sample_id in enumerate(ids)}
-        order = shuffle_samples(ids, a.manifest.identity.dataset.fingerprint)
-        mixed = np.array([place[sample_id] for sample_id in order])
-        base, new = (metric_parts(spec, implementation, data.take(mixed)) for data in inputs)
+        row_of = {sample_id: row for row, sample_id in enumerate(ids)}
+        shuffled = shuffle_samples(ids, a.manifest.identity.dataset.fingerprint)
+        order = np.array([row_of[sample_id] for sample_id in shuffled])
+        base, new = (metric_parts(spec, implementation, data.take(order)) for data in inputs)
         if not (base.method == new.method == "images" and spec.range == (0.0, 1.0)):
             raise UserError(
                 f"--sequential needs a metric that is a mean over images, and {spec.words} is not"
@@ -111,8 +111,7 @@ def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
         metric = metric_specs()[tested.metric]
         a, b = (metric_fact(metric, value) for value in (tested.a, tested.b))
         yield Fact(a.label, f"A {a.text}, B {b.text}")
-        name = f"{metric.words}, B − A"
-        yield difference_fact(metric, tested.difference, name)
+        yield difference_fact(metric, tested.difference, f"{metric.words}, B − A")
         test = TESTS.get(tested.difference.method, tested.difference.method)
         yield Fact(test, _verdict(metric, tested.difference))
     yield Fact("images of both", c.difference.n, "count")

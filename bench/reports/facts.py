@@ -33,10 +33,11 @@ def percent_text(share: float, interval: tuple[float, float] | None = None) -> s
 
     The share has more digits where one would round it to 0 or to 100.
     """
-    certain = not 1e-9 < share < 1 - 1e-9
-    more = (n for n in range(1, 16) if round(100 * share, n) not in (0, 100))
-    text, (low, high) = f"{100 * share:.{1 if certain else next(more)}f}", interval or (0, 0)
-    return f"{text} ({100 * low:.1f}–{100 * high:.1f})" if interval else text
+    digits = 1
+    if 1e-9 < share < 1 - 1e-9:  # neither 0 nor 1, whatever the rounding error
+        digits = next(n for n in range(1, 16) if round(100 * share, n) not in (0, 100))
+    ends = f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})" if interval else ""
+    return f"{100 * share:.{digits}f}{ends}"
 
 
 def points_text(difference: float, interval: tuple[float, float] | None = None) -> str:

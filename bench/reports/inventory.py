@@ -60,10 +60,11 @@ class InventoryRow(RunRow):
             seconds = (datetime.now(UTC) - started).total_seconds()
         except (ValueError, TypeError):  # the date is missing or has no time zone
             return NONE
+        if seconds >= 2 * 86400:
+            return f"{seconds // 86400:,.0f} days"
         for unit, name in ((86400, "day"), (3600, "h"), (60, "min")):
             if seconds >= unit:
-                count = int(seconds // unit)
-                return f"{count:,} {name}{'s' * (name == 'day' and count > 1)}"
+                return f"{seconds // unit:.0f} {name}"
         return "now"
 
     @property

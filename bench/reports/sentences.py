@@ -105,10 +105,7 @@ def level_sentence(strategy: Strategy | None) -> str:
 
 
 def noise_sentence(
-    manifest: Manifest,
-    decided: Decisions,
-    again: Repeated | None,
-    audited: bool = True,
+    manifest: Manifest, decided: Decisions, again: Repeated | None, audited: bool = True
 ) -> str | None:
     """Return the sentence about other noise, or None if nothing is random.
 
@@ -177,7 +174,7 @@ def noise_details(manifest: Manifest, decided: Decisions) -> str | None:
 
 
 def _count(value: float) -> str:
-    return f"{value:.{0 if value >= 10 else 1}f}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def probability_sentence(skill: Probability) -> str:

@@ -1,6 +1,6 @@
 """What a run takes from other runs and splits: candidates, learned level weights, fit images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.formats.cells import DrawTable, has_part, read_cells, read_draws
 from bench.store.formats.documents import Manifest
 from bench.store.formats.identity import Candidates, LearnedFrom, digest
+from bench.store.formats.journal import Record
 
 DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
@@ -115,12 +116,12 @@ def learn_weighting(
             f"--weighting {weighting}: the run has the images that are to be scored. Learn from"
             " another split."
         )
-    own, kept = names.backbone.name, identity.backbone
+    used = names.backbone.name, weights and weights.fingerprint
     pairs = {
-        "backbone": ((kept.name, kept.weights), (own, weights and weights.fingerprint)),
+        "backbone": ((identity.backbone.name, identity.backbone.weights), used),
         "--loss": (scoring.loss, config.loss),
         "--space": (scoring.space, config.space),
-        "--weighting": (scoring.weighting, None),
+        "--weighting": (scoring.weighting, None),  # recorded errors must not be weighted
     }
     for name, (recorded, scored) in pairs.items():
         if recorded != scored:
@@ -131,27 +132,24 @@ def learn_weighting(
     buckets, labels, owners = _bucketed_errors(path, manifest, draws)
     if len(np.unique(owners)) < 2:
         raise UserError(f"--weighting {weighting}: the run must have errors of several images.")
-    bucket_weights = fit_weights(buckets, labels)
+    bucket_of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
+    weight_of_level = fit_weights(buckets, labels)[bucket_of_level]
     data = f"{manifest.dataset.name}/{manifest.dataset.split}"
     fitted = cross_validated(buckets, labels, owners=owners)
     equal = accuracy_of(np.ones(BUCKETS), buckets, labels)
-    of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
     gain = (
         f"Weights learned from {len(labels)} images of {data}: cross-validated accuracy"
         f" {fitted:.3f}, {equal:.3f} with equal weights. The run counts as trained on it."
     )
-    weights_of_levels = dict(enumerate(bucket_weights[of_level].tolist()))
-    return replace(weighting, weights=weights_of_levels), data, gain
+    return replace(weighting, weights=dict(enumerate(weight_of_level.tolist()))), data, gain
 
 
 def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[Floats, Ints, Ints]:
     """Return recorded errors averaged in buckets of noise levels, with labels, for a fit.
 
-    Every image is a question whose classes are the texts. If an item asks which image fits its
-    text, the item is one question whose classes are its images. The results are errors, float64
-    [Q, C, 20] (questions, classes padded with NaN, buckets), labels and items, int64 [Q].
+    The results are errors, float64 [Q, C, BUCKETS] (questions, classes padded with NaN, buckets),
+    and of each question, int64 [Q], the label and the number of its image or item.
     """
-    columns, n = np.array(manifest.class_of_column), len(draws.levels)
     buckets = bucket_of(draws.levels, draws.n_levels)
     tables: list[Floats] = []
     labels: list[int] = []
@@ -159,26 +157,40 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
     for number, record in enumerate(requested_records(path, manifest)):
         if record["error"] is not None or not has_part(path / "errors", record["sample_id"]):
             continue
-        images, texts = record.get("shape") or (1, len(columns))
-        errors = read_cells(path / "errors", record["sample_id"], (images * texts, n))
-        if np.isnan(errors).any():
-            raise UserError(f"{path} does not hold every cell of {record['sample_id']!r}.")
-        exact = errors.astype(np.float64)
-        if "shape" in record and not asks_for_images(images, texts):
-            tables += list(bucket_errors(exact.reshape(images, texts, n), buckets))
-            labels += pairing_of(record["label"], images, texts)
-        else:
-            if "shape" not in record:  # a class has the errors of its best prompt by mean error
-                order = np.lexsort((exact.mean(axis=1), columns))
-                exact = exact[order[np.unique(columns[order], return_index=True)[1]]]
-            tables.append(bucket_errors(exact, buckets))
-            labels.append(record["label"])
-        owners += [number] * (len(labels) - len(owners))
+        for errors, label in _questions(path, manifest, record, len(draws.levels)):
+            tables.append(bucket_errors(errors, buckets))
+            labels.append(label)
+            owners.append(number)
     padded = np.full((len(tables), max(map(len, tables), default=1), BUCKETS), np.nan)
     for row, table in zip(padded, tables, strict=True):
         row[: len(table)] = table
-    _, item_of_row = np.unique(owners, return_inverse=True)
-    return padded, np.array(labels, dtype=np.int64), item_of_row
+    _, numbers = np.unique(owners, return_inverse=True)  # from 0, without gaps
+    return padded, np.array(labels, dtype=np.int64), numbers
+
+
+def _questions(
+    path: Path, manifest: Manifest, record: Record, n_draws: int
+) -> Iterator[tuple[Floats, int]]:
+    """Yield what an image or an item asks: errors, float64 [C, N], and the right one of C classes.
+
+    An image has one question, and a class the errors of its best prompt, by mean error. Of an item,
+    each image asks for its text; or one text asks for its image, and the classes are the images.
+    """
+    columns = np.array(manifest.class_of_column)
+    images, texts = record.get("shape") or (1, len(columns))
+    stored = read_cells(path / "errors", record["sample_id"], (images * texts, n_draws))
+    if np.isnan(stored).any():
+        raise UserError(f"{path} does not hold every cell of {record['sample_id']!r}.")
+    errors = stored.astype(np.float64)
+    if "shape" not in record:
+        best_first = np.lexsort((errors.mean(axis=1), columns))  # by class, then by mean error
+        _, firsts = np.unique(columns[best_first], return_index=True)
+        yield errors[best_first[firsts]], record["label"]
+    elif asks_for_images(images, texts):
+        yield errors, record["label"]
+    else:
+        pairing = pairing_of(record["label"], images, texts)
+        yield from zip(errors.reshape(images, texts, n_draws), pairing, strict=True)
 
 
 def fit_data(names: Names, scored: Split | None) -> str:

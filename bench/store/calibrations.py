@@ -69,15 +69,13 @@ class CalibratedSetting(Document):
     disagreements: Count | None = None  # number of images decided differently by the full sweep
     fit: Fit | None = None  # None if too few decisions were right, or too few wrong, for a fit
     held_out_skill: Number | None = None
-    """Skill of such a fit in log loss, over a constant probability, on images that were not fitted;
-    None if it was not measured."""
+    """Skill of such a fit in log loss on images that were not fitted; None: not measured."""
 
 
 class Calibration(Document):
     """`calibration.json`, in the folder of the run with the calibration images.
 
-    Calibrations of other strategies, parameters or images are kept in the same folder, as
-    `calibration-KEY.json`, so that each run still finds the one that it was made with.
+    Those of other strategies, parameters or images are kept beside it, as `calibration-KEY.json`.
     """
 
     run_id: RunId
@@ -86,13 +84,11 @@ class Calibration(Document):
     images: Positive
     samples: list[str] | None = None  # ids of the images; None in early versions: all of the run
     of: Positive | None = None
-    """Size of the split that the images were drawn from, if the risk is stated for the rest of this
-    split; None if it is stated for images of other splits."""
+    """Number of images of their split, if the risk is that of its rest; None if of other splits."""
     level: Share  # confidence level of the bound on the share of disagreements
     chosen: list[str] = Field([])  # parameters that differ among the settings
     settings: list[CalibratedSetting] = Field([])
-    """Settings from which one is chosen for a stated risk, the safest first. Their order was fixed
-    before the images were scored."""
+    """Settings among which a stated risk chooses, in an order fixed beforehand, safest first."""
     others: list[CalibratedSetting] = Field([])  # settings that have only a fitted probability
 
     @property
@@ -109,12 +105,9 @@ class Calibration(Document):
         if self.samples is not None and (n := len(set(self.samples))) != self.images:
             raise ValueError(f"samples must have {self.images:,} different ids, got {n:,}")
         for setting in (*self.settings, *self.others):
-            counts = {
-                "right": setting.right,
-                "disagreements": setting.disagreements or 0,
-                "fit.images": setting.fit.images if setting.fit else 0,
-            }
-            for name, count in counts.items():
+            fitted = setting.fit.images if setting.fit else 0
+            counts = {"right": setting.right, "disagreements": setting.disagreements or 0}
+            for name, count in {**counts, "fit.images": fitted}.items():
                 if count > self.images:
                     raise ValueError(f"{name} must be at most {self.images:,}, got {count:,}")
         return self

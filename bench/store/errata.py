@@ -39,9 +39,7 @@ class Touch(Document):
     name: str  # name of the erratum
     what: str  # what was wrong, as a sentence
     effect: Effect  # kind of what was wrong, as for `ErratumSpec`
-    state: State
-    """Whether the run is wrong: `possibly` if its manifest cannot tell, `cleared` if its summary
-    was computed again."""
+    state: State  # `possibly` if the manifest cannot tell, `cleared` if it was computed again
     mended: str  # where it was mended
 
     @property
@@ -99,22 +97,21 @@ def all_errata() -> Iterator[ErratumSpec]:
 
 def touched(manifest: Manifest, summary: Summary | None = None) -> list[Touch]:
     """Return the errata that touch a run."""
-    cleared = summary.cleared or [] if summary is not None else []
-    return [
-        Touch(name=spec.name, what=spec.what, effect=spec.effect, mended=spec.mended, state=state)
-        for spec in all_errata()
-        if any(
-            all(_holds(_value(manifest, summary, name), wanted) for name, wanted in own.items())
-            for own in spec.where
-        )
-        for state in (_state(spec, cleared),)
-    ]
+
+    def meets(conditions: Mapping[str, Any]) -> bool:
+        return all(_holds(_value(manifest, summary, name), conditions[name]) for name in conditions)
+
+    cleared = summary.cleared if summary is not None and summary.cleared else ()
+    return [_touch(spec, cleared) for spec in all_errata() if any(map(meets, spec.where))]
 
 
-def _state(spec: ErratumSpec, cleared: Collection[str]) -> State:
+def _touch(spec: ErratumSpec, cleared: Collection[str]) -> Touch:
+    state: State = "affected" if spec.certain else "possibly"
     if spec.name in cleared:
-        return "cleared"
-    return "affected" if spec.certain else "possibly"
+        state = "cleared"
+    return Touch(
+        name=spec.name, what=spec.what, effect=spec.effect, state=state, mended=spec.mended
+    )
 
 
 def _value(manifest: Manifest, summary: Summary | None, name: str) -> Any:
@@ -127,11 +124,14 @@ def _value(manifest: Manifest, summary: Summary | None, name: str) -> Any:
 
 
 def _holds(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, Mapping):
-        [(word, limit)] = wanted.items()
-        if word == "present":
-            return (value is not None) is limit
-        if word == "other":
-            return value is not None and value not in limit
-        return isinstance(value, type(limit)) and bool(value < limit)
-    return value in wanted if isinstance(wanted, list) else bool(value == wanted)
+    """Return whether a field is as wanted: this value, one of a list, or by a word's rule."""
+    if isinstance(wanted, list):
+        return value in wanted
+    if not isinstance(wanted, Mapping):
+        return bool(value == wanted)
+    [(word, operand)] = wanted.items()
+    if word == "present":
+        return (value is not None) is operand
+    if word == "other":
+        return value is not None and value not in operand
+    return isinstance(value, type(operand)) and bool(value < operand)  # "below"

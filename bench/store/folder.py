@@ -71,10 +71,8 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_records(path: Path, n_classes: int | None = None) -> dict[str, Any]:
-    """Return the latest record of each sample by id, skipping invalid lines with a warning.
-
-    With `n_classes`, every field of a record is validated, otherwise only its sample id.
-    """
+    """Return the latest record of each sample by id, skipping invalid lines with a warning."""
+    # Without a number of classes, only sample ids are validated.
     good = has_id if n_classes is None else lambda value: is_record(value, n_classes)
     return {record["sample_id"]: record for _, _, record in read_lines(path / JOURNAL, good)}
 
@@ -90,9 +88,9 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
 
     `run` is a path or an id. Unless `exact`, for settings stored in a manifest, it may also be a
     part of the id with at least four characters, or `latest`: the run with the newest manifest.
-    Runs anywhere below `results` come first, those in a folder `published` last. Only if none
-    matches, nor anything that is left of one, a run that came with the package does; a warning
-    says so if `exact`.
+    Runs below `results` come first, those in a folder `published` last. If none matches, and
+    nothing is left of one that did, a run that came with the package may; a warning says so if
+    `exact`.
     """
     for path in (Path(run), Path(results, run)):
         if os.path.lexists(path / MANIFEST):
@@ -123,10 +121,7 @@ def find_run(run: str, results: str, exact: bool = False) -> Path:
 
 
 def _matches(run: str, paths: Sequence[Path], exact: bool) -> Sequence[Path]:
-    """Return the runs with this id or, unless `exact`, with this part of it; published ones last.
-
-    They are several of one kind if more than one is meant.
-    """
+    """Return the runs with this id or, unless `exact`, this part of it; published ones if alone."""
     matches = [path for path in paths if path.name == run]
     if not (matches or exact) and len(run) >= MIN_PART_OF_ID:
         matches = [path for path in paths if run in path.name]
@@ -142,7 +137,7 @@ def _refuse_remains(run: str, results: Path) -> None:
         )
     for path in folders_with(results, JOURNAL):
         if path.name == run:
-            read_manifest(path)  # raises: it is missing
+            read_manifest(path)  # raises, because there is none
 
 
 def list_runs(results: Path) -> list[Path]:
@@ -160,8 +155,9 @@ def folders_with(results: Path, name: str) -> Iterator[Path]:
     for folder, below, files in os.walk(results):
         if name in files or name in below:  # readers check whether it is a regular file
             yield Path(folder)
-        run = MANIFEST in files or MANIFEST in below or (SHARDS in below and holds_shards(folder))
-        below[:] = [n for n in below if not run and not n.startswith(ADDING_PREFIX)]
+        if MANIFEST in files or MANIFEST in below or (SHARDS in below and holds_shards(folder)):
+            below.clear()  # a run, whose subfolders `os.walk` then skips
+        below[:] = [child for child in below if not child.startswith(ADDING_PREFIX)]
 
 
 def shard_folder(run: Path, index: int, count: int) -> Path:
@@ -191,10 +187,7 @@ def shards_of(run: Path) -> Iterator[Path]:
 
 
 def joined_manifest(earlier: Manifest, now: Manifest) -> Manifest:
-    """Return the manifest `now` with the samples of both manifests, which are of the same run.
-
-    The earlier note and tags are kept, unless `now` has others.
-    """
+    """Return `now` with the samples of both manifests of a run, and the labels that it lacks."""
     labels = earlier.config.labelled_as(now.config)
     now = now.model_copy(update={"config": now.config.labelled_as(labels)})
     if earlier.part is None or now.part is None:

@@ -1,7 +1,7 @@
 """The two locks of a run's folder: a long one while images are scored, and a short one.
 
-The short one is held while a small file beside the records is read, changed and written. It is
-another one, so that labelling, asking and calibrating need not wait for a run that is being scored.
+The short one is held while a small file beside the records is read, changed and written, so that
+labelling, asking and calibrating need not wait for a run that is being scored.
 """
 
 import shutil
@@ -21,15 +21,12 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK, SHORT_LOCK = ".lock", ".short.lock"
-MAX_WAIT = 10.0  # seconds; the short lock is held for milliseconds
-LOOKED_AT = 0.1  # seconds to wait for the long one, which `is_in_use` holds for microseconds
+MAX_WAIT = 10.0  # seconds for the short lock, which others hold for milliseconds
+LONG_LOCK_WAIT = 0.1  # seconds, so that `is_in_use`, which holds it for microseconds, fails no run
 
 
 class LockedFolder:
-    """A folder whose lock this process holds, and the only way to write its files.
-
-    `locked` makes it. Methods raise OSError if a file cannot be written.
-    """
+    """A folder that `locked` locks, the only way to write its files (OSError if that fails)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,8 +86,7 @@ def refuse_shipped(path: Path) -> None:
 def refuse_in_use(path: Path) -> None:
     """Raise UserError if another process scores the run, before anything heavy is loaded."""
     if (path / LOCK).exists():
-        # `RunFolder` reports a StoreError.
-        with suppress(StoreError), locked(path, LOCK, wait=LOOKED_AT):
+        with suppress(StoreError), locked(path, LOCK, wait=LONG_LOCK_WAIT):  # `RunFolder` reports
             pass
 
 

@@ -51,10 +51,9 @@ class Merge:
         """Return the manifest of the merged run; `asked` is set if shards are absent."""
         manifests = [source.manifest for source in self.sources]
         largest = max(manifests, key=_whole_size)
-        largest = with_code_of(largest.with_unknowns_of(manifests), manifests)
         warnings = sorted({text for manifest in manifests for text in manifest.warnings or ()})
         return whole_manifest(
-            largest,
+            with_code_of(largest.with_unknowns_of(manifests), manifests),
             samples=list(self.samples),
             created=min(manifest.created for manifest in manifests),
             **without_none(
@@ -77,7 +76,9 @@ class Merge:
 
     def copy_errors(self, target: Path) -> None:
         """Copy each image's errors, and the table of draws, into the folder `target`."""
-        for number, path in [(n, s.path) for n, s in enumerate(self.sources) if s.path != target]:
+        for number, source in enumerate(self.sources):
+            if (path := source.path) == target:
+                continue
             if is_own_file(path, DRAWS) and not (target / DRAWS).exists():
                 take_file(path, DRAWS, target / DRAWS)
             samples = [name for name, line in self.line_of.items() if line.source == number]
@@ -88,19 +89,19 @@ class Merge:
 
 
 def find_parts(runs: Sequence[str], results: str) -> list[StoredRun]:
-    """Return the folders of runs, by id or folder, and of their shards, each once (UserError)."""
+    """Return runs, given by id or folder, and their shards, each once (UserError if none)."""
     folders: dict[str, Path] = {}
     for run in runs:
-        holders = (path for path in (Path(run), Path(results, run)) if holds_shards(path))
-        folder = next(holders, None) or find_run(run, results)
+        in_shards = (path for path in (Path(run), Path(results, run)) if holds_shards(path))
+        folder = next(in_shards, None) or find_run(run, results)  # the former may not be merged yet
         if is_shipped(folder):
             raise UserError(
                 f"{folder.name} is a published run, which came with the package whole: nothing"
                 " is to be merged."
             )
-        paths = [path for path in shards_of(folder) if os.path.lexists(path / MANIFEST)]
-        paths += [folder] if os.path.lexists(folder / MANIFEST) else []
-        folders.update((os.path.realpath(path), path) for path in paths)
+        for path in (*shards_of(folder), folder):
+            if os.path.lexists(path / MANIFEST):
+                folders[os.path.realpath(path)] = path
     if not folders:
         raise UserError("Nothing to merge: name a run, or the folders of its shards.")
     return [read_run(path) for path in folders.values()]
@@ -112,29 +113,32 @@ def _whole_size(manifest: Manifest) -> int:
 
 def plan_merge(sources: Sequence[StoredRun]) -> Merge:
     """Find the line of each image, if possible with a prediction (UserError if two differ)."""
-    # The first line of an image is used. Sources with errors come first, to keep its errors too.
+    # The first source that decided an image counts. Those with errors come first, to keep these.
     sources = sorted(sources, key=lambda source: not (source.path / "errors").is_dir())
     samples = _ordered_samples([source.manifest for source in sources])
     total = max(_whole_size(source.manifest) for source in sources)
     requested, line_of = set(samples), dict[str, Line]()
     for number, source in enumerate(sources):
-        classes = source.manifest.classes
         for name, line in _lines_of(source, number):
             earlier = line_of.get(name)
             if name not in requested:
                 continue
             if earlier is not None and earlier.source != number:
-                predictions = earlier.prediction, line.prediction
-                if FAILED not in predictions and len(set(predictions)) > 1:
-                    raise UserError(
-                        f"{sources[earlier.source].name} and {source.name} have different"
-                        f" predictions for {quoted(name)}: {quoted(classes[predictions[0]])} and"
-                        f" {quoted(classes[predictions[1]])}. Leave one of them out."
-                    )
+                _refuse_other_prediction(name, sources, earlier, line)
                 if earlier.prediction != FAILED or line.prediction == FAILED:
                     continue
             line_of[name] = line
     return Merge(sources, samples, max(total, len(samples)), line_of)
+
+
+def _refuse_other_prediction(sample: str, runs: Sequence[StoredRun], a: Line, b: Line) -> None:
+    if FAILED not in (a.prediction, b.prediction) and a.prediction != b.prediction:
+        run_a, run_b = runs[a.source], runs[b.source]
+        classes = [quoted(run_b.manifest.classes[line.prediction]) for line in (a, b)]
+        raise UserError(
+            f"{run_a.name} and {run_b.name} have different predictions for {quoted(sample)}:"
+            f" {' and '.join(classes)}. Leave one of them out."
+        )
 
 
 def _lines_of(source: StoredRun, number: int) -> Iterator[tuple[str, Line]]:
@@ -160,10 +164,10 @@ def _ordered_samples(manifests: Sequence[Manifest]) -> list[str]:
 def missing_parts(merge: Merge) -> list[str]:
     """Return a message for each absent shard and each incomplete source."""
     messages = []
-    parts = [s.manifest.part for s in merge.sources if s.manifest.part]
+    parts = [source.manifest.part for source in merge.sources if source.manifest.part]
     counts = {part.count for part in parts}
     if len(merge.samples) < merge.total and len(counts) == 1:
-        count = counts.pop()
+        [count] = counts
         absent = sorted({*range(1, count + 1)} - {part.index for part in parts})
         messages += [f"shard {index}/{count} is absent" for index in absent]
     undecided = set(merge.samples) - merge.line_of.keys()

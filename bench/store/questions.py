@@ -36,15 +36,13 @@ class QuestionAnswer(Document):
     """Anytime-valid 95 % interval of the accuracy or the question's metric. None, as all intervals
     and p, if the question is about the split and all its images were counted."""
     accuracy_anytime_ci95: Interval | None = None
-    """Anytime-valid 95 % interval of the accuracy over all images like these, None if it is
-    `anytime_ci95`."""
+    """Anytime-valid 95 % interval of the accuracy of all such images; None: `anytime_ci95`."""
     difference_anytime_ci95: tuple[float, float] | None = None
     """Anytime-valid 95 % interval of the difference from the other run; None for a width."""
     difference: float | None = None  # exact difference on the split, if all images were counted
     whole_split: bool = False  # whether the claim is about this split only
     post_hoc: bool = False
-    """Whether images had been decided when a question about this other run, metric and population
-    was first asked."""
+    """Whether images were decided before the first question on this run, metric and population."""
     level: Share | None = None
     """Largest probability that any verdict about this difference (or width) is false, in both
     directions and at any margin, because all are read off one confidence sequence. None if images
@@ -70,7 +68,7 @@ class QuestionAnswer(Document):
         return self.verdict != "open" and self.n == images < self.total
 
     def warning(self, run_id: str) -> str:
-        """Return a warning for statistics of a run that ended with this answer."""
+        """Return a warning for other statistics of a run that ended with this answer."""
         return f"{run_id} was {self.label}: other p-values and intervals do not allow for that."
 
     @property
@@ -82,32 +80,29 @@ class QuestionAnswer(Document):
     def sentence(self) -> str:
         """The answer in words, with the difference in points."""
         words = {"open": "not answered", "outside": "no", "narrow": "reached"}
-        after = f"{self.n:,} of {self.total:,} images"
-        if self.n == self.total:
-            after = f"all {self.n:,} images"
-        known = ""
+        so_many = "all" if self.n == self.total else f"{self.n:,} of"
+        difference = ""
         if self.difference is not None:
-            known = f"; the difference is {points(self.difference)} points"
+            difference = f"; the difference is {points(self.difference)} points"
         elif self.difference_anytime_ci95 is not None:
             low, high = map(points, self.difference_anytime_ci95)
-            known = f"; the difference is between {low} and {high} points"
-        return f"“{self.question}”: {words.get(self.verdict, self.verdict)} after {after}{known}."
+            difference = f"; the difference is between {low} and {high} points"
+        verdict = words.get(self.verdict, self.verdict)
+        return f"“{self.question}”: {verdict} after {so_many} {self.total:,} images{difference}."
 
     @property
     def promise(self) -> str:
         """What holds of the answer, in a sentence, and whether it was asked after a look."""
         note = " It was asked after images were decided." if self.post_hoc else ""
-        if self.level is not None:
-            over = "orders of the split's images" if self.whole_split else "samples of images"
-            pair = self.difference_anytime_ci95 is not None
-            wrong = "any false answer about this pair" if pair else "an interval without the truth"
-            margins = " and any margin" if pair else ""
-            return (
-                f"Valid at any number of images{margins}: at most 5 % of {over} give {wrong}.{note}"
-            )
-        if self.anytime_ci95:  # before format 3
-            return f"Valid at any number of images, 5 %.{note}"
-        return f"All images of the split were counted, not tested.{note}"
+        if self.level is None:
+            if self.anytime_ci95:  # before format 3
+                return f"Valid at any number of images, 5 %.{note}"
+            return f"All images of the split were counted, not tested.{note}"
+        wrong, margins = "an interval without the truth", ""
+        if self.difference_anytime_ci95 is not None:
+            wrong, margins = "any false answer about this pair", " and any margin"
+        over = "orders of the split's images" if self.whole_split else "samples of images"
+        return f"Valid at any number of images{margins}: at most 5 % of {over} give {wrong}.{note}"
 
 
 class AskedQuestion(Document):

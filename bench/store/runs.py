@@ -68,11 +68,7 @@ class StoredRun:
 
 
 def read_run(path: Path) -> StoredRun:
-    """Read a run's manifest and summary.
-
-    Raises UserError if there is no run in `path`, its manifest is damaged, or its journal is not a
-    regular file.
-    """
+    """Read a run's manifest and summary (UserError without a run, or if a file is damaged)."""
     manifest = read_manifest(path)
     regular_file(path, JOURNAL)
     return StoredRun(path, manifest, read_summary(path, manifest))
@@ -104,10 +100,7 @@ def check_stored(kind: str, names: Iterable[str], stored: Collection[str]) -> No
 
 
 def with_tags(paths: Sequence[Path], tags: Collection[str]) -> Sequence[Path]:
-    """Return the folders of readable runs that have all `tags`; all folders without `tags`.
-
-    Raises UserError for a tag that none of them has.
-    """
+    """Return the folders, or those of runs with all `tags` (UserError for one that none has)."""
     if not tags:
         return paths
     tags_of: dict[Path, set[str]] = {}
@@ -174,10 +167,7 @@ def is_test(split: str) -> bool:
 
 
 def record_look(results: Path, manifest: Manifest) -> None:
-    """Record the look of a finished run, unless it is a shard, not on a test split, or recorded.
-
-    Failing to write it is ignored, but a file that is not regular causes a warning.
-    """
+    """Record the look of a finished run on a test split once, if possible; shards are none."""
     if not is_test(manifest.dataset.split) or manifest.part is not None:
         return
     look = look_of(manifest)

@@ -28,14 +28,14 @@ def is_published(run: Path) -> bool:
 
 
 def published_note(run: Path, results: str) -> str:
-    """Return the sentence that says of a published run, by its folder, where it is from."""
+    """Return a sentence that says where a published run, given by its folder, is from."""
     place = f": {results} has none" if is_shipped(run) else f", in {run.parent}"
     return f"{run.name} is a published run{place}."
 
 
 def is_shipped(run: Path) -> bool:
     """Return whether a run's folder is a copy that `shipped_folder` restores."""
-    return run.parent.parent.parent == cache_dir("shipped")
+    return run.parent.parent.parent == cache_dir("shipped")  # shipped/<digest>/published/<run>
 
 
 def shipped_folder() -> Path:
@@ -46,7 +46,7 @@ def shipped_folder() -> Path:
     with ZipFile(io.BytesIO(content)) as archive:
         for entry in archive.infolist():
             path = folder / entry.filename
-            with suppress(OSError):  # the file is missing, or not regular
+            with suppress(OSError):  # the file is missing, or not regular: it is written
                 if zlib.crc32(read_bytes(path)) == entry.CRC:
                     continue
             path.parent.mkdir(exist_ok=True)

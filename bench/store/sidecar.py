@@ -35,7 +35,7 @@ Raw = Mapping[str, Any]
 
 
 class Seal(TypedDict):
-    """What a side file stands on."""
+    """What must be unchanged for a side file to be read."""
 
     settings: str  # hash of the settings that it is about
     bytes: Count  # length of the records that it covers, from the start of `samples.jsonl`
@@ -47,8 +47,7 @@ class Seal(TypedDict):
 class Sidecar(Generic[Content]):
     """A kind of side file: one document, or lines that are appended.
 
-    The methods take `settings`, the hash of the settings that the content is about, which is stored
-    with it: for most kinds that of the run's identity.
+    `settings` is the stored hash of what the content is about, mostly that of the run's identity.
     """
 
     name: str  # of the file
@@ -84,7 +83,7 @@ class Sidecar(Generic[Content]):
     def write(
         self, folder: LockedFolder, settings: str, content: Content, durable: bool = True
     ) -> None:
-        """Replace the document by another one; `durable` as for `replacing`."""
+        """Replace the document; `durable` as for `replacing`."""
         plain = {**_plain(content), "format": SIDECAR_FORMAT}
         folder.write(self.name, to_json(self._sealed(plain, folder.path, settings)), durable)
 
@@ -92,16 +91,16 @@ class Sidecar(Generic[Content]):
         """Return the lines of the folder `path`, without false ones, which a warning names."""
         entries: list[Content] = []
 
-        def is_true(line: Any) -> bool:
+        def kept(line: Any) -> bool:
             try:
                 entries.append(self._checked(line, path, settings))
             except (UserError, ValueError):
                 return False
             return True
 
+        problem = f"changed or stale. {self.advice}"
         try:
-            for _ in read_lines(path / self.name, is_true, f"changed or stale. {self.advice}"):
-                pass
+            list(read_lines(path / self.name, kept, problem))  # `kept` collects the true ones
         except UserError as error:  # not a regular file
             warn_user(f"Left out: {error}")
         return entries

@@ -18,12 +18,9 @@ from bench.store.locking import LockedFolder
 from bench.store.sidecar import Sidecar
 
 STUDIES, DECLARED = "studies", "study.toml"
-SETTINGS_OF_CELLS = (
-    *("run_id", "dataset", "split", "backbone", "weights", "strategy"),
-    *("template", "seed", "corrupt"),
-)
+_SETTINGS = "run_id dataset split backbone weights strategy template seed corrupt"
+SETTINGS_OF_CELLS = tuple(_SETTINGS.split())
 PATHS = {"dataset": "data_dir", "backbone": "weights"}  # runs that name a reader have a path here
-
 
 Seen = Literal["first hand", "second hand"]  # in the source itself, or as others transcribe it
 
@@ -43,8 +40,7 @@ class Published(Document):
     images: Positive | None = None  # number of images behind the value
     differs: list[str] = Field([])  # such as a subset that was not published
     rehearsal: bool = False
-    """Whether the user chose another model, strategy or number of images, so that the values are
-    not comparable."""
+    """Whether the user chose another model, strategy or number of images: values do not compare."""
     margin: Share | None = None  # differences within it count as none, declared beforehand
     difference: float | None = None  # our value minus this one, None in the plan of a study
     difference_ci95: tuple[float, float] | None = None
@@ -65,10 +61,7 @@ class Published(Document):
 
     @property
     def verdict(self) -> str | None:
-        """Whether our value differs from this one; None if it cannot be compared.
-
-        It `repeats` only if no setting differs.
-        """
+        """How our value compares, `repeats` only if no setting differs; None if it cannot be."""
         if self.rehearsal:
             return "rehearsal: not comparable"
         if self.difference_ci95 is None:

@@ -78,9 +78,9 @@ class Metrics(MetricFields, Document):
 class Cost(Document):
     """The cost of the decisions.
 
-    In evaluation equivalents, a linearised draw counts as the number of evaluations that its
-    forward and backward pass cost. Without linearisations, equivalents equal evaluations, and early
-    summaries lack them.
+    In evaluation equivalents, a linearised draw counts as the evaluations that its forward and
+    backward pass cost. Without linearisations, they equal evaluations, and early summaries lack
+    them.
     """
 
     evaluations: Count  # number of forward passes of the network, one per cell
@@ -152,8 +152,7 @@ class Summary(Document):
     warnings: list[str] | None = None  # that the model does not seem to fit; None: none
     results_dir: str | None = None  # folder in which the run was made
     cleared: list[str] | None = None
-    """Errata that no longer touch the run, since this summary was computed again from its records;
-    None: none."""
+    """Errata that no longer touch the run since this was computed again from records, or None."""
 
     def ended_by(self, answer: QuestionAnswer | None) -> Self:
         """Return a copy with `anytime_ci95` if `answer` ended the run, otherwise the summary."""

@@ -34,7 +34,7 @@ from bench.store.formats.documents import Manifest, StoredConfig, mixed_code_war
 from bench.store.formats.fields import without_none
 from bench.store.formats.identity import digest
 from bench.store.formats.journal import JOURNAL, SWEEP, Record
-from bench.store.locking import LOCK, LOOKED_AT, SHORT_LOCK, locked
+from bench.store.locking import LOCK, LONG_LOCK_WAIT, SHORT_LOCK, locked
 from bench.store.merging import Merge
 from bench.store.questions import EARLIER_QUESTIONS, QUESTIONS, read_questions
 from bench.store.summary import AGAIN, AUDIT, SUMMARY, Summary, Swept
@@ -72,7 +72,7 @@ class RunFolder:
                 regular_file(self.path, JOURNAL)
                 if links := [n for n in ERROR_FOLDERS if (self.path / n).is_symlink()]:
                     raise UserError(f"{self.path / links[0]} must be a folder, got a link.")
-                self._folder = stack.enter_context(locked(self.path, LOCK, wait=LOOKED_AT))
+                self._folder = stack.enter_context(locked(self.path, LOCK, wait=LONG_LOCK_WAIT))
                 if self._fresh:
                     with locked(self.path) as folder:
                         folder.remove(*REPLACED, *ERROR_FOLDERS)
@@ -125,10 +125,7 @@ class RunFolder:
         self._folder.write(MANIFEST, self.manifest)
 
     def change(self, **changes: object) -> None:
-        """Change fields of the manifest, such as `fitted`, and write it.
-
-        Raises ValueError, and writes nothing, if it could not be read again.
-        """
+        """Change fields of the manifest and write it; ValueError, before, if it became invalid."""
         manifest = self.manifest.model_copy(update=changes)
         Manifest.model_validate(manifest.plain())
         self.manifest = manifest
@@ -191,9 +188,9 @@ class RunFolder:
                 self._journal.append({**record, "decided_by": SWEEP})
 
     def replace(self, merge: Merge, swept: Mapping[str, Swept]) -> None:
-        """Replace the records, errors, manifest and audit by those of a merge.
+        """Replace the records, errors, manifest and, with `swept`, audit by those of a merge.
 
-        Without new records their order stays, on which side files rely; without `swept` the audit.
+        Records that are all in this folder stay as they are, since side files rely on their order.
         """
         with self._writing():
             merge.copy_errors(self.path)

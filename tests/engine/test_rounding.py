@@ -223,6 +223,7 @@ def test_an_error_that_is_not_finite_during_a_run_names_the_option(
     assert all("--dtype float32" in str(one.error) for one in failed) and len(failed) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", matrix(["bfloat16", "float16"], ["bfloat16"]))
 def test_without_memory_for_another_network_operations_are_converted(
     dtype: str, monkeypatch: pytest.MonkeyPatch

@@ -75,7 +75,7 @@ def test_scaled_times_are_whole_where_those_of_the_model_are(dtype: type) -> Non
 @pytest.mark.parametrize("name", matrix(WRONG, ["linear betas"]))
 def test_a_wrong_schedule_is_found(name: str, tmp_path: Path, pictures: list[Any]) -> None:
     backbone = toolkit.load_backbone(str(altered(tmp_path / "m", "scheduler", WRONG[name])))
-    assert fit_of(backbone, pictures).problem is not None
+    assert fit_of(backbone, pictures[:4]).problem is not None
 
 
 @pytest.mark.parametrize("factor", matrix([3.0, 1 / 3], [3.0]))
@@ -84,7 +84,7 @@ def test_a_wrong_scaling_factor_is_found(
 ) -> None:
     right = json.loads((TINY_DIGITS / "vae" / "config.json").read_text())["scaling_factor"]
     folder = altered(tmp_path / "m", "vae", {"scaling_factor": factor * right})
-    problem = fit_of(toolkit.load_backbone(str(folder)), pictures, scaled=False).problem
+    problem = fit_of(toolkit.load_backbone(str(folder)), pictures[:4], scaled=False).problem
     assert problem is not None and "linear guess" in problem
 
 
@@ -106,7 +106,7 @@ def test_noise_in_the_weights_and_rounding_are_no_reason(dtype: str, pictures: l
         for weights in backbone.network.parameters():
             scale = 0.1 * weights.float().std().nan_to_num()
             weights.add_(scale * torch.randn(weights.shape, generator=noise))
-    assert fit_of(backbone, pictures).problem is None
+    assert fit_of(backbone, pictures[:4]).problem is None
 
 
 TEXTS = ("a photo of a dog", "seven", "a handwritten digit two", "xyzzy", "a")  # of unequal lengths
@@ -143,7 +143,10 @@ def same_embeddings(backbone: Any, _: float) -> None:
 
 @pytest.mark.parametrize(
     ("dead", "batch_size", "dtype"),
-    [(weaken_prompts, 64, "float32"), (same_embeddings, 2, "bfloat16")],
+    matrix(
+        [(weaken_prompts, 64, "float32"), (same_embeddings, 2, "bfloat16")],
+        [(weaken_prompts, 64, "float32")],
+    ),
 )
 def test_a_prompt_that_does_not_reach_the_network_is_found(
     dead: Any, batch_size: int, dtype: str, pictures: list[Any]

@@ -42,7 +42,7 @@ def simulated(
 def test_intervals_over_seeds_cover_the_truth(
     seeds: int, templates: int, by: tuple[float, float, float]
 ) -> None:
-    rng, studies = np.random.default_rng(1), 150
+    rng, studies = np.random.default_rng(1), 100
     covered = of_images = 0
     for _ in range(studies):
         values = simulated(rng, seeds, templates, 80, by)

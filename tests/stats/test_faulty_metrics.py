@@ -187,7 +187,7 @@ def test_a_run_ends_with_its_summary_and_a_warning(
 
 
 # Every fault is met by a run above; that it is met on every surface, by some of them.
-@pytest.mark.parametrize("fault", matrix(FAULTS, list(FAULTS)[::8]))
+@pytest.mark.parametrize("fault", matrix(FAULTS, list(FAULTS)[::16]))
 def test_it_is_an_error_where_it_is_asked_for_and_nothing_elsewhere(
     fault: str, stored: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,7 +122,7 @@ def test_exact_probabilities_have_skill_and_their_error_is_that_of_chance() -> N
 
 
 @pytest.mark.parametrize(
-    ("n", "shift"), matrix([(200, 0.0), (200, 0.15), (2000, 0.05)], [(200, 0.0), (2000, 0.05)])
+    ("n", "shift"), matrix([(200, 0.0), (200, 0.15), (2000, 0.05)], [(200, 0.0)])
 )
 def test_the_interval_covers_the_true_error(n: int, shift: float) -> None:
     """Outcomes are right with probability p - shift where p is said, so the error is the shift."""

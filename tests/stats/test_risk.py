@@ -109,7 +109,10 @@ def test_a_setting_behind_the_first_failure_is_never_chosen() -> None:
     assert passing([], 149, 0.02) == []
 
 
-@pytest.mark.parametrize("shares", [(0.0, 0.01, 0.021, 0.03), (0.0005, 0.0205, 0.0205, 0.0205)])
+SHARES = [(0.0, 0.01, 0.021, 0.03), (0.0005, 0.0205, 0.0205, 0.0205)]
+
+
+@pytest.mark.parametrize("shares", [pytest.param(SHARES[0], marks=pytest.mark.matrix), SHARES[1]])
 def test_the_risk_is_kept_although_the_cheapest_is_chosen(shares: tuple[float, ...]) -> None:
     """Of 1,500 calibrations, at most 5 % choose a setting whose true share exceeds the risk.
 

@@ -88,6 +88,7 @@ def test_first_order_misses_what_is_quadratic(glyphs: Glyphs, analytic: Analytic
     np.testing.assert_allclose(analytic.errors(x_0, draws) - first, np.outer(away, b**2), atol=2e-4)
 
 
+@pytest.mark.long
 def test_the_engine_records_the_errors_of_the_closed_form(
     glyphs: Glyphs, analytic: Analytic, tmp_path: Path
 ) -> None:

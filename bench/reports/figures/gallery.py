@@ -58,7 +58,7 @@ def choose_images(decided: Decisions, most: int, failed: bool = True) -> Ints:
     """
     margins = np.nan_to_num(decided.margins)
     right = np.flatnonzero(decided.correct)
-    wrong = np.flatnonzero(~(decided.correct | (decided.failed & (not failed))))
+    wrong = np.flatnonzero(~decided.correct if failed else ~(decided.correct | decided.failed))
     wrong = wrong[np.lexsort((-margins[wrong], ~decided.failed[wrong]))]
     right = right[np.argsort(margins[right], kind="stable")]
     n_right = min(len(right), max(most - len(wrong), round(most * (1 - WRONG_SHARE))))

@@ -54,7 +54,7 @@ class Thumbnail:
     label: int
     kind: str | None = None  # Media type; None: the image cannot be decoded
     encoded: str = ""  # content in base64
-    small: bool = False  # whether the picture has every pixel of the image
+    small: bool = False  # whether the image is so small that the picture has every pixel of it
 
     @property
     def content(self) -> bytes:
@@ -138,8 +138,7 @@ class _Process:
             start_new_session=True,  # Ctrl-C is for the command
         )
         self._end = weakref.finalize(self, _end, process)
-        arguments = (process.stdout, self._answers)
-        Thread(target=_listen, args=arguments, daemon=True).start()
+        Thread(target=_listen, args=(process.stdout, self._answers), daemon=True).start()
         self._process = process
         self._read(START_TIMEOUT)
         self._write(self._settings)
@@ -242,9 +241,7 @@ def load(settings: dict[str, object]) -> tuple[Split, str | None] | str:
     """Return the split and its corruption, or a message if the data cannot be loaded."""
     try:
         config = make_config(settings)
-        data = find_dataset(config)
-        split = load_split(data, config.split)
-        return split, config.corrupt
+        return load_split(find_dataset(config), config.split), config.corrupt
     except UserError as error:
         return str(error)
     except Exception as error:  # in a plugin; a page without pictures is still useful

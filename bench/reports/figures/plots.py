@@ -173,6 +173,7 @@ def find_course(run: RunView) -> ConfidenceSequence | None:
                 margin = float(question.margin)
                 limits = (-margin, margin) if question.kind == "within" else (margin,)
                 return ConfidenceSequence("difference of accuracies", answer, ends, limits)
+    # `interval_course` is of values in [-1, 1].
     ends = np.array(interval_course(2 * values - 1, population=population))
     ends[:, 1:] = (ends[:, 1:] + 1) / 2
     return ConfidenceSequence("accuracy", answer, ends, ())
@@ -284,9 +285,10 @@ def draw_forest(
                 )
                 if guess is not None:
                     axes.vlines(scale * guess, height - 0.12, height + 0.12, color=colours.muted)
-                for place, text in ((0, shorten(bar.name, MOST_LABEL)), (1, bar.text)):
-                    style = {"color": colours.ink, "ha": ("left", "right")[place]}
-                    axes.text(place, height + 0.25, text, transform=across, **style)
+                name, above = shorten(bar.name, MOST_LABEL), height + 0.25
+                style = {"color": colours.ink, "transform": across}
+                axes.text(0, above, name, ha="left", **style)
+                axes.text(1, above, bar.text, ha="right", **style)
             axes.set_yticks([])
             axes.set_ylim(0.5 - len(bars), 0.8)
             axes.set_title(title, loc="left", fontsize=10.5)
@@ -297,6 +299,6 @@ def draw_forest(
         all_axes[-1].set_xlabel(axis)
 
     lines = sum(map(len, panels.values()))
-    titles = sum(map(bool, panels))
+    titles = sum(title != "" for title in panels)
     label = "Values with their 95 % intervals; the values are in the table."
     return Drawing(plot, (4.6, 0.6 + 0.48 * lines + 0.4 * titles), label)

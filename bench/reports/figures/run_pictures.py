@@ -91,8 +91,7 @@ def draw_confusion(decided: Decisions, manifest: Manifest, summary: Summary | No
 
 
 def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, width: int) -> str:
-    parts = manifest.dataset, manifest.backbone, manifest.strategy
-    names = " · ".join(part.name for part in parts)
+    names = f"{manifest.dataset.name} · {manifest.backbone.name} · {manifest.strategy.name}"
     facts = f"{n:,} images"
     if summary:
         facts += f", accuracy {percent_text(summary.metrics.accuracy)} %"

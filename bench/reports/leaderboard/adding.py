@@ -32,11 +32,7 @@ PUBLISHED_TOP = 5  # number of classes kept per record, as many as top5_accuracy
 
 
 def publish_run(
-    run: Path,
-    published: Path,
-    subset: bool = False,
-    private: bool = False,
-    replace: bool = False,
+    run: Path, published: Path, subset: bool = False, private: bool = False, replace: bool = False
 ) -> Path:
     """Copy a complete run to `published/<run_id>/` and return that folder.
 
@@ -159,9 +155,8 @@ def json_lines(rows: Iterable[Any]) -> str:
 
 
 def _compact_record(record: Record) -> Any:
-    top = [
-        [index, _round_value(score), draws] for index, score, draws in record["top"][:PUBLISHED_TOP]
-    ]
+    best = record["top"][:PUBLISHED_TOP]
+    top = [[index, _round_value(score), draws] for index, score, draws in best]
     return {**{key: _round_value(value) for key, value in record.items()}, "top": top}
 
 

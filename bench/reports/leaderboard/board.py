@@ -310,11 +310,10 @@ def board_labels(rows: Sequence[LeaderboardRow]) -> tuple[list[str], list[dict[s
     marked.
     """
     some_published = any(row.published for row in rows)
-    yours = {"yours": Mark("yours")}
-    labels = [
-        row_labels(row) | (yours if some_published and row.path and not row.published else {})
-        for row in rows
-    ]
+    labels = [row_labels(row) for row in rows]
+    for row, of_row in zip(rows, labels, strict=True):
+        if some_published and row.path and not row.published:
+            of_row["yours"] = Mark("yours")
     own = own_row_indices(rows)
     training = Counter(provenance(rows[index].trained_on) for index in own)
     usual, count = training.most_common(1)[0]

@@ -59,8 +59,7 @@ def recompute(published: Path) -> list[Path]:
         stale = [t.name for t in touched(run.manifest, run.summary) if t.state != "cleared"]
         if run.summary is None or not (cleared := sorted(promises.intersection(stale))):
             continue
-        cost = run.summary.cost
-        new = summarize(run.manifest, run.decided(top=True), cost.total_seconds, None)
+        new = summarize(run.manifest, run.decided(top=True), run.summary.cost.total_seconds, None)
         metrics = {**run.summary.metrics.plain(), **new.metrics.plain()}
         content: dict[str, Any] = {**run.summary.plain(), "metrics": metrics}
         content["cleared"] = sorted({*(run.summary.cleared or []), *cleared})

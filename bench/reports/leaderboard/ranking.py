@@ -32,9 +32,7 @@ from bench.store.runs import check_stored, read_runs, with_tags
 
 
 def leaderboard(
-    folders: Path | Sequence[Path],
-    dataset: str | None = None,
-    tags: Collection[str] = (),
+    folders: Path | Sequence[Path], dataset: str | None = None, tags: Collection[str] = ()
 ) -> list[Row]:
     """Return the rows of all boards, grouped by board, best accuracy first.
 
@@ -173,8 +171,7 @@ def _with_difference(row: Row, first: Row | None) -> Row:
 def _ranks(rows: Rows, rivals: int) -> list[Rank | None]:
     """Return the ranks of the first `rivals` rows, and of each other row if it alone were added."""
     better, p = compare_pairs(rows, rivals)
-    upper = np.triu_indices(rivals, 1)
-    between = np.sort(p[upper])
+    between = np.sort(p[np.triu_indices(rivals, 1)])  # one p-value per pair of rivals
     results = ranks(better[:rivals, :rivals] & _rejected(p[:rivals, :rivals], between))
     for guest in range(rivals, len(rows)):
         family = np.ix_([*range(rivals), guest], [*range(rivals), guest])
@@ -186,7 +183,7 @@ def _ranks(rows: Rows, rivals: int) -> list[Rank | None]:
 def _rejected(p: Floats, tested: Floats) -> Bools:
     """Return which of the p-values, any shape, Holm's method rejects in the family `tested`."""
     rejected = tested[holm(tested) <= ALPHA]
-    return p <= np.max(rejected, initial=-1.0)
+    return p <= np.max(rejected, initial=-1.0)  # none if it rejects none
 
 
 def compare_pairs(rows: Rows, rivals: int) -> tuple[Bools, Floats]:
@@ -199,15 +196,16 @@ def compare_pairs(rows: Rows, rivals: int) -> tuple[Bools, Floats]:
     result for the other pairs is the same.
     """
     n = np.array([row.n_samples or 0 for row in rows])
-    right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])
+    right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])  # images
     members = min(rivals + 1, len(rows))
     pairs = members * (members - 1) // 2
     # The bound depends only on these two counts, which many runs have in common.
     (counts, sizes), kind = np.unique(np.stack([right, n]), axis=1, return_inverse=True)
     kind = kind.reshape(-1)
+    # With n images, at least a + b - n are right in both runs.
     both = np.maximum(0, counts[:, None] + counts - np.minimum(sizes[:, None], sizes))
-    bound = mcnemar(counts[:, None] - both, (counts[:, None] - both).T)
-    p = bound[kind][:, kind]
+    wins = counts[:, None] - both
+    p = mcnemar(wins, wins.T)[kind][:, kind]
     unsure = p * pairs > ALPHA
     np.fill_diagonal(unsure, False)
     unsure[rivals:, rivals:] = False

@@ -95,10 +95,7 @@ def explained(report: StudyReport, margin: float | None) -> StudyReport:
 
 
 def _board_answer(
-    report: StudyReport,
-    board: str,
-    differences: Sequence[MethodDifference],
-    margin: float | None,
+    report: StudyReport, board: str, differences: Sequence[MethodDifference], margin: float | None
 ) -> tuple[str, str]:
     """Return a board, and the difference of its two best methods in a sentence; "" without one."""
     first, *others = [m.method for m in report.methods if m.board == board] or [""]
@@ -106,7 +103,7 @@ def _board_answer(
     if not others or (pair := pairs.get(frozenset((first, others[0])))) is None:
         return board, ""
     metric, change = metric_specs()[report.metric], pair.difference
-    value = Estimate(change.estimate, change.interval or (nan, nan))
+    value = Estimate(change.estimate, change.interval or (nan, nan))  # B − A
     value = value if pair.b == first else -value
     unit = metric_unit(metric, difference=True)
     text = Fact("", value.value, unit, value.interval if change.interval else None).text
@@ -115,10 +112,11 @@ def _board_answer(
         within = f"within ±{100 * margin:g}"
         verdict = f"shown to differ, {within}" if pair.different else f"shown to be equal {within}"
     better = [o for o in others if (p := pairs.get(frozenset((first, o)))) and p.different]
-    rest = f"; it is shown to be better than {len(better)} of {len(others)} others"
     number, space, ends = text.partition(" ")
-    number += " points" * (unit == "points")
-    rest *= bool(others[1:] and metric.sign)
+    number += " points" if unit == "points" else ""
+    rest = ""
+    if len(others) > 1 and metric.sign:
+        rest = f"; it is shown to be better than {len(better)} of {len(others)} others"
     return board, f"{first} against {others[0]}: {number}{space}{ends}, {verdict}{rest}."
 
 

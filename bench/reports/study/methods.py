@@ -22,7 +22,7 @@ from bench.inputs.subsets import select_subset
 from bench.reports.facts import NONE
 from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
-from bench.running.study.values import DATA, OVER
+from bench.running.study.values import DATA
 from bench.stats.inference.difference_tests import Answers
 from bench.stats.inference.shares import two_shares
 from bench.stats.inference.variance import MIN_SEEDS
@@ -139,8 +139,9 @@ def read_methods(
         for name, members in methods.items():
             if (method := _read_method(name, members, apart, over, spec, metric)) is not None:
                 on_board = decided.setdefault(board, [])
-                same = [m.decided for m in on_board[:1] if _are_alike(m.decided, method.decided)]
-                on_board.append(replace(method, decided=[*same, method.decided][0]))
+                if on_board and _are_alike(on_board[0].decided, method.decided):
+                    method = replace(method, decided=on_board[0].decided)  # one copy in memory
+                on_board.append(method)
     return decided
 
 
@@ -205,10 +206,8 @@ def _most_images(
     grid: dict[tuple[str, str], StudyRow] = {}
     for member in members:
         if member.n_samples == most:
-            seed, template = (
-                member.axes.get(axis, NONE) if axis in over else NONE for axis in OVER
-            )
-            grid.setdefault((seed, template), member)
+            pooled = {axis: member.axes.get(axis, NONE) for axis in over}
+            grid.setdefault((pooled.get("seed", NONE), pooled.get("template", NONE)), member)
     seeds, templates = _complete_grid(set(grid))
     return seeds, templates, [grid[cell] for cell in product(seeds, templates)]
 
@@ -236,14 +235,16 @@ def _complete_grid(cells: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
 
     The seed or template that lacks the largest share of them is dropped until none is missing.
     """
-    sides = [{cell[axis] for cell in cells} for axis in (0, 1)]
-    while missing := [cell for cell in product(*sides) if cell not in cells]:
-        counts = [Counter(cell[axis] for cell in missing) for axis in (0, 1)]
-        worst = [max(sorted(count), key=count.__getitem__) for count in counts]
-        seeds, templates = (counts[a][worst[a]] / len(sides[1 - a]) for a in (0, 1))
-        axis = int(seeds < templates)
-        sides[axis].remove(worst[axis])
-    return sorted(sides[0]), sorted(sides[1])
+    seeds, templates = ({cell[axis] for cell in cells} for axis in (0, 1))
+    while missing := [cell for cell in product(seeds, templates) if cell not in cells]:
+        of_seed, of_template = (Counter(cell[axis] for cell in missing) for axis in (0, 1))
+        seed = max(sorted(of_seed), key=of_seed.__getitem__)
+        template = max(sorted(of_template), key=of_template.__getitem__)
+        if of_seed[seed] / len(templates) < of_template[template] / len(seeds):
+            templates.remove(template)
+        else:
+            seeds.remove(seed)
+    return sorted(seeds), sorted(templates)
 
 
 def _rows_of(first: Decisions, other: Decisions) -> Ints | None:

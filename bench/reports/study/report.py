@@ -23,6 +23,7 @@ from bench.reports.study.methods import (
 )
 from bench.reports.study.shifts import (
     Change,
+    Estimates,
     corruption_changes,
     corruption_errors,
     dataset_changes,
@@ -123,10 +124,7 @@ def _test_set_uses(rows: Sequence[StudyRow], folder: Path) -> dict[str, int]:
 
 
 def _compared(
-    boards: Mapping[str, Sequence[MethodRuns]],
-    study: Study,
-    spec: MetricSpec,
-    margin: float | None,
+    boards: Mapping[str, Sequence[MethodRuns]], study: Study, spec: MetricSpec, margin: float | None
 ) -> dict[str, list[MethodDifference]]:
     """Return the tested differences of each board, corrected for those of all boards together.
 
@@ -164,11 +162,12 @@ def _methods(
 
 def _best_first(methods: Sequence[StudyMethod], spec: MetricSpec) -> list[StudyMethod]:
     """Return the methods of each board with the best first, and those without a rank last."""
-    order = list(dict.fromkeys(method.board for method in methods))
-    sign = spec.sign or 1
-    return sorted(
-        methods, key=lambda m: (order.index(m.board), m.rank is None, -sign * m.shown.value)
-    )
+    boards, sign = list(dict.fromkeys(method.board for method in methods)), spec.sign or 1
+
+    def place(method: StudyMethod) -> tuple[int, bool, float]:
+        return boards.index(method.board), method.rank is None, -sign * method.shown.value
+
+    return sorted(methods, key=place)
 
 
 def _caveats(boards: Mapping[str, Sequence[MethodRuns]], spec: MetricSpec) -> list[str]:
@@ -223,9 +222,9 @@ def _method(
 
 def _estimates(
     methods: Sequence[StudyMethod], differences: Mapping[str, Sequence[MethodDifference]]
-) -> dict[str, dict[tuple[str, str | None], Estimate]]:
+) -> dict[str, Estimates]:
     """Return the values of methods and the differences of pairs, as for `dataset_changes`."""
-    boards: dict[str, dict[tuple[str, str | None], Estimate]] = {}
+    boards: dict[str, Estimates] = {}
     for method in methods:
         if method.shown.interval is not None:
             value = Estimate(method.shown.value, method.shown.interval)
@@ -243,7 +242,7 @@ def _ranks(pairs: Sequence[MethodDifference], sign: int) -> dict[str, Rank | Non
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.a, pair.b)))
     better = np.zeros((len(names), len(names)), dtype=bool)
     for pair in pairs:
-        b_wins = sign * pair.difference.estimate > 0
-        winner, loser = (pair.b, pair.a) if b_wins else (pair.a, pair.b)
-        better[names.index(winner), names.index(loser)] = pair.different
+        a, b = names.index(pair.a), names.index(pair.b)
+        winner, loser = (b, a) if sign * pair.difference.estimate > 0 else (a, b)
+        better[winner, loser] = pair.different
     return dict(zip(names, ranks(better), strict=True)) if sign else {}

@@ -36,6 +36,9 @@ MIN_MODELS = 10  # smallest number of reference models through which a line is f
 EDGE = 1e-3  # accuracies are clipped to [EDGE, 1 - EDGE], because 0 and 1 have no logit
 
 
+Estimates = dict[tuple[str, str | None], Estimate]  # see `dataset_changes`
+
+
 class Robustness(Document):
     """Effective robustness, by a line through reference models (Taori et al., NeurIPS 2020)."""
 
@@ -59,26 +62,19 @@ class Change(Document):
 
 
 def dataset_changes(
-    boards: Mapping[str, Mapping[tuple[str, str | None], Estimate]],
+    boards: Mapping[str, Estimates],
     shifts: Sequence[tuple[str, str]],
     reference: Path | None = None,
 ) -> Iterator[Change]:
-    """Yield the changes between the two datasets of each shift, named with or without their split.
+    """Yield the changes between the two datasets of each shift.
 
     `boards` has, by dataset and split, the value of each method, (method, None), and the difference
     of each pair, (method, other). `reference` is a file as for `reference_line`.
     """
     for usual, shifted in shifts:
         line = None if reference is None else reference_line(reference, usual, shifted)
-        before, after = (
-            {
-                key: value
-                for board, values in boards.items()
-                if name in (board, board.split("/")[0])
-                for key, value in values.items()
-            }
-            for name in (usual, shifted)
-        )
+        before, after = _on_dataset(boards, usual), _on_dataset(boards, shifted)
+        # Before the shift, the difference of a pair may be the other way round.
         before |= {(b, a): -value for (a, b), value in before.items() if b is not None}
         for (method, less), later in after.items():
             if (earlier := before.get((method, less))) is None:
@@ -99,6 +95,12 @@ def dataset_changes(
                 change=_independent(later - earlier),
                 robustness=robustness,
             )
+
+
+def _on_dataset(boards: Mapping[str, Estimates], name: str) -> Estimates:
+    """Return the estimates on a dataset, named with or without its split."""
+    matching = [of for board, of in boards.items() if name in (board, board.split("/")[0])]
+    return {key: value for estimates in matching for key, value in estimates.items()}
 
 
 def _independent(change: Estimate) -> Difference:
@@ -190,12 +192,12 @@ def read_corrupted(
         for board, members in read_methods(of_corruption, study, over, spec, metric).items():
             for method in members:
                 methods.setdefault((board, method.name), {})[name] = method
-    return {
-        key: dict(zip(names, same, strict=True))
-        for key, by_name in methods.items()
-        if len(by_name) == len(names)
-        and len(same := select_most_images([by_name[name] for name in names])) == len(names)
-    }
+    complete: dict[tuple[str, str], dict[str, MethodRuns]] = {}
+    for key, by_name in methods.items():
+        same = select_most_images([by_name[name] for name in names if name in by_name])
+        if len(same) == len(names):  # all corruptions, on the same images
+            complete[key] = dict(zip(names, same, strict=True))
+    return complete
 
 
 def corruption_changes(
@@ -219,6 +221,7 @@ def corruption_changes(
         alone = [(method.name, None, method.values) for method in same]
         pairs = ((b.name, a.name, b.values - a.values) for a, b in combinations(same, 2))
         for method, less, (clean, corrupted) in chain(alone, pairs):
+            # A change is at most the metric's range, and that of a difference twice as much.
             most = float(np.ptp(spec.range)) * (1 if less is None else 2)
             reach = most if spec.mean_over_images else None
             change = compare_over_images(clean[None], corrupted[None], None, clusters, reach)

@@ -85,12 +85,11 @@ def _methods(
     If the study has a stopping rule (`stopped`), ranks and intervals for a fixed number of images
     are left out, because they would be invalid.
     """
-    columns = _method_columns(methods, metric, stopped)
-    empty = ("templates", "±seeds", "worst", "TFLOP")
+    may_be_empty = ("templates", "±seeds", "worst", "TFLOP")
     columns = [
         column
-        for column in columns
-        if column.name not in empty or any(column.fact(m).value is not None for m in methods)
+        for column in _method_columns(methods, metric, stopped)
+        if column.name not in may_be_empty or any(column.fact(m).value is not None for m in methods)
     ]
     facts: dict[str, Callable[[StudyMethod], str]] = {
         "images": lambda m: f"{m.shown.images:,}",
@@ -218,8 +217,8 @@ def _changes(changes: Sequence[Change], metric: MetricSpec) -> Table:
     ]
     text = (
         "Each interval is for one change, over other images. Corrupted images are paired with the"
+        " clean ones, and two methods with each other on the same images."
     )
-    text += " clean ones, and two methods with each other on the same images."
     more = []
     if any(change.robustness for change in changes):
         columns += [
@@ -252,8 +251,8 @@ def _corruption(
         f" {len(methods[0].corruptions)} corruptions and their severities, is the mean corruption"
         " error; it is not divided by another model's."
     )
-    more = [f"It is not ImageNet-C's, because {NOT_THEIRS} is a generated texture here."]
-    more = more if NOT_THEIRS in methods[0].corruptions else []
+    note = f"It is not ImageNet-C's, because {NOT_THEIRS} is a generated texture here."
+    more = [note] if NOT_THEIRS in methods[0].corruptions else []
     columns: list[Column[CorruptionErrors]] = [
         Column("method", lambda m: m.method),
         Column("clean", lambda m: m.clean, unit),
@@ -342,23 +341,12 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
     sources = dict.fromkeys(figure.described for _, figure in figures)
     about = ", ".join(dict.fromkeys(deviations.values()))
     columns = [Column("run", lambda pair: run(pair[0]) or study), *_PUBLISHED_COLUMNS]
-    return [
-        make_table(
-            f"{study}: published and ours",
-            [
-                column
-                for column in columns
-                if any(column.fact(p).value is not None for p in figures)
-            ],
-            figures,
-            optional=("metric", "run"),
-            below=[
-                f"Published: {'; '.join(sources)}.",
-                *([f"What differs (--wide says how): {about}."] if about else []),
-            ],
-            more=[f"Differs: {text}." for text in deviations],
-        )
-    ]
+    columns = [c for c in columns if any(c.fact(pair).value is not None for pair in figures)]
+    below = [f"Published: {'; '.join(sources)}."]
+    below += [f"What differs (--wide says how): {about}."] if about else []
+    more = [f"Differs: {text}." for text in deviations]
+    title = f"{study}: published and ours"
+    return [make_table(title, columns, figures, optional=("metric", "run"), below=below, more=more)]
 
 
 _Pair = tuple[StudyRow, Published]

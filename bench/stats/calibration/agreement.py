@@ -31,8 +31,7 @@ class Audit(Document):
     """Share of all decisions that agree: 95 % confidence sequence, valid at every sample size."""
     tie: Amount | None = None  # difference of mean errors that the strategy treats as a tie
     same_or_tied: Count | None = None
-    """Number of swept images on which the run's class has a mean error of at most `tie` above that
-    of the full sweep's class."""
+    """Number of swept images whose class has an error of at most `tie` above the lowest."""
     same_or_tied_ci95: Interval | None = None
     evaluations: Count  # forward passes of the sweep; not part of the run's cost
     evaluation_equivalents: Amount  # cost of the sweep, gradients included
@@ -51,16 +50,17 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
     """
     if not swept:
         return None
-    full_cost = max(line["evaluations"] for line in swept.values())
-    names, sweepable = decided.sample_ids.to_pylist(), sweepable_rows(decided, manifest, full_cost)
-    answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(sweepable)}
+    most = max(line["evaluations"] for line in swept.values())
+    names, rows = decided.sample_ids.to_pylist(), sweepable_rows(decided, manifest, most)
+    answers = {names[row]: int(decided.predictions[row]) for row in np.flatnonzero(rows)}
     counted = [*takewhile(swept.__contains__, permuted(answers, digest(manifest.identity)))]
     if not counted:
         return None
     total, n = int((~decided.failed).sum()), len(counted)
     exact, lines = total - len(answers), [swept[name] for name in counted]
 
-    def shares(agreeing: int) -> tuple[float, float]:
+    def agreement(agreeing: int) -> tuple[float, float]:
+        """Return the interval of the share of all decisions that agree, if so many sweeps do."""
         low, high = count_interval(agreeing, n, len(answers))
         return (exact + low) / total, (exact + high) / total
 
@@ -69,13 +69,13 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
     tied: dict[str, Any] = {}
     if isinstance(tie, int | float) and tie:
         close = sum(line["regret"] is not None and line["regret"] <= tie for line in lines)
-        tied = {"tie": tie, "same_or_tied": close, "same_or_tied_ci95": shares(close)}
+        tied = {"tie": tie, "same_or_tied": close, "same_or_tied_ci95": agreement(close)}
     return Audit(
         of=total,
         exact=exact,
         images=n,
         same=same,
-        agreement_ci95=shares(same),
+        agreement_ci95=agreement(same),
         evaluations=sum(line["evaluations"] for line in lines),
         evaluation_equivalents=round(sum(line["equivalents"] for line in lines), 2),
         seconds=round(sum(line["seconds"] for line in lines), 4),
@@ -86,10 +86,10 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
 def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> Bools:
     """Return a mask, bool [n], of the decided images that a full sweep could decide otherwise.
 
-    A run evaluates each cell at most once, so it swept images with `most` evaluations itself.
-    `decided_by` does not show this, because the true winner may have been dropped before the draws
-    ran out. If the cost of a sweep varies between images, or a tree has prompts that no sweep has,
-    all decided images are included.
+    These have fewer evaluations than `most`, the number of a sweep. A run evaluates each cell at
+    most once, so it swept the others itself. `decided_by` does not show this, because the true
+    winner may have been dropped before the draws ran out. If the cost of a sweep varies between
+    images, or a tree has prompts that no sweep has, all decided images are included.
     """
     different = manifest.items, manifest.identity.candidates, manifest.parents
     uneven = any(part is not None for part in different)
@@ -98,7 +98,7 @@ def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> Bools
 
 DOUBTFUL = 0.05  # a decision is doubtful if it would change with a larger probability
 NODES = 24  # nodes of the Gauss-Hermite quadrature
-SURE = 9.0  # lead in standard errors beyond which the probability is below 1e-9 and not refined
+SURE = 9.0  # lead in standard errors; beyond it, a change has a probability below 1e-9
 FEWEST_DRAWS = 16  # with fewer, the standard error includes the trend along the noise levels
 EM_STEPS = 3  # EM steps from a flat prior; more overstate the effect of several rivals
 FEWEST_IMAGES = 20  # with fewer, the prior is not fitted
@@ -148,8 +148,8 @@ def flip_probability(margins: Floats, margin_stderr: Floats, gaps: Floats | None
         for z, weight in zip(nodes, weights / weights.sum(), strict=True):
             stays += weight * normal_cdf(leads + z).prod(axis=1)
         flips[rows] = np.maximum(flips[rows], np.clip(1 - stays, 0, 1))
-    exact = np.isfinite(margins) & (margin_stderr == 0)
-    return np.where(exact, np.where(margins > 0, 0, 0.5), flips)
+    noiseless = np.isfinite(margins) & (margin_stderr == 0)
+    return np.where(noiseless, np.where(margins > 0, 0, 0.5), flips)  # a tie is broken by chance
 
 
 def prior_factor(lead: Floats) -> Floats:
@@ -160,22 +160,21 @@ def prior_factor(lead: Floats) -> Floats:
     1956), a prior of the true gaps is estimated on a grid, by a few steps of EM on the leads of all
     images, `lead`, in standard errors. Each is normal about its gap, and the winner may be the
     wrong one. The factor is the posterior probability that another run swaps winner and runner-up,
-    divided by the same probability under the flat prior; it is 1 with fewer than FEWEST_IMAGES
-    images.
+    divided by that under the flat prior; it is 1 with fewer than FEWEST_IMAGES images.
     """
     if len(lead) < FEWEST_IMAGES:
         return np.ones(len(lead))
     lead = np.clip(lead, 0, GAPS[-1])
-    bins, rows = np.unique(np.round(lead, 2), return_inverse=True)
-    right = np.exp(-((bins[:, None] - GAPS) ** 2) / 2)
-    wrong = np.exp(-((bins[:, None] + GAPS) ** 2) / 2) * (GAPS > 0)
+    leads, rows = np.unique(np.round(lead, 2), return_inverse=True)
+    right = np.exp(-((leads[:, None] - GAPS) ** 2) / 2)  # likelihood of a gap, the winner is right
+    wrong = np.exp(-((leads[:, None] + GAPS) ** 2) / 2) * (GAPS > 0)
     prior, counts = np.full(len(GAPS), 1 / len(GAPS)), np.bincount(rows)
     for _ in range(EM_STEPS):
         posterior = prior * (right + wrong)
         prior = counts @ (posterior / posterior.sum(axis=1, keepdims=True)) / len(lead)
-    differs = prior * (right * normal_cdf(-GAPS) + wrong * normal_cdf(GAPS))
-    fitted = differs.sum(axis=1) / (prior * (right + wrong)).sum(axis=1)
-    return np.asarray((fitted / normal_cdf(-bins / np.sqrt(2)))[rows])
+    swapped = prior * (right * normal_cdf(-GAPS) + wrong * normal_cdf(GAPS))
+    fitted = swapped.sum(axis=1) / (prior * (right + wrong)).sum(axis=1)
+    return np.asarray((fitted / normal_cdf(-leads / np.sqrt(2)))[rows])
 
 
 def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability | None:
@@ -195,9 +194,9 @@ def repeatability(decided: Decisions, own_noise: bool = False) -> Repeatability 
     if noisy.any():
         factor = prior_factor(decided.margins[noisy] / decided.margin_stderr[noisy])
         flips[noisy] = np.minimum(flips[noisy] * factor, 1.0)
-    affects_accuracy = decided.correct | (
-        True if decided.runner_up is None else decided.runner_up == decided.labels
-    )
+    affects_accuracy = np.ones(len(decided), dtype=bool)
+    if decided.runner_up is not None:
+        affects_accuracy = decided.correct | (decided.runner_up == decided.labels)
     n, p = int(estimated.sum()), flips[estimated]
     variance = (p * (1 - p))[affects_accuracy[estimated]].sum()
     return Repeatability(

@@ -37,8 +37,7 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
     # Only differences between classes matter. The scale starts the search at a useful temperature.
     centred = filled - filled.sum(axis=1, keepdims=True) / present.sum(axis=1)[:, None, None]
     centred[~present] = 0.0
-    sums = centred.sum(axis=2)
-    scale = 1 / max(float((sums if present.all() else sums[present]).std()), 1e-12)
+    scale = 1 / max(float(centred.sum(axis=2)[present].std()), 1e-12)
     features = centred * scale
     used = np.abs(centred).sum(axis=(0, 1)) > 0  # [20], buckets with draws
     true_class = np.arange(len(labels)), labels
@@ -52,13 +51,13 @@ def fit_weights(errors: Floats, labels: Ints) -> Floats:
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         residuals = probabilities.copy()
         residuals[true_class] -= 1
-        slope = -np.einsum("ic,icb->b", residuals, features) / len(labels)
+        by_weight = -np.einsum("ic,icb->b", residuals, features) / len(labels)
         spread = log_weights - log_weights.mean()
         likelihood = np.log(np.maximum(probabilities[true_class], 1e-300)).mean()
-        return float(RIDGE * spread @ spread - likelihood), slope * weights + 2 * RIDGE * spread
+        return float(RIDGE * spread @ spread - likelihood), by_weight * weights + 2 * RIDGE * spread
 
-    start = np.zeros(BUCKETS)
-    fit = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-12, 12)] * BUCKETS)
+    start, bounds = np.zeros(BUCKETS), [(-12, 12)] * BUCKETS  # so that no weight overflows
+    fit = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     weights = np.exp(fit.x - fit.x[used].max())
     return np.asarray(np.round(np.clip(weights, FLOOR, 1.0), 3))  # rounded: equal on all machines
 
@@ -75,11 +74,11 @@ def cross_validated(
 ) -> float:
     """Return the five-fold cross-validated accuracy of fitted weights.
 
-    Images of one item, int64 [images] of `owners`, numbered from 0, stay in one fold.
+    `owners`, int64 [images], is the item of each image, from 0 on: its images stay in one fold.
     """
-    count = len(labels) if owners is None else int(owners.max()) + 1
-    folds = np.random.default_rng(seed).permutation(count) % min(WEIGHT_FOLDS, count)
-    folds = folds if owners is None else folds[owners]
+    owners = np.arange(len(labels)) if owners is None else owners
+    count = int(owners.max()) + 1
+    folds = (np.random.default_rng(seed).permutation(count) % min(WEIGHT_FOLDS, count))[owners]
     hits = 0.0
     for fold in np.unique(folds):
         held_out = folds == fold

@@ -50,9 +50,7 @@ class Probability(Document):
     accuracy: Share  # accuracy of the n decisions, the base rate
     mean: Share  # mean probability
     brier: Amount  # Brier score: mean squared difference of probability and outcome
-    brier_skill: Number | None
-    """1 - Brier score / Brier score of the base rate, the best constant. None if all decisions are
-    right, or all wrong."""
+    brier_skill: Number | None  # 1 - Brier score / that of the base rate, None if that is 0
     log_loss: Amount  # mean negative logarithm of the probability of the outcome
     log_loss_skill: Number | None  # the same skill for the log loss; None as for `brier_skill`
     ece: Share | None  # expected calibration error, bins of equal mass; None with a single bin
@@ -64,40 +62,37 @@ class Probability(Document):
 
 
 def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) -> Probability:
-    """Return the quality of probabilities that decisions are right.
-
-    `calibrated_on` is the id of the run with the calibration images, `images` their number.
-    """
+    """Return the quality of probabilities fitted on so many `images` of the run `calibrated_on`."""
     n, base = len(right), float(right.mean())
     brier = float(np.square(probability - right).mean())
-    constant = np.full(n, base)
-    loss = log_loss(probability, right)
-    groups = equal_mass(probability)
+    loss, loss_of_base = log_loss(probability, right), log_loss(np.full(n, base), right)
+    bins = equal_mass(probability)
     ece = interval = expected = None
-    if len(groups) > 1:
-        ece = binned_error(probability, right, groups)
-        expected, interval = calibration_interval(probability, right, groups)
+    if len(bins) > 1:
+        ece = binned_error(probability, right, bins)
+        expected, interval = calibration_interval(probability, right, bins)
     return Probability(
         n=n,
         calibrated_on=calibrated_on,
         calibrated_images=images,
         accuracy=base,
-        mean=min(float(probability.mean()), 1.0),
+        mean=min(float(probability.mean()), 1.0),  # rounding
         brier=brier,
         brier_skill=_skill(brier, base * (1 - base)),
         log_loss=loss,
-        log_loss_skill=_skill(loss, log_loss(constant, right)),
+        log_loss_skill=_skill(loss, loss_of_base),
         ece=ece,
         ece_ci95=interval,
         ece_if_calibrated=expected,
-        bins=[_bin(probability[g], right[g]) for g in groups],
+        bins=[_mass_bin(probability[images], right[images]) for images in bins],
         coverage=coverage(probability, right),
         coverage_area=coverage_area(probability, right),
     )
 
 
-def _skill(score: float, reference: float) -> float | None:
-    return 1 - score / reference if reference > 1e-9 else None
+def _skill(score: float, of_constant: float) -> float | None:
+    """Return the share of a constant's score that is saved; None if it is 0."""
+    return 1 - score / of_constant if of_constant > 1e-9 else None
 
 
 def log_loss(probability: Floats, right: Bools) -> float:
@@ -112,19 +107,19 @@ def equal_mass(probability: Floats) -> list[Ints]:
     count = max(1, min(MAX_MASS_BINS, len(order) // MIN_PER_BIN))
     cuts = np.linspace(0, len(order), count + 1).round().astype(int)[1:-1]
     ordered = probability[order]
-    # A cut inside a run of equal values moves to the run's start.
+    # A cut between equal values moves to the first of them.
     cuts = np.unique(np.searchsorted(ordered, ordered[cuts], side="left"))
     return [part for part in np.split(order, cuts[cuts > 0]) if len(part)]
 
 
-def binned_error(probability: Floats, right: Bools, groups: list[Ints]) -> float:
+def binned_error(probability: Floats, right: Bools, bins: list[Ints]) -> float:
     """Return the expected calibration error: mean |probability - accuracy| of `equal_mass` bins."""
-    gaps = (abs(float((probability[g] - right[g]).sum())) for g in groups)
+    gaps = (abs(float((probability[images] - right[images]).sum())) for images in bins)
     return min(sum(gaps) / len(right), 1.0)
 
 
 def calibration_interval(
-    probability: Floats, right: Bools, groups: list[Ints]
+    probability: Floats, right: Bools, bins: list[Ints]
 ) -> tuple[float, tuple[float, float]]:
     """Return the calibration error expected of exact probabilities, and its 95 % interval.
 
@@ -137,22 +132,24 @@ def calibration_interval(
     probability of at least 2.5 %. The bias depends on the distribution of the true error over bins,
     so three are tested: as observed, equal in all bins, and all in the worst bin.
     """
-    n = len(right)
-    sums = np.array([(probability[g] - right[g]).sum() for g in groups])
-    spread = np.array([np.std(probability[g] - right[g]) * np.sqrt(len(g)) for g in groups])
-    exact = np.array([(probability[g] * (1 - probability[g])).sum() for g in groups])
-    noise = np.random.default_rng(0).normal(0.0, spread, size=(RESAMPLES, len(groups)))
-    ece, expected = binned_error(probability, right, groups), np.sqrt(2 * exact / np.pi).sum() / n
-    sizes, worst = np.array([len(g) for g in groups]), np.abs(sums).max()
+    n, sizes = len(right), np.array([len(images) for images in bins])
+    residuals = [probability[images] - right[images] for images in bins]
+    sums = np.array([of_bin.sum() for of_bin in residuals])
+    spread = np.array([np.std(of_bin) * np.sqrt(len(of_bin)) for of_bin in residuals])
+    variances = np.array([(probability[i] * (1 - probability[i])).sum() for i in bins])
+    expected = float(np.sqrt(2 * variances / np.pi).sum() / n)
+    noise = np.random.default_rng(0).normal(0.0, spread, size=(RESAMPLES, len(bins)))
+    ece = binned_error(probability, right, bins)
+    in_worst = ece * n * (np.abs(sums) == np.abs(sums).max())
     plausible = [ece]
-    for gaps in (sums, ece * sizes, ece * n * (np.abs(sums) == worst)):
-        errors = np.stack([np.abs(m * gaps + noise).sum(axis=1) / n for m in MULTIPLES])
+    for true_sums in (sums, ece * sizes, in_worst):
+        errors = np.stack([np.abs(m * true_sums + noise).sum(axis=1) / n for m in MULTIPLES])
         tails = np.minimum((errors >= ece).mean(axis=1), (errors <= ece).mean(axis=1))
         plausible += (ece * MULTIPLES[tails >= INTERVAL_TAIL]).tolist()
-    return float(expected), (min(plausible), min(max(plausible), 1.0))
+    return expected, (min(plausible), min(max(plausible), 1.0))
 
 
-def _bin(probability: Floats, right: Bools) -> MassBin:
+def _mass_bin(probability: Floats, right: Bools) -> MassBin:
     n, hits = len(right), int(right.sum())
     interval = accuracy_interval(hits, n)
     mean = min(float(probability.mean()), 1.0)
@@ -173,7 +170,7 @@ def coverage_area(probability: Floats, right: Bools) -> float:
 
 
 def expected_hits(probability: Floats, right: Bools) -> Floats:
-    """Return expected numbers of right decisions among the k most probable; ties are random."""
+    """Return how many of the k most probable are right, k = 1 … n, if ties are in random order."""
     _, rank = np.unique(-probability, return_inverse=True)
     ends = np.cumsum(np.bincount(rank))  # number of images with at least each probability
     hits = np.cumsum(np.bincount(rank, weights=right))
@@ -203,8 +200,8 @@ def fit_probability(decided: Decisions, rows: Bools | bool = True) -> Fit | None
         return None
     unit = float(np.median(np.abs(decided.margins[usable])))
     features = {name: _feature(name, decided, unit)[usable] for name in get_args(Feature)}
-    varied = {name: values for name, values in features.items() if unit > 0 and np.ptp(values) > 0}
-    if not varied:
+    varied = {name: values for name, values in features.items() if np.ptp(values) > 0}
+    if not varied or unit == 0:  # most margins are 0
         return None
     table = np.stack(list(varied.values()), axis=1)
     centre, spread = table.mean(axis=0), table.std(axis=0)
@@ -233,8 +230,7 @@ def probabilities(fit: Fit, decided: Decisions) -> Floats:
 def held_out_skill(decided: Decisions) -> float | None:
     """Return the skill of `fit_probability` in log loss on images that were not fitted.
 
-    The images of each of five folds get probabilities fitted on the other folds. None if too few
-    decisions of a fold's others are right or wrong for a fit.
+    The images of each of five folds get probabilities fitted on the others; None if one has no fit.
     """
     fold_of = np.random.default_rng(0).permutation(len(decided)) % SKILL_FOLDS
     probability = np.full(len(decided), np.nan)
@@ -257,14 +253,13 @@ def _feature(name: Feature, decided: Decisions, unit: float) -> Floats:
     """Return a feature of the regression, float64 [n]. `unit` is the scale of margins."""
     if name == "margin":
         return np.arcsinh(decided.margins / (unit or 1.0))
-    return np.log(np.maximum(decided.equivalents, 1e-9))
+    return np.log(np.maximum(decided.equivalents, 1e-9))  # "evaluations": gradients included
 
 
 def fit_for(manifest: Manifest, calibrated: Iterable[Calibrated]) -> tuple[Calibrated, Fit] | None:
     """Return the fit that applies to a run, with the calibration that it comes from, or None.
 
-    It must be for the run's dataset, backbone, prompts and strategy, on other images; of several,
-    the one with the most.
+    It is the one with the most images, none of the run's, for the same data, model and strategy.
     """
     fits = [
         (stored, setting.fit)
@@ -290,9 +285,9 @@ def probability_skill(
     """Return the quality of the probabilities of a run's decisions, or None if it has none."""
     if (calibrated_fit := fit_for(manifest, calibrated)) is None:
         return None
-    calibration, fit = calibrated_fit
+    stored, fit = calibrated_fit
     values = probabilities(fit, decided)
-    finite = np.isfinite(values)
-    if not finite.any():
+    known = np.isfinite(values)
+    if not known.any():
         return None
-    return skill(values[finite], decided.correct[finite], calibration.manifest.run_id, fit.images)
+    return skill(values[known], decided.correct[known], stored.manifest.run_id, fit.images)

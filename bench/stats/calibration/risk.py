@@ -7,6 +7,7 @@ disagreements here. Whether a setting keeps it is tested on images that were swe
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import ceil, floor, inf, log, log1p
 
 import numpy as np
@@ -18,8 +19,8 @@ from bench.store.formats.documents import RiskChoice
 
 RISKS = (0.1, 0.05, 0.02, 0.01)  # for which settings are shown
 LEVEL = 0.95  # confidence level of a bound, over the random choice of the images
-# Risk of a setting that is assumed when a sweep is planned. The safest settings have less: they
-# differ on 0 of 168 images of UC Merced, and on 0 of 502 of clothes.
+# Risk of a setting that is assumed when a sweep is planned. It is lower for the safest settings,
+# which differ on 0 of 168 images of UC Merced, and on 0 of 502 of clothes.
 PLANNED_SHARE = 0.005
 
 
@@ -32,9 +33,8 @@ def images_needed(
     result is `of` if no smaller number is enough.
     """
     if of is not None:
-        sizes = range(of)
-        return bisect_left(sizes, True, key=lambda n: keeps(disagreements, n, risk, level, of))
-    n = ceil(log(1 - level) / log1p(-risk))
+        return bisect_left(range(of), True, key=lambda n: keeps(disagreements, n, risk, level, of))
+    n = ceil(log(1 - level) / log1p(-risk))  # enough if there are no disagreements
     while not keeps(disagreements, n, risk, level):
         n += 1
     return n
@@ -46,11 +46,12 @@ def keeps(
     """Return whether disagreements on n images show that the true share is at most `risk`.
 
     They do if the one-sided upper limit of Clopper & Pearson (Biometrika 26, 1934) is at most
-    `risk`, that is, if so few have a probability of at most 1 - level under any larger share.
+    `risk`: under any larger share, at most as many disagreements have a probability of at most 1 -
+    level.
 
     With `of`, the n images were drawn uniformly and without replacement from `of` images, and the
-    share is that of these images. The test is then exact: so few disagreements must have a
-    hypergeometric probability of at most 1 - level if floor(risk * of) + 1 of the images disagree.
+    share is that of these images. The probability is then hypergeometric, under the smallest number
+    of disagreements that exceeds the risk, floor(risk * of) + 1.
     """
     if of is None:
         tail = stats.binom.cdf(disagreements, n, risk)
@@ -113,8 +114,8 @@ def passing(
     and the choice does not weaken the bound. The order must not depend on these images.
     `disagreements` are the numbers of each setting on the same `n` images; `of` is as for `keeps`.
     """
-    results = [keeps(count, n, risk, level, of) for count in disagreements]
-    return list(range([*results, False].index(False)))
+    passes = [keeps(count, n, risk, level, of) for count in disagreements]
+    return list(takewhile(passes.__getitem__, range(len(passes))))
 
 
 def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:
@@ -128,7 +129,9 @@ def cheapest(calibration: Calibration, risk: float) -> CalibratedSetting | None:
 def risk_choices(calibration: Calibration) -> list[RiskChoice]:
     """Return the parameters chosen for each of `RISKS`, or the images needed if none passed."""
     chosen: list[RiskChoice] = []
-    for risk in RISKS if calibration.settings else ():
+    if not calibration.settings:
+        return chosen
+    for risk in RISKS:
         best = cheapest(calibration, risk)
         if best is None:
             chosen.append(RiskChoice(risk=risk, images_needed=fewest_images(calibration, risk)))
@@ -149,8 +152,7 @@ def fewest_images(calibration: Calibration, risk: float) -> int:
 def distances(scores: Floats) -> Floats:
     """Return the distance of each prompt's score from the lowest, in standard deviations.
 
-    The unit makes images and draws of different contrast comparable. `scores` are float64 [P],
-    lower is better; the distances are 0 if they are equal.
+    The unit makes images of different contrast comparable. Equal `scores`, float64 [P], give 0.
     """
     above, spread = scores - scores.min(), scores.std()
     return np.asarray(above / spread if spread > 0 else np.zeros_like(above))

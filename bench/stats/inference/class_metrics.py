@@ -9,6 +9,7 @@ counts as wrong, and belongs to no class.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import accumulate
 from math import comb
 from typing import Any
@@ -47,7 +48,9 @@ def image_values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
     """Return the value of each image, float64 [n], whose mean is the metric.
 
     For accuracy, it is 1 if the prediction is right and 0 otherwise; for averages of class ratios,
-    it is the influence value.
+    it is the influence value. The ratio of a class is r = h hits / D, D = s support + p predicted.
+    Its derivative by the weight of an image is h / D for a hit of the class, and -s r / D and
+    -p r / D for an image in its support and predictions.
     """
     if metric.mean_over_images:
         return np.asarray(predicted == labels, dtype=np.float64)
@@ -57,11 +60,10 @@ def image_values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
     ratios = _class_ratios(ratio, hits, support, predictions)
     weights = _class_weights(metric, support)
     value = float(ratios @ weights)
-    denominators = ratio.support * support + ratio.predicted * predictions
-    slope = n * weights / np.where(denominators > 0, denominators, 1)
-    influence = ratio.hits * (predicted == labels) * slope[labels]
-    influence -= ratio.support * (slope * ratios)[labels]
-    influence -= ratio.predicted * np.where(predicted >= 0, (slope * ratios)[predicted], 0.0)
+    scale = n * weights / _denominators(ratio, support, predictions)
+    influence = ratio.hits * (predicted == labels) * scale[labels]
+    influence -= ratio.support * (scale * ratios)[labels]
+    influence -= ratio.predicted * np.where(predicted >= 0, (scale * ratios)[predicted], 0.0)
     if metric.by_support:  # the class weights depend on the images as well
         influence += ratios[labels] - value
     return np.asarray(value + influence)
@@ -77,8 +79,8 @@ def class_reach(values: Floats, labels: Ints) -> float:
 
     `values` are float64 [n], influence values or their means over runs. Each class is a sample of
     its own: its variance within is divided by its images less one, and Student's t has
-    Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946). Classes of a single image have
-    the mean variance of the others, in terms of the answers to their images.
+    Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946): the squared sum of variances,
+    divided by the sum of their squares over their own degrees of freedom.
     """
     n, counts = len(values), np.bincount(labels)
     counts = counts[counts > 0]
@@ -86,15 +88,16 @@ def class_reach(values: Floats, labels: Ints) -> float:
     means = np.bincount(member, values) / counts
     squares = np.bincount(member, (values - means[member]) ** 2)
     several, freedom = counts > 1, np.maximum(counts - 1, 1)
-    within = squares / freedom * counts  # sum of the values of a class, its variance
+    within = squares / freedom * counts  # variance of the sum of a class's values
     if several.any():
+        # An answer weighs 1 / count, so `within * counts` compares: a single image gets their mean.
         within[~several] = (within * counts)[several].mean()
     between = float((counts * (means - values.mean()) ** 2).sum())
     variance = float(within.sum()) + between
     if variance < ROUNDED:
         return 0.0
-    uncertain = float((within**2 / freedom)[several].sum()) + between**2 / max(1, n - 1)
-    t = float(special.stdtrit(variance**2 / uncertain, 0.975)) if uncertain else Z95
+    of_freedom = float((within**2 / freedom)[several].sum()) + between**2 / max(1, n - 1)
+    t = float(special.stdtrit(variance**2 / of_freedom, 0.975)) if of_freedom else Z95
     return t * float(np.sqrt(variance)) / n
 
 
@@ -109,23 +112,29 @@ def interval_caveat(metric: MetricSpec, labels: Ints) -> tuple[bool, str | None]
         return True, None
     counts = np.bincount(labels)
     fewest = int(counts[counts > 0].min())
-    least, enough = (10, 20) if not metric.ratio.support else (0, 10)
+    # Precision needs more images than F1, whose denominator has the images of the class as well.
+    approximate_from, exact_from = (0, 10) if metric.ratio.support else (10, 20)
     images = "1 image" if fewest == 1 else f"{fewest} images"
-    if fewest < least:
+    if fewest < approximate_from:
         return False, f"none: with {images} in a class, {metric.words} is biased"
-    return True, f"approximate: a class has {images}" if fewest < enough else None
+    return True, f"approximate: a class has {images}" if fewest < exact_from else None
 
 
 def largest_influence(metric: MetricSpec, labels: Ints) -> float:
-    """Return the most that the answer to an image moves the sum of the images' values."""
+    """Return by how much another answer to one image can change the sum of the images' values."""
     support = np.bincount(labels).astype(np.float64)
     return float((len(labels) * _class_weights(metric, support) / np.maximum(support, 1)).max())
 
 
 def _class_ratios(ratio: ClassRatio, hits: Any, support: Floats, predicted: Any) -> Any:
     """Return the ratio of each class, [..., classes] as `hits`; 0 if its denominator is 0."""
+    return ratio.hits * hits / _denominators(ratio, support, predicted)
+
+
+def _denominators(ratio: ClassRatio, support: Floats, predicted: Any) -> Any:
+    """Return the denominators of the class ratios; 1 instead of 0, where there are no hits."""
     denominators = ratio.support * support + ratio.predicted * predicted
-    return ratio.hits * hits / np.where(denominators > 0, denominators, 1)
+    return np.where(denominators > 0, denominators, 1)
 
 
 def _class_weights(metric: MetricSpec, support: Floats) -> Floats:
@@ -147,34 +156,35 @@ def exchange_p(
     """
     classes = 1 + int(max(labels.max(), a.max(), b.max()))
     support = np.bincount(labels, minlength=classes).astype(np.float64)
-    units, counts = _units(labels, a, b, clusters)
+    unit_of_image, sizes = _units(labels, a, b, clusters)
     counts_a, counts_b = (_image_counts(labels, runs, classes) for runs in (a, b))
-    place = units, np.arange(len(units))
-    member = sparse.coo_array((np.ones(len(units)), place))  # [units, images]
-    change = (member.tocsr() @ (counts_b - counts_a)).tocsr()  # [units, 2 · classes]
-    middle, half = np.asarray((counts_a + counts_b).sum(axis=0)).ravel() / 2, change / 2
+    entries = unit_of_image, np.arange(len(labels))
+    in_unit = sparse.coo_array((np.ones(len(labels)), entries)).tocsr()  # [units, images]
+    half = (in_unit @ (counts_b - counts_a)).tocsr() / 2  # of B minus A, [units, 2 · classes]
+    middle = np.asarray((counts_a + counts_b).sum(axis=0)).ravel() / 2
     ratio, weights = metric.ratio, _class_weights(metric, support)
     assert ratio is not None
 
+    def value(counts: Any) -> Any:
+        """Return the metric of hits and predictions of each class, [..., 2 · classes]."""
+        hits, predicted = counts[..., :classes], counts[..., classes:]
+        return _class_ratios(ratio, hits, support, predicted) @ weights
+
     def difference(shift: Any) -> Any:
         """Return B minus A of the metric if their counts are middle + shift and middle - shift."""
-        value_b, value_a = (
-            _class_ratios(ratio, side[..., :classes], support, side[..., classes:]) @ weights
-            for side in (middle + shift, middle - shift)
-        )
-        return value_b - value_a
+        return value(middle + shift) - value(middle - shift)
 
     observed = abs(float(difference(np.asarray(half.sum(axis=0)).ravel())))
-    changes = np.flatnonzero(np.asarray(abs(half).sum(axis=1)).ravel() > 1e-12)
+    changes = np.flatnonzero(np.asarray(abs(half).sum(axis=1)).ravel() > ROUNDED)
     if not len(changes):
         return 1.0
     # A row is the sum over its unit: identical images with a sign each, or a cluster with one sign.
-    times = counts[changes] if clusters is None else np.ones(len(changes), dtype=np.int64)
-    half = half[changes].multiply(1 / times[:, None]).tocsr()
+    signs_of_row = sizes[changes] if clusters is None else np.ones(len(changes), dtype=np.int64)
+    half = half[changes].multiply(1 / signs_of_row[:, None]).tocsr()
+    enough = observed * (1 - 1e-9) - ROUNDED  # rounding hides no equal difference
     reached = 0
-    for signs in random_signs(times, len(changes) + 4 * classes):
-        permuted = np.abs(difference((half.T @ signs).T))
-        reached += int((permuted >= observed * (1 - 1e-9) - 1e-12).sum())
+    for signs in random_signs(signs_of_row, len(changes) + 4 * classes):
+        reached += int((np.abs(difference((half.T @ signs).T)) >= enough).sum())
     return (1 + reached) / (1 + PERMUTATIONS)
 
 
@@ -184,46 +194,53 @@ def random_signs(counts: Ints, numbers: int) -> Iterator[Floats]:
     A permutation takes `numbers` numbers in memory, which limits the size of a batch. The sums are
     those of `rng.binomial`, which takes five times as long because it prepares each draw anew.
     """
-    rng, size = np.random.default_rng(0), max(1, AT_ONCE // numbers)
-    sizes = [min(size, PERMUTATIONS - start) for start in range(0, PERMUTATIONS, size)]
-    few: list[tuple[Any, list[float]]] = []  # units of a count, and its distribution function
-    for count in np.unique(counts).tolist() if counts.max() <= INVERTED else ():
-        ways = accumulate(comb(count, heads) for heads in range(count))
-        few.append((counts == count, [total / 2**count for total in ways]))
+    rng, most = np.random.default_rng(0), max(1, AT_ONCE // numbers)
+    sizes = [min(most, PERMUTATIONS - start) for start in range(0, PERMUTATIONS, most)]
+    inverted = counts.max() <= INVERTED
     for size in counted(sizes, "Permutation test", len(sizes), "batches"):
-        if few:
-            uniform = np.ascontiguousarray(rng.random((size, len(counts))).T)
-            heads: Any = np.empty(uniform.shape, dtype=np.int8)
-            for units, below in few:
-                heads[units] = sum((uniform[units] > share for share in below), np.int8(0))
+        if inverted:
+            heads = _heads(counts, np.ascontiguousarray(rng.random((size, len(counts))).T))
         else:
             heads = rng.binomial(counts, 0.5, (size, len(counts))).T
         yield 2.0 * heads - counts[:, None]
 
 
+def _heads(counts: Ints, uniform: Floats) -> Any:
+    """Return numbers of heads in `counts` tosses, int8 [units, batch], by inverting `uniform`."""
+    heads = np.empty(uniform.shape, dtype=np.int8)
+    for count in np.unique(counts).tolist():
+        units = counts == count
+        heads[units] = sum((uniform[units] > p for p in _distribution(count)), np.int8(0))
+    return heads
+
+
+@cache
+def _distribution(count: int) -> list[float]:
+    """Return the probabilities of at most 0, 1, … count - 1 heads in `count` tosses."""
+    return [ways / 2**count for ways in accumulate(comb(count, k) for k in range(count))]
+
+
 def _units(labels: Ints, a: Ints, b: Ints, clusters: Ints | None) -> tuple[Ints, Ints]:
     """Return the unit of each image, a cluster or equal images, and units' sizes, int64."""
     if clusters is not None:
-        _, units, counts = np.unique(clusters, return_inverse=True, return_counts=True)
-        return units, counts
+        _, units, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+        return units, sizes
     n = len(labels)
+    # Only the mean over runs counts, so that predictions of a method are equal in any order.
     runs = [np.sort(method.reshape(-1, n), axis=0) for method in (a, b)]
     rows = np.concatenate([labels[None, :], *runs]).T
-    _, units, counts = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-    return units.ravel(), counts
+    _, units, sizes = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    return units.ravel(), sizes
 
 
 def _image_counts(labels: Ints, predictions: Ints, classes: int) -> Any:
-    """Return each image's hits and predictions of classes, averaged, sparse [n, 2 · classes].
-
-    `predictions` are those of one or more runs, int64 [..., n].
-    """
+    """Return each image's hits and predictions, means over runs, sparse [n, 2 · classes]."""
     n, rows, columns = len(labels), [], []
     runs = predictions.reshape(-1, n)
     for run in runs:
         right, predicted = np.flatnonzero(run == labels), np.flatnonzero(run >= 0)
         rows += [right, predicted]
         columns += [labels[right], classes + run[predicted]]
-    place = (np.concatenate(rows), np.concatenate(columns))
-    weights = np.full(len(place[0]), 1 / len(runs))
-    return sparse.coo_array((weights, place), shape=(n, 2 * classes)).tocsr()
+    entries = np.concatenate(rows), np.concatenate(columns)
+    weights = np.full(len(entries[0]), 1 / len(runs))
+    return sparse.coo_array((weights, entries), shape=(n, 2 * classes)).tocsr()

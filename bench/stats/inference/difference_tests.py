@@ -51,7 +51,6 @@ ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
 MIN_RELIABLE = 10  # images of each class; with fewer, tests of influence values are approximate
 MIN_TESTED = 5  # images of each class; with fewer, influence values give no p
 
-
 Method = Literal["images", "influence", "bootstrap"]
 
 
@@ -83,11 +82,11 @@ def difference_test(
     """Test the difference of two methods in a metric, B minus A.
 
     The test follows from the metric and its values. Over seeds, it is `compare_over_seeds`. For
-    averages of class ratios, it is a permutation test that exchanges predictions; the interval is
+    averages of class ratios, it is a permutation test that exchanges predictions. Their interval is
     based on the linear approximation of the metric, contains that of the variance within classes,
     and is widened to include 0 if the test does not reject, but may also include 0 if it rejects
     narrowly. For influence values, it is a z test with their paired standard error; otherwise,
-    `compare_over_images`. No difference exceeds the width of the metric's range.
+    `compare_over_images`. No interval exceeds the width of the metric's range.
     """
     pair = _Pair(metric, labels, a, b, margin, clusters)
     if over == "seeds":
@@ -123,7 +122,7 @@ def _compare_by_exchange(pair: _Pair) -> Difference:
     metric, labels, change = pair.metric, pair.labels, pair.change
     p = exchange_p(metric, labels, pair.a.predictions, pair.b.predictions, pair.clusters)
     most = largest_influence(metric, labels)
-    tested = _scored("permutation", p, change, most, pair.margin, pair.clusters)
+    tested = _with_score_interval("permutation", p, change, most, pair.margin, pair.clusters)
     if pair.clusters is not None or not by_class(metric):
         return tested
     reach, (low, high) = class_reach(change, labels), tested.interval
@@ -144,8 +143,11 @@ def _compare_by_influence(pair: _Pair) -> Difference:
         sizes = np.array([method.images or len(labels) for method in (a, b)])
     fewest = sizes[sizes > 0].min()
     method = "influence" if fewest >= MIN_RELIABLE else "approximate"
-    p = 2 * float(normal_cdf(-abs(mean) / error)) if error else None if mean else 1.0
-    tested = _scored(method, p, change, _reach(a.values, b.values, change), pair.margin, clusters)
+    p = 1.0 if mean == 0 else None
+    if error:
+        p = 2 * float(normal_cdf(-abs(mean) / error))
+    most = _largest_change(a.values, b.values, change)
+    tested = _with_score_interval(method, p, change, most, pair.margin, clusters)
     update: dict[str, tuple[float, float] | None] = {}
     if fewest < MIN_TESTED:
         update = {"p": None, "p_equal": None}
@@ -183,7 +185,7 @@ def compare_over_images(
     b: Floats,
     margin: float | None = None,
     clusters: Ints | None = None,
-    reach: float | None = None,
+    most: float | None = None,
 ) -> Difference:
     """Test the difference of means over images, for these seeds and templates.
 
@@ -193,7 +195,7 @@ def compare_over_images(
     the sign of each image's mean difference, with the interval of the same score test. If the test
     rejects, the end near 0 is that of the permutations, so that p is at most 0.05 exactly if the
     interval excludes 0. Equality is tested by two one-sided score tests (Schuirmann 1987). The
-    methods may have different seeds and templates. `reach` is the largest difference that an image
+    methods may have different seeds and templates. `most` is the largest difference that an image
     may have; None: it follows from the values.
     """
     change = b.mean(axis=(0, 1)) - a.mean(axis=(0, 1))
@@ -204,8 +206,8 @@ def compare_over_images(
         p_equal = equality_p(pair.wins, pair.losses, len(change), margin)
         return pair.difference.model_copy(update={"p_equal": p_equal})
     p, (low, high) = sign_flips(change, clusters)
-    reach = _reach(a, b, change) if reach is None else reach
-    tested = _scored("permutation", p, change, reach, margin, clusters)
+    most = _largest_change(a, b, change) if most is None else most
+    tested = _with_score_interval("permutation", p, change, most, margin, clusters)
     if p <= ALPHA:
         lowest, highest = tested.interval
         ends = (low, max(highest, low)) if low > 0 else (min(lowest, high), high)
@@ -219,9 +221,8 @@ def compare_over_seeds(
     """Test the difference of means over images and seeds.
 
     The test, the interval and the two one-sided tests of equality use the paired differences and
-    their `seed_error`. None of them claims more than `compare_over_images` does for these seeds, so
-    p is at most 0.05 exactly if the interval excludes 0. The methods must have the same seeds, in
-    the same order.
+    their `seed_error`. None claims more than `compare_over_images` does for these seeds, so p is at
+    most 0.05 exactly if the interval excludes 0. The methods must have the same seeds, in order.
     """
     here = compare_over_images(a, b, margin, clusters)
     error = seed_error(b.mean(axis=1, keepdims=True) - a.mean(axis=1, keepdims=True), clusters)
@@ -240,9 +241,8 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
     """Return the two-sided p-value of a sign-flip test that the mean is 0, and a 95 % interval.
 
     Under the null hypothesis, the two values of an image are exchangeable, so its difference may
-    have either sign. The interval inverts the test: it contains each mean m for which the same
-    flips, of the differences minus m, do not reject at 5 %. Equal differences are flipped together,
-    by a binomial count.
+    have either sign. The interval inverts the test: it has each mean m for which the same flips, of
+    the differences minus m, do not reject at 5 %. A binomial count flips equal differences.
 
     With A the sum of the flipped differences, C the sum of the signs and D the sum of the observed
     differences, a flip reaches the observed sum under mean m if |A - C m| >= |D - n m|, that is,
@@ -250,38 +250,38 @@ def sign_flips(values: Floats, clusters: Ints | None = None) -> tuple[float, tup
     quantiles of these bounds over the flips.
     """
     sums, sizes = unit_sums(values[None], clusters)
-    rows, counts = np.unique(np.column_stack([sums[0], sizes]), axis=0, return_counts=True)
+    units, counts = np.unique(np.column_stack([sums[0], sizes]), axis=0, return_counts=True)
     total, n = float(values.sum()), len(values)
-    ends = []
-    for signs in random_signs(counts, len(rows)):
-        flipped, signed = rows.T @ signs
-        with np.errstate(divide="ignore", invalid="ignore"):  # equal signs reach it for any mean
-            low = np.where(signed >= n, -np.inf, (total - flipped) / (n - signed))
-            high = np.where(signed <= -n, -np.inf, (total + flipped) / (n + signed))
-        both = np.sort([low, high], axis=0)
-        both[1][~np.isfinite(both[0])] = np.inf
-        ends.append(both)
-    low, high = np.concatenate(ends, axis=1)
+    bounds = []
+    for signs in random_signs(counts, len(units)):
+        flipped, signed = units.T @ signs  # A and C of each flip
+        with np.errstate(divide="ignore", invalid="ignore"):  # if all signs are equal
+            one = np.where(signed >= n, -np.inf, (total - flipped) / (n - signed))
+            other = np.where(signed <= -n, -np.inf, (total + flipped) / (n + signed))
+        lower, upper = np.sort([one, other], axis=0)
+        upper[~np.isfinite(lower)] = np.inf  # equal signs reach the sum for any mean
+        bounds.append((lower, upper))
+    low, high = np.concatenate(bounds, axis=1)
     reached = int(((low <= ZERO_DIFFERENCE) & (high >= -ZERO_DIFFERENCE)).sum())
-    place = int(ALPHA * (1 + len(low))) - 1
-    quantiles = np.sort(low)[place], np.sort(high)[-1 - place]
+    beyond = int(ALPHA * (1 + len(low))) - 1  # number of bounds beyond an end of the interval
+    quantiles = np.sort(low)[beyond], np.sort(high)[-1 - beyond]
     lowest, highest = (0.0 if abs(end) <= ZERO_DIFFERENCE else float(end) for end in quantiles)
     return (1 + reached) / (1 + len(low)), (lowest, highest)
 
 
-def _scored(
+def _with_score_interval(
     method: str,
     p: float | None,
     change: Floats,
-    reach: float,
+    most: float,
     margin: float | None,
     clusters: Ints | None,
 ) -> Difference:
-    """Return a test's result with the interval and the tests of equality of a score test.
+    """Return the p-value of a test with the interval and the test of equality of a score test.
 
-    `reach` is the largest difference that an image may have in absolute value.
+    `most` is the largest difference that an image may have in absolute value.
     """
-    score = mean_score(change, clusters, (-reach, reach), corrected=True)
+    score = mean_score(change, clusters, (-most, most), corrected=True)
     ends = score.interval() if p is None else with_zero(score.interval(), p)
     tested = tested_difference(method, len(change), float(change.mean()), ends, p)
     if margin is None:
@@ -290,11 +290,10 @@ def _scored(
     return tested.model_copy(update={"p_equal": p_equal})
 
 
-def _reach(a: Floats, b: Floats, change: Floats) -> float:
-    """Return by how much two methods may differ on an image that these ones do not show.
+def _largest_change(a: Floats, b: Floats, change: Floats) -> float:
+    """Return by how much two methods may differ on an image that was not seen.
 
-    1 for answers that are right or wrong; otherwise the largest difference, or if there is none,
-    the range of the values.
+    1 for right or wrong answers; otherwise the largest difference seen, or the range of values.
     """
     if are_answers(a, b):
         return 1.0
@@ -337,10 +336,8 @@ def compare_all(
     """Return the `difference_test` of each pair of methods, not yet `corrected`."""
 
     def compare(a: Answers, b: Answers) -> MethodDifference:
-        tested, runs = (
-            difference_test(metric, labels, a, b, margin, clusters, over),
-            (a.runs, b.runs),
-        )
+        tested = difference_test(metric, labels, a, b, margin, clusters, over)
+        runs = a.runs, b.runs
         return MethodDifference(a=a.name, b=b.name, runs=runs, difference=tested, margin=margin)
 
     pairs = list(combinations(methods, 2))
@@ -353,7 +350,7 @@ def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]
     Tests of difference and tests of equality are two separate families.
     """
     tested = [pair.difference for pair in differences]
-    families = _corrected([d.p for d in tested]), _corrected([d.p_equal for d in tested])
+    families = _holm_of_tested([d.p for d in tested]), _holm_of_tested([d.p_equal for d in tested])
     results = []
     for pair, p, p_equal in zip(differences, *families, strict=True):
         update = {
@@ -366,7 +363,7 @@ def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]
     return results
 
 
-def _corrected(values: Sequence[float | None]) -> list[float | None]:
+def _holm_of_tested(values: Sequence[float | None]) -> list[float | None]:
     """Return p-values corrected by `holm`; None, where nothing was tested, stays."""
     tested = iter(holm([p for p in values if p is not None]).tolist())
     return [None if p is None else next(tested) for p in values]

@@ -1,6 +1,7 @@
 """Paired tests of two classifiers on the same images."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from math import erfc, sqrt
 from typing import Any
 
@@ -32,8 +33,7 @@ class Difference(Document):
     class has fewer than 10 images, `approximate`), `bootstrap`, `seeds` (t test over images and
     seeds), or `independent` (the interval alone, from the intervals of both)."""
     n: Positive | None  # number of images that both have; None if theirs differ
-    p_equal: Share | None = None
-    """p-value of the test that it is smaller than a margin; None if no margin was given."""
+    p_equal: Share | None = None  # p-value of the test that it is smaller than a margin, if given
 
     @property
     def significant(self) -> bool:
@@ -66,23 +66,24 @@ class ClassDifference(Paired):
 
     name: str = Field(alias="class")  # name of the class
     p_adjusted: float
-    """p-value adjusted over the classes (Benjamini & Hochberg 1995), to control the false discovery
-    rate: among many classes, some differ by chance alone."""
+    """p-value adjusted over classes for the false discovery rate (Benjamini & Hochberg 1995)."""
 
 
 def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[Ints, Ints]:
     """Return the rows in A, the baseline, and in B of the shared images that `show` selects.
 
     `show` is `wins` (only B is right), `losses` (only A is right), `wrong` (both are wrong) or
-    `changed` (the predictions differ).
+    `changed` (the predictions differ), which any other text of a page's address stands for.
     """
     rows_a, rows_b = shared_rows(a, b)
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
-    kept = {
+    kinds = {
+        "changed": a.predictions[rows_a] != b.predictions[rows_b],
         "wins": right_b & ~right_a,
         "losses": right_a & ~right_b,
         "wrong": ~right_a & ~right_b,
-    }.get(show, a.predictions[rows_a] != b.predictions[rows_b])
+    }
+    kept = kinds.get(show, kinds["changed"])
     return rows_a[kept], rows_b[kept]
 
 
@@ -92,22 +93,20 @@ def paired_wins(decided: Iterable[Decisions]) -> NDArray[np.int32]:
     A pair is counted on the samples that both have. One matrix product replaces R² pairings. It is
     taken over a few thousand samples at a time, and only two booleans per run and sample are kept.
     """
-    ids: dict[str, int] = {}  # sample → its column, in the order of their first occurrence
+    column_of: dict[str, int] = {}  # sample id → column of the matrices, by first occurrence
     answers = []  # for each run, the columns of its samples and whether they are right
-    last: Any = None
-    for run in decided:
-        if last is None or not run.sample_ids.equals(last):  # most have the same samples
-            last = run.sample_ids
-            place = np.array([ids.setdefault(name, len(ids)) for name in last.to_pylist()], int)
-        answers.append((place, run.correct))
-    has, right = (np.zeros((len(answers), len(ids)), dtype=bool) for _ in range(2))
-    for row, (place, correct) in enumerate(answers):
-        has[row, place], right[row, place] = True, correct
+    for ids, runs in groupby(decided, key=lambda run: run.sample_ids):  # most have the same samples
+        samples = ids.to_pylist()
+        columns = np.array([column_of.setdefault(name, len(column_of)) for name in samples], int)
+        answers += [(columns, run.correct) for run in runs]
+    right, wrong = np.zeros((2, len(answers), len(column_of)), dtype=bool)
+    for row, (columns, correct) in enumerate(answers):
+        right[row, columns], wrong[row, columns] = correct, ~correct
     wins = np.zeros((len(answers), len(answers)), dtype=np.int32)
-    for start in range(0, len(ids), SAMPLES_AT_ONCE):
+    for start in range(0, len(column_of), SAMPLES_AT_ONCE):
         part = np.s_[:, start : start + SAMPLES_AT_ONCE]
-        mine, wrong = right[part].astype(np.float32), (has[part] & ~right[part]).astype(np.float32)
-        wins += (mine @ wrong.T).astype(np.int32)  # float32 is exact up to 16 million
+        wins_of_part = right[part].astype(np.float32) @ wrong[part].astype(np.float32).T
+        wins += wins_of_part.astype(np.int32)  # float32 is exact up to 16 million
     return wins
 
 
@@ -123,9 +122,10 @@ def paired_test(right_a: Bools, right_b: Bools) -> Paired:
 
 def _paired_tests(groups: Ints, right_a: Bools, right_b: Bools) -> list[Paired]:
     """Return `paired_test` of each group that has samples; `groups` is int64 [n], from 0 on."""
-    chosen = (None, right_a, right_b, right_b & ~right_a, right_a & ~right_b)
-    columns = np.stack([np.bincount(groups, weights=images) for images in chosen])
-    counts = columns[:, columns[0] > 0].astype(np.int64)
+    only_a, only_b = right_a & ~right_b, right_b & ~right_a
+    masks = (np.ones(len(groups)), right_a, right_b, only_b, only_a)
+    counts = np.stack([np.bincount(groups, weights=mask) for mask in masks]).astype(np.int64)
+    counts = counts[:, counts[0] > 0]
     n, _, _, wins, losses = counts
     ends = np.stack(difference_interval(wins, losses, n), axis=1).tolist()
     return [
@@ -157,10 +157,10 @@ def difference_interval(wins: Counts, losses: Counts, n: Counts) -> tuple[Floats
     reject (Tango, Statistics in Medicine 17, 1998), corrected for continuity and for the skewness
     of few discordant pairs (`skew_corrected`). `n` includes ties.
     """
-    change = np.subtract(wins, losses)
-    side = np.array([-1.0, 1.0]).reshape(2, *np.ones(np.ndim(change), dtype=int))
-    start = np.broadcast_to(change / n, (2, *change.shape))
-    low, high = bisected(lambda d: abs(difference_z(wins, losses, n, d)) > Z95, start, side)
+    observed = np.asarray(np.subtract(wins, losses) / n)
+    start = np.stack([observed, observed])
+    limits = np.stack([np.full_like(observed, -1.0), np.full_like(observed, 1.0)])
+    low, high = bisected(lambda d: abs(difference_z(wins, losses, n, d)) > Z95, start, limits)
     return low, high
 
 
@@ -183,24 +183,31 @@ def equality_p(wins: int, losses: int, n: int, margin: float) -> float:
 
 
 def difference_z(wins: Counts, losses: Counts, n: Counts, d: Floats) -> Floats:
-    """Return the score of differences `d`, positive where the observed difference is larger."""
+    """Return the score of differences `d`, positive where the observed difference is larger.
+
+    Given d, the most likely share of losses is the larger root x of Tango's equation
+    2 n x² + linear · x + constant = 0, that of wins is x + d, and of discordant images 2 x + d.
+    """
     linear = (2 * n - wins + losses) * d - wins - losses
     constant = -losses * d * (1 - d)
     root = np.sqrt(np.maximum(linear**2 - 8 * n * constant, 0.0))
-    discordant = (root - linear) / (2 * n) + d  # maximum-likelihood estimate given d
+    discordant = (root - linear) / (2 * n) + d
+    # Of an image's difference, which is -1, 0 or 1: its mean is d, and that of its square 2 x + d.
     variance = np.maximum(discordant - d**2, 1e-30)
+    third_moment = d - 3 * d * discordant + 2 * d**3
     deviation = np.subtract(wins, losses) / n - d
     away = np.maximum(0.0, abs(deviation) - 0.5 / n) / np.sqrt(variance / n)
-    skewness = (d - 3 * d * discordant + 2 * d**3) / variance**1.5 / np.sqrt(n)
-    side = np.sign(deviation)
-    return np.asarray(side * skew_corrected(away, side * skewness))
+    sign = np.sign(deviation)
+    skewness = sign * (third_moment / variance**1.5 / np.sqrt(n))
+    return np.asarray(sign * skew_corrected(away, skewness))
 
 
 def skew_corrected(away: Any, skewness: Any) -> Any:
     """Return the normal deviate of a mean that is `away` standard errors from its expectation.
 
-    `skewness` is that of the mean, positive if its longer tail is on that side: the root z of
-    away = z + skewness · (z² − 1) / 6 (Gart & Nam, Biometrics 44, 1988).
+    `skewness` is that of the mean, positive if its longer tail is on that side. The deviate is the
+    root z of away = z + skewness · (z² − 1) / 6 (Gart & Nam, Biometrics 44, 1988), without a
+    division by 0.
     """
     sixth = skewness / 6
     return 2 * (away + sixth) / (1 + np.sqrt(np.maximum(0.0, 1 + 4 * sixth * (away + sixth))))
@@ -209,17 +216,19 @@ def skew_corrected(away: Any, skewness: Any) -> Any:
 def mcnemar(wins: Any, losses: Any) -> Any:
     """Return the two-sided p-value of McNemar's exact test, a number or array as the counts.
 
-    It is twice the lower tail of Binomial(wins + losses, 1/2) at the smaller count, at most 1.
+    It is twice the lower tail of Binomial(wins + losses, 1/2) at the smaller count, at most 1. The
+    logarithm of P(k) is that of P(k - 1) plus log((n + 1 - k) / k), and P(0) is 1 / 2ⁿ.
     """
-    shape, fewer = np.shape(wins), np.ravel(np.minimum(wins, losses))
+    fewer = np.ravel(np.minimum(wins, losses))
+    p = np.empty(len(fewer))
     # The tails of each binomial are computed once: a million pairs of runs have a few thousand.
-    counts, place = np.unique(np.add(wins, losses).ravel(), return_inverse=True)
-    p, ends = np.empty(len(fewer)), np.cumsum(np.bincount(place))
-    for n, pairs in zip(counts.tolist(), np.split(np.argsort(place), ends), strict=False):
+    trials, group = np.unique(np.add(wins, losses).ravel(), return_inverse=True)
+    pairs_of_group = np.split(np.argsort(group), np.cumsum(np.bincount(group)))  # the last is empty
+    for n, pairs in zip(trials.tolist(), pairs_of_group, strict=False):
         k = np.arange(1, n // 2 + 1, dtype=np.longdouble)  # nearly exact on most machines
         logarithms = np.cumsum(np.append(n * np.log(np.longdouble(0.5)), np.log((n + 1 - k) / k)))
         p[pairs] = np.minimum(1.0, 2 * np.cumsum(np.exp(logarithms))[fewer[pairs]])
-    return p.reshape(shape)
+    return p.reshape(np.shape(wins))
 
 
 def normal_cdf(x: Any) -> Floats:

@@ -17,7 +17,7 @@ from bench.store.formats.fields import Document, Positive, Share
 
 DEFAULT_POWER = 0.8  # usual in the planning of studies
 MAX_IMAGES = 100_000_000
-COUNT_TAIL = 8.0  # standard deviations beyond which the discordant count is taken as impossible
+COUNT_TAIL = 8.0  # standard deviations beyond which a number of discordant images is left out
 
 
 class Needed(Document):
@@ -35,8 +35,7 @@ class Power(Document):
     needed: list[Needed]  # numbers of images for several powers
     n: Positive | None = None  # number of available images
     power: Share | None = None  # probability of detecting the difference with n images; exact
-    smallest: float | None = None
-    """Smallest difference that n images detect with a power of 80 %; None if they detect none."""
+    smallest: float | None = None  # difference detected with a power of 80 %, None if none is
 
 
 def plan_power(difference: float, discordance: float, n: int | None = None) -> Power:
@@ -75,17 +74,19 @@ def check_shares(difference: float, discordance: float) -> None:
 
 
 def exact_power(n: int, difference: float, discordance: float) -> float:
-    """Return the power of McNemar's exact test on n images; the wrong direction does not count."""
-    spread = COUNT_TAIL * sqrt(n * discordance * (1 - discordance)) + 1
-    low, high = max(0, int(n * discordance - spread)), min(n, ceil(n * discordance + spread))
-    discordant = np.arange(low, high + 1)
+    """Return the power of McNemar's exact test on n images; the wrong direction does not count.
+
+    It is the mean, over the number of discordant images, of the probability of few enough losses.
+    """
+    mean, spread = n * discordance, COUNT_TAIL * sqrt(n * discordance * (1 - discordance)) + 1
+    discordant = np.arange(max(0, int(mean - spread)), min(n, ceil(mean + spread)) + 1)
     win_rate = (discordance + difference) / (2 * discordance)
-    significant = stats.binom.cdf(max_significant_losses(discordant), discordant, 1 - win_rate)
-    return float(min(1.0, (stats.binom.pmf(discordant, n, discordance) * significant).sum()))
+    detected = stats.binom.cdf(max_significant_losses(discordant), discordant, 1 - win_rate)
+    return float(min(1.0, (stats.binom.pmf(discordant, n, discordance) * detected).sum()))
 
 
 def max_significant_losses(discordant: Ints) -> Ints:
-    """Return the largest significant number of losses, or -1, by number of `discordant` images."""
+    """Return the most losses with p < 0.05, or -1, for each number of `discordant` images."""
     trials = np.maximum(discordant, 1)
     losses = np.asarray(stats.binom.ppf(ALPHA / 2, trials, 0.5)).astype(np.int64)
     return np.where(2 * stats.binom.cdf(losses, trials, 0.5) < ALPHA, losses, losses - 1)
@@ -103,13 +104,13 @@ def images_needed(
     def power_of(n: int) -> float:
         return exact_power(n, difference, discordance)
 
-    high = 2
-    while power_of(high) < power:
-        high *= 2
-        if high > MAX_IMAGES:
+    enough = 2
+    while power_of(enough) < power:
+        enough *= 2
+        if enough > MAX_IMAGES:
             return None
-    low = max(high // 2, 1)
-    return low + 1 + bisect_left(range(low + 1, high), power, key=power_of)
+    fewest = enough // 2 + 1  # half of them, or a single image, had too little power
+    return fewest + bisect_left(range(fewest, enough), power, key=power_of)
 
 
 def smallest_difference(n: int, discordance: float) -> float | None:

@@ -1,14 +1,14 @@
 """Score tests and intervals of a mean over images whose values have a known range.
 
-For a hypothetical mean, the variance of the observed one is that under the distribution that has
-this mean and is most likely given the images; besides the observed values, it may have the ends of
-their range. With single answers this is Wilson's interval, and for differences of two of them
-Tango's (Statistics in Medicine 17, 1998). Images that all agree say little of those to come, and
-the interval shows that, however many runs agree on each.
+A hypothetical mean is tested with the variance that values have if it is true: that of the most
+likely distribution with this mean, on the observed values and the two ends of the range (empirical
+likelihood). With single answers the interval is Wilson's, and for differences of two of them
+Tango's (Statistics in Medicine 17, 1998). If all images agree, the interval is still wide, and not
+narrower if several runs agree on each.
 
-With `step`, a deviation is corrected for continuity by half of it, and for the skewness of that
-distribution (Gart & Nam, Biometrics 44, 1988; Laud, Pharmaceutical Statistics 16, 2017), so that
-intervals cover, and tests of equality err, at their level with few images as well
+With `usual_change`, a deviation is corrected for continuity by half of it, and for the skewness of
+that distribution (Gart & Nam, Biometrics 44, 1988; Laud, Pharmaceutical Statistics 16, 2017), so
+that intervals cover, and tests of equality err, at their level with few images as well
 (`benchmarks/verdicts.py`).
 """
 
@@ -21,11 +21,11 @@ from bench.machine.libraries import optimize
 from bench.stats.inference.paired import Z95, bisected, skew_corrected
 
 SAME_MEAN = 1e-12  # difference of means that is rounding
-NEARLY = 1 - 1e-12  # of the largest tilt, at which the likelihood of the largest value is infinite
+BELOW_POLE = 1 - 1e-12  # of the tilt that makes the probability at the largest residual infinite
 
 
 def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return the sum of `values` [runs, images] over each cluster, or image, and its size."""
+    """Return sums of `values` [runs, images] over units, clusters or images, and their sizes."""
     if clusters is None:
         return values, np.ones(values.shape[1], dtype=np.int64)
     _, member = np.unique(clusters, return_inverse=True)
@@ -41,7 +41,7 @@ class MeanScore:
     shares: Floats  # share of the units that have this sum and size
     units: int  # number of units
     ends: tuple[float, float]  # smallest and largest value of an image
-    step: float  # size of a usual change of a unit's sum; 0 for no corrections
+    usual_change: float  # size of a usual change of a unit's sum; 0 for no corrections
 
     @property
     def mean(self) -> float:
@@ -49,31 +49,36 @@ class MeanScore:
         return float(self.shares @ self.sums)
 
     def z(self, mean: float) -> float:
-        """Return the score of a hypothetical `mean`, positive if the observed one is larger."""
+        """Return the score of a hypothetical `mean`, positive if the observed one is larger.
+
+        Residuals r are positive on the side of `mean` that is away from the observed mean. The most
+        likely distribution whose mean residual is 0 has the probability share / (1 - tilt r) at
+        each observed r, with tilt > 0, and what is missing to 1 at the largest possible r.
+        """
         deviation = self.mean - mean
         if abs(deviation) < SAME_MEAN:
             return 0.0
-        side = -1.0 if deviation > 0 else 1.0  # of the hypothetical mean from the observed one
-        residuals = side * (self.sums - mean * self.sizes)
-        unseen = float(self.shares @ self.sizes**2)  # size of the unit of a random image
-        most = max(unseen * side * (self.ends[side > 0] - mean), float(residuals.max()))
-        if most <= 0:  # no distribution on the range has this mean, except for one of its ends
-            return -side * np.inf
+        sign, far_end = (1.0, self.ends[0]) if deviation > 0 else (-1.0, self.ends[1])
+        residuals = sign * (mean * self.sizes - self.sums)
+        size_of_unseen = float(self.shares @ self.sizes**2)  # that of the unit of a random image
+        largest = max(size_of_unseen * sign * (mean - far_end), float(residuals.max()))
+        if largest <= 0:  # no distribution on the range has this mean, except for one of its ends
+            return sign * np.inf
 
-        def excess(tilt: float) -> float:
+        def mean_residual(tilt: float) -> float:
             return float(self.shares @ (residuals / (1 - tilt * residuals)))
 
-        tilt = NEARLY / most
-        if excess(tilt) > 0:
-            tilt = optimize.brentq(excess, 0.0, tilt)
+        tilt = BELOW_POLE / largest
+        if mean_residual(tilt) > 0:
+            tilt = optimize.brentq(mean_residual, 0.0, tilt)
         likely = self.shares / (1 - tilt * residuals)
-        rest = max(0.0, 1 - float(likely.sum()))  # probability of the end of the range
-        square, cube = (float(likely @ residuals**k + rest * most**k) for k in (2, 3))
-        error = float(np.sqrt(square / self.units))
-        away = max(0.0, abs(deviation) - self.step / 2 / self.units) / error
-        if self.step:
-            away = float(skew_corrected(away, -cube / square**1.5 / self.units**0.5))
-        return -side * away
+        at_largest = max(0.0, 1 - float(likely.sum()))
+        variance, third = (float(likely @ residuals**k + at_largest * largest**k) for k in (2, 3))
+        error = float(np.sqrt(variance / self.units))
+        away = max(0.0, abs(deviation) - self.usual_change / 2 / self.units) / error
+        if self.usual_change:  # residuals point the other way than the observed mean: a minus
+            away = float(skew_corrected(away, -third / variance**1.5 / self.units**0.5))
+        return sign * away
 
     def interval(self) -> tuple[float, float]:
         """Return the 95 % interval: all means that a two-sided test does not reject at 5 %."""
@@ -91,17 +96,18 @@ def mean_score(
     """Return the score test of the mean of `values`, float64 [n], of images with these `ends`.
 
     It is `corrected` for continuity and skewness by the size of a usual change: the mean of the
-    units' absolute sums, weighted by these; the largest one if no unit has any.
+    units' absolute sums, weighted by these, or the largest possible value if all sums are 0.
     """
     sums, sizes = unit_sums(values[None], clusters)
-    rows, counts = np.unique(np.column_stack([sums[0], sizes]), axis=0, return_counts=True)
-    images, size = len(values) / len(sizes), np.abs(sums).sum()  # images per unit
-    step = float((sums**2).sum() / size) / images if size > 0 else max(map(abs, ends))
+    units, total = len(sizes), np.abs(sums).sum()
+    images_per_unit = len(values) / units
+    change = float((sums**2).sum() / total) / images_per_unit if total > 0 else max(map(abs, ends))
+    distinct, counts = np.unique(np.column_stack([sums[0], sizes]), axis=0, return_counts=True)
     return MeanScore(
-        sums=rows[:, 0] / images,
-        sizes=rows[:, 1] / images,
-        shares=counts / len(sizes),
-        units=len(sizes),
+        sums=distinct[:, 0] / images_per_unit,
+        sizes=distinct[:, 1] / images_per_unit,
+        shares=counts / units,
+        units=units,
         ends=ends,
-        step=step if corrected else 0.0,
+        usual_change=change if corrected else 0.0,
     )

@@ -24,8 +24,8 @@ def accuracy_interval(correct: float, n: float) -> tuple[float, float]:
 def wilson(correct: Ints | Floats, n: Ints | Floats) -> tuple[Floats, Floats]:
     """Return the lower and upper ends of 95 % score intervals (Wilson 1927), float64 [C] each.
 
-    `scipy.stats.binomtest` gives the same, but takes 0.5 ms per interval. For a weighted mean, `n`
-    are effective sample sizes, and `correct` is the mean times these.
+    For a weighted mean, `n` are effective sample sizes, and `correct` is the mean times these.
+    `scipy.stats.binomtest` gives the same, but takes 0.5 ms per interval.
     """
     share = correct / n
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
@@ -62,10 +62,8 @@ class Estimate:
 
 def two_shares(share: float, n: int, other: float, m: int) -> Estimate:
     """Return `share` of n images minus `other` of m other images, with Newcombe's interval."""
-    ours, theirs = (
-        Estimate(value, accuracy_interval(round(value * images), images))
-        for value, images in ((share, n), (other, m))
-    )
+    ours = Estimate(share, accuracy_interval(round(share * n), n))
+    theirs = Estimate(other, accuracy_interval(round(other * m), m))
     return ours - theirs
 
 
@@ -115,8 +113,10 @@ def per_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> list[Gro
 
     `names` are the images' groups, str [n], and `right` whether, or how often, each image is right.
     """
+    if names is None:
+        return []
     groups = []
-    for name in sorted(set(() if names is None else names.tolist()) - {""}):
+    for name in sorted(set(names.tolist()) - {""}):
         of_group = right[names == name]
         n, accuracy = len(of_group), float(of_group.mean())
         interval = accuracy_interval(round(accuracy * n), n)
@@ -125,7 +125,7 @@ def per_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> list[Gro
 
 
 def worst_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> WorstGroup | None:
-    """Return the group of lowest accuracy, with an interval of the lowest one, as `per_group`."""
+    """Return the first group of `per_group`, with an interval of the lowest accuracy of all."""
     groups = per_group(names, right)
     if not groups:
         return None
@@ -138,12 +138,11 @@ def worst_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> WorstG
 def lowest_interval(counts: Floats | Ints, n: Ints) -> tuple[float, float]:
     """Return the 95 % interval of the lowest of G shares, `counts` out of `n`.
 
-    The lower end is the smallest of their exact lower bounds at 2.5 %: that of the group which is
-    truly lowest is not above it. The upper end is the smallest of their exact upper bounds at
+    The lower end is the smallest of their exact lower bounds at 2.5 %, so at most the bound of the
+    group that is truly lowest. The upper end is the smallest of their exact upper bounds at
     2.5 % / G, which all hold together. An interval of the smallest observed share alone would
     forget that it was chosen as the smallest.
     """
-    return (
-        float(exact_bounds(counts, n, 0.025)[0].min()),
-        float(exact_bounds(counts, n, 0.025 / len(n))[1].min()),
-    )
+    lower, _ = exact_bounds(counts, n, 0.025)
+    _, upper = exact_bounds(counts, n, 0.025 / len(n))
+    return float(lower.min()), float(upper.min())

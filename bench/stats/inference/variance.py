@@ -1,13 +1,13 @@
 """Variation of a metric over images, seeds and templates, and standard errors of its mean.
 
 The runs of one method are crossed: every seed with every template, on the same images. Intervals
-generalise to other images, or to other images and seeds, which are then crossed random effects, as
-readers and cases are, with the variance of Obuchowski & Rockette (Communications in Statistics 24,
-1995). Templates are chosen by an author, and are a fixed effect.
+generalise to other images, or to other images and seeds. Seeds and images are then crossed random
+effects, with the variance of Obuchowski & Rockette for readers and cases (Communications in
+Statistics 24, 1995). Templates are chosen by an author, and are a fixed effect.
 
-Throughout, `values` are float64 [seeds, templates, images], whose mean over images is the metric: 1
-if the run is right and 0 otherwise. `clusters` are int64 [images]; images of a cluster are sampled
-together. None if images are independent.
+Throughout, `values` are float64 [seeds, templates, images], whose mean over images is the metric;
+for the accuracy, 1 if a run is right and 0 otherwise. Images of a cluster are sampled together:
+`clusters` are int64 [images], or None if images are independent.
 """
 
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from bench.store.formats.fields import Amount, Document, Number, Positive
 
 UNIT_RANGE = (0.0, 1.0)
 MIN_SEEDS = 3  # with two, a difference must be 13 standard errors (`benchmarks/study_levels.py`)
+LOG_OF_ZERO = -600.0  # logarithm of a probability that counts as 0
 
 Over = Literal["images", "seeds"]
 """What tests and intervals generalise to: other images, or (`seeds`) other images and seeds."""
@@ -45,8 +46,7 @@ class Spread(Document):
     of_images: Amount  # standard deviation of one run's value over samples of images
     of_seeds: Amount | None = None  # standard deviation over seeds; None with one seed
     of_templates: Amount | None = None  # standard deviation over templates; None with one template
-    range_of_templates: tuple[Number, Number] | None = None
-    """Lowest and highest value of a template, the mean over seeds; None with one template."""
+    range_of_templates: tuple[Number, Number] | None = None  # lowest and highest; None with one
 
 
 def are_answers(*values: Floats) -> bool:
@@ -65,10 +65,10 @@ def spread(
 ) -> Spread:
     """Return the mean metric of a method and its variation.
 
-    With fewer than MIN_SEEDS seeds, the interval is over images. If `within`, the range of the
-    metric, is not [0, 1], it is symmetric and clipped. `counted` is the number of images with a
-    weight above 0 in the metric; None: all. `influence`: whether values are influence values.
-    `classes` are the true classes, int64 [n], if these have equal weights in the metric.
+    `right` are the `values`. With fewer than MIN_SEEDS seeds, the interval is over images. If
+    `within`, the range of the metric, is not [0, 1], it is symmetric and clipped. `counted` is the
+    number of images with a weight above 0; None: all. `influence` is whether values are influence
+    values. `classes` are the true classes, int64 [n], if these have equal weights in the metric.
     """
     values = np.asarray(right, dtype=np.float64)
     seeds, templates, n = values.shape
@@ -120,13 +120,17 @@ class SeedError:
 
     def tail(self, distance: float) -> float:
         """Return the one-sided probability that the mean deviates by more than `distance`."""
-        if distance <= 0:
-            return 1 - self.tail(-distance) if distance else 0.5
-        lowest, highest = -600.0, np.log(0.5)
-        if self.reach(np.exp(lowest)) < distance:
+        if distance == 0:
+            return 0.5
+        if distance < 0:
+            return 1 - self.tail(-distance)
+
+        def excess(log_p: float) -> float:
+            return self.reach(np.exp(log_p)) - distance
+
+        if excess(LOG_OF_ZERO) < 0:
             return 0.0
-        root = optimize.brentq(lambda p: self.reach(np.exp(p)) - distance, lowest, highest)
-        return float(np.exp(root))
+        return float(np.exp(optimize.brentq(excess, LOG_OF_ZERO, np.log(0.5))))
 
 
 def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
@@ -139,14 +143,14 @@ def seed_error(values: Floats, clusters: Ints | None = None) -> SeedError:
     by_seed = values.mean(axis=1)
     sums, sizes = unit_sums(by_seed, clusters)
     seeds, units = sums.shape
-    table = (sums - by_seed.mean() * sizes) * (units / sizes.sum())
-    rows, columns = table.mean(axis=1), table.mean(axis=0)  # deviations of seeds, of units
-    residuals = table - rows[:, None] - columns[None, :]
-    of_seeds = units * float(rows @ rows) / (seeds - 1)
-    of_images = seeds * float(columns @ columns) / max(1, units - 1)
-    residual = float((residuals**2).sum()) / ((seeds - 1) * max(1, units - 1))
+    deviations = (sums - by_seed.mean() * sizes) * (units / sizes.sum())  # [seeds, units]
+    of_seed, of_unit = deviations.mean(axis=1), deviations.mean(axis=0)
+    residuals = deviations - of_seed[:, None] - of_unit[None, :]
+    ms_seeds = units * float(of_seed @ of_seed) / (seeds - 1)
+    ms_images = seeds * float(of_unit @ of_unit) / max(1, units - 1)
+    ms_residual = float((residuals**2).sum()) / ((seeds - 1) * max(1, units - 1))
     cells = seeds * units
-    return SeedError(of_seeds / cells, max(of_images - residual, 0.0) / cells, seeds, units)
+    return SeedError(ms_seeds / cells, max(ms_images - ms_residual, 0.0) / cells, seeds, units)
 
 
 def _variances(values: Floats, clusters: Ints | None) -> Floats:
@@ -175,22 +179,22 @@ def _interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean over `n` images with a weight above 0.
 
-    A proportion has Wilson's: for values of images, of the mean over runs (`mean_score`); for
-    influence values, or over seeds, with the effective sample size of the mean's variance, or of
-    the `reach` of its interval. Others have the normal interval, clipped to `within`. That over
-    seeds contains that over images.
+    Values of images in [0, 1] have the interval of a score test of their means over runs, which for
+    a single run that is right or wrong is Wilson's. Influence values and other ranges have the
+    interval `_by_reach`; `reach` is None if it follows from the variance over images. An interval
+    over seeds contains the one over images.
     """
     mean, proportion = float(values.mean()), within == UNIT_RANGE
     if proportion and (mean <= 0 or mean >= 1):
         units = n if clusters is None else min(n, len(np.unique(clusters)))
         return accuracy_interval(round(mean) * units, units)
-    if proportion and not influence:
-        single = clusters is None and values.shape[:2] == (1, 1) and are_answers(values)
-        score = mean_score(values.mean(axis=(0, 1)), clusters, UNIT_RANGE)
-        low, high = accuracy_interval(round(mean * n), n) if single else score.interval()
-    else:
+    if influence or not proportion:
         reach = Z95 * image_error(values, clusters) if reach is None else reach
         low, high = _by_reach(mean, reach, within, n)
+    elif clusters is None and values.shape[:2] == (1, 1) and are_answers(values):
+        low, high = accuracy_interval(round(mean * n), n)
+    else:
+        low, high = mean_score(values.mean(axis=(0, 1)), clusters, UNIT_RANGE).interval()
     if over == "seeds" and values.shape[0] >= MIN_SEEDS:
         reach = seed_error(values, clusters).reach(0.025)
         lower, higher = _by_reach(mean, reach, within, n)
@@ -201,7 +205,11 @@ def _interval(
 def _by_reach(
     mean: float, reach: float, within: tuple[float, float], n: int
 ) -> tuple[float, float]:
-    """Return the 95 % interval of a mean with the half-width `reach`, within its range."""
+    """Return the 95 % interval of a mean whose normal interval has the half-width `reach`.
+
+    In [0, 1], it is Wilson's with the number of images that gives a share this half-width (`n` if
+    it is 0); in other ranges, the normal one, clipped to `within`.
+    """
     if within != UNIT_RANGE:
         return max(within[0], mean - reach), min(within[1], mean + reach)
     effective = mean * (1 - mean) * (Z95 / reach) ** 2 if reach > 0 else float(n)

@@ -53,30 +53,30 @@ def compare_decided(
     check_comparable(*manifests)
     a, b = decided
     rows_a, rows_b = shared_rows(a, b)
-    names = [m.run_id for m in manifests]
+    name_a, name_b = (manifest.run_id for manifest in manifests)
     if not len(rows_a):
         why = data_apart(*manifests)
         reason = f": {why}" if why else ""
-        raise UserError(f"{names[0]} and {names[1]} share no decided sample{reason}.")
+        raise UserError(f"{name_a} and {name_b} share no decided sample{reason}.")
     labels = a.labels[rows_a]
     if (labels != b.labels[rows_b]).any():
-        raise UserError(f"{names[0]} and {names[1]} give the same samples different labels.")
+        raise UserError(f"{name_a} and {name_b} give the same samples different labels.")
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
-    alike = (a.predictions[rows_a] == b.predictions[rows_b]) & ~a.failed[rows_a]
-    n, same = len(labels), int(alike.sum())
-    outcome = paired_test(right_a, right_b)
-    significant = outcome.difference.significant
+    agree = (a.predictions[rows_a] == b.predictions[rows_b]) & ~a.failed[rows_a]
+    n, agreeing = len(labels), int(agree.sum())
+    paired = paired_test(right_a, right_b)
+    significant = paired.difference.significant
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
     seconds = None if "seconds" in reasons else _ratio(a.seconds[rows_a], b.seconds[rows_b])
     return Comparison(
-        run_a=names[0],
-        run_b=names[1],
-        **dict(outcome),
+        run_a=name_a,
+        run_b=name_b,
+        **dict(paired),
         significant=significant,
-        regression=significant and outcome.difference.estimate < 0,
-        agreement=same / n,
-        agreement_ci95=accuracy_interval(same, n),
+        regression=significant and paired.difference.estimate < 0,
+        agreement=agreeing / n,
+        agreement_ci95=accuracy_interval(agreeing, n),
         per_class=class_differences(labels, right_a, right_b, manifests[0].classes),
         cost_ratio=costs,
         seconds_ratio=seconds,
@@ -123,31 +123,32 @@ def data_apart(a: Manifest, b: Manifest) -> str | None:
 
 def _not_divided(a: Manifest, b: Manifest) -> dict[str, str]:
     """Return the reasons why costs or times of two runs have no meaningful ratio."""
-    why = {}
-    if a.classifier or b.classifier:
+    reasons = {}
+    if a.classifier and b.classifier:
+        reasons["cost"] = "one pass per image each"
+    elif a.classifier or b.classifier:
         kinds = ["passes of a classifier" if m.classifier else "evaluations" for m in (a, b)]
-        why["cost"] = f"one of {kinds[0]}, one of {kinds[1]}: not divided"
-        if kinds[0] == kinds[1]:
-            why["cost"] = "one pass per image each"
+        reasons["cost"] = f"one of {kinds[0]}, one of {kinds[1]}: not divided"
     if a.replayed_from or b.replayed_from:
-        why["seconds"] = "a replay runs no model"
+        reasons["seconds"] = "a replay runs no model"
     elif a.created[:10] != b.created[:10]:
-        why["seconds"] = "measured on different days: not divided"
+        reasons["seconds"] = "measured on different days: not divided"
     elif any(a.environment.get(n) != b.environment.get(n) for n in MACHINE):
-        why["seconds"] = "measured on different machines: not divided"
-    return why
+        reasons["seconds"] = "measured on different machines: not divided"
+    return reasons
 
 
 def _ratio(a: NDArray[Any], b: NDArray[Any]) -> float | None:
+    """Return the sum of B divided by that of A; None if one of them is 0."""
     return float(b.sum() / a.sum()) if a.sum() > 0 and b.sum() > 0 else None
 
 
 def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: int) -> list[str]:
     warnings = []
-    prints = [m.identity.dataset.fingerprint for m in manifests]
-    if prints[0] != prints[1]:
+    of_a, of_b = (manifest.identity.dataset.fingerprint for manifest in manifests)
+    if of_a != of_b:
         warnings.append(
-            f"The data differs (fingerprint {prints[0][:8]} in A, {prints[1][:8]} in B): samples"
+            f"The data differs (fingerprint {of_a[:8]} in A, {of_b[:8]} in B): samples"
             " are paired by id, but images were added, removed, changed or re-encoded."
         )
     for manifest, own in zip(manifests, decided, strict=True):
@@ -167,7 +168,7 @@ def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: in
     if training := training_warning(*manifests):
         warnings.append(training)
     a, b = (manifest.identity for manifest in manifests)
-    if a.prompts != b.prompts and not (a.learned_from or b.learned_from):  # unused if learned
+    if a.prompts != b.prompts and not (a.learned_from or b.learned_from):  # learned: no prompts
         warnings.append("Their prompts differ.")
     if changed := changed_code(manifests):
         warnings.append(f"The code of {' and '.join(changed)} changed between the runs.")
@@ -197,50 +198,49 @@ _NAMES = {
 }
 _PREFIXES = ("backbone.parameters.", "backbone.", "scoring.", "strategy.params.", "dataset.")
 
-
-OF_BACKBONE = "backbone "  # before a parameter that has the name of a setting
+OF_BACKBONE = "backbone "  # prefix of a backbone's parameter that has the name of a setting
 SHARED = "shared"  # noise of the seed that is the same for all images
 
 
 def run_settings(manifest: Manifest) -> Settings:
-    """Return the settings that affect a run's results, with hashes replaced by readable values.
-
-    `made` is "live", or the run that this one was replayed from.
-    """
+    """Return the settings that affect a run's results, with readable values instead of hashes."""
     settings: Settings = {}
     readable = _readable(manifest)
-    for place, value in _flat(manifest.identity.plain()):
-        prefix = next((prefix for prefix in _PREFIXES if place.startswith(prefix)), "")
-        shown, name = readable.get(place, value), _NAMES.get(place, place.removeprefix(prefix))
+    for dotted, value in _flat(manifest.identity.plain()):
+        prefix = next((prefix for prefix in _PREFIXES if dotted.startswith(prefix)), "")
+        name = _NAMES.get(dotted, dotted.removeprefix(prefix))
         if prefix == "backbone.parameters." and name in Identity.model_fields:  # such as `seed`
             name = f"{OF_BACKBONE}{name}"
+        shown = readable.get(dotted, value)
         if shown is not None and not re.fullmatch("[0-9a-f]{64}", str(shown)):  # a SHA-256
             settings[name] = shown
-    return {**settings, "made": settings.get("made", "live")}
+    settings.setdefault("made", "live")  # otherwise the run that this one was replayed from
+    return settings
 
 
 def _readable(manifest: Manifest) -> Settings:
     """Return readable values by dotted name in the identity; None to keep the stored value out."""
-    identity, config = manifest.identity, manifest.config
-    template = config.template
-    joined = " · ".join(template) if isinstance(template, list) else template
-    digest = identity.prompts[:8]
-    first = f"“{manifest.prompts[0][0]}”… ({digest})" if manifest.prompts else digest
+    identity, config, backbone = manifest.identity, manifest.config, manifest.identity.backbone
+    template, digest = config.template, identity.prompts[:8]
+    prompts = " · ".join(template) if isinstance(template, list) else template
+    if not prompts:
+        prompts = f"“{manifest.prompts[0][0]}”… ({digest})" if manifest.prompts else digest
     seed, noise = f"seed {identity.seed}", identity.scoring.noise
     if noise and noise.startswith(seed):
         noise = noise.removeprefix(seed).strip() or SHARED
-    weighting, weights = identity.scoring.weighting, identity.backbone.weights
-    kind, _, weighting_digest = (weighting or "").partition(" ")
-    if kind == "sha256":
-        weighting = f"{config.plain().get('weighting', 'a file')} ({weighting_digest[:8]})"
-    precision, source = identity.backbone.precision, f"replayed from {manifest.replayed_from}"
+    weighting = identity.scoring.weighting
+    if weighting and weighting.startswith("sha256 "):
+        file, sha = config.plain().get("weighting", "a file"), weighting.removeprefix("sha256 ")
+        weighting = f"{file} ({sha[:8]})"
+    source = f"replayed from {manifest.replayed_from}"
     return {
         "dataset.fingerprint": identity.dataset.fingerprint[:8],
-        "prompts": config.prompts or joined or first,
+        "prompts": config.prompts or prompts,
         "hierarchy": identity.hierarchy and identity.hierarchy[:8],
-        "backbone.dtype": precision,
-        "backbone.tf32": None if precision == "tf32" else identity.backbone.tf32,
-        "backbone.weights": f"{manifest.backbone.weights} ({weights[:8]})" if weights else None,
+        "backbone.dtype": backbone.precision,
+        "backbone.tf32": None if backbone.precision == "tf32" else backbone.tf32,
+        "backbone.weights": backbone.weights
+        and f"{manifest.backbone.weights} ({backbone.weights[:8]})",
         "scoring.noise": noise,
         "scoring.weighting": weighting,
         "replayed.run_id": source,

@@ -1,4 +1,4 @@
-"""The border to metrics of plugins: what they return is checked, once, by a few more calls.
+"""Checks of what the metrics of plugins return, by a few more calls of them.
 
 Values must be real numbers, as many as there are images and in the declared range, and the same in
 a second call and for the images in another order. Of influence values only the deviations from
@@ -25,7 +25,7 @@ REAL = "biuf"  # kinds of numpy's dtypes of real numbers
 MAX_ROUNDING = 1e-6  # of values that must be equal, relative to a value above 1
 MAX_BIAS = 0.25  # of the mean of influence values, in standard errors
 ERROR_RATIO = (0.67, 1.5)  # of the standard errors from influence values and from a bootstrap
-CHECK_RESAMPLES = 100  # of this bootstrap, which know the standard error to 7 %
+CHECK_RESAMPLES = 100  # of this bootstrap, whose standard error is then exact to 7 %
 MIN_CHECKED = 30  # images; with fewer, influence values are not compared with a bootstrap
 MAX_CHECKED = 50_000  # images × classes in this bootstrap, which then takes less than a second
 
@@ -42,9 +42,9 @@ class MetricParts(NamedTuple):
 def metric_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
     """Return a metric's value (UserError if undefined; PluginError if failed or out of range)."""
     if spec.mean_over_images:
-        _weighted(spec, metric, data)  # `value` uses them, and would hide what is wrong
-    (low, high), returned = spec.range, _called(spec, metric, "value", data)
-    value = float(_numbers(spec, "value", returned, ()))
+        _weighted(spec, metric, data)  # raises first: `value` uses them, and may hide what is wrong
+    low, high = spec.range
+    value = float(_numbers(spec, "value", _called(spec, metric, "value", data), ()))
     if not low - 1e-9 <= value <= high + 1e-9:
         raise PluginError(spec.label, f"value() must be between {low:g} and {high:g}, got {value}")
     return min(max(value, low), high)
@@ -53,12 +53,13 @@ def metric_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
 def checked_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
     """Return `metric_value`; PluginError if a second call or another order gives another value."""
     value = metric_value(spec, metric, data)
-    if spec.ratio is None:
-        for case, same in (("a second time", data), ("in another order", data.take(_order(data)))):
-            again = metric_value(spec, metric, same)
-            if not np.isclose(again, value, MAX_ROUNDING, MAX_ROUNDING):
-                problem = f"value() of the same images is {value:g}, and {again:g} {case}"
-                raise PluginError(spec.label, problem)
+    if spec.ratio is not None:  # computed by the toolkit
+        return value
+    for case, same in (("a second time", data), ("in another order", data.take(_order(data)))):
+        again = metric_value(spec, metric, same)
+        if not np.isclose(again, value, MAX_ROUNDING, MAX_ROUNDING):
+            problem = f"value() of the same images is {value:g}, and {again:g} {case}"
+            raise PluginError(spec.label, problem)
     return value
 
 
@@ -72,7 +73,8 @@ def metric_parts(spec: MetricSpec, metric: Metric, data: MetricInput) -> MetricP
     values are not n finite numbers, depend on the order of the images, or are not those of a mean
     over images although it declares that.
     """
-    value, (values, method) = checked_value(spec, metric, data), _values(spec, metric, data)
+    value = checked_value(spec, metric, data)
+    values, method = _values(spec, metric, data)
     parts = MetricParts(value, values, method, len(data))
     if values is None or spec.ratio is not None:
         return parts
@@ -134,24 +136,25 @@ def _checked_images(data: MetricInput) -> Ints:
     """
     labels, classes = data.labels, len(data.classes)
     counts, order = np.bincount(labels), np.argsort(labels, kind="stable")
-    place = np.empty_like(order)  # of an image in its class
-    place[order] = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels[order]]
+    starts = np.cumsum(counts) - counts  # of each class in `order`
+    place_in_class = np.empty_like(order)
+    place_in_class[order] = np.arange(len(order)) - starts[labels[order]]
     most = max(MIN_RELIABLE, MAX_CHECKED // classes**2)
     sizes = np.where(counts < MIN_TESTED, 0, np.minimum(counts, most))
     used = (sizes > 0) & (np.cumsum(sizes) * classes <= MAX_CHECKED)
-    return np.flatnonzero(used[labels] & (place < most))
+    return np.flatnonzero(used[labels] & (place_in_class < most))
 
 
 def resampled(data: MetricInput) -> Iterator[MetricInput]:
     """Yield bootstrap samples of images and raters without end, with the same images every time."""
     rng, n, names = np.random.default_rng(0), len(data), list(data.raters)
     while True:
-        part = data.take(rng.integers(n, size=n))
+        sample = data.take(rng.integers(n, size=n))
         if len(names) > 1:
             chosen = rng.integers(len(names), size=len(names))
-            raters = {str(place): part.raters[names[c]] for place, c in enumerate(chosen)}
-            part = replace(part, raters=raters)
-        yield part
+            raters = {str(number): sample.raters[names[c]] for number, c in enumerate(chosen)}
+            sample = replace(sample, raters=raters)
+        yield sample
 
 
 def _order(data: MetricInput) -> Ints:

@@ -31,7 +31,7 @@ from bench.stats.inference.class_metrics import (
 )
 from bench.stats.inference.difference_tests import Answers, Method, difference_test, metric_spread
 from bench.stats.inference.paired import Difference, tested_difference
-from bench.stats.metrics.metric_checks import metric_parts, metric_value, resampled
+from bench.stats.metrics.metric_checks import MetricParts, metric_parts, metric_value, resampled
 from bench.store.formats.fields import Count, Document, Number, Positive, without_none
 
 METRIC_RESAMPLES = 2_000  # bootstrap samples; a 95 % interval cuts off 50 on each side
@@ -45,14 +45,12 @@ class MeasuredMetric(Document):
     value: Number
     ci95: tuple[Number, Number] | None  # None if no interval holds for so few images in a class
     interval: Method
-    """Method of the interval: the images' values, influence values, or a bootstrap over images
-    (and over raters, if there are several)."""
+    """Method of the interval; a bootstrap is over images, and over raters if there are several."""
     images: Positive  # number of images with a weight above 0
     raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
     caveat: str | None = None  # why there is no interval, or an approximate one
     never_predicted: Count | None = None
-    """Number of classes with images that are never predicted, whose precision counts as 0; None if
-    there are none, or the metric has no precision."""
+    """Number of classes with images that are never predicted: a precision of 0. None if none."""
     parameters: Parameters = Field({})  # parameters that were set explicitly
 
 
@@ -84,10 +82,7 @@ class ByClass(Metric):
 
 
 def make_metric(spec: MetricSpec, parameters: Mapping[str, Any] | None = None) -> Metric:
-    """Return an instance of a registered metric; parameters that are not set have their defaults.
-
-    Raises UserError for an unknown or invalid parameter, PluginError if the constructor failed.
-    """
+    """Return a registered metric (UserError for a bad parameter, PluginError if it failed)."""
     values = spec.resolve_parameters(parameters or {})
     if spec.ratio is not None:
         return ByClass(spec)
@@ -103,54 +98,54 @@ def measure(
 
     Raises as `metric_parts`, and a UserError if there are too few images for a bootstrap.
     """
-    value, values, method, images = metric_parts(spec, metric, data)
+    parts = metric_parts(spec, metric, data)
     ends: tuple[float, float] | None
-    if values is None:
+    if (answers := _answers(data, parts)) is None:
         ends, _ = _bootstrap(spec, metric, (data,))
     else:
-        answers = Answers("", data.predictions[None, None], values[None, None], method, images)
         ends = metric_spread(spec, answers, data.labels).interval
-    never = None
+    never = of_raters = None
     if spec.ratio is not None and not spec.ratio.support:
         never = len(np.setdiff1d(data.labels, data.predictions)) or None
-    of_raters = None
     if len(data.raters) > 1:
         of_raters = {
-            name: metric_value(spec, metric, replace(data, raters={name: answers}))
-            for name, answers in data.raters.items()
+            name: metric_value(spec, metric, replace(data, raters={name: rater}))
+            for name, rater in data.raters.items()
         }
+    _, caveat = interval_caveat(spec, data.labels)
+    resolved = spec.resolve_parameters(parameters)
     return MeasuredMetric(
         metric=spec.name,
         words=spec.words,
-        value=value,
+        value=parts.value,
         ci95=ends,
-        interval=method,
-        images=images,
-        parameters={
-            k: v for k, v in spec.resolve_parameters(parameters).items() if k in parameters
-        },
-        **without_none(caveat=interval_caveat(spec, data.labels)[1], never_predicted=never),
-        **({"raters": of_raters} if of_raters else {}),
+        interval=parts.method,
+        images=parts.images,
+        parameters={name: resolved[name] for name in resolved if name in parameters},
+        **without_none(caveat=caveat, never_predicted=never, raters=of_raters),
     )
+
+
+def _answers(data: MetricInput, parts: MetricParts) -> Answers | None:
+    """Return the answers of a single run with the values of its images; None without values."""
+    if parts.values is None:
+        return None
+    values = parts.values[None, None]  # of one seed and one template
+    return Answers("", data.predictions[None, None], values, parts.method, parts.images)
 
 
 def measured_difference(
     spec: MetricSpec, metric: Metric, a: MetricInput, b: MetricInput
 ) -> MetricDifference:
     """Test B minus A on the same images: `difference_test`, or a bootstrap without image values."""
-    parts = [metric_parts(spec, metric, data) for data in (a, b)]
-    answers = [
-        Answers("", data.predictions[None, None], values[None, None], method, images)
-        for data, (_, values, method, images) in zip((a, b), parts, strict=True)
-        if values is not None
-    ]
-    if len(answers) == 2:
-        tested = difference_test(spec, a.labels, answers[0], answers[1])
+    of_a, of_b = metric_parts(spec, metric, a), metric_parts(spec, metric, b)
+    answers_a, answers_b = _answers(a, of_a), _answers(b, of_b)
+    if answers_a is not None and answers_b is not None:
+        tested = difference_test(spec, a.labels, answers_a, answers_b)
     else:
         ends, p = _bootstrap(spec, metric, (a, b))
-        change = parts[1].value - parts[0].value
-        tested = tested_difference("bootstrap", len(a), change, ends, p)
-    return MetricDifference(metric=spec.name, a=parts[0].value, b=parts[1].value, difference=tested)
+        tested = tested_difference("bootstrap", len(a), of_b.value - of_a.value, ends, p)
+    return MetricDifference(metric=spec.name, a=of_a.value, b=of_b.value, difference=tested)
 
 
 def _bootstrap(
@@ -165,11 +160,11 @@ def _bootstrap(
     drawn = islice(zip(*map(resampled, runs), strict=True), METRIC_RESAMPLES)
     for samples in counted(drawn, "Bootstrap", METRIC_RESAMPLES, "samples"):
         with suppress(UserError):
-            values = [metric_value(spec, metric, sample) for sample in samples]
-            estimates.append(values[-1] - (values[0] if len(values) > 1 else 0.0))
+            first, *second = (metric_value(spec, metric, sample) for sample in samples)
+            estimates.append(second[0] - first if second else first)
     if len(estimates) < METRIC_RESAMPLES // 2:
         raise UserError(f"{spec.label}: too few images for a bootstrap.")
-    ordered, tail = np.sort(estimates), len(estimates) // 40
+    ordered, tail = np.sort(estimates), len(estimates) // 40  # 2.5 % on each side
     fewer = min(int((ordered <= 0).sum()), int((ordered >= 0).sum()))
     p = min(1.0, 2 * (1 + fewer) / (1 + len(estimates)))
     return (float(ordered[tail]), float(ordered[-1 - tail])), p

@@ -55,9 +55,9 @@ def _registered(
 ) -> dict[str, float | None]:
     """Return the registered metrics that belong in a summary, by name.
 
-    None if the run lacks what the metric needs, or the metric is undefined; metrics of candidates
-    are left out instead. So is, with a warning, a metric that cannot be made, fails or returns an
-    invalid value.
+    A value is None if the run lacks what the metric needs, or the metric is undefined. Metrics of
+    candidates are left out instead, and so is, with a warning, a metric that cannot be made, fails
+    or returns an invalid value.
     """
     data = MetricInput(
         classes=tuple(classes),
@@ -66,18 +66,20 @@ def _registered(
         in_top5=decided.in_top5 if len(classes) > 5 and not items else None,
         in_candidates=decided.in_candidates,
     )
-    absent = {"top5": data.in_top5 is None, "candidates": data.in_candidates is None}
+    lacks = {"top5": data.in_top5 is None, "candidates": data.in_candidates is None}
     values: dict[str, float | None] = {}
     for name, spec in metric_specs().items():
-        missing = [need for need in spec.needs if absent.get(need)]
-        if spec.in_summaries and "candidates" not in missing:
-            try:
-                metric, value = make_metric(spec), None
-                with suppress(UserError):
-                    value = None if missing else checked_value(spec, metric, data)
-                values[name] = value
-            except BenchError as error:
-                warn_user(f"{str(error).removesuffix('.')}. It is left out of the summary.")
+        missing = [need for need in spec.needs if lacks.get(need)]
+        if not spec.in_summaries or "candidates" in missing:
+            continue
+        try:
+            metric, value = make_metric(spec), None
+            if not missing:
+                with suppress(UserError):  # undefined
+                    value = checked_value(spec, metric, data)
+            values[name] = value
+        except BenchError as error:
+            warn_user(f"{str(error).removesuffix('.')}. It is left out of the summary.")
     return values
 
 
@@ -95,20 +97,20 @@ class ClassFigures(Document):
 
 def per_class(decided: Decisions, classes: Sequence[str]) -> list[ClassFigures]:
     """Return precision, recall and F1 of each class, in label order."""
-    counts = class_counts(decided.labels, decided.predictions, len(classes))
-    ends = np.stack(wilson(counts[0], np.maximum(counts[1], 1)), axis=1).tolist()
-    columns = (column.tolist() for column in counts)
+    hits, support, predictions = class_counts(decided.labels, decided.predictions, len(classes))
+    ends = np.stack(wilson(hits, np.maximum(support, 1)), axis=1).tolist()
+    columns = hits.tolist(), support.tolist(), predictions.tolist()
     return [
         ClassFigures(
             name=name,
             n=int(n),
             predicted=int(predicted),
-            precision=hits / predicted if predicted else 0.0,
-            recall=hits / n if n else None,
+            precision=right / predicted if predicted else 0.0,
+            recall=right / n if n else None,
             recall_ci95=interval if n else None,
-            f1=2 * hits / (n + predicted) if hits else 0.0,
+            f1=2 * right / (n + predicted) if right else 0.0,
         )
-        for name, interval, hits, n, predicted in zip(classes, ends, *columns, strict=True)
+        for name, interval, right, n, predicted in zip(classes, ends, *columns, strict=True)
     ]
 
 
@@ -121,10 +123,10 @@ class Confusions(NamedTuple):
 
     def square(self, classes: Ints) -> Ints:
         """Return the confusion matrix of some classes, int64 [true, predicted]."""
-        place = np.full(max([*classes, *self.true, *self.predicted], default=-1) + 1, -1)
-        place[classes] = np.arange(len(classes))
-        rows, columns = place[self.true], place[self.predicted]
-        inside = (rows >= 0) & (columns >= 0)
+        row_of = np.full(max([*classes, *self.true, *self.predicted], default=-1) + 1, -1)
+        row_of[classes] = np.arange(len(classes))
+        rows, columns = row_of[self.true], row_of[self.predicted]
+        inside = (rows >= 0) & (columns >= 0)  # both classes are among these
         matrix = np.zeros((len(classes), len(classes)), dtype=np.int64)
         matrix[rows[inside], columns[inside]] = self.counts[inside]
         return matrix
@@ -141,9 +143,9 @@ def confusions_of(decided: Decisions) -> Confusions:
     """
     scored = decided.predictions != FAILED
     true, predicted = decided.labels[scored], decided.predictions[scored]
-    width = int(predicted.max(initial=0)) + 1
-    pairs, counts = np.unique(true * width + predicted, return_counts=True)
-    return Confusions(*np.divmod(pairs, width), counts)
+    classes = int(predicted.max(initial=0)) + 1
+    pairs, counts = np.unique(true * classes + predicted, return_counts=True)
+    return Confusions(*np.divmod(pairs, classes), counts)
 
 
 def worst_confusions(
@@ -163,10 +165,9 @@ def cost(
 
     `total_seconds` is wall-clock time, `peak_memory` is in bytes. A replay has no scoring time.
     """
-    n, evaluations = len(decided), int(decided.evaluations.sum())
+    n, timed, flop = len(decided), manifest.replayed_from is None, manifest.evaluation_flop
+    evaluations, linearisations = int(decided.evaluations.sum()), int(decided.linearisations.sum())
     seconds, equivalents = float(decided.seconds.sum()), float(decided.equivalents.sum())
-    linearisations, timed = int(decided.linearisations.sum()), manifest.replayed_from is None
-    flop = manifest.evaluation_flop
     return Cost(
         evaluations=evaluations,
         evaluations_per_image=evaluations / n,
@@ -233,8 +234,7 @@ class Statistics(Document):
     repeatability: Repeatability | None  # decisions that an independent run would change
     per_group: list[Group] | None = None  # accuracy of each group, worst first
     probability: Probability | None = None
-    """Quality of the probabilities that decisions are right; None if no calibration on other images
-    with the same prompts and strategy is stored."""
+    """Quality of the probabilities that decisions are right; None if no calibration applies."""
 
 
 def statistics(

@@ -99,10 +99,7 @@ def _log_sum(logs: Floats) -> Floats:
 
 
 def anytime_p(values: Floats, mean: float | Decimal, population: Population | None = None) -> float:
-    """Return the anytime-valid p-value of the null hypothesis "the mean is at most `mean`".
-
-    It is 1 / the largest capital so far, at most 1.
-    """
+    """Return the p-value of "the mean is at most `mean`": 1 / the largest capital so far."""
     return exp(-float(log_capital(values, mean, population).max(initial=0.0)))
 
 
@@ -148,15 +145,14 @@ def interval_ends(
     """Return the largest mean rejected as too small, and the smallest one rejected as too large.
 
     A mean is rejected if its log capital ever was at least `level`; if that is infinite, only what
-    the population cannot have. The ends after `since` values may be known from `earlier`.
+    the population cannot have. `earlier` are the ends after `since` values.
     """
     low, high = earlier
-    # Blocks that fit a cache.
+    # Without a population, blocks of values whose factors fit a processor's cache.
     size = len(values) if population is not None else max(100, len(values) // 64)
     for stop in [*range(since + size, len(values), size or 1), len(values)]:
-        block = values[:stop]
-        low = _lower_end(block, population, level, low, since)
-        high = -_lower_end(-block, population, level, -high, since)
+        low = _lower_end(values[:stop], population, level, low, since)
+        high = -_lower_end(-values[:stop], population, level, -high, since)
         since = stop
     return low, high
 
@@ -164,6 +160,7 @@ def interval_ends(
 def _lower_end(
     values: Floats, population: Population | None, level: float, low: float, since: int
 ) -> float:
+    """Return the lower end after all values, at least `low`, the end after `since` of them."""
     high = 1.0
     if population is not None and len(values):  # only possible means
         total, rest = values.sum(), population.rest[len(values) - 1]
@@ -199,13 +196,12 @@ def count_interval(count: int, n: int, population: int) -> tuple[int, int]:
         return np.asarray(-np.log1p(total) - special.betaln(total - chosen + 1, chosen + 1))
 
     a, b = SHARE_PRIOR
-    counts = np.arange(count, population - (n - count) + 1)
-    # Of `count` by the hypergeometric distribution of each count, and by the beta-binomial one.
-    likelihood = choices(counts, count) + choices(population - counts, n - count)
-    likelihood -= choices(population, n)
-    mixture = choices(n, count) + special.betaln(count + a, n - count + b) - special.betaln(a, b)
-    capital = mixture - likelihood
-    plausible = counts[capital < log(1 / ALPHA)]
+    totals = np.arange(count, population - (n - count) + 1)  # all possible true counts
+    # Log probabilities of `count`, for each true count and if that is drawn from the prior.
+    known = choices(totals, count) + choices(population - totals, n - count)
+    known -= choices(population, n)
+    drawn = choices(n, count) + special.betaln(count + a, n - count + b) - special.betaln(a, b)
+    plausible = totals[drawn - known < log(1 / ALPHA)]
     return int(plausible[0]), int(plausible[-1])
 
 
@@ -225,10 +221,7 @@ def first_narrow(
 def interval_course(
     values: Floats, points: int = 60, population: Population | None = None
 ) -> list[tuple[int, float, float]]:
-    """Return (n, low, high) of `anytime_interval` at up to `points` evenly spaced n.
-
-    It ends where every mean is rejected.
-    """
+    """Return (n, low, high) at up to `points` evenly spaced n, until every mean is rejected."""
     counts = np.unique(np.linspace(1, len(values), min(points, len(values))).round().astype(int))
     course: list[tuple[int, float, float]] = []
     n, low, high = 0, -1.0, 1.0
@@ -286,22 +279,24 @@ def _best(
     method is ever eliminated is at most α, and so is that of a leader which is not a best one. With
     a margin, elimination and equality are tested at α / 2 each.
     """
-    alpha, most = ALPHA if margin is None else ALPHA / 2, len(results[order[0]])
+    alpha = ALPHA if margin is None else ALPHA / 2
+    n_images = len(results[order[0]])
     paths = []
     for method, own in results.items():
-        capitals = [_capital(results[o], own) for o in results if o != method]
+        capitals = [_capital(other, own) for name, other in results.items() if name != method]
         mean = _log_sum(np.stack(capitals, axis=-1)) - log(len(capitals))
-        paths.append(np.pad(mean, (0, most - len(own)), mode="edge"))
-    capital = np.stack(paths, axis=-1)
+        paths.append(np.pad(mean, (0, n_images - len(own)), mode="edge"))
+    capital = np.stack(paths, axis=-1)  # logarithms, [images, methods]
     family = closed_capital(capital)
     rejected = (family if strict else capital) >= log(1 / alpha)
-    out = {m: int(r.argmax()) + 1 for m, r in zip(results, rejected.T, strict=True) if r.any()}
-    remaining = tuple(m for m in order if m not in out and len(results[m]) == most)
+    of_methods = zip(results, rejected.T, strict=True)
+    out = {method: int(images.argmax()) + 1 for method, images in of_methods if images.any()}
+    remaining = tuple(m for m in order if m not in out and len(results[m]) == n_images)
     leader = remaining[0] if remaining else order[0]
     if margin is not None and len(remaining) > 1:
-        p = max(anytime_p(results[leader] - results[o], -margin) for o in remaining[1:])
-        # ALPHA / 2, Bonferroni-corrected
-        remaining = (leader,) if p <= ALPHA / 2 / (len(results) - 1) else remaining
+        p = max(anytime_p(results[leader] - results[other], -margin) for other in remaining[1:])
+        if p <= alpha / (len(results) - 1):  # Bonferroni: the leader was chosen on these images
+            remaining = (leader,)
     p_family = np.exp(-family.max(axis=0, initial=0.0)).tolist()
     still_open = remaining if len(remaining) > 1 else ()
     return Standings(out, still_open, leader, p=dict(zip(results, p_family, strict=True)))
@@ -317,22 +312,19 @@ def closed_capital(capital: Floats) -> Floats:
     The probability that any true hypothesis ever reaches 1 / α is at most α.
     """
     capital = np.minimum(capital, 300.0)  # no overflow
-    ordered = np.logaddexp.accumulate(np.sort(capital, axis=1), axis=1)
-    smallest = capital.copy()
+    sums = np.logaddexp.accumulate(np.sort(capital, axis=1), axis=1)  # of the smallest capitals
+    closed = capital.copy()
     for others in range(1, capital.shape[1] + 1):
-        joined = np.logaddexp(capital, ordered[:, others - 1 : others]) - log(others + 1)
-        smallest = np.minimum(smallest, joined)
-    return smallest
+        mean = np.logaddexp(capital, sums[:, others - 1 : others]) - log(others + 1)
+        closed = np.minimum(closed, mean)
+    return closed
 
 
 def _capital(other: Floats, own: Floats) -> Floats:
-    """Return the log capital against "`own` is no worse than `other`" after each image of `own`.
-
-    It is constant from the image at which `other` was eliminated.
-    """
+    """Return the log capital against "`own` is no worse than `other`" after each image of `own`."""
     shared = min(len(other), len(own))
     path = log_capital(other[:shared] - own[:shared], 0.0)
-    return np.concatenate([path, np.full(len(own) - shared, path[-1])])
+    return np.pad(path, (0, len(own) - shared), mode="edge")  # `other` was eliminated earlier
 
 
 def _ranked(results: Mapping[str, Floats], order: Sequence[str], margin: float | None) -> Standings:
@@ -342,14 +334,14 @@ def _ranked(results: Mapping[str, Floats], order: Sequence[str], margin: float |
     """
     alpha = ALPHA if margin is None else ALPHA / 2
     pairs = list(combinations(order, 2))
-    differ, equal = np.ones((2, len(pairs)))
+    p_differ, p_equal = np.ones((2, len(pairs)))
     for place, (a, b) in enumerate(pairs):
         shared = min(len(results[a]), len(results[b]))
         values = results[a][:shared] - results[b][:shared]
-        differ[place] = two_sided_p(values, 0.0)
+        p_differ[place] = two_sided_p(values, 0.0)
         if margin is not None:
-            equal[place] = outside_p(values, margin)
-    resolved = np.minimum(holm(differ), holm(equal)) <= alpha
+            p_equal[place] = outside_p(values, margin)
+    resolved = np.minimum(holm(p_differ), holm(p_equal)) <= alpha
     unresolved = tuple(pairs[place] for place in np.flatnonzero(~resolved))
     still_open = {method for pair in unresolved for method in pair}
     return Standings({}, tuple(m for m in order if m in still_open), order[0], unresolved)

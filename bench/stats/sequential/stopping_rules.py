@@ -3,8 +3,7 @@
 A question is a claim about a run, such as "better than RUN by 0.02", or the width that its interval
 must reach. The run ends once its images, in random order, answer it. Every verdict is read off one
 confidence sequence of the difference (`bench.stats.sequential.betting`), so that all verdicts about
-a pair of runs, in both directions and at any margin, are false together with a probability of at
-most 5 %.
+a pair of runs, in both directions and at any margin, are false together in at most 5 %.
 """
 
 import re
@@ -52,8 +51,7 @@ class Results(NamedTuple):
 
     def first(self, n: int) -> Self:
         """Return the results of the first n images."""
-        parts = (None if part is None else part[:n] for part in (self.baseline, self.weights))
-        baseline, weights = parts
+        baseline, weights = (x if x is None else x[:n] for x in (self.baseline, self.weights))
         return self._replace(values=self.values[:n], baseline=baseline, weights=weights)
 
     def scaled(self, values: Floats) -> Floats:
@@ -90,7 +88,7 @@ class StoppingRule(NamedTuple):
 
     @property
     def subject(self) -> tuple[str | None, str, bool]:
-        """What the confidence sequence is of: questions that share it differ in margin alone."""
+        """What the confidence sequence is of. Questions about one subject share the sequence."""
         return self.run, self.metric, self.whole_split
 
     def population(self, results: Results) -> Population | None:
@@ -102,7 +100,7 @@ class StoppingRule(NamedTuple):
         return results.centred if self.kind == "width" else results.differences
 
     def is_counted(self, results: Results) -> bool:
-        """Whether all images are known that the question is about, so that nothing is tested."""
+        """Return whether all images of the question are known, so that nothing is tested."""
         return self.whole_split and len(results.values) == results.total
 
 
@@ -116,8 +114,9 @@ def parse_question(text: str) -> StoppingRule:
     words = " ".join(text.split())
     sentence = words.removesuffix(WHOLE_SPLIT).rstrip()
     whole_split = sentence != words
-    sentence, _, metric = sentence.partition(" in ")
-    if (metric := metric or "accuracy") not in METRICS:
+    sentence, _, named = sentence.partition(" in ")
+    metric = named or "accuracy"
+    if metric not in METRICS:
         raise UserError(
             f"--until {text!r}: expected {' or '.join(METRICS)}, got {metric}. A test after every"
             " image needs a metric that is a mean over images."
@@ -138,8 +137,7 @@ def parse_question(text: str) -> StoppingRule:
 def class_weights(counts: Floats) -> Floats:
     """Return weights, float64 [C], that make the mean over images equal balanced accuracy.
 
-    `counts` are the numbers of images of each class in the split. The weights' mean over these
-    images is 1. A class without images has weight 0.
+    Their mean over the images is 1. `counts` are images per class; a class without any has 0.
     """
     present = counts > 0
     weights: Floats = np.zeros(len(counts))
@@ -170,7 +168,8 @@ def _first_verdict(question: StoppingRule, results: Results, level: float) -> tu
     The interval is `interval_ends` at `level`. The number is n + 1 if the ends give no verdict.
     """
     values, population = question.tested(results), question.population(results)
-    margin, never = question.margin / Decimal(results.max_weight), len(values) + 1
+    margin = question.margin / Decimal(results.max_weight)
+    never = len(values) + 1
     if question.kind == "width":
         return "narrow", betting.first_narrow(values, float(2 * margin), population, level)
 
@@ -200,19 +199,20 @@ def answer(question: StoppingRule, results: Results) -> QuestionAnswer:
     verdict, n = decided_at(question, results)
     used = results.first(n)
     scale, population = used.max_weight, question.population(used)
-    counted, more = question.is_counted(used), dict[str, Any]()
-    if not counted:
+    more: dict[str, Any] = {}
+    if question.is_counted(used):
+        if used.baseline is not None:
+            more["difference"] = float(scale * used.differences.mean())
+    else:
         more["level"] = ALPHA
         ends = scale * np.array(betting.anytime_interval(used.centred, population))
         more["anytime_ci95"] = np.clip((ends + 1) / 2, 0, 1).tolist()
         if question.whole_split or used.weights is not None:
             more["accuracy_anytime_ci95"] = betting.accuracy_anytime(used.values)
-    if used.baseline is not None and counted:
-        more["difference"] = float(scale * used.differences.mean())
-    elif used.baseline is not None:
-        ends = scale * np.array(betting.anytime_interval(used.differences, population))
-        more["p"] = current_p(question, used)
-        more["difference_anytime_ci95"] = np.clip(ends, -1, 1).tolist()
+        if used.baseline is not None:
+            ends = scale * np.array(betting.anytime_interval(used.differences, population))
+            more["p"] = current_p(question, used)
+            more["difference_anytime_ci95"] = np.clip(ends, -1, 1).tolist()
     return QuestionAnswer(
         question=question.text,
         verdict=verdict,
@@ -238,4 +238,6 @@ def current_p(question: StoppingRule, results: Results) -> float | None:
         p = min(1.0, 2 * betting.outside_p(values, margin, population))
     else:
         p = betting.two_sided_p(values, margin, population)
-    return p if p > ALPHA or not p or is_coherent(values, population) else 1.0
+    if 0 < p <= ALPHA and not is_coherent(values, population):
+        return 1.0  # every mean is rejected, so nothing is shown; a p of 0 needs no test
+    return p

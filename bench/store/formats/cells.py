@@ -1,8 +1,8 @@
 """`errors/`, `first_order/` and `draws.parquet`: the errors of a run's cells, and its draws.
 
-A cell is an image, a prompt and a draw (a noise level with its noise); its error is the denoising
-error. A first-order error is estimated from the gradient at a mixture of all prompts. The cells of
-one image are a *part*, a parquet file. Exported tables pack many parts into one (`packed.py`).
+A cell is an image, a prompt and a draw (a noise level with its noise), and has a denoising error. A
+first-order error is estimated from the gradient at a mixture of all prompts. The cells of one image
+are a *part*, a parquet file. Exported tables pack many parts into one (`packed.py`).
 
 A row of `draws.parquet`, with which errors are weighted anew, describes one draw: its level (an
 index into the model's table of noise levels), its weight, the time passed to the model, alpha and
@@ -121,14 +121,16 @@ def _write_part(
     metadata: dict[str, str] | None = None,
 ) -> None:
     ids = pa.array([sample_id] * len(columns["draw"]), pa.string()).dictionary_encode()
-    arrays = {
-        name: pa.array(column, getattr(pa, COLUMN_TYPES[name])() if name in COLUMN_TYPES else None)
-        for name, column in columns.items()
-    }
+    arrays = {name: pa.array(column, _type_of(name)) for name, column in columns.items()}
     table = pa.table({"sample_id": ids, **arrays}).replace_schema_metadata(metadata)
     folder.mkdir(exist_ok=True)
     with replacing(part_path(folder, sample_id), durable=False) as file:
         pq.write_table(table, file, **compact_options(table.schema))
+
+
+def _type_of(column: str) -> Any:
+    """Return the pyarrow type of a column of a part; None if it follows from the values."""
+    return getattr(pa, COLUMN_TYPES[column])() if column in COLUMN_TYPES else None
 
 
 def copy_part(source: Path, target: Path, sample_id: str) -> None:
@@ -142,15 +144,16 @@ def copy_part(source: Path, target: Path, sample_id: str) -> None:
 def read_cells(folder: Path, sample_id: str, shape: tuple[int, int]) -> Floats32:
     """Return errors, float32 [P, N], NaN if missing (FileNotFoundError; UserError if damaged)."""
     part = read_part(folder, sample_id, ("prompt", "draw", "error"))
+    prompt, draw = _indices(part, "prompt", shape[0]), _indices(part, "draw", shape[1])
     errors = np.full(shape, np.nan, dtype=np.float32)
-    errors[_indices(part, "prompt", shape[0]), _indices(part, "draw", shape[1])] = part["error"]
+    errors[prompt, draw] = part["error"]
     return errors
 
 
 def read_first_order(folder: Path, sample_id: str, shape: tuple[int, int]) -> FirstOrder:
     """Return each mixture, float64 [P], with one image's first-order errors at it, float32 [P, N].
 
-    Floats32 that were not estimated are NaN. Raises FileNotFoundError if none are stored, UserError
+    Errors that were not estimated are NaN. Raises FileNotFoundError if none are stored, UserError
     if they are damaged or do not fit `shape` (P, N).
     """
     part = read_part(folder, sample_id, ("mixture", "prompt", "draw", "error"))
@@ -193,7 +196,7 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart
     try:
         table = read_part_table(folder, sample_id, columns)
         metadata = table.schema.metadata or {}
-        schema = pa.schema([(name, getattr(pa, COLUMN_TYPES[name])()) for name in columns])
+        schema = pa.schema([(name, _type_of(name)) for name in columns])
         table = table.select(list(columns)).cast(schema)
     except FileNotFoundError:
         raise
@@ -207,8 +210,7 @@ def read_part(folder: Path, sample_id: str, columns: Sequence[str]) -> ImagePart
 def read_part_table(folder: Path, sample_id: str, columns: Sequence[str] | None = None) -> Any:
     """Return one image's part, or some columns of it, as a pyarrow table.
 
-    Raises FileNotFoundError if there is no part of this image, UserError if its file is not a
-    regular file in the folder or a packed file is damaged.
+    Raises FileNotFoundError without a part of this image, UserError for a link or a damaged pack.
     """
     path = part_path(folder, sample_id)
     names = None if columns is None else list(columns)

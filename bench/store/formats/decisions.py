@@ -72,7 +72,7 @@ def read_decisions(path: Path, manifest: Manifest, top: bool = False) -> Decisio
     """Read a run's decisions on the samples of its manifest, in the order of the manifest.
 
     Undecided samples are left out. `margin_stderr` and `confidence` are NaN for a run without
-    `Manifest.margin_errors_known`. `top` adds `in_top5` to `draws`, which takes 50 % longer.
+    `Manifest.margin_errors_known`. `top` adds the columns `in_top5` to `draws`: 50 % longer.
     """
     table = read_table(path, len(manifest.classes), top)
     decided = _from_table(_rows(table, manifest.samples))
@@ -131,31 +131,32 @@ def _optional_booleans(column: Any) -> Bools | None:
 
 
 def _top_columns(table: Any, labels: Ints) -> dict[str, NDArray[Any]]:
-    sizes, flat = _top_entries(table)
-    start = np.cumsum(sizes) - sizes  # index of each image's first entry in `flat`
+    sizes, classes, scores, n_draws = _top_entries(table)
+    start = np.cumsum(sizes) - sizes  # index of each image's first entry
     in_top5 = np.zeros(len(labels), dtype=bool)
     runner_up = np.full(len(labels), NO_RUNNER_UP, dtype=np.int64)
     gaps = np.full((len(labels), TOP_CLASSES - 1), np.inf)
     draws = np.zeros(len(labels), dtype=np.int64)
-    draws[sizes > 0] = flat[start[sizes > 0], 2]
+    draws[sizes > 0] = n_draws[start[sizes > 0]]
     for rank in range(min(TOP_CLASSES, int(sizes.max(initial=0)))):  # 0 is the winner
         has = sizes > rank
-        classes, scores = flat[start[has] + rank, :2].T
+        entry = start[has] + rank
         if rank < 5:
-            in_top5[has] |= classes == labels[has]
+            in_top5[has] |= classes[entry] == labels[has]
         if rank == 1:
-            runner_up[has] = classes
-        if rank:
-            gaps[has, rank - 1] = scores - flat[start[has], 1]
+            runner_up[has] = classes[entry]
+        if rank > 0:
+            gaps[has, rank - 1] = scores[entry] - scores[start[has]]
     gaps[np.isnan(gaps)] = np.inf  # a class without a draw has no score
     return {"in_top5": in_top5, "runner_up": runner_up, "gaps": gaps, "draws": draws}
 
 
-def _top_entries(table: Any) -> tuple[Ints, Floats]:
-    """Return the entries per image, [n], and all entries (class, score, draws), float64 [·, 3]."""
+def _top_entries(table: Any) -> tuple[Ints, Ints, Floats, Ints]:
+    """Return the number of entries of each image, and the class, score and draws of each entry."""
     entries = table["top"].combine_chunks()
+    classes, scores, draws = values(entries.flatten().flatten(), np.nan).reshape(-1, 3).T
     sizes = values(entries.value_lengths(), 0)
-    return sizes, values(entries.flatten().flatten(), np.nan).reshape(-1, 3)
+    return sizes, classes.astype(np.int64), scores, draws.astype(np.int64)
 
 
 def class_scores(path: Path, manifest: Manifest, sample_ids: Any) -> Floats:
@@ -188,11 +189,12 @@ def _scores_from_records(path: Path, classes: int, sample_ids: Any) -> tuple[Flo
     """Return scores [n, C], NaN if a class has none, and their number of draws, int64 [n, C]."""
     table = read_table(path, classes, top=True)
     stored = table["sample_id"].combine_chunks()
-    sizes, flat = _top_entries(table.take(pc.index_in(sample_ids, value_set=stored)))
-    rows, columns = np.repeat(np.arange(len(sizes)), sizes), flat[:, 0].astype(np.int64)
+    rows = table.take(pc.index_in(sample_ids, value_set=stored))
+    sizes, columns, entry_scores, entry_draws = _top_entries(rows)
+    cells = np.repeat(np.arange(len(sizes)), sizes), columns
     scores = np.full((len(sizes), classes), np.nan)
     draws = np.zeros((len(sizes), classes), dtype=np.int64)
-    scores[rows, columns], draws[rows, columns] = flat[:, 1], flat[:, 2].astype(np.int64)
+    scores[cells], draws[cells] = entry_scores, entry_draws
     return scores, draws
 
 

@@ -31,8 +31,7 @@ class BackboneInfo(Registered):
     dtype: str
     trained_on: str | None  # training data as `dataset/split`, None if zero-shot
     in_memory: Mapping[str, Any] | None = None
-    """Description of a Python object that was passed as the backbone, None if the weights can be
-    named in a command."""
+    """Description of a Python object used as the backbone, None if a command can name it."""
     loras: Mapping[str, float] | None = None  # scale of each LoRA that was added, by name
 
     @property
@@ -238,7 +237,7 @@ class Manifest(Document):
         return self.model_copy(update={"samples": [name for name in self.samples if name in kept]})
 
     def with_unknowns_of(self, others: Sequence[Self]) -> Self:
-        """Return a copy for the joined lines of several runs: what any of them lacks is unknown."""
+        """Return a copy for the joined records of several runs: what one lacks is unknown."""
         unknown: dict[str, Literal[False] | None] = {}
         if self.margin_errors_known and not all(run.margin_errors_known for run in others):
             unknown["pairs_averaged"] = False
@@ -279,10 +278,12 @@ def changed_code(manifests: Sequence[Manifest], of_one_run: bool = False) -> lis
 
     `of_one_run`: a distribution that only some of them record took the place of another plugin.
     """
-    codes = [code for m in manifests if isinstance(code := m.environment.get("code"), Mapping)]
-    hashes = _hashes(manifests).items()
-    elsewhere = {n for n, _ in hashes if of_one_run and not all(n in code for code in codes)}
-    return sorted(elsewhere | {name for name, shas in hashes if shas[1:]})
+    hashes = _hashes(manifests)
+    changed = {name for name, of_name in hashes.items() if len(of_name) > 1}
+    if of_one_run:
+        codes = [code for m in manifests if isinstance(code := m.environment.get("code"), Mapping)]
+        changed |= {name for name in hashes if not all(name in code for code in codes)}
+    return sorted(changed)
 
 
 def mixed_code_warning(manifests: Sequence[Manifest], what: str) -> str | None:
@@ -308,6 +309,7 @@ def with_code_of(manifest: Manifest, others: Sequence[Manifest]) -> Manifest:
 
 
 def _hashes(manifests: Sequence[Manifest]) -> dict[str, list[str]]:
+    """Return the different code hashes of each distribution, in the order of the manifests."""
     hashes: dict[str, list[str]] = {}
     for manifest in manifests:
         code = manifest.environment.get("code")

@@ -73,7 +73,7 @@ class FullDocument(Document):
 
 
 class MetricFields(BaseModel):
-    """A document with a field for each registered metric, which follows `accuracy_ci95`."""
+    """A document with a field for each registered metric, after the field `accuracy_ci95`."""
 
     every_run: ClassVar[bool] = False  # whether metrics required of every run must have a value
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -124,8 +124,9 @@ def insert_after(
     content: dict[str, JsonValue], name: str, more: Mapping[str, JsonValue]
 ) -> dict[str, JsonValue]:
     """Return the content with more entries after the one of this name, else at the end."""
-    pairs, first = [*content.items()], [*content, name].index(name) + 1
-    return dict([*pairs[:first], *more.items(), *pairs[first:]])
+    pairs = list(content.items())
+    place = 1 + list(content).index(name) if name in content else len(pairs)
+    return dict([*pairs[:place], *more.items(), *pairs[place:]])
 
 
 def _is_number(value: object) -> TypeGuard[float]:

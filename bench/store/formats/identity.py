@@ -32,8 +32,7 @@ class DataIdentity(Registered):
 
     split: str
     fingerprint: str
-    decoding: Int | None = None
-    """Version of the decoding of unusual images, None if the split has no unusual images."""
+    decoding: Int | None = None  # version of the decoding of unusual images, None without any
 
 
 class BackboneIdentity(Registered):
@@ -46,8 +45,8 @@ class BackboneIdentity(Registered):
     encoding: str | None = None
     """Precision in which images are encoded if the network has half precision; None: float32."""
     float32_parts: bool | None = None
-    """Whether tensors that the network's class keeps in float32 are so beside half precision, as
-    its library loads them; None where there are none, or where they were rounded, too."""
+    """True if the network is in half precision, but tensors that its class keeps in float32 are in
+    float32, as its library loads them. None if it has none of these, or they were rounded."""
 
     @property
     def precision(self) -> Precision:
@@ -73,8 +72,8 @@ class ScoringIdentity(Document):
     views: str | None = None  # views as for `--views`, None for the image itself
     reduction: str | None = None  # reduction over the draws of a likelihood
     error_bits: int | None = None
-    """Precision of errors in a shared recording, in bits of their standard deviation over the
-    prompts of a draw; None if errors are exact."""
+    """Errors of a shared recording were rounded to multiples of about 2^-`error_bits` of their
+    standard deviation over the prompts of a draw; None if they are exact."""
 
     @property
     def antithetic(self) -> bool:
@@ -112,8 +111,7 @@ class CalibratedOn(Source):
     risk: Share  # largest share of decisions that may differ from those of the full sweep
     level: Share  # confidence level of the risk, over the choice of these images
     of: Positive | None = None
-    """Size of the split that the images were drawn from, if the run decides the rest of this split;
-    None if the run has other images."""
+    """Number of images of the split, if the run decides the rest of it; None if it has others."""
 
 
 class Identity(Document):
@@ -141,8 +139,7 @@ class Identity(Document):
 
 def prompts_digest(prompts: Sequence[tuple[str, int]]) -> str:
     """Return the hash of prompts (text, class index). Their order matters."""
-    texts, classes = [text for text, _ in prompts], [index for _, index in prompts]
-    return digest({"texts": texts, "classes": classes})
+    return digest({"texts": [text for text, _ in prompts], "classes": [c for _, c in prompts]})
 
 
 def digest(identity: Identity | Mapping[str, Any]) -> str:

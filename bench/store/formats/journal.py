@@ -237,8 +237,7 @@ class Journal:
             try:
                 os.fsync(self._file.fileno())
             except OSError as error:
-                # File systems without fsync raise these.
-                if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):  # no fsync here
                     raise
         self._synced, self._clean = monotonic(), True
 
@@ -271,10 +270,7 @@ def has_changed_decisions(path: Path, n_classes: int) -> bool:
 
 
 def _latest(table: Any) -> tuple[Any, list[str]]:
-    """Return the last record of each sample, and the samples whose decision was changed.
-
-    Only failed samples are tried again.
-    """
+    """Return the last record of each sample, and the samples of which it changed a decision."""
     if pc.count_distinct(table["sample_id"]).as_py() == len(table):
         return table, []
     samples = table["sample_id"].combine_chunks().dictionary_encode()

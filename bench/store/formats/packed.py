@@ -35,12 +35,12 @@ def compact_options(schema: Any) -> dict[str, JsonValue]:
     Floats are split into streams of their bytes, because neighbouring errors share the first ones.
     Integers are stored as differences. docs/how-to/publish.md has the sizes.
     """
-    kinds = pa.types
-    encodings: dict[str, JsonValue] = {
-        field.name: "DELTA_BINARY_PACKED" if kinds.is_integer(field.type) else "BYTE_STREAM_SPLIT"
-        for field in schema
-        if kinds.is_integer(field.type) or kinds.is_floating(field.type)
-    }
+    encodings: dict[str, JsonValue] = {}
+    for field in schema:
+        if pa.types.is_integer(field.type):
+            encodings[field.name] = "DELTA_BINARY_PACKED"
+        elif pa.types.is_floating(field.type):
+            encodings[field.name] = "BYTE_STREAM_SPLIT"
     return {
         "compression": "zstd",
         "compression_level": 9,
@@ -51,7 +51,7 @@ def compact_options(schema: Any) -> dict[str, JsonValue]:
 
 
 def write_packed(folder: Path, parts: Iterable[tuple[str, Any]]) -> int:
-    """Write sample ids with tables of the same columns into packed files; return their number."""
+    """Write sample ids with tables of the same columns into packed files; return how many ids."""
     folder.mkdir(exist_ok=True)
     written, rows, images = 0, 0, 0
     groups: list[RowGroup] = []

@@ -11,6 +11,7 @@ the last images are handed out one by one.
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Self
 
 MAX_BLOCK = 32  # images
@@ -34,7 +35,7 @@ class DispatchRules:
 
 @dataclass
 class _Worker:
-    held: dict[str, None] = field(default_factory=dict)  # its undecided images, in order
+    held: dict[str, None] = field(default_factory=dict)  # ids of its undecided images, in order
     since: float | None = None  # time of its first block
     images: int = 0  # number of images decided
     seconds: float = 0.0  # from `since` to its last decision
@@ -78,10 +79,10 @@ class Dispatch:
         elif not self._pending or any(map(self._is_suspect, state.held)):
             return ()
         else:
-            share = -(-self.left // len(self._workers))
-            most = share if len(self._workers) == 1 else max(1, share // 2)
+            share = ceil(self.left / len(self._workers))
+            most_held = share if len(self._workers) == 1 else max(1, share // 2)
             timed = max(1, round((self.speed(worker) or 0) * self.rules.block_seconds))
-            count = min(most - len(state.held), timed, MAX_BLOCK, len(self._pending))
+            count = min(most_held - len(state.held), timed, MAX_BLOCK, len(self._pending))
             ids = [self._pending.popleft() for _ in range(count)]
         state.held.update(dict.fromkeys(ids))
         state.since = now if state.since is None else state.since
@@ -92,12 +93,13 @@ class Dispatch:
         state = self._workers.get(worker)
         if state is None:
             return ()
-        counted = tuple(name for name in dict.fromkeys(ids) if name in state.held)
-        for name in counted:
-            del state.held[name]
+        counted = tuple(image for image in dict.fromkeys(ids) if image in state.held)
+        for image in counted:
+            del state.held[image]
         if counted:
-            state.images, state.deaths = state.images + len(counted), 0
-            state.seconds = now - (now if state.since is None else state.since)
+            assert state.since is not None, "images are held since `give`"
+            state.images, state.seconds = state.images + len(counted), now - state.since
+            state.deaths = 0
             self.left -= len(counted)
         return counted
 
@@ -108,11 +110,11 @@ class Dispatch:
         """
         state, limit = self._workers.pop(worker), self.rules.together + self.rules.alone
         self._ended.update(list(state.held))
-        failed = tuple(name for name in state.held if self._ended[name] >= limit)
-        again = tuple(name for name in state.held if name not in failed)
+        failed = tuple(image for image in state.held if self._ended[image] >= limit)
+        again = tuple(image for image in state.held if image not in failed)
         self.left -= len(failed)
         self._take_back(again)
-        deaths = 0 if failed else state.deaths + 1  # an image that fails is to blame for its own
+        deaths = 0 if failed else state.deaths + 1  # an image that fails is to blame
         restart = deaths < self.rules.deaths
         if restart:
             self._workers[worker] = _Worker(deaths=deaths)
@@ -122,13 +124,13 @@ class Dispatch:
         """Give up a worker without blaming the images that it holds."""
         self._take_back(self._workers.pop(worker).held)
 
-    def _is_suspect(self, sample_id: str) -> bool:
-        return self._ended[sample_id] >= self.rules.together
+    def _is_suspect(self, image: str) -> bool:
+        return self._ended[image] >= self.rules.together
 
     def _take_back(self, ids: Iterable[str]) -> None:
         """Queue images again; those that several workers ended with will be scored alone."""
-        for name in ids:
-            if self._is_suspect(name):
-                self._suspects.appendleft(name)
+        for image in ids:
+            if self._is_suspect(image):
+                self._suspects.appendleft(image)
             else:
-                self._pending.append(name)
+                self._pending.append(image)

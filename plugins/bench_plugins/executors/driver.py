@@ -54,7 +54,8 @@ class Driver(OpenRun):
         self.dispatch = Dispatch((), names, DispatchRules.of(actors.count))
         self._starts: Counter[str] = Counter()
         self._given_up: list[BenchError] = []  # the error of each worker that was given up
-        self._since = self._logged = monotonic()
+        self._logged = monotonic()  # when speeds were logged last
+        self._waiting: float | None = self._logged  # since when; None: the user was warned
         try:
             self._job = Job.of(run)
             for name in names:
@@ -106,10 +107,9 @@ class Driver(OpenRun):
         if now - self._logged >= SPEEDS_EVERY:
             self._logged = now
             self._log_speeds()
-        placed = any(member.place for member in self.workers.values())
-        if self._since and not placed and now - self._since >= PATIENCE:
-            self._since = 0.0
-            needs = self._actors.needs
+        is_ready = any(member.place for member in self.workers.values())
+        if self._waiting is not None and not is_ready and now - self._waiting >= PATIENCE:
+            self._waiting, needs = None, self._actors.needs
             warn_user(f"No worker is ready after {PATIENCE:.0f} s. Each needs {needs} free.")
 
     def _answered(self, name: str, answer: Answer) -> Iterator[Decided]:
@@ -120,13 +120,15 @@ class Driver(OpenRun):
                 logger.info("%s is ready to load.", _named(name, answer))
             case ModelFacts():
                 facts = checked_facts(WHO, self._run, answer)
-                self.model = getattr(self, "model", facts) if facts.rounding is None else facts
+                # Only the worker that encodes the prompts measures the rounding.
+                if facts.rounding is not None or not hasattr(self, "model"):
+                    self.model = facts
                 member.loaded = True
                 logger.info("%s has loaded the model.", _named(name, member.place))
             case Report():
                 with guard(WHO, "score()"):
                     decisions = [checked_decision(WHO, self._run, d) for d in answer.decided]
-                member.blocks -= answer.taken
+                member.blocks -= 1 if answer.taken else 0
                 self.peak_memory = max(self.peak_memory or 0, answer.peak_memory or 0) or None
                 by_id = {decided.sample.sample_id: decided for decided in decisions}
                 counted = self.dispatch.decided(name, tuple(by_id), monotonic())
@@ -152,12 +154,12 @@ class Driver(OpenRun):
             self._actors.score(name, ())
 
     def _ended(self, name: str, ended: Ended) -> Iterator[Decided]:
-        """Restart or give up a worker that ended; yield failures of images that ended too many."""
-        called = _named(name, self.workers.pop(name).place or ended.place)
+        """Restart or give up a worker that ended; yield the images that ended too many workers."""
+        worker = _named(name, self.workers.pop(name).place or ended.place)
         self._actors.end(name)
         if not ended.again:
             self.dispatch.leave(name)
-            self._given_up.append(ended.error(called))
+            self._given_up.append(ended.error(worker))
             warn_user(f"{self._given_up[-1]} The run continues without it.")
             return
         rules, (again, failed, restart) = self.dispatch.rules, self.dispatch.lost(name)
@@ -165,11 +167,11 @@ class Driver(OpenRun):
         # The number makes each warning distinct, because Python shows equal ones once.
         times = f" {self._starts[name]} times" if self._starts[name] > 1 else ""
         then = "It is restarted." if restart else "It ended too often and is given up."
-        warn_user(f"{called} ended{times}: {ended.reason}.{held} {then}")
+        warn_user(f"{worker} ended{times}: {ended.reason}.{held} {then}")
         if restart:
             self._start(name)
         else:
-            self._given_up.append(ended.error(called))
+            self._given_up.append(ended.error(worker))
         for sample in self._run.samples(failed):
             deaths = f"the worker that scored it ended {rules.together + rules.alone} times"
             yield Decided(sample, error=f"{deaths}, {rules.alone} times with this image alone")

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.discovery.guard import one_line, stdout_to_stderr
-from bench.errors import BenchError, UserError, WorkersLostError
+from bench.errors import BenchError, UserError, WorkersLostError, refusing
 from bench.machine.guest import at_work, borrow_variable
 from bench_plugins.executors.worker import (
     Answer,
@@ -38,10 +38,8 @@ CONNECT_TIMEOUT = 20.0  # seconds until an existing Ray must answer
 LAUNCH_TIMEOUT = 120.0  # seconds until a new Ray must have started
 CLOSE_TIMEOUT = 30.0  # seconds until a connection must be closed
 POLL_INTERVAL = 2.0  # seconds between checks that Ray is alive
-LOST_AFTER = (
-    40.0  # seconds without an answer until Ray counts as lost; after 60 it ends this process
-)
-OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, as may be a container's /dev/shm
+LOST_AFTER = 40.0  # seconds without an answer until Ray is lost; after 60 it ends this process
+OBJECT_STORE = 100 * 2**20  # bytes; decisions are small, and so may be /dev/shm in a container
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 RESUMES = "The same command resumes."
 TOKENS = (
@@ -64,8 +62,9 @@ WORKER_DEFAULTS = {  # defaults in the environment of a worker
     "TOKENIZERS_PARALLELISM": "false",
 }
 CALLS = {"texts": 2}  # concurrent calls of a worker besides its answers and the next block
+# Ray's text about an actor whose class could not be loaded, with the process and its machine.
 NEVER_BEGAN = re.compile(r"in its creation task.*?pid=(?P<pid>\d+), ip=(?P<ip>[^,)]+)", re.DOTALL)
-ENDED = {
+ENDED = {  # Ray's exception, also if another one names it → why a worker ended
     "OutOfMemoryError": "it ran out of memory",
     "NodeDiedError": "its machine left the cluster",
     "ActorUnschedulableError": "no machine has the resources for it",
@@ -106,9 +105,10 @@ def plan_workers(
         return Layout(count or gpus, 1, 1, max(1, cpus // gpus))
     if device == "cuda":
         raise UserError("--device cuda: the cluster has no GPU.")
-    cores = max(1, cpus // count if count else min(node.cpus for node in nodes))
+    cores = cpus // count if count else min(node.cpus for node in nodes)
     while count and cores > 1 and sum(node.cpus // cores for node in nodes) < count:
-        cores -= 1
+        cores -= 1  # because a worker cannot span machines
+    cores = max(1, cores)
     return Layout(count or len(nodes), cores, 0, cores)
 
 
@@ -170,10 +170,10 @@ class Connection:
 
     def _hold(self) -> None:
         with at_work():  # what `connect` has set holds as long as the connection
-            self._connected()
+            self._stay_connected()
         self._over.set()
 
-    def _connected(self) -> None:
+    def _stay_connected(self) -> None:
         import ray
 
         try:
@@ -222,7 +222,7 @@ def connect(address: str | None, workers: int | str | None) -> Connection:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         macos = not hasattr(os, "sched_getaffinity")
-        cores = os.cpu_count() or 1 if macos else len(os.sched_getaffinity(0))
+        cores = (os.cpu_count() or 1) if macos else len(os.sched_getaffinity(0))
         room = max(cores, workers if isinstance(workers, int) else 1)
         own = {"num_cpus": room, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         # "local" uses free ports; the fixed ports of two clusters on one machine would clash.
@@ -236,10 +236,8 @@ def connect(address: str | None, workers: int | str | None) -> Connection:
             raise UserError(
                 f"--ray-address {address}: must be auto, or HOST:PORT of the cluster's head node."
             )
-        try:
+        with refusing(f"{failure}: ", OSError, OverflowError):
             socket.create_connection((host, int(port)), SOCKET_TIMEOUT).close()
-        except (OSError, OverflowError) as error:
-            raise UserError(f"{failure}: {error}.") from None
     return Connection(CONNECT_TIMEOUT, failure, address=address, **quiet)
 
 
@@ -270,7 +268,7 @@ class Actors:
         """Start a worker as soon as resources are free; it asks the `first` for encoded prompts."""
         import ray
 
-        made = ray.remote(concurrency_groups=CALLS)(Worker).options(
+        actor_class = ray.remote(concurrency_groups=CALLS)(Worker).options(
             num_cpus=self._layout.cpus,
             num_gpus=self._layout.gpus,
             max_restarts=0,
@@ -280,7 +278,7 @@ class Actors:
             runtime_env={"env_vars": environment(self._layout)},
         )
         fetch: Fetch | None = None if first is None else partial(_texts, self._actors[first])
-        self._actors[name] = made.remote(job, fetch)
+        self._actors[name] = actor_class.remote(job, fetch)
         self._streams[self._actors[name].answers.remote()] = name
 
     def score(self, name: str, block: Block) -> None:
@@ -317,8 +315,9 @@ class Actors:
 
     def close(self) -> None:
         """End the workers; without Ray's control store, they end with this process."""
-        for name in () if self._connection.silent else tuple(self._actors):
-            self.end(name)
+        if not self._connection.silent:
+            for name in tuple(self._actors):
+                self.end(name)
         self._stdout.close()
 
 

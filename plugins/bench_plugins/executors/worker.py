@@ -55,10 +55,9 @@ class Job:
     @classmethod
     def of(cls, run: PreparedRun) -> Self:
         """Return the job of a run."""
-        changes = {
-            **{"executor": "local", "workers": None, "ray_address": None, "fresh": False},
-            **{"shard": None, **run.names.precision.settings()},
-        }
+        changes: dict[str, object] = {"executor": "local", "fresh": False}
+        changes |= dict.fromkeys(("workers", "ray_address", "shard"))
+        changes |= run.names.precision.settings()
         # A worker may have no access to the calibration of a risk.
         config, environment = run.names.without_risk(), run.manifest.environment
         return cls(
@@ -157,9 +156,9 @@ class Worker:
     def score(self, block: Block) -> None:
         """Queue images, or end a pass of the engine with an empty block.
 
-        A report follows when the engine has taken them all. With two blocks at a time it has the
-        next one before it needs it, and its batches stay full. An empty block means that no more
-        images come for now, so that those before are decided in batches that are not full.
+        A report follows when the engine has taken them all. With two blocks at a time, the next one
+        is there before the engine needs it, and its batches stay full. An empty block means that no
+        more images come for now: those before are then decided in batches that are not full.
         """
         self._blocks.put(block)
 

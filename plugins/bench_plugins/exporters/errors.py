@@ -22,10 +22,10 @@ from bench.reports.leaderboard.adding import json_lines, strip_paths
 from bench.reports.run_view import RunView
 from bench.reports.text import escape_hidden, escape_markdown, escape_yaml
 from bench.store.folder import MANIFEST
-from bench.store.formats import identity as ids
 from bench.store.formats.cells import ERROR_FOLDERS, read_draws, read_part_table, write_draws
 from bench.store.formats.documents import Manifest
 from bench.store.formats.fields import to_json
+from bench.store.formats.identity import run_id
 from bench.store.formats.journal import JOURNAL
 from bench.store.formats.packed import write_packed
 from bench.store.summary import SUMMARY
@@ -64,7 +64,7 @@ class ErrorDataset(Exporter):
                 write_packed(folder / kind, _tables(run.path / kind, sample_ids, bits))
         if (draws := read_draws(run.path)) is not None:
             write_draws(folder, draws)
-        # If some images of the run failed, only the others can be replayed.
+        # Images of the run that failed are left out, because they cannot be replayed.
         manifest = recording.manifest.model_copy(update={"samples": sample_ids})
         if bits is not None:
             manifest = _rounded_manifest(manifest, bits)
@@ -85,7 +85,7 @@ class ErrorDataset(Exporter):
             " included.",
             self._licence,
             manifest.created,
-            {field.name: str(field.type) for field in schema},
+            errors={field.name: str(field.type) for field in schema},
         )
         contents["croissant.json"] = to_json(described)
         contents["README.md"] = make_card(manifest, recording.n_draws, self._licence)
@@ -98,8 +98,7 @@ def _rounded_manifest(manifest: Manifest, bits: int) -> Manifest:
     scoring = manifest.identity.scoring.model_copy(update={"error_bits": bits})
     identity = manifest.identity.model_copy(update={"scoring": scoring})
     names = (manifest.dataset.name, manifest.backbone.name, manifest.strategy.name)
-    update = {"identity": identity, "run_id": ids.run_id(*names, identity)}
-    return manifest.model_copy(update=update)
+    return manifest.model_copy(update={"identity": identity, "run_id": run_id(*names, identity)})
 
 
 def _tables(folder: Path, sample_ids: list[str], bits: int | None) -> Iterator[tuple[str, Any]]:
@@ -125,13 +124,13 @@ def round_errors(errors: Errors, draws: NDArray[np.int32], bits: int) -> Errors:
     of two that does not exceed it. `draws` are those of the cells, int32 [cells]. A draw without
     spread keeps its errors.
     """
-    _, group = np.unique(draws, return_inverse=True)
-    exact, count = errors.astype(np.float64), np.bincount(group)
-    centred = exact - (np.bincount(group, exact) / count)[group]
-    spread = np.sqrt(np.bincount(group, centred**2) / count)
+    _, draw = np.unique(draws, return_inverse=True)
+    exact, count = errors.astype(np.float64), np.bincount(draw)
+    centred = exact - (np.bincount(draw, exact) / count)[draw]
+    spread = np.sqrt(np.bincount(draw, centred**2) / count)
     exponent = np.floor(np.log2(np.where(spread > 0, spread, 1.0))) - bits
     # 2^-149 is the smallest positive float32, so that this step changes nothing.
-    step = np.where(spread > 0, 2.0**exponent, 2.0**-149)[group]
+    step = np.where(spread > 0, 2.0**exponent, 2.0**-149)[draw]
     return np.asarray(np.round(exact / step) * step, np.float32)
 
 
@@ -169,26 +168,21 @@ def make_card(manifest: Manifest, n_draws: int, licence: str | None) -> str:
         "recorded": manifest.created,
         "licence": licence or "not stated",
     }
-    return (
-        (files(__package__) / "card.md")
-        .read_text("utf-8")
-        .format(
-            header=header.to_yaml(),
-            classes=len(manifest.classes),
-            prompts=len(manifest.prompts),
-            draws=n_draws,
-            seed=manifest.identity.seed,
-            precision="exact" if bits is None else f"rounded to about 1/{2**bits:,} of {spread}",
-            **{name: escape_markdown(fact) for name, fact in facts.items()},
-        )
+    card = (files(__package__) / "card.md").read_text("utf-8")
+    return card.format(
+        header=header.to_yaml(),
+        classes=len(manifest.classes),
+        prompts=len(manifest.prompts),
+        draws=n_draws,
+        seed=manifest.identity.seed,
+        precision="exact" if bits is None else f"rounded to about 1/{2**bits:,} of {spread}",
+        **{name: escape_markdown(fact) for name, fact in facts.items()},
     )
 
 
 # Type in parquet → type in schema.org.
-_TYPES = {
-    **{"string": "sc:Text", "float": "sc:Float", "double": "sc:Float"},
-    **dict.fromkeys(("int32", "int64"), "sc:Integer"),
-}
+_TYPES = dict.fromkeys(("float", "double"), "sc:Float") | {"string": "sc:Text"}
+_TYPES |= dict.fromkeys(("int32", "int64"), "sc:Integer")
 
 
 def croissant(

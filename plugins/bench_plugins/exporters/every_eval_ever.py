@@ -122,7 +122,7 @@ def _results(run: RunView) -> Iterator[dict[str, object]]:
         if name == "accuracy":
             images = summary.dataset.n_samples
             details["uncertainty"] = {"confidence_interval": interval, "num_samples": images}
-        least, most = (v if isfinite(v) else f"{'-' * (v < 0)}Infinity" for v in metric.range)
+        ends = [v if isfinite(v) else str(v).replace("inf", "Infinity") for v in metric.range]
         yield {
             "evaluation_result_id": f"{manifest.run_id}/{name}",
             "evaluation_name": _name(manifest),
@@ -133,8 +133,8 @@ def _results(run: RunView) -> Iterator[dict[str, object]]:
                 "metric_unit": "proportion" if metric.unit == "share" else metric.unit,
                 "lower_is_better": metric.sign < 0,
                 "score_type": "continuous",
-                "min_score": least,
-                "max_score": most,
+                "min_score": ends[0],
+                "max_score": ends[1],
             },
             "score_details": details,
             "generation_config": settings,
@@ -168,8 +168,8 @@ def _settings(run: RunView) -> dict[str, object]:
         "seed": str(manifest.identity.seed),
         "evaluation_equivalents_per_image": f"{summary.cost.per_image(manifest.classifier):g}",
     }
-    for name, value in manifest.identity.scoring.plain().items():
-        details[f"scoring.{name}"] = value_text(value)
+    scoring = manifest.identity.scoring.plain()
+    details |= {f"scoring.{name}": value_text(value) for name, value in scoring.items()}
     details |= {f"erratum.{touch.name}": touch.sentence for touch in run.errata}
     command = reproducing_command(manifest)
     return {

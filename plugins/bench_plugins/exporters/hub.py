@@ -141,7 +141,7 @@ def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
         )
     path, _, revision = source.removeprefix(SCHEME).partition("@")
     dataset_id = "/".join(path.split("/")[:2])  # the rest is a path inside the repository
-    return dataset_id, revision if len(revision) == 40 else None
+    return dataset_id, revision if len(revision) == 40 else None  # hex digits of a commit
 
 
 def _notes(run: RunView) -> str:

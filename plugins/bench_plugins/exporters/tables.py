@@ -36,8 +36,7 @@ class ImagesParquet(Exporter):
         run.stored.require_decisions()
         fields = [(name, pa.type_for_alias(kind)) for name, kind in SAMPLE_COLUMNS.items()]
         schema = pa.schema(fields, metadata={"run_id": run.manifest.run_id})
-        rows = list(run.samples)
-        table = pa.Table.from_pylist(rows, schema=schema)
+        table = pa.Table.from_pylist(list(run.samples), schema=schema)
         pq.write_table(table, folder / "images.parquet", compression="zstd")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from bench.contracts.metric import NO_ANSWER, Metric, MetricInput
-from bench.contracts.strategy import Floats
+from bench.contracts.strategy import Bools, Floats, Ints
 
 
 class _OneAgainstRest(Metric):
@@ -44,7 +44,7 @@ class _OneAgainstRest(Metric):
         return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
 
     @abstractmethod
-    def of_class(self, positive: NDArray[np.bool_], score: Floats) -> Floats:
+    def of_class(self, positive: Bools, score: Floats) -> Floats:
         """Return influence values of a class, float64 [n], whose mean is its metric.
 
         `positive`, bool [n], are the images of the class, and `score` [n] is higher for images that
@@ -54,9 +54,9 @@ class _OneAgainstRest(Metric):
     def influence(self, data: MetricInput) -> Floats:
         """Return the mean influence values of the classes that have some images but not all."""
         assert data.scores is not None
-        masks = data.labels == np.arange(data.scores.shape[1])[:, None]
-        columns = zip(masks, self.relative(data.scores).T, strict=True)
-        rows = [self.of_class(*pair) for pair in columns if 0 < pair[0].sum() < len(data)]
+        masks = data.labels == np.arange(data.scores.shape[1])[:, None]  # bool [C, n]
+        classes = zip(masks, self.relative(data.scores).T, strict=True)
+        rows = [self.of_class(mask, score) for mask, score in classes if 0 < mask.sum() < len(data)]
         if not rows:
             raise ValueError("no class has images of it and images of other classes")
         return np.asarray(np.mean(rows, axis=0))
@@ -84,21 +84,24 @@ class Auroc(_OneAgainstRest):
         "hub_arguments": {"average": "macro", "multi_class": "ovr"},
     }
 
-    def of_class(self, positive: NDArray[np.bool_], score: Floats) -> Floats:
+    def of_class(self, positive: Bools, score: Floats) -> Floats:
         """Return values from structural components (DeLong et al., Biometrics 44, 1988).
 
         The component of a positive image is the share of negatives below it, and that of a negative
-        image the share of positives above it. Ties count half.
+        image the share of positives above it. Ties count half. With the area A, the mean of the
+        components of either side, the value is A + (component - A) / (share of the image's side).
         """
         from scipy.stats import rankdata
 
-        n, count = len(score), int(positive.sum())
+        n, n_positive = len(score), int(positive.sum())
+        n_negative = n - n_positive
+        # The rank among all minus that among one side counts the images of the other side below.
         ranks, component = rankdata(score), np.empty(n)
-        component[positive] = (ranks[positive] - rankdata(score[positive])) / (n - count)
-        above = ranks[~positive] - rankdata(score[~positive])
-        component[~positive] = 1 - above / count
+        component[positive] = (ranks[positive] - rankdata(score[positive])) / n_negative
+        below = ranks[~positive] - rankdata(score[~positive])
+        component[~positive] = 1 - below / n_positive
         area = component[positive].mean()
-        scale = np.where(positive, n / count, n / (n - count))
+        scale = np.where(positive, n / n_positive, n / n_negative)
         return np.asarray(area + scale * (component - area))
 
 
@@ -114,36 +117,41 @@ class AveragePrecision(_OneAgainstRest):
 
     spec: ClassVar[dict[str, Any]] = {"name": "average_precision", "needs": ("scores",)}
 
-    def of_class(self, positive: NDArray[np.bool_], score: Floats) -> Floats:
+    def of_class(self, positive: Bools, score: Floats) -> Floats:
         """Return the average precision plus its derivative in an image's weight.
 
         Let F_i be the number of images at or above positive image i, and T_i the number of positive
         ones among them. The metric is the mean of T_i / F_i over positive images. The derivative of
         this term in the weight of another image at or above i is -T_i / F_i², plus 1 / F_i if that
-        image is positive.
+        image is positive. A positive image also weighs its own term, against the mean.
         """
         order = np.argsort(-score, kind="stable")
         ordered, hit = score[order], positive[order].astype(np.float64)
         # The first and the last of the images that tie with each image.
         first = np.searchsorted(-ordered, -ordered, side="left")
         last = np.searchsorted(-ordered, -ordered, side="right") - 1
-        above, hits = last + 1.0, np.cumsum(hit)[last]
+        above, hits = last + 1.0, np.cumsum(hit)[last]  # F and T
         precision, count = hits / above, hit.sum()
         gained = _sums_from(first, hit / above)
         lost = _sums_from(first, hit * hits / above**2)
         value = float((hit * precision).sum() / count)
         slope = (hit * (precision - value) + hit * gained - lost) / count
-        row = np.empty(len(score))
-        row[order] = value + len(score) * slope
-        return row
+        influence = np.empty(len(score))
+        influence[order] = value + len(score) * slope
+        return influence
 
 
-def _sums_from(first: NDArray[np.int64], terms: Floats) -> Floats:
+def _sums_from(first: Ints, terms: Floats) -> Floats:
     """Return, for each position in `first`, the sum of the terms from there to the end."""
     return np.asarray(np.cumsum(terms[::-1])[::-1][first])
 
 
 CLASS_SEPARATOR = "|"  # between the true classes of one image
+
+
+def _predicted(data: MetricInput) -> NDArray[np.str_]:
+    """Return the name of each predicted class; "" for a failed image, whose prediction is -1."""
+    return np.array([*data.classes, ""])[data.predictions]
 
 
 class Top5Accuracy(Metric):
@@ -223,8 +231,7 @@ class MultiLabelAccuracy(Metric):
         allowed = [{name.strip() for name in cell.split(CLASS_SEPARATOR)} - {""} for cell in cells]
         if unknown := sorted(set().union(*allowed) - set(data.classes)):
             raise ValueError(f"{unknown[0]!r} in column {self.columns[0]!r} is not a class")
-        predicted = (data.classes[p] if p >= 0 else None for p in data.predictions)
-        right = [name in classes for name, classes in zip(predicted, allowed, strict=True)]
+        right = [name in names for name, names in zip(_predicted(data), allowed, strict=True)]
         return np.asarray(right, dtype=np.float64)
 
     def image_weights(self, data: MetricInput) -> Floats:
@@ -236,7 +243,7 @@ class _Preference(Metric):
     """Share of decisions for the first of two alternatives, among decisions for either."""
 
     @abstractmethod
-    def preferred(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def preferred(self, data: MetricInput) -> tuple[Bools, Bools]:
         """Return two masks of the decisions [n]: for the first and for the second alternative."""
 
     def image_values(self, data: MetricInput) -> Floats:
@@ -281,8 +288,8 @@ class ShapeBias(_Preference):
         self.columns = (shape, texture)
 
     @override
-    def preferred(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        names = np.array([*data.classes, ""])[data.predictions]
+    def preferred(self, data: MetricInput) -> tuple[Bools, Bools]:
+        names = _predicted(data)
         shape, texture = (data.columns[name] for name in self.columns)
         counted = (names != "") & (shape != texture)
         return counted & (names == shape), counted & (names == texture)
@@ -319,12 +326,12 @@ class AssociationRate(_Preference):
         self.first, self.second = first, second
 
     @override
-    def preferred(self, data: MetricInput) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def preferred(self, data: MetricInput) -> tuple[Bools, Bools]:
         if not self.first:
             raise ValueError("name the classes of the first set: --set first=NAME,NAME")
         if unknown := [n for n in (*self.first, *self.second) if n not in data.classes]:
             raise ValueError(f"{unknown[0]!r} is not a class of the run")
-        names = np.array([*data.classes, ""])[data.predictions]
+        names = _predicted(data)
         first = np.isin(names, self.first)
         others = np.isin(names, self.second) if self.second else ~first & (names != "")
         return first, others
@@ -340,8 +347,9 @@ class ErrorConsistency(Metric):
     >>> ErrorConsistency().value(data)
     0.5
 
-    0 is expected of two independent raters with these accuracies; 1 means right and wrong on the
-    same images. With several raters, it is the mean of their kappas, each on the rater's images.
+    Kappa is (same - chance) / (1 - chance), for the share of images on which both are right or both
+    are wrong, and the share expected of two independent raters with these accuracies. With several
+    raters, it is the mean of their kappas, each on the rater's images.
     """
 
     spec: ClassVar[dict[str, Any]] = {
@@ -363,10 +371,10 @@ class ErrorConsistency(Metric):
             own, other = right[saw], (answers == data.labels)[saw]
             if not len(own):
                 continue
-            a, b = own.mean(), other.mean()
+            a, b, same = own.mean(), other.mean(), float((own == other).mean())
             chance = a * b + (1 - a) * (1 - b)
             if chance < 1:
-                kappas.append((float((own == other).mean()) - chance) / (1 - chance))
+                kappas.append((same - chance) / (1 - chance))
         if not kappas:
             raise ValueError("the run and each rater are right on all images, or wrong on all")
         return float(np.mean(kappas))

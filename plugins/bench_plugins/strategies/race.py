@@ -14,7 +14,7 @@ from bench_plugins.strategies._racing import GROWTH, PublishedSession, RaceSessi
 from bench_plugins.strategies.elimination import order_by_bands, parse_bands
 
 PUBLISHED_CEILING = "published"
-REMOVED = "Other values of earlier versions were removed"
+NO_OTHER_VALUES = "Other values of earlier versions were removed"
 MAX_PARTS = 20  # maximum number of parts of the draws; Clark & Jaini learn as many weights
 Z = 3.0  # standard errors at which a race is assumed to drop a rival
 
@@ -119,7 +119,9 @@ class Race(Strategy):
         if not 0 < delta < 1:
             raise ValueError(f"delta must be between 0 and 1, got {delta}")
         if bound not in BOUNDS:
-            raise ValueError(f"bound must be one of {', '.join(BOUNDS)}, got {bound}. {REMOVED}")
+            raise ValueError(
+                f"bound must be one of {', '.join(BOUNDS)}, got {bound}. {NO_OTHER_VALUES}"
+            )
         if deviation < 0:
             raise ValueError(f"deviation must not be negative (0: unknown), got {deviation:g}")
         if first < (1 if deviation else 2):
@@ -132,9 +134,11 @@ class Race(Strategy):
             raise ValueError(f"span must not be negative (0: unknown), got {span}")
         parse_bands(order)
         if ceiling not in (None, PUBLISHED_CEILING):
-            raise ValueError(f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {REMOVED}")
+            raise ValueError(
+                f"ceiling must be {PUBLISHED_CEILING}, got {ceiling}. {NO_OTHER_VALUES}"
+            )
         if growth != GROWTH:
-            raise ValueError(f"growth must be {GROWTH}, got {growth}. {REMOVED}")
+            raise ValueError(f"growth must be {GROWTH}, got {growth}. {NO_OTHER_VALUES}")
         self.ceiling = PUBLISHED_CEILING if ceiling else None
         self.deviation, self.bound, self.first = deviation, bound, first
         self.delta = self.level = delta

@@ -25,14 +25,14 @@ class Log:
         """Begin to log; `tracker` is the package, or PACKAGE:PROJECT."""
         package, _, project = tracker.partition(":")
         self.module: Any = import_module(package)
-        strategy = manifest["strategy"]
+        dataset, strategy = manifest["dataset"], manifest["strategy"]
         self.tracked = self.module.init(
             project=project or PROJECT,
             name=manifest["run_id"],
-            group=f"{manifest['dataset']['name']}/{manifest['dataset']['split']}",
+            group=f"{dataset['name']}/{dataset['split']}",
             config={
-                "dataset": manifest["dataset"]["name"],
-                "split": manifest["dataset"]["split"],
+                "dataset": dataset["name"],
+                "split": dataset["split"],
                 "backbone": manifest["backbone"]["name"],
                 "strategy": strategy["name"],
                 "seed": manifest["identity"]["seed"],
@@ -42,7 +42,7 @@ class Log:
             **_options(package, self.module, manifest["run_id"]),
         )
         self.done, self.correct = done, correct
-        self.every = max(1, total // POINTS)
+        self.every = max(1, total // POINTS)  # images per logged value
 
     def score(self, record: Mapping[str, Any]) -> None:
         """Log the accuracy so far."""
@@ -66,7 +66,7 @@ class Log:
 
 
 def _options(package: str, module: Any, run_id: str) -> dict[str, Any]:
-    """Return further keywords of the package's `init`."""
+    """Return further keywords of the package's `init`: for trackio, or for wandb."""
     if package == "trackio":  # no dashboard is started: `trackio show` does
         return {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
     settings = module.Settings(silent=True, console="off", x_disable_stats=True)

@@ -68,6 +68,7 @@ def test_a_distilled_unet_is_told_the_guidance_of_its_pipeline(tmp_path: Path) -
     assert made.weight_parameters(resolve(str(folder))) == {"strength": 8.5}
 
 
+@pytest.mark.long
 def test_what_fits_no_distilled_network_is_refused(tmp_path: Path) -> None:
     folder = save_distilled(tmp_path / "distilled")
     for width in (True, 0, "8"):

@@ -225,6 +225,7 @@ def test_a_prompt_that_would_be_cut_is_refused(pipe: Any, tmp_path: Path) -> Non
         bench.run("digits", pipe, results=tmp_path, template="x" * 90 + " {class}", **FULL)
 
 
+@pytest.mark.long
 def test_defaults_that_differ_from_a_folder_s_are_said(tmp_path: Path) -> None:
     """FLUX schnell takes 256 tokens as a folder, and 512 by its own default."""
     pipe = save("schnell", tmp_path / "schnell")

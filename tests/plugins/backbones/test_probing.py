@@ -150,7 +150,7 @@ def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
     torch.testing.assert_close(*answers)
 
 
-@pytest.mark.parametrize("reader", [FolderPipeline, StableDiffusion])
+@pytest.mark.parametrize("reader", matrix([FolderPipeline, StableDiffusion], [StableDiffusion]))
 def test_that_a_network_was_tried_is_remembered(
     reader: type[FolderPipeline], pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

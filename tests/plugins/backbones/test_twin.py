@@ -145,7 +145,7 @@ def adapted(original: Any, lora: Path) -> Any:
     return pipe
 
 
-@pytest.mark.parametrize(("kind", "seed"), matrix(CASES, CASES[:3]))
+@pytest.mark.parametrize(("kind", "seed"), matrix(CASES, CASES[:2]))
 def test_the_same_id_has_the_same_numbers(
     kind: str, seed: int, pipe: Any, request: pytest.FixtureRequest
 ) -> None:
@@ -216,7 +216,7 @@ SAME: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("change", matrix(SAME, ["used", "offloaded"]))
+@pytest.mark.parametrize("change", matrix(SAME, ["offloaded"]))
 def test_what_changes_no_number_keeps_the_id(
     change: str, pipe: Any, plain: Any, lora: Path
 ) -> None:

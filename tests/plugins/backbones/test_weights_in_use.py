@@ -115,7 +115,7 @@ def test_a_single_file_with_the_configs_of_a_folder(forms: Forms, tmp_path: Path
     assert repeated.json["run_id"] == one.json["run_id"], repeated.err
 
 
-@pytest.mark.parametrize("way", matrix(["LoRA", "single file"], ["single file"]))
+@pytest.mark.parametrize("way", matrix(["LoRA", "single file"], ["LoRA"]))
 def test_in_half_precision(way: str, forms: Forms) -> None:
     """The network and CLIP are cast, and the autoencoder is not, as of a folder's own tensors."""
     place = forms("indexed")

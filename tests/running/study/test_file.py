@@ -66,7 +66,11 @@ def test_a_file_that_makes_no_sense_is_refused_before_scoring(
     ("text", "said"),
     [
         (f"seeds = {[1] * 20_000}\nlimit = {[5] * 20_000}", "400,000,000"),
-        (f"seeds = {[1] * 4000}\n" + "[[grid]]\nlimit = [1, 2]\n" * 2, "10,000"),
+        pytest.param(
+            f"seeds = {[1] * 4000}\n" + "[[grid]]\nlimit = [1, 2]\n" * 2,
+            "10,000",
+            marks=pytest.mark.matrix,
+        ),
         ("[[exclude]]\nseed = 1\n" * 1001, "1,001"),
     ],
 )
