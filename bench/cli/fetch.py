@@ -111,7 +111,8 @@ def _fetch_study(name: str) -> Iterator[Fetched]:
     done: set[object] = set()
     for cell in read_study_file(name, {}).cells:
         run, config = resolve(cell.config), cell.config
-        fitted = [config.fit_split or "train"] if run.backbone.learns else []
+        learns = run.backbone.learns and config.holdout is None
+        fitted = [config.fit_split or "train"] if learns else []
         for split in (config.split, *fitted):
             data = repr((run.data, split))
             if data not in done:

@@ -67,11 +67,6 @@ class Backbone:
         return None
 
     @staticmethod
-    def working_memory(weights: Any, dtype: str, **parameters: Any) -> Positive | None:
-        """Return the bytes that one cell and one image need beyond the weights; None if unknown."""
-        return None
-
-    @staticmethod
     def half_precision(weights: Any) -> Literal["bfloat16", "float16"] | None:
         """Return the half precision in which a denoiser runs on a GPU by default; None: TF32."""
         return None
@@ -83,7 +78,7 @@ class Backbone:
 
     @staticmethod
     def offloaded_memory(weights: Any, dtype: str, **parameters: Any) -> Positive | None:
-        """Return the peak bytes with `--offload model`, weights and all else; None if unknown."""
+        """Return the peak memory of the weights with `--offload model`, in bytes, or None."""
         return None
 
     @staticmethod

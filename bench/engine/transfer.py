@@ -72,39 +72,6 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
             thread.shutdown(cancel_futures=True)
 
 
-class Movable:
-    """A module whose tensors are on its device only while they are used.
-
-    Its copy on the CPU is made once, so that leaving the device costs nothing later.
-    """
-
-    def __init__(self, module: "torch.nn.Module") -> None:
-        self.module, self.is_here = module, True
-        self._kept: list[Tensor] = []  # on the CPU
-
-    def enter(self, device: "torch.device") -> None:
-        """Move the tensors to a device, unless they are there."""
-        if self.is_here:
-            return
-        with torch.inference_mode(False):  # they may take part in a backward pass
-            for tensor in self._tensors():
-                tensor.data = tensor.data.to(device)
-        self.is_here = True
-
-    def leave(self) -> None:
-        """Free the tensors' memory on the device."""
-        if not self.is_here:
-            return
-        with torch.inference_mode(False):
-            self._kept = self._kept or [tensor.data.cpu() for tensor in self._tensors()]
-            for tensor, kept in zip(self._tensors(), self._kept, strict=True):
-                tensor.data = kept
-        self.is_here = False
-
-    def _tensors(self) -> list[Tensor]:
-        return [*self.module.parameters(), *self.module.buffers()]
-
-
 GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part of its memory
 
 

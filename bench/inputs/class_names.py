@@ -114,7 +114,7 @@ def check_names(
         only = f" ({quoted(names[0])})" if names else ""
         raise UserError(
             f"{where} has {len(names)} class{'' if len(names) == 1 else 'es'}{only};"
-            " classification requires at least two."
+            " classification requires at least two. Add another one, such as `other`."
         )
     seen: dict[str, str] = {}
     for name, spelling in zip(names, spellings or names, strict=True):

@@ -1,8 +1,8 @@
 """Loading a split from a dataset plugin and validating it before scoring."""
 
-import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,12 @@ from bench.inputs.rows import (
     read_column,
 )
 from bench.inputs.split import Split
+from bench.inputs.subsets import hold_out
 from bench.machine.files import is_utf8, path_exists
 from bench.machine.libraries import datasets
 from bench.machine.offline import hub_silence, offline
+
+DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class DataSource:
     class_names: Path | None = None  # file with the class names in words
     skip_unlabelled: bool = False  # drop images without a label instead of raising an error
     name: str | None = None  # name in the manifest: as the user wrote it, or `folder`
+    holdout: float | None = None  # share of a split that is scored; the rest is to learn from
 
     @property
     def title(self) -> str:
@@ -99,20 +103,21 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
     spec = source.spec
     if spec.items and source.class_names:
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
-    rows = _call_plugin(source, split) if rows is None else rows
+    if split is not None and source.holdout is not None:
+        split = split.removesuffix(f"-held-{source.holdout:g}")  # as stored runs name it
+    in_memory, rows = rows, _call_plugin(source, split) if rows is None else rows
     _check_rows(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
     name = str(split or spec.split or rows.split or "all")
     if rows.split and not spec.source:  # a declaration names its splits; other readers say it
         name = str(rows.split)
-    items, groups = None, None
+    items = None
     if spec.items:
         rows, items = _read_items(rows, source, name)
         classes = items.names
     else:
         rows, classes = _read_images(rows, source, name)
-        groups = _hash_groups(rows) if "group" in rows.column_names else None
-    return Split(
+    loaded = Split(
         name=source.title,
         version=spec.version,
         split=name,
@@ -122,13 +127,47 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
         rows=rows,
         items=items,
         border=spec.border,
-        groups=groups,
+    )
+    if source.holdout is None:
+        return loaded
+    if in_memory is None and name != DEFAULT_FIT_SPLIT:
+        _check_undivided(source, name)
+    return _hold_out(loaded, source.holdout, source.label)
+
+
+def _check_undivided(source: DataSource, split: str) -> None:
+    """Raise UserError if the data have a split to learn from beside the one that is scored."""
+    try:
+        load_split(replace(source, holdout=None), DEFAULT_FIT_SPLIT)
+    except (UserError, PluginError):  # there is none
+        return
+    raise UserError(
+        f"{source.label} has a split {DEFAULT_FIT_SPLIT!r} to learn from, beside {split!r}, which"
+        " is scored. Leave --holdout out."
     )
 
 
-def _hash_groups(rows: Rows) -> str:
-    pairs = zip(read_column(rows, "sample_id"), read_column(rows, "group"), strict=True)
-    return hashlib.sha256(ascii(sorted(map(str, pairs))).encode()).hexdigest()
+def _hold_out(whole: Split, share: float, where: str) -> Split:
+    """Return the part of a split that is scored, with the rest (UserError if a class lacks one)."""
+    groups = whole.group_names
+    chosen = hold_out(whole.sample_ids, whole.labels, share, groups)
+    sides: list[list[int]] = [[], []]
+    for place, sample_id in enumerate(whole.sample_ids):
+        sides[sample_id in chosen].append(place)
+    counts = [Counter(whole.labels[place] for place in side) for side in sides]
+    for label in sorted(counts[0].keys() ^ counts[1].keys()):
+        n = counts[0][label] + counts[1][label]
+        has = f"{n} image{'s' * (n != 1)}" + (" in too few groups" if groups and n > 1 else "")
+        raise UserError(
+            f"{where}: --holdout {share:g} needs images of every class to score and others to learn"
+            f" from{', each group on one side' if groups else ''}, but"
+            f" {quoted(whole.classes[label])} has {has}."
+        )
+    rest, held = (
+        whole.select(side, f"{whole.split}-{name}-{share:g}")
+        for side, name in zip(sides, ("rest", "held"), strict=True)
+    )
+    return replace(held, rest=rest)
 
 
 def explain_missing_data(

@@ -13,7 +13,7 @@ from bench.inputs.class_names import ClassNames
 from bench.inputs.items import ItemTable
 from bench.inputs.pixels import VERSION, is_ordinary
 from bench.inputs.prompts import Prompts
-from bench.inputs.rows import find_stored_rows, get_images
+from bench.inputs.rows import find_stored_rows, get_images, read_column
 from bench.inputs.survey import ImageSurvey, find_source_files, hash_image, survey
 
 Survey = tuple[str, bool]  # fingerprint of a split, and whether all its images are ordinary
@@ -32,13 +32,34 @@ class Split:
     rows: Rows  # [n]: image (not decoded), label, sample_id and perhaps group
     items: ItemTable | None = None  # shapes and texts, if the rows are items
     border: int = 0  # number of pixels to cut from each side of an image
-    groups: str | None = None  # hash of the groups of images, which the fingerprint lacks
     survey: Survey | None = None  # that of images which are not here; None to read them
+    rest: "Split | None" = None  # the images to learn from, if these are held out of a split
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in words, in the order of the labels."""
         return self.class_names.names
+
+    @cached_property
+    def groups(self) -> str | None:
+        """Hash of the groups of images that are no items; the fingerprint lacks them."""
+        if self.items is not None or self.rows is None or "group" not in self.rows.column_names:
+            return None
+        pairs = zip(self.sample_ids, read_column(self.rows, "group"), strict=True)
+        return hashlib.sha256(ascii(sorted(map(str, pairs))).encode()).hexdigest()
+
+    def select(self, places: Sequence[int], split: str | None = None) -> "Split":
+        """Return some images that are no items, by default as a part of the same split."""
+        return Split(
+            name=self.name,
+            version=self.version,
+            split=split or self.split,
+            class_names=self.class_names,
+            sample_ids=tuple(self.sample_ids[place] for place in places),
+            labels=tuple(self.labels[place] for place in places),
+            rows=self.rows.select(places),
+            border=self.border,
+        )
 
     @property
     def fingerprint(self) -> str:

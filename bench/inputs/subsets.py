@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,43 @@ def select_subset(
         ranked = _select_shard(ranked, dict(zip(sample_ids, labels, strict=True)), shard)
     chosen = set(ranked)
     return [sample_id for sample_id in sample_ids if sample_id in chosen]
+
+
+def hold_out(
+    sample_ids: Sequence[str],
+    labels: Sequence[int],
+    share: float,
+    groups: Sequence[str | None] | None = None,
+) -> set[str]:
+    """Return the ids of about a share of all samples, stratified by class.
+
+    Groups, and samples without one, are visited in the order of a hash of their names. Each is held
+    out as a whole if the counts of its classes then come nearer to the share: first no class may be
+    on one side only, then the classes' own distances count, then that of all samples. So the order
+    of the dataset does not matter. A class that cannot be on both sides is on one.
+    """
+    groups = groups or [None] * len(sample_ids)
+    units: dict[str, list[int]] = {}
+    for place, (sample_id, group) in enumerate(zip(sample_ids, groups, strict=True)):
+        unit = f"sample {sample_id}" if group is None else f"group {group}"
+        units.setdefault(unit, []).append(place)
+    sizes, held, chosen = Counter(labels), Counter[int](), set[str]()
+    for unit in sorted(units, key=_hash_text):
+        added = Counter(labels[place] for place in units[unit])
+        before = {label: held[label] for label in added}
+        after = {label: n + added[label] for label, n in before.items()}
+        missing = share * len(sample_ids) - len(chosen)
+        off_before = (*_off(before, sizes, share), abs(missing))
+        if (*_off(after, sizes, share), abs(missing - added.total())) < off_before:
+            held += added
+            chosen.update(sample_ids[place] for place in units[unit])
+    return chosen
+
+
+def _off(held: Mapping[int, int], sizes: Mapping[int, int], share: float) -> tuple[int, float]:
+    """Return how many classes are on one side only, and the distances of their counts in all."""
+    one_sided = sum(n in (0, sizes[label]) for label, n in held.items())
+    return one_sided, sum(abs(n - share * sizes[label]) for label, n in held.items())
 
 
 def shuffle_samples(sample_ids: Iterable[str], fingerprint: str) -> list[str]:

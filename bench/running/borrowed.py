@@ -10,7 +10,7 @@ from bench.contracts.dataset import asks_for_images, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted, refusing, warn_user
-from bench.inputs.data import load_split, slugify
+from bench.inputs.data import DEFAULT_FIT_SPLIT, load_split, slugify
 from bench.inputs.estimand import Weighting
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
@@ -29,8 +29,6 @@ from bench.store.formats.cells import DrawTable, has_part, read_cells, read_draw
 from bench.store.formats.documents import Manifest
 from bench.store.formats.identity import Candidates, LearnedFrom, digest
 from bench.store.formats.journal import Record
-
-DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
 
 @dataclass(frozen=True)
@@ -204,11 +202,13 @@ def fit_data(names: Names, scored: Split | None) -> str:
             f"Backbone {name!r} learns classes, but dataset {data.name!r} has items with texts of"
             " their own."
         )
+    if scored is not None and scored.rest is not None:
+        return f"{scored.name}/{scored.rest.split}"
     registry = load_plugins().datasets
     if data.name not in registry or registry.get(data.name) is not data:
         raise UserError(
             f"Backbone {name!r} learns from labelled images of another split: use a registered"
-            " dataset, or a folder with several splits."
+            " dataset, or a folder with several splits, or --holdout 0.5."
         )
     if scored is not None:
         dataset = scored.name
@@ -234,9 +234,15 @@ def find_fit_split(names: Names, scored: Split | None) -> Split | None:
             " names another split to learn from, or --split another one to score."
         )
     needs = f"{learner} learns from labelled images of a split, {quoted(chosen)}: "
-    advice = " --fit-split names another one; in a folder, train/ and test/ are splits."
-    with refusing(needs, UserError, after=advice):
-        split = load_split(names.data, chosen)
+    advice = (
+        " --fit-split names another one; in a folder, train/ and test/ are splits. --holdout 0.5"
+        " scores one half of a split and learns from the other."
+    )
+    if scored is not None and scored.rest is not None:
+        split, chosen = scored.rest, scored.rest.split
+    else:
+        with refusing(needs, UserError, after=advice):
+            split = load_split(names.data, chosen)
     if scored is not None:
         if split.classes != scored.classes:
             raise UserError(
@@ -266,13 +272,7 @@ def _drop_scored(split: Split, scored: Split) -> Split:
         f"{left_out} of {len(split.sample_ids)} images of split {split.split!r} are scored too,"
         " and are not learned from."
     )
-    return replace(
-        split,
-        sample_ids=tuple(split.sample_ids[n] for n in remaining),
-        labels=tuple(split.labels[n] for n in remaining),
-        rows=split.rows.select(remaining),
-        survey=None,
-    )
+    return split.select(remaining)
 
 
 def learned_identity(split: Split) -> LearnedFrom:

@@ -31,7 +31,7 @@ from bench.store.formats.fields import Count, Document, without_none
 
 DRIVER_BYTES = 0.6e9  # CUDA context, kernels and libraries
 # The usual autoencoder in float32: its 84 million parameters, and the memory per pixel while it
-# encodes an image, counted on torch's meta device (tests/plugins/backbones/test_memory.py).
+# encodes an image, counted on torch's meta device.
 AUTOENCODER_BYTES, ENCODING_BYTES = 335e6, 2572
 
 
@@ -225,12 +225,12 @@ def _ask(config: RunConfig) -> Content:
     """Ask what a run asks, if possible without loading its dataset.
 
     A dataset that declares classes and split sizes is only loaded if it is in the user's folder, if
-    a risk is stated, or if a stored run may have decided some of its images.
+    a risk is stated or images are held out, or if a stored run may have decided some of its images.
     """
     data = find_dataset(config)
     spec = data.spec
     declared = spec.classes and spec.splits.get(str(config.split or spec.split))
-    if not declared or data.data_dir or config.risk is not None:
+    if not declared or data.data_dir or config.risk is not None or config.holdout is not None:
         return ask(config, images=True)
     if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
         with suppress(UserError):  # the data is not on this machine; the plan works without it
@@ -294,20 +294,19 @@ def _needed(content: Content, device: str) -> tuple[str | None, list[str]]:
     size = _weight_bytes(content)
     if size is None:
         return None, []
-    working, turns, denoises = None, None, spec.denoises
-    if weights is not None and weights.revision is None:
-        working = fact(spec, Backbone.working_memory, weights, dtype, **parameters)
-    elif (side := parameters.get("resolution") or spec.resolution) and denoises:
-        working = side**2 * ENCODING_BYTES
-        turns = max(size, AUTOENCODER_BYTES + working)
-        size += AUTOENCODER_BYTES
-    driver = DRIVER_BYTES if device.startswith("cuda") else 0
-    parts = {"weights": size, "a batch and an image": working or 0, "the driver": driver}
-    offloads = content.config.offload is not None
+    turns, denoises = None, spec.denoises
+    side = parameters.get("resolution") or spec.resolution or 0
+    working = side**2 * ENCODING_BYTES if denoises else 0
     if weights is not None and weights.revision is None and denoises:
         turns = fact(spec, Backbone.offloaded_memory, weights, dtype, **parameters)
+    elif denoises:
+        turns = max(size, AUTOENCODER_BYTES)
+        size += AUTOENCODER_BYTES
+    driver = DRIVER_BYTES if device.startswith("cuda") else 0
+    parts = {"weights": size, "an image": working, "the driver": driver}
+    offloads = content.config.offload is not None
     if offloads and turns:
-        parts = {"the largest part and its work": turns, "the driver": driver}
+        parts["weights"] = turns
     needed = sum(parts.values())
     named = ", ".join(f"{name} {part / 2**30:.2g}" for name, part in parts.items() if part)
     text = f"at least about {needed / 2**30:.3g} GiB ({named})"
@@ -316,7 +315,7 @@ def _needed(content: Content, device: str) -> tuple[str | None, list[str]]:
         return text, []
     advice = "--dtype bfloat16 halves the weights; " if dtype == "float32" else ""
     if turns and not offloads:
-        advice += f"--offload model needs {(turns + driver) / 2**30:.3g} GiB; "
+        advice += f"--offload model needs {(turns + working + driver) / 2**30:.3g} GiB; "
     return text, [
         f"{device} has {available / 2**30:.3g} GiB, and this run needs {text}. {advice}an offloaded"
         " or quantised pipeline can be handed over in Python: bench.run(DATASET, backbone=pipe)."

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.command import bench as command
 from helpers.loras import save_lora
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from helpers.places import ROOT
 from PIL import Image
 from safetensors.torch import save_file
@@ -29,7 +29,7 @@ BLOCKS = [
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with images, a pipeline, an autoencoder, a LoRA and an embedding."""
     root = tmp_path_factory.mktemp("pages")
-    pipe: Any = diffusers.DiffusionPipeline.from_pretrained(save_indexed(root / "my-pipeline"))
+    pipe: Any = diffusers.DiffusionPipeline.from_pretrained(save_pipeline(root / "my-pipeline"))
     pipe.vae.save_pretrained(root / "my-vae")
     save_lora(pipe, root / "my-lora")
     for name, grey in (("dark", 40), ("light", 200)):

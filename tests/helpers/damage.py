@@ -27,9 +27,10 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 def copy_pipeline(source: Path, target: Path) -> Path:
-    """Copy the parts of a pipeline."""
+    """Copy the parts of a pipeline and its index."""
     for part in PARTS:
         shutil.copytree(source / part, target / part)
+    shutil.copy(source / "model_index.json", target)
     return target
 
 

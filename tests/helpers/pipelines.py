@@ -11,11 +11,10 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from helpers.parts import clip_config, kl_config, save_clip_tokenizer
 from transformers import CLIPTextModel
 
@@ -48,8 +47,8 @@ ACTIVATIONS = {"sd15": "quick_gelu", "sd21": "gelu"}
 PREDICTIONS = {"sd15": "epsilon", "sd21": "v_prediction"}
 
 
-def save_pipeline(folder: Path, kind: str) -> Path:
-    """Save a small pipeline with seeded random weights."""
+def save_pipeline(folder: Path, kind: str = "sd15") -> Path:
+    """Save a small Stable Diffusion with seeded random weights."""
     torch.manual_seed(0)
     UNet2DConditionModel(**UNETS[kind]).save_pretrained(folder / "unet")
     vae = kl_config((8, 16), norm_num_groups=4, sample_size=16, scaling_factor=0.18215)
@@ -64,31 +63,13 @@ def save_pipeline(folder: Path, kind: str) -> Path:
     )
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
     scheduler(PREDICTIONS[kind]).save_pretrained(folder / "scheduler")
-    return folder
-
-
-def save_indexed(folder: Path, kind: str = "sd15") -> Path:
-    """Save a small Stable Diffusion with the index that diffusers loads it by."""
-    save_index(save_pipeline(folder, kind))
-    return folder
-
-
-def save_index(folder: Path) -> None:
-    """Write the index of a Stable Diffusion."""
     index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline"}
     index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
     index |= {"scheduler": ["diffusers", "DDPMScheduler"], "safety_checker": [None, None]}
     index |= {"text_encoder": ["transformers", "CLIPTextModel"], "feature_extractor": [None, None]}
     index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "requires_safety_checker": False}
     (folder / "model_index.json").write_text(json.dumps(index))
-
-
-def loaded(folder: Path) -> Any:
-    """Return the pipeline of a Stable Diffusion's folder, which may lack its index."""
-    with TemporaryDirectory() as place:
-        whole = Path(shutil.copytree(folder, Path(place) / "whole"))
-        save_index(whole)
-        return DiffusionPipeline.from_pretrained(whole)
+    return folder
 
 
 def scheduler(prediction_type: str) -> DDPMScheduler:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from helpers.command import bench
 from helpers.given import make_folder, picture, write_parquet
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from safetensors.numpy import load_file, save_file
 
 NAMES, OTHERS = ("cat", "dog", "elm", "fir"), ("ant", "bee", "cow", "doe")
@@ -18,7 +18,7 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     **{"dataset": ("{root}/pictures", "{root}/others"), "split": ("test", "train")},
     **{"data_dir": ("{root}/pictures", "{root}/again"), "limit": (None, 3)},
     **{"labels": ("{root}/labels.csv", "{root}/more.csv"), "skip_unlabelled": (False, True)},
-    **{"image_column": ("front", "back"), "label_column": ("kind", "sort")},
+    **{"holdout": (0.5, 0.3), "image_column": ("front", "back"), "label_column": ("kind", "sort")},
     **{"id_column": ("name", "code"), "class_names": ("{root}/a.txt", "{root}/b.txt")},
     **{"shard": ("1/2", "2/2"), "fit": ("crop", "squash"), "resolution": (16, 32)},
     **{"normalize": ("half", "cifar10"), "views": (None, "flip"), "control": (None, "grey")},
@@ -61,6 +61,7 @@ TABLE = {"dataset": "{root}/table", "image_column": "front", "label_column": "ki
 COMPANIONS: dict[str, dict[str, Any]] = {
     "encoding": {"dtype": "bfloat16", "device": "cuda"},
     "data_dir": {"dataset": "folder"},
+    "holdout": {"dataset": "{root}/whole-folder"},
     "labels": {"dataset": "{root}/flat"},
     **dict.fromkeys(("image_column", "label_column", "id_column"), TABLE),
     "template_rule": {"template": ["a {class}", "the {class}"]},
@@ -83,6 +84,7 @@ def make_files(root: Path) -> Path:
         for place in (f"{split}/{n}" for split in ("test", "train", "validation") for n in names):
             (root / folder / place).mkdir(parents=True)
             (root / folder / place / "1.png").write_bytes(picture(next(shades))["bytes"])
+    make_folder(root / "whole-folder", *(f"{name}/{n}.png" for name in NAMES for n in range(9)))
     make_folder(root / "flat", *(f"{number}.png" for number in range(4)))
     for file, names in (("labels", NAMES), ("more", OTHERS)):
         rows = [f"{number}.png,{name}" for number, name in enumerate(names)]
@@ -102,8 +104,8 @@ def make_files(root: Path) -> Path:
     for file, words in (("tree", "a tree"), ("other-tree", "a plant")):
         rows = [f"tree,,{words}", "cat,,", "dog,,", "elm,tree,", "fir,tree,"]
         (root / f"{file}.csv").write_text("\n".join(["node,parent,words", *rows]))
-    save_indexed(root / "whole")
-    trained = save_indexed(root / "trained")
+    save_pipeline(root / "whole")
+    trained = save_pipeline(root / "trained")
     change(trained / "text_encoder" / "model.safetensors")
     for file, value in (("one", 1.0), ("two", 2.0)):
         lora = {"unet.to_q.lora_A.weight": np.full((2, 2), value, np.float32)}

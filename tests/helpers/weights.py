@@ -13,7 +13,7 @@ from helpers.damage import TINY, copy_pipeline
 from helpers.encoders import save_clip
 from helpers.families import save
 from helpers.loras import save_lora
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from helpers.single_file import save_single_file
 
 from bench.discovery.loading import load_plugins
@@ -63,7 +63,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
         if form == "nothing":
             folder.mkdir()
         elif form == "indexed":
-            pipe = diffusers.DiffusionPipeline.from_pretrained(save_indexed(folder))
+            pipe = diffusers.DiffusionPipeline.from_pretrained(save_pipeline(folder))
             save_single_file(pipe, folder / SINGLE)
             save_lora(pipe, root / "lora").rename(folder / LORA)
         else:

@@ -17,7 +17,7 @@ import torch
 from helpers.damage import TEXT, TINY, UNET, VAE, copy_pipeline
 from helpers.hub import Fault, Hub
 from helpers.matrix import matrix
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from helpers.refusals import refused
 from helpers.released import made
 from helpers.single_file import save_single_file
@@ -58,7 +58,6 @@ def stable_diffusion(weights: Weights) -> None:
 def with_decoys(folder: Path) -> Path:
     """Copy tiny-digits, with other files that a loader might take for its own."""
     copy_pipeline(TINY, folder)
-    shutil.copy(TINY / "model_index.json", folder)
     for file in (UNET, VAE, TEXT):
         path = folder / file
         shutil.copy(path, path.with_suffix(".fp16.safetensors"))
@@ -126,8 +125,8 @@ def as_a_whole(weights: Weights) -> None:
 WAYS: dict[str, tuple[Callable[[Path], Path], Loads, set[str]]] = {
     "in parts": (with_decoys, stable_diffusion, {UNET, VAE, TEXT, TOKENIZER, "model_index.json"}),
     "by its code": (aura, by_its_code, {TEXT, TOKENIZER}),
-    "whole": (save_indexed, as_a_whole, {UNET, MERGES}),
-    "a single file": (save_indexed, as_a_whole, {MERGES}),
+    "whole": (save_pipeline, as_a_whole, {UNET, MERGES}),
+    "a single file": (save_pipeline, as_a_whole, {MERGES}),
 }
 
 

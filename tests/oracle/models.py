@@ -9,7 +9,7 @@ from typing import Any
 import diffusers
 from helpers import autoregressive, families, released
 from helpers.loras import save_lora
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from helpers.single_file import save_single_file
 from transformers.integrations.peft import MIN_PEFT_VERSION
 from transformers.utils import check_peft_version
@@ -43,7 +43,7 @@ class Models:
         """Return a pipeline's folder in diffusers' layout."""
         folder = self.root / kind.lower()
         if kind in STABLE:
-            save_indexed(folder, kind)
+            save_pipeline(folder, kind)
         elif kind in TOKENS:
             {"janus": autoregressive.save_janus, "emu3": autoregressive.save_emu3}[kind](folder)
         elif kind in families.KINDS:

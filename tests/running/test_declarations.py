@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 from helpers.captions import Captions, two_images
-from helpers.matrix import matrix
-from helpers.pipelines import save_indexed
 from helpers.refusals import refused
-from helpers.setting_values import BASE, COMPANIONS, NAMES, PAIRS, change, filled, make_files
+from helpers.setting_values import BASE, COMPANIONS, NAMES, PAIRS, filled, make_files
 
 from bench.running.classify import classify
 from bench.running.content import PreparedRun
@@ -85,18 +83,3 @@ def test_pictures_are_not_classified_with_a_setting_of_splits(name: str, root: P
     _, config = both(name, root)
     with refused("--", "split"):
         classify(config, ["picture.png"], NAMES)
-
-
-@pytest.mark.parametrize("part", matrix(["unet", "vae", "text_encoder"], ["unet"]))
-def test_fine_tuned_networks_share_encoded_prompts(part: str, tmp_path: Path) -> None:
-    folder = save_indexed(tmp_path / "pipeline")
-
-    def prepared() -> PreparedRun:
-        return prepare(make_config({"dataset": "digits", "backbone": str(folder)}))
-
-    before = prepared()
-    encoded = before.content.kind.text_files(before.content)
-    change(next((folder / part).glob("*.safetensors")))
-    after = prepared()
-    assert before.content.backbone_key != after.content.backbone_key
-    assert (encoded == after.content.kind.text_files(after.content)) == (part != "text_encoder")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.command import python
 from helpers.given import make_folder
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from safetensors.torch import load_file, save_file
 
 from bench.discovery.loading import load_plugins
@@ -166,7 +166,7 @@ def test_a_lora_counts_by_its_content_and_scale(base: dict[str, Any], tmp_path: 
     for value, file in enumerate((first, other)):
         save_file({"unet.to_q.lora_A.weight": torch.full((2, 2), float(value))}, file)
     shutil.copy(first, copied)
-    base = {**base, "backbone": str(save_indexed(tmp_path / "whole"))}
+    base = {**base, "backbone": str(save_pipeline(tmp_path / "whole"))}
     with_one = identity(base, lora=str(first))
     assert with_one != identity(base)
     assert identity(base, lora=str(copied)) == identity(base, lora=f"{first}:1") == with_one

@@ -13,7 +13,7 @@ from helpers.command import bench
 from helpers.families import save
 from helpers.hub import a_hub, point_clients
 from helpers.matrix import matrix
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from helpers.refusals import warned
 from helpers.released import made
 
@@ -121,7 +121,7 @@ def test_tf32_has_two_names_and_one_id() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of a class that declares float16."""
-    return save_indexed(tmp_path_factory.mktemp("precision") / "sd15")
+    return save_pipeline(tmp_path_factory.mktemp("precision") / "sd15")
 
 
 @pytest.mark.parametrize(("stored", "wanted"), [("bfloat16", "bfloat16"), ("float32", "tf32")])

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 import pytest
+from diffusers import DiffusionPipeline
 from helpers.captions import Captions, two_images
 from helpers.command import bench
 from helpers.loras import save_lora
 from helpers.matrix import matrix
-from helpers.pipelines import loaded
 from helpers.places import ROOT
 from helpers.recorded import record, replay
 from helpers.runs import a_manifest, store
@@ -52,7 +52,7 @@ ELSEWHERE |= {"tracker": "wandb"}
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the files that the settings name."""
     root = make_files(tmp_path_factory.mktemp("commands"))
-    save_lora(loaded(root / "whole"), root / "lora")
+    save_lora(DiffusionPipeline.from_pretrained(root / "whole"), root / "lora")
     return root
 
 

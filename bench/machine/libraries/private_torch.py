@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as _module
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
@@ -70,9 +69,3 @@ def is_wrapper(module: nn.Module) -> bool:
 def has_modes() -> bool:
     """Return whether a mode observes torch's functions or operations."""
     return torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack() > 0
-
-
-def storage_key(storage: Any) -> int:
-    """Return what tells a storage from others; on the meta device its address is 0."""
-    key: int = storage._cdata
-    return key

@@ -54,6 +54,17 @@ class DataSettings(Chapter):
         "images", of_split=True, commands="study", most_used=True, gt=0, lt=2**63
     )
     """Score only N images: a stratified sample, the same every time."""
+    holdout: float | None = setting(
+        "data",
+        identity="resolved",
+        of_split=True,
+        of_classes=True,
+        excludes={"fit_split": "what is not held out is learned from"},
+        gt=0,
+        lt=1,
+    )
+    """Score this share of the images, such as 0.5, the same with every backbone; one that learns is
+    fitted on the others. Stratified by class, and images of a group stay together."""
     labels: Text | None = _of_rows("prompts")
     """A CSV or JSONL file that maps image files to labels, for a folder of images."""
     image_column: Text | None = _of_rows()
@@ -158,7 +169,7 @@ def data_source(
         chosen["source"] = settings.dataset.partition(":")[2]
     words = None if settings.class_names is None else Path(settings.class_names)
     skip, name = settings.skip_unlabelled, name or settings.dataset
-    return DataSource(spec, data_dir, chosen, words, skip, name)
+    return DataSource(spec, data_dir, chosen, words, skip, name, settings.holdout)
 
 
 def expand_datasets(names: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from bench.errors import UserError, warn_user
+from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights, advise_format
 from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.libraries.private_transformers import ignored_keys
@@ -133,12 +133,11 @@ def _portions(headers: Headers) -> Iterator[tuple[str, list[str]]]:
         yield file, [*names]
 
 
-def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:
-    """Return the tensors in a model's files that its library ignores.
+def check_headers(weights: Weights, name: str, module: nn.Module) -> None:
+    """Raise UserError if files cannot hold the tensors of a model, which may be on the meta device.
 
-    Raises UserError if the files cannot hold the tensors of `module`, which may be on the meta
-    device. If tensors are missing and others are left over, the library may know them by other
-    names, which is decided by `load_model`.
+    If tensors are missing and others are left over, the library may know them by other names, which
+    is decided by `load_model`.
     """
     component_cls: Any = type(module)
     state = module.state_dict()
@@ -148,13 +147,11 @@ def check_headers(weights: Weights, name: str, module: nn.Module) -> list[str]:
         if tensor in state and list(state[tensor].shape) != list(shape):
             raise _misshapen(weights, file, tensor, shape, state[tensor].shape)
     surplus = [t for t in headers.keys() - state.keys() if not t.endswith(LEFT_OVER)]
-    patterns = ignored_keys(component_cls)
-    ignored = [tensor for tensor in surplus if any(re.search(key, tensor) for key in patterns)]
-    left = [tensor for tensor in surplus if tensor not in ignored]
+    ignored = ignored_keys(component_cls)  # such as T5's decoder
+    left = [tensor for tensor in surplus if not any(re.search(key, tensor) for key in ignored)]
     missing = _missing(module, headers.keys())
     if not (left and missing):
         check_names(weights, name, missing, left)
-    return ignored
 
 
 def _missing(module: nn.Module, stored: Collection[str]) -> list[str]:
@@ -281,21 +278,30 @@ def _headers(weights: Weights, files: list[str]) -> Headers:
         path = weights.find(file)
         if path is None:
             raise weights.error(file, "does not exist, but its index names it")
-        with explained(weights, file, "is damaged"):
-            content = header_of(path)
-        for tensor, (dtype, shape) in content.items():
+        for tensor, (dtype, shape) in checked_header(weights, file, path).items():
             if tensor in headers:
                 raise weights.error(
                     file, f"contains the tensor {tensor!r}, which another file contains too"
                 )
-            if dtype not in (*FLOAT_DTYPES, *INDEX_DTYPES):
-                raise weights.error(
-                    file,
-                    f"contains {tensor[:100]!r} with dtype {dtype}; expected"
-                    f" {', '.join(FLOAT_DTYPES)}. If the model is quantised, {HAND_OVER}",
-                )
             headers[tensor] = file, dtype, shape
     return headers
+
+
+def checked_header(weights: Weights, file: str, path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Return the dtype and shape of each tensor in a file, which is called `file` in messages.
+
+    Raises UserError if it is damaged, or has tensors that a library would cast without a word.
+    """
+    with explained(weights, file, "is damaged"):
+        content = header_of(path)
+    for tensor, (dtype, _) in content.items():
+        if dtype not in (*FLOAT_DTYPES, *INDEX_DTYPES):
+            raise weights.error(
+                file,
+                f"contains {tensor[:100]!r} with dtype {dtype}; expected {', '.join(FLOAT_DTYPES)}."
+                f" If the model is quantised, {HAND_OVER}",
+            )
+    return content
 
 
 def _shortened(names: list[str]) -> str:
@@ -326,19 +332,17 @@ def first_line(error: Exception) -> str:
 LORA_TENSORS = ("lora_", "lora.", "hada_w1", "lokr_w1", "dora_scale", "oft_blocks")
 
 
-def warn_of_loras(weights: Weights) -> None:
-    """Warn about LoRAs in a local folder, which are not applied."""
-    files = sorted(weights.root.rglob("*.safetensors")) if weights.revision is None else []
-    if names := [str(file.relative_to(weights.root)) for file in files if is_lora(file)]:
-        warn_user(
-            f"The weights {weights.location} contain LoRAs, {', '.join(names[:3])}. They are not"
-            " applied: add them with --lora, or remove them from the folder."
-        )
-
-
 def is_lora(path: Path) -> bool:
     """Return whether a file contains a LoRA, judged by its header."""
     return any(word in name for name in header(path) for word in LORA_TENSORS)
+
+
+def lora_alone(path: Path) -> UserError:
+    """Return an error about a LoRA in place of a model."""
+    return UserError(
+        f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
+        f" --backbone PIPELINE --lora {path}"
+    )
 
 
 def header(path: Path) -> dict[str, tuple[str, list[int]]]:

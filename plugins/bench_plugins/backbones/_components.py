@@ -3,8 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from importlib import import_module
+from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
@@ -13,14 +12,21 @@ import torch
 import transformers
 from torch import nn
 
+from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
 from bench.machine.libraries.private_diffusers import kept_in_float32
-from bench_plugins.backbones._checkpoint import explained, first_line, from_library
+from bench_plugins.backbones._checkpoint import (
+    explained,
+    first_line,
+    from_library,
+    is_lora,
+    lora_alone,
+)
 from bench_plugins.backbones._facts import facts_of
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PIPELINE_INDEX = "model_index.json"
+PIPELINE_INDEX, CONFIG = "model_index.json", "config.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 AUTOENCODER = "vae"
 NETWORKS = ("transformer", "unet")  # names of the denoising network in a pipeline
@@ -29,24 +35,43 @@ OLDER_CLASS = "Transformer2DModel"  # class of DiT and PixArt in files made befo
 # Components that process generated images. None are generated here.
 IMAGE_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder", "add_watermarker")
 MAX_STEPS = 100_000  # of a scheduler, which makes a table of them
-TOKENIZER, SENTENCEPIECE_FILE = "tokenizer.json", "spiece.model"
+TOKENIZER, PIECES = "tokenizer.json", "spiece.model"
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 
 
 def read_index(weights: Weights, pipelines: Sequence[str]) -> dict[str, Any]:
     """Return a folder's `model_index.json`. An empty `pipelines` allows any pipeline class.
 
-    If there is none, the first of `pipelines` is assumed. The class of an image-to-image pipeline
-    is replaced by the text-to-image one, which has the same components. Raises UserError if the
-    class is not allowed, or there is no index and no class to assume.
+    The class of an image-to-image pipeline is replaced by the text-to-image one, which has the same
+    components. Raises UserError if there is no index, or its class is not allowed.
     """
-    if weights.find(PIPELINE_INDEX) is None and pipelines:
-        return {"_class_name": pipelines[0]}
+    if weights.find(PIPELINE_INDEX) is None and not weights.is_partial:
+        raise _without_index(weights)
     index = weights.read(PIPELINE_INDEX)
     if not pipelines:
         return index
     check_class(weights, PIPELINE_INDEX, index, "_class_name", pipelines)
     return {**index, "_class_name": index["_class_name"].replace("Img2Img", "")}
+
+
+def _without_index(weights: Weights) -> UserError:
+    """Return an error that says what a folder contains that is no pipeline's."""
+    files = sorted(weights.root.glob("*.safetensors")) if weights.revision is None else []
+    if loras := [file for file in files if is_lora(file)]:
+        return lora_alone(loras[0])
+    whole = "The folder must hold all components of a pipeline and its model_index.json"
+    if weights.find(CONFIG) is None:
+        return weights.error(PIPELINE_INDEX, f"does not exist. {whole}")
+    config = weights.read(CONFIG)
+    kind = config.get("_class_name") or config.get("model_type")
+    # SigLIP 2 with a fixed resolution has the model type of SigLIP.
+    ways = [
+        f"--backbone {spec.name} --weights {weights.location}"
+        for spec in load_plugins().backbones
+        if spec.scorer == "classifier" and kind in (spec.name, spec.name.removesuffix("2"))
+    ]
+    advice = f"Use {' or '.join(ways)}" if ways else whole
+    return weights.error(CONFIG, f"describes {kind!r:.100}, which is no pipeline. {advice}")
 
 
 def pipeline_class(weights: Weights, index: Mapping[str, Any]) -> Any:
@@ -225,31 +250,12 @@ def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: An
     config = weights.read(file) if weights.find(file) else {}
     if named := [key for key in config if key.endswith("_file")]:
         raise weights.error(file, f"has {named[0]}; only the files in {name}/ are used: remove it")
-    if weights.find(f"{name}/{SENTENCEPIECE_FILE}") and not weights.find(f"{name}/{TOKENIZER}"):
-        _check_sentencepiece(weights, name)
+    is_alone = weights.find(f"{name}/{PIECES}") and not weights.find(f"{name}/{TOKENIZER}")
+    if is_alone and find_spec("sentencepiece") is None:  # the library's advice is another package
+        needed = "needs a package to be read: pip install sentencepiece protobuf"
+        raise weights.error(f"{name}/{PIECES}", needed)
     fast = getattr(transformers, f"{component_cls.__name__}Fast", component_cls)
-    try:
-        with explained(weights, f"{name}/", "cannot be loaded"):
-            tokenizer = from_library(weights, name, fast, **settings)
-            tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
-    except UserError:
-        files = [*getattr(component_cls, "vocab_files_names", {}).values()]
-        with suppress(OSError):  # the folder itself is missing, as the error says
-            if files and not any(weights.find(f"{name}/{file}") for file in (TOKENIZER, *files)):
-                missing = "is missing, and so is any other vocabulary"
-                raise weights.error(f"{name}/{TOKENIZER}", missing) from None
-        raise
+    with explained(weights, f"{name}/", "cannot be loaded"):
+        tokenizer = from_library(weights, name, fast, **settings)
+        tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
     return tokenizer
-
-
-def _check_sentencepiece(weights: Weights, name: str) -> None:
-    """Raise UserError if the packages that read a tokenizer's only file are not installed."""
-    try:
-        for package in ("sentencepiece", "google.protobuf"):
-            import_module(package)
-    except ImportError:
-        raise weights.error(
-            f"{name}/{SENTENCEPIECE_FILE}",
-            f"is the only file of the tokenizer (there is no {TOKENIZER}). Reading it needs: pip"
-            " install sentencepiece protobuf",
-        ) from None

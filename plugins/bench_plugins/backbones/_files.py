@@ -12,18 +12,18 @@ import torch
 import transformers
 
 from bench.errors import UserError
-from bench.inputs.weights import HAND_OVER, Weights
+from bench.inputs.weights import Weights
 from bench.machine.libraries.private_diffusers import default_pipeline, has_text_encoder, model_type
 from bench_plugins.backbones._checkpoint import (
-    FLOAT_DTYPES,
-    INDEX_DTYPES,
     LOADING,
     check_values,
+    checked_header,
     first_line,
     header,
     is_finite,
     is_lora,
     load_model,
+    lora_alone,
 )
 from bench_plugins.backbones._gate import modules_of
 from bench_plugins.backbones._meta import EmptyPipeline
@@ -132,22 +132,9 @@ def check_files(weights: Weights) -> None:
         return
     if is_lora(path := Path(weights.file)):
         raise lora_alone(path)
-    tensors = header(path)
-    if not tensors:
-        raise UserError(f"{path} is damaged, or contains no tensors.")
-    dtypes = {dtype for dtype, _ in tensors.values()}
-    if quantised := sorted(dtypes - {*FLOAT_DTYPES, *INDEX_DTYPES}):
-        raise UserError(
-            f"{path} contains tensors of dtype {quantised[0]}: the model is quantised; {HAND_OVER}."
-        )
-
-
-def lora_alone(path: Path) -> UserError:
-    """Return an error about a LoRA in place of a model."""
-    return UserError(
-        f"{path} is a LoRA, not a whole model. Add it to the pipeline that it was trained for:"
-        f" --backbone PIPELINE --lora {path}"
-    )
+    where = replace(weights, location=str(path.parent), revision=None)
+    if not checked_header(where, path.name, path):
+        raise where.error(path.name, "contains no tensors")
 
 
 def config_source(file: Path) -> str:
@@ -172,7 +159,10 @@ def _shapes(file: Path) -> dict[str, torch.Tensor]:
 
 
 def add_loras(pipe: Any, weights: Weights) -> None:
-    """Add LoRAs with their scales to a pipeline, in place. Raises UserError if one does not fit."""
+    """Add LoRAs with their scales to a pipeline, in place. Its modules may be on the meta device.
+
+    Raises UserError if one does not fit.
+    """
     names = [f"lora_{number}" for number in range(len(weights.loras))]
     for name, lora in zip(names, weights.loras, strict=True):
         problem = ""
@@ -191,7 +181,7 @@ def add_loras(pipe: Any, weights: Weights) -> None:
         for component in modules_of(pipe).values():
             component.eval()  # a LoRA may come with dropout
             added += [part for path, part in component.named_parameters() if f".{name}." in path]
-        if not all(map(is_finite, added)):
+        if not all(part.is_meta or is_finite(part) for part in added):
             problem = "it contains values that are not finite"
         if problem or len(added) != expected or not added:
             problem = problem or (

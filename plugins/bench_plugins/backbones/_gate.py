@@ -4,7 +4,7 @@ The same rules hold for a folder, a repository, a single file and a pipeline in 
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,6 @@ import torch
 from torch import nn
 
 from bench.errors import UserError
-from bench.machine.libraries import private_accelerate, private_diffusers
-from bench.machine.libraries.private_torch import hooks_of, is_dropout
 from bench_plugins.backbones._checkpoint import first_line
 from bench_plugins.backbones._components import AUTOENCODER, NETWORKS
 from bench_plugins.backbones._facts import facts_of
@@ -27,15 +25,7 @@ UNUSABLE = {
     "parallel": "it predicts several steps at once",
     "view_batch_size": "it predicts overlapping views",
 }
-# Modules of hooks that move and cast weights. What a module computes is the same with them.
-MOVING_HOOKS = (
-    "accelerate.hooks",
-    "diffusers.hooks.group_offloading",
-    "diffusers.hooks.layerwise_casting",
-)
-HOOKING_LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
 NO_AUTOENCODER = "it has no vae: models of pixels are not supported"
-CALLED = ("forward", "encode", "decode")  # methods of modules that pipelines call
 
 
 class UnsupportedError(UserError):
@@ -50,6 +40,11 @@ class AlteredError(UserError):
             f"{where} is altered by {alteration}. A run's identity does not cover this: remove it"
             " first."
         )
+
+
+def unusable(who: str, problem: str) -> UserError:
+    """Return an error about a pipeline, which is called `who`."""
+    return UserError(f"{who} cannot be used: {problem}.")
 
 
 @contextmanager
@@ -109,65 +104,28 @@ def class_problem(pipeline_cls: Any) -> str | None:
 def check_pipeline(pipe: Any, who: str) -> None:
     """Raise UserError unless a pipeline has one network, which predicts at a time, and a vae."""
     if problem := class_problem(type(pipe)):
-        raise UserError(f"{who} cannot be used: {problem}.")
+        raise unusable(who, problem)
     network: Any = network_of(pipe)
-    if network_name(pipe) == "unet":
-        _check_unet(network, who)
+    layers = network.modules() if network_name(pipe) == "unet" else ()
+    if layers and not any(getattr(layer, "is_cross_attention", False) for layer in layers):
+        raise unusable(who, "its UNet takes no prompts")
     for name, module in modules_of(pipe).items():
         if module is network:
             continue
         inputs = inspect.signature(module.forward).parameters
         takes_time = "t" in inputs or any(key.startswith("timestep") for key in inputs)
         if takes_time or type(module) is type(network):
-            raise UserError(
-                f"{who} cannot be used: it has a second network, {name}. A single network has to"
-                " predict at all noise levels."
+            raise unusable(
+                who,
+                f"it has a second network, {name}. A single network has to predict at all noise"
+                " levels",
             )
     if getattr(pipe, AUTOENCODER, None) is None:
-        raise UserError(f"{who} cannot be used: {NO_AUTOENCODER}.")
+        raise unusable(who, NO_AUTOENCODER)
     for name, part in pipe.components.items():
         encoder = getattr(pipe, name.replace("tokenizer", "text_encoder"), None)
         if part is None and encoder is not None:
-            raise UserError(f"{who} cannot be used: it has no {name}.")
-
-
-def _check_unet(unet: Any, who: str) -> None:
-    """Raise UserError if a UNet was trained for another task, or no prompt reaches it."""
-    inputs, outputs = (unet.config.get(f"{name}_channels") for name in ("in", "out"))
-    if isinstance(inputs, int) and isinstance(outputs, int) and inputs > outputs:
-        raise UserError(
-            f"{who} cannot be used: its UNet has in_channels {inputs} and out_channels {outputs}."
-            " It is for inpainting, editing or upscaling, and needs another image as input. Use the"
-            " text-to-image model that it was trained from."
-        )
-    if not any(getattr(module, "is_cross_attention", False) for module in unet.modules()):
-        raise UserError(f"{who} cannot be used: its UNet takes no prompts.")
-
-
-def check_unaltered(modules: Mapping[str, nn.Module]) -> None:
-    """Raise AlteredError if a hook or chance alters what a component computes.
-
-    Its name would not be part of a run's identity. Hooks that move or cast weights are allowed.
-    """
-    for name, component in modules.items():
-        for path, module in component.named_modules():
-            if alteration := _alteration(module):
-                raise AlteredError(f"{name}.{path}" if path else name, alteration)
-
-
-def _alteration(module: nn.Module) -> str | None:
-    """Return the name of what alters a module's results, or None."""
-    registry = private_diffusers.hooks_of(module)
-    for hook in (*private_accelerate.hooks_of(module), *registry.values()):
-        if not type(hook).__module__.startswith(MOVING_HOOKS):
-            return type(hook).__name__
-    for hook in hooks_of(module):
-        if not str(getattr(hook, "__module__", "")).startswith(HOOKING_LIBRARIES):
-            return f"the hook {getattr(hook, '__name__', type(hook).__name__)}"
-    # Of attention, it is a number.
-    rate = vars(module).get("p" if is_dropout(module) else "dropout")
-    is_random = module.training and isinstance(rate, int | float) and rate
-    return "dropout in training mode" if is_random else None
+            raise unusable(who, f"it has no {name}")
 
 
 def modules_of(pipe: Any) -> dict[str, nn.Module]:

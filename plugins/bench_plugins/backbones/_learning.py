@@ -23,7 +23,7 @@ from bench.machine.cache import cache_dir
 from bench.machine.environment import installed_distributions
 from bench.store.formats.identity import digest
 from bench_plugins.backbones._facts import Facts
-from bench_plugins.backbones._gate import supported
+from bench_plugins.backbones._gate import supported, unusable
 from bench_plugins.backbones._probing import PROBED_STEPS, check_steps, is_flow, usual_sampler
 from bench_plugins.backbones._runner import Runner, at_step
 from bench_plugins.backbones._slots import SHORT, Slots
@@ -137,9 +137,10 @@ def _unguided(runner: Runner) -> Runner:
         (samples,) = (network.samples for network in components.values())
         if samples == [1]:
             return changed
-    raise UserError(
-        f"{runner.who} cannot be used: guidance cannot be switched off. Its network is called"
-        f" with batches of {samples} for a single sample."
+    raise unusable(
+        runner.who,
+        f"guidance cannot be switched off. Its network is called with batches of {samples} for a"
+        " single sample",
     )
 
 
@@ -147,9 +148,7 @@ def _checked_shape(shape: tuple[int, ...], who: str) -> tuple[int, ...]:
     """Return the shape of a sample. Raises UserError unless it is that of one image."""
     if len(shape) == 3 or (len(shape) == 4 and 1 in shape):  # or of a video of one frame
         return shape
-    raise UserError(
-        f"{who} cannot be used: expected latents of one image, (C, H, W), got shape {list(shape)}."
-    )
+    raise unusable(who, f"expected latents of one image, (C, H, W), got shape {list(shape)}")
 
 
 def _order(runner: Runner, sample_shape: tuple[int, ...], levels: Levels) -> Tensor | None:
@@ -205,9 +204,8 @@ class Normalisation:
         scale = ones - shift
         source = ((counted - shift) / scale).round()
         if not torch.equal(source.sort().values, torch.arange(len(source)).double()):
-            raise UserError(
-                f"{who} cannot be used: expected its latents, scaled and shifted, as the input of"
-                " `vae.decode`."
+            raise unusable(
+                who, "expected its latents, scaled and shifted, as the input of `vae.decode`"
             )
         return cls(tuple(decoded.shape[1:]), source.long(), scale, shift)
 
@@ -242,9 +240,7 @@ def order_of(packed: Tensor, who: str) -> Tensor:
     powers = DIGIT ** torch.arange(len(packed))
     order = (packed.flatten(1).double().cpu() * powers[:, None]).sum(dim=0).long()
     if not torch.equal(order.sort().values, torch.arange(len(order))):
-        raise UserError(
-            f"{who} cannot be used: the sample that it passes to its scheduler is not its latents."
-        )
+        raise unusable(who, "the sample that it passes to its scheduler is not its latents")
     return order
 
 
@@ -261,10 +257,7 @@ def levels_of(scheduler: Any, facts: Facts, schedule: Mapping[str, Any], who: st
             # Some samplers ignore that the model was trained up to pure noise, or nearly so.
             is_rescaled = config.get("rescale_betas_zero_snr")
             alphas = (usual_sampler(scheduler) if is_rescaled else scheduler).alphas_cumprod.numpy()
-            if (rises := np.flatnonzero(~(np.diff(alphas) < 0))).size:
-                at = f"level {rises[0]} to {rises[0] + 1}"
-                raise ValueError(f"cumulative alphas must fall, and do not from {at}")
-            if not alphas[0] > 0.5 > alphas[-1]:
+            if not ((np.diff(alphas) < 0).all() and alphas[0] > 0.5 > alphas[-1]):
                 raise ValueError("cumulative alphas must fall from near 1 to near 0")
             return diffusion_levels(alphas, config.prediction_type)
         shift = getattr(scheduler, "_shift", config.get("flow_shift", config.get("shift", 1.0)))

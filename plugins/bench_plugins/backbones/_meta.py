@@ -6,14 +6,15 @@ tensors.
 """
 
 import copy
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import lru_cache, wraps
 from threading import RLock
-from typing import Any, Self
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -34,10 +35,9 @@ from bench_plugins.backbones._components import (
     pipeline_class,
     read_index,
 )
-from bench_plugins.backbones._counting import peak_of_image, predict_cell
+from bench_plugins.backbones._counting import predict_cell
 from bench_plugins.backbones._facts import facts_of
 from bench_plugins.backbones._gate import (
-    CALLED,
     UnsupportedError,
     class_problem,
     network_name,
@@ -47,8 +47,6 @@ from bench_plugins.backbones._learning import pixels_per_latent
 from bench_plugins.backbones._runner import embeds_guidance
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
-MAX_T5_TOKENS = 512
-MAX_ORIGINAL_SIDE = 100_000  # pixels
 _AUTOCAST_LOCK = RLock()
 
 
@@ -60,14 +58,12 @@ class EmptyPipeline:
         classes: the classes of its components with tensors.
         runs: whether its code is expected to run without values: its class is declared, and only
             the folder's tensors are loaded.
-        ignored: tensors in each component's files that its library ignores, such as T5's decoder.
     """
 
     weights: Weights
     pipe: Any
     classes: Mapping[str, Any]
     runs: bool
-    ignored: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def encoders(self) -> list[str]:
@@ -83,19 +79,16 @@ class EmptyPipeline:
         """Return modules that raise UserError if they are called, as they have no values."""
         return {name: _placeholder(self.weights, name, getattr(self.pipe, name)) for name in names}
 
-    def with_files(self, weights: Weights, left_out: Collection[str] = ()) -> Self:
-        """Return the pipeline with what is `ignored` in the files of `weights`.
-
-        Raises UserError unless they can hold the tensors of all components but those `left_out`.
-        """
+    def check_headers(self, weights: Weights, left_out: Collection[str] = ()) -> None:
+        """Raise UserError unless files can hold all components' tensors but of those `left_out`."""
         modules = {name: getattr(self.pipe, name) for name in self.classes if name not in left_out}
         weights.prefetch(
             file
             for name, module in modules.items()
             for file in weights.model_files(name, half=module.dtype == torch.float16)
         )
-        ignored = {name: check_headers(weights, name, module) for name, module in modules.items()}
-        return replace(self, ignored=ignored)
+        for name, module in modules.items():
+            check_headers(weights, name, module)
 
 
 @lru_cache(maxsize=8)
@@ -179,31 +172,27 @@ def inspect_empty(
         replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
         predict_cell(denoiser)
         part = AUTOENCODER
-        peak_of_image(denoiser)
+        denoiser.encode_images([Image.new("RGB", (denoiser.resolution,) * 2)])
     except Exception as error:  # whatever diffusers raises if components do not fit each other
         is_refusal = isinstance(error, UserError) and not isinstance(error, UnsupportedError)
         if not family.pipelines and not is_refusal:
             return None  # perhaps the code needs real values: fall back to loading
-        if not isinstance(error, UserError):
-            empty.with_files(weights)  # may name the component at fault
-            problem = f"does not fit the other components: {first_line(error)}"
-            error = weights.error(f"{part}/", problem)
-        raise family.explain(weights, error) from error
+        if isinstance(error, UserError):
+            raise
+        empty.check_headers(weights)  # may name the component at fault
+        problem = f"does not fit the other components: {first_line(error)}"
+        raise weights.error(f"{part}/", problem) from error
     return denoiser
 
 
 def call_keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
     tokens, strength, side = map(settings.get, ("tokens", "strength", "original_size"))
-    if tokens is not None and not 1 <= tokens <= MAX_T5_TOKENS:
-        raise UserError(f"tokens must be from 1 to {MAX_T5_TOKENS}, got {tokens}.")
     if strength is not None and "unet" in empty.classes and not empty.is_guidance_distilled:
         raise UserError(
             f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
             " guidance-distilled network does, such as LCM's."
         )
-    if side is not None and not 1 <= side <= MAX_ORIGINAL_SIDE:
-        raise UserError(f"original_size must be from 1 to 100,000 pixels, got {side}.")
     size = None if side is None else (side, side)
     values = {"max_sequence_length": tokens, "guidance_scale": strength, "original_size": size}
     return {name: value for name, value in values.items() if value is not None}
@@ -211,15 +200,12 @@ def call_keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str
 
 def _placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:
     """Return a copy of a meta module that raises UserError if it is called."""
+    empty, problem = copy.copy(module), "is used by the pipeline at a stage without its weights"
 
     def refuse(*arguments: Any, **keywords: Any) -> Any:
-        raise weights.error(
-            f"{name}/", f"is used by the pipeline at a stage without its weights: {HAND_OVER}"
-        )
+        raise weights.error(f"{name}/", f"{problem}: {HAND_OVER}")
 
-    empty = copy.copy(module)
-    for method in CALLED:
-        setattr(empty, method, refuse)
+    vars(empty).update(dict.fromkeys(("forward", "encode", "decode"), refuse))
     return empty
 
 

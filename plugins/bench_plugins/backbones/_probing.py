@@ -20,7 +20,7 @@ from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.engine.scoring import times as times_of
-from bench.errors import UserError
+from bench_plugins.backbones._gate import unusable
 from bench_plugins.backbones._runner import Runner
 
 PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
@@ -92,9 +92,10 @@ def check_steps(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
             what = f"alpha and sigma at time {float(after):.4g}"
         result = result.flatten().float()
         if float((result - expected).abs().max()) > LEVEL_TOLERANCE:
-            raise UserError(
-                f"{who} cannot be used: its scheduler's own step contradicts the assumed noise"
-                f" levels. For {what}, expected {expected.tolist()}, got {result.tolist()}."
+            raise unusable(
+                who,
+                f"its scheduler's own step contradicts the assumed noise levels. For {what},"
+                f" expected {expected.tolist()}, got {result.tolist()}",
             )
 
 
@@ -139,17 +140,18 @@ def check_shift(scheduler: Any, levels: Levels, schedule: Mapping[str, Any], who
     elif least := vars(probe).get("sigma_min"):
         even = 1 - step / (PROBED_STEPS - 1) * (1 - float(least))
     if np.ptp(np.diff(even)) > LEVEL_TOLERANCE:
-        raise UserError(
-            f"{who} cannot be used: it spaces its noise levels unevenly, which its scheduler's"
-            " config does not describe."
+        raise unusable(
+            who,
+            "it spaces its noise levels unevenly, which its scheduler's config does not describe",
         )
     shift = float(np.median(_shift(sigma, even)))
     middle = len(levels) // 2 - 1
     assumed = float(_shift(levels.sigma[middle], (middle + 1) / len(levels)))
     if abs(shift / assumed - 1) > 5 * LEVEL_TOLERANCE:
-        raise UserError(
-            f"{who} cannot be used: its noise levels have the shift {shift:.3g}, but its"
-            f" scheduler's config describes {assumed:.3g}."
+        raise unusable(
+            who,
+            f"its noise levels have the shift {shift:.3g}, but its scheduler's config describes"
+            f" {assumed:.3g}",
         )
 
 
@@ -169,9 +171,10 @@ def check_image(denoiser: Denoiser, runner: Runner, normalize: str) -> None:
     pixels = preprocess([image], denoiser.resolution, normalize).to(denoiser.device)
     lost = float((_decoded(runner, latent, levels) - pixels).square().mean() / pixels.var())
     if not lost < MAX_LOST_VARIANCE:
-        raise UserError(
-            f"{runner.who} cannot be used: its autoencoder loses {lost:.0%} of a test image's"
-            f" variance; expected less than {MAX_LOST_VARIANCE:.0%}."
+        raise unusable(
+            runner.who,
+            f"its autoencoder loses {lost:.0%} of a test image's variance; expected less than"
+            f" {MAX_LOST_VARIANCE:.0%}",
         )
     errors = []
     eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0)).to(latent.device)
@@ -185,11 +188,11 @@ def check_image(denoiser: Denoiser, runner: Runner, normalize: str) -> None:
         clean = (sigma * output - q * x_t) / (p * sigma - q * alpha)
         errors.append(float((clean - latent).square().mean()))
     if not all(less < more for less, more in pairwise(errors)):
-        raise UserError(
-            f"{runner.who} cannot be used: the error of the denoised latent does not decrease"
-            " with the noise level. It is"
+        raise unusable(
+            runner.who,
+            "the error of the denoised latent does not decrease with the noise level. It is"
             f" {', '.join(f'{error:.3g}' for error in errors)} at"
-            f" {', '.join(f'{p:.0%}' for p in PROBED_POSITIONS)} of the level table."
+            f" {', '.join(f'{p:.0%}' for p in PROBED_POSITIONS)} of the level table",
         )
 
 

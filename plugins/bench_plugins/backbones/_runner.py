@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.errors import UserError
 from bench.machine.libraries.private_diffusers import EXECUTION_DEVICE
 from bench.machine.libraries.private_torch import tree_map_only
 from bench_plugins.backbones._calls import Call, CountedNetwork, Decoder
 from bench_plugins.backbones._facts import Facts, facts_of
-from bench_plugins.backbones._gate import CLASS_LABELS, network_name, network_of
+from bench_plugins.backbones._gate import CLASS_LABELS, network_name, network_of, unusable
 from bench_plugins.backbones._labels import labels_of
 from bench_plugins.backbones._slots import SHORT, Slots
 
@@ -151,7 +150,7 @@ class Runner:
                 if not call.shapes
                 else "does not call `scheduler.set_timesteps`"
             )
-            raise UserError(f"{self.who} cannot be used: it {problem}.")
+            raise unusable(self.who, f"it {problem}")
         return call
 
     def decoder_input(self, latents: Tensor, time: Tensor) -> Tensor:
@@ -184,7 +183,7 @@ class Runner:
             components |= self.counted(echoes=True)
             call(time)
         if decoder.decoded is None:
-            raise UserError(f"{self.who} cannot be used: it does not call `vae.decode`.")
+            raise unusable(self.who, "it does not call `vae.decode`")
         return decoder.decoded
 
     def counted(self, echoes: bool = False) -> dict[str, CountedNetwork]:
@@ -229,7 +228,7 @@ class Runner:
             if encoder not in (None, tokenizer) and hasattr(tokenizer, "get_vocab"):
                 size = getattr(encoder.get_input_embeddings(), "num_embeddings", None)
                 if problem := token_problem(tokenizer, texts, size):
-                    raise UserError(f"{self.who} cannot be used: its {name} {problem}.")
+                    raise unusable(self.who, f"its {name} {problem}")
 
 
 def parameters_of(pipe: Any) -> Mapping[str, inspect.Parameter]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bench.engine.transfer import sent
 from bench.errors import UserError
+from bench_plugins.backbones._gate import unusable
 
 SHORT = "a"
 TEXTS_PER_CALL = 16
@@ -67,9 +68,7 @@ class Slots:
         """
         encoded = encode([SHORT]), encode([LONG]), encode([SHORT, LONG])
         if not encoded[0] or len({len(calls) for calls in encoded}) > 1:
-            raise UserError(
-                f"{who} cannot be used: it does not encode prompts with `encode_prompt`."
-            )
+            raise unusable(who, "it does not encode prompts with `encode_prompt`")
         empty = cls(who, tuple(not isinstance(value, tuple) for value in encoded[0]), ())
         slots = tuple(
             tuple(
@@ -116,9 +115,8 @@ class Slots:
             values = [value for call in self._values(returned) for value in call]
             for slot, value in zip(self._all(), values, strict=True):
                 if slot.kind == "mask" and value is not None and not value.all():
-                    raise UserError(
-                        f"{self.who} cannot be used: it pads {texts[0][:80]!r} under a mask, also"
-                        " where it is alone."
+                    raise unusable(
+                        self.who, f"it pads {texts[0][:80]!r} under a mask, also where it is alone"
                     )
                 if slot.kind in ("rows", "list", "shared"):
                     each_row = [value] if slot.kind == "shared" else value
@@ -256,9 +254,10 @@ def _slot(who: str, name: str, alone: Any, long: Any, pair: Any) -> Slot:
         if counts == [1, 1, 2] and isinstance(pair[0], Tensor):
             lengths = {len(alone[0]), len(long[0])}
             return Slot(name, "list", max(lengths) if len(lengths) > 1 else None)
-        raise UserError(
-            f"{who} cannot be used: expected a list of one tensor per text from `encode_prompt`,"
-            f" got {counts[0]} and {counts[2]} values of {type(pair[0]).__name__} for one and two."
+        raise unusable(
+            who,
+            f"expected a list of one tensor per text from `encode_prompt`, got {counts[0]} and"
+            f" {counts[2]} values of {type(pair[0]).__name__} for one and two",
         )
     if not isinstance(pair, Tensor):
         return Slot(name, "fixed", value=pair)
@@ -273,10 +272,10 @@ def _slot(who: str, name: str, alone: Any, long: Any, pair: Any) -> Slot:
         return Slot(name, "fixed", value=alone)
     elif len(pair) == len(long) and alone.shape[1:] == long.shape[1:]:  # of the tokens
         return Slot(name, "shared", len(long))
-    raise UserError(
-        f"{who} cannot be used: expected one row per text from `encode_prompt`, got shapes"
-        f" {list(alone.shape)}, {list(long.shape)} and {list(pair.shape)} for a short text, a"
-        " long one and both."
+    raise unusable(
+        who,
+        f"expected one row per text from `encode_prompt`, got shapes {list(alone.shape)},"
+        f" {list(long.shape)} and {list(pair.shape)} for a short text, a long one and both",
     )
 
 

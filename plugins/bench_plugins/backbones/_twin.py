@@ -33,6 +33,7 @@ from bench.machine.libraries.private_torch import (
     has_gradient_hooks,
     has_own_attention,
     hooks_of,
+    is_dropout,
     own_tensors,
     unwrapped,
 )
@@ -74,6 +75,13 @@ SAME_IN_TRAINING = tuple(
 PLAIN_TYPES = (type(None), bool, int, float, complex, str, bytes)
 AS_TEXT = (Enum, Path, torch.dtype, torch.layout, torch.memory_format, torch.Size)
 PLACES = (torch.device, torch.Generator)  # where numbers are computed
+# Modules of hooks that move and cast weights. What a module computes is the same with them.
+MOVING_HOOKS = (
+    "accelerate.hooks",
+    "diffusers.hooks.group_offloading",
+    "diffusers.hooks.layerwise_casting",
+)
+HOOKING_LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
 ABSENT = "absent"  # in place of a value that only a fresh object has
 
 
@@ -191,7 +199,8 @@ class _Writer:
             self.kept.append(value)
             check_class(path, type(value), self.checked)
             yield path, _class_name(value)
-            for name, part in sorted(_parts(value).items()):
+            parts = _parts_of_module(path, value) if isinstance(value, nn.Module) else _parts(value)
+            for name, part in sorted(parts.items()):
                 if not self._is_alike(value, name, part):
                     yield from self.written(f"{path}.{name}", part)
 
@@ -222,15 +231,17 @@ def _parts(value: Any) -> dict[str, Any]:
         return {str(part): None for part in value}
     if isinstance(value, Sequence):
         return {str(index): part for index, part in enumerate(value)}
-    if isinstance(value, nn.Module):
-        return _parts_of_module(value)
     slots = {name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())}
     parts = {name: getattr(value, name) for name in slots if hasattr(value, name)}
     return {**parts, **getattr(value, "__dict__", {})}
 
 
-def _parts_of_module(module: nn.Module) -> dict[str, Any]:
-    """Return a module's attributes and parts, its forward below hooks, and odd tensors' classes."""
+def _parts_of_module(path: str, module: nn.Module) -> dict[str, Any]:
+    """Return a module's attributes and parts, its forward below hooks, and odd tensors' classes.
+
+    Raises AlteredError if a hook of another kind than those that move and cast weights, or chance,
+    alters what it computes.
+    """
     is_adapted = private_peft.is_adapter_layer(module)
     parts = private_peft.attributes(module) if is_adapted else vars(module)
     parts = {name: parts[name] for name in attribute_names(parts)} | dict(module.named_children())
@@ -238,13 +249,25 @@ def _parts_of_module(module: nn.Module) -> dict[str, Any]:
         if type(tensor) not in (type(None), Tensor, nn.Parameter):
             parts[f"class of {name}"] = type(tensor)
         if tensor is not None and has_gradient_hooks(tensor):
-            raise AlteredError(f"The parameter {name}", "a hook of its gradient")
+            raise AlteredError(f"{path}.{name}", "a hook of its gradient")
     parts |= compiled_call(module)
+    # Of attention, dropout is a number.
+    rate = vars(module).get("p" if is_dropout(module) else "dropout")
+    if module.training and isinstance(rate, int | float) and rate:
+        raise AlteredError(path, "dropout in training mode")
     is_alike = is_adapted or type(module).__module__.startswith(SAME_IN_TRAINING)
     if module.training and not is_alike:
         parts["training"] = True
-    hooks = [h for h in hooks_of(module) if str(getattr(h, "__module__", "")).startswith("torch.")]
-    if hooks:  # such as weight normalisation; those of other libraries move, cast or observe
+    added = (*private_accelerate.hooks_of(module), *private_diffusers.hooks_of(module).values())
+    for hook in added:
+        if not type(hook).__module__.startswith(MOVING_HOOKS):
+            raise AlteredError(path, type(hook).__name__)
+    by_library = {hook: str(getattr(hook, "__module__", "")) for hook in hooks_of(module)}
+    for hook, library in by_library.items():
+        if not library.startswith(HOOKING_LIBRARIES):
+            raise AlteredError(path, f"the hook {getattr(hook, '__name__', type(hook).__name__)}")
+    # Such as weight normalisation; those of other libraries move, cast or observe.
+    if hooks := [hook for hook, library in by_library.items() if library.startswith("torch.")]:
         parts["hooks"] = hooks
     for below in (private_diffusers.own_forward, private_accelerate.own_forward):
         if (forward := below(module)) is not None:

@@ -1,78 +1,17 @@
 """Backbone families: pipelines in folders, with parameters and checks of their own."""
 
-from contextlib import suppress
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from typing_extensions import override
 
-from bench.discovery.loading import load_plugins
-from bench.discovery.targets import load_target
 from bench.engine.trees import Tree
-from bench.errors import UserError
-from bench.inputs.weights import Weights
 from bench_plugins.backbones import declared_pipelines
-from bench_plugins.backbones._checkpoint import is_lora
 from bench_plugins.backbones._components import (
     EMBEDDINGS,
-    NETWORKS,
-    PIPELINE_INDEX,
-    SCHEDULER_CONFIG,
 )
-from bench_plugins.backbones._files import lora_alone
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-CONFIG = "config.json"
 T5_TOKENS = 256  # in Stable Diffusion 3
-
-
-def without_index(reader: type, weights: Weights, error: UserError) -> UserError:
-    """Return an error that says what a folder contains, or else `error`, which `reader` raised."""
-    backbones, local = load_plugins().backbones, weights.revision is None
-    use = f"--weights {weights.location}"
-    if weights.find(CONFIG):
-        config = weights.read(CONFIG)
-        kind = config.get("_class_name") or config.get("model_type")
-        classifiers = [
-            f"--backbone {spec.name} {use}"
-            for spec in backbones
-            if spec.scorer == "classifier"
-            and spec.family == spec.name
-            # SigLIP 2 with a fixed resolution has the model type of SigLIP.
-            and kind in (spec.name, spec.name.removesuffix("2"))
-        ]
-        if classifiers:
-            ways = " or ".join(classifiers)
-            return weights.error(
-                CONFIG, f"describes {kind!r}, which is not a diffusers pipeline. Use {ways}"
-            )
-        return weights.error(
-            CONFIG,
-            f"describes {kind!r:.100}, a single component of a pipeline. Name the folder that"
-            " contains all components and a model_index.json",
-        )
-    if not any(weights.find(f"{network}/{CONFIG}") for network in NETWORKS):
-        files = sorted(weights.root.glob("*.safetensors")) if local else []
-        if loras := [file for file in files if is_lora(file)]:
-            return lora_alone(loras[0])
-        if weights.is_partial or weights.find(SCHEDULER_CONFIG):
-            return error
-        return weights.error(
-            f"{PIPELINE_INDEX} of a pipeline, or {CONFIG} of another model,",
-            "is not there. The folder must hold the whole model",
-        )
-    for spec in backbones:
-        is_family = spec.takes_folders and spec.scorer == "denoiser" and "*" not in spec.pipelines
-        if is_family and load_target(spec) is not reader:
-            parameters: dict[str, Any] = {"dtype": "float32", **spec.resolve_parameters({})}
-            with suppress(UserError):
-                load_target(spec).check_weights(weights, **parameters)
-                return weights.error(
-                    PIPELINE_INDEX,
-                    "does not exist, so the folder was read as Stable Diffusion, which it is not."
-                    f" Use --backbone {spec.name} {use}",
-                )
-    return error
 
 
 class StableDiffusion(FolderPipeline):
@@ -83,13 +22,6 @@ class StableDiffusion(FolderPipeline):
     """
 
     pipelines = declared_pipelines("sd")
-
-    @classmethod
-    @override
-    def explain(cls, weights: Weights, error: UserError) -> UserError:
-        if weights.find(PIPELINE_INDEX) is not None:
-            return error
-        return without_index(cls, weights, error)
 
 
 class StableDiffusionXL(FolderPipeline):
@@ -138,7 +70,6 @@ class PixArt(FolderPipeline):
     """PixArt-alpha and PixArt-Sigma. Texts are lowercased, and not cleaned otherwise."""
 
     pipelines = declared_pipelines("pixart")
-    needs_index = True  # it could be either model
 
 
 class Sana(FolderPipeline):

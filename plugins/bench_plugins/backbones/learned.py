@@ -22,7 +22,6 @@ PROBE_FOLDS = 5
 INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 1000
 PIXEL_SIDE = 16  # 768 features; more take minutes to fit and are not more accurate
-PRODUCT_ERROR = 1e-12  # bound of a product's relative error in float64, with a wide margin
 PIXELS = "pixels"  # value of the parameter `features`; any other names a model
 
 Matrix = NDArray[np.float32]
@@ -154,24 +153,15 @@ class NearestMean(_Learned):
         return {"images": len(features), "features": int(features.shape[1])}
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Matrix:
-        """Return negative mean squared distances, float32 [images, texts].
-
-        |m - x|² = |m|² - 2 m·x + |x|² is a matrix product, and its rounding is below that of
-        float32. Distances that it could reorder at the top are computed from the differences.
-        """
-        rows = self.features(images).astype(np.float64)
+        """Return negative mean squared distances, float32 [images, texts]."""
         means = self.means[self._columns(texts)]
-        norms, own = (np.einsum("ij,ij->i", m, m)[:, None] for m in (means, rows))
-        distances = (norms.T - 2 * rows @ means.T + own) / rows.shape[1]
-        unsure = PRODUCT_ERROR * (norms.max() + own) / rows.shape[1]
-        for row, distance, margin in zip(rows, distances, unsure, strict=True):
-            near = np.flatnonzero(distance <= distance.min() + margin)
-            distance[near] = ((means[near] - row) ** 2).mean(axis=1)
-        return np.asarray(-distances, np.float32)
+        rows = self.features(images).astype(np.float64)
+        distances = [((means - row) ** 2).mean(axis=1) for row in rows]
+        return np.asarray(-np.stack(distances), np.float32)
 
 
 class LinearProbe(_Learned):
-    """Logistic regression on standardised features, with cross-validated regularisation."""
+    """Logistic regression on standardised features, with cross-validated L2 regularisation."""
 
     def __init__(self, weights: Weights | None, *, seed: int = 0, **settings: Any) -> None:
         super().__init__(weights, **settings)
@@ -186,52 +176,38 @@ class LinearProbe(_Learned):
         import sklearn
 
         rows, index = self._read(images, labels)
-        folds = min(PROBE_FOLDS, int(np.bincount(index).min()))
-        self.model = _Regression(rows, index, folds if len(self.texts) > 1 else 0, self.seed)
+        self.mean = rows.mean(axis=0, dtype=np.float64)
+        deviation = rows.std(axis=0, dtype=np.float64)
+        self.scale = np.where(deviation > 1e-8, deviation, 1.0)
+        values = self._standardised(rows)
+        axes = _row_space(values)
+        values = values @ axes
+        folds = min(PROBE_FOLDS, int(np.bincount(index).min())) if len(self.texts) > 1 else 0
+        accuracy = _cross_validate(values, index, folds, self.seed) if folds > 1 else {}
+        chosen = INVERSE_STRENGTHS[len(INVERSE_STRENGTHS) // 2]
+        chosen = max(accuracy, key=lambda c: (accuracy[c], -c), default=chosen)
+        weights, self.bias, converged = _regress(values, index, chosen)
+        self.weights = weights @ axes.T
         return {
             "images": len(rows),
             "features": int(rows.shape[1]),
             "scikit-learn": sklearn.__version__,
             "seed": self.seed,
-            "folds": folds if self.model.accuracy else 0,
-            "C": self.model.chosen,
-            "accuracy_by_C": {f"{c:g}": round(a, 6) for c, a in self.model.accuracy.items()},
-            "converged": self.model.converged,
+            "folds": folds if accuracy else 0,
+            "C": chosen,
+            "accuracy_by_C": {f"{c:g}": round(a, 6) for c, a in accuracy.items()},
+            "converged": converged,
         }
+
+    def _standardised(self, rows: Matrix) -> NDArray[np.float64]:
+        return np.asarray((rows.astype(np.float64) - self.mean) / self.scale)
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Matrix:
         """Return log-probabilities up to a constant per image, float32 [images, texts]."""
-        logits = self.model(self.features(images))
-        return logits[:, self._columns(texts)].astype(np.float32)
-
-
-class _Regression:
-    """Multinomial logistic regression on standardised features `rows`, [n, D].
-
-    With fewer than 2 `folds` there is no cross-validation, and `accuracy`, by inverse
-    regularisation strength, is empty. `chosen` is that of the final fit.
-    """
-
-    def __init__(self, rows: Matrix, index: NDArray[np.int64], folds: int, seed: int) -> None:
-        self.mean = rows.mean(axis=0, dtype=np.float64)
-        deviation = rows.std(axis=0, dtype=np.float64)
-        self.scale = np.where(deviation > 1e-8, deviation, 1.0)
-        values = (rows.astype(np.float64) - self.mean) / self.scale
-        axes = _row_space(values)
-        values = values @ axes
-        self.accuracy: dict[float, float] = {}
-        if folds > 1:
-            self.accuracy = _cross_validate(values, index, folds, seed)
-        self.chosen = INVERSE_STRENGTHS[len(INVERSE_STRENGTHS) // 2]
-        if self.accuracy:
-            self.chosen = max(self.accuracy, key=lambda c: (self.accuracy[c], -c))
-        weights, self.bias, self.converged = _regress(values, index, self.chosen)
-        self.weights = weights @ axes.T
-
-    def __call__(self, rows: Matrix) -> NDArray[np.float64]:
-        values = (rows.astype(np.float64) - self.mean) / self.scale
+        rows = self._standardised(self.features(images))
         # Row by row, because the rounding of a matrix product depends on the number of rows.
-        return np.stack([self.weights @ row + self.bias for row in values])
+        logits = np.stack([self.weights @ row + self.bias for row in rows])
+        return logits[:, self._columns(texts)].astype(np.float32)
 
 
 def _row_space(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,9 +24,8 @@ from bench.engine import trees
 from bench.engine.images import preprocess
 from bench.engine.transfer import sent
 from bench.engine.trees import Tree
-from bench.errors import UserError
 from bench.machine.cache import read_cached, write_cached
-from bench_plugins.backbones._gate import check_pipeline, network_of, supported
+from bench_plugins.backbones._gate import check_pipeline, network_of, supported, unusable
 from bench_plugins.backbones._learning import CallFacts, learn, posterior_of
 from bench_plugins.backbones._probing import check_assumptions, is_batchable
 from bench_plugins.backbones._runner import (
@@ -120,9 +119,8 @@ class PipelineDenoiser(Denoiser):
                     if is_batchable(self, prompts, times):
                         break
                 else:
-                    raise UserError(
-                        f"{who} cannot be used: two samples in one batch are not predicted as each"
-                        " alone is."
+                    raise unusable(
+                        who, "two samples in one batch are not predicted as each alone is"
                     )
             with supported(who, "its noise levels and autoencoder cannot be checked"):
                 if self.runner.declared is None:
@@ -303,9 +301,9 @@ class PipelineDenoiser(Denoiser):
             predicted < wanted
             or len(self.order if self.order is not None else flat[0]) != predicted
         ):
-            raise UserError(
-                f"{self.runner.who} cannot be used: its network predicts {predicted:,} values of a"
-                f" latent with {wanted:,}."
+            raise unusable(
+                self.runner.who,
+                f"its network predicts {predicted:,} values of a latent with {wanted:,}",
             )
         if self.order is not None:
             flat = torch.empty_like(flat).index_copy(1, self.order, flat)

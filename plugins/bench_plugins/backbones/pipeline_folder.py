@@ -9,7 +9,6 @@ loaded only if a prompt's embedding is not cached, and freed before the network 
 import copy
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -18,16 +17,14 @@ from typing_extensions import override
 
 from bench.contracts.levels import Levels
 from bench.engine.denoiser import lay_out
-from bench.engine.transfer import Movable
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
-from bench.inputs.weights import Weights, hash_folder
+from bench.inputs.weights import Weights
 from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.precision import Half
 from bench_plugins.backbones._checkpoint import (
     LOADING,
     stored_half,
-    warn_of_loras,
 )
 from bench_plugins.backbones._components import (
     AUTOENCODER,
@@ -37,12 +34,11 @@ from bench_plugins.backbones._components import (
 )
 from bench_plugins.backbones._counting import (
     operations,
-    peak_of_cell,
-    peak_of_image,
     size,
 )
 from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._files import (
+    add_loras,
     check_files,
     components_in_file,
     config_source,
@@ -75,50 +71,48 @@ class FolderPipeline(PipelineDenoiser):
     once per image, and some overflow in float16. Raises UserError if a component is missing,
     damaged, of an unexpected class, or does not fit the others.
 
-    The pipeline is loaded as a whole, and less is known before, if its class is not declared, its
-    code needs real values, or a LoRA is added.
+    The pipeline is loaded as a whole, and less is known before, if its class is not declared or its
+    code needs real values.
 
     Attributes:
         pipelines: class attribute of families: names of their pipeline classes; empty if any class
             is accepted.
-        needs_index: whether a folder must have a `model_index.json`; otherwise the first class of
-            `pipelines` is assumed.
         t5_components: names of the components that `text=clip` leaves out.
         time_is_sigma: whether the times of the level table are sigma, those of the scheduler being
             its number of steps, usually 1000, times sigma.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ()
-    needs_index: ClassVar[bool] = False
     t5_components: ClassVar[frozenset[str]] = frozenset()
     time_is_sigma: ClassVar[bool] = False
 
     def __init__(
         self, weights: Weights, *, device: str = "cpu", dtype: str = "float32", **settings: Any
     ) -> None:
-        inspected = None if weights.loras else self.inspected(_folder(weights), dtype, **settings)
+        inspected = self.inspected(_folder(weights), dtype, **settings)
         empty = self._complete = self.with_files(weights, dtype, **settings)
         self.weights, self._dtype = weights, TORCH_DTYPES[dtype]
-        self._empty: dict[str, Any] = {}  # placeholders of the components that are loaded later
+        self._empty: dict[str, Any] = {}  # components without values, which are loaded later
         self.takes_turns = False  # whether network and autoencoder are on the device in turn
-        self._movable: dict[str, Movable] = {}
-        self._classes, self._encoders = empty.classes, empty.encoders
-        state = type(self).__name__, weights.fingerprint, device, dtype, settings
-        options: dict[str, Any] = {"dtype": self._dtype, "tried_path": tried_file(*state)}
-        options["source"] = weights.file or weights.location
-        options["normalize"] = settings.get("normalize", "half")
-        if inspected is None:  # its code needs values, or LoRAs are added
-            size: dict[str, Any] = {
-                "resolution": settings.get("resolution"),
-                "call": call_keywords(empty, settings),
-            }
+        self._away: Set[str] = set()  # those that are on the CPU meanwhile
+        if inspected is None:  # its code needs values
             pipe = load_pipeline(empty).to(device)
-            super().__init__(pipe, **size, **options)
         else:
             self._empty = empty.placeholders(empty.classes)
             pipe = replaced(copy.copy(empty.pipe), self._empty)
-            place = torch.device(device)
-            super().__init__(pipe, learned=inspected.learned, device=place, **options)
+        state = type(self).__name__, weights.fingerprint, device, dtype, settings
+        super().__init__(
+            pipe,
+            resolution=settings.get("resolution"),
+            normalize=settings.get("normalize", "half"),
+            call=call_keywords(empty, settings),
+            device=torch.device(device) if inspected else None,
+            dtype=self._dtype,
+            learned=inspected.learned if inspected else None,
+            tried_path=tried_file(*state),
+            source=weights.file or weights.location,
+        )
+        if inspected is not None:
             self.untried = inspected.runner.shortest
         self.levels = self._with_own_time(self.levels)
 
@@ -128,16 +122,8 @@ class FolderPipeline(PipelineDenoiser):
     def empty(cls, weights: Weights, dtype: str, **parameters: Any) -> EmptyPipeline:
         """Return the pipeline on the meta device. Raises UserError if its configs are invalid."""
         omitted = cls.omitted_components(weights, parameters.get("text"))
-        try:
-            with LOADING:
-                return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
-        except UserError as error:
-            raise cls.explain(weights, error) from None
-
-    @classmethod
-    def explain(cls, weights: Weights, error: UserError) -> UserError:
-        """Return an error about a folder, which a family may say more about."""
-        return error
+        with LOADING:
+            return build(weights, cls.pipelines, TORCH_DTYPES[dtype], omitted)
 
     @classmethod
     def inspected(cls, weights: Weights, dtype: str, **settings: Any) -> PipelineDenoiser | None:
@@ -157,33 +143,25 @@ class FolderPipeline(PipelineDenoiser):
         """
         folder = _folder(weights)
         empty = replace(cls.empty(folder, dtype, **settings), weights=weights)
-        return empty.with_files(folder, components_in_file(empty))
+        empty.check_headers(folder, components_in_file(empty))
+        return empty
 
     @classmethod
     def check_weights(cls, weights: Weights, *, dtype: str = "float32", **settings: Any) -> None:
         """Validate the weights without reading tensors. Raises UserError if they cannot be loaded.
 
-        Warns about pipeline classes that have no family, tensors that a library ignores, and
-        adapters in the folder.
+        Warns about pipeline classes that have no family.
         """
         check_files(weights)
         cls.inspected(_folder(weights), dtype, **settings)
-        empty = cls.with_files(weights, dtype, **settings)
-        for name, tensors in empty.ignored.items():
-            if tensors:
-                more = f" and {len(tensors) - 1} more" if len(tensors) > 1 else ""
-                where = weights.describe(f"{name}/")
-                warn_user(f"{where} has tensors that its library ignores: {min(tensors)}{more}.")
-        if weights.loras or weights.file:
-            return
-        if not cls.pipelines:
+        cls.with_files(weights, dtype, **settings)
+        if not (cls.pipelines or weights.loras or weights.file):
             name = weights.read(PIPELINE_INDEX)["_class_name"]
             origin = "declared" if facts_of(name) else "found by trial calls"
             warn_user(
                 f"The weights {weights.location} are a {name}, a pipeline without a backbone"
                 f" family: it is run by its own code, and its properties are {origin}."
             )
-        warn_of_loras(weights)
 
     @classmethod
     def weight_parameters(cls, weights: Weights, **settings: Any) -> Mapping[str, Any]:
@@ -209,8 +187,7 @@ class FolderPipeline(PipelineDenoiser):
     @override
     def half_precision(cls, weights: Weights) -> Half | None:
         """Return what the pipeline's class declares, or else what the network's file stores."""
-        index = weights.read(PIPELINE_INDEX) if weights.find(PIPELINE_INDEX) else {}
-        facts = facts_of(str(index.get("_class_name"))) or Facts()
+        facts = facts_of(str(weights.read(PIPELINE_INDEX).get("_class_name"))) or Facts()
         return facts.half or stored_half(weights, NETWORKS)
 
     @classmethod
@@ -227,15 +204,9 @@ class FolderPipeline(PipelineDenoiser):
         return None if inspected is None else cls._with_own_time(inspected.levels)
 
     @classmethod
+    @override
     def encoder_key(cls, weights: Weights, **parameters: Any) -> str:
-        """Return the key of a folder without the tensors of its network and autoencoder.
-
-        Prompts are encoded before these are read, so fine-tuned networks share encoded prompts. Of
-        a pipeline without a family this is not known, and the key covers the whole folder.
-        """
-        parameters.pop("normalize", None)
-        if cls.pipelines and weights.revision is None and not (weights.loras or weights.file):
-            weights = replace(weights, fingerprint=_encoder_hash(weights))
+        parameters.pop("normalize", None)  # of images
         return super().encoder_key(weights, **parameters)
 
     @classmethod
@@ -270,26 +241,14 @@ class FolderPipeline(PipelineDenoiser):
         a whole.
         """
         encoders, *others = cls._sizes(weights, dtype, settings)
-        loads_apart = not weights.loras and cls.inspected(_folder(weights), dtype, **settings)
-        return max(encoders, sum(others)) if loads_apart else encoders + sum(others)
-
-    @classmethod
-    def working_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
-        """Return the bytes needed beside the weights, or None if unknown.
-
-        They are those of one cell or of one image, whichever needs more.
-        """
-        inspected = cls.inspected(weights, dtype, **settings)
-        return None if inspected is None else max(peak_of_cell(inspected), peak_of_image(inspected))
+        if cls.inspected(_folder(weights), dtype, **settings) is None:
+            return encoders + sum(others)
+        return max(encoders, sum(others))
 
     @classmethod
     def offloaded_memory(cls, weights: Weights, dtype: str, **settings: Any) -> int | None:
-        """Return the largest of what text encoders, network and autoencoder need alone."""
-        if (inspected := cls.inspected(weights, dtype, **settings)) is None:
-            return None
-        encoders, autoencoder, others = cls._sizes(weights, dtype, settings)
-        autoencoder += peak_of_image(inspected)
-        return max(encoders, autoencoder, others + peak_of_cell(inspected))
+        """Return the bytes of text encoders, network or autoencoder, whichever is largest."""
+        return max(cls._sizes(weights, dtype, settings))
 
     @classmethod
     def _sizes(cls, weights: Weights, dtype: str, settings: Any) -> tuple[int, int, int]:
@@ -308,8 +267,6 @@ class FolderPipeline(PipelineDenoiser):
         They are T5's with `text=clip`, or if they are absent and `text` is not set. Raises
         UserError if `text` is invalid, or is `all` and the folder has no T5.
         """
-        if cls.needs_index:
-            weights.read(PIPELINE_INDEX)
         if not cls.t5_components:
             return frozenset()
         if text not in (None, *TEXT_CHOICES):
@@ -339,7 +296,7 @@ class FolderPipeline(PipelineDenoiser):
         """The denoising network. Reading it loads the network and the VAE, and tries them once."""
         with self.lock:
             away = {AUTOENCODER} if self.takes_turns else set()
-            self._load(self._classes.keys() - {*self._encoders} - away)
+            self._load(self._complete.classes.keys() - {*self._complete.encoders} - away)
             return super().network
 
     @property
@@ -361,13 +318,13 @@ class FolderPipeline(PipelineDenoiser):
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
         """Return the conditioning, one row per text. Loads the text encoders."""
         with self.lock:
-            self._load({*self._encoders})
+            self._load({*self._complete.encoders})
             return self.as_stored(super().encode_prompts(texts))
 
     def encode_null(self) -> Tree:
         """Return the unconditional conditioning, one row. Loads the text encoders."""
         with self.lock:
-            self._load({*self._encoders})
+            self._load({*self._complete.encoders})
             return self.as_stored(super().encode_null())
 
     @override
@@ -387,25 +344,29 @@ class FolderPipeline(PipelineDenoiser):
         """
         with self.lock:
             loaded = {n for n, empty in self._empty.items() if getattr(self.pipe, n) is not empty}
-            if freed := loaded & {*self._encoders} - names:
+            encoders = {*self._complete.encoders}
+            if freed := loaded & encoders - names:
                 replaced(self.pipe, {name: self._empty[name] for name in freed})
                 torch.cuda.empty_cache()
             if self.takes_turns:
-                parts = loaded - {*self._encoders}
+                parts = loaded - encoders
                 self._take_turns(parts & names, parts - names)
             missing = self._empty.keys() & names - loaded
             for name in sorted(missing, key=lambda name: (-size(self._empty[name]), name)):
                 replaced(self.pipe, {name: load_component(self._complete, name, self.device)})
+            if missing and self.weights.loras:  # their parts for others are added without values
+                others = copy.deepcopy({n: p for n, p in self._empty.items() if n not in missing})
+                add_loras(replaced(copy.copy(self.pipe), others), self.weights)
 
     def _take_turns(self, entering: Set[str], leaving: Set[str]) -> None:
         """Move components to the device, after others have left it."""
-        for name in sorted(leaving | entering, key=lambda name: name in entering):
-            movable = self._movable.setdefault(name, Movable(getattr(self.pipe, name)))
-            if name in entering:
-                movable.enter(self.device)
-            else:
-                movable.leave()
-                torch.cuda.empty_cache()
+        moves = [(name, torch.device("cpu")) for name in sorted(leaving - self._away)]
+        moves += [(name, self.device) for name in sorted(entering & self._away)]
+        for name, place in moves:
+            with torch.inference_mode(False):  # it may take part in a backward pass
+                getattr(self.pipe, name).to(place)
+            torch.cuda.empty_cache()
+        self._away = self._away - entering | leaving
 
 
 def _folder(weights: Weights) -> Weights:
@@ -417,8 +378,3 @@ def _flow_steps(scheduler: Any) -> int | None:
     """Return the number of steps of a flow's scheduler; None if it is not that of a flow."""
     steps: int = scheduler.config.get("num_train_timesteps", USUAL_STEPS)
     return steps if is_flow(scheduler) else None
-
-
-@lru_cache
-def _encoder_hash(weights: Weights) -> str:
-    return hash_folder(weights.root, (*NETWORKS, AUTOENCODER))

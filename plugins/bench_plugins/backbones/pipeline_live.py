@@ -18,7 +18,7 @@ from bench.contracts.levels import Levels
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import InMemory
 from bench_plugins.backbones._components import TORCH_DTYPES
-from bench_plugins.backbones._gate import check_pipeline, check_unaltered, modules_of
+from bench_plugins.backbones._gate import check_pipeline, modules_of
 from bench_plugins.backbones._identity import (
     adapter_scales,
     altered_parts,
@@ -169,14 +169,13 @@ class LivePipeline(LiveObject, PipelineDenoiser):
 
 
 def check_live(modules: Mapping[str, nn.Module]) -> None:
-    """Raise UserError if one of a pipeline's modules is in training mode or altered by a hook."""
+    """Raise UserError if one of a pipeline's modules is in training mode."""
     for name, module in sorted(modules.items()):
         if module.training and name not in UNUSED_COMPONENTS:
             raise UserError(
                 f"The pipeline's {name} is in training mode, which makes dropout random: call"
                 f" pipe.{name}.eval() first."
             )
-    check_unaltered(modules)
 
 
 def describe(pipe: Any) -> dict[str, Any]:

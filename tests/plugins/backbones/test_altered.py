@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import peft
 import pytest
 import torch
 from helpers.altered import (
     REFUSED,
+    Doubling,
     block,
+    differ,
     doubled,
     identity,
+    numbers,
     subclass,
     with_adapters,
 )
@@ -22,7 +27,7 @@ from helpers.matrix import matrix
 from helpers.refusals import refused
 from torch import nn
 
-from bench_plugins.backbones._gate import AlteredError, check_unaltered, modules_of
+from bench_plugins.backbones._gate import AlteredError, modules_of
 from bench_plugins.backbones._identity import altered_parts
 from bench_plugins.backbones.pipeline_live import LivePipeline
 
@@ -97,12 +102,19 @@ def scales_by_block(pipe: Any, lora: Path, order: int = 1) -> None:
         layer.scaling["a"] = scale
 
 
-def numbered(pipe: Any, lora: Path, value: float = 0.0) -> None:
+def numbered(pipe: Any, lora: Path, value: float = 0.0, name: str = "0") -> None:
     """An adapter that is off, and called as a part of a path of the one that is on."""
-    layers = with_adapters(pipe, lora, "on", "0")
+    layers = with_adapters(pipe, lora, "on", name)
     pipe.set_adapters(["on"], [1.0])
     for layer in layers:
         layer.lora_A["on"].weight.data += value
+
+
+def alphas_by_block(pipe: Any, lora: Path, block: str = "mid_block") -> None:
+    """An adapter that is stronger in one block, as its file says."""
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, target_modules=["to_q"], alpha_pattern={f".*{block}.*": 16})
+    pipe.unet.add_adapter(config, "a")
 
 
 def off_in_a_layer(pipe: Any, lora: Path) -> None:
@@ -110,10 +122,16 @@ def off_in_a_layer(pipe: Any, lora: Path) -> None:
     layers[0].set_adapter([])
 
 
-# Attributes, modules, methods, classes and processors of any part are altered in `test_twin`.
+# As people do. Those of any part, drawn at random, are in `test_twin`.
 ALONE: dict[str, Callable[[Any], object]] = {
     "circular padding": circular,
     "a pipeline of a subclass": lambda pipe: subclass(pipe, "_get_add_time_ids"),
+    "a network of a subclass": lambda pipe: subclass(pipe.unet, "forward"),
+    "a processor": lambda pipe: setattr(block(pipe).attn1, "processor", Doubling()),
+    "a norm's eps": lambda pipe: setattr(block(pipe).norm1, "eps", 0.5),
+    "an activation": lambda pipe: setattr(pipe.unet, "conv_act", nn.Tanh()),
+    "heads": lambda pipe: setattr(block(pipe).attn1, "heads", 2 * block(pipe).attn1.heads),
+    "a flag": lambda pipe: setattr(block(pipe).attn1, "residual_connection", True),
     "another class of a block": patched_class,
     "the embedding of the time": lambda pipe: setattr(
         pipe.unet, "get_time_embed", doubled(pipe.unet.get_time_embed)
@@ -125,7 +143,14 @@ ALONE: dict[str, Callable[[Any], object]] = {
 
 ADAPTERS: dict[str, tuple[Callable[..., object], Callable[..., object]]] = {
     "scales by block": (scales_by_block, lambda pipe, lora: scales_by_block(pipe, lora, -1)),
-    "an adapter called 0": (numbered, lambda pipe, lora: numbered(pipe, lora, 1.0)),
+    **{
+        f"an adapter called {name}": (
+            partial(numbered, name=name),
+            partial(numbered, value=1.0, name=name),
+        )
+        for name in ("0", "1")
+    },
+    "alphas by block": (alphas_by_block, partial(alphas_by_block, block="down_blocks")),
     "on in some layers": (lambda pipe, lora: with_adapters(pipe, lora, "a"), off_in_a_layer),
 }
 
@@ -138,6 +163,7 @@ def test_what_is_altered_has_another_id_or_none(alteration: str, pipe: Any, plai
     """All of these change numbers."""
     ALONE[alteration](pipe)
     assert identity(pipe) != plain[0]
+    assert differ(numbers(pipe), plain[1])
 
 
 @pytest.mark.parametrize("state", matrix(ADAPTERS, ["an adapter called 0"]))
@@ -217,7 +243,7 @@ def test_what_is_altered_is_described_also_once_it_was_loaded(
 
 def test_weights_that_are_cast_layer_by_layer_are_no_alteration(pipe: Any) -> None:
     pipe.unet.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
-    check_unaltered(modules_of(pipe))
+    assert altered_parts(modules_of(pipe)) == {}
 
 
 def test_attention_that_is_replaced_for_all_is_refused(

@@ -280,7 +280,7 @@ def test_damage_is_found_before_anything_is_scored(
     with refused(named):
         Autoregressive.check_weights(resolve(str(folder)), dtype="float32")
     if case == "no config.json":  # nor is it taken for a pipeline
-        with refused("model_index.json", "config.json"):
+        with refused("model_index.json"):
             toolkit.run("digits", backbone=str(folder), limit=1, results=tmp_path, progress=False)
 
 

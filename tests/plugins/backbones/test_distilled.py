@@ -5,7 +5,6 @@ The pipelines are small and random, of the real classes.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from helpers.released import made as made_here
 from helpers.weights import backbone_of
 from safetensors.torch import save_file
 
-from bench.inputs.weights import Weights, resolve
-from bench_plugins.backbones._checkpoint import warn_of_loras
+from bench.inputs.weights import resolve
 from bench_plugins.backbones.families import StableDiffusion
 
 TEXT = "a photo of a cat"
@@ -117,22 +115,3 @@ def adds(name: str, **tensors: torch.Tensor) -> Callable[[Path], None]:
 
 LORA = {"unet.down_blocks.0.attn.to_q.lora_A.weight": torch.zeros(4, 8)}
 BLOCK = {f"model.diffusion_model.{n}.weight": torch.zeros(2, 2) for n in range(20)}
-
-
-@pytest.mark.parametrize(
-    ("name", "tensors", "warned"),
-    [
-        ("pytorch_lora_weights.safetensors", LORA, True),
-        ("unet/adapter_model.safetensors", LORA, True),
-        ("v1-5-pruned.safetensors", BLOCK, False),
-    ],
-)
-def test_a_lora_that_is_not_applied_is_named(
-    name: str, tensors: dict[str, torch.Tensor], warned: bool, tmp_path: Path
-) -> None:
-    adds(name, **tensors)(tmp_path)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        warn_of_loras(Weights(str(tmp_path), None, ""))
-    found = [str(warning.message) for warning in caught if name in str(warning.message)]
-    assert len(found) == warned and all("They are not applied" in text for text in found)

@@ -31,9 +31,10 @@ from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import Lora, add_files, resolve
 from bench.testing import DenoiserContract
-from bench_plugins.backbones import pipeline_folder
+from bench_plugins.backbones import _files
 from bench_plugins.backbones._checkpoint import load_model
 from bench_plugins.backbones._facts import Facts
+from bench_plugins.backbones._gate import network_of
 from bench_plugins.backbones._learning import levels_of
 from bench_plugins.backbones.families import Flux, StableDiffusionXL
 
@@ -123,7 +124,7 @@ def test_no_text_encoder_is_read_where_the_embeddings_are_kept(
         read.append(name)
         return load_model(weights, name, *more)
 
-    monkeypatch.setattr(pipeline_folder, "load_model", recorded)
+    monkeypatch.setattr(_files, "load_model", recorded)
     words = ("--strategy", "full", "--set", "draws=1", "--limit", 1, "--batch-size", 16)
     for results in ("first", "second"):
         done = bench("run", "digits", "--backbone", folder, *words, "--results", tmp_path / results)
@@ -150,7 +151,9 @@ def test_with_a_lora_a_folder_is_called_as_without(kind: str, saved: Saved, tmp_
     made: list[Any] = [own, type(own)(added, resolution=16, **chosen)]
     x_t, time = torch.ones(1, *made[0].latent_shape), torch.as_tensor(made[0].levels.time[600:601])
     with torch.inference_mode():
-        answers = [m.denoise(x_t, time, m.encode_prompts(["cat"])) for m in made]
+        prompts = [m.encode_prompts(["cat"]) for m in made]
+        assert all(p.is_meta for p in network_of(made[1].pipe).parameters())  # comes later
+        answers = [m.denoise(x_t, time, prompt) for m, prompt in zip(made, prompts, strict=True)]
     torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-6)
     assert made[0].call == made[1].call
     recorded = [type(own).weight_parameters(w, **chosen) for w in (plain, added)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +15,10 @@ from helpers.families import save
 from helpers.refusals import refused
 from PIL import Image
 from safetensors.torch import save_file
-from torch import nn
 
 import bench as toolkit
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.transfer import Movable
 from bench.running import estimate
-from bench_plugins.backbones._counting import peak_bytes
-
-
-def test_the_peak_of_what_is_alive_is_counted() -> None:
-    with torch.device("meta"):
-        layer = nn.Linear(100, 100)  # parameters do not count
-
-    def work() -> object:
-        first = torch.empty(10, 100)
-        second = layer(first)
-        third = second.view(5, 200) + 1  # a view takes nothing
-        del first, second
-        return third * 2
-
-    with torch.device("meta"):
-        assert peak_bytes(work) == 3 * 10 * 100 * 4
-
-
-def test_attention_is_counted_without_its_matrix() -> None:
-    def work() -> object:
-        query = torch.empty(1, 1, 1000, 8)
-        return nn.functional.scaled_dot_product_attention(query, query, query)
-
-    with torch.device("meta"):
-        assert peak_bytes(work) == 2 * 1000 * 8 * 4
-
-
-def encode(vae: Any, side: int) -> object:
-    return vae.encode(torch.empty(1, 3, side, side, device="meta"))
 
 
 def test_the_usual_autoencoder_is_as_the_estimate_has_it() -> None:
@@ -63,9 +31,6 @@ def test_the_usual_autoencoder_is_as_the_estimate_has_it() -> None:
         ).eval()
     size = 4 * sum(parameter.numel() for parameter in vae.parameters())
     assert size == pytest.approx(estimate.AUTOENCODER_BYTES, rel=0.01)
-    for side in (512, 1024):
-        peak = peak_bytes(partial(encode, vae, side))
-        assert peak == pytest.approx(estimate.ENCODING_BYTES * side**2, rel=0.01)
 
 
 def test_a_plan_compares_what_it_needs_with_the_card(
@@ -94,51 +59,36 @@ def test_a_folder_s_parts_are_counted(tmp_path: Path, monkeypatch: pytest.Monkey
         shown["warnings"]
     )
     turns = bench(*plan, "--offload", "model").json["memory_needed"]
-    assert "(the largest part and its work 0." in turns
+    assert float(turns.split()[3]) < float(shown["memory_needed"].split()[3])
     monkeypatch.setattr(estimate, "device_memory", lambda device: 1000)
     warnings = str(bench(*plan).json["warnings"])
     assert "cpu has " in warnings and "--offload model needs 0." in warnings
-
-
-def test_parts_take_turns_on_a_device() -> None:
-    layer, here = nn.Conv2d(2, 3, 1), torch.device("cpu")
-    wanted = layer.weight.clone()
-    movable = Movable(layer)
-    for _ in range(2):
-        movable.leave()
-        assert torch.equal(layer.weight, wanted)
-        with torch.inference_mode():
-            movable.enter(here)
-        assert movable.is_here and not layer.weight.is_inference()
-    movable.leave()
-    assert torch.equal(layer.weight, wanted)
 
 
 def test_a_folder_s_parts_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save("sdxl", tmp_path / "xl")
     backbone: Any = toolkit.load_backbone(str(tmp_path / "xl"))
     assert backbone.offload() is True
+    backbone.device = torch.device("cpu:0")  # another name of where it stays
     moves: list[tuple[str, str]] = []
-    for move in ("enter", "leave"):
-        original = getattr(Movable, move)
 
-        def recorded(self: Any, *device: Any, move: str = move, original: Any = original) -> None:
-            if self.is_here != (move == "enter"):
-                moves.append((move, type(self.module).__name__))
-            original(self, *device)
+    def recorded(part: Any, *to: Any, original: Any = diffusers.ModelMixin.to) -> Any:
+        moves.extend((type(part).__name__, str(device)) for device in to)
+        return original(part, *to)
 
-        monkeypatch.setattr(Movable, move, recorded)
+    monkeypatch.setattr(diffusers.ModelMixin, "to", recorded)
     picture = Image.new("RGB", (16, 16))
     before = backbone.encode_images([picture])
     _ = backbone.network
-    assert moves == [("leave", "AutoencoderKL")]
+    assert moves[-2:] == [("AutoencoderKL", "cpu"), ("UNet2DConditionModel", "cpu:0")]
+    moves.clear()
     torch.testing.assert_close(backbone.encode_images([picture]), before)
     _ = backbone.network
-    assert moves[1:] == [
-        ("leave", "UNet2DConditionModel"),
-        ("enter", "AutoencoderKL"),
-        ("leave", "AutoencoderKL"),
-        ("enter", "UNet2DConditionModel"),
+    assert moves == [
+        ("UNet2DConditionModel", "cpu"),
+        ("AutoencoderKL", "cpu:0"),
+        ("AutoencoderKL", "cpu"),
+        ("UNet2DConditionModel", "cpu:0"),
     ]
     with refused("--offload"):
         CheckedDenoiser(backbone, "xl").offload()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.command import bench
 from helpers.matrix import matrix
-from helpers.pipelines import save_indexed
+from helpers.pipelines import save_pipeline
 from helpers.refusals import refused
 from helpers.released import RELEASED, made
 
@@ -105,7 +105,7 @@ def test_any_second_network_is_found() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_indexed(tmp_path_factory.mktemp("folder") / "pipeline")
+    return save_pipeline(tmp_path_factory.mktemp("folder") / "pipeline")
 
 
 def test_what_was_not_loaded_raises_when_it_is_called(folder: Path) -> None:
@@ -134,7 +134,7 @@ def test_an_encoder_that_is_called_with_the_network_is_refused_before_scoring(
         return prepare(self, *arguments, **keywords)
 
     monkeypatch.setattr(diffusers.StableDiffusionPipeline, "prepare_extra_step_kwargs", encoding)
-    copied = save_indexed(tmp_path / "pipeline")
+    copied = save_pipeline(tmp_path / "pipeline")
     with refused("text_encoder/"):
         FolderPipeline.check_weights(resolve(str(copied)))
 

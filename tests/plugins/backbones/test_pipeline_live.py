@@ -23,7 +23,6 @@ from bench.running.command import other_images_command, recording_command, repro
 from bench.store.folder import read_manifest
 from bench.store.formats.cells import read_cells
 from bench_plugins.backbones._facts import Facts
-from bench_plugins.backbones._gate import check_unaltered, modules_of
 from bench_plugins.backbones._learning import levels_of
 from bench_plugins.backbones.families import Flux
 from bench_plugins.backbones.pipeline_live import LivePipeline
@@ -172,7 +171,6 @@ def test_offloaded_parameters_are_read_where_they_are(pipe: Any) -> None:
     for part in (pipe.unet, pipe.text_encoder):
         accelerate.cpu_offload(part, execution_device="cpu")
         assert all(parameter.is_meta for parameter in part.parameters())
-    check_unaltered(modules_of(pipe))
     assert backbone.content().fingerprint == before
     pipe.unet.conv_in._hf_hook.weights_map.dataset["conv_in.weight"].view(-1)[0] += 1
     assert backbone.content().fingerprint != before

@@ -91,7 +91,7 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_made(
     config.write_text(json.dumps({**json.loads(config.read_text()), "trained_betas": betas}))
     cases = (
         (("--backbone", "turning"), "levels 1 and 2"),
-        (("--backbone", folder), "level 499 to 500"),
+        (("--backbone", folder), "must fall"),
         (("--backbone", "no-null", "--guidance", 2), "encode_null()"),
     )
     for options, said in cases:
