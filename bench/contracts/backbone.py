@@ -45,10 +45,7 @@ class Backbone:
 
     @staticmethod
     def weight_parameters(weights: Any, **parameters: Any) -> Mapping[str, Any]:
-        """Return parameter values implied by the weights, unless the user sets them.
-
-        They are part of a run's identity.
-        """
+        """Return parameters implied by the weights, unless set by the user; they identify a run."""
         return {}
 
     @staticmethod

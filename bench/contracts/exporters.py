@@ -20,8 +20,7 @@ class Exporter(ABC):
     def write(self, run: RunView, folder: Path) -> None:
         """Write a run's files below `folder`, which is empty: one, or with `several` one or more.
 
-        They are copied from there; a link or a special file is refused.
-
-        `run` is complete or not, and has `path`, `manifest`, `summary` (if `so_far` is not None),
-        `decided` and `samples`. Raises UserError if it lacks something that the format needs.
+        They are copied from there; a link or a special file is refused. `run` is complete or not,
+        and has `path`, `manifest`, `summary` (if `so_far` is not None), `decided` and `samples`.
+        Raises UserError if it lacks something that the format needs.
         """

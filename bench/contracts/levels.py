@@ -50,8 +50,8 @@ class Levels:
     def __post_init__(self) -> None:
         for name, values in self.columns().items():
             column = np.asarray(values)
-            whole = name == "time" and np.issubdtype(column.dtype, np.integer)
-            object.__setattr__(self, name, column.astype(np.int64 if whole else np.float64))
+            is_whole = name == "time" and np.issubdtype(column.dtype, np.integer)
+            object.__setattr__(self, name, column.astype(np.int64 if is_whole else np.float64))
         self._check()
 
     def _check(self) -> None:

@@ -44,8 +44,7 @@ def training_group(trained_on: str | None, weights: str) -> tuple[str, str]:
 
 Scorer = Literal["denoiser", "classifier", "likelihood"]
 
-# Target of a dataset that declares a source instead of a class.
-DECLARED = "bench.inputs.data:make_declared"
+DECLARED = "bench.inputs.data:make_declared"  # target of a dataset that has a source, not a class
 
 COLUMN_PARAMETERS = {
     "image_column": Parameter(None, help="the column of the images"),

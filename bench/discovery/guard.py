@@ -111,16 +111,16 @@ STDOUT, STDERR = 1, 2
 def stdout_to_stderr() -> Iterator[Callable[[str], None]]:
     """Redirect stdout to stderr, also for C code; yield a function that writes a line to stdout."""
     out = sys.stdout
-    with redirect_stdout(sys.stderr), _descriptor_to_stderr(out) as kept:
+    with redirect_stdout(sys.stderr), _descriptor_to_stderr(out) as saved:
 
         def write(text: str) -> None:
-            if kept is not None:
-                os.dup2(kept, STDOUT)
+            if saved is not None:
+                os.dup2(saved, STDOUT)
             try:
                 out.write(f"{text}\n")
                 out.flush()
             finally:
-                if kept is not None:
+                if saved is not None:
                     os.dup2(STDERR, STDOUT)
 
         yield write
@@ -140,10 +140,10 @@ def _descriptor_to_stderr(out: TextIO) -> Iterator[int | None]:
     if not own:
         yield None
         return
-    kept = os.dup(STDOUT)
+    saved = os.dup(STDOUT)
     os.dup2(STDERR, STDOUT)
     try:
-        yield kept
+        yield saved
     finally:
-        os.dup2(kept, STDOUT)
-        os.close(kept)
+        os.dup2(saved, STDOUT)
+        os.close(saved)

@@ -86,6 +86,7 @@ class Plugins:
             plugin.registered["command"] = [*cli.commands]
 
     def _stage_all(self, plugin: Plugin, staged: Staged, cli: click.Group) -> None:
+        """Fill `staged` and `cli` with what a plugin registers; raise BenchError if it fails."""
         module = self._import(plugin)
         hooks = _own_hooks(plugin, module)
         self._stage_specs(plugin, hooks, staged)

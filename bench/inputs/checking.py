@@ -135,7 +135,7 @@ def _check_images(
             images["unreadable"].append(f"{sample.sample_id} ({error})")
         else:
             key = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
-            other, where = seen.setdefault(key, (sample.sample_id, name))
+            other, where = seen.setdefault(key, (sample.sample_id, name))  # the first like it
             is_part = where == spec.within.get(name) or name == spec.within.get(where)
             if where != name and not is_part:
                 images["across"].append(f"{sample.sample_id} is {other} of {where}")

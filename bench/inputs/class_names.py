@@ -159,8 +159,7 @@ def read_class_names(file: Path, spellings: Sequence[str]) -> tuple[str, ...]:
     content = parse_class_names(file, spellings)
     if isinstance(content, Mapping):
         position_of = find_positions(spellings, [*enumerate(content)])
-        missing = [name for name in spellings if position_of[name] == OTHER]
-        if missing:
+        if missing := [name for name in spellings if position_of[name] == OTHER]:
             raise UserError(
                 f"{file}: no words for the class {quoted(missing[0])}"
                 f" ({len(missing)} of {len(spellings)} are missing)."
@@ -309,9 +308,8 @@ def _read_texts(values: Sequence[object], declared: Sequence[str] | None, where:
     texts = [value if isinstance(value, str) and value.strip() else None for value in values]
     names = tuple(declared) if declared else tuple(sorted({v for v in texts if v is not None}))
     position_of = find_positions({v for v in texts if v is not None}, [*enumerate(names)])
-    unknown = next((v for v, position in position_of.items() if position == OTHER), None)
-    if unknown is not None:
-        raise UserError(f"{where}: the label {quoted(unknown)} is not one of its classes.")
+    if unknown := [v for v, position in position_of.items() if position == OTHER]:
+        raise UserError(f"{where}: the label {quoted(unknown[0])} is not one of its classes.")
     return names, tuple(None if v is None else position_of[v] for v in texts)
 
 

@@ -106,7 +106,8 @@ def _blur_along_line(x: Pixels, radius: int, sigma: float, angle: float) -> Pixe
 
 
 def _zoom_blur(x: Pixels, rng: Rng, constants: tuple[float, float]) -> Pixels:
-    factors, total = np.arange(1, *constants), x.copy()
+    end, step = constants
+    factors, total = np.arange(1, end, step), x.copy()
     for factor in factors:  # one at a time: up to 31 of them
         total += _zoom(x, factor)
     return total / (len(factors) + 1)

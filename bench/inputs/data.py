@@ -340,7 +340,7 @@ def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | N
     scheme, colon, _ = source.partition(":")
     if colon and scheme in registry and registry.get(scheme).scheme:
         return registry.get(scheme)
-    word = scheme.replace("-", "").replace("_", "")
+    word = scheme.replace("-", "").replace("_", "")  # a single letter is a drive, as in C:
     if colon and len(word) > 1 and word.isalnum() and not path_exists(source):
         schemes = [spec.name for spec in registry if spec.scheme]
         raise UserError(

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,17 +51,17 @@ class DrawPlan:
 
     def find_levels(self, n_levels: int) -> Ints:
         """Return the ascending level indices of draws, int64 [M] (UserError beyond the model's)."""
-        end = n_levels if self.end is None else self.end
-        last = end - 1 if self.level_list is None else self.level_list[-1]
-        if last >= n_levels:
-            levels = f"the range {self.first}-{end}" if self.level_list is None else f"level {last}"
+        if self.level_list is None:
+            levels: Sequence[int] = range(self.first, n_levels if self.end is None else self.end)
+            asked = f"the range {self.first}-{self.end}"
+        else:
+            levels, asked = self.level_list, f"level {self.level_list[-1]}"
+        if levels[-1] >= n_levels:
             raise UserError(
-                f"--levels: {levels} reaches beyond the model's {n_levels} levels,"
+                f"--levels: {asked} reaches beyond the model's {n_levels} levels,"
                 f" 0 … {n_levels - 1}."
             )
-        if self.level_list is not None:
-            return np.array(self.level_list, dtype=np.int64)
-        return np.arange(self.first, end, dtype=np.int64)
+        return np.array(levels, dtype=np.int64)
 
     def assign_levels(self, n_draws: int, n_levels: int) -> Ints:
         """Return the level index of each draw, ascending, int64 [N]; raises as `find_levels`."""

@@ -127,9 +127,8 @@ def read_csv(text: str, where: str) -> tuple[list[str], Lines]:
     head = [name.strip() for name in first]
     if len(head) > MAX_COLUMNS:
         raise UserError(f"{where}:1: {len(head):,} columns; at most {MAX_COLUMNS:,} are read.")
-    twice = next((name for name in head if head.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"{where}:1: the column {quoted(twice)} occurs twice.")
+    if twice := [name for name in head if head.count(name) > 1]:
+        raise UserError(f"{where}:1: the column {quoted(twice[0])} occurs twice.")
 
     def lines() -> Lines:
         for number, values in rows:

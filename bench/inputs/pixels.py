@@ -184,6 +184,7 @@ def _find_transposition(image: Image.Image) -> Image.Transpose | None:
 
 
 def _compute_factor(image: Image.Image) -> int:
+    """Return by which whole number the sides must be divided for at most `LARGE_PIXELS`."""
     return math.ceil(math.sqrt(image.width * image.height / LARGE_PIXELS))
 
 

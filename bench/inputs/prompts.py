@@ -193,7 +193,7 @@ def read_templates(values: Sequence[str]) -> tuple[str, ...]:
     """Return templates: texts with `{class}`, or files of them (UserError if invalid or twice)."""
     where_of: dict[str, str] = {}
     for value in values:
-        for template, where in _read_value(value):
+        for template, where in _read_option(value):
             check_template(template, f"{where}the template")
             if template in where_of:
                 raise UserError(f"{where}the template {template!r} occurs twice.")
@@ -201,7 +201,8 @@ def read_templates(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(where_of)
 
 
-def _read_value(value: str) -> list[tuple[str, str]]:
+def _read_option(value: str) -> list[tuple[str, str]]:
+    """Return the template that a text is, or those of a file, each with its place in messages."""
     path = Path(value)
     if PLACEHOLDER in value or not path.is_file():
         return [(value, "--template: ")]
@@ -265,7 +266,7 @@ def make_columns(class_of_prompt: Ints, rule: str) -> Columns:
     """
     if rule == "best":
         return Columns(class_of_prompt, np.arange(len(class_of_prompt))[:, None])
-    counts = np.bincount(class_of_prompt)
+    counts = np.bincount(class_of_prompt)  # rule `mean`
     if (counts != counts[0]).any():
         raise UserError(
             f"--template-rule {rule} needs the same number of prompts for each class, got"

@@ -305,10 +305,10 @@ def check_ids(ids: Sequence[object], where: str) -> tuple[str, ...]:
                 f" of UTF-8, got {quoted(sample_id)}."
             )
     names = [str(sample_id) for sample_id in ids]
-    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
-    if repeated is not None:
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(
-            f"{where}: the sample_id {quoted(repeated)} occurs several times; ids must be unique."
+            f"{where}: the sample_id {quoted(repeated[0])} occurs several times; ids must be"
+            " unique."
         )
     return tuple(names)
 
@@ -319,6 +319,6 @@ def make_unique(ids: Iterable[str]) -> list[str]:
     unique = []
     for sample_id in ids:
         seen[sample_id] += 1
-        count = seen[sample_id]
-        unique.append(sample_id if count == 1 else f"{sample_id}-{count}")
+        repeats = f"-{seen[sample_id]}" if seen[sample_id] > 1 else ""
+        unique.append(f"{sample_id}{repeats}")
     return unique

@@ -60,7 +60,7 @@ def device_memory(device: str) -> int | None:
 
 
 def _query_gpu(field: str, number: str = "") -> str:
-    """Return a fact about a GPU from NVIDIA's driver (OSError or SubprocessError)."""
+    """Return a fact about a GPU, by default the first (OSError or SubprocessError)."""
     command = ["nvidia-smi", f"--id={number or 0}", f"--query-gpu={field}"]
     command.append("--format=csv,noheader,nounits")
     answer = subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=10)

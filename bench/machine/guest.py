@@ -18,7 +18,7 @@ T = TypeVar("T")
 LIBRARIES = ("huggingface_hub", "datasets", "transformers", "diffusers")
 
 _lock = Lock()
-_workers = 0  # number of open blocks of `at_work`, in all threads
+_open_blocks = 0  # of `at_work`, in all threads
 _restoring = ExitStack()  # what the end of the last block restores
 _borrowed: set[str] = set()  # names of the settings that it restores
 
@@ -30,16 +30,16 @@ def at_work() -> Iterator[None]:
     Blocks can be nested, and all threads share them, because they share the libraries: the end of
     the last one restores what was before the first.
     """
-    global _workers
+    global _open_blocks
     with _lock:
-        _workers += 1
+        _open_blocks += 1
     try:
         silence_imported()
         yield
     finally:
         with _lock:
-            _workers -= 1
-            if not _workers:
+            _open_blocks -= 1
+            if not _open_blocks:
                 _borrowed.clear()
                 _restoring.pop_all().close()
 
@@ -47,7 +47,7 @@ def at_work() -> Iterator[None]:
 def borrow(name: str, read: Callable[[], T], write: Callable[[T], object], value: T) -> None:
     """Give a setting of the process another value until work ends; outside work, leave it alone."""
     with _lock:
-        if _workers and name not in _borrowed:
+        if _open_blocks and name not in _borrowed:
             _borrowed.add(name)
             _restoring.callback(write, read())
             write(value)
@@ -71,7 +71,8 @@ def silence_imported() -> None:
     The state of torch's random numbers, which models draw from when they are created, is restored,
     too.
     """
-    if (torch := sys.modules.get("torch")) and hasattr(torch, "get_rng_state"):
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_rng_state"):  # it has not, while it is imported
         state = torch.get_rng_state()
         borrow("random numbers of torch", lambda: state, torch.set_rng_state, state)
     for name in LIBRARIES:

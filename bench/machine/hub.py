@@ -212,11 +212,11 @@ def absent(what: str, error: Exception, repository: str, kind: str, offline: str
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
 
     reason = f"{what} not on this machine, and {refusal(error, repository, kind)}."
-    refused = _refused(error)
-    if isinstance(refused, GatedRepoError):
+    cause = _cause_of(error)
+    if isinstance(cause, GatedRepoError):
         return AbsentError(reason)
     certain = RevisionNotFoundError | HFValidationError | UserError
-    if isinstance(refused, certain) or _is_hidden(refused):
+    if isinstance(cause, certain) or _is_hidden(cause):
         return UserError(reason)
     return AbsentError(f"{reason}\n{offline}" if offline else reason)
 
@@ -226,17 +226,17 @@ def refusal(error: Exception, repository: str, kind: str = "model") -> str:
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
 
-    refused, status = _refused(error), hub_status(error)
+    cause, status = _cause_of(error), hub_status(error)
     if isinstance(error, SilentHubError | UserError):
         return str(error).rstrip(".")
     if isinstance(error, HFValidationError):
         return f"{repository!r} is not the id of a {kind} on the Hub, such as OWNER/NAME"
-    if isinstance(refused, GatedRepoError):
+    if isinstance(cause, GatedRepoError):
         return f"the Hub refuses it. {advise_licence(repository, kind=kind)}".rstrip(".")
-    if isinstance(refused, RevisionNotFoundError):
+    if isinstance(cause, RevisionNotFoundError):
         page = _page(repository, kind)
         return f"the Hub does not have this revision. Its branches and tags are at {page}/tree/main"
-    if _is_hidden(refused):
+    if _is_hidden(cause):
         return (
             f"the Hub has no {kind} {repository!r}, or it is private. Check the name, or log in"
             " with `hf auth login`"
@@ -315,7 +315,7 @@ def _raise_if_busy(response: Any, *_: Any, **__: Any) -> None:
 
 def hub_status(error: BaseException | None) -> int | None:
     """Return the HTTP status with which the Hub refused a request; None if it did not answer."""
-    response = getattr(_refused(error), "response", None)  # of httpx or requests
+    response = getattr(_cause_of(error), "response", None)  # of httpx or requests
     return None if response is None else int(response.status_code)
 
 
@@ -332,7 +332,7 @@ def _is_recent(key: tuple[str | None, ...]) -> bool:
     return key in _answers and time.monotonic() - _answers[key][0] < ANSWER_LIFETIME
 
 
-def _refused(error: BaseException | None) -> BaseException | None:
+def _cause_of(error: BaseException | None) -> BaseException | None:
     """Return the first of an error and its causes that has the Hub's answer, or else the error."""
     cause = error
     while cause is not None and getattr(cause, "response", None) is None:
@@ -349,7 +349,7 @@ def _is_hidden(error: BaseException | None) -> bool:
 
 def _retry_after(error: BaseException) -> float | None:
     """Return the seconds after which the Hub wants to be asked again, if it names them."""
-    response: Any = getattr(_refused(error), "response", None)
+    response: Any = getattr(_cause_of(error), "response", None)
     headers: Mapping[str, str] = getattr(response, "headers", {})
     # RateLimit says that r requests remain for the next t seconds.
     spent = re.search(r"\br=0\s*;\s*t=(\d+)", headers.get("RateLimit", ""))

@@ -50,7 +50,7 @@ def has_precision(device: str | None, precision: Precision) -> bool:
     return _capability(device) >= CAPABILITIES[precision]
 
 
-def needs_tf32(device: object) -> str:
+def tf32_needs(device: object) -> str:
     """Return what TF32 needs, for the message that a device lacks it."""
     return f"needs an NVIDIA GPU of compute capability 8.0 or later; the device here is {device}."
 
@@ -61,7 +61,7 @@ def is_assumed(device: str | None) -> bool:
     return gpu.type == "cuda" and (gpu.index or 0) >= torch.cuda.device_count()
 
 
-def assumed_capability(precision: Precision, device: str | None) -> list[str]:
+def assumed_capability_notes(precision: Precision, device: str | None) -> list[str]:
     """Return the note that a precision was chosen for a GPU that is not here, if it was."""
     if precision == "float32" or not is_assumed(device):
         return []

@@ -16,7 +16,7 @@ from bench.errors import UserError
 from bench.inputs.data import explain_missing_data
 from bench.machine.environment import device_memory, likely_device, pick_device
 from bench.machine.offline import offline_if_set
-from bench.machine.precision import PRECISIONS, Precision, assumed_capability
+from bench.machine.precision import PRECISIONS, Precision, assumed_capability_notes
 from bench.machine.speeds import estimate_speed, seconds_on_devices
 from bench.running.content import Content, PreparedRun
 from bench.running.manifest import evaluation_flops, prepared_run
@@ -108,7 +108,7 @@ def make_plan(config: RunConfig) -> Plan:
     warnings = [
         *content.warnings,
         *missing,
-        *assumed_capability(names.precision.network, config.device),
+        *assumed_capability_notes(names.precision.network, config.device),
         *too_much,
         *filter(None, [risk and risk.warning()]),
     ]

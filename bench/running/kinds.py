@@ -43,7 +43,7 @@ from bench.inputs.prompts import Columns
 from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.split import Split
 from bench.machine.libraries import torch
-from bench.machine.precision import computing, has_precision, needs_tf32
+from bench.machine.precision import computing, has_precision, tf32_needs
 from bench.running.checks import (
     check_model,
     check_precision,
@@ -139,7 +139,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         denoiser = CheckedDenoiser(backbone, content.names.backbone.label)
         device, precision = denoiser.device, content.names.precision
         if precision.tf32 and not has_precision(str(device), "tf32"):
-            raise UserError(f"--dtype tf32 {needs_tf32(device)}")
+            raise UserError(f"--dtype tf32 {tf32_needs(device)}")
         if device.type == "cuda":
             denoiser.switches = partial(computing, precision.tf32)
             encoding = precision.encoding or precision.network

@@ -15,7 +15,7 @@ from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.errors import BenchError, UserError, quoted, warn_user
 from bench.machine.files import write_atomically, writing
 from bench.machine.offline import offline_if_set
-from bench.machine.precision import assumed_capability
+from bench.machine.precision import assumed_capability_notes
 from bench.running.command import run_command
 from bench.running.execute import Finished
 from bench.running.parts.settings import RunConfig, check_mode
@@ -47,7 +47,7 @@ def write_script(config: RunConfig, shards: int) -> Path:
     check_mode(config, "slurm", "--slurm")
     device = config.device or "cuda"
     run = first_run(prepare(config.model_copy(update={"device": device})))
-    for note in assumed_capability(run.names.precision.network, device):
+    for note in assumed_capability_notes(run.names.precision.network, device):
         warn_user(note)
     config = config.model_copy(update=run.names.precision.settings())
     manifest, sweeps = run.manifest, run.config.risk != config.risk

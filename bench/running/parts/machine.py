@@ -21,7 +21,7 @@ from bench.discovery.targets import make
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
-from bench.machine.precision import PRECISIONS, Half, Precision, dtype_of, has_precision, needs_tf32
+from bench.machine.precision import PRECISIONS, Half, Precision, dtype_of, has_precision, tf32_needs
 from bench.machine.speeds import assumed_speed
 from bench.running.parts.declaration import DENOISERS, Chapter, Text, passed_to, setting
 from bench.store.formats.fields import without_none
@@ -177,7 +177,7 @@ class RunPrecision:
             )
         if config.encoding == "tf32" and not has_precision(config.device, "tf32"):
             device = config.device or pick_device(None)
-            raise UserError(f"--encoding tf32 {needs_tf32(device)}")
+            raise UserError(f"--encoding tf32 {tf32_needs(device)}")
 
 
 def find_precision(
