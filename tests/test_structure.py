@@ -114,11 +114,7 @@ def test_the_folder_of_a_run_is_written_by_the_holder_of_its_lock() -> None:
     makers = {path for path, names in sources.items() if names & {"LockedFolder", "Journal"}}
     assert makers == {"bench/store/locking.py"}
     of_parts = {path for path, names in sources.items() if names & PARTS}
-    assert of_parts <= {
-        "bench/store/writing.py",
-        "bench/store/merging.py",
-        "bench/store/formats/cells.py",
-    }
+    assert of_parts <= {f"bench/store/{n}.py" for n in ("writing", "merging", "formats/cells")}
 
 
 # How a library reads weights → the functions that ask it to. They check what was read.

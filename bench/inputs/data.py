@@ -136,11 +136,17 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
 
 
 def _check_undivided(source: DataSource, split: str) -> None:
-    """Raise UserError if the data have a split to learn from beside the one that is scored."""
-    try:
-        load_split(replace(source, holdout=None), DEFAULT_FIT_SPLIT)
-    except (UserError, PluginError):  # there is none
-        return
+    """Raise UserError if the data have a split to learn from beside the one that is scored.
+
+    Data that would have to be downloaded for it are not asked.
+    """
+    if DEFAULT_FIT_SPLIT not in source.spec.splits:
+        if not source.spec.paths:
+            return
+        try:
+            load_split(replace(source, holdout=None), DEFAULT_FIT_SPLIT)
+        except (UserError, PluginError):  # there is none
+            return
     raise UserError(
         f"{source.label} has a split {DEFAULT_FIT_SPLIT!r} to learn from, beside {split!r}, which"
         " is scored. Leave --holdout out."
@@ -151,23 +157,19 @@ def _hold_out(whole: Split, share: float, where: str) -> Split:
     """Return the part of a split that is scored, with the rest (UserError if a class lacks one)."""
     groups = whole.group_names
     chosen = hold_out(whole.sample_ids, whole.labels, share, groups)
-    sides: list[list[int]] = [[], []]
-    for place, sample_id in enumerate(whole.sample_ids):
-        sides[sample_id in chosen].append(place)
-    counts = [Counter(whole.labels[place] for place in side) for side in sides]
-    for label in sorted(counts[0].keys() ^ counts[1].keys()):
-        n = counts[0][label] + counts[1][label]
+    held = [place for place, name in enumerate(whole.sample_ids) if name in chosen]
+    rest = [place for place, name in enumerate(whole.sample_ids) if name not in chosen]
+    n_held, n_rest = (Counter(whole.labels[place] for place in side) for side in (held, rest))
+    for label in sorted(n_held.keys() ^ n_rest.keys()):
+        n = n_held[label] + n_rest[label]
         has = f"{n} image{'s' * (n != 1)}" + (" in too few groups" if groups and n > 1 else "")
         raise UserError(
             f"{where}: --holdout {share:g} needs images of every class to score and others to learn"
             f" from{', each group on one side' if groups else ''}, but"
             f" {quoted(whole.classes[label])} has {has}."
         )
-    rest, held = (
-        whole.select(side, f"{whole.split}-{name}-{share:g}")
-        for side, name in zip(sides, ("rest", "held"), strict=True)
-    )
-    return replace(held, rest=rest)
+    learned_from = whole.select(rest, f"{whole.split}-rest-{share:g}")
+    return replace(whole.select(held, f"{whole.split}-held-{share:g}"), rest=learned_from)
 
 
 def explain_missing_data(

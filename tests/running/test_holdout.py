@@ -107,9 +107,8 @@ def test_limits_shards_studies_and_resumed_runs_keep_the_halves(photos: Path) ->
     (path,) = [p for p in Path("whole").iterdir() if p.is_dir()]
     for part in ("1/2", "2/2"):
         assert bench(*words, "--results", "parts", "--shard", part).code == 0
-    assert (
-        bench("results", "merge", *sorted(Path("parts").iterdir()), "--results", "parts").code == 0
-    )
+    parts = sorted(Path("parts").iterdir())
+    assert bench("results", "merge", *parts, "--results", "parts").code == 0
     assert bench(*words, "--results", "few", "--limit", "6").code == 0
     assert bench(*words, "--results", "few").code == 0
     Path("s.toml").write_text(

@@ -175,6 +175,13 @@ def test_errors_of_both_parts_are_kept(images: Path, one_process: Path, tmp_path
     assert same(timeless(run), timeless(one_process))
 
 
+def copied_sweep(run: Path, place: Path) -> Path:
+    """Copy the sweep that came before a run; return its folder."""
+    sweep = read_manifest(run).identity.calibrated
+    assert sweep is not None
+    return Path(shutil.copytree(run.parent / sweep.run_id, place / sweep.run_id))
+
+
 @pytest.mark.parametrize(
     ("otherwise", "name"), matrix([("full", "full"), ("schedule", "adaptive")], [("full", "full")])
 )
@@ -182,10 +189,7 @@ def test_where_no_setting_passes_the_users_choice_decides(
     otherwise: str, name: str, images: Path, one_process: Path, tmp_path: Path
 ) -> None:
     """A file is edited as if every setting had differed on more images than are allowed."""
-    sweep = read_manifest(one_process).identity.calibrated
-    assert sweep is not None
-    shutil.copytree(one_process.parent / sweep.run_id, tmp_path / sweep.run_id)
-    file = tmp_path / sweep.run_id / CALIBRATION
+    file = copied_sweep(one_process, tmp_path) / CALIBRATION
     calibration = json.loads(file.read_text())
     assert calibration["images"] == SWEPT and calibration["of"] == IMAGES
     for setting in calibration["settings"]:
@@ -207,10 +211,7 @@ def test_edited_records_of_the_sweep_are_not_believed(
     images: Path, one_process: Path, tmp_path: Path
 ) -> None:
     """They differ from the sweep's errors, which the calibration is made again from."""
-    sweep = read_manifest(one_process).identity.calibrated
-    assert sweep is not None
-    folder = tmp_path / sweep.run_id
-    shutil.copytree(one_process.parent / sweep.run_id, folder)
+    folder = copied_sweep(one_process, tmp_path)
     records = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     flipped = [{**r, "prediction": (r["prediction"] + 1) % 10} for r in records]
     (folder / "samples.jsonl").write_text("".join(json.dumps(r) + "\n" for r in flipped))
@@ -222,10 +223,7 @@ def test_edited_records_of_the_sweep_are_not_believed(
 def test_failed_images_of_the_sweep_count_as_decided_otherwise(
     images: Path, one_process: Path, tmp_path: Path
 ) -> None:
-    sweep = read_manifest(one_process).identity.calibrated
-    assert sweep is not None
-    folder = tmp_path / sweep.run_id
-    shutil.copytree(one_process.parent / sweep.run_id, folder)
+    folder = copied_sweep(one_process, tmp_path)
     journal = folder / "samples.jsonl"
     first, *others = journal.read_text().splitlines(keepends=True)
     failed = {**json.loads(first), "prediction": None, "top": [], "error": "unreadable"}
