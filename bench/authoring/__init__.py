@@ -98,6 +98,6 @@ def _render(
     }
     for template in environment.list_templates(["jinja"]):
         file = template.removesuffix(".jinja").replace("dot_", ".").format(module=module)
-        kind = Path(file).stem  # of plugin, if the file is for plugins of one kind alone
-        if kind not in PLUGIN_KINDS or kind in kinds:
+        stem = Path(file).stem  # the kind of plugin, of a file that only this kind has
+        if stem not in PLUGIN_KINDS or stem in kinds:
             yield file, environment.get_template(template).render(variables)

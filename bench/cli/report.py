@@ -79,9 +79,17 @@ def report_command(
     label = _checked_label(only)
     paths, notes = _chosen_runs(runs, tags, results)
     folders = _data_folders(data_dirs, paths)
-    others = None if label else Path(results)  # studies and reported results are of all images
     chosen = None if metric is None else (metric, params)
-    report = write_report(paths, file, others, folders, most_images, notes, chosen, label)
+    report = write_report(
+        paths,
+        file,
+        results=None if label else Path(results),  # whose studies and reports are of all images
+        data_dirs=folders,
+        most_images=most_images,
+        notes=notes,
+        metric=chosen,
+        label=label,
+    )
     for note in report.notes:
         say(f"Warning: {with_subject(*note)}", err=True)
     left_out = [{"name": name, "reason": reason} for name, reason in report.notes]
@@ -116,6 +124,7 @@ def _chosen_runs(
         except UserError as error:
             notes.append((run, str(error)))
     paths = list(dict.fromkeys(with_tags(paths, tags)))
+    # If notes are all there is, `write_report` refuses with them.
     if not (paths or notes) and tags:
         raise UserError(f"No run in {results} has the tag {' and '.join(tags)}.")
     if not (paths or runs):
@@ -165,7 +174,7 @@ def _data_folders(values: tuple[str, ...], paths: Iterable[Path]) -> dict[str, s
             raise UserError(f"--data-dir {value}: there is no folder {folder}.")
         folders[name] = folder
     if named := [name for name in folders if name]:
-        # The report and the pages name unreadable runs.
-        datasets = {run.manifest.dataset.name for run in read_runs(paths, lambda *_: None)}
+        readable = read_runs(paths, lambda *_: None)  # the report itself names the others
+        datasets = {run.manifest.dataset.name for run in readable}
         check_stored("dataset", named, {*datasets, *load_plugins().datasets.by_name()})
     return folders

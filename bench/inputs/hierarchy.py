@@ -88,10 +88,10 @@ def _check_complete(path: Path, classes: Sequence[str], parent_of: Mapping[str, 
 
 
 def _iterate_ancestors(node: str, parent_of: dict[str, str], path: Path) -> Iterator[str]:
-    start, seen = node, {node}
+    seen = {node}
     while node := parent_of[node]:
         if node in seen:
-            raise UserError(f"{path}: {quoted(start)} is below itself.")
+            raise UserError(f"{path}: {quoted(node)} is below itself.")
         seen.add(node)
         yield node
 

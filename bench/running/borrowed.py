@@ -1,4 +1,4 @@
-"""What a run takes from other runs and splits: candidates, learned level weights, fit images."""
+"""What a run takes from other runs (candidates, learned level weights) and splits (fit images)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -41,7 +41,9 @@ class Shortlist:
 
 
 def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
-    """Return the candidates from the run of `--candidates-from`; None if all classes are scored.
+    """Return the candidates from the run of `--candidates-from`.
+
+    None if all classes are scored, or the images are not there (`split` is None), as in a plan.
 
     Raises UserError if it has other images or classes, lacks an image, or keeps too few classes.
     """
@@ -135,9 +137,10 @@ def learn_weighting(
     data = f"{manifest.dataset.name}/{manifest.dataset.split}"
     fitted = cross_validated(buckets, labels, owners=owners)
     equal = accuracy_of(np.ones(BUCKETS), buckets, labels)
+    learned_from = f"{owners.max() + 1} {'images' if manifest.items is None else 'items'} of {data}"
     gain = (
-        f"Weights learned from {len(labels)} images of {data}: cross-validated accuracy"
-        f" {fitted:.3f}, {equal:.3f} with equal weights. The run counts as trained on it."
+        f"Weights learned from {learned_from}: cross-validated accuracy {fitted:.3f},"
+        f" {equal:.3f} with equal weights. The run to be scored counts as trained on it."
     )
     return replace(weighting, weights=dict(enumerate(weight_of_level.tolist()))), data, gain
 
@@ -218,11 +221,11 @@ def fit_data(names: Names, scored: Split | None) -> str:
 
 
 def find_fit_split(names: Names, scored: Split | None) -> Split | None:
-    """Return the images, none of them `scored`, that the backbone is fitted on, if it learns.
+    """Return the images that the backbone is fitted on; None if it does not learn.
 
-    Images that are also in `scored` are left out with a warning; None if the images are the user's.
-    Raises UserError if there is no such split, it is the scored one or has other classes, or a
-    class has no image.
+    `scored` are the images to be scored, None if these are the user's own. Images that are also in
+    `scored` are left out with a warning. Raises UserError if there is no such split, it is the
+    scored one or has other classes, or a class has no image.
     """
     if not names.backbone.learns:
         return None

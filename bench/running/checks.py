@@ -1,4 +1,4 @@
-"""Checks of a backbone before a run, without labels, and the texts that it reads.
+"""Checks of a loaded backbone before its first image, without labels, and the texts it reads.
 
 Whether a denoiser fits and what its precision costs: each takes at most 2 % of the run's own
 evaluations, and what was measured is remembered. Whether a backbone in memory is that of the run

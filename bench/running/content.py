@@ -1,4 +1,4 @@
-"""A run: its content and its images.
+"""What a run consists of once its names are looked up; `manifest` makes its identity of it.
 
 `Content` is what is behind the names in the settings: texts, located weights and, if they were
 read, images, with checks and problems. `PreparedRun` has a manifest too, and can be scored.

@@ -1,4 +1,4 @@
-"""Prepare a run of a content: its identity, manifest and folder."""
+"""A run's identity, placed from the entries of its parts; its manifest and folder."""
 
 from collections.abc import Sequence
 from dataclasses import replace

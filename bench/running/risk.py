@@ -1,4 +1,4 @@
-"""`--risk`: choose a strategy's parameters by a calibration on other images.
+"""`--risk`: choose the parameters of a prepared run by a calibration on other images.
 
 If the strategy was not calibrated on another split, `--risk` runs the full sweep on some images of
 the run's split, drawn uniformly, tests the strategy's settings on them, and races the others with

@@ -21,8 +21,8 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK, SHORT_LOCK = ".lock", ".short.lock"
-MAX_WAIT = 10.0  # seconds for the short lock, which others hold for milliseconds
-LONG_LOCK_WAIT = 0.1  # seconds, so that `is_in_use`, which holds it for microseconds, fails no run
+SHORT_LOCK_WAIT = 10.0  # seconds; others hold it for milliseconds
+LONG_LOCK_WAIT = 0.1  # seconds; `is_in_use` holds it for microseconds, and may do so just now
 
 
 class LockedFolder:
@@ -52,7 +52,9 @@ class LockedFolder:
 
 
 @contextmanager
-def locked(path: Path, name: str = SHORT_LOCK, wait: float = MAX_WAIT) -> Iterator[LockedFolder]:
+def locked(
+    path: Path, name: str = SHORT_LOCK, wait: float = SHORT_LOCK_WAIT
+) -> Iterator[LockedFolder]:
     """Hold a lock of the folder `path`, of a run or a study, while one of its files is changed.
 
     Raises UserError if another process still holds the lock after `wait` seconds or the run came
@@ -84,9 +86,10 @@ def refuse_shipped(path: Path) -> None:
 
 
 def refuse_in_use(path: Path) -> None:
-    """Raise UserError if another process scores the run, before anything heavy is loaded."""
+    """Raise UserError if another process scores the run. Nothing heavy has to be loaded for it."""
     if (path / LOCK).exists():
-        with suppress(StoreError), locked(path, LOCK, wait=LONG_LOCK_WAIT):  # `RunFolder` reports
+        # A folder that cannot be locked at all is refused later, by `RunFolder`.
+        with suppress(StoreError), locked(path, LOCK, wait=LONG_LOCK_WAIT):
             pass
 
 

@@ -219,7 +219,7 @@ def test_an_order_and_weights_are_learned_from_items(
     assert ended.refuses("split")
     monkeypatch.setattr(Captions, "rows", rows.select(range(4, len(rows))))
     done = run(tmp_path, "full", *weighting)
-    assert done.code == 0 and "The run counts as trained on it" in done.err
+    assert done.code == 0 and "The run to be scored counts as trained on it" in done.err
     assert done.json["backbone"]["trained_on"] == "captions/all"
 
 

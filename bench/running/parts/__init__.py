@@ -9,6 +9,7 @@ machine    device, precision and executor
 record     what is stored, and what one command does with a run
 
 A chapter has the help of its settings and declares (`declaration`) what each is about. Its module
-resolves them, refuses what does not fit, and makes their entries in the identity. `settings` has
-all chapters, and `Names`, what they name.
+resolves them, refuses what does not fit, and makes their entries in the identity; those that depend
+on the kind of the backbone (draws, levels, guidance) are in `kinds`. `settings` has all chapters,
+and `Names`, what they name.
 """

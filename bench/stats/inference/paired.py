@@ -73,7 +73,8 @@ def changed_samples(a: Decisions, b: Decisions, show: str = "changed") -> tuple[
     """Return the rows in A, the baseline, and in B of the shared images that `show` selects.
 
     `show` is `wins` (only B is right), `losses` (only A is right), `wrong` (both are wrong) or
-    `changed` (the predictions differ), which any other text of a page's address stands for.
+    `changed` (the predictions differ). Any other text, which the address of a page of `bench view`
+    may have, counts as `changed`.
     """
     rows_a, rows_b = shared_rows(a, b)
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
@@ -192,7 +193,7 @@ def difference_z(wins: Counts, losses: Counts, n: Counts, d: Floats) -> Floats:
     constant = -losses * d * (1 - d)
     root = np.sqrt(np.maximum(linear**2 - 8 * n * constant, 0.0))
     discordant = (root - linear) / (2 * n) + d
-    # Of an image's difference, which is -1, 0 or 1: its mean is d, and that of its square 2 x + d.
+    # An image's difference D is -1, 0 or 1, so that E D = E D³ = d, and E D² = 2 x + d.
     variance = np.maximum(discordant - d**2, 1e-30)
     third_moment = d - 3 * d * discordant + 2 * d**3
     deviation = np.subtract(wins, losses) / n - d

@@ -25,7 +25,10 @@ BELOW_POLE = 1 - 1e-12  # of the tilt that makes the probability at the largest 
 
 
 def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
-    """Return sums of `values` [runs, images] over units, clusters or images, and their sizes."""
+    """Return sums of `values` [runs, images] over units, and each unit's number of images.
+
+    A unit is a cluster, or a single image where there are no clusters.
+    """
     if clusters is None:
         return values, np.ones(values.shape[1], dtype=np.int64)
     _, member = np.unique(clusters, return_inverse=True)
@@ -36,12 +39,12 @@ def unit_sums(values: Floats, clusters: Ints | None) -> tuple[Floats, Ints]:
 class MeanScore:
     """The score test of a mean over images, or over clusters of them."""
 
-    sums: Floats  # sum of the values of a unit, that is, an image or a cluster
-    sizes: Floats  # its images, relative to those of the mean unit
+    sums: Floats  # sum of a unit's values, divided by the number of images of the mean unit
+    sizes: Floats  # number of a unit's images, divided by the same
     shares: Floats  # share of the units that have this sum and size
     units: int  # number of units
     ends: tuple[float, float]  # smallest and largest value of an image
-    usual_change: float  # size of a usual change of a unit's sum; 0 for no corrections
+    usual_change: float  # size of a usual change of one of `sums`; 0 for no corrections
 
     @property
     def mean(self) -> float:
@@ -60,9 +63,11 @@ class MeanScore:
             return 0.0
         sign, far_end = (1.0, self.ends[0]) if deviation > 0 else (-1.0, self.ends[1])
         residuals = sign * (mean * self.sizes - self.sums)
-        size_of_unseen = float(self.shares @ self.sizes**2)  # that of the unit of a random image
+        size_of_unseen = float(
+            self.shares @ self.sizes**2
+        )  # expected, of the unit of a random image
         largest = max(size_of_unseen * sign * (mean - far_end), float(residuals.max()))
-        if largest <= 0:  # no distribution on the range has this mean, except for one of its ends
+        if largest <= 0:  # only a distribution with all images at `far_end` has this mean
             return sign * np.inf
 
         def mean_residual(tilt: float) -> float:

@@ -111,7 +111,8 @@ class CalibratedOn(Source):
     risk: Share  # largest share of decisions that may differ from those of the full sweep
     level: Share  # confidence level of the risk, over the choice of these images
     of: Positive | None = None
-    """Number of images of the split, if the run decides the rest of it; None if it has others."""
+    """Number of images of the split that these were chosen from, if the run decides the others;
+    None if it is on other images."""
 
 
 class Identity(Document):

@@ -164,16 +164,16 @@ def read_listed(folder: Path, file: str, split: str, spec: DatasetSpec) -> Listi
     return Listing(rows, split)
 
 
-def _read_lines(table: Path, spec: DatasetSpec) -> Iterator[Entry]:
-    """Yield the entry of each line, which has the form `line`; `images` is its image's path."""
+def _read_lines(path: Path, spec: DatasetSpec) -> Iterator[Entry]:
+    """Yield the entry of each line: `layout["line"]` is its form, `images` its image's path."""
     form = spec.layout.get("line", "{label}/{file}")
     pattern, images = compile_line(form), spec.layout.get("images", "{label}/{file}")
-    for number, line in enumerate(_read_lossy(table).split("\n"), 1):
+    for number, line in enumerate(_read_lossy(path).split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         if len(line) > MAX_LINE_LENGTH:
-            raise UserError(f"{table}:{number}: more than {MAX_LINE_LENGTH:,} characters.")
-        at = f"{table}:{number}"
+            raise UserError(f"{path}:{number}: more than {MAX_LINE_LENGTH:,} characters.")
+        at = f"{path}:{number}"
         fields = pattern.fullmatch(parsing.strip_text(line, "line", at))
         if fields is None:
             raise UserError(f"{at}: {quoted(line)} is not of the form {form!r}.")
@@ -220,9 +220,10 @@ Record = Mapping[str, Any]
 def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> Listing | Rows:
     """Return the items of a declared dataset: a dataset if they are cropped to boxes, or a listing.
 
-    Their records are the rows of `table`, a `datasets.Dataset`, or are read from the JSON files of
-    the original download. The declaration's `item` maps columns to fields of the records. Raises
-    UserError, with file and record, if a file or field is missing.
+    Their records are the rows of `table`, a `datasets.Dataset` that holds its images, or are read
+    from the JSON files of the original download, in `data_dir`. The declaration's `item` names
+    fields of the records, and has what all share: `label`, or `pairing`, is the right answer.
+    Raises UserError, with file and record, if a file or field is missing.
     """
     where = f"Dataset {spec.name!r}"
     folder = Path(str(data_dir)) if table is None else Path()
@@ -278,8 +279,8 @@ def _make_item(
     group = _get_field(record, fields["group"], at) if "group" in fields else part
     kinds = {type(image) for image in images}
     if kinds == {str}:
-        root = folder / str(fields.get("folder", ""))
-        images = [file_image(resolve_inside(folder, str(root / name))) for name in images]
+        place = Path(fields.get("folder", ""))
+        images = [file_image(resolve_inside(folder, str(place / name))) for name in images]
     elif not kinds or kinds - {dict, type(None)}:  # not images that the source holds
         raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
     if "id" in fields:

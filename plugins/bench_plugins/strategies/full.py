@@ -180,7 +180,7 @@ class Vote(Uniform):
     """
 
     spec: ClassVar[dict[str, Any]] = {"name": "vote"}
-    same_draws = False  # the draws are the same, but votes decide, and not the lowest score
+    same_draws = False  # which would also promise that the lowest score wins
 
     def __init__(self, samples: int | None = None, draws: int = 500) -> None:
         super().__init__(draws if samples is None else samples, draws)
@@ -203,6 +203,7 @@ class VoteSession(OneBlockSession):
         votes = self.votes()
         _, rank = np.unique(votes, return_inverse=True)  # rises with the votes; equal if they are
         tied = (votes == votes.max()).sum() > 1
+        # What survived longest is ranked first, before scores count: here, what has more votes.
         outcome = self.table.outcome(survived=rank[self.table.problem.class_of_prompt])
         return replace(outcome, decided_by="tie" if tied else "exhausted")
 
