@@ -22,11 +22,14 @@ def explain_command(word: Annotated[tuple[str, ...], {"metavar": "[WORD]…"}] =
 
     The glossary of the documentation has the same text.
     """
-    meanings = find_words(" ".join(word)) if word else glossary()
+    unknown: list[str] = []
+    meanings = find_words(" ".join(word), unknown) if word else glossary()
     end_with_json([{"word": name, "meaning": text} for name, text in meanings.items()])
     if word:
         for name, text in meanings.items():
             say(f"{name}: {text}")
+        if unknown:
+            say(f"Not in the glossary: {', '.join(unknown)}.", err=True)
     else:
         say(", ".join(meanings))
         say("\n`bench explain WORD` explains a word.")
@@ -41,12 +44,13 @@ def glossary(markup: bool = False) -> dict[str, str]:
     return {name: _ITALIC.sub(r"\1", meaning) for name, meaning in meanings.items()}
 
 
-def find_words(word: str) -> dict[str, str]:
+def find_words(word: str, unknown: list[str] | None = None) -> dict[str, str]:
     """Return the words that `word` may mean, in singular or plural, and their meanings.
 
     Returns the word itself if it has an entry, otherwise the entries of which it is another name,
     otherwise those whose names contain it; and of several words that are no name together, what
-    each of them may mean. Raises UserError if there are none.
+    each of them may mean; those without an entry are added to `unknown`. Raises UserError if there
+    are none.
     """
     wanted, meanings = _strip_plural(word), glossary()
     names = {name: [_strip_plural(name)] for name in meanings}
@@ -57,11 +61,18 @@ def find_words(word: str) -> dict[str, str]:
     parts = [name for name in meanings if wanted in " ".join(names[name]).split()]
     if chosen := exact or called or parts:
         return {name: meanings[name] for name in chosen}
-    if len(words := word.replace(",", " ").split()) > 1:
-        return {name: text for part in words for name, text in find_words(part).items()}
+    found: dict[str, str] = {}
+    words = word.replace(",", " ").split()
+    for part in words if len(words) > 1 else ():
+        try:
+            found |= find_words(part)
+        except UserError:
+            (unknown if unknown is not None else []).append(part)
+    if found:
+        return found
     raise UserError(
-        f"{word!r} is not in the glossary.{did_you_mean(word, meanings)}"
-        " `bench explain` lists all words."
+        f"{word!r} is not in the glossary.{did_you_mean(word, meanings)} `bench explain` lists all"
+        " words, and `bench list strategies race` the parameters of a strategy."
     )
 
 

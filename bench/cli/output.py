@@ -85,7 +85,7 @@ def step_after_plan(missing: Collection[str], what: str) -> tuple[str, str]:
 def steps_after_run(name: str) -> list[tuple[str, str]]:
     """Return next steps for a complete run; `name` is that of `run_name`."""
     return [
-        ("inspect misclassified images", f"bench report {name}"),
+        ("see its images on a page", f"bench report {name}"),
         ("see each class", f"bench show {name} --statistics"),
     ]
 

@@ -128,7 +128,9 @@ def _chosen_runs(
     if not (paths or notes) and tags:
         raise UserError(f"No run in {results} has the tag {' and '.join(tags)}.")
     if not (paths or runs):
-        raise UserError(f"There is no run in {results}. `bench run digits` makes the first.")
+        raise UserError(
+            f"There is no run in {Path(results).absolute()}. `bench run digits` makes the first."
+        )
     return paths, notes
 
 

@@ -231,6 +231,17 @@ class Likelihood(Backbone, ABC):
     reduction: str
     draws_are_equal: bool = False
 
+    @staticmethod
+    def cell_flops(
+        weights: Any, texts: Sequence[str], sizes: Sequence[tuple[int, int]], **parameters: Any
+    ) -> Positive | None:
+        """Return the mean operations of one evaluation, if they depend on texts and images.
+
+        `sizes` are width and height of some images, and `parameters` all of the backbone's. It is
+        asked instead of `evaluation_flops`. Encoders of images are not counted.
+        """
+        return None
+
     @abstractmethod
     def evaluate(
         self, images: Sequence[Image.Image], texts: Sequence[str], draws: NDArray[np.int64]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ from bench.contracts.dataset import Item, Rows, Sample
 from bench.errors import quoted
 from bench.inputs.class_names import ClassNames
 from bench.inputs.items import ItemTable
-from bench.inputs.pixels import VERSION, is_ordinary
+from bench.inputs.pixels import VERSION, PixelsError, decode, is_ordinary
 from bench.inputs.prompts import Prompts
 from bench.inputs.rows import find_stored_rows, get_images, read_column
 from bench.inputs.survey import ImageSurvey, find_source_files, hash_image, survey
@@ -162,6 +163,14 @@ class Split:
     def images(self, sample_id: str) -> tuple[Any, ...]:
         """Return the encoded images of one sample."""
         return self._images_of(self.rows[self.row_of[sample_id]])
+
+    def some_sizes(self, most: int = 16) -> list[tuple[int, int]]:
+        """Return width and height of up to `most` images of the split, evenly spread."""
+        ids, sizes = self.sample_ids, []
+        for sample_id in ids[:: -(-len(ids) // most) or 1]:
+            with suppress(PixelsError):
+                sizes += [decode(image).size for image in self.images(sample_id)]
+        return sizes
 
     def _images_of(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         images = get_images(row) if self.items else (row["image"],)

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.contracts.backbone import Backbone
-from bench.discovery.backbones import fact
+from bench.contracts.backbone import Backbone, Likelihood
+from bench.discovery.backbones import fact, has_own
 from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.errors import UserError
@@ -174,6 +174,10 @@ def evaluation_flops(content: Content) -> float | None:
         return spec.flops
     if content.weights is None:
         return None
+    if has_own(spec, Likelihood.cell_flops):
+        sizes = [] if content.split is None else content.split.some_sizes()
+        texts, parameters = content.prompts.texts, content.names.backbone_parameters
+        return fact(spec, Likelihood.cell_flops, content.weights, texts, sizes, **parameters)
     return fact(spec, Backbone.evaluation_flops, content.weights, config.resolution)
 
 

@@ -136,6 +136,8 @@ def test_a_word_is_known_by_all_its_names(word: str, names: list[str]) -> None:
 def test_another_word_is_refused_with_the_closest() -> None:
     done = bench("explain", "drawing")
     assert done.refuses("'drawing'")
+    some = bench("explain", "draws", "drawing")  # the others are explained
+    assert some.out.startswith("draw: ") and "Not in the glossary: drawing." in some.err
     with refused("'margin'"):
         find_words("margim")
 

@@ -25,7 +25,8 @@ from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 SIDES = {"Lumina2Pipeline": 64}  # of the pictures; 16 of the others
 DDIM_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-ROPE = (4, 6, 6)  # of heads of 16
+HEADS = {"num_attention_heads": 2, "attention_head_dim": 16}
+ROPE = (4, 6, 6)  # of such heads
 
 
 def made(kind: str, dtype: torch.dtype = torch.float32) -> Any:
@@ -118,10 +119,9 @@ def _qwen() -> Any:
         in_channels=16,
         out_channels=4,
         num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
         joint_attention_dim=WIDTH,
         axes_dims_rope=ROPE,
+        **HEADS,
     )
     text = {
         **DECODER,
@@ -172,13 +172,12 @@ def _cogview() -> Any:
         in_channels=4,
         out_channels=4,
         num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
         text_embed_dim=WIDTH,
         time_embed_dim=WIDTH,
         condition_dim=8,
         sample_size=8,
         rope_axes_dim=(16, 16),
+        **HEADS,
     )
     encoder = decoder(transformers.GlmConfig, transformers.GlmModel, head_dim=16)
     scheduler = flow(
@@ -193,13 +192,12 @@ def _chroma() -> Any:
         in_channels=16,
         num_layers=1,
         num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
         joint_attention_dim=WIDTH,
         axes_dims_rope=ROPE,
         approximator_num_channels=8,
         approximator_hidden_dim=WIDTH,
         approximator_layers=1,
+        **HEADS,
     )
     autoencoder = vae(4, scaling_factor=0.3611, shift_factor=0.1159)
     return diffusers.ChromaPipeline(flow(), autoencoder, encoder, words, transformer)
@@ -210,11 +208,10 @@ def _flux_2() -> Any:
         in_channels=16,
         num_layers=1,
         num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
         joint_attention_dim=3 * WIDTH,
         timestep_guidance_channels=16,
         axes_dims_rope=(4, 4, 4, 4),
+        **HEADS,
     )
     text = {**DECODER, "num_hidden_layers": 30, "model_type": "mistral", "head_dim": 16}
     vision = {
@@ -246,8 +243,6 @@ def _flux_2() -> Any:
 def _wan() -> Any:
     encoder, words = umt5()
     transformer = diffusers.WanTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
         in_channels=4,
         out_channels=4,
         text_dim=WIDTH,
@@ -255,6 +250,7 @@ def _wan() -> Any:
         ffn_dim=WIDTH,
         num_layers=1,
         rope_max_seq_len=32,
+        **HEADS,
     )
     scheduler = diffusers.UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0
@@ -269,11 +265,10 @@ def _aura() -> Any:
         sample_size=8,
         num_mmdit_layers=1,
         num_single_dit_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
         joint_attention_dim=WIDTH,
         caption_projection_dim=WIDTH,
         pos_embed_max_size=64,
+        **HEADS,
     )
     autoencoder = vae(4, scaling_factor=0.13025)
     return diffusers.AuraFlowPipeline(words, encoder, autoencoder, transformer, flow(shift=1.73))
@@ -289,8 +284,6 @@ def _hunyuan() -> Any:
         num_attention_heads=2,
     )
     transformer = diffusers.HunyuanDiT2DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
         in_channels=4,
         patch_size=2,
         sample_size=8,
@@ -299,6 +292,7 @@ def _hunyuan() -> Any:
         cross_attention_dim=WIDTH,
         cross_attention_dim_t5=WIDTH,
         pooled_projection_dim=16,
+        **HEADS,
     )
     scheduler = diffusers.DDPMScheduler(
         beta_start=0.00085,

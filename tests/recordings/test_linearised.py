@@ -115,14 +115,8 @@ def test_what_cannot_be_linearised_is_refused_before_the_work(
     monkeypatch.setattr(Sketch, "can_linearise", False)
     with refused("'tiny-digits'"):
         toolkit.run("digits", strategy="screen-race", results=str(tmp_path))
-    plain = toolkit.run(
-        "digits",
-        strategy="full",
-        params={"draws": 2},
-        limit=1,
-        save_errors=True,
-        results=str(tmp_path),
-    )
+    full = ("--strategy", "full", "--set", "draws=2", "--save-errors")
+    plain = bench("run", "digits", *full, "--limit", 1, "--results", tmp_path, "--json").json
     with refused("full-linearised --set draws=2 --save-errors"):
         replay(Path(plain["results_dir"]), "screen-race", {"samples": 2}, tmp_path)
 

@@ -56,6 +56,14 @@ class TokenModel(ABC):
         """The fewest tokens of an image."""
 
     @abstractmethod
+    def grid(self, inputs: Any) -> Grid:
+        """Return rows and columns of an image, given what the model's image processor returned."""
+
+    def lengths(self, grid: Grid) -> tuple[int, int]:
+        """Return how many tokens of an image are read, and how many of them are scored."""
+        return grid[0] * grid[1], grid[0] * grid[1]
+
+    @abstractmethod
     def encode(self, inputs: Any) -> ImageTokens:
         """Return the tokens of one image, given what the model's image processor returned."""
 
@@ -113,13 +121,17 @@ class Janus(TokenModel):
         """The number of tokens of every image."""
         return int(self.model.config.vq_config.num_patches) ** 2
 
+    def grid(self, inputs: Any) -> Grid:
+        """Return the rows and columns of every image."""
+        side = int(self.model.config.vq_config.num_patches)
+        return side, side
+
     def encode(self, inputs: Any) -> ImageTokens:
         """Return the codes of the quantised image, row by row."""
         codes = self.model.model.vqmodel.encode(inputs.pixel_values, return_dict=True).image_tokens
         codes = codes.flatten()
         places = torch.arange(len(codes), device=codes.device)
-        side = int(self.model.config.vq_config.num_patches)
-        return ImageTokens(codes, places, codes, (side, side))
+        return ImageTokens(codes, places, codes, self.grid(inputs))
 
     def prompt(self, text: str, grid: Grid) -> Text:
         """Return the tokens of the prompt, which end with the start of an image."""
@@ -164,6 +176,17 @@ class Emu3(TokenModel):
     def least_tokens(self) -> int:
         """The number of codes of the smallest image that the processor makes."""
         return int(self.processor.image_processor.min_pixels // self.processor.downsample_ratio**2)
+
+    def grid(self, inputs: Any) -> Grid:
+        """Return the rows and columns of an image as the processor has resized it."""
+        height, width = (int(side) for side in inputs.image_sizes[0])
+        factor = self.processor.downsample_ratio
+        return height // factor, width // factor
+
+    def lengths(self, grid: Grid) -> tuple[int, int]:
+        """Return the numbers of tokens with and without the ends of the rows."""
+        rows, columns = grid
+        return rows * (columns + 1), rows * columns
 
     def encode(self, inputs: Any) -> ImageTokens:
         """Return the codes of the quantised image, row by row, each row with its end."""

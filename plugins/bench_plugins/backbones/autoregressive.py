@@ -6,8 +6,9 @@ log-likelihood in nats, −Σ log p(token | earlier tokens, prompt), found by on
 order of the tokens are those with which the model's own code generates images. Nothing is random.
 """
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,12 @@ from bench_plugins.backbones._checkpoint import (
     named_weights,
 )
 from bench_plugins.backbones._components import build_on_meta
-from bench_plugins.backbones._counting import size
+from bench_plugins.backbones._counting import counted_operations, size
 from bench_plugins.backbones._identity import altered_parts, content_hash
-from bench_plugins.backbones._token_models import TOKEN_MODELS, ImageTokens, Text, TokenModel
+from bench_plugins.backbones._token_models import TOKEN_MODELS, Grid, ImageTokens, Text, TokenModel
 from bench_plugins.backbones.pipeline_live import LiveObject, check_live
 
+GENERATION_CONFIG = "generation_config.json"
 POSITIONS_AT_ONCE = 1024  # whose logits are in memory at a time
 
 
@@ -95,6 +97,29 @@ class Autoregressive(Likelihood):
         counts = [len(empty.processor.tokenizer(text).input_ids) for text in wrapped]
         positions: int = empty.model.config.text_config.max_position_embeddings
         return counts, positions - empty.least_tokens
+
+    @staticmethod
+    def cell_flops(
+        weights: Any,
+        texts: Sequence[str],
+        sizes: Sequence[tuple[int, int]],
+        guidance: float = 1.0,
+        relative: bool = False,
+        **parameters: Any,
+    ) -> float | None:
+        """Return the mean operations of an evaluation, if all texts of an image are one batch."""
+        empty = _empty(weights)
+        network, head = _operations(empty)
+        grids = Counter(_grid_of(empty, size) for size in sizes or [(1, 1)])
+        total = 0.0
+        for grid, images in grids.items():
+            read, codes = empty.lengths(grid)
+            questions = [empty.texts(text, grid, guidance != 1, relative) for text in texts]
+            rows = {text for row in questions for text in row if text is not None}
+            heads = len(questions) * (1 + (guidance != 1)) + relative
+            longest = max(map(len, rows)) + read  # to which the rows of a batch are padded
+            total += images * (len(rows) * network(longest) + heads * head(codes)) / len(questions)
+        return total / grids.total()
 
     @torch.inference_mode()
     def evaluate(
@@ -206,16 +231,19 @@ def _processor(weights: Weights) -> Any:
 
 
 def _empty(weights: Weights | InMemory | None) -> TokenModel:
-    """Return a folder's model without its tensors, or one in memory.
-
-    Raises UserError if a folder does not describe one.
-    """
+    """Return a model without its tensors. Raises UserError if a folder does not describe one."""
     if isinstance(weights, InMemory):
         own: TokenModel = weights.backbone.tokens
-        return own
+        with torch.device("meta"):
+            model = type(own.model)(own.model.config)
+        model.generation_config = own.model.generation_config
+        return type(own)(model, own.processor)
     named = named_weights(weights)
     kind = _kind(named)
     model = build_on_meta(named, HERE, getattr(transformers, kind.architecture))
+    if named.find(GENERATION_CONFIG):
+        settings = named.read(GENERATION_CONFIG)
+        model.generation_config = transformers.GenerationConfig.from_dict(settings)
     return kind(model, _processor(named))
 
 
@@ -224,6 +252,33 @@ def _pixels(processor: Any, image: Image.Image) -> Any:
         images=cut_to_middle(image.convert("RGB"), MAX_ELONGATION),
         input_data_format="channels_last",  # not guessed, as of an image of one pixel
         return_tensors="pt",
+    )
+
+
+def _grid_of(model: TokenModel, size: tuple[int, int]) -> Grid:
+    return model.grid(_pixels(model.processor, Image.new("RGB", size)))
+
+
+def _operations(empty: TokenModel) -> tuple[Callable[[int], float], Callable[[int], float]]:
+    """Return the operations of the network by its number of positions, and of the head by tokens.
+
+    Those of a network are a polynomial of degree 2, as of attention; those of a head are linear.
+    """
+    width = empty.model.config.text_config.hidden_size
+
+    def score(positions: int) -> None:
+        inputs = torch.empty(1, positions, width, device="meta")
+        # Without a mask of its own, the network looks at values, which a meta tensor has not.
+        mask = torch.empty(1, 1, positions, positions, dtype=torch.bool, device="meta")
+        empty.network(inputs_embeds=inputs, attention_mask=mask, use_cache=False)
+
+    first, second, third = (counted_operations(partial(score, n)) for n in (8, 9, 10))
+    slope, bend = second - first, third - 2 * second + first
+    states = torch.empty(1, width, device="meta")
+    of_token = counted_operations(lambda: empty.logits(states))
+    return (
+        lambda n: first + (n - 8) * slope + (n - 8) * (n - 9) / 2 * bend,
+        lambda n: n * of_token,
     )
 
 

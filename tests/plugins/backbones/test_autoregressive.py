@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ pytest.importorskip("transformers", "5.4")  # before it there are no processors 
 import torch
 from helpers.autoregressive import TEMPLATE, save_emu3, save_janus
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     Emu3ForConditionalGeneration,
     Emu3Processor,
@@ -282,6 +286,36 @@ def test_damage_is_found_before_anything_is_scored(
     if case == "no config.json":  # nor is it taken for a pipeline
         with refused("model_index.json"):
             toolkit.run("digits", backbone=str(folder), limit=1, results=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "guidance", "relative"),
+    matrix(
+        [(name, *how) for name in SAVERS for how in ((1.0, True), (3.0, False))],
+        [("janus", 1.0, True), ("emu3", 3.0, False)],
+    ),
+)
+def test_operations_are_those_of_scoring(
+    name: str, guidance: float, relative: bool, folders: dict[str, Path]
+) -> None:
+    """Of images of different sizes and prompts of different lengths, without the weights."""
+    weights, options = resolve(str(folders[name])), {"guidance": guidance, "relative": relative}
+    backbone = Autoregressive(weights, device="cpu", dtype="float32", **options)  # type: ignore[arg-type]
+    images = [picture(16, 16), picture(90, 40), picture(60, 64)]
+
+    def counted(work: Callable[[], object]) -> int:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            work()
+        return int(counter.get_total_flops())
+
+    expected, tokens = 0, backbone.tokens
+    for image in images:
+        expected += counted(partial(backbone.evaluate, [image] * 3, TEXTS, np.zeros(3, np.int64)))
+        with torch.inference_mode():
+            expected -= counted(lambda image=image: tokens.embed(backbone._encode(image)))  # type: ignore[misc]
+    sizes = [image.size for image in images]
+    declared = Autoregressive.cell_flops(weights, TEXTS, sizes, **options)  # type: ignore[arg-type]
+    assert declared == pytest.approx(expected / 9)
 
 
 def test_memory_is_counted_without_the_weights(folders: dict[str, Path]) -> None:

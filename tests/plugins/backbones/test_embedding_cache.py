@@ -39,30 +39,25 @@ def test_a_batch_is_computed_once() -> None:
     assert computed(KEYS, "other weights") == 4
 
 
-def damaged(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+def one_bit_more(path: Path) -> None:
+    *content, last = path.read_bytes()
+    path.write_bytes(bytes([*content, last ^ 1]))
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def replaced(make: Callable[[Path], Any]) -> Callable[[Path], None]:
-    def damage(path: Path) -> None:
-        path.unlink()
-        make(path)
-
-    return damage
+DAMAGES: list[Callable[[Path], Any]] = [
+    one_bit_more,
+    lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    Path.unlink,
+    *(
+        lambda path, make=make: (path.unlink(), make(path))
+        for make in (Path.touch, os.mkfifo, os.mkdir)
+    ),
+]
 
 
 @pytest.mark.filterwarnings("ignore:.*in the cache is damaged")
-@pytest.mark.parametrize(
-    "damage",
-    [damaged, cut, Path.unlink, replaced(Path.touch), replaced(os.mkfifo), replaced(os.mkdir)],
-)
-def test_what_was_not_written_is_computed_again(damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_was_not_written_is_computed_again(damage: Callable[[Path], Any]) -> None:
     assert computed(KEYS) == 4
     damage(entry("weights", KEYS))
     assert computed(KEYS) == 4
