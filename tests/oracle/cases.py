@@ -165,8 +165,8 @@ def _with_params(case: Case, **changes: Any) -> Case:
 
 
 def neighbour(case: Case, rng: random.Random) -> Case:
-    """Return the case with a model that differs in one point."""
-    shown = [case.changed(resolution=side) for side in _sides(case.kind)]
+    """Return the case with a model that differs in one point; a noise file has one resolution."""
+    shown = [] if case.noise_file else [case.changed(resolution=n) for n in _sides(case.kind)]
     shown += [case.changed(normalize=name) for name in ("half", "cifar10")]
     shown = [other for other in shown if other != case]
     models = _models(case)

@@ -255,6 +255,9 @@ def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: An
         needed = "needs a package to be read: pip install sentencepiece protobuf"
         raise weights.error(f"{name}/{PIECES}", needed)
     fast = getattr(transformers, f"{component_cls.__name__}Fast", component_cls)
+    files = [f"{name}/{file}" for file in getattr(fast, "vocab_files_names", {}).values() if file]
+    if files and not any(map(weights.find, files)):  # not every version of the library says which
+        raise weights.error(f"{name}/{TOKENIZER}", "is not there, nor another vocabulary")
     with explained(weights, f"{name}/", "cannot be loaded"):
         tokenizer = from_library(weights, name, fast, **settings)
         tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
