@@ -258,21 +258,30 @@ def _parts_of_module(path: str, module: nn.Module) -> dict[str, Any]:
     is_alike = is_adapted or type(module).__module__.startswith(SAME_IN_TRAINING)
     if module.training and not is_alike:
         parts["training"] = True
-    added = (*private_accelerate.hooks_of(module), *private_diffusers.hooks_of(module).values())
-    for hook in added:
+    if hooks := _library_hooks(path, module):
+        parts["hooks"] = hooks
+    for below in (private_diffusers.own_forward, private_accelerate.own_forward):
+        if (forward := below(module)) is not None:
+            parts["forward"] = forward
+    return parts
+
+
+def _library_hooks(path: str, module: nn.Module) -> list[Any]:
+    """Return torch's own hooks, such as weight normalisation's, which alter what is computed.
+
+    Those of other libraries move, cast or observe. Raises AlteredError for any other hook.
+    """
+    for hook in (
+        *private_accelerate.hooks_of(module),
+        *private_diffusers.hooks_of(module).values(),
+    ):
         if not type(hook).__module__.startswith(MOVING_HOOKS):
             raise AlteredError(path, type(hook).__name__)
     by_library = {hook: str(getattr(hook, "__module__", "")) for hook in hooks_of(module)}
     for hook, library in by_library.items():
         if not library.startswith(HOOKING_LIBRARIES):
             raise AlteredError(path, f"the hook {getattr(hook, '__name__', type(hook).__name__)}")
-    # Such as weight normalisation; those of other libraries move, cast or observe.
-    if hooks := [hook for hook, library in by_library.items() if library.startswith("torch.")]:
-        parts["hooks"] = hooks
-    for below in (private_diffusers.own_forward, private_accelerate.own_forward):
-        if (forward := below(module)) is not None:
-            parts["forward"] = forward
-    return parts
+    return [hook for hook, library in by_library.items() if library.startswith("torch.")]
 
 
 def _content(values: Any) -> str:
