@@ -55,14 +55,7 @@ from bench.stats.inference import class_metrics
 from bench.stats.inference.difference_tests import compare_over_images
 from bench.stats.inference.paired import ALPHA
 from bench.stats.inference.shares import lowest_interval, wilson
-from bench.stats.sequential.betting import (
-    END_LEVEL,
-    Population,
-    anytime_interval,
-    count_interval,
-    log_capital,
-    standings,
-)
+from bench.stats.sequential import betting
 from bench.stats.sequential.stopping_rules import (
     Results,
     StoppingRule,
@@ -166,10 +159,11 @@ def at_the_limit(
     return false / runs, missed / runs
 
 
-def misses(values: Values, truth: float, population: Population | None = None) -> bool:
+def misses(values: Values, truth: float, population: betting.Population | None = None) -> bool:
     """Return whether the confidence sequence of the mean ever excludes the truth."""
-    sides = [log_capital(sign * values, sign * Decimal(str(truth)), population) for sign in (1, -1)]
-    return bool((np.array(sides) >= END_LEVEL).any())
+    limit = Decimal(str(truth))
+    sides = [betting.log_capital(side * values, side * limit, population) for side in (1, -1)]
+    return bool((np.array(sides) >= betting.END_LEVEL).any())
 
 
 def boundary(streams: int) -> None:
@@ -209,7 +203,7 @@ def contradicting(seed: int) -> tuple[int, int]:
         scored = results_of(values).first(PAIRS - 1)
         verdict, n = decided_at(question, scored)
         used = scored.first(n)
-        ends = anytime_interval(used.differences, question.population(used))
+        ends = betting.anytime_interval(used.differences, question.population(used))
         p = current_p(question, used)
         verdicts += verdict != "open"
         contradictions += contradicts(question, verdict, ends, p)
@@ -243,7 +237,7 @@ class Course(NamedTuple):
 
 def course(results: dict[str, Values], best: list[str], strict: bool) -> Course:
     """Return what a study claims that is looked at after every image."""
-    out = standings(results, "best", strict=strict).out
+    out = betting.standings(results, "best", strict=strict).out
     ended = len(out) >= len(results) - 1
     named = max(results, key=lambda name: out.get(name, IMAGES + 1))
     end = max(n for name, n in out.items() if name != named) if ended else IMAGES
@@ -251,7 +245,7 @@ def course(results: dict[str, Values], best: list[str], strict: bool) -> Course:
     worse = False
     if dropped.keys() & set(best):
         until = {name: right[:end] for name, right in results.items()}
-        p = standings(until, "best", strict=strict).p
+        p = betting.standings(until, "best", strict=strict).p
         worse = any(p[name] <= ALPHA for name in dropped.keys() & set(best))
     return Course(
         best[0] in dropped,
@@ -301,11 +295,11 @@ def normal_quantile(accuracy: float) -> float:
 
 def price(streams: int) -> None:
     """Print the images to "better" with both ends at 2.5 %, beside one end at 5 %."""
-    rng, ends = np.random.default_rng(3), (log(1 / ALPHA), END_LEVEL)
+    rng, ends = np.random.default_rng(3), (log(1 / ALPHA), betting.END_LEVEL)
     for difference, discordant in ((0.1, 0.2), (0.1, 0.3), (0.2, 0.4)):
         stops = []
         for _ in range(streams):
-            capital = log_capital(drawn(rng, 2000, difference, discordant), 0.0)
+            capital = betting.log_capital(drawn(rng, 2000, difference, discordant), 0.0)
             stops.append([int(np.append(capital < end, False).argmin()) + 1 for end in ends])
         before, now = np.mean(stops, axis=0)
         print(
@@ -322,7 +316,7 @@ def misordered(accuracies: tuple[float, ...], runs: int) -> float:
     """
     rng, wrong = np.random.default_rng(4), 0
     for _ in range(runs):
-        shown = standings(answers(rng, accuracies), "ranked")
+        shown = betting.standings(answers(rng, accuracies), "ranked")
         open_pairs = {frozenset(pair) for pair in shown.unresolved}
         names = combinations(enumerate(accuracies), 2)
         tied = [frozenset({f"m{i}", f"m{j}"}) for (i, a), (j, b) in names if a == b]
@@ -337,7 +331,7 @@ def audits(size: int) -> float:
     for each number of agreeing decisions among `size`.
     """
     intervals = {
-        (n, count): count_interval(count, n, size)
+        (n, count): betting.count_interval(count, n, size)
         for n in range(1, size + 1)
         for count in range(n + 1)
     }

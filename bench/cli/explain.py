@@ -22,13 +22,12 @@ def explain_command(word: Annotated[tuple[str, ...], {"metavar": "[WORD]…"}] =
 
     The glossary of the documentation has the same text.
     """
-    unknown: list[str] = []
-    meanings = find_words(" ".join(word), unknown) if word else glossary()
+    meanings = find_words(" ".join(word)) if word else glossary()
     end_with_json([{"word": name, "meaning": text} for name, text in meanings.items()])
     if word:
         for name, text in meanings.items():
             say(f"{name}: {text}")
-        if unknown:
+        if unknown := unknown_words(" ".join(word)):
             say(f"Not in the glossary: {', '.join(unknown)}.", err=True)
     else:
         say(", ".join(meanings))
@@ -44,14 +43,30 @@ def glossary(markup: bool = False) -> dict[str, str]:
     return {name: _ITALIC.sub(r"\1", meaning) for name, meaning in meanings.items()}
 
 
-def find_words(word: str, unknown: list[str] | None = None) -> dict[str, str]:
-    """Return the words that `word` may mean, in singular or plural, and their meanings.
+def find_words(text: str) -> dict[str, str]:
+    """Return the words that `text` may mean, in singular or plural, and their meanings.
 
-    Returns the word itself if it has an entry, otherwise the entries of which it is another name,
-    otherwise those whose names contain it; and of several words that are no name together, what
-    each of them may mean; those without an entry are added to `unknown`. Raises UserError if there
-    are none.
+    If it is no entry, it is several words, and the meanings are those of each that is one. Raises
+    UserError if there are none.
     """
+    found = _entries(text)
+    for word in _split(text) if not found else ():
+        found |= _entries(word)
+    if not found:
+        raise UserError(
+            f"{text!r} is not in the glossary.{did_you_mean(text, glossary())} `bench explain`"
+            " lists all words, and `bench list strategies race` the parameters of a strategy."
+        )
+    return found
+
+
+def unknown_words(text: str) -> list[str]:
+    """Return those of several words that have no entry."""
+    return [] if _entries(text) else [word for word in _split(text) if not _entries(word)]
+
+
+def _entries(word: str) -> dict[str, str]:
+    """Return a word's entry, else those that it is another name of, or a part of a name of."""
     wanted, meanings = _strip_plural(word), glossary()
     names = {name: [_strip_plural(name)] for name in meanings}
     for name, text in glossary(markup=True).items():
@@ -59,21 +74,11 @@ def find_words(word: str, unknown: list[str] | None = None) -> dict[str, str]:
     exact = [name for name in meanings if names[name][0] == wanted]
     called = [name for name in meanings if wanted in names[name]]
     parts = [name for name in meanings if wanted in " ".join(names[name]).split()]
-    if chosen := exact or called or parts:
-        return {name: meanings[name] for name in chosen}
-    found: dict[str, str] = {}
-    words = word.replace(",", " ").split()
-    for part in words if len(words) > 1 else ():
-        try:
-            found |= find_words(part)
-        except UserError:
-            (unknown if unknown is not None else []).append(part)
-    if found:
-        return found
-    raise UserError(
-        f"{word!r} is not in the glossary.{did_you_mean(word, meanings)} `bench explain` lists all"
-        " words, and `bench list strategies race` the parameters of a strategy."
-    )
+    return {name: meanings[name] for name in exact or called or parts}
+
+
+def _split(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def _strip_plural(word: str) -> str:

@@ -260,5 +260,6 @@ def tokenizer_of(weights: Weights, name: str, component_cls: Any, **settings: An
         raise weights.error(f"{name}/{TOKENIZER}", "is not there, nor another vocabulary")
     with explained(weights, f"{name}/", "cannot be loaded"):
         tokenizer = from_library(weights, name, fast, **settings)
-        tokenizer("a") if hasattr(tokenizer, "get_vocab") else None
+        if hasattr(tokenizer, "get_vocab"):  # it is no processor; some fail only when they are used
+            tokenizer("a")
     return tokenizer
