@@ -197,7 +197,9 @@ def test_a_study_is_an_object(tmp_path: Path) -> None:
         assert len(bench.tradeoff_figure(results=results)) == 1
     again = bench.load_study("small", results)
     assert again.methods == study.methods
-    assert str(study) == repr(study) == "StudyResult('small', 2 of 2 runs)"
+    assert str(study) == repr(study)
+    assert repr(study).startswith("StudyResult('small', 2 of 2 runs; digits/test ")
+    assert "; digits/test majority: accuracy, % 1" in repr(study)
 
 
 def test_a_warning_is_about_the_line_that_called_the_toolkit() -> None:

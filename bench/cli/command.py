@@ -1,4 +1,4 @@
-"""Declare a command: its options, its answer as JSON, its exit code, and what it refuses."""
+"""Declare commands: their options, their results as JSON, exit codes, and refused combinations."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -21,16 +21,16 @@ _UNSET = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # not set
 _AS_JSON, _END = "bench.as_json", "bench.end"  # keys in a command's context
 
 
-class _AnsweredError(Exception):
-    """The answer of a command was printed as JSON, and nothing else is to be printed."""
+class _PrintedAsJsonError(Exception):
+    """The result of a command was printed as JSON, and nothing else is to be printed."""
 
 
 class Command(click.Command):
     """A command of the toolkit, with `--json` unless `json` is False.
 
-    Its function's signature declares it: see `parameters_of`. With `local` it uses no network.
-    `needs` has options that have no effect without another one, and `apart` those of which at most
-    one can be set.
+    The signature of its function declares its arguments and options: see `parameters_of`. With
+    `local` it uses no network. `needs` maps options to the option without which they have no
+    effect, and of the options `apart` at most one can be set.
     """
 
     def __init__(
@@ -48,27 +48,26 @@ class Command(click.Command):
         self.params[:0] = parameters_of(self.callback)
         if json:
             names, text = ("--json", "as_json"), "Print JSON on stdout."
+            note = _note_json
             self.params.append(
-                click.Option(names, is_flag=True, expose_value=False, callback=_note, help=text)
+                click.Option(names, is_flag=True, expose_value=False, callback=note, help=text)
             )
 
     def invoke(self, ctx: click.Context) -> int:
         """Refuse options that have no effect, call the command, and return its exit code."""
-        names = {
-            words: str(parameter.name) for parameter in self.params for words in parameter.opts
-        }
+        name_of = {option: str(p.name) for p in self.params for option in p.opts}
 
-        def has_value(words: str) -> bool:
-            value = ctx.params[names[words]]
+        def has_value(option: str) -> bool:
+            value = ctx.params[name_of[option]]
             return value is not None and value is not False
 
-        for words, needed in self.needs.items():
-            source = ctx.get_parameter_source(names[words])
+        for option, needed in self.needs.items():
+            source = ctx.get_parameter_source(name_of[option])
             if source is ParameterSource.COMMANDLINE and not has_value(needed):
-                raise UserError(f"{words} has no effect without {needed}.")
+                raise UserError(f"{option} has no effect without {needed}.")
         if len(chosen := list(filter(has_value, self.apart))) > 1:
             raise UserError(f"{' and '.join(chosen)} cannot be combined.")
-        with offline() if self.local else nullcontext(), suppress(_AnsweredError):
+        with offline() if self.local else nullcontext(), suppress(_PrintedAsJsonError):
             super().invoke(ctx)
         code, gate = ctx.meta.get(_END, (0, None))
         if gate is not None:
@@ -81,7 +80,7 @@ Decorator = Callable[[Any], Any]
 Completion = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def _note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+def _note_json(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     ctx.meta[_AS_JSON] = value
 
 
@@ -91,49 +90,52 @@ def wants_json() -> bool:
 
 
 def end_with_json(value: Any, code: int = 0, gate: GateError | None = None) -> None:
-    """State a command's answer and exit code; with `--json`, print it and end.
+    """Set a command's exit code, and with `--json` print its result `value` and end it.
 
-    A `gate` that failed is raised when the command ends.
+    Without `--json` the command goes on, and prints its result as text. `gate`, the error of a gate
+    that failed, is raised when the command ends.
     """
     context = click.get_current_context()
     context.meta[_END] = code, gate
     if wants_json():
         print_json(value)
-        raise _AnsweredError
+        raise _PrintedAsJsonError
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:
     """Yield the arguments and options that the signature of a command's function declares.
 
-    Its positional parameters are arguments, the keyword-only ones options. Beside the type,
-    `Annotated` has the help of an option, its names if they are not `--NAME`, and further keywords
-    of click. An argument is required unless it has a default or may be None.
+    Its positional parameters are arguments, the keyword-only ones options. `Annotated` has the
+    type, the help of an option, its names if they are not `--NAME`, and further keywords of click
+    as a dictionary. An argument is required unless it has a default or may be None.
     """
     for name, declared in signature(function, eval_str=True).parameters.items():
         annotated = get_origin(declared.annotation) is Annotated
-        whole, *about = get_args(declared.annotation) if annotated else [declared.annotation]
-        kind, values = plain_type(whole)
+        annotation, *extras = get_args(declared.annotation) if annotated else [declared.annotation]
+        kind, choices = plain_type(annotation)
         several, required = get_origin(kind) is tuple, declared.default is Parameter.empty
         simple = kind if kind in (int, float, str, Path) else None
-        keywords: dict[str, Any] = {"type": click.Choice(values) if values else simple}
+        keywords: dict[str, Any] = {"type": click.Choice(choices) if choices else simple}
         keywords |= {} if required else {"default": declared.default}
-        for further in about:
-            keywords |= further if isinstance(further, dict) else {}
-        texts = [text for text in about if isinstance(text, str)]
+        for extra in extras:
+            keywords |= extra if isinstance(extra, dict) else {}
+        texts = [text for text in extras if isinstance(text, str)]
         if declared.kind is Parameter.KEYWORD_ONLY:
             names = [text for text in texts if text.startswith("-")]
             keywords |= {"multiple": True} if several else {"is_flag": kind is bool}
+            # An alias such as `Params` has a help, after which a command may give its own.
             keywords |= {"help": [text for text in texts if text not in names][-1]}
             names = names or [f"--{name.replace('_', '-')}"]
-            shown = bool(keywords.get("default"))
-            yield click.Option([*names, name], show_default=shown, **keywords)
+            show_default = bool(keywords.get("default"))
+            yield click.Option([*names, name], show_default=show_default, **keywords)
         elif declared.kind is not Parameter.VAR_KEYWORD:
-            keywords |= {"nargs": -1, "default": None} if several else {}  # () to the function
-            yield click.Argument([name], required=required and whole is kind, **keywords)
+            # Without a value, click passes () for `nargs=-1`.
+            keywords |= {"nargs": -1, "default": None} if several else {}
+            yield click.Argument([name], required=required and annotation is kind, **keywords)
 
 
 def plain_type(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return X of `X | None`, or of X; and its values if it is a `Literal`."""
+    """Return (X, values) of an annotation `X` or `X | None`; X has values if it is a `Literal`."""
     kind = annotation
     if get_origin(kind) in (Union, UnionType):
         kind = next(part for part in get_args(kind) if part is not type(None))
@@ -148,6 +150,7 @@ def is_set(name: str) -> bool:
 def _parse_assignments(
     ctx: click.Context, option: click.Parameter, assignments: Sequence[str]
 ) -> dict[str, str]:
+    """Return the values of `--set KEY=VALUE` by key (UserError)."""
     values = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -158,9 +161,10 @@ def _parse_assignments(
 
 
 def output_file(option: str, value: str, example: str) -> Path:
-    """Return the file that an option names, checked before any work is done.
+    """Return the file `value` that an option names, checked before any work is done.
 
-    UserError if it is a folder or a device, or its folder does not exist; `example` is a file name.
+    UserError if it is a folder or a device, or its folder does not exist. `example` is a file name
+    that the message suggests.
     """
     path = Path(value)
     if path.is_dir():
@@ -187,12 +191,12 @@ def figure_file(option: str, value: str) -> Path:
 
 
 def names_of(kind: str) -> Completion:
-    """Return the shell completion of registered names; `kind`: such as `datasets`."""
+    """Return the shell completion of the registered names of a kind, such as `datasets`."""
     return completion(lambda: [spec.name for spec in getattr(load_plugins(), kind)])
 
 
 def completion(names: Callable[[], Iterable[str]]) -> Completion:
-    """Return the shell completion of names that are only listed when it is asked for."""
+    """Return a shell completion that calls `names` only when the user presses the Tab key."""
     return lambda ctx, parameter, incomplete: [n for n in names() if n.startswith(incomplete)]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import click
 
 from bench.cli.command import Params, Results, command, end_with_json, names_of
-from bench.cli.output import named_run, next_steps, results_argument, say
+from bench.cli.output import named_run, next_steps, results_argument, say, wrote
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
 from bench.discovery.guard import guard
@@ -71,10 +71,10 @@ def export_command(
     with _exported(view, spec, params, out) as folder:
         files = {name: folder / name for name in own_files(folder)}
         if push is not None:
-            what, address = f"Add {kind} of {view.manifest.run_id}", None
+            address = None
             if not dry_run:
-                place = push, str(spec.repository)
-                address = push_folder(folder, *place, what, pull_request, create)
+                message, repository = f"Add {kind} of {view.manifest.run_id}", str(spec.repository)
+                address = push_folder(folder, push, repository, message, pull_request, create)
             _print_pushed(files, spec, push, address)
         elif out is None:
             if (text := _text_of(files)) is None:
@@ -93,9 +93,8 @@ def _write_table(results: str, out: str | None) -> None:
     if out is None:
         click.echo(text, nl=False)
         return
-    with writing(f"--out {out}"):
+    with writing(f"--out {out}"), wrote(Path(out)):
         write_atomically(Path(out), text)
-    say(f"Wrote {out}", err=True)
 
 
 def _checked_exporter(kind: str, push: str | None, out: str | None) -> ExporterSpec:
@@ -114,15 +113,18 @@ def _checked_exporter(kind: str, push: str | None, out: str | None) -> ExporterS
 def _exported(
     view: RunView, spec: ExporterSpec, params: dict[str, str], out: str | None
 ) -> Iterator[Path]:
-    """Let an exporter write, and yield the folder of its files, beside `out` if that is one."""
-    beside = None
+    """Let an exporter write, and yield the temporary folder of its files.
+
+    For a format of several files it lies beside the folder `out`, into which they can be moved.
+    """
+    parent = None
     if out is not None and spec.several:
         _check_folder(Path(out), spec)
-        beside = Path(out).parent
-        beside.mkdir(parents=True, exist_ok=True)
+        parent = Path(out).parent
+        parent.mkdir(parents=True, exist_ok=True)
     with (
         writing("The files" if out is None else f"--out {out}"),
-        TemporaryDirectory(prefix=".bench-export-", dir=beside, ignore_cleanup_errors=True) as name,
+        TemporaryDirectory(prefix=".bench-export-", dir=parent, ignore_cleanup_errors=True) as name,
     ):
         yield _export(view, spec, params, Path(name))
 
@@ -130,8 +132,8 @@ def _exported(
 def _write(files: dict[str, Path], out: str, several: bool) -> None:
     """Move files into the folder `out`, or write the only one to the file `out`."""
     if not several:
-        write_atomically(Path(out), next(iter(files.values())).read_bytes())
-        say(f"Wrote {out}", err=True)
+        with wrote(Path(out)):
+            write_atomically(Path(out), next(iter(files.values())).read_bytes())
         return
     size = sum(file.stat().st_size for file in files.values())
     for name, file in files.items():
@@ -142,22 +144,23 @@ def _write(files: dict[str, Path], out: str, several: bool) -> None:
 
 
 def _print_steps(spec: ExporterSpec, run: str, out: str, results: str, pushed: bool) -> None:
-    """Say what can be done with a run that was written to `out`."""
+    """Print what can be done with a run that was written to `out`."""
     steps = []
     if spec.name == ERROR_TABLES:
         replay = f"bench replay {shlex.quote(out)} --strategy race"
         steps.append(("replay a strategy on it", replay))
     if spec.repository is not None and not pushed:
         words = ["bench", "export", run, "--format", spec.name, "--push", "OWNER/NAME", "--dry-run"]
-        step = shlex.join(words) + results_argument(results)
-        steps.append(("see what would go to the Hub", step))
+        push = shlex.join(words) + results_argument(results)
+        steps.append(("see what would go to the Hub", push))
     if steps:
         next_steps(*steps)
 
 
 def _check_folder(target: Path, spec: ExporterSpec) -> None:
-    taken = target.is_symlink() or (target.exists() and not target.is_dir())
-    if taken or (not spec.adds and target.is_dir() and any(target.iterdir())):
+    """Refuse a target that is no folder, or is not empty unless the format adds files to one."""
+    other_kind = target.is_symlink() or (target.exists() and not target.is_dir())
+    if other_kind or (not spec.adds and target.is_dir() and any(target.iterdir())):
         raise UserError(
             f"--out {target} already exists and is not an empty folder. Name a new one."
         )
@@ -168,7 +171,7 @@ def _export(view: RunView, spec: ExporterSpec, params: dict[str, str], scratch: 
 
     Raises PluginError if it wrote links or special files, no file, or more than its spec declares.
     """
-    written, taken = scratch / "written", scratch / "files"
+    written, copies = scratch / "written", scratch / "files"
     written.mkdir()
     exporter: Exporter = make_from(spec, spec.resolve_parameters(params))
     with guard(spec.label, "write()", (UserError, OSError)):
@@ -178,13 +181,13 @@ def _export(view: RunView, spec: ExporterSpec, params: dict[str, str], scratch: 
     except UserError as error:
         raise PluginError(spec.label, f"what write() wrote cannot be taken: {error}") from None
     if not names or (len(names) > 1 and not spec.several):
-        many = f"{len(names)} files ({some_of(names)})" if names else "no file"
+        wrong = f"{len(names)} files ({some_of(names)})" if names else "no file"
         expected = "files" if spec.several else "one file, because its spec has not several=True"
-        raise PluginError(spec.label, f"write() wrote {many}; expected {expected}")
+        raise PluginError(spec.label, f"write() wrote {wrong}; expected {expected}")
     for name in names:
-        (taken / name).parent.mkdir(parents=True, exist_ok=True)
-        take_file(written, name, taken / name)
-    return taken
+        (copies / name).parent.mkdir(parents=True, exist_ok=True)
+        take_file(written, name, copies / name)
+    return copies
 
 
 def _text_of(files: dict[str, Path]) -> str | None:
@@ -198,7 +201,7 @@ def _text_of(files: dict[str, Path]) -> str | None:
 def _print_pushed(
     files: dict[str, Path], spec: ExporterSpec, repository: str, address: str | None
 ) -> None:
-    """State which files were sent to an address; None: which would be."""
+    """Print which files were sent to `address`; if it is None, which would be sent."""
     kind, sizes = str(spec.repository), {name: f.stat().st_size for name, f in files.items()}
     end_with_json({"repository": repository, "kind": kind, "files": sizes, "address": address})
     for name, size in sizes.items():

@@ -4,7 +4,9 @@ Group: See what is there, 5.
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +16,7 @@ from bench.contracts.backbone import Backbone
 from bench.discovery.backbones import fact
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import load_target, offers
-from bench.errors import UserError
+from bench.errors import AbsentError, UserError
 from bench.inputs.data import DataSource, find_scheme, load_split
 from bench.inputs.weights import HASHED_SUFFIXES
 from bench.machine.files import read_toml
@@ -41,27 +43,40 @@ def fetch_command(
 
     NAME is a backbone, a Hub id, a dataset (also hf:OWNER/NAME or @COLLECTION), or a study, whose
     data and weights are all fetched. Their sizes are printed before. They are kept in the caches of
-    the Hub's libraries; afterwards `bench run --offline` needs no network.
+    the Hub's libraries; afterwards `bench run --offline` needs no network. What the Hub does not
+    give is named at the end.
     """
     if revision and len(names) > 1:
         raise UserError("--revision needs a single NAME.")
     print_log("bench.hub")
     fetched: list[Fetched] = []
-    for name in names:
-        for part in fetch(name, revision, dtype):
+    absent: list[str] = []
+    for fetch_part in chain.from_iterable(parts_of(name, revision, dtype) for name in names):
+        try:
+            part = fetch_part()
+        except AbsentError as error:  # the others may be had
+            absent.append(str(error))
+        else:
             fetched.append(part)
             say(f"{part.name}: {_describe(part)}.", err=wants_json())
+    if absent:
+        raise UserError("\n".join(absent))
     end_with_json([part.plain() for part in fetched])
     models = [part.name for part in fetched if part.weights]
     data = [part.name for part in fetched if part.kind == "dataset"]
-    more = {"--backbone": models[-1] if models else None, "--revision": revision, "--dtype": dtype}
-    words = [word for name, value in more.items() if value for word in (name, value)]
-    again = ["bench", "run", data[-1] if data else "DATASET", *words, "--offline"]
+    options = {
+        "--backbone": models[-1] if models else None,
+        "--revision": revision,
+        "--dtype": dtype,
+    }
+    words = [word for option, value in options.items() if value for word in (option, value)]
+    run = ["bench", "run", data[-1] if data else "DATASET", *words, "--offline"]
     if models or data:
-        next_steps(("score with it", shlex.join(again)))
+        next_steps(("score with it", shlex.join(run)))
 
 
 def _describe(part: "Fetched") -> str:
+    """Return where a fetched part is, and its licence."""
     where = "it has no weights of its own"
     if part.images is not None:
         where = f"{part.images:,} images are on this machine"
@@ -83,16 +98,23 @@ class Fetched(Document):
 
 
 def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Iterator[Fetched]:
-    """Download what a run or a study reads, check it as before a run, and yield each part.
+    """Download and check all parts of `parts_of`, and yield them."""
+    return (fetch_part() for fetch_part in parts_of(name, revision, dtype))
 
-    `name` is a backbone, a Hub id of weights, a dataset or a study. `dtype` selects among several
-    stored precisions of weights. Raises UserError, which is an AbsentError if the Hub refuses; the
-    message names the page of a licence to accept.
+
+def parts_of(
+    name: str, revision: str | None = None, dtype: str | None = None
+) -> Iterator[Callable[[], Fetched]]:
+    """Yield functions that download the data and weights of `name`, one part each, and check them.
+
+    `name` is a backbone, a Hub id of weights, a dataset, a collection or a study. `dtype` selects
+    among several stored precisions of weights. A part raises UserError, which is an AbsentError if
+    the Hub does not give it; the message names the page of a licence to accept.
     """
     plugins = load_plugins()
     is_file = name.endswith(DECLARATION)
     if name in plugins.studies or (is_file and "source" not in read_toml(Path(name))):
-        yield from _fetch_study(name)
+        yield from _parts_of_study(name)
     elif (
         is_file
         or name.startswith("@")
@@ -100,30 +122,27 @@ def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> I
         or find_scheme(name, plugins.datasets) is not None
     ):
         for dataset in expand_datasets([name]):
-            yield _fetch_data(find_dataset(make_config({"dataset": dataset})))
+            yield partial(_fetch_data, find_dataset(make_config({"dataset": dataset})))
     else:
         settings = {"dataset": "-", "backbone": name, "revision": revision, "dtype": dtype}
-        yield _fetch_weights(resolve(make_config(settings), NO_DATASET), name)
+        yield partial(_fetch_weights, resolve(make_config(settings), NO_DATASET), name)
 
 
-def _fetch_study(name: str) -> Iterator[Fetched]:
-    """Fetch the data and weights of a study's runs, each only once."""
-    done: set[object] = set()
+def _parts_of_study(name: str) -> Iterable[Callable[[], Fetched]]:
+    """Return functions that fetch the data and weights of a study's runs, each part once."""
+    parts: dict[object, Callable[[], Fetched]] = {}
     for cell in read_study_file(name, {}).cells:
         run, config = resolve(cell.config), cell.config
         learns = run.backbone.learns and config.holdout is None
-        fitted = [config.fit_split or "train"] if learns else []
-        for split in (config.split, *fitted):
-            data = repr((run.data, split))
-            if data not in done:
-                yield _fetch_data(run.data, split)
-            done.add(data)
-        if run.backbone_key not in done:
-            yield _fetch_weights(run, run.source.name)
-        done.add(run.backbone_key)
+        training_splits = [config.fit_split or "train"] if learns else []
+        for split in (config.split, *training_splits):
+            parts.setdefault(repr((run.data, split)), partial(_fetch_data, run.data, split))
+        parts.setdefault(run.backbone_key, partial(_fetch_weights, run, run.source.name))
+    return parts.values()
 
 
 def _fetch_data(data: DataSource, split: str | None = None) -> Fetched:
+    """Fetch and check a split of a dataset; None: its default one."""
     loaded = load_split(data, split)
     images = len(loaded.sample_ids)
     name, licence = data.name or data.title, data.spec.licence or None
@@ -136,7 +155,7 @@ def _fetch_weights(run: Names, name: str) -> Fetched:
     if weights is None:
         return Fetched(name=name, kind="backbone", licence=spec.licence)
     with naming_licence(run.source):
-        if offers(load_target(spec), Backbone.check_weights):  # which downloads what is read
+        if offers(load_target(spec), Backbone.check_weights):  # it downloads the files it reads
             parameters = run.backbone_parameters
             # A run here and one on a GPU may read files of different precisions.
             on_gpu = dtype_of(run.precision.on_gpu)

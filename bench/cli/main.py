@@ -1,4 +1,4 @@
-"""The command `bench`. A command's module is imported only when it is called."""
+"""The command `bench`: its group of commands, its exit codes, and how errors are printed."""
 
 import errno
 import os
@@ -40,7 +40,7 @@ COMMAND_ELSEWHERE = {
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one when it is called."""
+    """A group that knows the names of its commands, and imports a command's module on its call."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the toolkit's commands, then those of plugins."""
@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
             name = ctx.invoked_subcommand
             for plugin in load_plugins().loaded:
                 if name in plugin.registered.get("command", ()):
-                    with guard(plugin.label, f"its command {name!r}"):
+                    with guard(plugin.label, f"its command {name!r}"):  # raises a PluginError
                         raise
             raise
 
@@ -160,7 +160,10 @@ def _run() -> int:
 
 
 def _translate_error(error: click.ClickException) -> click.ClickException:
-    """Return an error about the option or command of another program with the name of ours."""
+    """Return the error of an option or command of a similar program, with our name for it.
+
+    Any other error is returned as it is.
+    """
     from bench.running.parts.settings import removed_message
 
     if not isinstance(error, click.UsageError) or error.ctx is None:
@@ -173,9 +176,9 @@ def _translate_error(error: click.ClickException) -> click.ClickException:
         if any(own in parameter.opts for parameter in command.params):
             return click.UsageError(f"{error.message} It is {own} here.", error.ctx)
     elif isinstance(command, click.Group):
-        own = next((COMMAND_ELSEWHERE[w] for w in COMMAND_ELSEWHERE if repr(w) in str(error)), None)
-        if own:
-            return click.UsageError(f"{error.message} That is `{own}` here.", error.ctx)
+        for name, own in COMMAND_ELSEWHERE.items():
+            if repr(name) in str(error):
+                return click.UsageError(f"{error.message} That is `{own}` here.", error.ctx)
     return error
 
 
@@ -190,16 +193,16 @@ def _show_traceback() -> None:
 
 
 def warning_printer() -> Callable[..., None]:
-    """Return a function that prints each of the toolkit's own warnings once.
+    """Return a function for `warnings.showwarning` that prints each of our warnings once.
 
-    Warnings of libraries are shown with BENCH_TRACEBACK=1 only. Python's own filter would repeat
-    warnings, since it forgets what it showed whenever a library changes the filters.
+    Warnings of libraries are printed with BENCH_TRACEBACK=1 only. Python's own filter would repeat
+    warnings, since it forgets which it has shown whenever a library changes the filters.
     """
     printed = set[str]()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        ours = issubclass(category, BenchWarning) or os.environ.get("BENCH_TRACEBACK") == "1"
-        if ours and str(message) not in printed:
+        wanted = issubclass(category, BenchWarning) or os.environ.get("BENCH_TRACEBACK") == "1"
+        if wanted and str(message) not in printed:
             printed.add(str(message))
             say(f"Warning: {message}", err=True)
 
@@ -207,7 +210,8 @@ def warning_printer() -> Callable[..., None]:
 
 
 def _fail(message: str, code: int) -> int:
-    # The user's input may be a name of a million letters: its ends are enough to recognise it.
+    """Print an error, and return the exit code."""
+    # A user's input may be a name of a million letters: its two ends are enough to recognise it.
     shown = re.sub(r"\S{500,}", lambda word: f"{word[0][:100]}…{word[0][-100:]}", message)
     say(f"Error: {shown}", err=True)
     return code

@@ -1,7 +1,7 @@
-"""Print messages and JSON for all commands, safely for any names, terminals and streams.
+"""Print messages, next steps and JSON, safely for any names, terminals and streams.
 
 A closed pipe or a full disk does not end a command. If the reader of a pipe exits (`| head`), the
-rest of the output is dropped and the run is scored to its end. `main` reports any other failure to
+rest of the output is dropped and the command finishes its work. `main` reports any other failure to
 write.
 """
 
@@ -16,7 +16,8 @@ import select
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any, TextIO
@@ -32,12 +33,11 @@ if TYPE_CHECKING:
 
     from bench.store.formats.documents import Manifest
 
-Find = Callable[[str, str], Path]
 JSON_WRITER = "bench.stdout"  # key in a command's context: writer to the stdout kept for JSON
 RUN_PICTURES = ("confusion.png", "examples.png")  # in a run's folder
 PROBLEMS_FOUND = 4  # exit code of a command that looks for problems, if it found any
 
-_READABLE = "bench.readable"
+_READABLE = "bench.readable"  # name of the error handler `_encode_readably`
 # Replacements on a terminal whose encoding lacks these characters.
 _SIMPLER = str.maketrans({"–": "-", "—": "-", "−": "-", "·": "-", "…": "...", "→": "->", "×": "x"})
 
@@ -55,6 +55,14 @@ def say(text: object, err: bool = False) -> None:
     click.echo("\n".join(lines), err=err)
 
 
+@contextmanager
+def wrote(file: Path) -> Iterator[None]:
+    """Print, after the block wrote a file, whether it is new or replaced an earlier one."""
+    verb = "Replaced" if file.exists() else "Wrote"
+    yield
+    say(f"{verb} {file}", err=True)
+
+
 def print_log(name: str) -> None:
     """Print the messages of a logger on stderr from now on."""
     logger = logging.getLogger(name)
@@ -69,21 +77,22 @@ class _PrintingHandler(logging.Handler):
 
 
 def next_steps(*steps: tuple[str, str]) -> None:
-    """Print next steps, (what, command); a long command gets a line of its own for copying."""
+    """Print steps, (purpose, command); a long command gets a line of its own for copying."""
     width = shutil.get_terminal_size().columns
     say("\nNext:")
-    for what, command in steps:
-        line = f"  {what}: {command}"
-        say(line if len(line) <= width else f"  {what}:\n    {command}")
+    for purpose, command in steps:
+        line = f"  {purpose}: {command}"
+        say(line if len(line) <= width else f"  {purpose}:\n    {command}")
 
 
-def step_after_plan(missing: Collection[str], what: str) -> tuple[str, str]:
-    """Return the next step after a plan; `missing` is what this machine lacks for the run."""
-    return ("once nothing is missing" if missing else what, "the same command without --dry-run")
+def step_after_plan(missing: Collection[str], purpose: str) -> tuple[str, str]:
+    """Return the step after a plan; `missing` has the reasons why the run cannot be made yet."""
+    purpose = "once nothing is missing" if missing else purpose
+    return purpose, "the same command without --dry-run"
 
 
 def steps_after_run(name: str) -> list[tuple[str, str]]:
-    """Return next steps for a complete run; `name` is that of `run_name`."""
+    """Return the steps after a complete run, which commands refer to by `name`."""
     return [
         ("see its images on a page", f"bench report {name}"),
         ("see each class", f"bench show {name} --statistics"),
@@ -91,14 +100,19 @@ def steps_after_run(name: str) -> list[tuple[str, str]]:
 
 
 def run_name(folder: Path, results: str) -> str:
-    """Return how commands refer to a run: by its id, or by its folder outside the results."""
-    usual = not results_argument(results) and folder.parent == Path(results)
-    usual = usual or is_shipped(folder)
-    return folder.name if usual else shlex.quote(str(folder))
+    """Return how commands refer to a run: by its id if this finds it, or else by its folder."""
+    in_default_folder = not results_argument(results) and folder.parent == Path(results)
+    found_by_id = in_default_folder or is_shipped(folder)
+    return folder.name if found_by_id else shlex.quote(str(folder))
 
 
-def named_run(run: str, results: str, find: Find | None = None, err: bool = False) -> Path:
-    """Return the folder of a run as `find_run`, or `find`; if it is published, say so first."""
+def named_run(
+    run: str, results: str, find: Callable[[str, str], Path] | None = None, err: bool = False
+) -> Path:
+    """Return the folder that `find(run, results)` finds, by default `find_run`.
+
+    If the run is a published one, a note says so, on stderr if `err`.
+    """
     from bench.store.folder import find_run  # here: listings need no documents
 
     path = (find or find_run)(run, results)
@@ -108,7 +122,7 @@ def named_run(run: str, results: str, find: Find | None = None, err: bool = Fals
 
 
 def results_argument(results: str) -> str:
-    """Return ` --results FOLDER` for a command, or "" if that is the default folder."""
+    """Return ` --results FOLDER` for a command, or "" for the default folder."""
     return "" if results == default_results() else f" --results {shlex.quote(results)}"
 
 
@@ -119,7 +133,7 @@ def draw_pictures(run: Path, manifest: Manifest | None = None) -> None:
     try:
         few = len(write_pictures(run, manifest)) < len(RUN_PICTURES)
         problem = "No picture of examples: the images are not on this machine." if few else ""
-    except Exception as error:  # of any kind: the run is complete all the same
+    except Exception as error:  # the run is complete, whatever failed here
         problem = f"No pictures: {type(error).__name__}: {error}"
     if problem:
         warn_user(problem)
@@ -140,7 +154,7 @@ def print_json(value: Any) -> None:
 
 
 class Descriptor(io.FileIO):
-    """A file descriptor that drops what can no longer be written."""
+    """A file descriptor that drops its data after it could not be written."""
 
     failure: OSError | None = None
     """First error in writing; None if there was none or the reader of a pipe exited."""
@@ -167,26 +181,28 @@ def prepare_streams() -> Descriptor | None:
     A stream that has no descriptor (a notebook's, a test's) stays as it is.
     """
     codecs.register_error(_READABLE, _encode_readably)
-    sys.stdout, out = _stream(sys.stdout)
-    sys.stderr, _ = _stream(sys.stderr, lines=True)
+    sys.stdout, out = _over_descriptor(sys.stdout)
+    sys.stderr, _ = _over_descriptor(sys.stderr, line_buffering=True)
     return out
 
 
-def _stream(stream: TextIO | None, lines: bool = False) -> tuple[TextIO, Descriptor | None]:
-    if stream is None:  # it was closed before we started (`>&-`)
+def _over_descriptor(
+    stream: TextIO | None, line_buffering: bool = False
+) -> tuple[TextIO, Descriptor | None]:
+    """Return a stream that replaces `stream`, and its `Descriptor` if it has one."""
+    if stream is None:  # the shell closed it before we started (`>&-`)
         return io.StringIO(), None
     try:
         raw = Descriptor(stream.fileno(), "w", closefd=False)
     except io.UnsupportedOperation:
         return stream, None
     stream.flush()
-    text = io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, _READABLE, line_buffering=lines or raw.isatty()
-    )
-    return text, raw
+    buffered, lines = io.BufferedWriter(raw), line_buffering or raw.isatty()
+    return io.TextIOWrapper(buffered, stream.encoding, _READABLE, line_buffering=lines), raw
 
 
 def _encode_readably(error: UnicodeError) -> tuple[str, int]:
+    """Return simpler characters for those that cannot be encoded, and where encoding resumes."""
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end].translate(_SIMPLER)
     return text.encode("ascii", "backslashreplace").decode(), error.end

@@ -22,7 +22,7 @@ from bench.cli.command import (
     end_with_json,
     figure_file,
 )
-from bench.cli.output import named_run, next_steps, results_argument, run_name, say
+from bench.cli.output import named_run, next_steps, results_argument, run_name, say, wrote
 from bench.cli.progress import Progress
 from bench.discovery.loading import load_plugins
 from bench.discovery.queries import non_default_params
@@ -114,21 +114,21 @@ def sweep_command(
     for name, value in params.items():
         if grid({name: value}) == grid():
             raise UserError(f"--set {name}={value} has no effect: no default grid has {name}.")
-    settings = grid(params)
+    settings = grid(params)  # (strategy, parameters) of each replay
     if strategies is not None:
         if not (names := split_names(strategies)):
             raise UserError("--strategies must name at least one strategy; leave it out for all.")
-        others = set(names) - {name for name, _ in settings}
-        settings = [s for s in settings if s[0] in names]
-        settings += [(name, {}) for name in names if name in others]
+        in_grid = {name for name, _ in settings}
+        settings = [setting for setting in settings if setting[0] in names]
+        settings += [(name, {}) for name in names if name not in in_grid]
     rows = sweep(path, settings, limit, [named_run(point, results) for point in points])
     if plot_path is not None:
-        draw_cost(sweep_panels(rows)).write(plot_path)
-        say(f"Wrote {plot_path}", err=True)
+        with wrote(plot_path):
+            draw_cost(sweep_panels(rows)).write(plot_path)
     end_with_json([row.plain() for row in rows])
     head = ["", "strategy", "cost", "agreement, %", "accuracy, %"]
-    lines = [_sweep_row(row) for row in sorted(rows, key=lambda row: row.cost)]
-    print_rows(head, lines, f"{path.name}, replayed", optional=["accuracy, %"])
+    cells = [_sweep_cells(row) for row in sorted(rows, key=lambda row: row.cost)]
+    print_rows(head, cells, f"{path.name}, replayed", optional=["accuracy, %"])
     say(
         "Cost: evaluation equivalents per image. Agreement: with the full sweep, which evaluates"
         " every prompt on every draw. A star marks the Pareto front: no other row is as good in"
@@ -146,24 +146,25 @@ def sweep_command(
 
 def _recommendation(rows: Sequence[SweepRow]) -> str:
     best = next((row for row in rows if row.recommended), None)
-    shown = f"to decide at least {100 * SHOWN_AGREEMENT:g} % of such images as the full sweep does"
+    goal = f"to decide at least {100 * SHOWN_AGREEMENT:g} % of such images as the full sweep does"
     if best is None:
-        return f"Nothing is recommended: {len(rows)} settings, and none is shown {shown}."
+        return f"Nothing is recommended: {len(rows)} settings, and none is shown {goal}."
     return (
-        f"Recommended: {_setting_text(best)}, the cheapest of those shown {shown} (lower end of the"
+        f"Recommended: {_setting_text(best)}, the cheapest of those shown {goal} (lower end of the"
         " 95 % interval). It was chosen on these images, so its cost and agreement on others may be"
         " less good."
     )
 
 
 def _setting_text(row: SweepRow) -> str:
+    """Return a strategy and those of its parameters that are not at their default."""
     strategy = row.summary.strategy
     params = {key: value for key, value in strategy.params.items() if key != "draws"}
-    shown = assignments(non_default_params("strategies", strategy.name, params))
-    return f"{strategy.name} {shown}".strip()
+    chosen = assignments(non_default_params("strategies", strategy.name, params))
+    return f"{strategy.name} {chosen}".strip()
 
 
-def _sweep_row(row: SweepRow) -> list[str | float]:
+def _sweep_cells(row: SweepRow) -> list[str | float]:
     metrics = row.summary.metrics
     return [
         "*" if row.pareto else "",

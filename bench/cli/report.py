@@ -74,20 +74,20 @@ def report_command(
     The pictures are images of the dataset: check its licence before you share the page.
     """
     file = output_file("--out", out, "report.html")
+    replaced = " (replaced)" if file.exists() else ""
     if metric is not None:
         make_metric(metric_of_runs(metric), params)  # rejects bad parameters early
     label = _checked_label(only)
     paths, notes = _chosen_runs(runs, tags, results)
-    folders = _data_folders(data_dirs, paths)
-    chosen = None if metric is None else (metric, params)
     report = write_report(
         paths,
         file,
-        results=None if label else Path(results),  # whose studies and reports are of all images
-        data_dirs=folders,
+        # Studies and reported results cover all images, so a part of them has none.
+        results=None if label else Path(results),
+        data_dirs=_data_folders(data_dirs, paths),
         most_images=most_images,
         notes=notes,
-        metric=chosen,
+        metric=None if metric is None else (metric, params),
         label=label,
     )
     for note in report.notes:
@@ -96,7 +96,7 @@ def report_command(
     written = {"path": str(file.resolve()), "bytes": report.size, "runs": report.runs}
     end_with_json({**written, "left_out": left_out})
     count = "1 run" if len(report.runs) == 1 else f"{len(report.runs)} runs"
-    say(f"{file}: {count}, {report.size / 1e6:.1f} MB. Open it in a browser.")
+    say(f"{file}{replaced}: {count}, {report.size / 1e6:.1f} MB. Open it in a browser.")
     steps = [("browse all runs", f"bench view{results_argument(results)}")]
     if len(report.runs) == 2 == len(paths):
         names = " ".join(run_name(path, results) for path in paths)
@@ -105,7 +105,7 @@ def report_command(
 
 
 def _checked_label(only: str | None) -> tuple[str, str] | None:
-    """Return column and value of `--only` (UserError)."""
+    """Return (column, value) of `--only COLUMN=VALUE` (UserError)."""
     column, equals, value = (only or "").partition("=")
     if only is not None and not (column and equals and value):
         raise UserError(f"--only {only}: expected COLUMN=VALUE, such as weather=fog.")
@@ -115,7 +115,10 @@ def _checked_label(only: str | None) -> tuple[str, str] | None:
 def _chosen_runs(
     runs: tuple[str, ...], tags: tuple[str, ...], results: str
 ) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Return the folders of the named runs, or of all, and why others cannot be had (UserError)."""
+    """Return the folders of `runs`, or of all, and (run, reason) of each that cannot be read.
+
+    UserError if there is no run at all.
+    """
     notes: list[tuple[str, str]] = []
     paths = [] if runs else list_runs(Path(results))
     for run in runs:
@@ -124,7 +127,7 @@ def _chosen_runs(
         except UserError as error:
             notes.append((run, str(error)))
     paths = list(dict.fromkeys(with_tags(paths, tags)))
-    # If notes are all there is, `write_report` refuses with them.
+    # With notes alone, `write_report` raises an error that states them.
     if not (paths or notes) and tags:
         raise UserError(f"No run in {results} has the tag {' and '.join(tags)}.")
     if not (paths or runs):
@@ -166,7 +169,11 @@ def view_command(
 
 
 def _data_folders(values: tuple[str, ...], paths: Iterable[Path]) -> dict[str, str]:
-    """Return dataset → folder; the key "" stands for all other datasets of the runs in `paths`."""
+    """Return dataset → folder of `--data-dir`; the key "" stands for all other datasets.
+
+    UserError if a folder does not exist, or a dataset is neither registered nor that of a run in
+    `paths`.
+    """
     folders = {}
     for value in values:
         name, equals, folder = value.partition("=")
@@ -176,7 +183,7 @@ def _data_folders(values: tuple[str, ...], paths: Iterable[Path]) -> dict[str, s
             raise UserError(f"--data-dir {value}: there is no folder {folder}.")
         folders[name] = folder
     if named := [name for name in folders if name]:
-        readable = read_runs(paths, lambda *_: None)  # the report itself names the others
+        readable = read_runs(paths, lambda *_: None)  # the report names unreadable runs
         datasets = {run.manifest.dataset.name for run in readable}
         check_stored("dataset", named, {*datasets, *load_plugins().datasets.by_name()})
     return folders

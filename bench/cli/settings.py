@@ -14,8 +14,9 @@ from bench.running.parts.declaration import help_of, option
 from bench.running.parts.settings import RunConfig, Values, chapters, make_config, read_config_file
 
 WHOLE_HELP = "bench.help_all"  # key in a command's context: show every option
-_REPEATED = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}
-_NAMED = {"backbone": "backbones", "strategy": "strategies"}  # setting → registry of its values
+# Settings that may have several values.
+_REPEATABLE = {n for n, f in RunConfig.model_fields.items() if "list[" in str(f.annotation)}
+_REGISTRIES = {"backbone": "backbones", "strategy": "strategies"}  # of a setting's values
 
 
 class Lines(click.types.StringParamType):
@@ -25,11 +26,11 @@ class Lines(click.types.StringParamType):
 
 
 class Sectioned(Command):
-    """Command with a short help; `--help-all` shows the settings of a run by chapter."""
+    """A command with a short help, whose `--help-all` shows the settings of a run by chapter."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the options, `--help-all` included."""
-        whole = click.Option(
+        help_all = click.Option(
             ["--help-all"],
             is_flag=True,
             is_eager=True,
@@ -37,15 +38,15 @@ class Sectioned(Command):
             callback=_show_whole_help,
             help="Show every option.",
         )
-        return [*super().get_params(ctx), whole]
+        return [*super().get_params(ctx), help_all]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the most used settings, or every chapter (`--help-all`), and the other options."""
         options = {p.name: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
-        (first, most_used), *rest = chapters()
+        (first_title, most_used), *rest = chapters()
         sections = [
             (title, [options.pop(name) for name in names if name in options])
-            for title, names in [(first, [*most_used, "dry_run", "as_json"]), *rest]
+            for title, names in [(first_title, [*most_used, "dry_run", "as_json"]), *rest]
         ]
         whole = WHOLE_HELP in ctx.meta
         sections.append(("This command", list(options.values())))
@@ -103,7 +104,7 @@ def settings_from_options(
             continue
         if name == "params":
             value = {**settings.get("params", {}), **value}
-        if name in _REPEATED:
+        if name in _REPEATABLE:
             value = value[0] if len(value) == 1 else list(value)
         settings[name] = value
     if dataset is not None:
@@ -113,8 +114,10 @@ def settings_from_options(
     return settings
 
 
-def _number(kind: type, ctx: click.Context, parameter: click.Parameter, text: str | None) -> Any:
-    """Return the number of an option's text; another text is refused with the other settings."""
+def _parse_number(
+    kind: type, ctx: click.Context, parameter: click.Parameter, text: str | None
+) -> Any:
+    """Return an option's text as a number if it is one; pydantic refuses any other text."""
     try:
         return kind(text)
     except (TypeError, ValueError):  # TypeError: the option is not set
@@ -128,25 +131,25 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     """
     if name == "params":
         return click.option("--set", name, help=help_of(field), envvar="BENCH_SET", **SET)
-    kind, values = plain_type(field.annotation)
-    number = getattr(kind, "__origin__", kind)  # with `Annotated`, one of several types
-    numeric = {int: "INTEGER", float: "FLOAT"}.get(kind)
-    repeated, text = name in _REPEATED, help_of(field)
-    if (values or numeric) and field.default is not None:
+    kind, choices = plain_type(field.annotation)
+    plain_kind = getattr(kind, "__origin__", kind)  # without `Annotated`
+    number = {int: "INTEGER", float: "FLOAT"}.get(kind)
+    repeated, text = name in _REPEATABLE, help_of(field)
+    if (choices or number) and field.default is not None:
         text = f"{text} [default: {field.default}]"
     metavar: str | None = "TEXT" if repeated or name == "device" else name.upper()
-    if values or numeric or kind is bool:
-        metavar = f"[{'|'.join(values)}]" if values else numeric
-    named = names_of(_NAMED[name]) if name in _NAMED else None
+    if choices or number or kind is bool:
+        metavar = f"[{'|'.join(choices)}]" if choices else number
+    registered = names_of(_REGISTRIES[name]) if name in _REGISTRIES else None
     return click.option(
         *(option(name), name),
         is_flag=kind is bool or None,
         default=False if kind is bool else None,
         multiple=repeated,
         type=Lines() if repeated else None,
-        callback=partial(_number, number) if number in (int, float) else None,
+        callback=partial(_parse_number, plain_kind) if plain_kind in (int, float) else None,
         metavar=metavar,
-        shell_complete=completion(lambda: values) if values else named,
+        shell_complete=completion(lambda: choices) if choices else registered,
         help=text,
         envvar=f"BENCH_{name.upper()}" if variables else None,
     )

@@ -20,7 +20,7 @@ from bench.cli.command import (
     is_set,
     names_of,
 )
-from bench.cli.output import next_steps, results_argument, say, step_after_plan
+from bench.cli.output import next_steps, results_argument, say, step_after_plan, wrote
 from bench.cli.progress import StudyProgress
 from bench.cli.settings import config_options
 from bench.discovery.loading import load_plugins
@@ -106,8 +106,8 @@ def study_command(
     name of a study that was started.
     """
     check_pivoted(value)
-    of_metric, of_runs = (params, {}) if show else _split_params(params, metric)
-    settings, changes = _settings_and_changes(options, of_runs, show)
+    metric_params, run_params = (params, {}) if show else _split_params(params, metric)
+    settings, changes = _settings_and_changes(options, run_params, show)
     results = Path(str(settings.get("results") or "results"))
     files = zip(PLOTS, (figure, corruption_figure, shift_figure), strict=True)
     plots = [(figure_file(name, file), PLOTS[name]) for name, file in files if file is not None]
@@ -119,33 +119,33 @@ def study_command(
             print_plan(declared, wide)
             return
         folder, code = make_runs(declared, results, pilot_only)
-    report = study_report(folder, split_names(over), metric, margin, of_metric, reference)
+    report = study_report(folder, split_names(over), metric, margin, metric_params, reference)
     for path, plot in plots:
-        plot(report).write(path)
-        say(f"Wrote {path}", err=True)
+        with wrote(path):
+            plot(report).write(path)
     end_with_json(report.plain(), code)
     tables = _tables(report, rows, columns, value, wide)
     if table_format != "table":
         click.echo(format_tables(tables, table_format, report.name), nl=False)
         return
     words = option_words({k: v for k, v in {**settings, **changes}.items() if k != "results"})
-    again = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
-    print_report(report, tables, folder, again)
+    command = f"bench study {shlex.join([study, *words])}{results_argument(str(results))}"
+    print_report(report, tables, folder, command)
 
 
 def _split_params(
     params: Mapping[str, str], metric: str
 ) -> tuple[Mapping[str, str], dict[str, str]]:
-    """Return the parameters of the tested metric, and those of the runs."""
+    """Return the parameters of the tested metric, and those of the runs' strategy."""
     names = metric_specs()[metric].parameters
-    own = {name: text for name, text in params.items() if name in names}
-    return own, {name: text for name, text in params.items() if name not in names}
+    of_metric = {name: text for name, text in params.items() if name in names}
+    return of_metric, {name: text for name, text in params.items() if name not in names}
 
 
 def _tables(
     report: StudyReport, rows: str | None, columns: str | None, value: str, wide: bool
 ) -> list[Table]:
-    """Return the tables to print: a pivot table of two axes if both are named."""
+    """Return the tables to print: only the pivot table if its two axes are named."""
     tables = study_tables(report)
     if rows is not None and columns is not None:
         tables = [pivot(report, rows, columns, value)]
@@ -155,9 +155,9 @@ def _tables(
 def _settings_and_changes(
     options: Mapping[str, object], params: Mapping[str, str], show: bool
 ) -> tuple[dict[str, object], dict[str, object]]:
-    """Return the machine's settings that the user set, and the changes of the runs.
+    """Return the settings of the machine that the user set, and the settings that change the runs.
 
-    Raises UserError if there are some that would change stored results, which are to be shown.
+    UserError if `show`, which prints stored results, is combined with changes of the runs.
     """
     settings = {name: value for name, value in options.items() if is_set(name)}
     changes = {name: settings.pop(name) for name in CHANGES if name in settings}
@@ -183,8 +183,8 @@ def make_runs(declared: DeclaredStudy, results: Path, pilot_only: bool = False) 
     return study_folder(results, declared.name), 3 if state.failed else 0
 
 
-def print_report(report: StudyReport, tables: Iterable[Table], folder: Path, again: str) -> None:
-    """Print tables of the study in `folder` and next steps; `again` is the command of its runs."""
+def print_report(report: StudyReport, tables: Iterable[Table], folder: Path, command: str) -> None:
+    """Print tables of the study in `folder` and next steps; `command` makes its runs."""
     for table in tables:
         print_table(table)
     say(f"\nStudy file: {folder / DECLARED}")
@@ -192,14 +192,14 @@ def print_report(report: StudyReport, tables: Iterable[Table], folder: Path, aga
     latex = f"bench study {shlex.quote(report.name)} --show --format latex{option}"
     steps = [("print the table for a paper", latex), ("look at the runs", f"bench view{option}")]
     if report.failed:
-        steps.insert(0, ("retry the failed runs", again))
+        steps.insert(0, ("retry the failed runs", command))
     elif report.done < report.cells:
-        steps.insert(0, ("run the remaining ones", again))
+        steps.insert(0, ("run the remaining ones", command))
     next_steps(*steps)
 
 
 def run_grid(declared: DeclaredStudy, dry_run: bool) -> None:
-    """Plan or make the study that a `bench run` with lists means."""
+    """Plan or run the study that `bench run` declares with several names or seeds."""
     if dry_run:
         print_plan(declared)
         return

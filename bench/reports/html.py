@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @cache
 def environment(*packages: str) -> Environment:
-    """Return a Jinja environment: templates of these packages, then those of the report."""
+    """Return a Jinja environment whose templates are in these packages or else in the report's."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     from bench.reports.comparisons import comparison_facts, comparison_tables
@@ -37,8 +37,10 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    markup = {"prose": lambda text: Markup(prose_html(text)), "whole": keep_interval}
-    templates.filters |= markup
+    templates.filters |= {
+        "prose": lambda text: Markup(prose_html(text)),
+        "whole": keep_interval,
+    }
     templates.globals |= {
         "comparison_facts": comparison_facts,
         "comparison_tables": comparison_tables,
@@ -56,12 +58,12 @@ def read_template(name: str, *packages: str) -> str:
 
 
 def _escape_controls(value: object) -> object:
-    """Escape control characters of a template's values; Jinja escapes HTML afterwards."""
+    """Escape the control characters in a value; Jinja escapes its HTML afterwards."""
     return value if isinstance(value, Markup) else escape_hidden(value)
 
 
 def keep_interval(text: str) -> Markup:
-    """Return a value as HTML whose interval, in parentheses, is not broken into lines."""
+    """Return a value as HTML; a browser does not break its interval, such as `(80–91)`."""
     value, space, interval = escape_html(text).partition(" (")
     return Markup(f'{value} <span class="whole">({interval}</span>' if space else value)
 

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
+from bench.discovery.queries import metric_specs
 from bench.errors import UserError, images_failed
 from bench.inputs.split import Split
 from bench.machine.libraries import DataFrame, Figure, JsonValue, pd
 from bench.reports.comparisons import comparison_facts
-from bench.reports.facts import Fact
+from bench.reports.facts import Fact, metric_fact
 from bench.reports.html import to_html
 from bench.reports.run_facts import cost_fact, description, images_fact, scores, wrongs
 from bench.reports.run_view import SAMPLE_COLUMNS, RunView, view_of
@@ -24,6 +25,8 @@ from bench.stats.metrics.comparison import Comparison
 from bench.store.errata import Touch
 from bench.store.formats.documents import Manifest
 from bench.store.summary import Summary
+
+MOST_METHODS = 6  # in the text of a study
 
 
 class Fields(dict[str, Any]):
@@ -200,7 +203,12 @@ class StudyResult(StudyReport):
 
     @override
     def __repr__(self) -> str:
-        return f"StudyResult({self.name!r}, {self.done} of {self.cells} runs)"
+        metric, parts = metric_specs()[self.metric], [f"{self.done} of {self.cells} runs"]
+        for method in self.methods[:MOST_METHODS]:
+            fact = metric_fact(metric, method.shown.value, method.shown.interval)
+            parts.append(f"{method.board} {method.method}: {fact.label} {fact.text}")
+        more = "; …" if len(self.methods) > MOST_METHODS else ""
+        return f"StudyResult({self.name!r}, {'; '.join(parts)}{more})"
 
     __str__ = __repr__
 

@@ -183,6 +183,9 @@ def test_a_dataset(
         run = ("run", name, "--backbone", "random", "--results", tmp_path / "runs", *options)
         assert bench(*run).code == 0
     assert hub.log == []
+    done = bench("fetch", "clip-b32", "hf:owner/none", name)  # all that is not there is named
+    assert done.refuses("openai/clip-vit-base-patch32") and "hf:owner/none is not" in done.err
+    assert f"{name}: {images} images are on this machine" in done.out
 
 
 @pytest.mark.long

@@ -275,7 +275,7 @@ def test_only_a_regular_file_is_replaced(stored: Path, tmp_path: Path) -> None:
     (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
     link = tmp_path / "link.html"
     done = bench("report", "zero", "--results", stored / "results", "--out", link, "--images", 0)
-    assert done.code == 0 and link.is_symlink()
+    assert done.code == 0 and link.is_symlink() and "link.html (replaced): 1 run" in done.out
     assert (tmp_path / "page.html").stat().st_size > 10_000
 
 

@@ -8,8 +8,8 @@ import pytest
 from helpers.command import bench
 from helpers.runs import store
 
-from bench.reports.terminal.tables import print_rows
-from bench.reports.text import cell_text
+from bench.reports.terminal.tables import print_rows, print_table
+from bench.reports.text import Table, cell_text
 
 HEAD = ["name", "count", "share", "what it is"]
 ROWS = [["a-name-without-a-space", 1200, 0.5, "some words that may wrap"], ["b", 3, None, "x"]]
@@ -40,6 +40,18 @@ def test_a_narrow_terminal_does_without_optional_columns(
     print_rows(HEAD, ROWS, optional=["share", "count"])
     out = capsys.readouterr().out
     assert "share: 0.5000" in out and "wider" not in out  # as blocks, all of it
+
+
+def test_rows_that_differ_where_they_are_cut_are_wrapped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "34")
+    settings = {"0.01": "m", "0.05": "m", "0.5": "n"}  # delta → model
+    rows = [[m, f"race first=4 order=570-614 delta={d}", 0.5] for d, m in settings.items()]
+    print_table(Table("", ["model", "strategy", "%"], rows, cut=frozenset({"strategy"})))
+    out = capsys.readouterr().out
+    assert "delta=0.01" in out and "delta=0.05" in out and "…" in out
+    assert "delta=0.5" not in out.split()  # its model tells it apart: one line
 
 
 def test_a_share_of_one_has_the_decimals_of_the_others() -> None:

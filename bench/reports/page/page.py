@@ -1,4 +1,4 @@
-"""Write the self-contained HTML page of `bench report`; load the templates of all pages."""
+"""Write the self-contained HTML page of `bench report`."""
 
 import base64
 import gzip
@@ -49,6 +49,7 @@ MAX_PICTURES = 240  # on a page, shared among its runs
 MIN_PICTURES = 12  # per run
 MAX_PROMPTS = 200  # shown per run
 MAX_OPEN = 100  # runs in the page's HTML; the others are unpacked on demand
+# What reading or rendering the files of a damaged run may raise.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, UndefinedError)
 
 
@@ -63,11 +64,11 @@ class Section:
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """What was written on a page, and what was left out."""
+    """The size of a written page, its runs, and the runs and files that it lacks."""
 
     size: int  # bytes
-    runs: list[str]  # ids of the runs
-    notes: list[tuple[str, str]]  # (run or file, reason) of what was left out
+    runs: list[str]  # ids of the runs on the page
+    notes: list[tuple[str, str]]  # (run or file that was left out, reason)
 
 
 def write_report(
@@ -80,17 +81,17 @@ def write_report(
     metric: tuple[str, Mapping[str, Any]] | None = None,
     label: tuple[str, str] | None = None,
 ) -> WrittenReport:
-    """Write the page of some runs.
+    """Write the page of the runs in the folders `paths` to the file `out`.
 
     Unreadable runs are left out and listed on the page, together with `notes`, (name, reason).
-    `metric`, with its parameters, is shown for runs that have what it needs. With `label`, (column,
-    value), the page covers only images that have this further label. Reported results and studies
-    are read from the folder `results`; `data_dirs` is as for `Images`. UserError if no run can be
-    read or the file cannot be written.
+    `metric`, (name, parameters), is shown for runs that have the data it needs. With `label`,
+    (column, value), the page covers only images that have this further label. Reported results and
+    studies are read from the folder `results`; `data_dirs` maps a dataset to the folder of its
+    images. UserError if no run can be read or the file cannot be written.
     """
     reasons = list(notes)
     images = Images(data_dirs or {})
-    share = max(MIN_PICTURES, most_images // max(1, len(paths))) if most_images else 0
+    images_per_run = max(MIN_PICTURES, most_images // max(1, len(paths))) if most_images else 0
     sections: list[Section] = []
     calibrated = list(find_calibrations(results)) if results else []
 
@@ -101,7 +102,7 @@ def write_report(
         anchor = f"run-{len(sections) + 1}"
         try:
             run = read_requested_run(stored, metric, label, left_out)
-            section = make_section(run, anchor, images, share, len(paths) == 1, calibrated)
+            section = make_section(run, anchor, images, images_per_run, len(paths) == 1, calibrated)
         except UserError as error:
             left_out(stored.path, error)
         except DAMAGE as error:
@@ -109,15 +110,15 @@ def write_report(
         else:
             sections.append(section)
             if len(paths) > MOST_RUNS and run.stored.complete:
-                vars(run).pop("decided", None)  # those of the best runs are read again
+                # Free the memory of the decisions: those of the best runs are read again.
+                vars(run).pop("decided", None)
     if not sections:
         raise UserError("\n".join(["There is no run to report.", *starmap(with_subject, reasons)]))
     reported = list(all_reported([results], left_out)) if results else []
-    runs = {section.anchor: section.run for section in sections}
-    rows = rank_boards([*map(board_row, runs.values()), *reported])
-    boards = make_boards(rows, metric and metric[0])
+    rows = rank_boards([*(board_row(section.run) for section in sections), *reported])
+    boards = make_boards(rows, metric[0] if metric else None)
     boards = [b for b in boards if any(line.row.kind != REPORTED for line in b.lines)]
-    ids = [run.manifest.run_id for run in runs.values()]
+    ids = [section.run.manifest.run_id for section in sections]
     studies = find_studies(results, set(ids), left_out) if results else []
     page = render(boards, sections, reasons, studies)
     with writing(f"--out {out}"):
@@ -133,12 +134,17 @@ def make_section(
     alone: bool = False,
     calibrated: Sequence[Calibrated] = (),
 ) -> Section:
-    """Return a run's section; without its opening sentences if the run is `alone` on the page."""
+    """Return a run's section of the page, with at most `most_images` pictures.
+
+    If the run is `alone` on the page, the section has no opening sentences, since the page begins
+    with them.
+    """
     notes: list[str] = []
-    decided, row, stated = run.decided, board_row(run), run.manifest.identity.calibrated
+    decided, row, risk = run.decided, board_row(run), run.manifest.identity.calibrated
     classes = per_class(decided, run.classes)
-    classes.sort(key=lambda row: 2.0 if row.recall is None else row.recall)
-    probable = probability_skill(decided, run.manifest, calibrated)
+    # The lowest recall first, and classes without images last.
+    classes.sort(key=lambda c: (c.recall is None, c.recall))
+    probability = probability_skill(decided, run.manifest, calibrated)
     curves, course = plots.errors_by_timestep(run), plots.find_course(run)
     html = (
         environment()
@@ -158,13 +164,13 @@ def make_section(
             prompts=_prompts(run),
             matrix=confusion_matrix(decided, run.classes),
             worst=worst_confusions(confusions_of(decided), run.classes, most=10),
-            risk=risk_sentence(stated, run.manifest.sweep, run.summary),
-            risk_warning=risk_warning(run.audit, stated),
-            probability=probability_sentence(probable) if probable else None,
-            worth=plots.draw_reliability(probable).inline(f"{anchor}-worth") if probable else None,
-            curves=plots.draw_errors(curves).inline(f"{anchor}-curves") if curves else None,
+            risk=risk_sentence(risk, run.manifest.sweep, run.summary),
+            risk_warning=risk_warning(run.audit, risk),
+            probability=probability and probability_sentence(probability),
+            worth=probability and plots.draw_reliability(probability).inline(f"{anchor}-worth"),
+            curves=curves and plots.draw_errors(curves).inline(f"{anchor}-curves"),
             course=course,
-            course_figure=plots.draw_course(course).inline(f"{anchor}-course") if course else None,
+            course_figure=course and plots.draw_course(course).inline(f"{anchor}-course"),
             curve_images=curves.n_images if curves else 0,
             pictures=load_pictures(
                 run,
@@ -183,9 +189,10 @@ def make_section(
 
 
 def _prompts(run: RunView) -> list[tuple[str, str]]:
-    """Return the class and the text of the first prompts."""
+    """Return (class, text) of each of the first `MAX_PROMPTS` prompts."""
     names = dict(enumerate(run.classes))
     shown = run.manifest.prompts[:MAX_PROMPTS]
+    # Nodes of a hierarchy above the classes have prompts too.
     return [(names.get(index, "an inner node"), text) for text, index in shown]
 
 
@@ -195,7 +202,7 @@ def render(
     notes: Sequence[tuple[str, str]],
     studies: Sequence[StudyPart] = (),
 ) -> str:
-    """Return the page."""
+    """Return the HTML of the page; sections after the first `MAX_OPEN` are packed into a script."""
     anchors = {str(section.run.path): section.anchor for section in sections}
     further = Markup("\n").join(section.html for section in sections[MAX_OPEN:])
     packed = base64.b64encode(gzip.compress(further.encode(), mtime=0)).decode() if further else ""

@@ -1,4 +1,4 @@
-"""The boards of a page: the answer that each gives, and comparisons of its runs in pairs."""
+"""The boards of a page: the best run, comparisons in pairs and figures of each board."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -32,7 +32,7 @@ MAX_CHANGED = 20  # images listed per pair
 
 @dataclass(frozen=True)
 class Pair:
-    """The comparison of run B with run A, the better one."""
+    """The comparison of two runs: A, the better one, with B."""
 
     a: BoardLine
     b: BoardLine
@@ -40,10 +40,10 @@ class Pair:
 
     @cached_property
     def changed(self) -> tuple[list[tuple[Picture, Picture]], int]:
-        """Decisions of A and B on images that they decide otherwise, and the number of these.
+        """(A's decision, B's decision) of images on which they differ, and the number of all such.
 
-        Images that one run alone gets right come before those that both get wrong; the pictures
-        themselves are left out.
+        At most `MAX_CHANGED` images are included: first those that one run gets right, then those
+        that both get wrong. The `Picture`s have no image, only the captions.
         """
         run_a, run_b = self.a.row.run, self.b.row.run
         rows_a, rows_b = changed_samples(run_a.decided, run_b.decided)
@@ -57,7 +57,7 @@ class Pair:
 
     @property
     def table(self) -> Table:
-        """The images that are decided otherwise."""
+        """The images on which the two runs decide differently."""
         columns: list[Column[tuple[Picture, Picture]]] = [
             Column("image", lambda pair: pair[0].sample_id),
             Column("true", lambda pair: pair[0].true),
@@ -76,7 +76,10 @@ class BoardPart:
 
     @cached_property
     def lines(self) -> list[BoardLine]:
-        """The best runs, without reported results; of equal ones, those of more images first."""
+        """The runs with the highest accuracies, of equal ones those of more images first.
+
+        Results that others reported are left out.
+        """
         runs = [line for line in self.board.lines if line.row.path is not None]
         runs.sort(key=lambda line: (-line.row.accuracy, -(line.row.n_samples or 0)))
         return runs[:MOST_RUNS]
@@ -98,25 +101,26 @@ class BoardPart:
 
     @cached_property
     def pairs(self) -> dict[tuple[int, int], Pair]:
-        """The pairs of the best runs by their places, the better one first, if comparable."""
+        """Every comparable pair of `lines`, by the positions of the two lines, the better first."""
         pairs = {}
         for a, b in combinations(range(len(self.lines)), 2):
-            of_a, of_b = (self.lines[place].row.run for place in (a, b))
+            run_a, run_b = self.lines[a].row.run, self.lines[b].row.run
             with suppress(UserError):  # different classes, or no image in common
-                compared = compare_views(of_a, of_b, (of_a.decided, of_b.decided))
+                compared = compare_views(run_a, run_b, (run_a.decided, run_b.decided))
                 pairs[a, b] = Pair(self.lines[a], self.lines[b], compared)
         return pairs
 
     @property
     def shown_pairs(self) -> list[Pair]:
-        """The best run against each of the next ones."""
+        """The best run with each of the `MOST_PAIRS` next ones."""
         return [pair for (a, b), pair in self.pairs.items() if a == 0 and b <= MOST_PAIRS]
 
     @property
     def rivals(self) -> list[str]:
-        """Keys of the runs that are not significantly worse than the best one on images of both.
+        """Keys of the runs that are not significantly worse than the best one.
 
-        The p-values of McNemar's exact tests are corrected for all of them by Holm's method.
+        Each run is compared with the best one by McNemar's exact test on the images of both runs.
+        The p-values are corrected for the number of runs by Holm's method.
         """
         pairs = [pair for (a, _), pair in self.pairs.items() if a == 0]
         corrected = holm([pair.comparison.difference.p or 0.0 for pair in pairs]).tolist()
@@ -134,27 +138,28 @@ class BoardPart:
 
     @property
     def matrix(self) -> Table:
-        """The differences of all pairs in points."""
+        """The accuracy of each run minus that of each other one, in points."""
 
-        def run(line: BoardLine) -> Fact:
-            row = line.row
-            text = f"{line.key}  {row.backbone} · {row.strategy}"
-            return Fact("", text, link=self.link(row))
+        def run_cell(position: int) -> Fact:
+            line = self.lines[position]
+            text = f"{line.key}  {line.row.backbone} · {line.row.strategy}"
+            return Fact("", text, link=self.link(line.row))
 
-        def column(place: int) -> Column[int]:
-            name = f"minus {self.lines[place].key}"
-            return Column(name, lambda row: self._difference(row, place), "number")
+        def difference_column(position: int) -> Column[int]:
+            name = f"minus {self.lines[position].key}"
+            return Column(name, lambda row: self._difference(row, position), "number")
 
-        places = range(len(self.lines))
-        columns = [Column[int]("", lambda row: run(self.lines[row])), *map(column, places)]
-        return make_table(self.board.title, columns, places)
+        positions = range(len(self.lines))
+        columns = [Column[int]("", run_cell), *map(difference_column, positions)]
+        return make_table(self.board.title, columns, positions)
 
     def _difference(self, row: int, column: int) -> Fact | None:
+        """Return the accuracy of line `row` minus that of line `column`; None for no pair."""
         pair = self.pairs.get((min(row, column), max(row, column)))
         if pair is None:
             return None
         tested = pair.comparison.difference
-        value = tested.estimate if row > column else -tested.estimate
+        value = tested.estimate if row > column else -tested.estimate  # a pair's is B minus A
         note = f"p {Fact('', tested.p, 'p').text}"
         return Fact("", value, "points", note=note, strong=tested.significant)
 
@@ -162,7 +167,7 @@ class BoardPart:
     def intervals(self) -> Drawing:
         """The accuracies with their 95 % intervals, and the accuracy of guessing."""
         bars = [*map(board_point, self.board.lines[:MOST_INTERVALS])]
-        if len(bars) == 1:
+        if len(bars) == 1:  # a single bar needs no key
             bars = [replace(bar, name=bar.name.removeprefix(f"{bar.key}  ")) for bar in bars]
         chance = self.run.summary.metrics.chance
         return draw_forest({"": bars}, "accuracy, %", 100, (0, 100), chance)
@@ -186,15 +191,16 @@ def page_question(runs: Sequence[RunView]) -> str:
 
 
 def blind_table(runs: Iterable[RunView]) -> Table | None:
-    """Return the runs whose blind control is among them, beside it; None if there are none."""
+    """Return a table of the runs that have a blind control among `runs`, each with its control.
+
+    A blind control is the same run on altered images. None if no run has one.
+    """
     identities = [(run, run.manifest.identity.plain()) for run in runs]
-    pairs = [
-        (seen, blind, str(identity["control"]))
-        for blind, identity in identities
-        if identity.get("control") is not None
-        for seen, other in identities
-        if other == {name: value for name, value in identity.items() if name != "control"}
-    ]
+    pairs = []
+    for control, identity in identities:
+        if (kind := identity.get("control")) is not None:
+            without = {name: value for name, value in identity.items() if name != "control"}
+            pairs += [(run, control, str(kind)) for run, other in identities if other == without]
     columns: list[Column[tuple[RunView, RunView, str]]] = [
         Column("run", lambda pair: pair[0].manifest.run_id),
         Column("accuracy", lambda pair: pair[0].summary.metrics.accuracy, "share"),

@@ -1,1 +1,1 @@
-"""Runs, plans and the leaderboard on a terminal: tables fit its width."""
+"""Print runs, plans and tables on a terminal."""

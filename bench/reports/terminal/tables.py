@@ -1,6 +1,6 @@
 """Print text and tables on a terminal: names are never interpreted, tables fit any width."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from typing_extensions import override
 from bench.reports.facts import NONE, Fact
 from bench.reports.text import Table, cell_text, escape_message
 
-LEAST_CUT = 9  # characters of a column that may be cut off
+LEAST_CUT = 9  # smallest width of a column that is cut off, in characters
 
 
 class PlainConsole(Console):
@@ -42,20 +42,20 @@ def print_rows(
     right: Iterable[str] = (),
     optional: Iterable[str] = (),
 ) -> None:
-    """Print rows as `print_table` does; `right` and `optional` are as in `Table`."""
+    """Print a table of rows; `right` and `optional` name columns, as in `Table`."""
     print_table(Table(title, list(head), rows, frozenset(right), tuple(optional)))
 
 
 def print_table(table: Table) -> None:
     """Print a table on stdout without breaking words or numbers, however narrow the terminal is.
 
-    The columns `cut` have one line, which ends with an ellipsis where there is no room, and so have
-    sources if `cut` has that word. If the
-    longest words do not fit side by side, `optional` columns are left out in the order in which
-    they are named, and a line below the table names them. If that is not enough, each row is
-    printed as a block with one line per column. Columns of numbers and those in `right` are
-    right-aligned, None is a dash, and the header is omitted if all names are empty. What all rows
-    share is above the table, and sources and notes are below it.
+    Cells of the columns `cut`, and the sources if `cut` contains "sources", have one line each,
+    which ends with an ellipsis where there is no room; but cells that tell a row apart from one
+    that would read alike are wrapped. If the longest words do not fit side by side, `optional`
+    columns are left out in the order in which they are named, and a line below the table names
+    them. If that is not enough, each row is printed as a block with one line per column. Columns of
+    numbers and those in `right` are right-aligned, None is a dash, and the header is omitted if all
+    names are empty. What all rows share is above the table; sources and notes are below it.
     """
     terminal, columns = console(), _columns(table)
     if title := f"{table.title}\n{table.above}".strip():
@@ -100,11 +100,12 @@ class _Column:
         least = min(longest, LEAST_CUT) if self.cut else longest
         return least, max(map(cell_len, lines))
 
-    @property
-    def styled(self) -> Iterator[Text | str]:
-        """The cells as rich prints them."""
-        for cell, struck in zip(self.cells, self.struck, strict=True):
-            yield Text(cell, style="strike") if struck else cell
+    def cut_cells(self, width: int) -> list[str]:
+        """Return the cells as they read in a column of this width."""
+        texts = [Text(cell) for cell in self.cells]
+        for text in texts if self.cut else ():
+            text.truncate(width, overflow="ellipsis")
+        return [text.plain for text in texts]
 
 
 def _columns(table: Table) -> list[_Column]:
@@ -138,6 +139,16 @@ def _widths(room: int, columns: Sequence[_Column]) -> list[int] | None:
     return widths
 
 
+def _alike_when_cut(columns: Sequence[_Column], widths: Sequence[int]) -> list[bool]:
+    """Return for each row whether its texts, when cut, read like those of a different row."""
+    of_text = [(c, width) for c, width in zip(columns, widths, strict=True) if not c.right]
+    cut_rows = list(zip(*(column.cut_cells(width) for column, width in of_text), strict=True))
+    rows_by_cut: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for cut, row in zip(cut_rows, zip(*(c.cells for c, _ in of_text), strict=True), strict=True):
+        rows_by_cut.setdefault(cut, set()).add(row)
+    return [len(rows_by_cut[cut]) > 1 for cut in cut_rows] or [False] * len(columns[0].cells)
+
+
 def _grid(columns: Sequence[_Column], widths: Sequence[int]) -> Grid:
     grid = Grid(
         box=box.SIMPLE_HEAD,
@@ -151,17 +162,27 @@ def _grid(columns: Sequence[_Column], widths: Sequence[int]) -> Grid:
         grid.add_column(
             column.name, justify=justify, width=width, no_wrap=column.cut, overflow="ellipsis"
         )
-    for row in zip(*(column.styled for column in columns), strict=True):
-        grid.add_row(*row)
+    for row, wrapped in enumerate(_alike_when_cut(columns, widths)):
+        cells = [
+            Text(
+                column.cells[row],
+                style="strike" if column.struck[row] else "",
+                no_wrap=column.cut and not wrapped,
+                overflow="fold" if wrapped else "ellipsis",
+            )
+            for column in columns
+        ]
+        grid.add_row(*cells)
     return grid
 
 
 def _print_blocks(terminal: Console, columns: Sequence[_Column]) -> None:
-    for number in range(len(columns[0].cells)):
-        if number:
+    """Print each row as a block: the first column in bold, and below it the known values."""
+    for row in range(len(columns[0].cells)):
+        if row:
             terminal.print()
         for position, column in enumerate(columns):
-            cell = column.cells[number]
+            cell = column.cells[row]
             if cell and (cell != NONE or not position):
                 line = f"{column.name}: {cell}" if column.name else cell
                 indented = Padding(line, (0, 0, 0, 2 if position else 0), expand=False)
