@@ -51,9 +51,9 @@ def classify_command(
     config = config_from_options(dataset=dataset or "pictures", **options)
     classified = classify(config, images, names)
     answers = classified.answers
-    shown = [image.model_dump(mode="json", by_alias=True) for image in answers]
-    end_with_json(shown, 3 if any(image.error for image in answers) else 0)
-    _print(answers, top, classified.strategy)
+    plain = [answer.model_dump(mode="json", by_alias=True) for answer in answers]
+    end_with_json(plain, 3 if any(answer.error for answer in answers) else 0)
+    _print_answers(answers, top, classified.strategy)
     if classified.stated is not None:
         say(risk_sentence(classified.stated))
     if classified.calibrated is not None:
@@ -63,11 +63,12 @@ def classify_command(
             f" ({manifest.dataset.name}/{manifest.dataset.split}, {manifest.run_id}). It holds for"
             " images drawn as these were."
         )
-    measured = same_options(config, dataset=dataset or "./FOLDER")
-    next_steps(("see how often it is right, on images of known class", measured))
+    run = same_options(config, dataset=dataset or "./FOLDER")
+    next_steps(("see how often it is right, on images of known class", run))
 
 
-def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> None:
+def _print_answers(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> None:
+    """Print the best classes of each image, and what scores and margins mean."""
     for answer in answers:
         if answer.error:
             say(f"{answer.image}: {answer.error}")
@@ -81,7 +82,7 @@ def _print(answers: Sequence[Answer], top: int, strategy: CheckedStrategy) -> No
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         say(f"{answer.image}: {answer.prediction}{_margin_text(answer, strategy)}")
         print_rows(columns, rows, right=["score"])
-    if any(place.given_up for answer in answers for place in answer.ranking[:top]):
+    if any(entry.given_up for answer in answers for entry in answer.ranking[:top]):
         say(
             "A class that was given up early has a score from fewer draws than the winner's, so the"
             " two cannot be compared. Such classes are ranked by when they were given up."

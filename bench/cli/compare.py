@@ -109,16 +109,16 @@ def power_command(
 def _power_request(
     runs: Comparison | None, difference: float | None, discordance: float | None, images: int | None
 ) -> tuple[float, float, int | None]:
-    """Return difference, discordance and images, those of two runs where nothing was stated."""
+    """Return difference, discordance and images: as stated, or else those of the two runs."""
     if runs is not None:
-        differing = runs.wins + runs.losses
-        if not differing:
+        discordant = runs.wins + runs.losses
+        if not discordant:
             raise UserError(
                 "Both runs get the same images right: more images would show no difference."
             )
-        n = differing + runs.ties
+        n = discordant + runs.ties
         images = n if images is None else images
-        discordance = differing / n if discordance is None else discordance
+        discordance = discordant / n if discordance is None else discordance
         if difference is None and not runs.difference.estimate:
             raise UserError(
                 f"Both runs have the same accuracy, and differ on {100 * discordance:.3g} % of the"

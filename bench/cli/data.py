@@ -39,10 +39,12 @@ def check_data_command(dataset: str, **options: Any) -> None:
         {**counts, "findings": [asdict(finding) for finding in check.findings]},
         PROBLEMS_FOUND if check.findings else 0,
     )
-    read = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
-    of = f"{check.classes:,} classes; images" if check.classes else "items"
-    is_read = bool(check.splits) or not check.findings
-    say(f"{data.title}: {of}: {read}." if is_read else f"{data.title} could not be read.")
+    if check.findings and not check.splits:
+        say(f"{data.title} could not be read.")
+    else:
+        what = f"{check.classes:,} classes; images" if check.classes else "items"
+        splits = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
+        say(f"{data.title}: {what}: {splits}.")
     if check.findings:
         rows = [[finding.kind, finding.split, finding.said] for finding in check.findings]
         print_rows(["what", "split", "is wrong"], rows)
@@ -66,22 +68,22 @@ def prompts_command(dataset: str, **options: Any) -> None:
     """
     config = config_from_options(dataset=dataset, **options)
     content = ask(config)
-    named, prompts, name = content.named, content.prompts, content.names.source.name
+    classes, prompts, backbone_name = content.named, content.prompts, content.names.source.name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
     if content.absent is not None:
         note = f"No token counts: {content.absent}"
-    elif (counted := content.token_counts()) is None:
-        note = f"The backbone {name} cannot count tokens."
+    elif (counts_and_limit := content.token_counts()) is None:
+        note = f"The backbone {backbone_name} cannot count tokens."
     else:
-        counts, limit = counted
-        note = f"Tokens of {name}, start and end included; at most {limit}."
+        counts, limit = counts_and_limit
+        note = f"Tokens of {backbone_name}, start and end included; at most {limit}."
     rows = [
-        {"class": named.names[c], "found": named.spellings[c], "prompt": text, "tokens": tokens}
-        for text, c, tokens in zip(prompts.texts, prompts.class_of_prompt, counts, strict=True)
+        {"class": classes.names[c], "found": classes.spellings[c], "prompt": text, "tokens": count}
+        for text, c, count in zip(prompts.texts, prompts.class_of_prompt, counts, strict=True)
     ]
     end_with_json(rows)
     heads = {"class": "class", "found": "in the data", "prompt": "prompt", "tokens": "tokens"}
-    keys = [key for key in heads if key != "found" or named.changes]
+    keys = [key for key in heads if key != "found" or classes.changes]
     print_rows([heads[key] for key in keys], [[row[key] for key in keys] for row in rows])
     say(note)
     backbone = config.backbone or (None if content.names.dataset.backbone else "NAME")

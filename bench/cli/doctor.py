@@ -73,10 +73,7 @@ def _print_diagnosis(report: "Diagnosis") -> None:
         ["Python", f"{report.python} on {report.platform}, {report.cpus} CPUs"],
         ["devices", "\n".join(report.devices)],
         ["packages", ", ".join(f"{k} {v or 'MISSING'}" for k, v in report.packages.items())],
-        *(
-            [f"{name}", f"newer than tested, which was {seen}"]
-            for name, seen in report.newer.items()
-        ),
+        *([name, f"newer than tested, which was {seen}"] for name, seen in report.newer.items()),
         *([f"cache: {c.name}", f"{c.bytes / 1e6:,.1f} MB in {c.folder}"] for c in report.caches),
         ["variables", "\n".join(f"{k}={v}" for k, v in report.variables.items()) or "none"],
     ]
@@ -155,24 +152,23 @@ class Diagnosis(BaseModel):
 def diagnose(plugins: Plugins, testing: bool = True) -> Diagnosis:
     """Describe this installation. With `testing`, also score a few images."""
     here, packages = environment({}, {}), _packages()
+    test = SelfTest(status="left out", said="it was not asked for")
+    if testing:
+        test = self_test(plugins)
     return Diagnosis(
         bench=__version__,
         **{name: here[name] for name in ("git", "python", "platform", "cpus")},
         packages=packages,
-        newer={
-            name: seen for name, seen in NEWEST_SEEN.items() if _newer(packages.get(name), seen)
-        },
+        newer={n: seen for n, seen in NEWEST_SEEN.items() if _is_newer(packages.get(n), seen)},
         devices=devices(),
         caches=_caches(),
         variables={
-            name: _short(value)
+            name: _hide_home(value)
             for name, value in sorted(os.environ.items())
             if name.startswith("BENCH_") or name in SHOWN_VARIABLES
         },
         plugins=plugins.loaded,
-        self_test=self_test(plugins)
-        if testing
-        else SelfTest(status="left out", said="it was not asked for"),
+        self_test=test,
     )
 
 
@@ -222,31 +218,32 @@ def _packages() -> dict[str, str | None]:
     return packages
 
 
-def _newer(installed: str | None, seen: str) -> bool:
-    """Return whether a version is of a later release than one that was tested."""
-    release, tested = (
-        [int(part) for part in re.findall(r"\d+", text)[:2]] for text in (installed or "0", seen)
-    )
-    return release > tested
+def _is_newer(installed: str | None, tested: str) -> bool:
+    """Return whether the release (the first two numbers) of a version is later than another's."""
+
+    def release(text: str) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", text)[:2]]
+
+    return release(installed or "0") > release(tested)
 
 
 def _caches() -> list[Cache]:
     from huggingface_hub import constants
 
+    datasets = os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets")
     folders = {
         "bench": cache_dir(),
         "Hugging Face Hub": Path(constants.HF_HUB_CACHE),
-        "datasets": Path(
-            os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets"
-        ),
+        "datasets": Path(datasets),
     }
     return [
-        Cache(name=name, folder=_short(str(folder)), bytes=_size(folder))
+        Cache(name=name, folder=_hide_home(str(folder)), bytes=_size(folder))
         for name, folder in folders.items()
     ]
 
 
 def _size(folder: Path) -> int:
+    """Return the size of all files below a folder, in bytes."""
     total = 0
     for parent, _, files in os.walk(folder):
         for name in files:
@@ -255,7 +252,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _short(text: str) -> str:
+def _hide_home(text: str) -> str:
     """Replace the home folder, and so the user's name, by `~`."""
     home = str(Path.home())
     return text.replace(home, "~") if len(home) > 1 else text
@@ -275,9 +272,9 @@ class Speed(Document):
 
 @offline_if_set
 def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
-    """Measure made-up evaluations, and remember the result for runs and the estimates of plans.
+    """Measure evaluations of random inputs, and store the speed for runs and plans.
 
-    It takes about `seconds`, and reads no dataset. UserError: the backbone has no batches.
+    It takes about `seconds`, and reads no dataset. UserError if the backbone is not a denoiser.
     """
     content = ask(config.model_copy(update={"batch_size": 1}), Preloaded(NO_DATASET))
     name, precision = content.names.source.name, content.names.precision.network
@@ -306,7 +303,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 def matmul_peak(device: "torch.device", dtype: "torch.dtype", seconds: float = 0.1) -> float:
     """Return the operations per second of the device's fastest product of n×n matrices, 2 n³ each.
 
-    n is doubled until a product takes `seconds`, or to 16,384.
+    The side n is doubled until a product takes `seconds`, up to 16,384.
     """
     best, shortest, side = 0.0, 0.0, 512
     while side <= 16_384 and shortest < seconds:

@@ -35,7 +35,7 @@ def explain_command(word: Annotated[tuple[str, ...], {"metavar": "[WORD]…"}] =
 
 
 def glossary(markup: bool = False) -> dict[str, str]:
-    """Return the meaning of each word; `markup` keeps the emphasis of other names of a thing."""
+    """Return word → meaning; with `markup`, the synonyms in a meaning stay between asterisks."""
     text = Path(__file__).with_name("glossary.md").read_text("utf-8")
     meanings = {name: _LINK.sub(r"\1", meaning) for name, meaning in _ROW.findall(text)}
     if markup:
@@ -44,41 +44,37 @@ def glossary(markup: bool = False) -> dict[str, str]:
 
 
 def find_words(text: str) -> dict[str, str]:
-    """Return the words that `text` may mean, in singular or plural, and their meanings.
+    """Return word → meaning of the entries for `text`, in singular or plural.
 
-    If it is no entry, it is several words, and the meanings are those of each that is one. Raises
-    UserError if there are none.
+    If there are none for the whole text, they are those of its words. UserError if no word has any.
     """
-    found = _entries(text)
-    for word in _split(text) if not found else ():
-        found |= _entries(word)
-    if not found:
+    entries = _entries(text)
+    for word in [] if entries else text.replace(",", " ").split():
+        entries |= _entries(word)
+    if not entries:
         raise UserError(
             f"{text!r} is not in the glossary.{did_you_mean(text, glossary())} `bench explain`"
             " lists all words, and `bench list strategies race` the parameters of a strategy."
         )
-    return found
+    return entries
 
 
 def unknown_words(text: str) -> list[str]:
-    """Return those of several words that have no entry."""
-    return [] if _entries(text) else [word for word in _split(text) if not _entries(word)]
+    """Return the words of `text` that have no entry; none if the whole text has one."""
+    words = [] if _entries(text) else text.replace(",", " ").split()
+    return [word for word in words if not _entries(word)]
 
 
 def _entries(word: str) -> dict[str, str]:
-    """Return a word's entry, else those that it is another name of, or a part of a name of."""
+    """Return the entry named `word`, else those with this synonym, else those with it in a name."""
     wanted, meanings = _strip_plural(word), glossary()
     names = {name: [_strip_plural(name)] for name in meanings}
     for name, text in glossary(markup=True).items():
         names[name] += map(_strip_plural, _ITALIC.findall(text))
-    exact = [name for name in meanings if names[name][0] == wanted]
-    called = [name for name in meanings if wanted in names[name]]
-    parts = [name for name in meanings if wanted in " ".join(names[name]).split()]
-    return {name: meanings[name] for name in exact or called or parts}
-
-
-def _split(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+    named = [name for name in meanings if names[name][0] == wanted]
+    with_synonym = [name for name in meanings if wanted in names[name]]
+    with_part = [name for name in meanings if wanted in " ".join(names[name]).split()]
+    return {name: meanings[name] for name in named or with_synonym or with_part}
 
 
 def _strip_plural(word: str) -> str:

@@ -63,42 +63,42 @@ def leaderboard_command(
     toolkit are included unless --results is set. `bench explain rank mark` says what the table
     means.
     """
-    places = [Path(results), *map(Path, folders)]
+    all_folders = [Path(results), *map(Path, folders)]
     if not is_set("results") and not tags:
-        places.append(shipped_folder())
-    rows = leaderboard(places, dataset, tags)
+        all_folders.append(shipped_folder())
+    rows = leaderboard(all_folders, dataset, tags)
     if metric is not None:
         rows = with_metric(rows, metric, params)
     end_with_json([row.plain() for row in rows])
-    kept = rows if everything or table_format != "table" else main_rows(rows)
-    layout: Layout = "wide" if wide else "usual"
-    name = partial(_name, results) if wide else None
     if table_format == "csv":
         click.echo(to_csv(rows), nl=False)
         return
-    tables = board_tables(kept, metric, currency, layout, name)
+    shown = rows if everything or table_format != "table" else main_rows(rows)
+    layout: Layout = "wide" if wide else "usual"
+    name = partial(_run_name, results) if wide else None
+    tables = board_tables(shown, metric, currency, layout, name)
     if table_format != "table":
         click.echo(format_tables(tables, table_format, "Leaderboard"), nl=False)
-    elif not rows:
-        of = f" of {dataset}" if dataset else ""
-        absent = f"No complete runs{of} yet. `bench run {dataset or 'digits'}` makes the first."
-        say(f"No complete run has the tag {' and '.join(tags)}." if tags else absent)
-    else:
+    elif rows:
         for table in tables:
             print_table(table)
-        _print_steps(wide, len(rows) - len(kept))
+        _print_steps(wide, len(rows) - len(shown))
+    elif tags:
+        say(f"No complete run has the tag {' and '.join(tags)}.")
+    else:
+        of = f" of {dataset}" if dataset else ""
+        say(f"No complete runs{of} yet. `bench run {dataset or 'digits'}` makes the first.")
 
 
-def _name(results: str, row: LeaderboardRow) -> str:
+def _run_name(results: str, row: LeaderboardRow) -> str:
     return NONE if row.path is None else run_name(Path(row.path), results)
 
 
 def _print_steps(wide: bool, left_out: int) -> None:
-    """Say which options show more, and what can be done with a run."""
+    """Print which options show more, and what can be done with a run."""
     if left_out:
         more = f"--all: {left_out} more rows (replays, controls, corrupted, reported)."
         console().print(more, style="dim")
-    see = ("see one of them", "bench show RUN")
-    if not wide:
-        see = ("see every column, and the run of each row", "the same command with --wide")
-    next_steps(("compare two runs on the same images", "bench compare RUN_A RUN_B"), see)
+    see_all = ("see every column, and the run of each row", "the same command with --wide")
+    compare = ("compare two runs on the same images", "bench compare RUN_A RUN_B")
+    next_steps(compare, ("see one of them", "bench show RUN") if wide else see_all)

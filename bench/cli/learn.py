@@ -20,11 +20,11 @@ from bench.reports.facts import assignments, percent_text, points_text
 from bench.reports.terminal.tables import print_rows
 from bench.running.command import other_images_command
 from bench.stats.calibration.risk import upper_limit
-from bench.store.calibrations import Calibration
+from bench.store.calibrations import CalibratedSetting, Calibration
 from bench.store.folder import read_manifest
 from bench.store.formats.documents import RiskChoice
 
-LOSES = ("costs more", "agrees less often")  # verdicts
+LOSES = ("costs more", "agrees less often")  # verdicts on a setting that is worse than none
 
 
 @command()
@@ -55,9 +55,12 @@ def learn_command(
     learned = learn(path, what, strategy, params)
     end_with_json(learned.plain())
     steps = []
-    if learned.settings is not None:
-        _print_settings(learned.settings)
-        steps += _step_of_settings(path, learned.settings)
+    if (trials := learned.settings) is not None:
+        _print_settings(trials)
+        if trials.recommended is not None:
+            params = {name: as_text(value) for name, value in trials.recommended.items()}
+            score = other_images_command(read_manifest(path), params, strategy=trials.strategy)
+            steps.append(("score other images with what was learned", score))
     if learned.not_learned is not None:
         say(f"No settings were learned: {learned.not_learned}")
     if learned.calibration is not None:
@@ -71,23 +74,17 @@ def _print_settings(learned: LearnedSettings) -> None:
     rows, best = [], choose_recommended(learned.settings)
     for trial in (learned.nothing_learned, *learned.settings):
         agreement = percent_text(trial.agreement, trial.agreement_ci95)
-        verdict: str = trial.verdict or ""
+        verdict: str = "recommended" if trial == best else trial.verdict or ""
         if trial.verdict in LOSES:
-            verdict = f"loses: {verdict}"
-        elif trial == best:
-            verdict = "recommended"
+            verdict = f"loses: {trial.verdict}"
         rows.append([trial.name, assignments(trial.params), trial.cost, agreement, verdict])
-    tried = "the same images, which is optimistic"
+    tried_on = "the same images, which is optimistic"
     if learned.held_out:
-        tried = "images that were left out (5-fold cross-validation)"
+        tried_on = "images that were left out (5-fold cross-validation)"
+    title = f"{learned.strategy}, learned from {learned.n_samples} images; cost and agreement"
     column = "agreement, % (95 %)"
-    print_rows(
-        ["learned", "setting", "cost", column, ""],
-        rows,
-        title=f"{learned.strategy}, learned from {learned.n_samples} images; cost and agreement"
-        f" with the full sweep on {tried}",
-        right=[column],
-    )
+    head = ["learned", "setting", "cost", column, ""]
+    print_rows(head, rows, f"{title} with the full sweep on {tried_on}", right=[column])
     if learned.untried:
         say(f"Too few images to try: {', '.join(learned.untried)}.")
     say(_advice(learned))
@@ -113,23 +110,15 @@ def _advice(learned: LearnedSettings) -> str:
     )
 
 
-def _step_of_settings(path: Path, learned: LearnedSettings) -> list[tuple[str, str]]:
-    if learned.recommended is None:
-        return []
-    params = {name: as_text(value) for name, value in learned.recommended.items()}
-    other = other_images_command(read_manifest(path), params, strategy=learned.strategy)
-    return [("score other images with what was learned", other)]
-
-
 def _print_calibration(learned: Learned) -> None:
+    """Print what `--risk` would choose, and how good the fitted probabilities are."""
     calibration = learned.calibration
     assert calibration is not None
     if calibration.settings:
         _print_risks(calibration, learned.risks)
     elif learned.not_learned is None:
         say(f"--risk cannot use this: {learned.strategy} has no settings to choose among.")
-    fitted = [s for s in (*calibration.settings, *calibration.others) if s.fit is not None]
-    start = "Probability that a decision is right:"
+    start, fitted = "Probability that a decision is right:", _fitted(calibration)
     if not fitted:
         say(f"{start} not fitted; that takes five right decisions and five wrong ones.")
         return
@@ -140,22 +129,25 @@ def _print_calibration(learned: Learned) -> None:
     )
     if skill is None:
         text += " There are too few right or wrong decisions to try it on others."
-    elif skill <= 0:
-        text += (
-            " It loses: on images that were not fitted, its logarithmic loss is no lower than that"
-            " of a constant, the accuracy."
-        )
     else:
+        lower = f"lower by {100 * skill:.0f} % than" if skill > 0 else "no lower than"
+        text += " It loses: on" if skill <= 0 else " On"
         text += (
-            f" On images that were not fitted, its logarithmic loss is lower by {100 * skill:.0f} %"
-            " than that of a constant, the accuracy."
+            f" images that were not fitted, its logarithmic loss is {lower} that of a constant,"
+            " the accuracy."
         )
     say(text)
 
 
+def _fitted(calibration: Calibration) -> list[CalibratedSetting]:
+    """Return the settings for which probabilities were fitted."""
+    return [s for s in (*calibration.settings, *calibration.others) if s.fit is not None]
+
+
 def _print_risks(calibration: Calibration, choices: list[RiskChoice]) -> None:
+    """Print how often each setting differs from the full sweep, and what each risk chooses."""
     n, level = calibration.images, f"{100 * calibration.level:g} %"
-    full = calibration.others[0].cost
+    full_sweep_cost = calibration.others[0].cost
     rows: list[list[Any]] = []
     for setting in calibration.settings:
         params = {name: setting.strategy.params[name] for name in calibration.chosen}
@@ -172,7 +164,7 @@ def _print_risks(calibration: Calibration, choices: list[RiskChoice]) -> None:
         text, cost = f"nothing: needs {choice.images_needed} images", None
         if choice.params is not None:
             text, cost = assignments(choice.params), choice.evaluation_equivalents_per_image
-        saved = None if cost is None else f"{100 * (1 - cost / full):.0f}"
+        saved = None if cost is None else f"{100 * (1 - cost / full_sweep_cost):.0f}"
         rows.append([f"{choice.risk:g}", text, cost, saved])
     print_rows(["--risk", "chooses", "cost", "saved of the full sweep, %"], rows)
     say(
@@ -183,26 +175,26 @@ def _print_risks(calibration: Calibration, choices: list[RiskChoice]) -> None:
 
 
 def _steps_of_calibration(path: Path, learned: Learned, results: str) -> list[tuple[str, str]]:
-    """Suggest the lowest risk for which there are enough images and which costs less than a sweep.
+    """Return steps that use the lowest risk which costs less than a sweep, and the probabilities.
 
-    A probability that is not shown to be better than a constant is not suggested.
+    Probabilities that are not shown to be better than a constant are not used.
     """
     calibration = learned.calibration
     assert calibration is not None
-    option, what = results_argument(results), "score other images"
-    risk = None
-    for choice in learned.risks:
+    option, purpose, risk = results_argument(results), "score other images", None
+    for choice in learned.risks:  # the largest risk first
         cost = choice.evaluation_equivalents_per_image
         if cost is not None and cost < calibration.others[0].cost:
             risk = f"{choice.risk:g}"
-            what = f"score other images at a risk of {choice.risk:g}"
-    fitted = [s for s in (*calibration.settings, *calibration.others) if s.fit is not None]
-    steps = []
-    if useful := fitted and (fitted[-1].held_out_skill or 0) > 0:
-        shown = f"bench show THAT_RUN --statistics{option}"
-        steps = [("then see how probable it is that they are right", shown)]
-    if risk or useful:
-        strategy = risk and learned.strategy
-        other = other_images_command(read_manifest(path), strategy=strategy, risk=risk)
-        steps = [(what, f"{other}{option}"), *steps]
+            purpose = f"score other images at a risk of {risk}"
+    fitted = _fitted(calibration)
+    useful = bool(fitted) and (fitted[-1].held_out_skill or 0) > 0
+    if not (risk or useful):
+        return []
+    strategy = learned.strategy if risk else None
+    score = other_images_command(read_manifest(path), strategy=strategy, risk=risk)
+    steps = [(purpose, f"{score}{option}")]
+    if useful:
+        show = f"bench show THAT_RUN --statistics{option}"
+        steps.append(("then see how probable it is that they are right", show))
     return steps

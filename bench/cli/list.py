@@ -7,7 +7,7 @@ Group: See what is there, 1.
 Group: Look at results, 7.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -25,6 +25,7 @@ from bench.inputs.weights import locate
 from bench.machine.libraries import JsonValue
 from bench.reports.facts import assignments, value_text
 
+# Fields of specs that listings and JSON show, besides name, summary, parameters and version.
 _DATASET_FACTS = (
     "classes splits evaluated items template backbone homepage source unverified templates groups"
     " licence citation"
@@ -71,9 +72,9 @@ def runs_command(
         newest = max(rows, key=lambda row: row.created or "")
         next_steps(("see one of them", f"bench show {run_name(Path(newest.path), results)}"))
     else:
-        of = f" of {dataset}" if dataset else ""
-        of += f" with the tag{'s' * (len(tags) > 1)} {' and '.join(tags)}" if tags else ""
-        say(f"There is no run{of} in {results}. `bench run digits` makes the first.")
+        which = f" of {dataset}" if dataset else ""
+        which += f" with the tag{'s' * (len(tags) > 1)} {' and '.join(tags)}" if tags else ""
+        say(f"There is no run{which} in {results}. `bench run digits` makes the first.")
 
 
 @list_command.command(cls=Command)
@@ -107,7 +108,7 @@ def recordings(*, results: Results) -> None:
 
 
 def _spec_json(spec: Spec, facts: str = "", **values: Any) -> dict[str, JsonValue]:
-    """Return a spec as a JSON-ready dictionary, with the fields `facts`; `values` replace some."""
+    """Return a spec with its fields `facts` for JSON; `values` replace those of these fields."""
     content = {name: values.get(name, getattr(spec, name, None)) for name in facts.split()}
     return {
         "name": spec.name,
@@ -154,30 +155,24 @@ def _study_json(spec: StudySpec) -> dict[str, JsonValue]:
 
 
 def _print_specs(
-    kind: str,
-    columns: Sequence[str],
-    row: Callable[[Any], dict[str, JsonValue]],
-    name: str | None,
+    kind: str, columns: str, to_json: Callable[[Any], dict[str, JsonValue]], name: str | None
 ) -> None:
-    """List the specs of a registry, or show the one of this name in full.
-
-    `columns` are those of the table, to the left of the summary; `row` returns a spec for JSON.
-    """
+    """List the specs of a registry with name, `columns` and summary, or show one spec in full."""
     registry: Registry[Any] = getattr(load_plugins(), kind)
     if name is not None:
         spec = registry.get(name)
-        end_with_json(row(spec))
-        _print_spec(spec, row(spec))
+        end_with_json(to_json(spec))
+        _print_spec(spec, to_json(spec))
         return
-    rows = [row(spec) for spec in _listed(registry)]
+    rows = [to_json(spec) for spec in _listed(registry)]
     end_with_json(rows)
     from bench.reports.terminal.tables import print_rows
 
-    columns = (*columns, "summary")
+    names = ["name", *columns.split(), "summary"]
     print_rows(
-        [_HEADS.get(column, column) for column in columns],
-        [[_fact_text(column, row[column], row) for column in columns] for row in rows],
-        optional=["summary"] if len(columns) > 4 else [],
+        [_HEADS.get(name, name) for name in names],
+        [[_fact_text(name, row[name], row) for name in names] for row in rows],
+        optional=["summary"] if len(names) > 4 else [],
         right={"size", "pixels"},
     )
     if rows:
@@ -188,7 +183,10 @@ def _print_specs(
 
 
 def _listed(registry: Registry[Any]) -> list[Any]:
-    """Return the specs by name, without those for folders and further names of the same thing."""
+    """Return the specs sorted by name, without those that take folders.
+
+    Of specs that are equal except for name and summary, the first one is listed.
+    """
     distinct = {
         repr({**vars(spec), "name": "", "summary": ""}): spec
         for spec in reversed(registry.by_name().values())
@@ -197,7 +195,7 @@ def _listed(registry: Registry[Any]) -> list[Any]:
     return sorted(distinct.values(), key=attrgetter("name"))
 
 
-# Kind → what takes a name of it, further columns of its table, and a function: spec → JSON.
+# Kind of spec → where its names are used, further columns of its table, and a spec's JSON.
 _LISTINGS: dict[str, tuple[str, str, Callable[..., dict[str, JsonValue]]]] = {
     "datasets": ("", "classes splits", _dataset_json),
     "backbones": ("", "family size resolution licence trained_on", _backbone_json),
@@ -213,10 +211,10 @@ _LISTINGS: dict[str, tuple[str, str, Callable[..., dict[str, JsonValue]]]] = {
 
 def _listing(kind: str) -> Command:
     """Return the command that lists the specs of a kind."""
-    use, columns, row = _LISTINGS[kind]
+    use, columns, to_json = _LISTINGS[kind]
 
     def show(name: str | None) -> None:
-        _print_specs(kind, ("name", *columns.split()), row, name)
+        _print_specs(kind, columns, to_json, name)
 
     text = f"List the {kind}{use}; with NAME, show one with all that is known of it."
     return Command(kind, callback=show, help=text)
@@ -249,6 +247,7 @@ def _print_spec(spec: Spec, row: Mapping[str, Any]) -> None:
 
 
 def _fact_text(column: str, value: Any, row: Mapping[str, Any]) -> str:
+    """Return the value of a column as text; `row` has all values of the spec."""
     if column == "summary" and row.get("unverified"):
         return f"{value} (unverified)"
     if column == "trained_on":

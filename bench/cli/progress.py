@@ -1,6 +1,6 @@
-"""The stage under way, and the progress of runs and studies, as listeners to a run's events.
+"""Show the progress of commands, runs and studies on stderr: on a terminal, in a log, a notebook.
 
-It has one format on a terminal, in a log and in a notebook, and is on stderr.
+Progress of runs comes from their events, to which `Listener`s are registered.
 """
 
 from __future__ import annotations
@@ -33,29 +33,30 @@ SHOWN_AFTER = 2.0  # seconds that a stage of a command takes before it is shown
 MARGIN = 6  # columns left free for the spinner, and for the `^C` that a terminal echoes
 ANSWER_P = 0.05  # p-value at which a question is answered
 ProgressChoice = bool | Callable[[int, int, float], None] | None  # see `show_progress`
-MAX_PREDICTABLE_P = 0.5  # above it, the number of images needed cannot be predicted
+MAX_PREDICTABLE_P = 0.5  # for a larger p-value, the number of images needed is not predicted
 
 
 def stage_text(stage: Stage, now: float, new: int | None = None) -> str:
-    """Return the progress of a stage: its name, its count and an estimate of its end.
+    """Return the progress of a stage: its name, its count, its speed and an estimate of its end.
 
-    `new` is the number of images done since it started, if some were done before.
+    `new` is the number of images done since the stage started, if some were done before.
     """
     seconds, new = now - stage.started, stage.done if new is None else new
-    text = f"{stage.name}: {stage.done:,} of {stage.total:,} {stage.unit}, "
-    if not stage.total or not new or not seconds:
-        return f"{text if stage.total else f'{stage.name}: '}{format_duration(seconds)} so far"
-    text += f"{new / seconds:.1f} {stage.unit}/s, "
-    if stage.done >= stage.total:
-        return f"{text}{format_duration(seconds)} so far"
-    return f"{text}{format_duration((stage.total - stage.done) * seconds / new)} left"
+    text = f"{stage.name}: "
+    if stage.total:
+        text += f"{stage.done:,} of {stage.total:,} {stage.unit}, "
+    if stage.total and new and seconds:
+        text += f"{new / seconds:.1f} {stage.unit}/s, "
+        if stage.done < stage.total:
+            return f"{text}{format_duration((stage.total - stage.done) * seconds / new)} left"
+    return f"{text}{format_duration(seconds)} so far"
 
 
 class Display:
-    """Shows the stage under way: a changing line on a terminal, elsewhere a line now and then."""
+    """Shows the current stage: a changing line on a terminal, elsewhere a line now and then."""
 
     def __init__(self) -> None:
-        self.left = Event()
+        self.stopped = Event()
         self.watch = Thread(target=self._watch, daemon=True)
         self.due = 0.0  # time from which on a log gets its next line
         self.logged = ""  # last line of a log
@@ -74,25 +75,26 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.left.set()
+        self.stopped.set()
         self.watch.join()
         displays.remove(self)
         self.show(None)
 
     def text(self, now: float) -> str | None:
-        """Return what is under way; None if nothing is, or only for a moment."""
+        """Return the progress of the current stage; None without one, or if it began just now."""
         stage = current(now - SHOWN_AFTER)
         return None if stage is None else stage_text(stage, now)
 
     def _watch(self) -> None:
-        while not self.left.wait(1.0):
+        while not self.stopped.wait(1.0):
             if displays[-1] is self:
                 self.show(self.text(time.perf_counter()))
 
     def show(self, text: str | None, at_once: bool = False) -> None:
-        """Show a text, None for nothing.
+        """Show a text; None removes the line of a terminal.
 
-        A line of a log is left out if it says the same as the last one, or comes soon after it.
+        A log gets a line only if it differs from the last one and `PLAIN_INTERVAL` has passed, or
+        `at_once`.
         """
         if text is None:
             if self._status is not None:
@@ -110,7 +112,11 @@ class Display:
 
 
 class Listener:
-    """Counts a run's images; listens to the events of `manager` for as long as it is entered."""
+    """A context in which the images of a run are counted by its events, sent through `manager`.
+
+    `call` is called after each image with the number of decided images, their total and the
+    accuracy so far.
+    """
 
     def __init__(
         self,
@@ -147,7 +153,7 @@ class Listener:
 class Progress(Listener, Display):
     """Progress of one run; its lines begin with the run's id if it `names_runs`."""
 
-    of_study = False  # whether a line about each run follows, so that its own are left out
+    of_study = False  # a study prints a line per run, so that fewer are printed within a run
 
     def __init__(self, manager: pluggy.PluginManager, names_runs: bool = False) -> None:
         Listener.__init__(self, manager)
@@ -168,8 +174,8 @@ class Progress(Listener, Display):
 
     @override
     def text(self, now: float) -> str | None:
-        """Return the progress of the stage under way, which is the scoring if there is no other."""
-        stage, idle = current(), self.done == self.total  # nothing scored yet, or all
+        """Return the progress of the current stage, which is the scoring if there is no other."""
+        stage, idle = current(), self.done == self.total  # idle: nothing is scored yet, or all is
         if stage is not None and (stage.total or idle):
             return self.run + stage_text(stage, now)
         checking = Stage("Checking", started=self.started)

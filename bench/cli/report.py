@@ -77,7 +77,10 @@ def report_command(
     replaced = " (replaced)" if file.exists() else ""
     if metric is not None:
         make_metric(metric_of_runs(metric), params)  # rejects bad parameters early
-    label = _checked_label(only)
+    column, _, value = (only or "").partition("=")
+    if only is not None and not (column and value):
+        raise UserError(f"--only {only}: expected COLUMN=VALUE, such as weather=fog.")
+    label = (column, value) if only else None
     paths, notes = _chosen_runs(runs, tags, results)
     report = write_report(
         paths,
@@ -104,21 +107,10 @@ def report_command(
     next_steps(*steps)
 
 
-def _checked_label(only: str | None) -> tuple[str, str] | None:
-    """Return (column, value) of `--only COLUMN=VALUE` (UserError)."""
-    column, equals, value = (only or "").partition("=")
-    if only is not None and not (column and equals and value):
-        raise UserError(f"--only {only}: expected COLUMN=VALUE, such as weather=fog.")
-    return (column, value) if only else None
-
-
 def _chosen_runs(
     runs: tuple[str, ...], tags: tuple[str, ...], results: str
 ) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Return the folders of `runs`, or of all, and (run, reason) of each that cannot be read.
-
-    UserError if there is no run at all.
-    """
+    """Return the folders of `runs`, or of all, and (run, reason) of those not found (UserError)."""
     notes: list[tuple[str, str]] = []
     paths = [] if runs else list_runs(Path(results))
     for run in runs:
@@ -169,11 +161,7 @@ def view_command(
 
 
 def _data_folders(values: tuple[str, ...], paths: Iterable[Path]) -> dict[str, str]:
-    """Return dataset → folder of `--data-dir`; the key "" stands for all other datasets.
-
-    UserError if a folder does not exist, or a dataset is neither registered nor that of a run in
-    `paths`.
-    """
+    """Return dataset → folder; the key "" stands for all other datasets of the runs in `paths`."""
     folders = {}
     for value in values:
         name, equals, folder = value.partition("=")

@@ -57,6 +57,7 @@ _command = partial(results_command.command, cls=Command)
 
 
 def _published_folder(published: str) -> Path:
+    """Return the folder of published results; UserError if it does not exist."""
     folder = Path(published)
     if not folder.is_dir():
         raise UserError(
@@ -129,11 +130,11 @@ def columns(
     labels_of_run = add_columns(path, manifest, added)
     end_with_json({name: len(labels) for name, labels in labels_of_run.items()})
     for name, labels in added.items():
-        kinds = sorted(set(labels.values()) - {""})
-        say(f"{name}: {len(labels):,} images, {len(kinds):,} values")
+        values = set(labels.values()) - {""}
+        say(f"{name}: {len(labels):,} images, {len(values):,} values")
     first = next(iter(added))
-    shown = f"bench show {run_name(path, results)} --metric accuracy --by {shlex.quote(first)}"
-    next_steps(("the accuracy by value", shown))
+    show = f"bench show {run_name(path, results)} --metric accuracy --by {shlex.quote(first)}"
+    next_steps(("the accuracy by value", show))
 
 
 @_command("merge", local=True)
@@ -155,15 +156,14 @@ def merge_results(
     end_with_json(finished.plain(), 3 if summary.failed_samples else 0)
     if summary.status != INCOMPLETE:
         draw_pictures(finished.folder)
-    metrics, images = summary.metrics, f"{summary.dataset.n_samples:,} images"
-    accuracy = percent_text(metrics.accuracy, metrics.accuracy_ci95)
+    accuracy = percent_text(summary.metrics.accuracy, summary.metrics.accuracy_ci95)
     say(
-        f"{summary.run_id}: {images}, {summary.status}, accuracy, %: {accuracy}, in"
-        f" {finished.folder}"
+        f"{summary.run_id}: {summary.dataset.n_samples:,} images, {summary.status}, accuracy, %:"
+        f" {accuracy}, in {finished.folder}"
     )
     if summary.status == INCOMPLETE:
-        again = f"bench results merge {summary.run_id}{results_argument(results)}"
-        next_steps(("when the other shards are done", again))
+        merge_again = f"bench results merge {summary.run_id}{results_argument(results)}"
+        next_steps(("when the other shards are done", merge_again))
     else:
         next_steps(*steps_after_run(run_name(finished.folder, results)))
 
@@ -206,11 +206,12 @@ def validate_results(
     A run that an erratum touches fails unless it is marked, or its summary was computed again.
     """
     folder = _published_folder(published)
-    written = [*(recompute(folder) if again else ()), *([mark(folder)] if marked else ())]
+    written = recompute(folder) if again else []
+    written += [mark(folder)] if marked else []
     for path in written:
         say(f"Wrote {path}", err=True)
-    if wrong := validate(folder):
-        raise BenchError("\n".join(wrong))
+    if problems := validate(folder):
+        raise BenchError("\n".join(problems))
     valid = len(list_runs(folder))
     end_with_json({"valid": valid})
     say(f"{valid} published runs are valid.")
@@ -250,29 +251,28 @@ class Rendered(NamedTuple):
     """A file that is made from the published results."""
 
     file: Path
-    current: bool  # whether it shows these results
-    stale: str  # what is said of it otherwise
+    current: bool  # whether the stored file is made from the current results
+    if_stale: str  # the message if it is not
     content: Callable[[], str | bytes]
 
 
 def rendered(published: Path, readme: Path, archive: Path | None = None) -> Iterator[Rendered]:
     """Yield the files that are made from the published results (UserError).
 
-    In `readme`, what is between the lines `BEGIN` and `END` is replaced. `archive` is the file of
+    In `readme`, the text between the lines `BEGIN` and `END` is replaced. `archive` is the file of
     the published runs that comes with the package, if any.
     """
     rows = main_rows(leaderboard(published), aside=True)
-    before, page, picture = _read(readme), _with_table(readme, rows), published / PICTURE
-    shown = f"{readme} does not show the results in {published}"
-    yield Rendered(readme, before == page, shown, lambda: page)
+    page, picture = _with_table(readme, rows), published / PICTURE
+    message = f"{readme} does not show the results in {published}"
+    yield Rendered(readme, _read(readme) == page, message, lambda: page)
     if archive:
-        has = f"{archive} does not have the results in {published}"
-        yield Rendered(archive, is_packed(published, archive), has, lambda: pack(published))
+        message = f"{archive} does not have the results in {published}"
+        yield Rendered(archive, is_packed(published, archive), message, lambda: pack(published))
     if rows:
-        drawn = f"{picture} was not drawn from these results"
-        yield Rendered(
-            picture, _read_digest(picture) == _compute_digest(rows), drawn, lambda: draw(rows)
-        )
+        message = f"{picture} was not drawn from these results"
+        current = _read_digest(picture) == _compute_digest(rows)
+        yield Rendered(picture, current, message, lambda: draw(rows))
 
 
 def render_page(published: Path, readme: Path, archive: Path | None = None) -> list[Path]:
@@ -286,7 +286,7 @@ def render_page(published: Path, readme: Path, archive: Path | None = None) -> l
 
 def find_stale(published: Path, readme: Path, archive: Path | None = None) -> list[str]:
     """Return the files that `render_page` would change, as one sentence each."""
-    return [part.stale for part in rendered(published, readme, archive) if not part.current]
+    return [part.if_stale for part in rendered(published, readme, archive) if not part.current]
 
 
 def _read(file: Path) -> str:
@@ -296,6 +296,7 @@ def _read(file: Path) -> str:
 
 
 def _with_table(readme: Path, rows: Sequence[LeaderboardRow]) -> str:
+    """Return the text of `readme` with the current table."""
     before, begin, rest = _read(readme).partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -310,6 +311,7 @@ def _compute_digest(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def _read_digest(picture: Path) -> str | None:
+    """Return the digest of the rows from which a picture was drawn; None if it states none."""
     from PIL import Image
 
     if not picture.is_file():

@@ -102,9 +102,10 @@ def run_command(
     if lists:
         from bench.cli.study import run_grid
 
-        alone = {"--slurm": shards, "--warm-up": only_warm_up, "--sweep-only": only_sweep}
-        if mode := next((mode for mode, value in alone.items() if value not in (None, False)), ""):
-            raise UserError(f"{mode} {ONE_RUN}")
+        modes = {"--slurm": shards, "--warm-up": only_warm_up, "--sweep-only": only_sweep}
+        for mode, value in modes.items():
+            if value not in (None, False):
+                raise UserError(f"{mode} {ONE_RUN}")
         run_grid(declare_grid(settings, lists), dry_run)
         return
     config = make_config(settings)

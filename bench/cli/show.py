@@ -30,7 +30,7 @@ def show_command(
     run: str,
     *,
     pictures: Annotated[bool, "Draw confusion matrix and example images again."],
-    more: Annotated[
+    with_statistics: Annotated[
         bool,
         "Also show each class, the probability that answers are right, and other noise.",
         "--statistics",
@@ -56,10 +56,10 @@ def show_command(
     The metrics of an incomplete run are those of the images decided so far.
     """
     path = named_run(run, results)
-    metric, view = metric or ("accuracy" if by else None), read_view(path)
-    if metric is not None:
-        rest = [Path(name) if Path(name).is_file() else named_run(name, results) for name in others]
-        rows = measure_run(view, metric, params, rest, by)
+    view = read_view(path)
+    if metric is not None or by is not None:
+        raters = [Path(n) if Path(n).is_file() else named_run(n, results) for n in others]
+        rows = measure_run(view, metric or "accuracy", params, raters, by)
         plain = {name: row if isinstance(row, str) else row.plain() for name, row in rows}
         end_with_json(plain if by else plain[""])
         print_measured(rows, by)
@@ -68,29 +68,34 @@ def show_command(
         from bench.reports.figures.run_pictures import write_pictures
 
         write_pictures(path)
-    if more:
+    if with_statistics:
         view.stored.require_decisions()
     if wants_json():
         place = {"results_dir": str(path.resolve()), "published": is_published(path)}
-        end_with_json({**_summary_json(view, more, results), **place})
+        end_with_json({**_summary_json(view, with_statistics, results), **place})
     print_run(view)
-    if more:
+    if with_statistics:
         details = noise_details(view.manifest, view.decided)
         print_statistics(_statistics(view, results), view.summary.decided_by, details)
     if (removed := removed_from(view.manifest)) is not None:
         say(removed)
-    if steps := _steps(view, more, removed is None, results):
+    if steps := _steps(view, with_statistics, removed is None, results):
         next_steps(*steps)
 
 
-def _steps(run: RunView, more: bool, repeatable: bool, results: str) -> list[tuple[str, str]]:
-    """Return next steps; `more`: statistics were shown, `repeatable`: a command makes it again."""
+def _steps(
+    run: RunView, statistics_shown: bool, repeatable: bool, results: str
+) -> list[tuple[str, str]]:
+    """Return next steps; `repeatable` is whether a command can make the run again."""
     manifest, name = run.manifest, run_name(run.path, results)
     if not run.n:
         resume = f"{reproducing_command(manifest)}{results_argument(results)}"
         return [("resume it", resume)] if repeatable else []
-    steps, stated = steps_after_run(name)[: 1 if more else 2], manifest.identity.calibrated
-    if repeatable and not manifest.replayed_from and (stated is None or stated.of is not None):
+    see_pictures, see_statistics = steps_after_run(name)
+    steps = [see_pictures] if statistics_shown else [see_pictures, see_statistics]
+    risk = manifest.identity.calibrated
+    # In another folder, no calibration on another run would be found.
+    if repeatable and not manifest.replayed_from and (risk is None or risk.of is not None):
         again = f"{reproducing_command(manifest)} --results {SECOND_RESULTS}"
         other = f"{SECOND_RESULTS}/{manifest.run_id}"
         steps.append(("repeat it in another folder", again))
@@ -98,12 +103,12 @@ def _steps(run: RunView, more: bool, repeatable: bool, results: str) -> list[tup
     return steps
 
 
-def _summary_json(run: RunView, more: bool, results: str) -> dict[str, JsonValue]:
+def _summary_json(run: RunView, with_statistics: bool, results: str) -> dict[str, JsonValue]:
+    """Return the summary of the decided images, with further documents that the run has."""
     if run.so_far is None:
         return {"run_id": run.manifest.run_id, "status": INCOMPLETE}
-    documents = without_none(
-        statistics=_statistics(run, results) if more else None, again=run.again, audit=run.audit
-    )
+    shown = _statistics(run, results) if with_statistics else None
+    documents = without_none(statistics=shown, again=run.again, audit=run.audit)
     extra: dict[str, JsonValue] = {name: part.plain() for name, part in documents.items()}
     if run.errata:
         extra["errata"] = [touch.plain() for touch in run.errata]
@@ -114,9 +119,7 @@ def _summary_json(run: RunView, more: bool, results: str) -> dict[str, JsonValue
 
 def _statistics(run: RunView, results: str) -> Statistics:
     manifest, decided = run.manifest, run.decided
-    folders = {Path(results), run.path.parent}
-    probable = probability_skill(
-        decided, manifest, chain.from_iterable(map(find_calibrations, folders))
-    )
-    repeatable = estimate_repeatability(manifest, decided)
-    return statistics(decided, manifest.classes, manifest.items, probable, repeatable)
+    calibrations = chain.from_iterable(map(find_calibrations, {Path(results), run.path.parent}))
+    probability = probability_skill(decided, manifest, calibrations)
+    repeatability = estimate_repeatability(manifest, decided)
+    return statistics(decided, manifest.classes, manifest.items, probability, repeatability)

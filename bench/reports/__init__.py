@@ -1,6 +1,6 @@
-"""Reports of runs and studies: what came of them, for people and for other programs.
+"""Reports of the results of runs and studies, for people and for other programs.
 
-`run_view` has what is known of a run, `rows` its row in tables, `facts` values with units, and
-`text` tables in each format. On these stand `leaderboard`, `study`, `figures`, `terminal`, `page`
-and `html`, `comparisons`, `inventory` (stored runs) and `result` (notebooks).
+`run_view` reads a stored run, `rows` makes its row in tables, `facts` are values with units, and
+`text` writes tables in each format. `leaderboard`, `study`, `figures`, `terminal`, `page`, `html`,
+`comparisons`, `inventory` (stored runs) and `result` (notebooks) are built on these.
 """

@@ -1,4 +1,4 @@
-"""The tables of a run's classes: precision and recall, and which are taken for which."""
+"""The tables of a run's classes: precision and recall by class, and the confusion matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from bench.reports.text import Table, make_table
 from bench.stats.metrics.summarise import ClassFigures, Confusions, confusions_of
 from bench.store.formats.decisions import Decisions
 
-MOST_CONFUSED = 40  # classes that are shown where there are more than fit
+MOST_CONFUSED = 40  # number of classes in the matrix if it has no room for all
 
 
 def class_table(classes: Sequence[ClassFigures], bars: bool = False) -> Table:
@@ -72,8 +72,8 @@ def most_confused_classes(
 ) -> Ints:
     """Return the labels of the most confused classes, sorted, int64 [≤ most].
 
-    Confusions are taken in order of decreasing frequency until `most` classes are collected. If
-    there are too few mistakes, the first classes of the dataset fill up.
+    The classes of the most frequent confusions are taken until there are `most`. If there are too
+    few confusions, the first classes of the dataset are added.
     """
     wrong = np.flatnonzero(confusions.true != confusions.predicted)
     # Each of these confusions adds one or two classes, so `most` of them suffice.

@@ -45,9 +45,9 @@ def compare(
     """Compare run B with run A, the baseline, on the samples that both decided.
 
     `metric` is tested besides accuracy, with `parameters` other than the defaults. `sequential`
-    also asks whether the runs differ, image by image in random order, as `--until` does; the metric
+    also tests whether the runs differ image by image in random order, as `--until` does; the metric
     must be a mean over images in [0, 1]. Raises as `compare_decided`, and a UserError if a run
-    lacks something that the metric needs.
+    lacks data that the metric needs.
     """
     a, b = read_view(path_a), read_view(path_b)
     spec = metric_of_runs(metric)
@@ -60,33 +60,34 @@ def compare(
     ]
     update: dict[str, MetricDifference | QuestionAnswer | bool | list[str]] = {}
     if interval_caveat(spec, inputs[0].labels)[1] is not None:
-        few = f"The interval of the difference in {spec.words} is approximate"
-        update["warnings"] = [*compared.warnings, f"{few}: few images in a class."]
+        approximate = f"The interval of the difference in {spec.words} is approximate"
+        update["warnings"] = [*compared.warnings, f"{approximate}: few images in a class."]
     if metric != "accuracy":
         tested = measured_difference(spec, implementation, *inputs)
-        shown, change = tested.difference.significant, spec.sign * tested.difference.estimate
-        update |= {"tested": tested, "significant": shown, "regression": shown and change < 0}
+        significant, gain = tested.difference.significant, spec.sign * tested.difference.estimate
+        update |= {"tested": tested, "significant": significant}
+        update["regression"] = significant and gain < 0
     if sequential:
         ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
-        row_of = {sample_id: row for row, sample_id in enumerate(ids)}
         shuffled = shuffle_samples(ids, a.manifest.identity.dataset.fingerprint)
+        row_of = {sample_id: row for row, sample_id in enumerate(ids)}
         order = np.array([row_of[sample_id] for sample_id in shuffled])
-        base, new = (metric_parts(spec, implementation, data.take(order)) for data in inputs)
-        if not (base.method == new.method == "images" and spec.range == (0.0, 1.0)):
+        parts_a, parts_b = (metric_parts(spec, implementation, data.take(order)) for data in inputs)
+        if not (parts_a.method == parts_b.method == "images" and spec.range == (0.0, 1.0)):
             raise UserError(
                 f"--sequential needs a metric that is a mean over images, and {spec.words} is not"
                 " one."
             )
-        assert base.values is not None and new.values is not None
+        assert parts_a.values is not None and parts_b.values is not None
         name = a.manifest.run_id
         question = StoppingRule("differs", f"differs from {name}", name)
-        results = Results(new.values, base.values, a.manifest.dataset.n_total)
+        results = Results(parts_b.values, parts_a.values, a.manifest.dataset.n_total)
         update["sequential"] = answer(question, results)
     return compared.model_copy(update=update)
 
 
 def compare_views(a: RunView, b: RunView, decided: tuple[Decisions, Decisions]) -> Comparison:
-    """Return `compare_decided`, with a warning for each run that its results ended."""
+    """Return `compare_decided` of two runs, with a warning for each that a stopping rule ended."""
     compared = compare_decided((a.manifest, b.manifest), decided)
     ended = [run.stop.warning(run.manifest.run_id) for run in (a, b) if run.stop]
     update = {
@@ -131,9 +132,9 @@ def _verdict(metric: MetricSpec, difference: Difference) -> str:
 
 
 def comparison_tables(comparison: Comparison, most: int | None = None) -> list[Table]:
-    """Return the settings that differ and the accuracies by class, without empty tables.
+    """Return the tables, unless empty, of settings that differ and of accuracies by class.
 
-    Of the classes, those are shown with images that exactly one run gets right; at most `most`.
+    The classes are those with images that exactly one run gets right, at most `most` of them.
     """
     pairs = comparison.differences.items()
     settings = [[name, *(value_text(v, "unset") for v in pair)] for name, pair in pairs]
@@ -141,12 +142,12 @@ def comparison_tables(comparison: Comparison, most: int | None = None) -> list[T
     classes.sort(key=lambda row: (-abs(row.difference.estimate), row.difference.estimate))
     tables = [
         Table("Settings that differ", ["setting", "A", "B"], settings),
-        _classes(classes[:most], len(classes)),
+        _class_table(classes[:most], len(classes)),
     ]
     return [table for table in tables if table.rows]
 
 
-def _classes(rows: Sequence[ClassDifference], total: int) -> Table:
+def _class_table(rows: Sequence[ClassDifference], total: int) -> Table:
     columns: list[Column[ClassDifference]] = [
         Column("class", lambda row: row.name),
         Column("n", lambda row: row.difference.n, "count"),

@@ -30,9 +30,9 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
             f"{data.label} has changed since {manifest.run_id} was made: its labels belong to other"
             " images. Run it again, or add the labels from a CSV file with the column sample_id."
         )
-    dropped = tuple(n for n in names if n not in (*split.rows.column_names, *STANDARD_COLUMNS))
-    if dropped and "keep" in data.spec.parameters:
-        keeping = replace(data, parameters={**data.parameters, "keep": dropped})
+    missing = tuple(n for n in names if n not in (*split.rows.column_names, *STANDARD_COLUMNS))
+    if missing and "keep" in data.spec.parameters:  # the dataset drops other columns by default
+        keeping = replace(data, parameters={**data.parameters, "keep": missing})
         split = load_split(keeping, manifest.dataset.split)
     of_run, columns = set(manifest.samples), {}
     for name in names:
@@ -48,6 +48,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
 
 
 def _texts(rows: Rows, name: str, data: DataSource) -> list[str]:
+    """Return the values of a column as text, one per row (UserError)."""
     table, places = find_stored_rows(rows)
     kind = table.schema.field(name).type
     if not (pa.types.is_struct(kind) or pa.types.is_binary(kind)):

@@ -1,4 +1,4 @@
-"""One row per stored run and metric, as CSV or a data frame, for tables of one's own."""
+"""One row per stored run and metric, for CSV files and data frames."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,15 +12,14 @@ from bench.store.folder import list_runs
 from bench.store.runs import read_runs, with_tags
 
 Row = dict[str, JsonValue]
-OF_ACCURACY = ("anytime_low", "anytime_high", "accuracy_low", "accuracy_high")
+ACCURACY_ENDS = ("anytime_low", "anytime_high", "accuracy_low", "accuracy_high")
 
 
 def flat_rows(results: Path, tags: Sequence[str] = ()) -> Iterator[Row]:
-    """Yield a row for each metric of each run that has decided images, by run.
+    """Yield a row for each metric of each run that has decided images and all `tags`.
 
-    It has the fields of `RunRow`, the seed, and the metric's value with the ends of the 95 %
-    interval that tables show, not rounded; None: unknown. Only runs that have all `tags`. Raises
-    UserError for a tag that no run has.
+    A row has the fields of `RunRow`, the seed, and the metric's value with the ends of the 95 %
+    interval that tables show, not rounded; None: unknown. UserError for a tag that no run has.
     """
     specs = metric_specs()
     names = ["accuracy", *(n for n in specs if specs[n].in_summaries and n != "accuracy")]
@@ -28,7 +27,7 @@ def flat_rows(results: Path, tags: Sequence[str] = ()) -> Iterator[Row]:
         if run.so_far is None:
             continue
         row = RunRow.of(run)
-        left_out = {*names, *OF_ACCURACY}
+        left_out = {*names, *ACCURACY_ENDS}
         of_run = {name: value for name, value in row.cells().items() if name not in left_out}
         of_run["seed"] = run.manifest.identity.seed
         for name in names:

@@ -27,7 +27,7 @@ NARROW = ("run", "images", "accuracy", "what differs")  # columns of the usual t
 
 
 class InventoryRow(RunRow):
-    """One run's folder. If it cannot be read, only id, status, path and error are set."""
+    """The run in a folder. If the run cannot be read, only id, status, path and error are set."""
 
     path: str  # folder of the run
     shard: str | None = None  # number of the shard and of shards, such as 3/16; None: a whole run
@@ -69,15 +69,15 @@ class InventoryRow(RunRow):
 
     @property
     def images(self) -> Fact:
-        """How many images are decided, of how many and how many failed, in words."""
-        n, total = self.n_samples, self.n_asked
-        if n is None or total is None:
+        """The number of decided images, of the images asked for and of failed ones, in words."""
+        n, n_asked = self.n_samples, self.n_asked
+        if n is None or n_asked is None:
             return Fact("images", self.status)
-        of = self.n_total if self.is_subset else total
-        text = f"{n:,}" + f" of {of:,}" * (n != of) + " so far" * (self.status == INCOMPLETE)
+        total = self.n_total if self.is_subset else n_asked
+        text = f"{n:,}" + f" of {total:,}" * (n != total) + " so far" * (self.status == INCOMPLETE)
         text += ", running" * self.running
         text += f", {self.failed_samples:,} failed" if self.failed_samples else ""
-        return Fact("images", text, share=n / total if n < total else None)
+        return Fact("images", text, share=n / n_asked if n < n_asked else None)
 
 
 class RecordingRow(RunRow):
@@ -127,13 +127,16 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def with_differing(rows: Iterable[InventoryRow]) -> list[InventoryRow]:
-    """Set what differs among the rows of the same dataset, split, backbone and strategy."""
+    """Set `differs` of each row: its settings that other rows of its kind do not share.
+
+    Rows of one kind have the same dataset, split, backbone and strategy.
+    """
     rows = list(rows)
     kinds: dict[tuple[str | None, ...], list[int]] = {}
     for index, row in enumerate(rows):
         if row.error is None:
-            key = (row.dataset, row.split, row.backbone, row.strategy)
-            kinds.setdefault(key, []).append(index)
+            kind = (row.dataset, row.split, row.backbone, row.strategy)
+            kinds.setdefault(kind, []).append(index)
     for indices in kinds.values():
         settings = differing([run_settings(rows[index].run.manifest) for index in indices])
         for index, differs in zip(indices, settings, strict=True):
@@ -142,7 +145,7 @@ def with_differing(rows: Iterable[InventoryRow]) -> list[InventoryRow]:
 
 
 def read_row(path: Path) -> InventoryRow:
-    """Return the row of the run in a folder, readable or not; `with_differing` sets `differs`."""
+    """Return the row of the run in a folder, also if it is unreadable, without `differs`."""
     try:
         return with_state(row_of(read_view(path)))
     except UserError as error:
@@ -150,19 +153,19 @@ def read_row(path: Path) -> InventoryRow:
 
 
 def row_of(run: RunView) -> InventoryRow:
-    """Return the row of a run; `with_differing` sets `differs`, and `with_state` `running`."""
+    """Return the row of a run, without `differs` and `running`."""
     part = run.manifest.part
     return InventoryRow.of(run, shard=str(part) if part else None)
 
 
 def with_state(row: InventoryRow) -> InventoryRow:
-    """Return the row with whether the run is being scored at this moment."""
+    """Return the row with `running`: whether a process is scoring the run at this moment."""
     running = row.status == INCOMPLETE and is_in_use(Path(row.path))
     return row if running == row.running else row.model_copy(update={"running": running})
 
 
 def print_runs(rows: Sequence[InventoryRow], wide: bool = False) -> None:
-    """Print a table per folder of runs, one line per run, or with `wide` one with all columns."""
+    """Print a table per results folder, one line per run; `wide`: one table with all columns."""
     columns: list[Column[InventoryRow]] = [
         Column("run", lambda row: str(row.run_id) + (f" shard {row.shard}" if row.shard else "")),
         Column("dataset", lambda row: f"{row.dataset}/{row.split}"),

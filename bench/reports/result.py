@@ -47,11 +47,9 @@ class Fields(dict[str, Any]):
 class RunResult(Fields):
     """The result of a run: a mapping with the keys of `bench run --json`, as attributes too.
 
-    `run.metrics.accuracy`, `run.metrics.accuracy_ci95` and `run.cost.evaluations_per_image` are
-    figures; `run.samples` has a row per image; `run.confusion_figure()`, `run.examples_figure()`
-    and `run.error_figure()` are matplotlib figures; `run.answer` is that of `until`;
-    `run.command` makes the run again, and `run.folder` has its files. `run.published` is whether
-    it is a published run, such as those that came with the package. A notebook shows a table.
+    Examples are `run.metrics.accuracy`, `run.metrics.accuracy_ci95`, the 95 % interval,
+    `run.cost.evaluations_per_image`, `run.answer`, the answer to the question of `until`, and
+    `run.published`, whether the run is a published one. A notebook shows a table.
     """
 
     def __init__(self, finished: Finished, data: Callable[[], Split] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The row of a run, which the tables of the leaderboard, of runs and of studies have in common."""
+"""`RunRow`: the row of a run in tables of the leaderboard, of stored runs and of studies."""
 
 from typing import Literal, Self
 
@@ -74,12 +74,12 @@ class RunRow(MetricFields, FullDocument):
         return row
 
     def cells(self) -> dict[str, JsonValue]:
-        """Return the row for CSV: a value per column, with all digits; ends of intervals last."""
+        """Return column → value for CSV, with all digits; the ends of intervals come last."""
         line, worst, audit = self.plain(), self.worst_group, self.audit
         line |= {"params": assignments(self.params), "settings": assignments(self.settings)}
         line |= {"tags": " ".join(self.tags), "errata": in_cell(self.errata)}
         del line["accuracy_ci95"], line["anytime_ci95"], line["audit"]
-        pairs = {
+        pairs = {  # two columns each
             "worst_group worst_group_accuracy": (worst.group, worst.accuracy) if worst else None,
             "audit_images audit_same": (audit.images, audit.same) if audit else None,
             "agreement_low agreement_high": audit.agreement_ci95 if audit else None,
@@ -118,12 +118,12 @@ class RunRow(MetricFields, FullDocument):
 
     @property
     def wrong(self) -> bool:
-        """Whether an erratum says that its numbers are wrong, so that it has no rank."""
+        """Whether an erratum says that the run's numbers are wrong, so that it has no rank."""
         return any(touch.unranks for touch in self.errata)
 
     @property
     def errata_marks(self) -> str:
-        """The marks of its errata, such as `wrong`; "" if none needs one."""
+        """The marks of the run's errata, such as `wrong`; "" if none has a mark."""
         return ", ".join(dict.fromkeys(touch.mark for touch in self.errata if touch.mark))
 
     @property
@@ -152,7 +152,7 @@ class RunRow(MetricFields, FullDocument):
 
 
 def _fields(run: RunView) -> dict[str, object]:
-    """Return the fields of a run's row; those of results are None if nothing is decided."""
+    """Return the fields of a run's row; the fields of results are left out if it has none yet."""
     manifest, identity, summary = run.manifest, run.manifest.identity, run.so_far
     fields: dict[str, object] = {
         "run_id": manifest.run_id,
@@ -204,9 +204,9 @@ def _fields(run: RunView) -> dict[str, object]:
 
 
 def _declared_flop(run: RunView) -> float | None:
-    """Return the operations per image that the spec of a backbone's own weights declares.
+    """Return the operations per image by the backbone's spec, if the run used its own weights.
 
-    For runs of versions that did not count them.
+    They stand in for the counted operations in runs of earlier versions, which did not count them.
     """
     manifest, backbones = run.manifest, load_plugins().backbones
     name, config = manifest.identity.backbone.name, manifest.config.plain()
@@ -217,6 +217,6 @@ def _declared_flop(run: RunView) -> float | None:
 
 
 def accuracy_fact(row: RunRow, interval: bool = True) -> Fact:
-    """Return the accuracy of a row, with its `interval`, struck through if it is wrong."""
+    """Return a row's accuracy, struck through if an erratum says that it is wrong."""
     ends = row.shown_ci95 if interval else None
     return Fact("accuracy", row.accuracy, "share", ends, struck=row.wrong)

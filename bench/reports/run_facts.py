@@ -1,4 +1,4 @@
-"""What a run is and what came of it, in words: the facts that all tables and pages lay out."""
+"""The facts of a run (scores, cost, images, description), which all tables and pages show."""
 
 from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.parameters import Parameters
@@ -8,7 +8,7 @@ from bench.reports.facts import Fact, assignments, metric_fact, percent_text, te
 from bench.reports.run_view import RunView
 from bench.stats.metrics.comparison import OF_BACKBONE, SHARED, run_settings
 
-# Settings that rows have as fields, or that another one implies.
+# Settings that rows have as fields, or that another setting implies.
 IN_FIELDS = (
     *("identity version", "dataset", "version", "split", "data", "decoding", "prompts", "backbone"),
     *("backbone version", "weights", "strategy", "strategy version", "made"),
@@ -17,9 +17,9 @@ FIRST = ("seed", "loss", "space", "plan", "dtype")  # settings that tables show 
 
 
 def scores(run: RunView) -> list[Fact]:
-    """Return the shares of right decisions, the accuracy or the text score first.
+    """Return the accuracy or text score, whose interval is valid however the run ended, and others.
 
-    Its interval is valid however the run ended.
+    The others are the image and group score, a requested metric and the worst group's accuracy.
     """
     metrics, items, specs = run.summary.metrics, run.manifest.items, metric_specs()
     chance = 1 / len(run.manifest.classes) if items is None else items.chance
@@ -48,23 +48,23 @@ def scores(run: RunView) -> list[Fact]:
 
 
 def averages(run: RunView) -> list[Fact]:
-    """Return the other metrics of a run of images; there are none of items.
+    """Return the summary's metrics other than the accuracy; none if the run is of items.
 
-    An average of classes that repeats an earlier metric is left out, and so is what is nearly
-    certain: the true class among the five best of fewer than ten.
+    A metric that equals an earlier one by definition is left out, and so is the top-5 accuracy of
+    fewer than ten classes, which is nearly 1.
     """
     values = run.summary.metrics.summary_metrics() if run.manifest.items is None else {}
-    shown: dict[object, tuple[MetricSpec, float]] = {}
+    distinct: dict[object, MetricSpec] = {}
     for name, value in values.items():
         spec = metric_specs()[name]
         if value is not None and ("top5" not in spec.needs or len(run.classes) >= 10):
-            figure = (spec.ratio, spec.by_support) if spec.ratio else name
-            shown.setdefault(figure, (spec, value))
-    return [metric_fact(spec, value) for spec, value in shown.values() if spec.name != "accuracy"]
+            definition = (spec.ratio, spec.by_support) if spec.ratio else name
+            distinct.setdefault(definition, spec)
+    return [metric_fact(m, values[m.name]) for m in distinct.values() if m.name != "accuracy"]
 
 
 def cost_fact(run: RunView) -> Fact:
-    """Return the passes of a classifier or evaluation equivalents of another model, per image."""
+    """Return the cost per image: passes of a classifier, else evaluation equivalents."""
     unit = "passes" if run.manifest.classifier else "evaluations"
     value = run.summary.cost.per_image(run.manifest.classifier)
     return Fact(f"cost, {unit} per image", value, "cost")
@@ -106,23 +106,23 @@ def description(run: RunView) -> list[Fact]:
 
 
 def wrongs(run: RunView) -> list[Fact]:
-    """Return what was wrong in runs such as this one, in sentences."""
+    """Return the errata that concern the run, as sentences."""
     return [Fact(touch.mark or "erratum", touch.sentence) for touch in run.errata]
 
 
 def settings_of(run: RunView) -> Parameters:
-    """Return the settings that affect the results, without the strategy's parameters.
+    """Return option → value of the settings that affect the results, except the strategy's.
 
-    They have the names of their options. Of the prompts, it is the template that the user set
-    or else the first text, unless the run learned its classes from images.
+    The prompts are represented by the template that the user set, or else by the first prompt,
+    unless the run learned its classes from images.
     """
     manifest, every = run.manifest, run_settings(run.manifest)
     settings: Parameters = {"template": run.template} if run.template else {}
     if not settings and manifest.prompts and not manifest.identity.learned_from:
         settings = {"prompt": manifest.prompts[0][0]}
     settings |= {name: every.pop(name) for name in FIRST if name in every}
-    own = {*IN_FIELDS, *manifest.strategy.params}
-    others = {k: v for k, v in every.items() if k not in own and "." not in k}
+    left_out = {*IN_FIELDS, *manifest.strategy.params}
+    others = {k: v for k, v in every.items() if k not in left_out and "." not in k}
     if others.get("noise") == SHARED:
         del others["noise"]
     return settings | others | dict([run.label] if run.label else [])

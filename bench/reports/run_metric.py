@@ -29,13 +29,12 @@ def measure_run(
     others: Sequence[Path] = (),
     by: str | None = None,
 ) -> list[tuple[str, MeasuredMetric | str]]:
-    """Measure a registered metric, as a whole or by groups of images.
+    """Return (group, metric) of all images, whose group is "", or of each group of images `by`.
 
-    Each metric has the name of its group, "" if `by` is None. If it is undefined for a group,
-    the reason replaces it. `parameters` are those that differ from their defaults; `others` are
-    as for `read_raters`; `by` is a column of labels, or `group` for the groups of the data.
-    Raises UserError if there is no such metric, parameter or column, or if the run lacks
-    something that it needs.
+    If the metric is undefined for a group, the reason replaces it. `parameters` are those that
+    differ from their defaults; `others` are further raters, as for `read_raters`; `by` is a column
+    of labels, or `group` for the groups of the data. Raises UserError if there is no such metric,
+    parameter or column, or if the run lacks data that the metric needs.
     """
     spec, decided = load_plugins().metrics.get(name), run.stored.require_decisions()
     metric = make_metric(spec, parameters)
@@ -60,7 +59,7 @@ def measure_run(
 
 
 def measured_view(run: RunView, name: str, parameters: Mapping[str, Any]) -> RunView:
-    """Return a copy of a run with a metric of its images; UserError as for `measure_run`."""
+    """Return a run with a metric of all its images; UserError as for `measure_run`."""
     [(_, measured)] = measure_run(run, name, parameters)
     return replace(run, measured=None if isinstance(measured, str) else measured)
 
@@ -71,10 +70,10 @@ def read_requested_run(
     label: tuple[str, str] | None,
     left_out: OnUnreadable,
 ) -> RunView:
-    """Return a run limited to images with a label, and with a metric.
+    """Return a run, limited to the images with `label` and with `metric`, if these are not None.
 
-    If it lacks what the metric needs, `left_out` is called with the reason. UserError if none of
-    the images is decided.
+    If the run lacks data that the metric needs, `left_out` is called with the reason. UserError if
+    none of the images is decided.
     """
     if label is None:
         view = read_decided_run(run)

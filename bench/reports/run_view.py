@@ -1,4 +1,4 @@
-"""A view of a stored run: what it is and what came of it, which all tables and pages lay out."""
+"""`RunView`: a stored run with its decisions and results, which all tables and pages show."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SAMPLE_COLUMNS = {
 
 @dataclass(frozen=True)
 class RunView:
-    """What a run is and what came of it; most of it is read or computed when it is first used."""
+    """A stored run; most of its properties are read or computed when they are first used."""
 
     stored: StoredRun
     measured: MeasuredMetric | None = None  # requested metric
@@ -70,9 +70,9 @@ class RunView:
         return self.decisions()
 
     def decisions(self, top: bool = True) -> Decisions:
-        """Return the decisions; those that are not in memory yet are read without keeping them."""
-        kept: Decisions | None = self.__dict__.get("decided")
-        return self.stored.decided(top) if kept is None else kept
+        """Return the decisions: `decided` if it is in memory, or else read them without keeping."""
+        in_memory: Decisions | None = self.__dict__.get("decided")
+        return self.stored.decided(top) if in_memory is None else in_memory
 
     @cached_property
     def so_far(self) -> Summary | None:
@@ -87,7 +87,7 @@ class RunView:
 
     @property
     def summary(self) -> Summary:
-        """The summary of the decided images, of which there must be one."""
+        """The summary of the decided images; there must be at least one such image."""
         assert self.so_far is not None
         return self.so_far
 
@@ -103,7 +103,7 @@ class RunView:
 
     @cached_property
     def questions(self) -> list[AskedQuestion]:
-        """Questions that were to end the run."""
+        """Questions (`--until`) whose answers could end the run."""
         return read_questions(self.path, self.manifest)
 
     @property
@@ -113,7 +113,7 @@ class RunView:
 
     @cached_property
     def again(self) -> Repeated | None:
-        """Decisions that were made again with other noise; None if none were."""
+        """Changes among decisions that were repeated with other noise; None if none were."""
         return read_again(self.path, self.manifest, self.decisions())
 
     @cached_property

@@ -48,7 +48,13 @@ def shorten(name: object, most: int = 24, middle: bool = True) -> str:
 
 def escape_message(text: object) -> str:
     """Return a message for a terminal. Line breaks are kept, and long lines are cut."""
-    return "\n".join(escape_hidden(_cut_line(line)) for line in str(text).split("\n"))
+    lines = [
+        line
+        if len(line) <= MAX_LINE_CHARACTERS
+        else f"{line[:MAX_LINE_CHARACTERS]} … ({len(line):,} characters)"
+        for line in str(text).split("\n")
+    ]
+    return "\n".join(map(escape_hidden, lines))
 
 
 def escape_html(text: object) -> str:
@@ -100,12 +106,6 @@ def escape_yaml(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [escape_yaml(item) for item in value]
     return escape_hidden(value) if isinstance(value, str) else value
-
-
-def _cut_line(line: str) -> str:
-    if len(line) <= MAX_LINE_CHARACTERS:
-        return line
-    return f"{line[:MAX_LINE_CHARACTERS]} … ({len(line):,} characters)"
 
 
 _LATEX = {

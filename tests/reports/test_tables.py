@@ -9,7 +9,7 @@ from helpers.command import bench
 from helpers.runs import store
 
 from bench.reports.terminal.tables import print_rows, print_table
-from bench.reports.text import Table, cell_text
+from bench.reports.text import Cell, Table, cell_text
 
 HEAD = ["name", "count", "share", "what it is"]
 ROWS = [["a-name-without-a-space", 1200, 0.5, "some words that may wrap"], ["b", 3, None, "x"]]
@@ -47,7 +47,10 @@ def test_rows_that_differ_where_they_are_cut_are_wrapped(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "34")
     settings = {"0.01": "m", "0.05": "m", "0.5": "n"}  # delta → model
-    rows = [[m, f"race first=4 order=570-614 delta={d}", 0.5] for d, m in settings.items()]
+    rows: list[list[Cell]] = [
+        [model, f"race first=4 order=570-614 delta={delta}", 0.5]
+        for delta, model in settings.items()
+    ]
     print_table(Table("", ["model", "strategy", "%"], rows, cut=frozenset({"strategy"})))
     out = capsys.readouterr().out
     assert "delta=0.01" in out and "delta=0.05" in out and "…" in out

@@ -31,27 +31,27 @@ from bench.store.locking import locked, refuse_shipped
 from bench.store.runs import read_run
 from bench.store.summary import Summary
 
-MAX_CLASSES = 100  # up to so many, a picture has all classes
-EXAMPLES = 12
+MAX_CLASSES = 100  # largest number of classes that a picture shows all of
+EXAMPLES = 12  # number of images in a picture
 EXAMPLE_SIDE = 264  # pixels: 2.4 inches of 110
 
 
 def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path]:
-    """Write `confusion.png` and, where the data is at hand, `examples.png` into a run's folder.
+    """Write `confusion.png` and, if the data is here, `examples.png` into a run's folder.
 
-    The examples are images of the dataset, so its licence applies to them. `own_manifest` is
-    the manifest if this process made the run, and so has opened its data already. A separate
-    process with limits opens the data of other runs.
+    The examples are images of the dataset, so its licence applies to them. `own_manifest` is the
+    manifest if this process made the run, and so has opened its data already. A separate process
+    with limits opens the data of other runs.
     """
     refuse_shipped(run)
     stored = read_run(run)
     decided = stored.require_decisions()
-    pictures = {"confusion.png": draw_confusion(decided, stored.manifest, stored.summary)}
+    drawings = {"confusion.png": draw_confusion(decided, stored.manifest, stored.summary)}
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
         split = _load_split(own_manifest) if own_manifest else None
-        pictures["examples.png"] = draw_examples(decided, stored.manifest, split)
-    drawn = counted(pictures.items(), "Drawing", len(pictures), "pictures")
-    contents = {name: drawing.png() for name, drawing in drawn}
+        drawings["examples.png"] = draw_examples(decided, stored.manifest, split)
+    named_drawings = counted(drawings.items(), "Drawing", len(drawings), "pictures")
+    contents = {name: drawing.png() for name, drawing in named_drawings}
     with locked(run) as folder:
         for name, content in contents.items():
             folder.write(name, content, durable=False)
@@ -59,11 +59,11 @@ def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path
 
 
 def draw_confusion(decided: Decisions, manifest: Manifest, summary: Summary | None) -> Drawing:
-    """Draw the confusion matrix, rows are true classes; of many classes the most confused ones."""
-    few = len(manifest.classes) <= MAX_CLASSES
-    matrix = confusion_matrix(decided, manifest.classes, MAX_CLASSES if few else MOST_CONFUSED)
+    """Draw the confusion matrix, rows are true classes; of many classes only the most confused."""
+    most = MAX_CLASSES if len(manifest.classes) <= MAX_CLASSES else MOST_CONFUSED
+    matrix = confusion_matrix(decided, manifest.classes, most)
     shown, names = len(matrix.names), list(map(shorten, matrix.names))
-    cell, size = (0.42, 10) if shown <= MOST_CONFUSED else (0.2, 6)  # inches, points
+    cell, font = (0.42, 10) if shown <= MOST_CONFUSED else (0.2, 6)  # inches, points
     side = max(5.0, cell * shown + 2.5)
 
     def plot(figure: Figure, colours: Palette) -> None:
@@ -78,11 +78,11 @@ def draw_confusion(decided: Decisions, manifest: Manifest, summary: Summary | No
                 str(matrix.counts[row, column]),
                 ha="center",
                 va="center",
-                fontsize=size,
+                fontsize=font,
                 color="white" if dark else "black",
             )
-        axes.set_xticks(range(shown), names, rotation=60, ha="right", fontsize=size)
-        axes.set_yticks(range(shown), names, fontsize=size)
+        axes.set_xticks(range(shown), names, rotation=60, ha="right", fontsize=font)
+        axes.set_yticks(range(shown), names, fontsize=font)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         axes.set_title(_title(len(decided), shown, manifest, summary, round(8 * side)))
@@ -91,14 +91,18 @@ def draw_confusion(decided: Decisions, manifest: Manifest, summary: Summary | No
 
 
 def _title(n: int, shown: int, manifest: Manifest, summary: Summary | None, width: int) -> str:
+    """Return the title of the matrix of `n` images, in lines of `width` characters."""
     names = f"{manifest.dataset.name} · {manifest.backbone.name} · {manifest.strategy.name}"
     facts = f"{n:,} images"
     if summary:
         facts += f", accuracy {percent_text(summary.metrics.accuracy)} %"
     if shown < len(manifest.classes):
         facts += f"; the {shown} most confused of {len(manifest.classes):,} classes"
-    lines = (wrap(escape_hidden(line), width, break_long_words=False) for line in (names, facts))
-    return "\n".join(line for part in lines for line in part)
+    return "\n".join(
+        line
+        for text in (names, facts)
+        for line in wrap(escape_hidden(text), width, break_long_words=False)
+    )
 
 
 def draw_examples(decided: Decisions, manifest: Manifest, split: Split | None = None) -> Drawing:
