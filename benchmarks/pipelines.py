@@ -35,8 +35,8 @@ from helpers.released import RELEASED, SIDES, made, sampled, unpacked
 import bench as toolkit
 from bench.contracts.levels import Levels
 from bench.engine.trees import rows
-from bench_plugins.backbones._components import EMBEDDINGS
 from bench_plugins.backbones._facts import FACTS_FOLDER, facts_of
+from bench_plugins.backbones._weights.components import EMBEDDINGS
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 PROMPT = "a fir tree (tall)"

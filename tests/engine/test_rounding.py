@@ -251,7 +251,7 @@ def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> N
 
     import bench
     from bench.inputs.weights import resolve
-    from bench_plugins.backbones._files import load_pipeline
+    from bench_plugins.backbones._pipelines.files import load_pipeline
     from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
     pipe = load_pipeline(FolderPipeline.empty(resolve(str(TINY_DIGITS)), "bfloat16"))

@@ -14,7 +14,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from helpers.families import save
 from helpers.loras import save_lora
 
-from bench_plugins.backbones._gate import AlteredError
+from bench_plugins.backbones._weights.twin import AlteredError
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_live import LivePipeline
 

@@ -15,7 +15,7 @@ from helpers.places import ROOT
 
 from bench.discovery.loading import load_plugins
 from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._gate import CLASS_LABELS, class_problem
+from bench_plugins.backbones._pipelines.gate import CLASS_LABELS, class_problem
 
 PAGE = ROOT / "design/pipelines.md"
 START, END = "<!-- classes -->", "<!-- /classes -->"

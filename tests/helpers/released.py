@@ -20,7 +20,7 @@ from helpers.parts import kl_config
 from helpers.pipelines import UNETS
 from helpers.text_encoders import DECODER, WIDTH, decoder, glm_tokenizer, tokenizer, umt5
 
-from bench_plugins.backbones._calls import Stop
+from bench_plugins.backbones._pipelines.calls import Stop
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 SIDES = {"Lumina2Pipeline": 64}  # of the pictures; 16 of the others

@@ -32,7 +32,7 @@ from bench.engine.embeddings import embed_prompts
 from bench.engine.scoring import OwnNoise, Scoring, SharedNoise, coefficients, times
 from bench.inputs.draws import parse_plan
 from bench.inputs.prompts import make_columns
-from bench_plugins.backbones._gate import network_of
+from bench_plugins.backbones._pipelines.gate import network_of
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.strategies.hierarchy import DownTree
 from bench_plugins.strategies.race import Race

@@ -26,7 +26,7 @@ from huggingface_hub import constants
 from bench.errors import AbsentError
 from bench.inputs.weights import Weights, add_files, resolve
 from bench.machine.offline import offline
-from bench_plugins.backbones._files import load_pipeline
+from bench_plugins.backbones._pipelines.files import load_pipeline
 from bench_plugins.backbones.families import StableDiffusion
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 

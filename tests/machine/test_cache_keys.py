@@ -21,9 +21,9 @@ from bench.inputs import weights
 from bench.inputs.data import DataSource, load_split
 from bench.inputs.weights import Weights, hash_file
 from bench.machine import environment
-from bench_plugins.backbones import _embedding_cache
-from bench_plugins.backbones._embedding_cache import entry
-from bench_plugins.backbones._learning import tried_file
+from bench_plugins.backbones._pipelines.learning import tried_file
+from bench_plugins.backbones._weights import embedding_cache
+from bench_plugins.backbones._weights.embedding_cache import entry
 
 CALLED = re.compile(r"""(?:cache_dir|converted|_recall|_listing_file)\(\s*(?:\w+, )?"([a-z_-]+)""")
 FIRST_CELL = re.compile(r"^\| (`[^|]+) \|", re.MULTILINE)
@@ -40,9 +40,9 @@ def test_every_cache_is_listed_with_its_key() -> None:
 def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let another version of a library be installed."""
     names = [*environment.installed_distributions(), "another-2.0.dist-info"]
-    for module in ("bench.engine.embeddings", "bench_plugins.backbones._learning"):
+    for module in ("bench.engine.embeddings", "bench_plugins.backbones._pipelines.learning"):
         monkeypatch.setattr(f"{module}.installed_distributions", lambda: names)
-    monkeypatch.setattr(_embedding_cache, "version", lambda name: "9")
+    monkeypatch.setattr(embedding_cache, "version", lambda name: "9")
 
 
 def edit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from bench.running.parts.machine import find_precision, quicker_precisions
 from bench.running.parts.settings import RunConfig, make_config
 from bench.running.prepare import ask, prepare
 from bench.running.shards import write_script
-from bench_plugins.backbones._files import load_pipeline
+from bench_plugins.backbones._pipelines.files import load_pipeline
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 from bench_plugins.executors.worker import Job
 

@@ -21,17 +21,17 @@ from bench.contracts.backbone import Likelihood
 from bench.errors import UserError
 from bench.inputs.pixels import MAX_ELONGATION, cut_to_middle
 from bench.inputs.weights import InMemory, Weights
-from bench_plugins.backbones._checkpoint import (
+from bench_plugins.backbones._token_models import TOKEN_MODELS, Grid, ImageTokens, Text, TokenModel
+from bench_plugins.backbones._weights.checkpoint import (
     HERE,
     check_headers,
     from_library,
     load_model,
     named_weights,
 )
-from bench_plugins.backbones._components import build_on_meta
-from bench_plugins.backbones._counting import counted_operations, size
-from bench_plugins.backbones._identity import altered_parts, content_hash
-from bench_plugins.backbones._token_models import TOKEN_MODELS, Grid, ImageTokens, Text, TokenModel
+from bench_plugins.backbones._weights.components import build_on_meta
+from bench_plugins.backbones._weights.counting import counted_operations, size
+from bench_plugins.backbones._weights.identity import altered_parts, content_hash
 from bench_plugins.backbones.pipeline_live import LiveObject, check_live
 
 GENERATION_CONFIG = "generation_config.json"

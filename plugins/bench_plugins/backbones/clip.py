@@ -32,23 +32,23 @@ from typing_extensions import override
 
 from bench.contracts.backbone import Classifier
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import (
+from bench_plugins.backbones._pipelines.runner import token_problem
+from bench_plugins.backbones._weights.checkpoint import (
     HERE,
     check_headers,
     explained,
     load_model,
     named_weights,
 )
-from bench_plugins.backbones._components import (
+from bench_plugins.backbones._weights.components import (
     TOKENIZER,
     TOKENIZER_SETTINGS,
     build_on_meta,
     check_class,
     tokenizer_of,
 )
-from bench_plugins.backbones._counting import counted_operations, size
-from bench_plugins.backbones._embedding_cache import Rows, cache_key, cached_rows, image_key
-from bench_plugins.backbones._runner import token_problem
+from bench_plugins.backbones._weights.counting import counted_operations, size
+from bench_plugins.backbones._weights.embedding_cache import Rows, cache_key, cached_rows, image_key
 
 EMBEDDING_VERSION = 1  # increase it if a change of the code changes embeddings
 ENCODER_BATCH = 64  # texts

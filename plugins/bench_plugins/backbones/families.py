@@ -6,9 +6,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 
 from bench.engine.trees import Tree
 from bench_plugins.backbones import declared_pipelines
-from bench_plugins.backbones._components import (
-    EMBEDDINGS,
-)
+from bench_plugins.backbones._weights.components import EMBEDDINGS
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
 T5_TOKENS = 256  # in Stable Diffusion 3

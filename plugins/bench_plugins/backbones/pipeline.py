@@ -1,7 +1,7 @@
 """Use a diffusers pipeline as a backbone, through its own `__call__` and VAE.
 
 Everything between prompt, latents and network (packing, positions, masks, time scaling, signs) is
-the pipeline's own code. A call is stopped when it reaches the scheduler (see `_calls`), so a
+the pipeline's own code. A call is stopped when it reaches the scheduler (see `calls`), so a
 prediction is exactly what the scheduler would get during sampling.
 """
 
@@ -25,10 +25,10 @@ from bench.engine.images import preprocess
 from bench.engine.transfer import sent
 from bench.engine.trees import Tree
 from bench.machine.cache import read_cached, write_cached
-from bench_plugins.backbones._gate import check_pipeline, network_of, supported, unusable
-from bench_plugins.backbones._learning import CallFacts, learn, posterior_of
-from bench_plugins.backbones._probing import check_assumptions, is_batchable
-from bench_plugins.backbones._runner import (
+from bench_plugins.backbones._pipelines.gate import check_pipeline, network_of, supported, unusable
+from bench_plugins.backbones._pipelines.learning import CallFacts, learn, posterior_of
+from bench_plugins.backbones._pipelines.probing import check_assumptions, is_batchable
+from bench_plugins.backbones._pipelines.runner import (
     UNGUIDED,
     Runner,
     at_step,
@@ -43,7 +43,7 @@ class PipelineDenoiser(Denoiser):
     """A denoiser backbone made from any text-to-image pipeline.
 
     The pipeline is not changed: each call runs on a shallow copy of it, with its device and dtypes.
-    A pipeline class without declared facts is tried and checked first; see `_probing`.
+    A pipeline class without declared facts is tried and checked first; see `probing`.
 
     Args:
         resolution: the side of the images in pixels; None for the pipeline's.
@@ -61,7 +61,7 @@ class PipelineDenoiser(Denoiser):
             read; None if that is not necessary.
 
     Raises:
-        UserError: the pipeline does not follow diffusers' conventions listed in `_calls`, or does
+        UserError: the pipeline does not follow diffusers' conventions listed in `calls`, or does
             not make images of this resolution.
     """
 

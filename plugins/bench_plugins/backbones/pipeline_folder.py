@@ -1,7 +1,7 @@
 """Use a pipeline folder or repository in diffusers' layout as a backbone.
 
 First, the pipeline is built on torch's meta device, where tensors have shapes but no values (see
-`_meta`), and evaluated. That validates its configs, teaches how it is called, and counts its
+`meta`), and evaluated. That validates its configs, teaches how it is called, and counts its
 operations and memory. Then each component is loaded when it is first needed. Text encoders are
 loaded only if a prompt's embedding is not cached, and freed before the network is loaded.
 """
@@ -9,35 +9,24 @@ loaded only if a prompt's embedding is not cached, and freed before the network 
 import copy
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
 from bench.contracts.levels import Levels
 from bench.engine.denoiser import lay_out
+from bench.engine.images import NORMALIZATIONS
 from bench.engine.trees import Tree
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import Weights
 from bench.machine.libraries.private_diffusers import kept_in_float32
 from bench.machine.precision import Half
-from bench_plugins.backbones._checkpoint import (
-    LOADING,
-    stored_half,
-)
-from bench_plugins.backbones._components import (
-    AUTOENCODER,
-    NETWORKS,
-    PIPELINE_INDEX,
-    TORCH_DTYPES,
-)
-from bench_plugins.backbones._counting import (
-    operations,
-    size,
-)
 from bench_plugins.backbones._facts import Facts, facts_of
-from bench_plugins.backbones._files import (
+from bench_plugins.backbones._pipelines.files import (
     add_loras,
     check_files,
     components_in_file,
@@ -45,16 +34,19 @@ from bench_plugins.backbones._files import (
     load_component,
     load_pipeline,
 )
-from bench_plugins.backbones._learning import tried_file
-from bench_plugins.backbones._meta import (
-    EmptyPipeline,
-    build,
-    call_keywords,
-    inspect_empty,
-    replaced,
+from bench_plugins.backbones._pipelines.gate import UnsupportedError, network_name, network_of
+from bench_plugins.backbones._pipelines.learning import pixels_per_latent, tried_file
+from bench_plugins.backbones._pipelines.meta import EmptyPipeline, build, replaced
+from bench_plugins.backbones._pipelines.probing import is_flow
+from bench_plugins.backbones._pipelines.runner import Runner, default_call, parameters_of
+from bench_plugins.backbones._weights.checkpoint import LOADING, first_line, stored_half
+from bench_plugins.backbones._weights.components import (
+    AUTOENCODER,
+    NETWORKS,
+    PIPELINE_INDEX,
+    TORCH_DTYPES,
 )
-from bench_plugins.backbones._probing import is_flow
-from bench_plugins.backbones._runner import Runner, default_call, parameters_of
+from bench_plugins.backbones._weights.counting import operations, predict_cell, size
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXT_CHOICES = ("all", "clip")
@@ -105,7 +97,7 @@ class FolderPipeline(PipelineDenoiser):
             pipe,
             resolution=settings.get("resolution"),
             normalize=settings.get("normalize", "half"),
-            call=call_keywords(empty, settings),
+            call=_call_keywords(empty, settings),
             device=torch.device(device) if inspected else None,
             dtype=self._dtype,
             learned=inspected.learned if inspected else None,
@@ -133,7 +125,7 @@ class FolderPipeline(PipelineDenoiser):
         """
         chosen = {n: v for n, v in settings.items() if v is not None and (n, v) != HALF}
         with LOADING, torch.no_grad():
-            return inspect_empty(cls, weights, dtype, tuple(sorted(chosen.items())))
+            return _inspect_empty(cls, weights, dtype, tuple(sorted(chosen.items())))
 
     @classmethod
     def with_files(cls, weights: Weights, dtype: str, **settings: Any) -> EmptyPipeline:
@@ -378,3 +370,61 @@ def _flow_steps(scheduler: Any) -> int | None:
     """Return the number of steps of a flow's scheduler; None if it is not that of a flow."""
     steps: int = scheduler.config.get("num_train_timesteps", USUAL_STEPS)
     return steps if is_flow(scheduler) else None
+
+
+@lru_cache(maxsize=8)
+def _inspect_empty(
+    family: Any,
+    weights: Weights,
+    dtype: str,
+    settings: tuple[tuple[str, Any], ...],
+) -> PipelineDenoiser | None:
+    """Return a denoiser of a family on the meta device, or None if its code needs real values.
+
+    Raises UserError if the components do not fit each other.
+    """
+    empty = family.empty(weights, dtype, **dict(settings))
+    call, choices = _call_keywords(empty, dict(settings)), dict(settings)
+    if (normalize := choices.get("normalize", "half")) not in NORMALIZATIONS:
+        raise UserError(
+            f"--normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}."
+        )
+    if not empty.runs:
+        return None
+    pipe, part, device = copy.copy(empty.pipe), network_name(empty.pipe), torch.device("cpu")
+    network: Any = network_of(pipe)
+    resolution, native = choices.get("resolution"), network.config.get("sample_size")
+    try:
+        if resolution is None and isinstance(native, int):
+            resolution = native * pixels_per_latent(pipe.vae, device)
+        options: dict[str, Any] = {"device": device, "dtype": TORCH_DTYPES[dtype]}
+        options |= {"normalize": normalize, "call": call, "source": weights.location}
+        denoiser = PipelineDenoiser(pipe, resolution=resolution, **options)
+        denoiser.untried = None  # there are no values to compare
+        replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
+        predict_cell(denoiser)
+        part = AUTOENCODER
+        denoiser.encode_images([Image.new("RGB", (denoiser.resolution,) * 2)])
+    except Exception as error:  # whatever diffusers raises if components do not fit each other
+        is_refusal = isinstance(error, UserError) and not isinstance(error, UnsupportedError)
+        if not family.pipelines and not is_refusal:
+            return None  # perhaps the code needs real values: fall back to loading
+        if isinstance(error, UserError):
+            raise
+        empty.check_headers(weights)  # may name the component at fault
+        problem = f"does not fit the other components: {first_line(error)}"
+        raise weights.error(f"{part}/", problem) from error
+    return denoiser
+
+
+def _call_keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
+    tokens, strength, side = map(settings.get, ("tokens", "strength", "original_size"))
+    if strength is not None and "unet" in empty.classes and not empty.is_guidance_distilled:
+        raise UserError(
+            f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
+            " guidance-distilled network does, such as LCM's."
+        )
+    size = None if side is None else (side, side)
+    values = {"max_sequence_length": tokens, "guidance_scale": strength, "original_size": size}
+    return {name: value for name, value in values.items() if value is not None}

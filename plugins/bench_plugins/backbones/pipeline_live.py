@@ -1,7 +1,7 @@
 """Use a diffusers pipeline object that the user has loaded as a backbone.
 
 All of its weights, and whatever was altered in it, are hashed to identify it in a run; see
-`_identity`.
+`identity`.
 """
 
 import json
@@ -17,17 +17,17 @@ from typing_extensions import override
 from bench.contracts.levels import Levels
 from bench.errors import UserError, warn_user
 from bench.inputs.weights import InMemory
-from bench_plugins.backbones._components import TORCH_DTYPES
-from bench_plugins.backbones._gate import check_pipeline, modules_of
-from bench_plugins.backbones._identity import (
+from bench_plugins.backbones._pipelines.gate import check_pipeline, modules_of
+from bench_plugins.backbones._pipelines.learning import tried_file
+from bench_plugins.backbones._pipelines.runner import default_call
+from bench_plugins.backbones._weights.components import TORCH_DTYPES
+from bench_plugins.backbones._weights.identity import (
     adapter_scales,
     altered_parts,
     component_facts,
     content_hash,
     own_values,
 )
-from bench_plugins.backbones._learning import tried_file
-from bench_plugins.backbones._runner import default_call
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 # Components that process generated images. None are generated here.

@@ -27,8 +27,9 @@ from helpers.matrix import matrix
 from helpers.refusals import refused
 from torch import nn
 
-from bench_plugins.backbones._gate import AlteredError, modules_of
-from bench_plugins.backbones._identity import altered_parts
+from bench_plugins.backbones._pipelines.gate import modules_of
+from bench_plugins.backbones._weights.identity import altered_parts
+from bench_plugins.backbones._weights.twin import AlteredError
 from bench_plugins.backbones.pipeline_live import LivePipeline
 
 

@@ -55,8 +55,8 @@ from safetensors.torch import load_file
 
 import bench
 from bench.inputs.weights import Lora, Weights, add_files, resolve
-from bench_plugins.backbones._checkpoint import load_model
-from bench_plugins.backbones._files import check_files, load_pipeline
+from bench_plugins.backbones._pipelines.files import check_files, load_pipeline
+from bench_plugins.backbones._weights.checkpoint import load_model
 from bench_plugins.backbones.families import StableDiffusion
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 

@@ -11,7 +11,7 @@ from helpers.command import bench
 from helpers.refusals import refused
 
 from bench.discovery.loading import load_plugins
-from bench_plugins.backbones._labels import labels_of
+from bench_plugins.backbones._pipelines.labels import labels_of
 
 IMAGENET = load_plugins().datasets.get("imagenet")
 OBJECTNET = load_plugins().datasets.get("objectnet")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench_plugins.backbones._embedding_cache import cache_key, cached_rows, entry
+from bench_plugins.backbones._weights.embedding_cache import cache_key, cached_rows, entry
 
 KEYS = [cache_key("number", bytes([n])) for n in range(4)]
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)

@@ -31,11 +31,11 @@ from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import Lora, add_files, resolve
 from bench.testing import DenoiserContract
-from bench_plugins.backbones import _files
-from bench_plugins.backbones._checkpoint import load_model
 from bench_plugins.backbones._facts import Facts
-from bench_plugins.backbones._gate import network_of
-from bench_plugins.backbones._learning import levels_of
+from bench_plugins.backbones._pipelines import files
+from bench_plugins.backbones._pipelines.gate import network_of
+from bench_plugins.backbones._pipelines.learning import levels_of
+from bench_plugins.backbones._weights.checkpoint import load_model
 from bench_plugins.backbones.families import Flux, StableDiffusionXL
 
 CLASSES = ("cat", "fir tree")
@@ -124,7 +124,7 @@ def test_no_text_encoder_is_read_where_the_embeddings_are_kept(
         read.append(name)
         return load_model(weights, name, *more)
 
-    monkeypatch.setattr(_files, "load_model", recorded)
+    monkeypatch.setattr(files, "load_model", recorded)
     words = ("--strategy", "full", "--set", "draws=1", "--limit", 1, "--batch-size", 16)
     for results in ("first", "second"):
         done = bench("run", "digits", "--backbone", folder, *words, "--results", tmp_path / results)

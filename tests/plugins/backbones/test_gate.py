@@ -13,7 +13,7 @@ from helpers.pipeline_classes import PAGE, START, outcome, rows
 from helpers.places import ROOT
 from helpers.refusals import refused
 
-from bench_plugins.backbones._gate import supported
+from bench_plugins.backbones._pipelines.gate import supported
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"

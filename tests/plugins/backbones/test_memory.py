@@ -99,7 +99,7 @@ from pathlib import Path
 from sys import argv
 import diffusers, torch
 from bench.inputs.weights import Weights
-from bench_plugins.backbones._checkpoint import load_model
+from bench_plugins.backbones._weights.checkpoint import load_model
 
 def peak(): return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 

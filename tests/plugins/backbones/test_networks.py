@@ -17,9 +17,9 @@ from helpers.refusals import refused
 from helpers.released import RELEASED, made
 
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._checkpoint import load_model
-from bench_plugins.backbones._components import cast
-from bench_plugins.backbones._meta import build
+from bench_plugins.backbones._pipelines.meta import build
+from bench_plugins.backbones._weights.checkpoint import load_model
+from bench_plugins.backbones._weights.components import cast
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 

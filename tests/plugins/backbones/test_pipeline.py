@@ -32,8 +32,8 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import rows
 from bench.testing import DenoiserContract
 from bench_plugins.backbones import _facts
-from bench_plugins.backbones._gate import network_of
-from bench_plugins.backbones._probing import PROBED_STEPS, check_shift, check_steps
+from bench_plugins.backbones._pipelines.gate import network_of
+from bench_plugins.backbones._pipelines.probing import PROBED_STEPS, check_shift, check_steps
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 TEXTS = ("a cat", "a fir tree (tall)")

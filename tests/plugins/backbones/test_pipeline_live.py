@@ -23,7 +23,7 @@ from bench.running.command import other_images_command, recording_command, repro
 from bench.store.folder import read_manifest
 from bench.store.formats.cells import read_cells
 from bench_plugins.backbones._facts import Facts
-from bench_plugins.backbones._learning import levels_of
+from bench_plugins.backbones._pipelines.learning import levels_of
 from bench_plugins.backbones.families import Flux
 from bench_plugins.backbones.pipeline_live import LivePipeline
 

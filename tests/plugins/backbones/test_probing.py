@@ -21,13 +21,13 @@ from PIL import Image
 
 import bench_plugins.backbones as room
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._probing import (
+from bench_plugins.backbones._pipelines.probing import (
     PROBED_STEPS,
     check_assumptions,
     check_shift,
     check_steps,
 )
-from bench_plugins.backbones._slots import Slots
+from bench_plugins.backbones._pipelines.slots import Slots
 from bench_plugins.backbones.families import PixArt, StableDiffusion
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
@@ -95,7 +95,7 @@ def test_a_reversed_table_is_found_by_the_error_of_the_clean_latent(
     probed: PipelineDenoiser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the steps are not asked."""
-    monkeypatch.setattr("bench_plugins.backbones._probing.check_steps", lambda *a: None)
+    monkeypatch.setattr("bench_plugins.backbones._pipelines.probing.check_steps", lambda *a: None)
     turned = probed.levels.rows(np.arange(len(probed.levels))[::-1].copy())
     probed.levels = turned
     with refused("noise"):

@@ -15,7 +15,7 @@ from helpers.encoders import save_siglip
 from helpers.refusals import refused
 
 from bench.inputs.weights import resolve
-from bench_plugins.backbones._components import tokenizer_of
+from bench_plugins.backbones._weights.components import tokenizer_of
 from bench_plugins.backbones.clip import Siglip
 
 TEXTS = ["a photo of a cat", "an owl in a  tree, red", "dog " * 30, ""]

@@ -28,9 +28,9 @@ from helpers.altered import (
 from helpers.matrix import matrix
 from torch import nn
 
-from bench_plugins.backbones._gate import modules_of
-from bench_plugins.backbones._identity import altered_parts
-from bench_plugins.backbones._twin import ALIKE, ALIKE_IN_CONFIGS
+from bench_plugins.backbones._pipelines.gate import modules_of
+from bench_plugins.backbones._weights.identity import altered_parts
+from bench_plugins.backbones._weights.twin import ALIKE, ALIKE_IN_CONFIGS
 
 Alteration = Callable[[Any, random.Random], object]
 

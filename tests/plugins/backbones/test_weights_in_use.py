@@ -40,9 +40,9 @@ from bench.inputs.weights import Lora, add_files, resolve
 from bench.running.command import reproducing_command
 from bench.store.folder import read_manifest
 from bench.store.formats.cells import read_cells
-from bench_plugins.backbones._checkpoint import is_finite
-from bench_plugins.backbones._files import load_pipeline
-from bench_plugins.backbones._gate import modules_of
+from bench_plugins.backbones._pipelines.files import load_pipeline
+from bench_plugins.backbones._pipelines.gate import modules_of
+from bench_plugins.backbones._weights.checkpoint import is_finite
 from bench_plugins.backbones.families import StableDiffusion
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline

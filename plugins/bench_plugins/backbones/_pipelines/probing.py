@@ -20,8 +20,8 @@ from bench.contracts.backbone import Denoiser
 from bench.contracts.levels import Levels
 from bench.engine.images import preprocess
 from bench.engine.scoring import times as times_of
-from bench_plugins.backbones._gate import unusable
-from bench_plugins.backbones._runner import Runner
+from bench_plugins.backbones._pipelines.gate import unusable
+from bench_plugins.backbones._pipelines.runner import Runner
 
 PROBED_STEPS = 10  # length of the pipeline's schedule that is checked
 LEVEL_TOLERANCE = 0.01  # of alpha, sigma and shifts, because solvers round times to integers

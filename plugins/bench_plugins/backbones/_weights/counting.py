@@ -1,4 +1,4 @@
-"""Count the operations of a denoiser on the meta device, and the size of modules; see `_meta`."""
+"""Count the operations of a denoiser on the meta device, and the size of modules; see `meta`."""
 
 from __future__ import annotations
 

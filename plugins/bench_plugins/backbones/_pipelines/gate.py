@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from bench.errors import UserError
-from bench_plugins.backbones._checkpoint import first_line
-from bench_plugins.backbones._components import AUTOENCODER, NETWORKS
 from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._weights.checkpoint import first_line
+from bench_plugins.backbones._weights.components import AUTOENCODER, NETWORKS
 
 CLASS_LABELS = "class_labels"  # keyword of `__call__` in class-conditional pipelines
 IMAGE_INPUTS = ("image", "mask_image", "video")  # parameters of `__call__`
@@ -30,16 +30,6 @@ NO_AUTOENCODER = "it has no vae: models of pixels are not supported"
 
 class UnsupportedError(UserError):
     """A pipeline's own code failed while it was tried."""
-
-
-class AlteredError(UserError):
-    """A component is altered by something that no identity covers."""
-
-    def __init__(self, where: str, alteration: str) -> None:
-        super().__init__(
-            f"{where} is altered by {alteration}. A run's identity does not cover this: remove it"
-            " first."
-        )
 
 
 def unusable(who: str, problem: str) -> UserError:

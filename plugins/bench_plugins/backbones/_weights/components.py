@@ -16,14 +16,14 @@ from bench.discovery.loading import load_plugins
 from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
 from bench.machine.libraries.private_diffusers import kept_in_float32
-from bench_plugins.backbones._checkpoint import (
+from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._weights.checkpoint import (
     explained,
     first_line,
     from_library,
     is_lora,
     lora_alone,
 )
-from bench_plugins.backbones._facts import facts_of
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PIPELINE_INDEX, CONFIG = "model_index.json", "config.json"

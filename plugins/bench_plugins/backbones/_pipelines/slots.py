@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.engine.transfer import sent
 from bench.errors import UserError
-from bench_plugins.backbones._gate import unusable
+from bench_plugins.backbones._pipelines.gate import unusable
 
 SHORT = "a"
 TEXTS_PER_CALL = 16

@@ -1,6 +1,6 @@
 """Run single stages of a pipeline's own `__call__`: encode prompts, draw latents, predict, decode.
 
-Each stage is a call of the pipeline that is stopped once the stage has happened; see `_calls`.
+Each stage is a call of the pipeline that is stopped once the stage has happened; see `calls`.
 """
 
 import inspect
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from bench.machine.libraries.private_diffusers import EXECUTION_DEVICE
 from bench.machine.libraries.private_torch import tree_map_only
-from bench_plugins.backbones._calls import Call, CountedNetwork, Decoder
 from bench_plugins.backbones._facts import Facts, facts_of
-from bench_plugins.backbones._gate import CLASS_LABELS, network_name, network_of, unusable
-from bench_plugins.backbones._labels import labels_of
-from bench_plugins.backbones._slots import SHORT, Slots
+from bench_plugins.backbones._pipelines.calls import Call, CountedNetwork, Decoder
+from bench_plugins.backbones._pipelines.gate import CLASS_LABELS, network_name, network_of, unusable
+from bench_plugins.backbones._pipelines.labels import labels_of
+from bench_plugins.backbones._pipelines.slots import SHORT, Slots
 
 # Keywords of `__call__` that switch guidance off.
 UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}

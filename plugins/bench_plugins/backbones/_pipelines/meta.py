@@ -14,20 +14,19 @@ from threading import RLock
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.engine.images import NORMALIZATIONS
-from bench.errors import UserError
 from bench.inputs.weights import HAND_OVER, Weights
 from bench.machine.libraries.private_torch import has_modes, tree_flatten, tree_map
-from bench_plugins.backbones._checkpoint import check_headers, first_line
-from bench_plugins.backbones._components import (
+from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._pipelines.gate import class_problem, network_of
+from bench_plugins.backbones._pipelines.runner import embeds_guidance
+from bench_plugins.backbones._weights.checkpoint import check_headers
+from bench_plugins.backbones._weights.components import (
     AUTOENCODER,
     NETWORKS,
     PIPELINE_INDEX,
-    TORCH_DTYPES,
     build_on_meta,
     cast,
     dtype_of,
@@ -35,17 +34,6 @@ from bench_plugins.backbones._components import (
     pipeline_class,
     read_index,
 )
-from bench_plugins.backbones._counting import predict_cell
-from bench_plugins.backbones._facts import facts_of
-from bench_plugins.backbones._gate import (
-    UnsupportedError,
-    class_problem,
-    network_name,
-    network_of,
-)
-from bench_plugins.backbones._learning import pixels_per_latent
-from bench_plugins.backbones._runner import embeds_guidance
-from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 _AUTOCAST_LOCK = RLock()
 
@@ -138,64 +126,6 @@ def replaced(pipe: Any, components: Mapping[str, Any]) -> Any:
     for name, component in components.items():
         setattr(pipe, name, component)
     return pipe
-
-
-@lru_cache(maxsize=8)
-def inspect_empty(
-    family: Any,
-    weights: Weights,
-    dtype: str,
-    settings: tuple[tuple[str, Any], ...],
-) -> PipelineDenoiser | None:
-    """Return a denoiser of a family on the meta device, or None if its code needs real values.
-
-    Raises UserError if the components do not fit each other.
-    """
-    empty = family.empty(weights, dtype, **dict(settings))
-    call, choices = call_keywords(empty, dict(settings)), dict(settings)
-    if (normalize := choices.get("normalize", "half")) not in NORMALIZATIONS:
-        raise UserError(
-            f"--normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}."
-        )
-    if not empty.runs:
-        return None
-    pipe, part, device = copy.copy(empty.pipe), network_name(empty.pipe), torch.device("cpu")
-    network: Any = network_of(pipe)
-    resolution, native = choices.get("resolution"), network.config.get("sample_size")
-    try:
-        if resolution is None and isinstance(native, int):
-            resolution = native * pixels_per_latent(pipe.vae, device)
-        options: dict[str, Any] = {"device": device, "dtype": TORCH_DTYPES[dtype]}
-        options |= {"normalize": normalize, "call": call, "source": weights.location}
-        denoiser = PipelineDenoiser(pipe, resolution=resolution, **options)
-        denoiser.untried = None  # there are no values to compare
-        replaced(pipe, empty.placeholders(empty.encoders))  # from here on, prompts are encoded
-        predict_cell(denoiser)
-        part = AUTOENCODER
-        denoiser.encode_images([Image.new("RGB", (denoiser.resolution,) * 2)])
-    except Exception as error:  # whatever diffusers raises if components do not fit each other
-        is_refusal = isinstance(error, UserError) and not isinstance(error, UnsupportedError)
-        if not family.pipelines and not is_refusal:
-            return None  # perhaps the code needs real values: fall back to loading
-        if isinstance(error, UserError):
-            raise
-        empty.check_headers(weights)  # may name the component at fault
-        problem = f"does not fit the other components: {first_line(error)}"
-        raise weights.error(f"{part}/", problem) from error
-    return denoiser
-
-
-def call_keywords(empty: EmptyPipeline, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `__call__` keywords of a family's parameters. Raises UserError for a bad value."""
-    tokens, strength, side = map(settings.get, ("tokens", "strength", "original_size"))
-    if strength is not None and "unet" in empty.classes and not empty.is_guidance_distilled:
-        raise UserError(
-            f"strength={strength}: {empty.weights.location} takes no guidance scale. Only a"
-            " guidance-distilled network does, such as LCM's."
-        )
-    size = None if side is None else (side, side)
-    values = {"max_sequence_length": tokens, "guidance_scale": strength, "original_size": size}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _placeholder(weights: Weights, name: str, module: nn.Module) -> nn.Module:

@@ -20,9 +20,9 @@ from bench.machine.libraries import private_peft
 from bench.machine.libraries.private_accelerate import hooks_of
 from bench.machine.libraries.private_diffusers import OFFLOADING, PROGRESS_BAR_CONFIG
 from bench.machine.libraries.private_torch import own_tensors, unwrapped
-from bench_plugins.backbones._gate import AlteredError
-from bench_plugins.backbones._twin import (
+from bench_plugins.backbones._weights.twin import (
     ALIKE,
+    AlteredError,
     alterations,
     check_class,
     fresh,

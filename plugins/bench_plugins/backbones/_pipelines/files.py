@@ -14,7 +14,9 @@ import transformers
 from bench.errors import UserError
 from bench.inputs.weights import Weights
 from bench.machine.libraries.private_diffusers import default_pipeline, has_text_encoder, model_type
-from bench_plugins.backbones._checkpoint import (
+from bench_plugins.backbones._pipelines.gate import modules_of
+from bench_plugins.backbones._pipelines.meta import EmptyPipeline
+from bench_plugins.backbones._weights.checkpoint import (
     LOADING,
     check_values,
     checked_header,
@@ -25,8 +27,6 @@ from bench_plugins.backbones._checkpoint import (
     load_model,
     lora_alone,
 )
-from bench_plugins.backbones._gate import modules_of
-from bench_plugins.backbones._meta import EmptyPipeline
 
 LDM_NETWORK = "model.diffusion_model.input_blocks.0.0.weight"  # a tensor of Stable Diffusion 1
 LORA_LAYERS = ("lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up")

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from bench.errors import UserError
 from bench.machine.libraries import private_accelerate, private_diffusers, private_peft
 from bench.machine.libraries.private_torch import (
     attribute_names,
@@ -37,8 +38,7 @@ from bench.machine.libraries.private_torch import (
     own_tensors,
     unwrapped,
 )
-from bench_plugins.backbones._checkpoint import LOADING
-from bench_plugins.backbones._gate import AlteredError
+from bench_plugins.backbones._weights.checkpoint import LOADING
 
 # Libraries whose code is named by their versions, which a run records.
 NAMED_LIBRARIES = frozenset((
@@ -83,6 +83,16 @@ MOVING_HOOKS = (
 )
 HOOKING_LIBRARIES = ("accelerate.", "diffusers.", "peft.", "torch.", "transformers.")
 ABSENT = "absent"  # in place of a value that only a fresh object has
+
+
+class AlteredError(UserError):
+    """A component is altered by something that no identity covers."""
+
+    def __init__(self, where: str, alteration: str) -> None:
+        super().__init__(
+            f"{where} is altered by {alteration}. A run's identity does not cover this: remove it"
+            " first."
+        )
 
 
 class _Empty(TorchFunctionMode):

@@ -23,10 +23,15 @@ from bench.machine.cache import cache_dir
 from bench.machine.environment import installed_distributions
 from bench.store.formats.identity import digest
 from bench_plugins.backbones._facts import Facts
-from bench_plugins.backbones._gate import supported, unusable
-from bench_plugins.backbones._probing import PROBED_STEPS, check_steps, is_flow, usual_sampler
-from bench_plugins.backbones._runner import Runner, at_step
-from bench_plugins.backbones._slots import SHORT, Slots
+from bench_plugins.backbones._pipelines.gate import supported, unusable
+from bench_plugins.backbones._pipelines.probing import (
+    PROBED_STEPS,
+    check_steps,
+    is_flow,
+    usual_sampler,
+)
+from bench_plugins.backbones._pipelines.runner import Runner, at_step
+from bench_plugins.backbones._pipelines.slots import SHORT, Slots
 
 DIGIT = 256  # all integers up to here are exact in every floating-point dtype
 MEASURED_SIDE = 128  # pixels; the most that a known autoencoder turns into one element
@@ -76,7 +81,7 @@ def tried_file(*state: object) -> Path:
 def learn(runner: Runner, resolution: int | None = None) -> CallFacts:
     """Return what trial calls of a pipeline teach.
 
-    Raises UserError if it does not follow the conventions listed in `_calls`, or its images have
+    Raises UserError if it does not follow the conventions listed in `calls`, or its images have
     another `resolution`.
     """
     who, facts = runner.who, runner.declared or Facts()

@@ -1,0 +1,1 @@
+"""How the files of a model are read, checked and counted, and an object in memory is identified."""
