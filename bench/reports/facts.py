@@ -1,4 +1,4 @@
-"""Values with units and their texts, which terminals, pages and files only lay out."""
+"""Values with units, and their texts, which are the same on terminals, on pages and in files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def value_text(value: Any, missing: str = NONE, separator: str = ",") -> str:
 
 
 def with_interval(form: Callable[[float], str], value: float, interval: Interval | None) -> str:
-    """Return a number that may be negative as text, followed by the ends of its interval."""
+    """Return `form(value)`, followed by the ends of the interval, with minus signs for hyphens."""
     text = form(value) + (f" ({' to '.join(map(form, interval))})" if interval else "")
     return signed(text)
 
@@ -97,14 +97,14 @@ IN_LABEL: dict[Unit, str] = {"share": ", %", "points": ", points"}  # units that
 
 
 class Mark(NamedTuple):
-    """What distinguishes a row of a table from a usual one."""
+    """A remark about a row of a table, such as `replayed`."""
 
     word: str  # in tables; the glossary explains it
-    text: str = ""  # what it says of this row; "" if that is all
+    text: str = ""  # the remark in full; "" if it is the word alone
 
     @property
     def full(self) -> str:
-        """What it says, as wide tables and the page of a run show it."""
+        """The remark in full, as wide tables and the page of a run show it."""
         return self.text or self.word
 
 
@@ -116,10 +116,10 @@ class Fact:
     value: Any
     unit: Unit = "text"
     interval: Interval | None = None
-    note: str = ""  # what else is to be said of the value
+    note: str = ""  # further text about the value
     link: str = ""  # address to which a page links the value
     marks: Mapping[str, Mark] = field(default_factory=dict)  # marks that a page shows, by kind
-    share: float | None = None  # share that a page draws: what is done, or a colour; None: none
+    share: float | None = None  # share that a page draws as a bar or a colour; None: none
     strong: bool = False  # emphasized on a page
     struck: bool = False  # struck through, since it is known to be wrong
     command: str = ""  # command that a page shows on request

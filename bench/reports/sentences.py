@@ -17,26 +17,24 @@ from bench.store.summary import Repeated, Summary
 
 
 class Opening(NamedTuple):
-    """Sentences for readers who do not know the toolkit's terms; the last may be empty."""
+    """Sentences for readers who do not know the toolkit's terms; the last two may be empty."""
 
-    question: str  # what was asked, of which images and of which model
-    accuracy: str  # with the answers to questions, if there are any
-    interval: str  # of the accuracy
-    certainty: str  # what other noise or an audit shows
-    promises: str  # what holds of the answers to questions
+    question: str  # the task, the images and the model
+    accuracy: str  # the accuracy, and the answers to questions of `--until`
+    interval: str  # the interval of the accuracy
+    certainty: str  # how other noise or the full sweep would change the decisions
+    promises: str  # how far the answers to questions can be trusted
 
 
 def make_opening(run: RunView) -> Opening:
-    """Return the sentences about a run so far; answers to its questions follow the accuracy."""
+    """Return the sentences about the decided images of a run."""
     answers = [question.answer for question in run.questions if question.answer]
-    said = " ".join([_accuracy(run), *(answer.sentence for answer in answers)])
+    accuracy = " ".join([_accuracy(run), *(answer.sentence for answer in answers)])
     promises = " ".join(dict.fromkeys(answer.promise for answer in answers))
-    parts = (
-        noise_sentence(run.manifest, run.decided, run.again, audited=run.audit is not None),
-        run.audit and audit_sentence(run.audit),
-    )
-    certainty = " ".join(part for part in parts if part)
-    return Opening(_question(run.manifest, run.n), said, _interval(run), certainty, promises)
+    noise = noise_sentence(run.manifest, run.decided, run.again, audited=run.audit is not None)
+    audit = audit_sentence(run.audit) if run.audit else None
+    certainty = " ".join(filter(None, [noise, audit]))
+    return Opening(_question(run.manifest, run.n), accuracy, _interval(run), certainty, promises)
 
 
 def _question(manifest: Manifest, n: int) -> str:
@@ -81,14 +79,15 @@ def _interval(run: RunView) -> str:
     )
 
 
-TIED = 0.7  # estimated share of changes above which it is too low: nearly all answers change
+# Above this share of changes, the estimate is too low: nearly all answers are ties that change.
+TIED = 0.7
 
 
 def estimate_repeatability(manifest: Manifest, decided: Decisions) -> Repeatability | None:
     """Estimate how many decisions would change in a run with other noise.
 
-    None if that cannot be estimated: nothing is random, the strategy stops early or is not
-    installed, or no margin has a standard error.
+    None if nothing is random, the strategy stops early or is not installed, or no margin has a
+    standard error.
     """
     strategy = strategy_of(manifest) if manifest.on_draws else None
     if strategy is None or not strategy.same_draws:
@@ -98,7 +97,7 @@ def estimate_repeatability(manifest: Manifest, decided: Decisions) -> Repeatabil
 
 
 def level_sentence(strategy: Strategy | None) -> str:
-    """Return what the level of a strategy's test means for an answer; empty without a test."""
+    """Return what the level of a strategy's test means for an answer; "" without a test."""
     if strategy is None or strategy.level is None:
         return ""
     return strategy.level_words or comparison_words(strategy.level)
@@ -107,9 +106,9 @@ def level_sentence(strategy: Strategy | None) -> str:
 def noise_sentence(
     manifest: Manifest, decided: Decisions, again: Repeated | None, audited: bool = True
 ) -> str | None:
-    """Return the sentence about other noise, or None if nothing is random.
+    """Return a sentence about the changes under other noise, or None if nothing is random.
 
-    It names the option that measures the agreement with the full sweep, unless that was `audited`.
+    Unless the run was `audited`, it names the option that measures the agreement with the sweep.
     """
     if not manifest.on_draws:
         return None
@@ -214,8 +213,8 @@ def risk_sentence(
 ) -> str:
     """Return the promise of a run with a stated risk, or "" if none was stated.
 
-    The `sweep` is of images of the run itself, if such were swept for the calibration. The
-    `summary` is that of the run, for the cost of the images that were not swept.
+    `sweep` is given if the risk was calibrated on images of the run itself. `summary` is the run's,
+    for the cost of the images that were not swept.
     """
     if stated is None:
         return ""
@@ -231,6 +230,7 @@ def risk_sentence(
 
 
 def _risk_of_split(stated: CalibratedOn, n: int, sweep: Sweep, summary: Summary | None) -> str:
+    """Return the promise of a risk that was calibrated on images of the run's own `n`."""
     share, swept = f"{100 * stated.risk:g} %", stated.images
     differ = f"{stated.disagreements:,} of them"
     passed = keeps(stated.disagreements, swept, stated.risk, stated.level, n)
@@ -262,6 +262,7 @@ def _risk_of_split(stated: CalibratedOn, n: int, sweep: Sweep, summary: Summary 
 
 
 def _other_risks(stated: CalibratedOn, sweep: Sweep) -> str:
+    """Return what other risks would cost by the same sweep, as a sentence."""
     others = []
     for choice in sweep.choices:
         cost = choice.evaluation_equivalents_per_image

@@ -32,7 +32,7 @@ from bench.store.columns import read_columns
 from bench.store.formats.decisions import Decisions
 from bench.view.stored import LOADED, ListedStudy, Stamp, Stored, read_stamp
 
-RUNS, PICTURES = 100, 60  # per page
+RUNS_PER_PAGE, PICTURES_PER_PAGE, PAIRS_PER_PAGE = 100, 60, 30
 ODD_BYTES = "surrogateescape"  # folder names need not be UTF-8
 
 Row = TypeVar("Row")
@@ -115,17 +115,17 @@ def select_samples(
     query: Query,
     columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> Ints:
-    """Return the rows of images that match the query, int64; by default mistakes by margin.
+    """Return the rows of the images that match the query, int64, in its order.
 
-    `columns` are further labels, name → sample id → label, filtered by the query's `column` and
-    `value`.
+    By default these are the mistakes with the widest margins first. `columns` are further labels,
+    name → sample id → label, to which the query's `column` and `value` apply.
     """
     show = query.get("show", "wrong")
     choices = {"wrong": ~decided.correct, "right": decided.correct, "failed": decided.failed}
     kept = choices.get(show, np.ones(len(decided), bool))
     for name, column in (("true", decided.labels), ("predicted", decided.predictions)):
         if query.get(name):
-            wanted = classes.index(query[name]) if query[name] in classes else -9
+            wanted = classes.index(query[name]) if query[name] in classes else -9  # no image's
             kept = kept & (column == wanted)
     if (labels := columns.get(query.get("column", ""))) is not None and query.get("value"):
         value = query["value"]
@@ -173,7 +173,7 @@ def _status(row: InventoryRow) -> Fact:
 
 
 class Pages:
-    """Answers requests, all but pictures one at a time: matplotlib and loaded runs are shared."""
+    """Answers requests; all but pictures one at a time, since matplotlib and runs are shared."""
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
@@ -212,7 +212,7 @@ class Pages:
     def runs(self, query: Query) -> Response:
         """Return the page of all runs."""
         lines = self.stored.lines()
-        page = paginate(select_runs(lines, query), query.get("page"), RUNS)
+        page = paginate(select_runs(lines, query), query.get("page"), RUNS_PER_PAGE)
         return self._live(
             "runs",
             query,
@@ -265,14 +265,14 @@ class Pages:
         row = self.stored.line(key)
         if query.get("live") or not row.n_samples:
             return self._live("run", query, title=row.run_id, **_line(row))
-        (run, row), path = self.stored.page_of(key), self.stored.path(key)
-        calibrations = self.stored.calibrations()
-        files = (path, *(calibration.path for calibration in calibrations))
-        section = self._section(key, *map(read_stamp, files))
+        run, row = self.stored.page_of(key)
+        folders = (run.path, *(calibration.path for calibration in self.stored.calibrations()))
+        section = self._section(key, *map(read_stamp, folders))
         images = self._images(run, key, query)
         return self._live("run", query, title=row.run_id, section=section, **images, **_line(row))
 
     def _describe(self, key: str, *stamps: Stamp) -> Markup:
+        """Return the section of a run; it is cached until one of the stamps changes."""
         run, calibrated = self.stored.run(key), self.stored.calibrations()
         return make_section(run, "run", self.stored.images, 0, calibrated=calibrated).html
 
@@ -285,7 +285,7 @@ class Pages:
         except UserError as error:  # the run itself is readable
             warning = str(error)
         rows = select_samples(run.decided, run.classes, query, columns)
-        page = paginate(rows.tolist(), query.get("page"), PICTURES)
+        page = paginate(rows.tolist(), query.get("page"), PICTURES_PER_PAGE)
         probable = known_probabilities(run.decided, run.manifest, self.stored.calibrations())
         pictures = _link_pictures(run, page.rows, key, probable)
         shown = {"part": page, "pictures": pictures}
@@ -297,9 +297,8 @@ class Pages:
         comparison = self.stored.comparison(a, b)
         run_a, run_b = self.stored.run(a), self.stored.run(b)
         rows = changed_samples(run_a.decided, run_b.decided, query.get("show", "changed"))
-        page = paginate(
-            list(zip(*(side.tolist() for side in rows), strict=True)), query.get("page"), 30
-        )
+        pairs = list(zip(*(side.tolist() for side in rows), strict=True))  # (row in A, row in B)
+        page = paginate(pairs, query.get("page"), PAIRS_PER_PAGE)
         of_a = _link_pictures(run_a, [row for row, _ in page.rows], a)
         of_b = _link_pictures(run_b, [row for _, row in page.rows], b)
         return self._page(
@@ -329,7 +328,7 @@ class Pages:
         return Response(image.content, image.kind, headers=kept)
 
     def _live(self, name: str, query: Query, **values: Any) -> Response:
-        """Return a page, or only the part of it that keeps itself up to date (`live=1`)."""
+        """Return a page, or if the query has `live`, only its part that is updated regularly."""
         live = query.pop("live", "")
         values = {"query": query, **values}
         part = Response(self._templates.get_template(f"{name}-live.html").render(**values).encode())

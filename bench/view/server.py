@@ -20,7 +20,7 @@ from bench.view.pages import ODD_BYTES, Pages, Response
 
 ADDRESS = "127.0.0.1"
 PORT, TRIES = 8421, 20  # default: the first free port from here on
-SILENCE = 60.0  # seconds until an idle connection is closed
+MAX_IDLE = 60.0  # seconds until an idle connection is closed
 MAX_CONNECTIONS = 64  # a browser opens six
 MAX_QUERY_FIELDS = 30
 HEADERS = {
@@ -45,7 +45,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, pages: Pages, port: int | None = None) -> None:
         self.pages = pages
-        self._waiting: OrderedDict[socket.socket, None] = OrderedDict()  # the longest idle first
+        self._connections: OrderedDict[socket.socket, None] = OrderedDict()  # longest idle first
         self._changes = threading.Lock()
         self._max_connections = MAX_CONNECTIONS
         with suppress(ImportError):  # not on Windows
@@ -54,8 +54,7 @@ class Server(ThreadingHTTPServer):
             files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             if files != resource.RLIM_INFINITY:
                 self._max_connections = max(2, min(self._max_connections, files // 4))
-        wanted = range(PORT, PORT + TRIES) if port is None else [port]
-        for number in wanted:
+        for number in range(PORT, PORT + TRIES) if port is None else [port]:
             try:
                 super().__init__((ADDRESS, number), Handler)
             except OSError as error:
@@ -71,25 +70,25 @@ class Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection; if there are too many, close the one that was idle longest."""
         with self._changes:
-            self._waiting[request] = None
-            silent = None
-            if len(self._waiting) > self._max_connections:
-                silent, _ = self._waiting.popitem(last=False)
-        if silent is not None:
+            self._connections[request] = None
+            idle = None
+            if len(self._connections) > self._max_connections:
+                idle, _ = self._connections.popitem(last=False)
+        if idle is not None:
             with suppress(OSError):  # it was closed meanwhile
-                silent.shutdown(socket.SHUT_RDWR)
+                idle.shutdown(socket.SHUT_RDWR)
         super().process_request(request, client_address)
 
     def note_activity(self, request: Any) -> None:
         """Mark a connection as active, so that idle ones are closed before it."""
         with self._changes:
-            if request in self._waiting:
-                self._waiting.move_to_end(request)
+            if request in self._connections:
+                self._connections.move_to_end(request)
 
     @override
     def shutdown_request(self, request: Any) -> None:
         with self._changes:
-            self._waiting.pop(request, None)
+            self._connections.pop(request, None)
         super().shutdown_request(request)
 
     @override
@@ -115,7 +114,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "bench", ""
-    timeout, wbufsize = SILENCE, -1  # buffered: what follows a first packet waits 40 ms
+    timeout = MAX_IDLE
+    wbufsize = -1  # buffered, because the second packet of a response would wait for 40 ms
 
     def do_GET(self) -> None:
         """Answer with a page."""

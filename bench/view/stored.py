@@ -1,4 +1,4 @@
-"""Cached access to the results folder: a run is read again only if its files changed."""
+"""Cached access to the results folder: a run is read again only if its files have changed."""
 
 import os
 import time
@@ -56,32 +56,32 @@ class ListedStudy:
 
 @dataclass
 class _Reading(Generic[Kept]):
-    """A value, the stamp of its files, and the time until which changes are ignored."""
+    """A value that was read from files."""
 
     value: Kept
-    stamp: object
-    wait: float
+    stamp: object  # stamp of the files when they were read
+    read_again_from: float  # time until which a new stamp is ignored
 
 
 def _read_if_changed(
     readings: dict[Key, _Reading[Kept]], key: Key, stamp: object, read: Callable[[], Kept]
 ) -> Kept:
-    """Return the value of a key; after a change of its stamp it is read again, with a pause."""
+    """Return the value of a key, which is read again if its stamp has changed, after a pause."""
     started = time.monotonic()
     reading = readings.get(key)
-    if reading is None or (reading.stamp != stamp and started >= reading.wait):
+    if reading is None or (reading.stamp != stamp and started >= reading.read_again_from):
         value, ended = read(), time.monotonic()
-        # The first time takes longer, because it imports modules.
-        wait = 0.0 if reading is None else ended + PAUSE * (ended - started)
-        readings[key] = reading = _Reading(value, stamp, wait)
+        # No pause after the first reading, which takes longer because it imports modules.
+        again_from = 0.0 if reading is None else ended + PAUSE * (ended - started)
+        readings[key] = reading = _Reading(value, stamp, again_from)
     return reading.value
 
 
 class Stored:
-    """All runs and studies below the folder `results`; `data_dirs` as for `Images`.
+    """All runs and studies below the folder `results`; `data_dirs` is as for `Images`.
 
-    Keys come from addresses and so are never made part of a path: they are looked up among the
-    folders found by walking through the results.
+    A key stands for a run in addresses. Since addresses may contain anything, a key is never made
+    part of a path, but looked up among the folders of runs below `results`.
     """
 
     def __init__(self, results: Path, data_dirs: Mapping[str, str]) -> None:
@@ -90,7 +90,7 @@ class Stored:
         self._paths: dict[str, Path] = {}
         self._lines: dict[Path, _Reading[InventoryRow]] = {}
         self._studies: dict[str, _Reading[StudyPart]] = {}
-        # Read again where the stamp of a file changed.
+        # The stamps are arguments, so that files are read again when their stamps have changed.
         self._runs = lru_cache(LOADED)(lambda path, stamp: read_decided_run(read_run(path)))
         self._comparisons = lru_cache(LOADED)(lambda a, b, *stamps: compare(a, b))
         self._calibrations = lru_cache(1)(
@@ -113,7 +113,7 @@ class Stored:
         return with_state(_read_if_changed(self._lines, path, stamp, partial(read_row, path)))
 
     def key(self, row: InventoryRow) -> str:
-        """Return a run's folder relative to the results, as in addresses."""
+        """Return the key of a run: its folder, relative to the results."""
         return Path(row.path).relative_to(self.results).as_posix()
 
     def studies(self) -> dict[str, ListedStudy]:
@@ -146,7 +146,7 @@ class Stored:
         return self._runs(path, read_stamp(path))
 
     def page_of(self, key: str) -> tuple[RunView, InventoryRow]:
-        """Return a run and its row, both of the same records; UserError as for `run`."""
+        """Return a run and its row, both made from the same records; UserError as for `run`."""
         path = self.path(key)
         stamp = read_stamp(path)
         run = self._runs(path, stamp)

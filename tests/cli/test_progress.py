@@ -42,12 +42,12 @@ def record(label: int, prediction: int) -> dict[str, Any]:
 
 def test_it_says_so_while_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     display, said = shown(monkeypatch)
-    monkeypatch.setattr(display, "left", Waits(1))
+    monkeypatch.setattr(display, "stopped", Waits(1))
     with stages.stage("Loading tiny-digits"):
         display._watch()
         display.show(said[0])  # a log has no line twice
     display.run_started({"run_id": "r"}, done=0, total=2, correct=0)
-    monkeypatch.setattr(display, "left", Waits(1))
+    monkeypatch.setattr(display, "stopped", Waits(1))
     display._watch()
     assert len(said) == 2 and re.fullmatch(r"Loading tiny-digits: \d\.\d s so far", said[0])
     assert re.fullmatch(r"Scoring: 0 of 2 images, \d\.\d s so far", said[1])

@@ -190,7 +190,7 @@ def test_a_page_shows_the_figures_of_one_state(tmp_path: Path) -> None:
     assert 'data-figures="incomplete"' in begun and "75.0" not in begun
     (path / "samples.jsonl").write_bytes(b"".join(lines))
     (path / "summary.json").write_bytes(whole)
-    stored._lines[path].wait = inf  # the line of a growing run is read again after a while
+    stored._lines[path].read_again_from = inf  # as for a growing run
     page = pages.answer("/run", {**query}).content.decode()
     assert 'data-figures="complete"' in page and "<dd>complete</dd>" in page
     assert '<dd>75.0 <span class="whole">(' in page and "34.2" not in page
