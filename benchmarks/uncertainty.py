@@ -105,7 +105,7 @@ def recorded(dataset: str, results: str, seeds: int, images: int, draws: int) ->
         found = open_recording(Path(run["results_dir"]))
         sweeps.append(
             [
-                (sample, found.tables(sample.sample_id), found.questions.of(sample).problem)
+                (sample, found.tables(sample.sample_id), found.problems.of(sample).problem)
                 for sample in found.subset(images)
             ]
         )

@@ -1,4 +1,4 @@
-"""From images to decisions, in full batches. One request of a strategy goes round once.
+"""From images to decisions, in full batches. This is the path of one request.
 
     Sample ── open_images ──▶ pictures ── Latents ──▶ latents          images.py, denoising.py
        │                                                 │
@@ -13,7 +13,7 @@
                                                                       (linearising.py: gradients)
     the last image of a sample is decided: SampleInProgress.finish_image ──▶ Decided
 
-`CheckedDenoiser`, `CheckedClassifier`, `CheckedLikelihood` and `CheckedStrategy` are plugins whose
-every output is validated. A classifier or a likelihood takes the place of latents and Evaluator
+`CheckedDenoiser`, `CheckedClassifier`, `CheckedLikelihood` and `CheckedStrategy` validate every
+output of a plugin. A classifier or a likelihood takes the place of Latents and Evaluator
 (direct.py).
 """

@@ -50,8 +50,8 @@ class CheckedStrategy(Strategy):
     """Wrapper that validates a plugin's strategy. It raises PluginError if the strategy is faulty.
 
     The plugin's class need not be a subclass of `Strategy`; messages call it `who`. A strategy that
-    does not use a class tree sees only the prompts of the leaves. `bounds_cost` is whether it
-    overrides `at_most`.
+    does not use a class tree sees only the prompts of the leaves. `bounds_cost` says whether the
+    strategy overrides `at_most`.
     """
 
     def __init__(self, strategy: object, who: str) -> None:
@@ -71,26 +71,25 @@ class CheckedStrategy(Strategy):
     @override
     def start(self, problem: Problem) -> Session:
         with guard(self.who, "start()", passing=()):
-            return self.strategy.start(self.seen(problem))
+            return self.strategy.start(self.seen_problem(problem))
 
-    def rows(self, problem: Problem) -> Ints:
-        """Return the prompts that the strategy sees: of a tree that it does not use, the leaves."""
-        prompts = np.arange(len(problem.class_of_prompt))
-        if problem.parents is None or self.uses_hierarchy:
-            return prompts
-        return prompts[problem.class_of_prompt < problem.n_classes]
+    def seen_prompts(self, problem: Problem) -> Ints:
+        """Return the prompts that the strategy sees: the leaves only, of a tree it does not use."""
+        classes = problem.class_of_prompt
+        every = problem.parents is None or self.uses_hierarchy
+        return np.flatnonzero(every | (classes < problem.n_classes))
 
-    def seen(self, problem: Problem) -> Problem:
+    def seen_problem(self, problem: Problem) -> Problem:
         """Return the problem of the prompts that the strategy sees."""
         if problem.parents is None or self.uses_hierarchy:
             return problem
-        leaves = problem.class_of_prompt[self.rows(problem)]
+        leaves = problem.class_of_prompt[self.seen_prompts(problem)]
         return replace(problem, class_of_prompt=leaves, parents=None, can_linearise=False)
 
     @override
     def check(self, problem: Problem) -> None:
         with guard(self.who, "check()", refuses=True):
-            self.strategy.check(self.seen(problem))
+            self.strategy.check(self.seen_problem(problem))
 
     @override
     def at_most(self, problem: Problem) -> float:
@@ -105,17 +104,17 @@ class CheckedStrategy(Strategy):
         return self._fact(Strategy.replaces, problem)
 
     def _fact(self, method: Callable[[Strategy, Problem], R], problem: Problem) -> R:
-        """Return a method's answer; raise PluginError unless it has the annotated type."""
+        """Return a method's answer. Raises PluginError unless it has the annotated type."""
         name, kind = method.__name__, annotations_of(method)["return"]
-        ask: Callable[[], R] = partial(getattr(self.strategy, name), self.seen(problem))
+        ask: Callable[[], R] = partial(getattr(self.strategy, name), self.seen_problem(problem))
         return checked_answer(self.who, f"{name}()", kind, ask)
 
     @override
     def statistics(self, problem: Problem, errors: Floats, first_order: Floats | None) -> Any:
-        rows = self.rows(problem)
+        rows = self.seen_prompts(problem)
         first_order = None if first_order is None else first_order[rows]
         with guard(self.who, "statistics()"):
-            return self.strategy.statistics(self.seen(problem), errors[rows], first_order)
+            return self.strategy.statistics(self.seen_problem(problem), errors[rows], first_order)
 
     @override
     def learn(self, statistics: Sequence[Any]) -> dict[str, Parameters]:
@@ -127,16 +126,16 @@ class CheckedStrategy(Strategy):
 class CheckedSession:
     """The dialogue with a strategy about one image, which validates every request and the outcome.
 
-    `decided` is the state so far. A strategy that misbehaves fails this image only.
+    `decided` collects errors, costs and the outcome. A faulty strategy fails this image only.
     """
 
     def __init__(self, sample: Sample, strategy: CheckedStrategy, problem: Problem) -> None:
         self.decided = Decided(sample)
         self.problem, self.who = problem, strategy.who
-        self.seen = strategy.seen(problem)  # the problem of the prompts that the strategy sees
-        self.rows = strategy.rows(problem)  # these prompts among all
-        self._requested = np.zeros((len(self.rows), len(problem.timesteps)), dtype=bool)
-        self._linearised: dict[bytes, Bools] = {}  # by mixture, which draws
+        self.seen = strategy.seen_problem(problem)
+        self.seen_prompts = strategy.seen_prompts(problem)
+        self._requested = np.zeros((len(self.seen_prompts), len(problem.timesteps)), dtype=bool)
+        self._linearised: dict[bytes, Bools] = {}  # which draws, by mixture
         self._request: Any = None  # as the plugin made it
         try:
             self._session = strategy.start(problem)
@@ -221,16 +220,16 @@ class CheckedSession:
         prompts = self._indices(request.prompts, "prompt")
         draws = self._indices(request.draws, "draw")
         self._mark(self._requested, (prompts[:, None], draws), len(prompts) * len(draws), "a cell")
-        return Evaluate(self.rows[prompts], draws)
+        return Evaluate(self.seen_prompts[prompts], draws)
 
     def _linearise(self, request: Linearise) -> Linearise:
         if not self.seen.can_linearise:
             raise self._refuse("asked for a linearisation, which this backbone does not offer")
         draws = self._indices(request.draws, "draw")
-        mixture = np.array(request.mixture, dtype=np.float64)
-        if mixture.shape != self.rows.shape:
+        mixture, wanted = np.array(request.mixture, dtype=np.float64), self.seen_prompts
+        if mixture.shape != wanted.shape:
             raise self._refuse(
-                f"gave a mixture of shape {mixture.shape}; expected {len(self.rows)} weights"
+                f"gave a mixture of shape {mixture.shape}; expected {len(wanted)} weights"
             )
         if not abs(mixture.sum() - 1) <= SUMS_TO_ONE:
             raise self._refuse(f"gave a mixture that sums to {mixture.sum():.6g}, not to 1")
@@ -242,15 +241,16 @@ class CheckedSession:
         return Linearise(draws, mixture)
 
     def _mark(self, requested: Bools, where: Any, count: int, what: str) -> None:
-        """Mark `count` new places as requested; one named before, or twice, is refused."""
+        """Mark `count` places as requested; refuse a place that is requested a second time."""
         before = np.count_nonzero(requested)
         requested[where] = True
         if np.count_nonzero(requested) != before + count:
             raise self._refuse(f"asked for {what} twice")
 
     def _indices(self, returned: Any, what: str) -> Ints:
-        """Return int64 [n], n >= 1, each the number of a prompt or draw."""
-        count = self._requested.shape[what == "draw"]
+        """Return int64 [n], n >= 1, the numbers of prompts or draws; `what` is one of the two."""
+        prompts, draws = self._requested.shape
+        count = draws if what == "draw" else prompts
         values = np.array(returned)
         if values.size == 0:
             raise self._refuse(f"asked for no {what}")
@@ -269,10 +269,10 @@ class CheckedSession:
 
 
 def checked_outcome(outcome: Outcome, classes: int, who: str, call: str = "outcome()") -> Outcome:
-    """Return a copy of the outcome among so many classes, which `call` returned.
+    """Return a copy of the outcome among `classes` classes, which `call` returned.
 
-    The score of a class without a draw is infinite; all others, the winner's included, are finite.
-    Raises PluginError, which names `who`.
+    Only a class without a draw may have an infinite score, and the winner may not. Raises
+    PluginError, which names `who`.
     """
 
     def check(holds: object, problem: str) -> None:
@@ -300,8 +300,8 @@ def checked_outcome(outcome: Outcome, classes: int, who: str, call: str = "outco
     check(all(real), "margin, margin_stderr or confidence is not a number")
     margin, stderr, confidence = map(float, numbers)
     in_range = not (stderr < 0 or confidence < 0 or confidence > 1)  # nan: not known
-    of_stderr = f"margin_stderr {stderr:g} must be 0 or more"
-    check(in_range, f"{of_stderr}, confidence {confidence:g} between 0 and 1")
+    wanted = "margin_stderr {:g} must be 0 or more, confidence {:g} between 0 and 1"
+    check(in_range, wanted.format(stderr, confidence))
     end = outcome.decided_by
     wanted = f"one of {', '.join(DECIDED_BY)}, or None, is wanted"
     check(end is None or end in DECIDED_BY, f"decided_by is {one_line(end)}; {wanted}")

@@ -1,10 +1,10 @@
 """Queues of waiting cells, the batches cut from them, their engine, and the fastest batch size.
 
 Strategies request small blocks of cells. The blocks of all images in progress wait in queues, and
-batches are cut from the front, regardless of image, draw and prompt. A model whose calls take cells
-of one noise level or prompt length has a line of cells for each of them, and a batch is cut from
-the longest. A new image starts only while no queue fills a batch, and not too many are in progress,
-so memory does not grow with the dataset.
+batches are cut from the front, regardless of image, draw and prompt. If all cells of a model's call
+must have one noise level or prompt length, each of these has a line of cells, and a batch is cut
+from the longest line. A new image starts only while no queue fills a batch, and not too many images
+are in progress, so memory does not grow with the dataset.
 """
 
 import time
@@ -38,9 +38,9 @@ GroupOf = Callable[[Ints, Ints], Ints]
 class ImageInProgress:
     """One image in progress, with the errors of its current request."""
 
-    interview: CheckedSession
-    joint: SampleInProgress  # the sample to which the image belongs
-    views: Any  # one per view: latents, float32 [V, C, H, W], or V pictures
+    session: CheckedSession
+    sample: SampleInProgress  # the sample to which the image belongs
+    views: Any  # its V views: latents, float32 [V, C, H, W], or V pictures
     request: Any = None
     errors: Floats32 = field(default_factory=lambda: np.empty(0, np.float32))
     """Errors of the request, float32 [cells]; of a linearisation [draws, P]."""
@@ -57,15 +57,15 @@ class Block:
     """Waiting cells of one request: the prompt and draw of each cell, int64 [cells] each.
 
     A linearised draw is a cell with prompt -1, whose "error" is a row with one error per prompt.
-    `places`, int64 [cells], are those of their errors in the flight's.
+    `places`, int64 [cells], are the positions of the cells' errors in `image.errors`.
     """
 
-    flight: ImageInProgress
+    image: ImageInProgress
     prompts: Ints
     draws: Ints
     places: Ints
     mixture: Floats | None = None  # float64 [P], of a linearisation
-    start: int = 0  # number of cells that were cut
+    start: int = 0  # number of its cells that are in batches already
 
 
 @dataclass
@@ -76,8 +76,8 @@ class Batch:
     contents: Any  # latents, float32 [images, C, H, W], or pictures
     images: list[str]  # the sample id of each image
     parts: list[tuple[Block, slice]] = field(default_factory=list)
-    """Blocks, and which of their cells, in the cells' order."""
-    group: int = 0  # that all cells belong to
+    """The blocks that the cells come from, with the slice of each, in the order of `cells`."""
+    group: int = 0  # the group of all its cells, by `Queue.group_of`
 
     def __len__(self) -> int:
         return int(self.cells.shape[1])
@@ -87,15 +87,15 @@ class Batch:
         return replace(self, cells=self.cells[:, chosen], parts=[])
 
     def deliver(self, errors: Floats32) -> Iterator[ImageInProgress]:
-        """Hand the cells' errors to their flights; yield each whose request is complete."""
+        """Hand the errors to their images; yield each image whose request is complete."""
         start = 0
         for block, cells in self.parts:
-            flight, places = block.flight, block.places[cells]
-            flight.errors[places] = errors[start : start + len(places)]
+            image, places = block.image, block.places[cells]
+            image.errors[places] = errors[start : start + len(places)]
             start += len(places)
-            flight.missing -= len(places)
-            if flight.missing == 0:
-                yield flight
+            image.missing -= len(places)
+            if image.missing == 0:
+                yield image
 
 
 class ShrinkingBatches:
@@ -109,7 +109,7 @@ class ShrinkingBatches:
         self.out_of_memory: Callable[[int], None] = lambda size: None
 
     def filled(self, count: int) -> int:
-        """Return the size that a batch of so many rows is filled to, by repeating the last one."""
+        """Return the size to which a batch of `count` rows is filled, by repeating the last row."""
         sizes = (-(-self.batch_size // fraction) for fraction in BATCH_FRACTIONS)
         return next(size for size in sizes if size >= count)
 
@@ -134,9 +134,9 @@ class ShrinkingBatches:
 class Queue:
     """First-in, first-out queue of blocks, from which full batches are cut.
 
-    `sized` has the current batch size, `work` returns one error, or row of errors, per cell, and
-    `view_of_draw`, int64 [N], is the view of the image that each draw uses. Cells of different
-    groups are never in one batch; without `group_of` all are in one.
+    Its batches have the batch size of `sized`. `work` returns one error, or row of errors, per cell
+    of a batch. `view_of_draw`, int64 [N], is the view of the image that each draw uses. Cells of
+    different groups are never in one batch; without `group_of`, all cells are of one group.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Queue:
     ) -> None:
         self.sized, self.work, self.view_of_draw = sized, work, view_of_draw
         self.group_of = group_of
-        self.lines: dict[int, deque[Block]] = {}  # by group, those with cells only
+        self.lines: dict[int, deque[Block]] = {}  # by group; no line is empty
         self.waiting: dict[int, int] = {}  # number of cells in each line
 
     @property
@@ -162,20 +162,16 @@ class Queue:
         return sum(self.waiting.values())
 
     def append(self, block: Block) -> None:
-        """Append a block; one with cells of several groups is divided."""
-        if self.group_of is None:
-            self._append(0, block)
-            return
-        groups = self.group_of(block.prompts, block.draws)
-        for group in np.unique(groups):
+        """Append a block to the lines of its cells' groups."""
+        groups = np.zeros_like(block.draws)
+        if self.group_of is not None:
+            groups = self.group_of(block.prompts, block.draws)
+        for group in np.unique(groups).tolist():
             own = np.flatnonzero(groups == group)
             prompts, draws, places = block.prompts[own], block.draws[own], block.places[own]
             part = replace(block, prompts=prompts, draws=draws, places=places)
-            self._append(int(group), part)
-
-    def _append(self, group: int, block: Block) -> None:
-        self.lines.setdefault(group, deque()).append(block)
-        self.waiting[group] = self.waiting.get(group, 0) + len(block.draws)
+            self.lines.setdefault(group, deque()).append(part)
+            self.waiting[group] = self.waiting.get(group, 0) + len(own)
 
     def cut(self) -> Batch:
         """Remove a batch, of at least one cell, from the front of the longest line."""
@@ -194,46 +190,45 @@ class Queue:
         self.waiting[group] -= sum(counts)
         if not line:
             del self.lines[group], self.waiting[group]
-        flights = [block.flight for block, _ in parts]
-        views, part = len(flights[0].views), np.repeat(np.arange(len(parts)), counts)
-        prompt, draw = (
-            np.concatenate([getattr(block, name)[cells] for block, cells in parts])
-            for name in ("prompts", "draws")
-        )
-        image = part * views + self.view_of_draw[draw]
-        names = [flight.interview.decided.sample.sample_id for flight in flights]
-        images = [name for name in names for _ in range(views)]
-        contents: Any = [flight.views for flight in flights]
+        images = [block.image for block, _ in parts]
+        views, part = len(images[0].views), np.repeat(np.arange(len(parts)), counts)
+        prompt = np.concatenate([block.prompts[cells] for block, cells in parts])
+        draw = np.concatenate([block.draws[cells] for block, cells in parts])
+        view = part * views + self.view_of_draw[draw]
+        ids = [image.session.decided.sample.sample_id for image in images for _ in range(views)]
+        contents: Any = [image.views for image in images]
         if isinstance(contents[0], torch.Tensor):
             contents = torch.cat(contents)
         else:
             contents = list(chain.from_iterable(contents))
-        return Batch(np.stack([prompt, draw, image]), contents, images, parts, group)
+        return Batch(np.stack([prompt, draw, view]), contents, ids, parts, group)
 
 
 class CellEngine(ShrinkingBatches, Engine):
     """Base class of engines of denoisers and likelihoods, which score images by errors of cells.
 
-    Subclasses load images (`arriving`) and evaluate batches (the `work` of their `queues`).
+    Subclasses load images (`load_images`) and evaluate batches (the `work` of their `queues`).
     """
 
     depth = 1  # number of batches launched before the errors of the first are read
-    in_progress = 0  # number of images asked about and not decided
+    in_progress = 0  # number of images that are started and not decided
 
     def __init__(
         self,
-        problem: Problem,  # question that every image asks, about columns
+        problem: Problem,  # problem of an image; its prompts are columns
         columns: Columns,  # prompts behind each column
         batch_size: int,  # cells per batch; halved for good when memory runs out
         view_of_draw: Ints | None = None,  # int64 [N], view that each draw sees; None: one view
     ) -> None:
         super().__init__(batch_size)
-        self.problem, self.questions = problem, PromptedProblems(PromptedProblem(problem, columns))
+        self.problem, self.problems = problem, PromptedProblems(PromptedProblem(problem, columns))
         n_draws = len(problem.timesteps)
         self.view_of_draw = np.zeros(n_draws, np.int64) if view_of_draw is None else view_of_draw
 
     @abstractmethod
-    def arriving(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, Sequence[Any] | str]]:
+    def load_images(
+        self, samples: Iterable[Sample]
+    ) -> Iterator[tuple[Sample, Sequence[Any] | str]]:
         """Yield samples with the views of each image, or with why one cannot be read."""
 
     @abstractmethod
@@ -243,7 +238,7 @@ class CellEngine(ShrinkingBatches, Engine):
     @override
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:
         """Yield each image as it is decided; an image that fails does not stop the others."""
-        arriving, queues = self.arriving(samples), self.queues()
+        loaded, queues = self.load_images(samples), self.queues()
         self.in_progress = 0
         # Batches, each with a function that waits for its errors.
         launched: deque[tuple[Batch, Callable[[], Floats32]]] = deque()
@@ -251,16 +246,16 @@ class CellEngine(ShrinkingBatches, Engine):
             while (
                 not any(queue.full for queue in queues)
                 and self.in_progress < IN_PROGRESS * self.batch_size
-                and (arrival := next(arriving, None)) is not None
+                and (next_loaded := next(loaded, None)) is not None
             ):
-                sample, images = arrival
+                sample, images = next_loaded
                 if isinstance(images, str):
                     yield Decided(sample, error=images)
                     continue
-                joint = SampleInProgress(sample, strategy, self.questions.of(sample), self.problem)
+                started = SampleInProgress(sample, strategy, self.problems.of(sample), self.problem)
                 self.in_progress += len(images)
-                for interview, views in zip(joint.interviews, images, strict=True):
-                    yield from self._ask(ImageInProgress(interview, joint, views), queues)
+                for session, views in zip(started.sessions, images, strict=True):
+                    yield from self._ask(ImageInProgress(session, started, views), queues)
             ready = [queue for queue in queues if queue.full and len(launched) < self.depth]
             if not launched:
                 ready += [queue for queue in queues if queue.cells]
@@ -271,33 +266,33 @@ class CellEngine(ShrinkingBatches, Engine):
             if not launched:
                 return
             batch, errors = launched.popleft()
-            for flight in batch.deliver(errors()):
-                self.tell(flight)
-                yield from self._ask(flight, queues)
+            for image in batch.deliver(errors()):
+                self.tell(image)
+                yield from self._ask(image, queues)
 
-    def _ask(self, flight: ImageInProgress, queues: Sequence[Queue]) -> Iterator[Decided]:
-        """Queue the next request, or yield the sample where this decides or fails it."""
-        request = flight.interview.ask()
+    def _ask(self, image: ImageInProgress, queues: Sequence[Queue]) -> Iterator[Decided]:
+        """Queue the image's next request, or yield the sample if this was its last open image."""
+        request = image.session.ask()
         if request is not None:
             queue = queues[0 if isinstance(request, Linearise) else -1]
-            for block in self.blocks(flight, request):
+            for block in self.blocks(image, request):
                 queue.append(block)
             return
         self.in_progress -= 1
-        if whole := flight.joint.finish_image():
+        if whole := image.sample.finish_image():
             yield whole
 
-    def blocks(self, flight: ImageInProgress, request: Evaluate | Linearise) -> Iterator[Block]:
-        """Make room for the errors of a request, and yield its cells."""
+    def blocks(self, image: ImageInProgress, request: Evaluate | Linearise) -> Iterator[Block]:
+        """Make room for the errors of a request, and yield blocks of its cells."""
         assert isinstance(request, Evaluate), "there are no gradients to linearise with"
-        prompts, draws = flight.joint.question.cells(request)
-        flight.expect(request, len(draws))
-        yield Block(flight, prompts, draws, np.arange(len(draws)))
+        prompts, draws = image.sample.prompted.cells(request)
+        image.expect(request, len(draws))
+        yield Block(image, prompts, draws, np.arange(len(draws)))
 
-    def tell(self, flight: ImageInProgress) -> None:
-        """Reply to a flight's request with its errors."""
-        request, columns = flight.request, flight.joint.question.columns
-        flight.interview.tell(request, columns.errors(flight.errors, len(request.prompts)))
+    def tell(self, image: ImageInProgress) -> None:
+        """Reply to the request of an image with its errors."""
+        request, columns = image.request, image.sample.prompted.columns
+        image.session.tell(request, columns.errors(image.errors, len(request.prompts)))
 
 
 SECONDS = 1.5  # what measuring may take
@@ -324,12 +319,13 @@ class Batched(Protocol):
 def settle_batch_size(engine: Batched, key: str) -> bool:
     """Give `engine` the batch size remembered under `key`; return whether it was measured now.
 
-    The key names all that decides the best size but the device: backbone, dtype, latent shape. A
-    size at which memory runs out later is replaced by the one that fitted.
+    The key names everything on which the best size depends except the device: backbone, dtype and
+    latent shape. If memory runs out later, the size that then fits is remembered instead.
     """
     key = f"{key} {device_name(engine.backbone.device)}"
     size = remembered_batch_size(key)
-    if unknown := size is None:
+    unknown = size is None
+    if size is None:
         size = best_batch_size(engine)
         remember_batch_size(key, size)
     engine.batch_size = size
@@ -340,9 +336,9 @@ def settle_batch_size(engine: Batched, key: str) -> bool:
 
 
 def best_batch_size(engine: Batched) -> int:
-    """Return the smallest batch size whose cells per second are within 4 % of the best.
+    """Return the smallest batch size whose cells per second are within 4 % of the best rate.
 
-    Where measuring would take too long, it is the engine's own batch size.
+    Returns the engine's own batch size if a measurement would take too long.
     """
     rates = rates_by_size(engine, SECONDS)
     if rates.pop(1) < 1 / SLOW:
@@ -353,7 +349,7 @@ def best_batch_size(engine: Batched) -> int:
 
 
 def rates_by_size(engine: Batched, seconds: float) -> dict[int, float]:
-    """Return the cells per second by batch size: of 1, and of those that are worth measuring.
+    """Return the cells per second by batch size, of 1 and of powers of 2 from SMALLEST on.
 
     Sizes double until a batch takes too long for a measurement of about `seconds`, or memory runs
     out. They are timed in turns, so that a disturbance of the machine affects all of them.
@@ -371,7 +367,7 @@ def rates_by_size(engine: Batched, seconds: float) -> dict[int, float]:
     size = SMALLEST
     while size <= LARGEST:
         try:
-            engine.rehearse(size)  # the first of a shape prepares kernels
+            engine.rehearse(size)  # the first batch of a shape prepares kernels
             shortest[size] = _seconds(engine, size)
         except torch.OutOfMemoryError:
             break
@@ -393,12 +389,12 @@ def rates_by_size(engine: Batched, seconds: float) -> dict[int, float]:
 
 
 def smallest_of_the_best(rates: Mapping[int, float]) -> int:
-    """Return the smallest batch size whose cells per second are within 4 % of the best."""
+    """Return the smallest batch size whose cells per second are within GAIN of the best rate."""
     return min(size for size, rate in rates.items() if rate >= max(rates.values()) * (1 - GAIN))
 
 
 def device_name(device: "torch.device") -> str:
-    """Return the name of a device for its speed: the GPU's model, or the CPU's threads."""
+    """Return the name under which speeds are kept: the GPU's model, or the CPU's threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} {torch.get_num_threads()} threads"

@@ -1,8 +1,8 @@
 """Validation of a plugin's denoiser, and options that make its network faster.
 
-Its attributes, and the shapes and dtypes of its tensors are validated.
-Values are not validated here, because that would make the host wait for the GPU: errors that are
-not finite are detected when they are read on the host.
+The attributes of a denoiser, and shapes and dtypes of its tensors are validated. Values are not,
+because the host would have to wait for the GPU: errors that are not finite are detected when they
+are read on the host.
 
 The options are memory layout, attention kernel and compilation. They affect results only by
 rounding; design/engine.md has the figures.
@@ -35,8 +35,8 @@ class CheckedDenoiser:
     """Wrapper that validates a plugin's denoiser. It raises PluginError if the denoiser is faulty.
 
     The plugin's class need not be a subclass of `Denoiser`; messages call it `who`. `pinned_kernel`
-    is the attention kernel that `accelerate` set; None if torch chooses it. `switches` makes the
-    context of every call, which is that of the run's precision.
+    is the attention kernel that `accelerate` set; None if torch chooses it. `switches` returns
+    the context of every call, which sets the run's precision.
     """
 
     def __init__(self, backbone: Any, who: str) -> None:
@@ -45,7 +45,7 @@ class CheckedDenoiser:
         self._model: Denoiser = with_defaults(backbone, Denoiser)
         self.pinned_kernel: str | None = None  # a key of `KERNELS`
         self.switches: Callable[[], AbstractContextManager[None]] = nullcontext
-        self.encoding: Callable[[], AbstractContextManager[None]] = nullcontext  # of images, inside
+        self.encoding: Callable[[], AbstractContextManager[None]] = nullcontext  # of images
         self.advice = ""  # what avoids errors that are not finite, as the end of a sentence
         self.offloads = False  # whether images and cells are computed at the cost of a transfer
         self.uncompiled: Callable[..., Any] | None = None  # its network's forward before compiling
@@ -76,10 +76,10 @@ class CheckedDenoiser:
         return network
 
     def preprocess(self, images: Sequence[Image]) -> Sequence[Image] | Tensor:
-        """Return the pixels of images, pinned for a GPU; the images if the backbone has no such."""
+        """Return the pixels of images, pinned for a GPU; without a `preprocess`, the images."""
         if not offers(self.backbone, Denoiser.preprocess):
             return images
-        # Not guarded with switches, which are those of the process: another thread calls this.
+        # Without `switches`, which act on the whole process: another thread calls this.
         with guard(self.who, "preprocess()", (UserError,)):
             pixels: Any = self._model.preprocess(images)
         if not isinstance(pixels, torch.Tensor) or len(pixels) != len(images):
@@ -120,7 +120,7 @@ class CheckedDenoiser:
             return self._model.one_level is True
 
     def batch_keys(self, conditioning: Tree) -> Ints:
-        """Return the number of each prompt's key, int64 [P]; all are 0 where it has no keys."""
+        """Return the number of each prompt's key, int64 [P]; all 0 if the backbone has no keys."""
         prompts = trees.count(conditioning)
         if not offers(self.backbone, Denoiser.batch_keys):
             return np.zeros(prompts, np.int64)
@@ -153,7 +153,7 @@ class CheckedDenoiser:
         return self._floating("denoise()", prediction, (len(x_t), *self.latent_shape))
 
     def offload(self) -> None:
-        """Have the backbone keep on the CPU what it does not use; UserError where it cannot."""
+        """Have the backbone keep unused parts on the CPU. Raises UserError if it cannot."""
         if self.device.type != "cuda":
             raise UserError(f"--offload is for GPUs; the device here is {self.device.type}.")
         with self.guard("offload()"):
@@ -165,7 +165,7 @@ class CheckedDenoiser:
             )
 
     def save_memory(self) -> bool:
-        """Have the backbone keep less for a backward pass; False where it cannot."""
+        """Have the backbone keep less for a backward pass; return False if it cannot."""
         with self.guard("save_memory()"):
             return self._model.save_memory() is not False
 
@@ -231,8 +231,8 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
 
     Diffusers' own `set_attention_backend` does nothing to the attention of Stable Diffusion's
     UNets; their processors call torch's `scaled_dot_product_attention`, whose kernel torch chooses.
-    `attention` is `auto` or a key of `KERNELS`. A UserError where the backbone has no `network`
-    attribute that could be changed or `compiled`, or no such kernel on this device.
+    `attention` is `auto` or a key of `KERNELS`. Raises UserError if the backbone has no `network`
+    attribute that could be changed or `compiled`, or the device has no such kernel.
     """
     network = backbone.network
     if network is None:
@@ -242,7 +242,7 @@ def accelerate(backbone: CheckedDenoiser, layout: str, attention: str, compiled:
                 " no `network` attribute."
             )
         return
-    # It gains nothing on a CPU (design/engine.md), but tensor cores are faster with it.
+    # Tensor cores are faster with channels-last; a CPU gains nothing (design/engine.md).
     if layout == "channels-last" or (layout == "auto" and backbone.device.type == "cuda"):
         lay_out(network)
     if attention != "auto":
@@ -258,14 +258,14 @@ def lay_out(module: "torch.nn.Module") -> None:
             cast(Any, part).to(memory_format=torch.channels_last)  # some stubs of torch lack it
 
 
-REPEATED = 0.9  # share of a network's parameters in blocks from which on these are compiled alone
+REPEATED = 0.9  # with a larger share of parameters in repeated blocks, only these are compiled
 
 
 def compile_network(backbone: CheckedDenoiser, conditioning: Tree) -> None:
     """Compile the backbone's network for a run's prompts; the first batch takes a minute or more.
 
-    Where lengths of prompts vary, they are dynamic dimensions. If nearly all of the network are
-    repeated blocks, these are compiled once and not the whole, which takes a fraction of the time.
+    Lengths of prompts that vary are dynamic dimensions. If the network is nearly all repeated
+    blocks, these are compiled once instead of the whole, which takes a fraction of the time.
     """
     network = backbone.network
     assert network is not None, "`accelerate` checked it"
@@ -274,8 +274,8 @@ def compile_network(backbone: CheckedDenoiser, conditioning: Tree) -> None:
     if repeats_blocks(network):
         cast(Any, network).compile_repeated_blocks(dynamic=dynamic)
         return
-    # CUDA graphs take the launches of small kernels off the host. Their results are in memory that
-    # the next replay overwrites.
+    # CUDA graphs spare the host the launches of small kernels. The next replay of such a graph
+    # overwrites its results, hence the copies.
     mode = "reduce-overhead" if backbone.device.type == "cuda" else None
     backbone.uncompiled = backbone.uncompiled or network.forward
     network.forward = cloned(torch.compile(backbone.uncompiled, dynamic=dynamic, mode=mode))
@@ -284,7 +284,7 @@ def compile_network(backbone: CheckedDenoiser, conditioning: Tree) -> None:
 def repeats_blocks(network: "torch.nn.Module") -> bool:
     """Return whether nearly all parameters are in blocks that diffusers declares as repeated.
 
-    Those of a UNet are its attention alone: its convolutions and CUDA graphs would be left out.
+    In a UNet only attention is repeated: convolutions and CUDA graphs would be left out.
     """
     names = repeated_blocks(network)
     blocks = [part for part in network.modules() if type(part).__name__ in names]

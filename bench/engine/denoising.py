@@ -27,7 +27,7 @@ ENCODE_BATCH = 8  # images encoded by the VAE at a time
 # Groups of images encoded before the network, which is much larger, takes the VAE's place again.
 OFFLOADED_GROUPS = 8
 
-THREADLESS = ("cpu",)  # where a thread that opens images only takes time from the model
+THREADLESS = ("cpu",)  # devices where a thread that opens images only slows the model down
 
 
 class Latents(ShrinkingBatches):
@@ -53,9 +53,9 @@ class Latents(ShrinkingBatches):
             groups = ahead(groups, depth=2)
         at_once = OFFLOADED_GROUPS if self.backbone.offloads else 1
         while some := list(islice(groups, at_once)):
-            pixels = [[self._encoded(batch) for batch in batches] for _, batches in some]
-            for (group, _), batches in zip(some, pixels, strict=True):
-                encoded = chain.from_iterable(batches)
+            encodings = [[self._encoded(batch) for batch in batches] for _, batches in some]
+            for (group, _), batches in zip(some, encodings, strict=True):
+                encoded = chain.from_iterable(batches)  # one row per view
                 for sample, opened in group:
                     if isinstance(opened, str):
                         yield sample, opened
@@ -66,7 +66,7 @@ class Latents(ShrinkingBatches):
     def _prepared(
         self, groups: Iterable[list[Opened]]
     ) -> Iterator[tuple[list[Opened], list[Sequence[Image] | Tensor]]]:
-        """Yield groups with the pixels of their pictures, in batches; PIL's images of a plugin."""
+        """Yield groups with their pictures in batches, preprocessed by the backbone if it can."""
         for group in groups:
             readable = [opened for _, opened in group if not isinstance(opened, str)]
             pictures = [picture for opened in readable for views in opened for picture in views]
@@ -121,7 +121,7 @@ class DenoisingEngine(CellEngine):
         self,
         backbone: CheckedDenoiser,
         conditioning: Tree,  # embedded prompts, one row each, on the host
-        problem: Problem,  # question that every image asks, about columns
+        problem: Problem,  # problem of an image; its prompts are columns
         columns: Columns,  # prompts behind each column
         scoring: Scoring,  # definition of an error
         batch_size: int,  # cells per batch; halved for good when memory runs out
@@ -138,34 +138,38 @@ class DenoisingEngine(CellEngine):
         self.subtracts_null = subtracts_null
         self.with_nulls = subtracts_null or scoring.guidance is not None
         self.prompts = trees.count(conditioning) - self.with_nulls
-        self.linear = Lineariser(self.evaluator, batch_size, problem.linearisation_cost)
-        # Cost so far, in evaluations, of linearised draws, and of cells but filling ones.
+        self.lineariser = Lineariser(self.evaluator, batch_size, problem.linearisation_cost)
+        # Cost so far, in evaluations; cells that only fill a batch are not counted.
         self.evaluated = 0.0
         self.depth = 2 if backbone.device.type == "cuda" else 1
         self.one_shape = False  # whether all batches are filled up, for a compiled network
 
     @override
-    def arriving(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[Tensor] | str]]:
+    def load_images(self, samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[Tensor] | str]]:
         return self.latents.of(samples)
 
     @override
     def queues(self) -> list[Queue]:
-        level, key = self.groups
-        # Guidance needs the cells of a draw in order, whatever their prompts.
-        key = key * (self.evaluator.scoring.guidance is None)
+        level, key = self.level_of_draw, self.key_of_prompt
+        if self.evaluator.scoring.guidance is not None:
+            key = np.zeros_like(key)  # guidance needs all cells of a draw in order
         by_level = (lambda prompts, draws: level[draws]) if level.any() else None
         by_both = lambda prompts, draws: level[draws] * (key.max() + 1) + key[prompts]  # noqa: E731
         return [
-            Queue(self.linear, self._linearise, self.view_of_draw, by_level),
+            Queue(self.lineariser, self._linearise, self.view_of_draw, by_level),
             Queue(self, self._evaluate, self.view_of_draw, by_both if key.any() else by_level),
         ]
 
     @cached_property
-    def groups(self) -> tuple[Ints, Ints]:
-        """Group of each draw, int64 [N], and of each prompt, [P]; those of a batch are equal."""
+    def level_of_draw(self) -> Ints:
+        """Number of each draw's level, int64 [N]; all 0 if a batch may have several levels."""
         rows = self.problem.timesteps
-        level = np.unique(rows, return_inverse=True)[1] if self.backbone.one_level else 0 * rows
-        return level, self.backbone.batch_keys(self.evaluator.prompts.tree)
+        return np.unique(rows, return_inverse=True)[1] if self.backbone.one_level else 0 * rows
+
+    @cached_property
+    def key_of_prompt(self) -> Ints:
+        """Number of each prompt's key, int64 [P]; the prompts of a batch have the same key."""
+        return self.backbone.batch_keys(self.evaluator.prompts.tree)
 
     @inferring
     @override
@@ -177,62 +181,61 @@ class DenoisingEngine(CellEngine):
         return self.batch_size if self.one_shape else super().filled(count)
 
     def warm_up(self) -> None:
-        """Evaluate a batch of each shape that a run has; the second one records a CUDA graph."""
-        for prompt in np.unique(self.groups[1], return_index=True)[1]:
-            for _ in range(2):
+        """Evaluate a batch of each shape that a run has."""
+        for prompt in np.unique(self.key_of_prompt, return_index=True)[1]:
+            for _ in range(2):  # the second call records a CUDA graph
                 self.rehearse(self.batch_size, prompt)
 
     @inferring
     def rehearse(self, size: int, prompt: int = -1) -> None:
         """Evaluate one batch of `size` made-up cells and wait for it; OutOfMemoryError passes.
 
-        The cells can be in one batch with this prompt.
+        The cells have the level of the first draw and the key of `prompt`.
         """
         cell = np.arange(size)
-        level, key = self.groups
-        draws, rows = np.flatnonzero(level == level[0]), np.flatnonzero(key == key[prompt])[::-1]
+        level, key = self.level_of_draw, self.key_of_prompt
+        draws, prompts = np.flatnonzero(level == level[0]), np.flatnonzero(key == key[prompt])[::-1]
+        cells = [
+            prompts[cell % len(prompts)],
+            draws[cell // len(prompts) % len(draws)],
+            np.zeros_like(cell),
+        ]
         latents = torch.zeros(1, *self.backbone.latent_shape, device=self.backbone.device)
-        places, draw = rows[cell % len(rows)], draws[cell // len(rows) % len(draws)]
-        cells = [places, draw, np.zeros_like(cell)]
         fetch(self.evaluator.errors(Batch(np.stack(cells), latents, [""])))()
 
     @override
-    def blocks(self, flight: ImageInProgress, request: Evaluate | Linearise) -> Iterator[Block]:
+    def blocks(self, image: ImageInProgress, request: Evaluate | Linearise) -> Iterator[Block]:
         if isinstance(request, Linearise):
-            flight.expect(request, len(request.draws), self.prompts)
+            image.expect(request, len(request.draws), self.prompts)
             mixture = self.columns.mixture(request.mixture)
             prompts, places = np.full(len(request.draws), -1), np.arange(len(request.draws))
-            yield Block(flight, prompts, request.draws, places, mixture)
+            yield Block(image, prompts, request.draws, places, mixture)
         elif not self.with_nulls:
-            yield from super().blocks(flight, request)
+            yield from super().blocks(image, request)
         else:
-            by_draw = flight.joint.question.cells(request)[0].reshape(len(request.draws), -1)
+            by_draw = image.sample.prompted.cells(request)[0].reshape(len(request.draws), -1)
             prompts = np.insert(by_draw, 0, self.prompts, axis=1).ravel()
-            flight.expect(request, len(prompts))
+            image.expect(request, len(prompts))
             draws = np.repeat(request.draws, by_draw.shape[1] + 1)
-            yield Block(flight, prompts, draws, np.arange(len(draws)))
+            yield Block(image, prompts, draws, np.arange(len(draws)))
 
     @override
-    def tell(self, flight: ImageInProgress) -> None:
-        self._tell(flight)
-        decided = flight.interview.decided
-        if decided.error is not None and not np.isfinite(flight.errors).all():
-            decided.error += self.backbone.advice
-
-    def _tell(self, flight: ImageInProgress) -> None:
-        request = flight.request
+    def tell(self, image: ImageInProgress) -> None:
+        request, decided = image.request, image.session.decided
         if isinstance(request, Linearise):
-            values = self.columns.first_order(flight.errors)
-            flight.interview.tell(request, values, self.linear.cost)
+            values = self.columns.first_order(image.errors)
+            image.session.tell(request, values, self.lineariser.cost)
         elif not self.with_nulls:
-            super().tell(flight)
+            super().tell(image)
         else:
-            by_draw = flight.errors.reshape(len(request.draws), -1)
-            columns = flight.joint.question.columns
+            by_draw = image.errors.reshape(len(request.draws), -1)
+            columns = image.sample.prompted.columns
             values = columns.errors(by_draw[:, 1:], len(request.prompts))
             if self.subtracts_null:
                 values = values - by_draw[:, 0]
-            flight.interview.tell(request, values)
+            image.session.tell(request, values)
+        if decided.error is not None and not np.isfinite(image.errors).all():
+            decided.error += self.backbone.advice
 
     def _evaluate(self, batch: Batch) -> Tensor:
         """Return the batch's errors, float32 [B]."""
@@ -248,6 +251,6 @@ class DenoisingEngine(CellEngine):
         eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
         of_mixture, latents = batch.cells[2] // self.views, batch.contents[image]
         is_one = self.evaluator.is_one_level(batch.cells[1])
-        errors = self.linear.first_order(draw, latents, eps, mixtures, of_mixture, is_one)
-        self.evaluated += len(batch) * self.linear.cost
+        errors = self.lineariser.first_order(draw, latents, eps, mixtures, of_mixture, is_one)
+        self.evaluated += len(batch) * self.lineariser.cost
         return errors

@@ -42,14 +42,14 @@ class CheckedClassifier:
         self._model: Classifier = with_defaults(backbone, Classifier)
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> Floats32:
-        """Return logits, float32 [images, texts]; a PluginError for anything else."""
+        """Return logits, float32 [images, texts]. Raises PluginError for anything else."""
         shape = len(images), len(texts)
         with guard(self.who, "score()"):
             logits = self._model.score(images, texts)
             return checked_floats(self.who, "score()", logits, shape, "image and text")
 
     def fit(self, images: Iterable[Image], labels: Sequence[str]) -> dict[str, JsonValue]:
-        """Fit a classifier that learns (UserError); return its facts, as JSON (PluginError)."""
+        """Fit a classifier that learns and return its facts. Raises UserError or PluginError."""
         with guard(self.who, "fit()"):
             facts = self._model.fit(images, labels)
             return dict(json.loads(json.dumps(dict(facts or {}), allow_nan=False)))
@@ -82,7 +82,7 @@ class CheckedEnsemble(CheckedClassifier):
 def checked_floats(
     who: str, call: str, returned: object, shape: tuple[int, ...], unit: str
 ) -> Floats32:
-    """Return a plugin's floats as float32 of this shape, one per `unit`, or raise `PluginError`."""
+    """Return the floats of a plugin as float32 of this shape. Raises PluginError otherwise."""
     values: NDArray[Any] = np.asarray(returned)
     if values.shape != shape or values.dtype.kind != "f":
         raise PluginError(
@@ -109,7 +109,7 @@ class ClassifyingEngine(Engine):
         fitted: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone, self.texts, self.fitted = backbone, tuple(texts), fitted
-        self.problem, self.questions = problem, PromptedProblems(PromptedProblem(problem, columns))
+        self.problem, self.problems = problem, PromptedProblems(PromptedProblem(problem, columns))
         self.batch_size = batch_size
 
     @override
@@ -117,7 +117,7 @@ class ClassifyingEngine(Engine):
         for group in open_images(samples, self.batch_size):
             readable = [opened for _, opened in group if not isinstance(opened, str)]
             images = [image for opened in readable for (image,) in opened]
-            # Items have texts of their own: only those of the group are scored.
+            # Items have texts of their own: only the texts of this group are scored.
             own = sorted({t for sample, _ in group if sample.item for t in sample.item.texts})
             texts = [self.texts[text] for text in own] if own else self.texts
             logits = iter(self.backbone.score(images, texts) if images else ())
@@ -125,33 +125,33 @@ class ClassifyingEngine(Engine):
                 if isinstance(opened, str):
                     yield Decided(sample, error=opened)
                     continue
-                question = self.questions.of(sample)
-                if question.texts is not None:
-                    question = replace(question, texts=np.searchsorted(own, question.texts))
-                joint = SampleInProgress(sample, strategy, question, self.problem)
-                for interview in joint.interviews:
-                    _decide(interview, next(logits), question)
-                    if whole := joint.finish_image():
+                prompted = self.problems.of(sample)
+                if prompted.texts is not None:
+                    prompted = replace(prompted, texts=np.searchsorted(own, prompted.texts))
+                started = SampleInProgress(sample, strategy, prompted, self.problem)
+                for session in started.sessions:
+                    _decide(session, next(logits), prompted)
+                    if whole := started.finish_image():
                         yield whole
 
 
-def _decide(interview: CheckedSession, logits: Floats32, question: PromptedProblem) -> None:
-    """Let one image be decided by its logits, float32 [texts]."""
-    needed = logits if question.texts is None else logits[question.texts]
+def _decide(session: CheckedSession, logits: Floats32, prompted: PromptedProblem) -> None:
+    """Have the strategy decide one image from its logits, float32 [texts]."""
+    needed = logits if prompted.texts is None else logits[prompted.texts]
     if not (finite := np.isfinite(needed)).all():
-        interview.decided.error = f"the model's logit is {needed[~finite][0]}"
-    while (request := interview.ask()) is not None:
+        session.decided.error = f"the model's logit is {needed[~finite][0]}"
+    while (request := session.ask()) is not None:
         assert isinstance(request, Evaluate), "there are no gradients to linearise with"
-        texts, _ = question.cells(request)
-        values = question.columns.errors(-logits[texts], len(request.prompts))
-        interview.tell(request, values)
+        texts, _ = prompted.cells(request)
+        values = prompted.columns.errors(-logits[texts], len(request.prompts))
+        session.tell(request, values)
 
 
 OPENED_IMAGES = 4  # images opened at a time
 
 
 class CheckedLikelihood:
-    """Wrapper that validates a plugin's likelihood; if `blind`, its `prior` scores texts alone."""
+    """Wrapper that validates a plugin's likelihood. If `blind`, `prior` scores the texts alone."""
 
     def __init__(self, backbone: object, who: str) -> None:
         self.backbone, self.who = backbone, who
@@ -161,7 +161,7 @@ class CheckedLikelihood:
         self.blind = False
 
     def evaluate(self, images: Sequence[Image], texts: Sequence[str], draws: Ints) -> Floats32:
-        """Return errors, float32 [B] (PluginError); torch.OutOfMemoryError passes."""
+        """Return the errors of cells, float32 [B]; torch.OutOfMemoryError passes."""
         method = "prior()" if self.blind else "evaluate()"
         with guard(self.who, method, (torch.OutOfMemoryError,)):
             if self.blind:
@@ -178,7 +178,7 @@ class LikelihoodEngine(CellEngine):
         self,
         backbone: CheckedLikelihood,
         texts: Sequence[str],  # prompts, or the pool of the items' texts
-        problem: Problem,  # question that every image asks, about columns
+        problem: Problem,  # problem of an image; its prompts are columns
         columns: Columns,  # prompts behind each column
         batch_size: int,  # cells at a time
         views: CheckedViews | None = None,  # views of each image; None: the image alone
@@ -198,7 +198,7 @@ class LikelihoodEngine(CellEngine):
         return count
 
     @override
-    def arriving(
+    def load_images(
         self, samples: Iterable[Sample]
     ) -> Iterator[tuple[Sample, list[list[Image]] | str]]:
         yield from chain.from_iterable(open_images(samples, OPENED_IMAGES, self._views))
@@ -222,5 +222,5 @@ class LikelihoodEngine(CellEngine):
 
 
 def draw_numbers(seed: int, n_draws: int) -> Ints:
-    """Return int64 [N], the number that each draw of a seed has: seed · 100,000 + k."""
+    """Return the numbers of a seed's draws, int64 [N], unique among seeds: seed · MAX_DRAWS + k."""
     return np.arange(n_draws, dtype=np.int64) + np.int64(seed * MAX_DRAWS)

@@ -34,15 +34,15 @@ def embed_prompts(
     it. Two processes may do this at once: a file appears whole. Raises UserError for a row that is
     not finite, or prompts not padded to the same lengths.
 
-    `key` is everything that decides a conditioning but the installed packages: the fingerprint of
-    the weights (of text encoder and tokenizer at least), dtype, version. `with_null` adds the null
-    conditioning as the last row.
+    `key` names everything that a conditioning depends on except the installed packages: fingerprint
+    of the weights (of text encoder and tokenizer at least), dtype, version. `with_null` adds the
+    null conditioning as the last row.
     """
     path, prompts = conditioning_file(key, texts, with_null), len(texts) + with_null
     tree = read_tree(path)
     if tree is None or trees.count(tree) != prompts:
         with refusing(f"{backbone.who}: ", TreeError, after=""):
-            with suppress(OSError):  # a disk that does not take it must not stop a run
+            with suppress(OSError):  # a full or read-only disk must not stop a run
                 write_tree(path, _encoded(backbone, texts, with_null), prompts)
             tree = read_tree(path)
             if tree is None:
@@ -86,7 +86,7 @@ def write_tree(path: Path, chunks: Iterable[Tree], prompts: int) -> None:
         done = 0
         for chunk in map(trees.leaves, chunks):
             if not first:
-                # Rows of no prompt keep names, dtypes and lengths, and no memory.
+                # An empty slice keeps names, dtypes and lengths, but no memory.
                 first = {name: leaf[:0].cpu() for name, leaf in chunk.items()}
                 header, starts = _header(chunk, prompts)
                 file.write(header)

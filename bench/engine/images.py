@@ -20,8 +20,8 @@ from bench.machine.libraries import Tensor, torch
 # A sample, and the views of each of its images, or why one cannot be read.
 Opened = tuple[Sample, list[list[Image.Image]] | str]
 
-MAX_RESIZED_PIXELS = 2**27  # of an image before its middle is cut out; 400 MB
-# Pixels of a group of images: eight photographs of 12 megapixels, or two large images.
+MAX_RESIZED_PIXELS = 2**27  # of a resized image before it is cropped; 400 MB
+# Eight photographs of 12 megapixels, or two images of LARGE_PIXELS.
 MAX_GROUP_PIXELS = LARGE_PIXELS * 3 // 2
 MAX_VIEWS = 64  # per image; their latents are in memory while it is scored
 # `half` is what Stable Diffusion's VAE was trained on. `cifar10` repeats the published UC Merced
@@ -35,8 +35,8 @@ NORMALIZATIONS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
 def resize_and_crop(image: Image.Image, resolution: int) -> Image.Image:
     """Return RGB [resolution, resolution]: shorter side by PIL's bicubic on uint8, centre crop.
 
-    Rounds as torchvision's Resize and CenterCrop do, which the reference implementation uses. Of
-    an image so long that its resized whole would be large, only the middle is resized.
+    Rounds as torchvision's Resize and CenterCrop do, which the reference implementation uses. If
+    the resized image would exceed MAX_RESIZED_PIXELS, only its middle is resized.
     """
     image = image.convert("RGB")
     short = min(image.size)
@@ -69,9 +69,9 @@ def open_images(
     size: int,
     views_of: Callable[[Image.Image, str], list[Image.Image]] = lambda image, name: [image],
 ) -> Iterator[list[Opened]]:
-    """Yield groups of samples with the views of each image, which `views_of` makes with its name.
+    """Yield groups of samples with the views of each image, made by `views_of(image, name)`.
 
-    A group has `size` images, or fewer if they are large; those of an item are never parted.
+    A group has about `size` images, or fewer if they are large. All images of a sample are in one.
     """
     group: list[Opened] = []
     count = pixels = 0
@@ -103,14 +103,15 @@ def _open(sample: Sample) -> list[Image.Image] | str:
 
 
 class CheckedViews:
-    """Wrapper that validates a plugin's views (several variants of an image), called `who`."""
+    """Wrapper that validates a plugin's views (variants of an image); messages call it `who`."""
 
     def __init__(self, views: object, who: str) -> None:
         self.who = who
         self.views: Views = with_defaults(views, Views)
-        own = self.views
-        self.count = checked_answer(who, "count", PositiveInt, lambda: own.count)
-        self.of_latents = checked_answer(who, "samples_latents", bool, lambda: own.samples_latents)
+        self.count = checked_answer(who, "count", PositiveInt, lambda: self.views.count)
+        self.of_latents = checked_answer(
+            who, "samples_latents", bool, lambda: self.views.samples_latents
+        )
         if self.count > MAX_VIEWS:
             raise PluginError(who, f"its count is {self.count}, above {MAX_VIEWS}")
 
@@ -127,15 +128,15 @@ class CheckedViews:
 
 
 def view_seed(seed: int, name: str) -> int:
-    """Return the seed of one image's views, below 2**63, from the run's and the image's name."""
+    """Return the seed of an image's views, below 2**63, from the run's seed and its name."""
     content = f"{seed}\0{name}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1
 
 
 def view_of_draw(n_draws: int, views: int, per_level: int = 1) -> Ints:
-    """Return int64 [N], the view of each draw; `per_level` draws share one. See `assign_evenly`."""
-    turns = assign_evenly(-(-n_draws // per_level), views)
-    return np.asarray(np.repeat(turns, per_level)[:n_draws])
+    """Return int64 [N], the view of each draw; each run of `per_level` draws has one view."""
+    view_of_level = assign_evenly(-(-n_draws // per_level), views)
+    return np.asarray(np.repeat(view_of_level, per_level)[:n_draws])
 
 
 def name_of(sample: Sample, number: int) -> str:

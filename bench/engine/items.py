@@ -2,11 +2,11 @@
 
 An item is a sample with texts of its own, and often several images. A strategy decides for each
 image which of these texts fits it. The texts are numbered from 0, so a strategy need not know about
-items. When all images are decided, their decisions are combined into one; an item that asks which
-of several images fits its text is decided then, from the errors of all images.
+items. When all images are decided, their decisions are combined into one. If an item asks which of
+several images fits its text, that decision follows from the errors of all images.
 
-For an image with candidates, a strategy decides only among these classes, numbered from 0. The
-others have no draws and an infinite score, and rank behind the candidates.
+For an image with candidates, a strategy decides only among these classes, numbered from 0. All
+other classes have no draws and an infinite score, and rank behind the candidates.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem
 from bench.engine.asking import CheckedSession, CheckedStrategy
 from bench.inputs.prompts import Columns, make_columns
 
-WEAKEST_FIRST = ("ceiling", "tie", "bound", "exhausted")  # reasons why scoring ended
+WEAKEST_FIRST = ("ceiling", "tie", "bound", "exhausted")  # values of `Outcome.decided_by`
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class PromptedProblem:
     """Index of each prompt in the pool of texts; None: the prompt's own index."""
 
     def cells(self, request: Evaluate) -> tuple[Ints, Ints]:
-        """Return texts (indices in the pool) and draws of a block's cells; see `Columns.cells`."""
+        """Return the text (index in the pool) and the draw of each cell, int64 [cells] each."""
         prompts, draws = self.columns.cells(request.prompts, request.draws)
         return (prompts if self.texts is None else self.texts[prompts]), draws
 
 
-def plain_question(problem: Problem) -> PromptedProblem:
-    """Return the question whose columns are its prompts."""
+def plain_problem(problem: Problem) -> PromptedProblem:
+    """Return a problem whose columns are its prompts."""
     return PromptedProblem(problem, make_columns(problem.class_of_prompt, "best"))
 
 
 class PromptedProblems:
-    """Lookup of the question of each sample.
+    """Lookup of the problem of each sample.
 
-    Items with the same number of texts share a problem. All other samples have the question
+    Items with the same number of texts share a problem. All other samples have the problem
     `shared`, narrowed to their candidates if they have some.
     """
 
@@ -57,7 +57,7 @@ class PromptedProblems:
         self._own: dict[int, PromptedProblem] = {}
 
     def of(self, sample: Sample) -> PromptedProblem:
-        """Return a sample's question."""
+        """Return the problem of a sample."""
         if sample.candidates is not None:
             return narrowed(self.shared, sample.candidates)
         if sample.item is None:
@@ -66,43 +66,41 @@ class PromptedProblems:
         if texts not in self._own:
             own, shared = np.arange(texts), self.shared.problem
             problem = replace(shared, class_of_prompt=own, can_linearise=False)
-            self._own[texts] = plain_question(problem)
+            self._own[texts] = plain_problem(problem)
         return replace(self._own[texts], texts=np.array(sample.item.texts, dtype=np.int64))
 
 
 class SampleInProgress:
-    """A sample in progress, with one interview per image.
+    """A sample in progress, with one session per image.
 
-    `problem` is that of all classes, needed for a sample with candidates.
+    A sample with candidates also needs `problem`, the problem of all classes.
     """
 
     def __init__(
         self,
         sample: Sample,
         strategy: CheckedStrategy,
-        question: PromptedProblem,
+        prompted: PromptedProblem,
         problem: Problem | None = None,
     ) -> None:
-        self.sample, self.question, self.problem = sample, question, problem
-        self.interviews = [
-            CheckedSession(sample, strategy, question.problem) for _ in sample.images
-        ]
+        self.sample, self.prompted, self.problem = sample, prompted, problem
+        self.sessions = [CheckedSession(sample, strategy, prompted.problem) for _ in sample.images]
         self._compare = strategy.same_draws
-        self._left = len(self.interviews)
+        self._left = len(self.sessions)
 
     def finish_image(self) -> Decided | None:
         """Count one more image as decided. Return the sample's decision if it was the last."""
         self._left -= 1
         if self._left:
             return None
-        parts, candidates = [i.decided for i in self.interviews], self.sample.candidates
+        parts, candidates = [i.decided for i in self.sessions], self.sample.candidates
         if candidates is not None and self.problem is not None:
             return widened(parts[0], self.problem, candidates)
-        return join(self.question.problem, parts, self._compare)
+        return join(self.prompted.problem, parts, self._compare)
 
 
 def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
-    """Join the decisions of a sample's images; `compare` says that these share all draws."""
+    """Join the decisions of a sample's images; `compare`: all images have the same draws."""
     sample = parts[0].sample
     if sample.item is None:
         return parts[0]
@@ -130,7 +128,7 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
         return whole
     pairing = pairing_of(sample.label, images, texts)
     decisions = [_against_ties(o, right) for o, right in zip(outcomes, pairing, strict=True)]
-    whole.outcome = decisions[0] if images == 1 else _joint(decisions)
+    whole.outcome = decisions[0] if images == 1 else _combined(decisions)
     if images > 1 and compare:
         whole.pairs = np.stack([outcome.scores for outcome in outcomes])
         text_right = int(whole.outcome.ranking[0]) == sample.label
@@ -140,7 +138,7 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
 
 
 def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
-    """Return whether each text of `pairing` has its own image best, by scores float64 [I, T]."""
+    """Return whether the text of each image scores best on it, by scores float64 [I, T]."""
     own = scores[np.arange(len(pairing)), list(pairing)]
     others = scores[:, list(pairing)].copy()
     np.fill_diagonal(others, np.inf)
@@ -148,7 +146,7 @@ def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
 
 
 def _against_ties(outcome: Outcome, right: int) -> Outcome:
-    """Return the outcome with the right candidate second, if it is first by a tie alone.
+    """Return the outcome, with the right candidate second if a tie alone puts it first.
 
     A tie is the same score on the same number of draws. Otherwise a scorer that cannot tell
     candidates apart would be right whenever the right one happens to be listed first.
@@ -165,36 +163,36 @@ def _against_ties(outcome: Outcome, right: int) -> Outcome:
     return replace(outcome, ranking=turned)
 
 
-def _joint(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return the outcome over all answers of an item whose images were decided one by one.
+def _combined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome over all answers to an item, from the outcomes of its images.
 
-    Answers are ordered by the sum of their texts' ranks, then by the sum of the scores. An answer
-    has the smallest number of draws of its texts. The runner-up differs from the winner in the
-    image with the smallest margin.
+    An answer chooses a text for each image. Answers are ordered by the sum of their texts' ranks,
+    then by the sum of the scores, and have the smallest number of draws of their texts. The
+    runner-up differs from the winner in the image with the smallest margin.
     """
     texts = len(outcomes[0].scores)
     places = [np.argsort(outcome.ranking) for outcome in outcomes]
     answers = np.array(list(product(range(texts), repeat=len(outcomes))))
-    behind = sum(place[answers[:, i]] for i, place in enumerate(places))
+    rank_sums = sum(place[answers[:, i]] for i, place in enumerate(places))
     scores = np.sum([o.scores[answers[:, i]] for i, o in enumerate(outcomes)], axis=0)
     draws = np.min([o.draws[answers[:, i]] for i, o in enumerate(outcomes)], axis=0)
     closest = min(outcomes, key=lambda outcome: outcome.margin)
-    ends = [outcome.decided_by for outcome in outcomes]
-    reported = [end for end in WEAKEST_FIRST if end in ends and None not in ends]
+    reasons = [outcome.decided_by for outcome in outcomes]
+    known = None not in reasons
     return Outcome(
-        ranking=np.lexsort((scores, behind)),
+        ranking=np.lexsort((scores, rank_sums)),
         scores=scores,
         draws=draws,
         margin=closest.margin,
         margin_stderr=closest.margin_stderr,
         confidence=prod(outcome.confidence for outcome in outcomes),
-        decided_by=next(iter(reported), None),
+        decided_by=next(r for r in WEAKEST_FIRST if r in reasons) if known else None,
     )
 
 
-def narrowed(question: PromptedProblem, candidates: tuple[int, ...]) -> PromptedProblem:
-    """Return the question about some of the classes."""
-    problem, columns = question.problem, question.columns
+def narrowed(prompted: PromptedProblem, candidates: tuple[int, ...]) -> PromptedProblem:
+    """Return the problem narrowed to some of the classes."""
+    problem, columns = prompted.problem, prompted.columns
     kept = _columns_of(problem, candidates)
     classes = np.searchsorted(sorted(candidates), problem.class_of_prompt[kept])
     fewer = replace(problem, class_of_prompt=classes, can_linearise=False)
@@ -203,7 +201,7 @@ def narrowed(question: PromptedProblem, candidates: tuple[int, ...]) -> Prompted
 
 
 def widened(decided: Decided, problem: Problem, candidates: tuple[int, ...]) -> Decided:
-    """Make a decision among candidates one among all classes, in place, and return it."""
+    """Turn a decision among candidates into one among all classes, in place, and return it."""
     kept = _columns_of(problem, candidates)
     decided.cells = [
         (Evaluate(kept[request.prompts], request.draws), values)

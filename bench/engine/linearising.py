@@ -20,8 +20,9 @@ from bench.engine.trees import MixRest, count, grown, leaves, rows
 from bench.errors import UserError
 from bench.machine.libraries import Tensor, torch
 
-CHUNK = 256 * 2**20  # bytes of offsets, in float32, at a time
-CACHED_MIXTURES = 64  # a strategy may have mixtures of each image's own
+Leaves = dict[str, Tensor]  # leaves of a conditioning by their paths
+CHUNK_BYTES = 256 * 2**20  # of float32 offsets, at a time
+CACHED_MIXTURES = 64  # a strategy may use other mixtures for each image
 
 
 class Mixing:
@@ -47,13 +48,13 @@ class Mixing:
                     )
         self.prompts = count(pool.tree)
         width = sum(by_path[path][0].numel() for path in self.floating)
-        self._step = max(1, CHUNK // (4 * width))
-        self._centre: dict[str, Tensor] | None = None
-        self._offsets: dict[str, Tensor] | None = None
-        self._mixed: dict[bytes, dict[str, Tensor]] = {}
+        self._step = max(1, CHUNK_BYTES // (4 * width))
+        self._centre: Leaves | None = None
+        self._offsets: Leaves | None = None
+        self._mixed: dict[bytes, Leaves] = {}
 
-    def mix(self, mixture: Floats) -> dict[str, Tensor]:
-        """Return the leaves of sum_p mixture_p c_p, one row each, in the conditioning's dtypes."""
+    def mix(self, mixture: Floats) -> Leaves:
+        """Return the leaves of sum_p mixture_p c_p, with one row, in the conditioning's dtypes."""
         weights = torch.from_numpy(np.asarray(mixture, np.float32))
         key = weights.numpy().tobytes()
         if key not in self._mixed:
@@ -62,7 +63,7 @@ class Mixing:
             self._mixed[key] = self._mix(weights.to(self.pool.device))
         return self._mixed[key]
 
-    def _mix(self, weights: Tensor) -> dict[str, Tensor]:
+    def _mix(self, weights: Tensor) -> Leaves:
         by_path, mixed = leaves(self.pool.tree), dict(self.centre())
         for start, offsets in self._chunks():
             for path, offset in offsets.items():
@@ -81,8 +82,8 @@ class Mixing:
     def first_order(
         self,
         errors: Tensor,
-        slopes: dict[str, Tensor],
-        references: dict[str, Tensor],
+        slopes: Leaves,
+        references: Leaves,
     ) -> Tensor:
         """Return e(c_0) + <g, c_p − c_0> for every prompt p, float32 [B, P].
 
@@ -100,14 +101,14 @@ class Mixing:
         ]
         return at_centre[:, None] + torch.cat(parts, dim=1)  # type: ignore[arg-type]  # sum() of one or more
 
-    def centre(self) -> dict[str, Tensor]:
+    def centre(self) -> Leaves:
         """Return the prompts' mean of each floating leaf, float32 [its elements].
 
-        Offsets are relative to it: the part that all prompts share (the start token's embedding) is
-        large and would cost digits.
+        Prompts are kept as offsets from this centre: the part that all prompts share (such as the
+        start token's embedding) is large and would cost digits.
         """
         if self._centre is None:
-            sums: dict[str, Tensor] = {}
+            sums: Leaves = {}
             for part in self._parts():
                 for path, flat in part.items():
                     one_chunk = len(flat) == self.prompts
@@ -116,8 +117,8 @@ class Mixing:
             self._centre = sums
         return self._centre
 
-    def _chunks(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """Yield chunks of prompts with their start: c_p − centre of each floating leaf."""
+    def _chunks(self) -> Iterator[tuple[int, Leaves]]:
+        """Yield the first prompt of each chunk, and c_p − centre of each floating leaf."""
         if self._offsets is not None:
             yield 0, self._offsets
             return
@@ -130,28 +131,27 @@ class Mixing:
             yield start, offsets
             start += length
 
-    def _parts(self) -> Iterator[dict[str, Tensor]]:
-        """Yield chunks of prompts, float32 [n, elements] of each floating leaf."""
+    def _parts(self) -> Iterator[Leaves]:
+        """Yield chunks of n prompts: float32 [n, elements] for each floating leaf."""
         for start in range(0, self.prompts, self._step):
             chunk = leaves(self.pool.part(slice(start, start + self._step)))
             yield {path: _flat(chunk[path]) for path in self.floating}
 
 
 def _flat(leaf: Tensor) -> Tensor:
-    """Return float32 [n, elements], of a leaf that may have one number per prompt."""
+    """Return a leaf as float32 [n, elements], also if it has a single number per prompt."""
     return leaf.float().reshape(len(leaf), -1)
 
 
 SHARE = 4  # a batch of linearisations is smaller by this factor: similar time, less memory
-Leaves = dict[str, Tensor]
 
 
 class Lineariser(ShrinkingBatches):
     """Computes first-order errors of all prompts, for batches of (image, draw, mixture).
 
-    `cells` is the batch size of the engine; that of linearisations is smaller by the factor SHARE.
-    `cost`, of a linearised draw in evaluations, rises by one once activations are recomputed to
-    save memory.
+    `cells` is the batch size of the engine; batches of linearisations are smaller by the factor
+    SHARE. `cost`, in evaluations per linearised draw, rises by one once activations are recomputed
+    to save memory.
     """
 
     def __init__(self, evaluator: Evaluator, cells: int, cost: float) -> None:
@@ -176,12 +176,12 @@ class Lineariser(ShrinkingBatches):
     ) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
         mixed = [self.mixing.mix(mixture) for mixture in mixtures]
-        centres = grown({path: torch.cat([leaves[path] for leaves in mixed]) for path in mixed[0]})
+        centres = grown({path: torch.cat([each[path] for each in mixed]) for path in mixed[0]})
 
         def values(chosen: Ints) -> Tensor:
-            there, of = to_device(chosen, draw.device), of_mixture[chosen]
-            at = leaves(rows(centres, to_device(of, draw.device), torch.from_numpy(of)))
-            return self._values(draw[there], latents[there], eps[there], at, one_level)
+            cells, mixture = to_device(chosen, draw.device), of_mixture[chosen]
+            at = rows(centres, to_device(mixture, draw.device), torch.from_numpy(mixture))
+            return self._values(draw[cells], latents[cells], eps[cells], leaves(at), one_level)
 
         return self.in_batches(np.arange(len(draw)), values)
 
@@ -198,7 +198,7 @@ class Lineariser(ShrinkingBatches):
     def _values(
         self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves, one_level: bool
     ) -> Tensor:
-        """Return first-order errors; a backbone without memory for one draw keeps less for it."""
+        """Return first-order errors; if one draw exceeds the memory, the backbone keeps less."""
         try:
             return self._first_order(draw, latents, eps, references, one_level)
         except torch.OutOfMemoryError:

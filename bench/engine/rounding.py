@@ -1,12 +1,12 @@
-"""What a precision adds to the errors of float32, and whether decisions can tell.
+"""What a precision adds to the errors of float32, and whether that can change decisions.
 
-A decision rests on the difference between the errors of a prompt and the best one, averaged over
-the draws. Two figures are estimated on a few images, prompts and pairs of draws of nearly the same
-noise level, from that difference in a precision and in float32:
+A decision rests on the difference between the errors of a prompt and of the best prompt, averaged
+over the draws. The difference is computed in a precision and in float32, for a few images, prompts
+and pairs of draws of nearly the same noise level, and gives two figures:
 
 * Noise: the standard deviation of what the precision adds, in standard deviations of a draw within
   a level. With a noise of r, a score needs r² more draws: 1 % at 0.1, and 9 % at 0.3.
-* Bias: the mean of what the precision adds to a prompt. It does not shrink with more draws, so its
+* Bias: the mean of what the precision adds to a prompt. More draws do not reduce the bias, so its
   bounds are compared with the standard error of a full sweep.
 """
 
@@ -31,13 +31,13 @@ MAX_IMAGES, MAX_PROMPTS, PAIRS = 8, 10, 8
 MIN_IMAGES, MIN_PROMPTS, MIN_DRAWS = 2, 2, 4
 CELLS_AT_ONCE = 8
 WORST_NOISE = 0.3
-BOUND_LEVEL = 0.95  # of the bounds, for all prompts together
+BOUND_LEVEL = 0.95  # simultaneous, for all prompts
 
 
 def affordable(evaluations: float, prompts: int, draws: int) -> tuple[int, int]:
-    """Return how many images and prompts two passes over `draws` can have for so much.
+    """Return the images and prompts that two passes over `draws` can afford for `evaluations`.
 
-    Images are reduced first, and are 0 if even two of two prompts cost more.
+    Images are reduced first. Both are 0 if even two images with two prompts cost more.
     """
     cells, prompts = int(evaluations // (2 * draws)), min(prompts, MAX_PROMPTS)
     if draws < MIN_DRAWS or prompts < MIN_PROMPTS or cells < MIN_IMAGES * MIN_PROMPTS:
@@ -49,12 +49,14 @@ def affordable(evaluations: float, prompts: int, draws: int) -> tuple[int, int]:
 def paired_draws(draws: int, antithetic: bool) -> Ints:
     """Return at most 8 pairs of draws, int64 [2 · pairs], over all levels of a plan.
 
-    The two of a pair have the same noise level, or neighbouring ones, and noise of their own, which
-    the two halves of an antithetic pair have not.
+    The two draws of a pair have the same noise level, or neighbouring ones, and independent noise.
+    The halves of an antithetic pair are not independent, so only the first half is used.
     """
     step = 2 if antithetic else 1
     places = max(1, draws // (2 * step))
-    first = (np.arange(pairs := min(PAIRS, places)) * 2 + 1) * places // (2 * pairs) * (2 * step)
+    pairs = min(PAIRS, places)
+    middles = (np.arange(pairs) * 2 + 1) * places // (2 * pairs)  # of `pairs` equal parts
+    first = middles * (2 * step)
     chosen = np.stack([first, first + step], axis=1).ravel()
     return chosen[chosen < draws].astype(np.int64)
 
@@ -63,27 +65,27 @@ def paired_draws(draws: int, antithetic: bool) -> Ints:
 class Rounding:
     """What a precision adds to the errors of float32, in standard deviations of a draw.
 
-    `bias` and `least_bias` are the simultaneous 95 % upper and lower bound of the size of a
-    prompt's mean addition: the largest of all prompts.
+    `bias` and `least_bias` are the upper and the lower bound (95 %, for all prompts at once) of the
+    largest absolute mean addition of a prompt.
     """
 
     noise: float
     bias: float | None  # None if no prompt has an addition on two images
     least_bias: float
-    decisions: int  # images whose best prompt differs, of those and the prompts checked
+    decisions: int  # images whose best prompt, among those compared, differs
     images: int
     prompts: int
     draws: int
-    arithmetic_alone: bool = False  # whether float32 computed with the same rounded weights
+    arithmetic_alone: bool = False  # whether float32 used the same rounded weights
 
     def shown(self, draws: int) -> str:
-        """Return whether the bias is below the standard error of a full sweep of so many draws."""
+        """Return whether the bias is shown below the standard error of a sweep of so many draws."""
         if self.bias is not None and self.bias * sqrt(draws) < 1:
             return "shown below it"
         return "shown above it" if self.least_bias * sqrt(draws) > 1 else "not shown"
 
     def report(self, draws: int) -> dict[str, Any]:
-        """Return what is stored with a run of so many draws."""
+        """Return the document that is stored with a run of so many draws."""
         shared = {k: v for k, v in asdict(self).items() if k not in ("bias", "least_bias")}
         most = None if self.bias is None else self.bias * sqrt(draws)
         return {**shared, "bias": self.shown(draws), "bias_at_most": most}
@@ -143,7 +145,7 @@ def compare(rounded: Floats, exact: Floats, arithmetic_alone: bool = False) -> R
 def errors_of(
     evaluator: Evaluator, latents: Tensor, images: Sequence[str], prompts: Ints, draws: Ints
 ) -> Floats:
-    """Return the errors of all cells of these, float64 [images, prompts, draws].
+    """Return the errors of these images, prompts and draws, float64 [images, prompts, draws].
 
     `latents` are float32 [images, C, H, W], and `prompts` rows of the conditioning. With guidance,
     each cell has a null prediction of its own. torch.OutOfMemoryError passes.

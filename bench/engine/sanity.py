@@ -36,17 +36,16 @@ WORST_GUESS = 1.0  # median W from which on the denoiser does not fit
 BEST_ELSEWHERE = 0.9  # S below which another time is clearly better than the declared one
 COMPARED_PROMPTS = 5  # for D
 LEAST_EFFECT = 10.0  # D below which, at all levels, the prompt changes nothing
-UNIT_ROUNDING = 8 * float(
-    np.finfo(np.float32).eps
-)  # of a prediction, relative; the least of D's yardstick
+# D divides by a squared difference, which counts as at least this relative rounding of values.
+UNIT_ROUNDING = 8 * float(np.finfo(np.float32).eps)
 
 
 def affordable(evaluations: float, prompts: int) -> tuple[int, bool, int]:
-    """Return what can be checked for so much: images, whether S is asked for, and prompts for D.
+    """Return the number of images, whether S is computed, and the prompts for D, for `evaluations`.
 
-    `prompts` are those that there are; none are asked for if D would need more evaluations.
+    `prompts` is the number of prompts of the run. D has none if it would need more evaluations.
     """
-    w, both = len(SNR), len(SNR) * (1 + len(SLOWER) + len(FASTER))
+    w, both = len(SNR), len(SNR) * (1 + len(SLOWER) + len(FASTER))  # per image: W, and W and S
     images = int(evaluations // both)
     scaled = images >= MIN_SCALED
     images = min(images if scaled else int(evaluations // w), MAX_IMAGES)
@@ -60,14 +59,14 @@ class ModelFit:
     """How well a denoiser fits its noise levels and images."""
 
     guess: float  # median of W over images and levels
-    elsewhere: tuple[float, ...]  # S of the levels: the lowest of the worse side; empty: unknown
-    effect: tuple[float, ...] = ()  # D of the levels: the largest of two prompts; empty: unknown
+    elsewhere: tuple[float, ...]  # S per level: the lowest of the worse side; empty: unknown
+    effect: tuple[float, ...] = ()  # D per level: the largest of two prompts; empty: unknown
     change: float = 0.0  # largest change of a prediction by a prompt, relative, root mean square
     ignores_time: bool = False  # whether the errors at all scaled times are exactly equal
 
     @property
     def problem(self) -> str | None:
-        """What does not fit, or is worth a note, as a sentence; None if nothing was found."""
+        """What does not fit, or deserves a note, as a sentence; None if nothing was found."""
         if self.effect and max(self.effect) < LEAST_EFFECT:
             return (
                 "The prompt changes nothing: at every noise level, predictions under different"
@@ -108,10 +107,9 @@ def check_fit(
 ) -> ModelFit | None:
     """Return how well a denoiser fits its levels and `latents`, float32 [n, C, H, W] on its device.
 
-    `prompts` is the conditioning of P prompts, the first of which is that of W and S. It costs 5 n
-    evaluations, seven times as many with `scaled`, which asks for S, and 5 (P + 1) more for D if
-    there are several prompts. None if no noise level is fit for it, or all latents are the same
-    number.
+    `prompts` is the conditioning of P prompts; W and S use the first. `scaled` asks for S. W costs
+    5 n evaluations, W and S seven times as many, and D 5 (P + 1), if there are several prompts.
+    Returns None if no noise level can be used, or all latents are the same number.
     """
     chosen = _chosen_levels(denoiser.levels)
     if not len(chosen) or len(denoiser.levels) < 2 or not latents.var() > 0:
@@ -140,10 +138,10 @@ def check_fit(
 def _effects(
     denoiser: CheckedDenoiser, latents: Tensor, levels: Levels, prompts: Tree, batch_size: int
 ) -> tuple[Floats, float]:
-    """Return D, float64 [L], the largest of all pairs of P prompts, and their largest change.
+    """Return D, float64 [L], the largest over pairs of the P prompts, and the largest change.
 
-    A level's cells are those of the prompts and again that of the first. Batches of a size that
-    divides P would have it at the same place twice, and are a cell smaller.
+    The cells of a level are those of the prompts, and the first one again at the end. If the batch
+    size divides P, both would have the same place in a batch, so batches are one cell smaller.
     """
     device, count = latents.device, n_rows(prompts)
     size = batch_size - 1 if batch_size > 1 and count % batch_size == 0 else batch_size
@@ -198,8 +196,8 @@ def _errors_at(
 ) -> Callable[[float], Floats]:
     """Return a function that takes a factor of the declared times to mean squared errors.
 
-    The errors, float64 [n, L], are of each of n images at each of L levels with one noise, which is
-    the same for every factor. Scaled times stay within those of the model's table.
+    The errors, float64 [n, L], are those of n images at L levels, with the same noise for every
+    factor. Scaled times are clipped to the times of the model's table.
     """
     device, table = latents.device, denoiser.levels.time
     noise = np.random.default_rng(0).standard_normal(latents.shape, dtype=np.float32)

@@ -17,7 +17,7 @@ from bench.inputs.estimand import Loss, cell_loss, space_factor
 from bench.machine.libraries import Tensor, torch
 
 CACHED_NOISES = 256  # (image, draw) pairs; the prompts of one are often in two batches
-LATENT = 2**64 - 1  # the draw number of an image's sampled latent; no plan has it
+LATENT = 2**64 - 1  # draw number of the noise of a sampled latent; no plan has this draw
 
 
 class SharedNoise:
@@ -57,7 +57,7 @@ Noise = SharedNoise | OwnNoise
 
 
 def sampled(posterior: Tensor, seed: int, image: str) -> Tensor:
-    """Return a sample, float32 [C, H, W], of mean and deviation, from (seed, sample id) alone."""
+    """Return a latent drawn from (mean, deviation), [2, C, H, W], by seed and image alone."""
     mean, deviation = posterior
     eps = torch.from_numpy(generate_noise(seed, LATENT, tuple(mean.shape), image)).to(mean.device)
     return torch.addcmul(mean, deviation, eps)
@@ -98,7 +98,7 @@ def times(levels: Levels, rows: Ints) -> Tensor:
 def mixed(x_0: Tensor, eps: Tensor, of_x_0: Tensor, of_eps: Tensor) -> Tensor:
     """Return of_x_0 · x_0 + of_eps · eps, float32 [B, C, H, W]; the factors are [B].
 
-    With (alpha, sigma) it is x_t, with (p, q) what a perfect model answers.
+    With (alpha, sigma) the result is x_t, with (p, q) the prediction of a perfect model.
     """
     return _wide(of_x_0) * x_0 + _wide(of_eps) * eps
 
@@ -137,8 +137,8 @@ class Evaluator:
     order: a cell with the null precedes those of its draw that need it, in the same batch or an
     earlier one, and its prediction is kept between calls.
 
-    `prompts` has the conditioning of every prompt and of the null, `pool` that to which gradients
-    are taken: without the null.
+    `prompts` holds every row of the conditioning; `pool`, with respect to which gradients are
+    taken, lacks the null of guidance.
     """
 
     def __init__(self, backbone: CheckedDenoiser, conditioning: Tree, scoring: Scoring) -> None:
@@ -161,7 +161,7 @@ class Evaluator:
         return self.errors_at(draw, latents, eps, conditioning, is_one, nulls, batch.group)
 
     def is_one_level(self, draws: Ints) -> bool:
-        """Return whether the model takes one level per call, and draws have one."""
+        """Return whether the model takes one level per call, and all draws have the same."""
         return self.backbone.one_level and np.ptp(draws) == 0
 
     def errors_at(
@@ -176,9 +176,9 @@ class Evaluator:
     ) -> Tensor:
         """Return the errors, float32 [B], of cells with this noise and conditioning.
 
-        `one_level` is whether all have the same level. `nulls`, bool [B], tells which of them are
-        cells of the null, each for those of its `group` that follow it; None: guidance predicts a
-        null for every cell.
+        `one_level` says that all have the same level. `nulls`, bool [B], marks the cells of the
+        null: each serves the cells of its `group` that follow it. If `nulls` is None, guidance
+        predicts a null of its own for every cell.
         """
         draws, weight, last = self.scoring.draws, self.scoring.guidance, self._last.get(group)
         x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
@@ -199,6 +199,6 @@ class Evaluator:
             last = unguided[-1:].clone()
         wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
         errors = cell_errors(answer, wanted, draws.factor[draw], self.scoring.loss)
-        if last is not None:  # now that memory has not run out, and no cell is redone
+        if last is not None:  # only here: if memory ran out above, these cells are evaluated again
             self._last[group] = last
         return errors

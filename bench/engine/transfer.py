@@ -37,7 +37,7 @@ def sent(tensor: Tensor, device: "torch.device") -> Tensor:
     """Return a tensor of the CPU on the device; the host does not wait for a copy to a GPU."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # itself if it is pinned
-    return tensor.to(device, non_blocking=device.type != "mps")  # which would not order it
+    return tensor.to(device, non_blocking=device.type != "mps")  # mps does not order such copies
 
 
 def fetch(values: Tensor) -> Callable[[], Floats32]:
@@ -57,7 +57,7 @@ def fetch(values: Tensor) -> Callable[[], Floats32]:
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
-    """Yield `items` in order, made by a thread that is at most `depth` of them ahead.
+    """Yield `items` in order, computed by a thread that is at most `depth` items ahead.
 
     An exception of an item is raised here, in its place. The thread ends with the iterator.
     """
@@ -72,13 +72,13 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T, None, None]:
             thread.shutdown(cancel_futures=True)
 
 
-GPU_SHARE = 10  # a GPU holds a conditioning that takes no more than this part of its memory
+GPU_SHARE = 10  # a GPU holds a conditioning that takes at most a tenth of its memory
 
 
 class Pool:
     """Conditioning of the prompts, on the device (`near`) or, if it is too large, on the host.
 
-    Leaves `on_host`, by their paths, stay on the host.
+    Leaves whose paths are in `on_host` stay on the host.
     """
 
     def __init__(self, tree: Tree, device: "torch.device", on_host: Collection[str] = ()) -> None:
@@ -89,7 +89,7 @@ class Pool:
         self.tree = self.moved(tree) if self.near else tree
 
     def take(self, prompts: Ints, there: Tensor) -> Tree:
-        """Return rows on the device; both arguments are the prompts, int64 [B], here and there."""
+        """Return rows on the device of `prompts`; `there` are the same indices on the device."""
         if self.near:
             return rows(self.tree, there, torch.from_numpy(prompts))
         # A batch repeats few prompts; each is moved once.
@@ -98,11 +98,11 @@ class Pool:
         return rows(moved, to_device(place, self.device), torch.from_numpy(place))
 
     def part(self, chosen: slice) -> Tree:
-        """Return a run of prompts on the device."""
+        """Return the rows of consecutive prompts on the device."""
         return self.moved(rows(self.tree, chosen))
 
     def moved(self, tree: Tree) -> Tree:
-        """Return a tree of the host on the device, but for the leaves that stay."""
+        """Return a tree with its leaves moved to the device, except those `on_host`."""
         moved = {
             path: leaf if path in self.on_host else sent(leaf, self.device)
             for path, leaf in leaves(tree).items()

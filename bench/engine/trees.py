@@ -22,7 +22,7 @@ class TreeError(ValueError):
 
 
 def leaves(tree: Tree) -> dict[str, Tensor]:
-    """Return every leaf by its path, in order; a single tensor has the path `""` (TreeError)."""
+    """Return every leaf by its path; a single tensor has the path `""`. Raises TreeError."""
     return dict(_walk(tree, ""))
 
 
@@ -62,15 +62,15 @@ def mapped(change: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     return {name: mapped(change, child) for name, child in tree.items()}
 
 
-def rows(tree: Tree, chosen: Tensor | slice, here: Tensor | None = None) -> Tree:
+def rows(tree: Tree, chosen: Tensor | slice, on_cpu: Tensor | None = None) -> Tree:
     """Return the tree of the chosen prompts, which may repeat.
 
-    `here` are the same prompts on the CPU, for leaves that are there while `chosen` is not.
+    `on_cpu` are the same prompts on the CPU, for leaves on the CPU while `chosen` is on a GPU.
     """
     if isinstance(chosen, slice):
         return mapped(lambda leaf: leaf[chosen], tree)
-    near = here if here is not None else chosen
-    return mapped(lambda leaf: leaf[chosen if leaf.device == chosen.device else near], tree)
+    other = chosen if on_cpu is None else on_cpu
+    return mapped(lambda leaf: leaf[chosen if leaf.device == chosen.device else other], tree)
 
 
 def count(tree: Tree) -> int:
@@ -84,7 +84,7 @@ def size(tree: Tree) -> int:
 
 
 def joined(trees: Sequence[Tree]) -> Tree:
-    """Return one tree of all the prompts, in order; raise `TreeError` where the leaves differ."""
+    """Return one tree of all prompts, in order. Raises TreeError if the leaves differ."""
     parts = [leaves(tree) for tree in trees]
     for part in parts[1:]:
         check_alike(parts[0], part)
@@ -92,7 +92,7 @@ def joined(trees: Sequence[Tree]) -> Tree:
 
 
 def check_alike(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-    """Raise `TreeError` where names, dtypes, or lengths behind the prompt axis differ."""
+    """Raise `TreeError` if names, dtypes or lengths behind the prompt axis differ."""
     layouts = [
         {path: (leaf.dtype, tuple(leaf.shape[1:])) for path, leaf in part.items()}
         for part in (first, second)
@@ -105,7 +105,7 @@ def check_alike(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> No
 
 
 def check_conditioning(tree: Tree, texts: Sequence[str]) -> Tree:
-    """Return a conditioning with a row for each text; a TreeError unless all rows are finite."""
+    """Return the conditioning of texts. Raises TreeError unless all its rows are finite."""
     for path, leaf in leaves(tree).items():
         if leaf.is_floating_point():
             finite = torch.isfinite(leaf).view(len(leaf), -1).all(dim=1)

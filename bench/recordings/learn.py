@@ -196,7 +196,7 @@ def _sample_statistics(
     recording: Recording, sample: Sample, strategy: CheckedStrategy
 ) -> list[Any]:
     """Return the statistics of each image of a sample."""
-    tables, problem = recording.question(sample)
+    tables, problem = recording.tables_and_problem(sample)
     first_order = None
     if strategy.linearises:
         if (at_mean := tables.at_mean) is None:

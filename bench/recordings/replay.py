@@ -27,7 +27,7 @@ from bench.discovery.queries import exhaustive_strategy
 from bench.discovery.sources import source_hashes
 from bench.discovery.targets import load_target, with_defaults
 from bench.engine.asking import CheckedStrategy
-from bench.engine.items import SampleInProgress, plain_question
+from bench.engine.items import SampleInProgress, plain_problem
 from bench.errors import UserError, refusing
 from bench.inputs.estimand import check_estimand, draw_weights, parse_weighting
 from bench.machine.environment import environment
@@ -66,7 +66,7 @@ class Replaying(OpenRun):
     @override
     def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
         for sample in self._recording.samples(sample_ids):
-            tables, problem = self._recording.question(sample)
+            tables, problem = self._recording.tables_and_problem(sample)
             yield decide(sample, tables, self._strategy, problem)
 
 
@@ -85,7 +85,7 @@ def replay_settings(
     named = [(exhaustive_strategy(), {}), *settings]
     replays: list[Replay] = [(decider_for(recording, *setting), []) for setting in named]
     for sample in counted(samples, f"Replaying {len(named)} settings", len(samples)):
-        tables, problem = recording.question(sample)
+        tables, problem = recording.tables_and_problem(sample)
         for decider, records in replays:
             records.append(make_record(decide(sample, tables, decider.strategy, problem), 0.0))
     return replays[0], replays[1:]
@@ -103,15 +103,15 @@ def decide(
     single image of the sample.
     """
     tables = recorded if isinstance(recorded, Tables) else Tables(recorded)
-    joint = SampleInProgress(sample, strategy, plain_question(problem))
+    started = SampleInProgress(sample, strategy, plain_problem(problem))
     prompts = len(problem.class_of_prompt)
-    for number, interview in enumerate(joint.interviews):
+    for number, session in enumerate(started.sessions):
         own = tables
         if sample.item is not None:
             own = replace(tables, errors=tables.errors[number * prompts :][:prompts])
-        while (request := interview.ask()) is not None:
-            interview.tell(request, own.reply(request), own.linearisation_cost)
-        if (decided := joint.finish_image()) is not None:
+        while (request := session.ask()) is not None:
+            session.tell(request, own.reply(request), own.linearisation_cost)
+        if (decided := started.finish_image()) is not None:
             return decided
     raise AssertionError("a sample has at least one image")
 

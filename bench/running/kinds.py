@@ -208,7 +208,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             if measured and config.compile:
                 torch.compiler.reset()  # forgets the graphs of the other sizes
             if names.strategy.linearises:
-                settle_batch_size(engine.linear, f"{key} linearised")
+                settle_batch_size(engine.lineariser, f"{key} linearised")
         if config.compile:
             engine.warm_up()
         if run is not None:

@@ -70,7 +70,7 @@ def linearised(machine: Machine) -> Iterator[Row]:
         batch_size = 4 if machine.small else "auto"
         sweep = full_sweep(folder, device, dtype, strategy="full-linearised", batch_size=batch_size)
         engine = engine_of(sweep)
-        linear, plain = engine.linear, engine.batch_size
+        linear, plain = engine.lineariser, engine.batch_size
         size = linear.batch_size
 
         def evaluations(engine: DenoisingEngine = engine, size: int = plain) -> int:
@@ -78,7 +78,7 @@ def linearised(machine: Machine) -> Iterator[Row]:
             return size
 
         def draws(engine: DenoisingEngine = engine, size: int = size) -> int:
-            engine.linear.rehearse(size)
+            engine.lineariser.rehearse(size)
             return size
 
         machine.forget_memory()

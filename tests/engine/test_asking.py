@@ -241,17 +241,17 @@ def is_right(given: Any, count: int) -> bool:
 @given(blocks)
 def test_every_cell_is_asked_for_once_or_the_request_is_refused(requests: list[Evaluate]) -> None:
     strategy = CheckedStrategy(Scripted(requests), "the plugin")
-    interview = CheckedSession(Sample("x", 0, {}), strategy, PROBLEM)
+    session = CheckedSession(Sample("x", 0, {}), strategy, PROBLEM)
     seen: set[tuple[int, int]] = set()
     for request in requests:
         right = is_right(request.prompts, P) and is_right(request.draws, N)
         cells = [(int(p), int(d)) for p in request.prompts for d in request.draws] if right else []
         if not right or len(set(cells)) < len(cells) or seen & set(cells):
-            assert interview.ask() is None
-            assert str(interview.decided.error).startswith("the plugin: ask()")
+            assert session.ask() is None
+            assert str(session.decided.error).startswith("the plugin: ask()")
             return
         seen |= set(cells)
-        found = interview.ask()
+        found = session.ask()
         assert isinstance(found, Evaluate)
         assert found.prompts.dtype == found.draws.dtype == np.int64
         assert [(p, d) for p in found.prompts for d in found.draws] == cells
@@ -321,12 +321,12 @@ outcomes = st.builds(
 @given(outcomes)
 def test_an_outcome_is_whole_or_refused(outcome: Outcome) -> None:
     strategy = CheckedStrategy(Scripted(outcome=lambda _: outcome), "the plugin")
-    interview = CheckedSession(Sample("x", 0, {}), strategy, PROBLEM)
-    assert interview.ask() is not None
-    interview.tell(ALL, ERRORS.copy())
-    assert interview.ask() is None
-    if (whole := interview.decided.outcome) is None:
-        assert str(interview.decided.error).startswith("the plugin: outcome()")
+    session = CheckedSession(Sample("x", 0, {}), strategy, PROBLEM)
+    assert session.ask() is not None
+    session.tell(ALL, ERRORS.copy())
+    assert session.ask() is None
+    if (whole := session.decided.outcome) is None:
+        assert str(session.decided.error).startswith("the plugin: outcome()")
         return
     assert sorted(whole.ranking.tolist()) == list(range(C))
     assert whole.ranking.dtype == whole.draws.dtype == np.int64

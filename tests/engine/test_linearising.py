@@ -174,7 +174,7 @@ def test_the_batch_size_of_linearisations_is_measured_and_remembered(
     settings: dict[str, Any] = {"strategy": "screen-race", "params": SCREEN, "batch_size": "auto"}
     engine, run, samples = engine_of("tiny-digits", 2, **settings)
     assert measured == ["DenoisingEngine", "Lineariser"]
-    assert (engine.batch_size, engine.linear.batch_size) == (40, 20)
+    assert (engine.batch_size, engine.lineariser.batch_size) == (40, 20)
 
     def small(x_t: torch.Tensor, _: Tree) -> None:
         if len(x_t) > (6 if torch.is_grad_enabled() else 40):
@@ -182,9 +182,9 @@ def test_the_batch_size_of_linearisations_is_measured_and_remembered(
 
     before_passes(monkeypatch, engine.backbone, small)
     assert len(outcomes(engine, run, samples)) == 2
-    assert 2 <= engine.linear.batch_size <= 6 and engine.batch_size == 40
+    assert 2 <= engine.lineariser.batch_size <= 6 and engine.batch_size == 40
     again = engine_of("tiny-digits", **settings)[0]
-    assert again.linear.batch_size == engine.linear.batch_size and len(measured) == 2
+    assert again.lineariser.batch_size == engine.lineariser.batch_size and len(measured) == 2
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def a_tree(prompts: int = 6) -> dict[str, Any]:
 
 @pytest.mark.parametrize("chunk", [1, 200, 10**9])
 def test_a_mixture_is_its_definition(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linearising, "CHUNK", chunk)
+    monkeypatch.setattr(linearising, "CHUNK_BYTES", chunk)
     tree = a_tree()
     mix = Mixing(Pool(tree, CPU))
     weights = np.random.default_rng(0).dirichlet(np.ones(6))
@@ -51,7 +51,7 @@ def test_first_order_errors_are_their_definition(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of errors that are linear in the conditioning they are the errors themselves."""
-    monkeypatch.setattr(linearising, "CHUNK", chunk)
+    monkeypatch.setattr(linearising, "CHUNK_BYTES", chunk)
     tree = a_tree()
     mix = Mixing(Pool(tree, CPU))
     generator = torch.Generator().manual_seed(1)
