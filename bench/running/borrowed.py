@@ -1,4 +1,4 @@
-"""What a run takes from other runs (candidates, learned level weights) and splits (fit images)."""
+"""What a run is given by other runs (candidates, level weights) and by a split to learn from."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace

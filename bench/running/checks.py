@@ -1,4 +1,4 @@
-"""Checks of a loaded backbone before its first image, without labels, and the texts it reads.
+"""Checks of a loaded backbone, without labels, before it scores its first image.
 
 Whether a denoiser fits and what its precision costs: each takes at most 2 % of the run's own
 evaluations, and what was measured is remembered. Whether a backbone in memory is that of the run
@@ -19,13 +19,12 @@ import numpy as np
 
 from bench.contracts.backbone import Backbone, Denoiser
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.backbones import encoder_key, fact
+from bench.discovery.backbones import fact
 from bench.discovery.targets import offers
 from bench.engine.batching import device_name
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.direct import CheckedLikelihood
-from bench.engine.embeddings import embed_prompts
 from bench.engine.rounding import (
     MIN_IMAGES,
     Rounding,
@@ -38,7 +37,7 @@ from bench.engine.rounding import (
 from bench.engine.sanity import ModelFit, check_fit
 from bench.engine.sanity import affordable as affordable_fit
 from bench.engine.scoring import Evaluator, mixed, times
-from bench.engine.trees import Tree, mapped
+from bench.engine.trees import mapped
 from bench.errors import UserError, warn_user
 from bench.inputs.pixels import decode
 from bench.machine.cache import cache_dir, read_cached, write_cached
@@ -46,9 +45,8 @@ from bench.machine.environment import device_memory, installed_packages
 from bench.machine.libraries import Tensor, torch
 from bench.machine.precision import computing
 from bench.machine.stages import stage
-from bench.running.content import Content, PreparedRun
+from bench.running.content import PreparedRun
 from bench.running.parts.machine import RunPrecision
-from bench.running.parts.settings import RunConfig, about, check_mode, key_of, loading_settings
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.formats.documents import Probe
 from bench.store.formats.identity import digest
@@ -71,7 +69,7 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     if not images or not has_null or run.split.items or run.config.control is not None:
         return None
     loaded = [*map(str, run.content.backbone_key), run.split.fingerprint]
-    settings = key_of(run.config, "data", "images", "network")
+    settings = run.config.key_of("data", "images", "network")
     key = digest({"measured": [FIT_VERSION, *loaded, settings, images, scaled, prompts]})
     path = cache_dir("fit") / f"{key}.json"
     if (stored := read_cached(path)) is not None:
@@ -192,7 +190,7 @@ def _in_float32(
 
         def loaded_again() -> Floats:  # a function, so that its network is gone when it ends
             other = exactly.kind.load(exactly)
-            evaluator = Evaluator(other, encode_texts(exactly, other), engine.evaluator.scoring)
+            evaluator = Evaluator(other, exactly.encode_texts(other), engine.evaluator.scoring)
             return measure(evaluator, np.arange(len(prompts)))
 
         with suppress(torch.OutOfMemoryError), _away(engine.backbone):
@@ -238,26 +236,6 @@ def _away(backbone: CheckedDenoiser) -> Iterator[None]:
         network.to(device)
 
 
-def encode_texts(content: Content, backbone: CheckedDenoiser) -> Tree:
-    """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
-    content.check_key(backbone)
-    texts, with_null = content.prompts.texts, needs_null(content.config)
-    return embed_prompts(backbone, conditioning_key(content), texts, with_null)
-
-
-def needs_null(config: RunConfig) -> bool:
-    """Return whether the null conditioning is used."""
-    return config.subtract_null or config.guidance is not None
-
-
-def conditioning_key(content: Content) -> str:
-    """Return the cache key of encoded prompts: all that affects them except their texts."""
-    names = content.names
-    own = encoder_key(names.backbone, content.weights, names.backbone_parameters)
-    loading = [pair for pair in loading_settings(content.config) if pair[0] in about("prompts")]
-    return f"{own} {names.precision} {loading}"
-
-
 PROBED_TEXTS = 2  # number of prompts
 PROBED_LEVELS = (0.25, 0.75)  # noise levels, as fractions of the level table
 KEPT_ELEMENTS = 16  # number of stored values per latent or prediction
@@ -270,7 +248,7 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 
     Raises UserError if they differ from the stored run's probe, or the run is a shard.
     """
-    check_mode(prepared.config, "memory", "A backbone in memory")
+    prepared.config.check_mode("memory", "A backbone in memory")
     prepared.check()
     folder, fresh = prepared.folder, prepared.config.fresh
     resumes = not fresh and missing_samples(folder, prepared.manifest, False) is not None
@@ -309,7 +287,7 @@ def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
             for column in (levels.alpha, levels.sigma)
         )
         prompt = torch.arange(count).repeat(len(PROBED_LEVELS))
-        encoded = encode_texts(prepared.content, denoiser)
+        encoded = prepared.content.encode_texts(denoiser)
         conditioning = mapped(lambda leaf: leaf[prompt].to(denoiser.device), encoded)
         x_t = mixed(x_0, eps.expand_as(x_0), alpha, sigma)
         time = times(levels, level).to(denoiser.device)

@@ -1,4 +1,4 @@
-"""Score the images of a run: open it, store each decision and emit events."""
+"""Score the images of a `Task`: load its model, store each decision, and summarise them."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

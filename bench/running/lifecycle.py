@@ -1,6 +1,7 @@
-"""Make a run from its settings, and decide some of its images a second time; share what runs load.
+"""Make a run: prepare it, load its model, score its images, and decide some a second time.
 
-`--again N` decides them with other noise, `--audit N` by the full sweep.
+`LoadedResources` has weights loaded, and keeps them for the next run. `--again N` decides images
+with other noise, `--audit N` by the full sweep.
 """
 
 import gc

@@ -1,4 +1,8 @@
-"""A run's identity, placed from the entries of its parts; its manifest and folder."""
+"""A run's identity, made of one entry per part of its content, its manifest, and its folder.
+
+A setting whose declaration has no `identity` has no entry: where a run takes place (device, batch
+size, executor), how many of its images are asked for (limit, shard), and what is kept of it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +25,7 @@ from bench.running.execute import Swept
 from bench.running.parts.data import data_identity
 from bench.running.parts.machine import all_precisions
 from bench.running.parts.model import backbone_info, model_identity
-from bench.running.parts.settings import Names, RunConfig, identity_settings
+from bench.running.parts.settings import Names, RunConfig
 from bench.running.parts.texts import texts_identity
 from bench.store.folder import is_begun, shard_folder
 from bench.store.formats import identity as ids
@@ -109,7 +113,7 @@ def make_manifest(
 
 
 def identity_of(content: Content, split: Split, calibrated: CalibratedOn | None) -> Identity:
-    """Return the identity of a run: the entries of its parts, each in its place."""
+    """Return the identity of a run: all of its content that changes a number."""
     return Identity(
         version=ids.IDENTITY_VERSION,
         dataset=data_identity(content.names.dataset, split),
@@ -118,7 +122,7 @@ def identity_of(content: Content, split: Split, calibrated: CalibratedOn | None)
         strategy=content.names.decider.identity,
         seed=content.config.seed,
         **texts_identity(content.prompts, split.items),
-        **identity_settings(content.config, "run"),
+        **content.config.in_identity("run"),
         **without_none(
             learned_from=content.learns_from and learned_identity(content.learns_from),
             candidates=content.shortlist and content.shortlist.source,
@@ -133,7 +137,7 @@ def _backbone_identity(content: Content) -> BackboneIdentity:
     return BackboneIdentity(
         **model_identity(names.backbone, weights, names.backbone_parameters),
         **names.precision.identity(names.backbone, weights),
-        **(identity_settings(content.config, "half") if half else {}),
+        **(content.config.in_identity("half") if half else {}),
     )
 
 

@@ -25,7 +25,6 @@ from bench.running.parts.decision import (
     make_decider,
     price,
 )
-from bench.running.parts.settings import check_mode
 from bench.stats.calibration.risk import (
     cheapest,
     choose_sweep,
@@ -356,7 +355,7 @@ def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:
     excludes a sweep, or no race can be cheaper than the full sweep.
     """
     config, decider = content.config, stated.decider
-    check_mode(config, "sweep", stated.option)
+    config.check_mode("sweep", stated.option)
     sizes = content.problems()[-1:]
     problem, images = sizes[0]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images

@@ -1,8 +1,8 @@
-"""Declarations of settings on their fields.
+"""The vocabulary in which a field of a chapter declares its setting: `setting(…)` and its types.
 
-Help, checks, the options of commands, the identity of a run, what runs share and what a suggested
-command repeats are queries over these declarations (`settings`), so that a setting appears only
-where it is defined and where it is used.
+Settings themselves stand in the chapters. Help, checks, the options of commands, the identity of a
+run, what runs share and what a suggested command repeats are queries over the declarations
+(`settings`), so that a setting appears only where it is defined and where it is used.
 """
 
 import os

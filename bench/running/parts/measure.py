@@ -1,4 +1,4 @@
-"""How the error of a class is measured: draws, levels, noise, weights and views."""
+"""How the error of a class is measured: draws, noise levels and their weights, noise, views."""
 
 import hashlib
 from collections.abc import Mapping

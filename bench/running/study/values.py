@@ -1,4 +1,4 @@
-"""The entries of a study's file that describe the study itself, validated, and its axis labels."""
+"""The words of a study's file: entries about the study itself, tables, and labels of axes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
