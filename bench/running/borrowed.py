@@ -27,7 +27,7 @@ from bench.stats.calibration.level_weights import (
 from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.formats.cells import DrawTable, has_part, read_cells, read_draws
 from bench.store.formats.documents import Manifest
-from bench.store.formats.identity import Candidates, LearnedFrom, digest
+from bench.store.formats.identity import Candidates, digest
 from bench.store.formats.journal import Record
 
 
@@ -155,9 +155,12 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
     tables: list[Floats] = []
     labels: list[int] = []
     owners: list[int] = []
-    for number, record in enumerate(requested_records(path, manifest)):
-        if record["error"] is not None or not has_part(path / "errors", record["sample_id"]):
-            continue
+    recorded = [
+        record
+        for record in requested_records(path, manifest)
+        if record["error"] is None and has_part(path / "errors", record["sample_id"])
+    ]
+    for number, record in enumerate(recorded):
         for errors, label in _questions(path, manifest, record, len(draws.levels)):
             tables.append(bucket_errors(errors, buckets))
             labels.append(label)
@@ -165,8 +168,7 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
     padded = np.full((len(tables), max(map(len, tables), default=1), BUCKETS), np.nan)
     for row, table in zip(padded, tables, strict=True):
         row[: len(table)] = table
-    _, numbers = np.unique(owners, return_inverse=True)  # from 0, without gaps
-    return padded, np.array(labels, dtype=np.int64), numbers
+    return padded, np.array(labels, dtype=np.int64), np.array(owners, dtype=np.int64)
 
 
 def _questions(
@@ -264,6 +266,7 @@ def find_fit_split(names: Names, scored: Split | None) -> Split | None:
 
 
 def _drop_scored(split: Split, scored: Split) -> Split:
+    """Return the images of a split that are not scored; a warning counts the others."""
     held_out = set(scored.hash_images())
     remaining = [n for n, digest in enumerate(split.hash_images()) if digest not in held_out]
     left_out = len(split.sample_ids) - len(remaining)
@@ -276,9 +279,3 @@ def _drop_scored(split: Split, scored: Split) -> Split:
         " and are not learned from."
     )
     return split.select(remaining)
-
-
-def learned_identity(split: Split) -> LearnedFrom:
-    """Return the entry of the identity for the images that a backbone is fitted on."""
-    count = len(split.sample_ids)
-    return LearnedFrom(split=split.split, fingerprint=split.fingerprint, images=count)

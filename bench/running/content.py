@@ -299,6 +299,8 @@ Opener = Callable[[PreparedRun], OpenRun]
 class ScorerKind(ABC, Generic[B]):
     """What a run does differently for a denoiser, a classifier and a likelihood."""
 
+    checked_as: type[B]  # wrapper of a plugin's backbone that checks every output
+
     def problem(self, content: Content, columns: Columns, levels: Levels | None = None) -> Problem:
         """Return the problem of an image; `levels` is None if unknown yet, or if there are none."""
         n_draws, parents = content.names.n_draws, content.prompts.parents
@@ -328,13 +330,13 @@ class ScorerKind(ABC, Generic[B]):
         """Raise UserError if levels, weights or noise of the user do not fit the backbone."""
         return None
 
-    @abstractmethod
     def scoring(self, content: Content) -> ScoringIdentity:
         """Return the identity of a run's errors and draws."""
+        return ScoringIdentity()
 
-    @abstractmethod
     def checked(self, content: Content, backbone: Any) -> B:
         """Return a plugin's backbone with checks of every output."""
+        return self.checked_as(backbone, content.names.backbone.label)
 
     def make(self, content: Content) -> B:
         """Return the caller's backbone or a new one, whose network may not be loaded yet."""

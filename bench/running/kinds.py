@@ -56,6 +56,8 @@ from bench.store.formats.identity import ScoringIdentity
 class DenoiserKind(ScorerKind[CheckedDenoiser]):
     """Runs of a denoiser, with noise levels, encoded prompts and latents of images."""
 
+    checked_as = CheckedDenoiser
+
     @override
     def problem(self, content: Content, columns: Columns, levels: Levels | None = None) -> Problem:
         names = content.names
@@ -130,7 +132,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
 
     @override
     def checked(self, content: Content, backbone: Any) -> CheckedDenoiser:
-        denoiser = CheckedDenoiser(backbone, content.names.backbone.label)
+        denoiser = super().checked(content, backbone)
         device, precision = denoiser.device, content.names.precision
         if precision.tf32 and not has_precision(str(device), "tf32"):
             raise UserError(f"--dtype tf32 {tf32_needs(device)}")
@@ -277,13 +279,7 @@ IMAGES_PER_BATCH = 16
 class ClassifierKind(ScorerKind[CheckedClassifier]):
     """Runs of a classifier, which may be fitted to another split first."""
 
-    @override
-    def scoring(self, content: Content) -> ScoringIdentity:
-        return ScoringIdentity()
-
-    @override
-    def checked(self, content: Content, backbone: Any) -> CheckedClassifier:
-        return CheckedClassifier(backbone, content.names.backbone.label)
+    checked_as = CheckedClassifier
 
     @override
     def engine(self, content: Content, backbone: CheckedClassifier) -> Engine:
@@ -316,6 +312,8 @@ CELLS_PER_BATCH = 64
 class LikelihoodKind(ScorerKind[CheckedLikelihood]):
     """Runs of a likelihood."""
 
+    checked_as = CheckedLikelihood
+
     @override
     def reduction(self, names: Names) -> str:
         return reduction_of(names.backbone)
@@ -343,10 +341,6 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
             reduction=self.reduction(content.names),
             **without_none(views=content.names.views and content.names.views.identity),
         )
-
-    @override
-    def checked(self, content: Content, backbone: Any) -> CheckedLikelihood:
-        return CheckedLikelihood(backbone, content.names.backbone.label)
 
     @override
     def engine(self, content: Content, backbone: CheckedLikelihood) -> Engine:

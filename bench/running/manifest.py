@@ -19,7 +19,6 @@ from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
-from bench.running.borrowed import learned_identity
 from bench.running.content import Content, PreparedRun
 from bench.running.execute import Swept
 from bench.running.parts.data import data_identity
@@ -39,7 +38,7 @@ from bench.store.formats.documents import (
     Sweep,
 )
 from bench.store.formats.fields import without_none
-from bench.store.formats.identity import BackboneIdentity, CalibratedOn, Identity
+from bench.store.formats.identity import BackboneIdentity, CalibratedOn, Identity, LearnedFrom
 
 
 def prepared_run(
@@ -114,6 +113,10 @@ def make_manifest(
 
 def identity_of(content: Content, split: Split, calibrated: CalibratedOn | None) -> Identity:
     """Return the identity of a run: all of its content that changes a number."""
+    learned_from = None
+    if (fit := content.learns_from) is not None:
+        count = len(fit.sample_ids)
+        learned_from = LearnedFrom(split=fit.split, fingerprint=fit.fingerprint, images=count)
     return Identity(
         version=ids.IDENTITY_VERSION,
         dataset=data_identity(content.names.dataset, split),
@@ -124,7 +127,7 @@ def identity_of(content: Content, split: Split, calibrated: CalibratedOn | None)
         **texts_identity(content.prompts, split.items),
         **content.config.in_identity("run"),
         **without_none(
-            learned_from=content.learns_from and learned_identity(content.learns_from),
+            learned_from=learned_from,
             candidates=content.shortlist and content.shortlist.source,
             calibrated=calibrated,
         ),

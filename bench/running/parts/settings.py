@@ -5,7 +5,7 @@ variables, the config file, the manifest and the docs are all derived from it. P
 variable > file > default.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -131,14 +131,17 @@ def removed_message(name: str, value: object) -> str | None:
     )
 
 
-def check_name(name: str, value: object) -> None:
-    """Raise UserError if there is no such setting, or it or this value of it was removed."""
+def check_name(name: str, value: object, others: Iterable[str] = ()) -> None:
+    """Raise UserError if there is no such setting, or it or this value of it was removed.
+
+    `others` are further names that the user may have meant.
+    """
     if message := removed_message(name, value):
         raise UserError(message)
     if name not in SETTINGS:
+        close = did_you_mean(name, [*SETTINGS, *others])
         raise UserError(
-            f"Unknown setting {name!r}.{did_you_mean(name, SETTINGS)} `bench run --help-all` lists"
-            " all settings."
+            f"Unknown setting {name!r}.{close} `bench run --help-all` lists all settings."
         )
 
 
