@@ -41,11 +41,9 @@ class Shortlist:
 
 
 def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
-    """Return the candidates from the run of `--candidates-from`.
+    """Return the candidates from the run of `--candidates-from` (UserError if it does not fit).
 
     None if all classes are scored, or the images are not there (`split` is None), as in a plan.
-
-    Raises UserError if it has other images or classes, lacks an image, or keeps too few classes.
     """
     config = names.config
     if config.candidates_from is None or split is None:
@@ -197,10 +195,7 @@ def _questions(
 
 
 def fit_data(names: Names, scored: Split | None) -> str:
-    """Return what a backbone that learns is fitted on, as `dataset/split`.
-
-    Raises UserError if the data do not suit it.
-    """
+    """Return what a backbone that learns is fitted on, as `dataset/split` (UserError)."""
     config, data, name = names.config, names.dataset, names.source.name
     if data.items:
         raise UserError(

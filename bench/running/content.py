@@ -262,10 +262,7 @@ class PreparedRun:
         return OpenEngine(self.open_engine(), self)
 
     def task(self, open_run: Opener | None = None) -> Task:
-        """Return what `execute` needs of the run; `open_run` opens it instead of `open`.
-
-        Raises UserError if the question of `--until` does not fit.
-        """
+        """Return what `execute` needs of the run (UserError); `open_run` is called for `open`."""
         config, question = self.config, self.config.until
         return Task(
             manifest=self.manifest,

@@ -221,7 +221,8 @@ def prepare(config: RunConfig, at_hand: Preloaded = NOTHING) -> PreparedRun:
 
     A stated risk has chosen no parameters yet: see `bench.running.risk.settled`.
     """
-    return prepared_run(ask(config, at_hand, images=True))
+    content = ask(config, at_hand, images=True)
+    return prepared_run(content)
 
 
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
@@ -301,10 +302,7 @@ def load_named(config: RunConfig) -> Any:
 
 
 def take_object(thing: Any, **parameters: Any) -> Any:
-    """Make a backbone from an object such as a diffusers pipeline, and remember its name.
-
-    Raises UserError if no plugin accepts such an object.
-    """
+    """Make a backbone from an object such as a diffusers pipeline, and remember its name."""
     names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(thing).__mro__}
     specs = (spec for spec in load_plugins().backbones if names.intersection(spec.objects))
     if (spec := next(specs, None)) is None:

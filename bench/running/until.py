@@ -95,10 +95,7 @@ class Until:
         return manifest, self._record_answer(folder.path, manifest)
 
     def answer_stored(self, folder: Path, manifest: Manifest) -> QuestionAnswer:
-        """Write question and answer into the folder of a decided run and return the answer.
-
-        A warning tells that they are not kept if the folder cannot be written.
-        """
+        """Return the answer of a decided run; warn if its folder cannot keep it."""
         try:
             self._record_question(folder, manifest)
             return self._record_answer(folder, manifest)
@@ -167,10 +164,7 @@ class Until:
 
 
 def until_of(question: StoppingRule, split: Split, manifest: Manifest, results: str) -> Until:
-    """Return what ends a run on a split when its images answer a question.
-
-    Raises UserError if the question is invalid or the other run absent, different or partial.
-    """
+    """Return what ends a run on a split when its images answer a question (UserError)."""
     order = shuffle_samples(split.sample_ids, split.fingerprint)
     weights = None
     if question.metric == "balanced_accuracy":

@@ -210,10 +210,7 @@ def option(name: str) -> str:
 
 
 def passed_to(spec: Spec, settings: Chapter) -> Parameters:
-    """Return the settings that a dataset, backbone or executor gets as parameters.
-
-    Raises UserError if one is set that it has no parameter for.
-    """
+    """Return the settings that a dataset, backbone or executor gets as parameters (UserError)."""
     chosen: Parameters = {}
     for name, declared in type(settings).model_fields.items():
         value = getattr(settings, name)

@@ -1,4 +1,4 @@
-"""Read the TOML file of a study, the user's or an installed one, which declares a grid of runs.
+"""Read the TOML file of a study, the user's or an installed one: the grid of runs it declares.
 
 A list is an axis: each of its values is combined with each value of every other list. A list inside
 a list is one value. Everything else is a setting that all runs share.

@@ -1,4 +1,4 @@
-"""The words of a study's file: entries about the study itself, tables, and labels of axes."""
+"""What a study's file says of the study itself (name, stopping rule, …), and labels of its axes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
