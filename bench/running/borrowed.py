@@ -16,14 +16,7 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import Weights
 from bench.running.parts.settings import Names
-from bench.stats.calibration.level_weights import (
-    BUCKETS,
-    accuracy_of,
-    bucket_errors,
-    bucket_of,
-    cross_validated,
-    fit_weights,
-)
+from bench.stats.calibration import level_weights
 from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.formats.cells import DrawTable, has_part, read_cells, read_draws
 from bench.store.formats.documents import Manifest
@@ -130,11 +123,11 @@ def learn_weighting(
     buckets, labels, owners = _bucketed_errors(path, manifest, draws)
     if len(np.unique(owners)) < 2:
         raise UserError(f"--weighting {weighting}: the run must have errors of several images.")
-    bucket_of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
-    weight_of_level = fit_weights(buckets, labels)[bucket_of_level]
+    bucket_of_level = level_weights.bucket_of(np.arange(draws.n_levels), draws.n_levels)
+    weight_of_level = level_weights.fit_weights(buckets, labels)[bucket_of_level]
     data = f"{manifest.dataset.name}/{manifest.dataset.split}"
-    fitted = cross_validated(buckets, labels, owners=owners)
-    equal = accuracy_of(np.ones(BUCKETS), buckets, labels)
+    fitted = level_weights.cross_validated(buckets, labels, owners=owners)
+    equal = level_weights.accuracy_of(np.ones(level_weights.BUCKETS), buckets, labels)
     learned_from = f"{owners.max() + 1} {'images' if manifest.items is None else 'items'} of {data}"
     gain = (
         f"Weights learned from {learned_from}: cross-validated accuracy {fitted:.3f},"
@@ -149,7 +142,7 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
     The results are errors, float64 [Q, C, BUCKETS] (questions, classes padded with NaN, buckets),
     and of each question, int64 [Q], the label and the number of its image or item.
     """
-    buckets = bucket_of(draws.levels, draws.n_levels)
+    buckets = level_weights.bucket_of(draws.levels, draws.n_levels)
     tables: list[Floats] = []
     labels: list[int] = []
     owners: list[int] = []
@@ -160,10 +153,10 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
     ]
     for number, record in enumerate(recorded):
         for errors, label in _questions(path, manifest, record, len(draws.levels)):
-            tables.append(bucket_errors(errors, buckets))
+            tables.append(level_weights.bucket_errors(errors, buckets))
             labels.append(label)
             owners.append(number)
-    padded = np.full((len(tables), max(map(len, tables), default=1), BUCKETS), np.nan)
+    padded = np.full((len(tables), max(map(len, tables), default=1), level_weights.BUCKETS), np.nan)
     for row, table in zip(padded, tables, strict=True):
         row[: len(table)] = table
     return padded, np.array(labels, dtype=np.int64), np.array(owners, dtype=np.int64)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,21 +21,11 @@ from bench.contracts.backbone import Backbone, Denoiser
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.backbones import fact
 from bench.discovery.targets import offers
+from bench.engine import rounding, sanity
 from bench.engine.batching import device_name
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.direct import CheckedLikelihood
-from bench.engine.rounding import (
-    MIN_IMAGES,
-    Rounding,
-    affordable,
-    compare,
-    errors_of,
-    paired_draws,
-    upcast,
-)
-from bench.engine.sanity import ModelFit, check_fit
-from bench.engine.sanity import affordable as affordable_fit
 from bench.engine.scoring import Evaluator, mixed, times
 from bench.engine.trees import mapped
 from bench.errors import UserError, warn_user
@@ -64,36 +54,48 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     without a null prompt, which may rightly be worse than a guess under another class's prompt.
     """
     texts = len(run.content.prompts.texts)
-    images, scaled, prompts = affordable_fit(_budget(run, engine), texts)
+    images, scaled, prompts = sanity.affordable(_budget(run, engine), texts)
     has_null = offers(engine.backbone.backbone, Denoiser.encode_null)
     if not images or not has_null or run.split.items or run.config.control is not None:
         return None
     loaded = [*map(str, run.content.backbone_key), run.split.fingerprint]
     settings = run.config.key_of("data", "images", "network")
-    key = digest({"measured": [FIT_VERSION, *loaded, settings, images, scaled, prompts]})
-    path = cache_dir("fit") / f"{key}.json"
-    if (stored := read_cached(path)) is not None:
-        return _reported(ModelFit(**json.loads(stored)))
-    latents = [latent for _, latent in islice(_latents(run, engine), images)]
-    if not latents:
-        return None
-    chosen = slice(0, texts, -(-texts // prompts)) if prompts else slice(0, 1)
-    conditioning = engine.evaluator.pool.part(chosen)
-    size = engine.batch_size
-    try:
-        with stage("Checking the model"):
-            fit = check_fit(engine.backbone, torch.stack(latents), conditioning, size, scaled)
-    except torch.OutOfMemoryError:  # scoring shrinks its batches; a check is not worth that
-        return None
+    key = [FIT_VERSION, *loaded, settings, images, scaled, prompts]
+
+    def measure() -> sanity.ModelFit | None:
+        latents = [latent for _, latent in islice(_latents(run, engine), images)]
+        if not latents:
+            return None
+        chosen = slice(0, texts, -(-texts // prompts)) if prompts else slice(0, 1)
+        conditioning, size = engine.evaluator.pool.part(chosen), engine.batch_size
+        shown = engine.backbone, torch.stack(latents), conditioning, size, scaled
+        try:
+            with stage("Checking the model"):
+                return sanity.check_fit(*shown)
+        except torch.OutOfMemoryError:  # scoring shrinks its batches; a check is not worth that
+            return None
+
+    fit = _remembered("fit", key, sanity.ModelFit, measure)
     if fit is None:
         return None
-    write_cached(path, json.dumps(asdict(fit)))
-    return _reported(fit)
-
-
-def _reported(fit: ModelFit) -> str | None:
     logging.getLogger("bench.model").info("%s", fit)
     return fit.problem
+
+
+M = TypeVar("M", sanity.ModelFit, rounding.Rounding)
+
+
+def _remembered(
+    folder: str, key: list[object], kind: type[M], measure: Callable[[], M | None]
+) -> M | None:
+    """Return what was measured for the same key before; otherwise measure it, and remember it."""
+    path = cache_dir(folder) / f"{digest({'measured': key})}.json"
+    if (stored := read_cached(path)) is not None:
+        return kind(**json.loads(stored))
+    measured = measure()
+    if measured is not None:
+        write_cached(path, json.dumps(asdict(measured)))
+    return measured
 
 
 def _budget(run: PreparedRun, engine: DenoisingEngine) -> float:
@@ -117,25 +119,26 @@ Measure = Callable[[Evaluator, Ints], Floats]
 """Returns the errors of some prompts, float64 [images, prompts, draws]."""
 
 
-def check_precision(run: PreparedRun, engine: DenoisingEngine) -> Rounding | None:
+def check_precision(run: PreparedRun, engine: DenoisingEngine) -> rounding.Rounding | None:
     """Return what the run's precision adds to the errors of float32; None if that was not measured.
 
     See `bench.engine.rounding`. It is remembered for the same weights, precision, resolution, GPU
     and versions, and changes nothing. Raises UserError if an error is not finite.
     """
-    precision = run.names.precision
-    if precision.network == "float32":
+    if run.names.precision.network == "float32":
         return None
-    backbone = engine.backbone
     loaded = [str(part) for part in run.content.backbone_key[:2] + run.content.backbone_key[-1:]]
-    key = [ROUNDING_VERSION, *loaded, device_name(backbone.device), installed_packages()]
-    path = cache_dir("rounding") / f"{digest({'measured': key})}.json"
-    if (stored := read_cached(path)) is not None:
-        return Rounding(**json.loads(stored))
-    draws = paired_draws(len(engine.problem.timesteps), engine.problem.antithetic)
-    images, prompts = affordable(_budget(run, engine), engine.prompts, len(draws))
+    key = [ROUNDING_VERSION, *loaded, device_name(engine.backbone.device), installed_packages()]
+    measure = partial(_measured_rounding, run, engine)
+    return _remembered("rounding", key, rounding.Rounding, measure)
+
+
+def _measured_rounding(run: PreparedRun, engine: DenoisingEngine) -> rounding.Rounding | None:
+    precision = run.names.precision
+    draws = rounding.paired_draws(len(engine.problem.timesteps), engine.problem.antithetic)
+    images, prompts = rounding.affordable(_budget(run, engine), engine.prompts, len(draws))
     pairs = list(islice(_latents(run, engine), images))
-    if len(pairs) < MIN_IMAGES:
+    if len(pairs) < rounding.MIN_IMAGES:
         warn_user(
             f"{precision} was not compared with float32: 2 % of this run's evaluations are too few"
             " for two images."
@@ -146,12 +149,12 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine) -> Rounding | Non
     weights = engine.problem.weights[draws] / engine.problem.weights.mean()
 
     def measure(evaluator: Evaluator, prompts: Ints) -> Floats:
-        return errors_of(evaluator, latents, names, prompts, draws)
+        return rounding.errors_of(evaluator, latents, names, prompts, draws)
 
     with stage(f"Comparing {precision} with float32"):
         rounded = measure(engine.evaluator, chosen)
         if latents.isfinite().all() and not np.isfinite(rounded).all():
-            raise UserError(f"The model's errors are not finite{backbone.advice}.")
+            raise UserError(f"The model's errors are not finite{engine.backbone.advice}.")
         try:
             exact, alone = _in_float32(run, engine, chosen, measure)
         except torch.OutOfMemoryError:
@@ -159,9 +162,7 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine) -> Rounding | Non
             return None
     if not np.isfinite(exact).all():
         return None
-    rounding = compare(rounded * weights, exact * weights, alone)
-    write_cached(path, json.dumps(asdict(rounding)))
-    return rounding
+    return rounding.compare(rounded * weights, exact * weights, alone)
 
 
 def _in_float32(
@@ -195,7 +196,7 @@ def _in_float32(
 
         with suppress(torch.OutOfMemoryError), _away(engine.backbone):
             return loaded_again(), False
-    with _switched(engine.backbone), upcast():
+    with _switched(engine.backbone), rounding.upcast():
         return measure(engine.evaluator, prompts), True
 
 
