@@ -5,13 +5,11 @@ of the leader on the same draw, given n of the draws. Dimensions: [P] all prompt
 alive, the leader included, [N] draws, [n] draws seen, [u] distinct timesteps among them.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import ceil, log, pi, sqrt
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -24,15 +22,25 @@ from bench_plugins.strategies.elimination import (
     timestep_means,
 )
 
-if TYPE_CHECKING:
-    from bench_plugins.strategies.race import Race
-
 TINY = np.finfo(np.float64).tiny
 POOLED_DOF = 8  # degrees of freedom that the mean variance of all rivals counts as
 CEILING_POOLED_DOF = 16  # the same, for a race within the published schedule
 LEARNED_DOF = 16  # degrees of freedom that a variance learned from other images counts as
 MIN_TOTAL_DOF = 20  # total degrees of freedom before a race within the schedule drops a prompt
 MIN_STDERR = 1e-150  # so that a division by it does not overflow
+
+
+class RaceSettings(Protocol):
+    """The parameters of `Race` that a session reads."""
+
+    bound: str
+    ceiling: str | None
+    delta: float
+    deviation: float
+    first: int
+    order: str
+    span: float
+    tie: float
 
 
 class RaceBound(ABC):
@@ -45,19 +53,19 @@ class RaceBound(ABC):
     as_drawn: ClassVar[bool] = False  # whether differences are in the order drawn, or by timestep
     unused: ClassVar[Mapping[str, Any]] = {}  # parameters that must have these values
 
-    def __init__(self, settings: Race, problem: Problem, order: Ints) -> None:
+    def __init__(self, settings: RaceSettings, problem: Problem, order: Ints) -> None:
         self.settings, self.problem, self.order = settings, problem, order
         self.min_draws = 1 if settings.deviation else 2  # two for a variance
 
     @classmethod
-    def check(cls, settings: Race) -> None:
+    def check(cls, settings: RaceSettings) -> None:
         """Refuse parameters that this bound cannot use (ValueError)."""
         for name, value in cls.unused.items():
             if (given := getattr(settings, name)) != value:
                 raise ValueError(f"{name}={given} requires bound=t, got bound={settings.bound}")
 
     @classmethod
-    def words(cls, settings: Race) -> str:
+    def words(cls, settings: RaceSettings) -> str:
         """Return a sentence that says what `delta` means for an answer."""
         return comparison_words(settings.delta, "delta")
 
@@ -88,7 +96,7 @@ class TBound(RaceBound):
     draws after which a timestep is complete.
     """
 
-    def __init__(self, settings: Race, problem: Problem, order: Ints | None = None) -> None:
+    def __init__(self, settings: RaceSettings, problem: Problem, order: Ints | None = None) -> None:
         if order is None:
             order = order_by_bands(settings.order, problem.timesteps)
         super().__init__(settings, problem, order)
@@ -123,7 +131,7 @@ class BettingBound(RaceBound):
     unused = MappingProxyType({"deviation": 0.0, "order": "even", "ceiling": None})
 
     @classmethod
-    def words(cls, settings: Race) -> str:
+    def words(cls, settings: RaceSettings) -> str:
         """Return a sentence that says what `delta` means for an answer."""
         if not settings.span:
             bets = f"A class was dropped by bets (delta={settings.delta:g})"
@@ -133,7 +141,7 @@ class BettingBound(RaceBound):
             f" (delta), if two errors on a draw differ by at most {settings.span:g} (span)."
         )
 
-    def __init__(self, settings: Race, problem: Problem) -> None:
+    def __init__(self, settings: RaceSettings, problem: Problem) -> None:
         super().__init__(settings, problem, shuffle_draws(len(problem.timesteps), problem.seed))
         self.largest = 0.0
         self.differences: Floats = np.zeros((0, 0))
@@ -160,7 +168,7 @@ class ScheduleBound(TBound):
     `MIN_TOTAL_DOF` degrees of freedom together, draws - 1 each. `n_looks` counts the looks since.
     """
 
-    def __init__(self, settings: Race, problem: Problem) -> None:
+    def __init__(self, settings: RaceSettings, problem: Problem) -> None:
         super().__init__(settings, problem, staged_order(settings.order, problem.timesteps))
         prompts = len(problem.class_of_prompt)
         self.variances = np.zeros(prompts)
@@ -168,7 +176,7 @@ class ScheduleBound(TBound):
         self.n_looks = 0
 
     @classmethod
-    def words(cls, settings: Race) -> str:
+    def words(cls, settings: RaceSettings) -> str:
         """Return a sentence that says what `delta` means for an answer."""
         return (
             "Classes were dropped so that one that is no worse is among them for at most"

@@ -8,10 +8,7 @@ keep=5,1` (see `adaptive`): all prompts on a tenth of the draws, and the best fi
 race costs no more than this schedule if replies cost what `Problem.price` says.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,13 +16,11 @@ from bench.contracts.strategy import Bools, Evaluate, Linearise, Outcome, Proble
 from bench_plugins.strategies._bounds import (
     BOUNDS,
     RaceBound,
+    RaceSettings,
     ScheduleBound,
     first_stage_size,
 )
 from bench_plugins.strategies.elimination import Adaptive, Elimination
-
-if TYPE_CHECKING:
-    from bench_plugins.strategies.race import Race
 
 GROWTH = 8  # each round adds at least 1 / 8 of the draws seen, so that few looks are needed
 BUDGET_ROUNDING = 1e-9  # evaluations; more than the rounding error of a sum of costs
@@ -39,7 +34,9 @@ class RaceSession(Elimination):
     better than the leader by more than that.
     """
 
-    def __init__(self, settings: Race, problem: Problem, bound: RaceBound | None = None) -> None:
+    def __init__(
+        self, settings: RaceSettings, problem: Problem, bound: RaceBound | None = None
+    ) -> None:
         self.bound = bound or BOUNDS[settings.bound](settings, problem)
         super().__init__(problem, self.bound.order)
         self.first = settings.first
@@ -102,7 +99,7 @@ class PublishedSession(RaceSession):
     reply costs what `Problem.price` says, these are at least the five of the schedule.
     """
 
-    def __init__(self, settings: Race, problem: Problem) -> None:
+    def __init__(self, settings: RaceSettings, problem: Problem) -> None:
         super().__init__(settings, problem, ScheduleBound(settings, problem))
         self.budget = published_cost(problem)
         self.first_stage_end = first_stage_size(len(self.order))
