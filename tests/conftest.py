@@ -1,7 +1,5 @@
 """What the tests share: a private environment, small pipelines and pictures."""
 
-from __future__ import annotations
-
 import gc
 import os
 import random

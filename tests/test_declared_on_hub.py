@@ -1,7 +1,5 @@
 """The weekly look at what is declared, against a Hub of our own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

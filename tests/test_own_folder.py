@@ -1,7 +1,5 @@
 """What tests rely on: a target elsewhere is stopped, and a refusal has a kind and a subject."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import warnings

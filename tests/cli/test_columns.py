@@ -1,7 +1,5 @@
 """`bench results columns`: further labels from a file, and from the columns of the dataset."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What is registered, stored and meant: `bench list`, `bench runs`, `bench explain`."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a command says at its end: the next steps are commands that exist, and JSON has none."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from unittest import mock

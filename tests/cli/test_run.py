@@ -1,7 +1,5 @@
 """`bench run`, from the plan to the table and the pictures at its end."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ The denoiser paints what a text says and pulls x_t towards it, so its errors are
 in a few lines of numpy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from io import BytesIO

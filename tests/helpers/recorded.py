@@ -1,7 +1,5 @@
 """A recording made up here: what `bench run --save-errors` stores, without a model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Six pictures in three colours, and a classifier that tells them.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Corruptions follow their published definitions, and blind controls leave nothing of an image."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Declared datasets as they are used: sources, classes by name, lists, boxes, the command line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Draw plans: which timesteps, and whose noise."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

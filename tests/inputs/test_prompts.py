@@ -1,7 +1,5 @@
 """Prompts: English, and mistakes found with their line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A cache is keyed by all that its content depends on: each notices the edit that it must."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What a run teaches: settings that are tried on other images, and a calibration."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

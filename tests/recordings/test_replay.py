@@ -1,7 +1,5 @@
 """A replay or a sweep of replays is a run that says what it is; other recordings are refused."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

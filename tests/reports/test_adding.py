@@ -1,7 +1,5 @@
 """Results are added whole and checked, or not at all; nothing else is touched."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Boards and figures of a report agree with values by hand and mix nothing incomparable."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from io import BytesIO

@@ -1,7 +1,5 @@
 """The leaderboard never ranks together what does not compare; pictures are made of a run."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

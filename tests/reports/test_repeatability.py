@@ -1,7 +1,5 @@
 """What is said of other noise and what a run was worth: numbers where they are right."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Published results: small, checked, up to date, and published by one command."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

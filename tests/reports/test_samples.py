@@ -1,7 +1,5 @@
 """The table of a run's images: names for classes, nothing for what is not known."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

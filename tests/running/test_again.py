@@ -1,7 +1,5 @@
 """`--again N`: images decided a second time with other noise, beside records that do not change."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`--audit N`: images of a run that are swept in full afterwards, beside records that stay."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

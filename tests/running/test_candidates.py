@@ -1,7 +1,5 @@
 """A race among the best classes of a stored run: the same decision among fewer classes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

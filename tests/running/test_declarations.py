@@ -1,7 +1,5 @@
 """Two runs that differ in one setting share exactly what its declaration says they share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`execute` opens what scores a run only where it is needed, closes it always, and stores all."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Runs on a tree of classes: from the file to a replay and a stated risk."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

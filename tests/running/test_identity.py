@@ -1,7 +1,5 @@
 """The identity moves with everything that changes the numbers, and with nothing else."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

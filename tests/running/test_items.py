@@ -1,7 +1,5 @@
 """Runs of items with texts of their own: decisions, store, replay, report, and refusals."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What settings stand for lies beside them, and the manifest says what a run is."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 from pathlib import Path

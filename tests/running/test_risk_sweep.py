@@ -1,7 +1,5 @@
 """`--risk`, with an earlier calibration and without one: sweep, calibrate, race."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from math import log

@@ -1,7 +1,5 @@
 """The commands that messages suggest are accepted, and make the same run again."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from functools import cache

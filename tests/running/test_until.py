@@ -1,7 +1,5 @@
 """`--until`: runs that end when their question is answered."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterable, Iterator

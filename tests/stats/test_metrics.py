@@ -1,7 +1,5 @@
 """Metrics and the Monte-Carlo error, against other computations and by hand."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Further labels of a run's images, and the answers of people to them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """The journal of a run and its audit: lines that are read, and those that are damaged."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import warnings

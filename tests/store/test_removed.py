@@ -1,7 +1,5 @@
 """Runs with settings that were removed are shown, compared, ranked and replayed, not resumed."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import shutil

@@ -3,8 +3,6 @@
 Real kills and real limits of the kernel; `pytest -m slow` has them of whole commands.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -3,8 +3,6 @@
 The pipelines are small and random, of the real classes: no weights of the Hub.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import weakref

@@ -1,7 +1,5 @@
 """A driver and its workers, all in this process: what is done once, and how a run ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Real workers of Ray, which take ten seconds of work each to start: these tests are slow."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The toolkit's own exporters keep the contract, and an exporter that breaks it is found."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`bench export`: every format read by what it is for."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """What ended a race, and what it is told to replace."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Orders of draws are permutations whose beginnings are spread evenly."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers.refusals import refused

@@ -1,7 +1,5 @@
 """`ceiling=published`: a race that is never dearer than the published schedule, nor worse."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

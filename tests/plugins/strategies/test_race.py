@@ -1,7 +1,5 @@
 """`race` decides as the full sweep at a fraction of its cost, and its bounds have their level."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Runs and calibrations with `odds`, which `race` no longer has, are read and cannot be resumed."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a setting or a parameter may be: one border, whoever gives it."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from pathlib import Path
