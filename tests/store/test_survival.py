@@ -245,7 +245,10 @@ READING = (
     *(("show", "RUN"), ("show", "RUN", "--json"), ("show", "RUN", "--statistics")),
     *(("leaderboard",), ("runs",), ("compare", "RUN", "OTHER"), ("power", "RUN", "OTHER")),
     *(("show", "RUN", "--metric", "accuracy", "--by", "shape"), ("study", "small", "--show")),
-    *(("report", "RUN", "--images", "0", "--out", "OUT"), ("learn", "OTHER", "order", "--json")),
+    *(
+        ("report", "RUN", "--images", "0", "--out", "OUT"),
+        ("learn", "OTHER", "deviation", "--json"),
+    ),
     *(("replay", "OTHER", "--strategy", "uniform", "--set", "samples=2", "--results", "ELSE"),),
     *(("export", "RUN", "--format", "csv"),),
 )
