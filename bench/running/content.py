@@ -55,14 +55,14 @@ B = TypeVar("B", bound="CheckedBackbone")
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What is behind the names of a run: texts, checkpoint, images and what it takes from others.
+    """What the names of a run stand for: texts, checkpoint, images, and what other runs give it.
 
-    The images need not be there, and a checkpoint may be absent.
+    Images may not have been read, and a checkpoint may be absent.
     """
 
     names: Names
     kind: ScorerKind[Any]  # kind of the backbone
-    named: ClassNames  # the classes in label order: readable names and the spelling of the data
+    class_names: ClassNames  # in label order: readable names and the spelling of the data
     prompts: Prompts
     weights: Weights | None
     """The located checkpoint; None if the backbone needs none or it is absent."""

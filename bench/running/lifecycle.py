@@ -23,10 +23,10 @@ from bench.running.execute import Finished, execute
 from bench.running.parts.machine import check_executor, executor_of
 from bench.running.parts.record import check_trackers
 from bench.running.parts.settings import RunConfig
-from bench.running.prepare import NOTHING, Preloaded, ask, check_chosen, prepare, prepare_again
+from bench.running.prepare import NOTHING, Preloaded, check_chosen, prepare, read_content
 from bench.running.returned import NOT_CLOSED, CheckedRun
 from bench.running.risk import PlannedSweep, first_run, settled, sweep_of, with_chosen_params
-from bench.running.second_runs import SECOND_RUNS
+from bench.running.second_runs import SECOND_RUNS, prepare_again
 from bench.store.formats.fields import without_none
 
 Tell = Callable[[str], None]
@@ -191,4 +191,4 @@ def _asked(configs: Iterable[RunConfig]) -> Iterator[Content]:
     """Yield the runs that can be made; the others raise their errors when they start."""
     for config in configs:
         with suppress(UserError):
-            yield ask(config)
+            yield read_content(config)

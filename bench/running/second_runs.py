@@ -22,7 +22,7 @@ from bench.running.content import Opener, PreparedRun
 from bench.running.execute import timed
 from bench.running.parts.decision import backbone_params
 from bench.running.parts.settings import SETTINGS, RunConfig, Values, make_config
-from bench.running.prepare import prepare
+from bench.running.prepare import Preloaded, prepare
 from bench.stats.calibration.agreement import Audit, audit_of, sweepable_rows
 from bench.stats.inference.shares import exact_interval
 from bench.stats.metrics.comparison import differing_identity
@@ -163,6 +163,11 @@ def _line(image: Decided, answer: int, seconds: float) -> Swept:
 
 # Setting → how the run's settings change to decide N images a second time, and what does so.
 SECOND_RUNS = {"again": (other_noise, decide_again), "audit": (full_sweep, audit)}
+
+
+def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
+    """Prepare another run with the images of `run`, and its backbone if that is loaded."""
+    return prepare(config, Preloaded(run.names.data, loaded=run.content.loaded, split=run.split))
 
 
 MAY_DIFFER = ("strategy", "calibrated", "replayed")  # parts of the identity, from run to its sweep
