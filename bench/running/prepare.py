@@ -35,9 +35,15 @@ from bench.running.parts.declaration import option, passed_to
 from bench.running.parts.machine import TF32, find_precision, names_precision, quicker_precisions
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.model import find_backbone, find_weights
-from bench.running.parts.settings import SCORER_TEXT, SETTINGS, Names, RunConfig, Values, about
+from bench.running.parts.settings import SETTINGS, Names, RunConfig, Values, about
 from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.store.folder import find_run
+
+SCORER_TEXT = {
+    "denoiser": "is a denoiser",
+    "classifier": "is a classifier, which scores images directly",
+    "likelihood": "is a likelihood, which returns errors itself",
+}
 
 
 @dataclass(frozen=True)
