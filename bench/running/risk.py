@@ -1,8 +1,8 @@
-"""`--risk`: choose the parameters of a prepared run by a calibration on other images.
+"""`--risk`: choose the parameters of a prepared run by a test on images that it does not decide.
 
-If the strategy was not calibrated on another split, `--risk` runs the full sweep on some images of
-the run's split, drawn uniformly, tests the strategy's settings on them, and races the others with
-the cheapest setting that passes.
+A calibration on another split is such a test. Without one, `--risk` runs the full sweep on some
+images of the run's split, drawn uniformly, tests the strategy's settings on them, and races the
+others with the cheapest setting that passes.
 """
 
 from collections.abc import Mapping
