@@ -139,7 +139,7 @@ def test_names_and_severities_are_checked() -> None:
     assert expand_corruptions("fog:1") == ["fog:1"]
 
 
-SPEC = DatasetSpec(name="captions", target="helpers.captions:Captions", items=True)
+SPEC = DatasetSpec(name="captions", target="helpers.given:Given", items=True)
 
 
 def destroyed(split: Split, control: str) -> dict[str, Sample]:

@@ -37,13 +37,6 @@ def load(file: Path, split: str | None = None, data_dir: Path | None = None) -> 
     return load_split(DataSource(load_spec(file), str(data_dir) if data_dir else None), split)
 
 
-def test_a_copy_elsewhere_has_the_same_fingerprint(tmp_path: Path) -> None:
-    for place in ("pictures", "other/deep/copy"):
-        make_folder(tmp_path / place, "robin/1.png", "house finch/1.png")
-    file = declare(tmp_path)
-    assert load(file).fingerprint == load(file, None, tmp_path / "other/deep/copy").fingerprint
-
-
 def test_numbers_for_names_count_from_0_or_from_1(tmp_path: Path) -> None:
     spec = load_spec(declare(tmp_path))
     assert find_indices(["1", "0"], spec, "x") == [1, 0]

@@ -77,17 +77,6 @@ def test_the_same_prompt_of_two_classes_is_refused_with_its_line(tmp_path: Path)
             from_file(file, CLASSES)
 
 
-def test_ucmerced_reads_as_english() -> None:
-    prompts = toolkit.prompts("ucmerced")
-    assert len(prompts) == 21
-    for number, words in (
-        (1, "an airplane"),
-        (6, "a dense residential area"),
-        (19, "storage tanks"),
-    ):
-        assert prompts[number] == f"a satellite photo of {words}"
-
-
 CLASSES = ("dense residential", "harbor")
 HEAD = "prompt,classname,classidx\n"
 

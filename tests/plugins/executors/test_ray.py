@@ -121,9 +121,10 @@ def register_backbones(register):
 """
 PARTS = """
 import os
-from helpers.captions import Captions, Painter, two_images
+from helpers.captions import Painter, two_images
+from helpers.given import Given
 
-class Pairs(Captions):
+class Pairs(Given):
     rows = two_images()
 
 class Counted(Painter):
