@@ -334,14 +334,17 @@ def compare_all(
     over: Over = "images",
 ) -> list[MethodDifference]:
     """Return the `difference_test` of each pair of methods, not yet `corrected`."""
-
-    def compare(a: Answers, b: Answers) -> MethodDifference:
-        tested = difference_test(metric, labels, a, b, margin, clusters, over)
-        runs = a.runs, b.runs
-        return MethodDifference(a=a.name, b=b.name, runs=runs, difference=tested, margin=margin)
-
     pairs = list(combinations(methods, 2))
-    return [compare(a, b) for a, b in counted(pairs, "Comparing methods", len(pairs), "pairs")]
+    return [
+        MethodDifference(
+            a=a.name,
+            b=b.name,
+            runs=(a.runs, b.runs),
+            difference=difference_test(metric, labels, a, b, margin, clusters, over),
+            margin=margin,
+        )
+        for a, b in counted(pairs, "Comparing methods", len(pairs), "pairs")
+    ]
 
 
 def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]:
