@@ -57,8 +57,9 @@ def study_run(cell: StudyCell, results: Path) -> StudyRow:
             limit = cell.config.limit
             if run.summary is not None and limit is not None:
                 run = _limit_run(run, limit)  # it may have more images than the study declares
-            if (view := RunView(run)).so_far is None:
-                run.require_decisions()  # raises
+            view = RunView(run)
+            if view.so_far is None:  # no image is decided
+                continue
             if cell.published is not None:
                 declared["published"] = _compared(cell.published, view)
             return StudyRow.of(view, **declared, n_asked=cell.images)
