@@ -259,19 +259,18 @@ class CellEngine(ShrinkingBatches, Engine):
                 self.in_progress += len(images)
                 for session, views in zip(started.sessions, images, strict=True):
                     yield from self._ask(ImageInProgress(session, started, views), queues)
-            ready = [queue for queue in queues if queue.full and len(launched) < self.depth]
-            if not launched:
-                ready += [queue for queue in queues if queue.cells]
-            if ready:
+            full = [queue for queue in queues if queue.full and len(launched) < self.depth]
+            not_full = [queue for queue in queues if queue.cells and not launched]
+            if ready := full or not_full:
                 batch = ready[0].cut()
                 launched.append((batch, fetch(ready[0].work(batch))))
-                continue
-            if not launched:
+            elif launched:
+                batch, errors = launched.popleft()
+                for image in batch.deliver(errors()):
+                    self.tell(image)
+                    yield from self._ask(image, queues)
+            else:
                 return
-            batch, errors = launched.popleft()
-            for image in batch.deliver(errors()):
-                self.tell(image)
-                yield from self._ask(image, queues)
 
     def _ask(self, image: ImageInProgress, queues: Sequence[Queue]) -> Iterator[Decided]:
         """Queue the image's next request, or yield the sample if this was its last open image."""

@@ -188,19 +188,20 @@ class Evaluator:
         x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
         time = draws.time[draw[:1]].expand(len(draw)) if cells.one_level else draws.time[draw]
         answer = self.backbone.denoise(x_t, time, conditioning)
-        if weight is not None and nulls is None:
-            with torch.no_grad():
-                zeros = torch.zeros(len(draw), dtype=torch.int64)
-                null = self.backbone.denoise(
-                    x_t, time, rows(self.null_row, sent(zeros, draw.device), zeros)
-                )
+        if weight is not None:
+            if nulls is None:
+                first = torch.zeros(len(draw), dtype=torch.int64)
+                null_rows = rows(self.null_row, sent(first, draw.device), first)
+                with torch.no_grad():
+                    null = self.backbone.denoise(x_t, time, null_rows)
+            else:
+                before = [] if last is None else [last]
+                own = answer[to_device(np.flatnonzero(nulls), answer.device)]
+                predicted = torch.cat([*before, own])  # under the null, in the order of the cells
+                latest: Ints = np.cumsum(nulls) + (len(before) - 1)
+                null = predicted[to_device(latest, answer.device)]
+                last = predicted[-1:].clone()
             answer = guided(null, answer, weight)
-        elif weight is not None and nulls is not None:
-            before = [] if last is None else [last]
-            unguided = torch.cat([*before, answer[to_device(np.flatnonzero(nulls), answer.device)]])
-            place: Ints = np.cumsum(nulls) + (len(before) - 1)
-            answer = guided(unguided[to_device(place, answer.device)], answer, weight)
-            last = unguided[-1:].clone()
         wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
         errors = cell_errors(answer, wanted, draws.factor[draw], self.scoring.loss)
         if last is not None:  # only here: if memory ran out above, these cells are evaluated again
