@@ -1,7 +1,5 @@
 """What a precision adds to float32: figures worked by hand, false alarms, and broken networks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

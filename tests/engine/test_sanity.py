@@ -1,7 +1,5 @@
 """A model that does not fit its noise levels or images is found without labels, once per run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

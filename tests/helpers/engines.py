@@ -1,7 +1,5 @@
 """Engines made ready to score the shipped digits, and networks that are watched or run short."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

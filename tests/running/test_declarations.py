@@ -1,12 +1,10 @@
 """Two runs that differ in one setting share exactly what its declaration says they share."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.captions import Captions, two_images
+from helpers.captions import two_images
+from helpers.given import Given
 from helpers.refusals import refused
 from helpers.setting_values import BASE, COMPANIONS, NAMES, PAIRS, filled, make_files
 
@@ -27,9 +25,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def items(captions: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(Captions, "rows", two_images())
-    yield
+def items(captions: None) -> None:
+    Given.rows = two_images()
 
 
 def both(name: str, root: Path) -> tuple[RunConfig, RunConfig]:

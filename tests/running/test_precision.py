@@ -1,7 +1,5 @@
 """The precision of a run: known before anything is loaded, and the same in all parts of a run."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -109,10 +109,7 @@ def draw_cost(panels: Sequence[Panel]) -> Drawing:
     legend = any(point.name for panel in panels for point in panel.points)
 
     def plot(figure: Figure, colours: Palette) -> None:
-        if legend:
-            columns = figure.subplots(1, len(panels), squeeze=False)[0]
-        else:
-            columns = [figure.add_axes((0.14, 0.15, 0.8, 0.82))]
+        columns = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, panel in zip(columns, panels, strict=True):
             _draw_panel(axes, panel, colours)
             if legend:
@@ -124,7 +121,7 @@ def draw_cost(panels: Sequence[Panel]) -> Drawing:
 
     size = (6.5 * len(panels), 5.0) if legend else (4.6, 3.3)
     label = f"{panels[0].value} against cost; the values are in the table."
-    return Drawing(plot, size, label, placed=not legend)
+    return Drawing(plot, size, label)
 
 
 def _draw_panel(axes: Axes, panel: Panel, colours: Palette) -> None:
@@ -185,8 +182,9 @@ def _draw_keys(figure: Figure, axes: Axes, points: Iterable[Point], colours: Pal
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D, Bbox
 
-    if (layout := figure.get_layout_engine()) is not None:
-        layout.execute(figure)
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.execute(figure)
     placed = sorted((p for p in points if p.cost is not None), key=lambda point: point.cost or 0)
     spots: list[tuple[Floats, list[Point]]] = []
     for point in placed:

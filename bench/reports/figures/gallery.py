@@ -9,6 +9,7 @@ from bench.contracts.strategy import Floats, Ints
 from bench.errors import UserError
 from bench.reports.figures.images import Images, Thumbnail
 from bench.reports.run_view import RunView
+from bench.stats.inference.class_metrics import count_earlier
 from bench.store.folder import read_records
 from bench.store.formats.arrow import indices
 from bench.store.formats.decisions import Decisions
@@ -62,18 +63,9 @@ def choose_images(decided: Decisions, most: int, failed: bool = True) -> Ints:
     wrong = wrong[np.lexsort((-margins[wrong], ~decided.failed[wrong]))]
     right = right[np.argsort(margins[right], kind="stable")]
     n_right = min(len(right), max(most - len(wrong), round(most * (1 - WRONG_SHARE))))
-    rounds = np.minimum(_count_earlier(decided.labels[right]), RIGHT_PER_CLASS)
+    rounds = np.minimum(count_earlier(decided.labels[right]), RIGHT_PER_CLASS)
     places = np.sort(np.argsort(rounds, kind="stable")[:n_right])
     return np.concatenate([wrong[: most - n_right], right[places]])
-
-
-def _count_earlier(labels: Ints) -> Ints:
-    """Return for each label how often it occurred before: [7, 7, 2, 7] → [0, 1, 0, 2]."""
-    order = np.argsort(labels, kind="stable")
-    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    seen = np.empty(len(labels), np.int64)
-    seen[order] = np.arange(len(labels)) - np.repeat(starts, counts)
-    return seen
 
 
 def load_pictures(

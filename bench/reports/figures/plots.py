@@ -9,7 +9,7 @@ import numpy as np
 from bench.contracts.strategy import Floats, Floats32, Ints
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset, shuffle_samples
-from bench.machine.libraries import Figure
+from bench.machine.libraries import Figure, pd
 from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.run_view import RunView
@@ -77,37 +77,31 @@ def _best_prompt(errors: Floats32) -> Floats32:
 
 
 def _bin_errors(pairs: Sequence[Floats32], steps: Sequence[Ints]) -> Curves | None:
-    distinct = np.unique(np.concatenate(steps))
-    distinct = distinct[distinct >= 0]
+    """Return the errors of each image, [2, draws], by bins of the timesteps of its draws."""
+    cells = pd.DataFrame(np.concatenate(pairs, axis=1).T, columns=["true", "wrong"], dtype=float)
+    cells["image"] = np.repeat(np.arange(len(pairs)), list(map(len, steps)))
+    cells["timestep"] = np.concatenate(steps)
+    distinct = np.unique(cells.timestep[cells.timestep >= 0])
     n_bins = min(CURVE_BINS, len(distinct))
     if n_bins < 2:
         return None
     # Bins have equal numbers of distinct timesteps, whatever their spacing.
-    bin_of_step = np.arange(len(distinct)) * n_bins // len(distinct)
-    middles = np.bincount(bin_of_step, weights=distinct) / np.bincount(bin_of_step)
-    means = np.full((len(pairs), 2, n_bins), np.nan)
-    for means_of, pair, timesteps in zip(means, pairs, steps, strict=True):
-        both = np.isfinite(pair).all(axis=0)
-        bin_of = bin_of_step[np.searchsorted(distinct, timesteps[both])]
-        count = np.bincount(bin_of, minlength=n_bins)
-        for row, errors in zip(means_of, pair, strict=True):
-            sums = np.bincount(bin_of, weights=errors[both], minlength=n_bins)
-            row[count > 0] = sums[count > 0] / count[count > 0]
-    n = np.isfinite(means[:, 0]).sum(axis=0)
-    seen = n > 0
-    if not seen.any():
+    bin_of_step = pd.Series(np.arange(len(distinct)) * n_bins // len(distinct), distinct)
+    cells["bin"] = cells.timestep.map(bin_of_step)
+    of_image = cells.dropna().groupby(["image", "bin"])[["true", "wrong"]].mean()
+    of_image["gap"] = of_image.wrong - of_image.true
+    bins = of_image.groupby("bin")
+    mean, stderr = bins.mean(), bins.gap.sem().fillna(0.0)  # NaN for a single image
+    if mean.empty:
         return None
-    means, n = means[:, :, seen], n[seen]
-    gaps = means[:, 1] - means[:, 0]
-    gap = np.nanmean(gaps, axis=0)
-    variance = np.nansum((gaps - gap) ** 2, axis=0) / np.maximum(n - 1, 1)
+    timestep = pd.Series(distinct, distinct).groupby(bin_of_step).mean()[mean.index]
     return Curves(
-        middles[seen],
-        np.nanmean(means[:, 0], axis=0),
-        np.nanmean(means[:, 1], axis=0),
-        gap,
-        np.sqrt(variance / n),
-        len(pairs),
+        timestep=timestep.to_numpy(),
+        true=mean.true.to_numpy(),
+        wrong=mean.wrong.to_numpy(),
+        gap=mean.gap.to_numpy(),
+        gap_stderr=stderr.to_numpy(),
+        n_images=len(pairs),
     )
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import count, groupby, product
 from math import floor
 from string import ascii_uppercase
 from typing import Literal, Self
@@ -244,21 +244,17 @@ def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
         and any(row.metric(spec.name) is not None for row in rows)
     ]
     lines = []
-    for position, (row, own, options) in enumerate(zip(rows, marks, differing, strict=True)):
+    for row, own, options, key in zip(rows, marks, differing, letter_keys(), strict=False):
         params = {name: options.pop(name) for name in _chosen_params(row) if name in options}
         source = sources.index(row.described) + 1 if row.kind == REPORTED else None
-        lines.append(BoardLine(row, letter_key(position), own, params, options, source))
+        lines.append(BoardLine(row, key, own, params, options, source))
     return Board(title, common, shared, lines, metrics, sources, asked=metric)
 
 
-def letter_key(position: int) -> str:
-    """Return A, B, … Z, AA, AB, … for the positions 0, 1, … of a list."""
-    text = ""
-    position += 1
-    while position:
-        position, rest = divmod(position - 1, len(ascii_uppercase))
-        text = ascii_uppercase[rest] + text
-    return text
+def letter_keys() -> Iterator[str]:
+    """Yield A, B, … Z, AA, AB, … without end."""
+    for length in count(1):
+        yield from map("".join, product(ascii_uppercase, repeat=length))
 
 
 def row_labels(row: LeaderboardRow) -> dict[str, Mark]:
@@ -316,14 +312,14 @@ def board_labels(rows: Sequence[LeaderboardRow]) -> tuple[list[str], list[dict[s
             of_row["yours"] = Mark("yours")
     own = own_row_indices(rows)
     training = Counter(provenance(rows[index].trained_on) for index in own)
-    usual, count = training.most_common(1)[0]
+    usual, most = training.most_common(1)[0]
     labels = [{k: v for k, v in marks.items() if v.full != usual} for marks in labels]
     shared = {
         kind: mark
         for kind, mark in labels[own[0]].items()
         if len(rows) > 1 and all(labels[index].get(kind) == mark for index in own)
     }
-    common = [usual + " unless marked" * (count < len(own))]
+    common = [usual + " unless marked" * (most < len(own))]
     common += [mark.full for kind, mark in shared.items() if kind not in IN_SETTINGS]
     marks = [
         {k: v for k, v in of_row.items() if k not in IN_SETTINGS and shared.get(k) != v}

@@ -17,6 +17,7 @@ from bench.inputs.data import DataSource, load_classes
 from bench.machine.files import write_atomically
 from bench.machine.stages import counted
 from bench.reports.leaderboard.rows import REPORTED_FILE, read_reported
+from bench.reports.rows import declared_images
 from bench.stats.calibration.agreement import audit_of
 from bench.stats.metrics.summarise import summarize
 from bench.store.errata import all_errata, touched
@@ -217,18 +218,15 @@ class Totals:
 
     def problem(self, manifest: Manifest) -> str | None:
         """Return why the number of images that a run states for its split is wrong, or None."""
-        data, datasets = manifest.identity.dataset, load_plugins().datasets
+        data = manifest.identity.dataset
         runs = self._totals.get(digest(data.plain()), {})  # on the same images
         total = manifest.dataset.n_total
         others = {other for run_id, other in runs.items() if run_id != manifest.run_id}
         if others - {total}:
             theirs = " and ".join(f"{other:,}" for other in sorted(others))
             return f"its n_total is {total:,}, but other runs on the same images have {theirs}"
-        if others or data.name not in datasets:
-            return None
-        spec = datasets.get(data.name)
-        size = spec.splits.get(data.split) if spec.version == data.version else None
-        if size in (None, total):
+        size = None if others else declared_images(manifest)
+        if size is None or size == total:
             return None
         return f"its n_total is {total:,}, but {data.name}/{data.split} has {size:,}"
 
@@ -258,16 +256,14 @@ def find_contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
         if problem := totals.problem(manifest):
             yield problem
         yield from _class_problems(manifest)
-    backbones = load_plugins().backbones
-    if identity.backbone.name in backbones:
-        spec = backbones.get(identity.backbone.name)
-        if spec.version == identity.backbone.version:
-            yield from _training_problems(manifest, spec)
+    spec = load_plugins().backbones.by_name().get(identity.backbone.name)
+    if spec is not None and spec.version == identity.backbone.version:
+        yield from _training_problems(manifest, spec)
 
 
 def _class_problems(manifest: Manifest) -> Iterator[str]:
-    datasets, identity = load_plugins().datasets, manifest.identity.dataset
-    spec = datasets.get(identity.name) if identity.name in datasets else None
+    identity = manifest.identity.dataset
+    spec = load_plugins().datasets.by_name().get(identity.name)
     if spec is None or spec.version != identity.version or spec.classes is None:
         return
     if manifest.config.plain().get("class_names"):

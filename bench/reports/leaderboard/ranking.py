@@ -156,9 +156,8 @@ def add_ranks(board: Rows) -> list[Row]:
 
 def _with_difference(row: Row, first: Row | None) -> Row:
     """Return a row that is no rival with its difference from the first one on shared images."""
-    if first is None or row.rank is not None or row.path is None:
-        return row
-    if row.kind in (MEASURED, WRONG):
+    ranked = row.rank is not None or row.kind in (MEASURED, WRONG)
+    if first is None or ranked or row.path is None:
         return row
     a, b = first.run.decisions(top=False), row.run.decisions(top=False)
     rows_a, rows_b = shared_rows(a, b)

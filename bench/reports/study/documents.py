@@ -1,7 +1,6 @@
 """The report of a study as a document, with notes that explain its statistics."""
 
 from collections.abc import Sequence
-from math import nan
 
 from pydantic import Field
 
@@ -103,10 +102,10 @@ def _board_answer(
     if not others or (pair := pairs.get(frozenset((first, others[0])))) is None:
         return board, ""
     metric, change = metric_specs()[report.metric], pair.difference
-    value = Estimate(change.estimate, change.interval or (nan, nan))  # B − A
+    value = Estimate(change.estimate, change.interval)  # B − A
     value = value if pair.b == first else -value
     unit = metric_unit(metric, difference=True)
-    text = Fact("", value.value, unit, value.interval if change.interval else None).text
+    text = Fact("", value.value, unit, value.interval).text
     verdict = "shown to differ" if pair.different else "not shown to differ"
     if pair.equal and margin is not None:
         within = f"within ±{100 * margin:g}"

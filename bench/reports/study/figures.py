@@ -11,7 +11,7 @@ from markupsafe import Markup
 from bench.discovery.queries import metric_specs
 from bench.errors import UserError
 from bench.machine.libraries import Figure
-from bench.reports.facts import Fact, metric_unit
+from bench.reports.facts import Fact, labelled, metric_unit
 from bench.reports.figures.plots import MOST_LABEL, Point, draw_forest
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.study.documents import StudyReport
@@ -98,8 +98,8 @@ def change_plot(report: StudyReport) -> Drawing:
 def _axis(report: StudyReport, words: str) -> tuple[str, float]:
     """Return the title of an axis of the tested metric, and the factor of its values."""
     metric = metric_specs()[report.metric]
-    scale, unit = (100, ", %") if metric.unit == "share" else (1, "")
-    return f"{metric.words}{unit}, {words}", scale
+    scale = 100 if metric.unit == "share" else 1
+    return f"{labelled(metric.words, metric_unit(metric))}, {words}", scale
 
 
 def corruption_plot(report: StudyReport) -> Drawing:

@@ -37,6 +37,15 @@ def class_counts(labels: Ints, predictions: Ints, classes: int) -> tuple[Floats,
     return hits, support, predicted
 
 
+def count_earlier(labels: Ints) -> Ints:
+    """Return for each label how often it occurred before: [7, 7, 2, 7] → [0, 1, 0, 2]."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    earlier = np.empty(len(labels), np.int64)
+    earlier[order] = np.arange(len(labels)) - np.repeat(starts, counts)
+    return earlier
+
+
 def class_average(metric: MetricSpec, hits: Floats, support: Floats, predicted: Floats) -> float:
     """Return a metric that averages a ratio over the classes with images."""
     assert metric.ratio is not None

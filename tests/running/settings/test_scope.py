@@ -1,7 +1,5 @@
 """Which kinds of scorers a setting is for: refused alone, ignored with a note in a study."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a setting or a parameter may be: one border, whoever gives it."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from pathlib import Path
@@ -225,11 +223,3 @@ def test_a_mode_is_refused_with_the_settings_that_exclude_it(name: str, mode: Mo
     with refused("--a-mode", option(name)):
         check_mode(make_config({"dataset": "x", name: PAIRS[name][1]}), mode, "--a-mode")
     check_mode(make_config({"dataset": "x"}), mode, "--a-mode")
-
-
-@pytest.mark.parametrize("loss", ["l1", "huber", "norm"])
-def test_a_weighting_of_another_error_is_refused(loss: str) -> None:
-    settings = {"dataset": "x", "weighting": "snr", "loss": loss}
-    with refused("--weighting: snr", f"--loss {loss}"):
-        make_config(settings)
-    make_config({**settings, "space": "sample"})

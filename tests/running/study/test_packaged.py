@@ -1,7 +1,5 @@
 """Packaged studies: the published experiments, and those of other packages."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
