@@ -1,4 +1,4 @@
-"""Plan a run: validate it and estimate its cost, without reading weights."""
+"""The plan of one run, for `--dry-run`: its validation and estimated cost, without its weights."""
 
 from collections.abc import Iterator
 from contextlib import suppress

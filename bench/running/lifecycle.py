@@ -1,6 +1,7 @@
-"""Make a run from its settings, and decide some of its images a second time; share what runs load.
+"""Make a run: prepare it, load its model, score its images, and decide some a second time.
 
-`--again N` decides them with other noise, `--audit N` by the full sweep.
+`LoadedResources` has weights loaded, and keeps them for the next run. `--again N` decides images
+with other noise, `--audit N` by the full sweep.
 """
 
 import gc
@@ -186,8 +187,7 @@ class LoadedResources:
 
     def __init__(self) -> None:
         self._backbone: CheckedBackbone | None = None
-        self._executor: Executor | None = None
-        self._key: tuple[ExecutorSpec, Parameters] | None = None  # what the executor was made of
+        self._executor: tuple[ExecutorSpec, Parameters, Executor] | None = None  # made of the first
 
     def open(self, run: PreparedRun, later: Iterable[RunConfig] = ()) -> OpenRun:
         """Open a run with its executor, which gets the backbone; `later` runs will share it."""
@@ -196,22 +196,22 @@ class LoadedResources:
         def lend(content: Content) -> CheckedBackbone | None:
             return next((self.backbone_of(content, others) for others in once), None)
 
-        key = executor_of(run.config)
-        if self._executor is None or key != self._key:
+        spec, parameters = executor_of(run.config)
+        if self._executor is None or self._executor[:2] != (spec, parameters):
             self.close()
-            self._executor, self._key = with_defaults(make(key[0], **key[1]), Executor), key
-        assert self._executor is not None
-        run, who = replace(run, lend=lend), key[0].label
-        if type(self._executor) is Executor:
-            return self._executor.open(run)
-        with guard(who, "open()", (BenchError,)):
-            return CheckedRun(with_defaults(self._executor.open(run), OpenRun), who, run)
+            self._executor = spec, parameters, with_defaults(make(spec, **parameters), Executor)
+        run, executor = replace(run, lend=lend), self._executor[-1]
+        if type(executor) is Executor:
+            return executor.open(run)
+        with guard(spec.label, "open()", (BenchError,)):
+            return CheckedRun(with_defaults(executor.open(run), OpenRun), spec.label, run)
 
     def close(self) -> None:
         """Stop what the executor started."""
-        executor, self._executor = self._executor, None
-        if executor is not None and self._key is not None:
-            with warning_guard(self._key[0].label, "close()", NOT_CLOSED):
+        made, self._executor = self._executor, None
+        if made is not None:
+            spec, _, executor = made
+            with warning_guard(spec.label, "close()", NOT_CLOSED):
                 executor.close()
 
     def backbone_of(

@@ -1,4 +1,8 @@
-"""Resolve and validate a run's settings, before anything heavy is loaded."""
+"""Settings → `Names` → `Content` → `PreparedRun`, with every refusal that needs no loaded weights.
+
+`resolve` looks names up, `ask` reads images and texts and locates weights, and `prepare` adds a
+manifest. Backbones that a caller has in memory stand in for named ones.
+"""
 
 import time
 from dataclasses import dataclass, replace
@@ -31,15 +35,7 @@ from bench.running.parts.declaration import option, passed_to
 from bench.running.parts.machine import TF32, find_precision, names_precision, quicker_precisions
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.model import find_backbone, find_weights
-from bench.running.parts.settings import (
-    SCORER_TEXT,
-    SETTINGS,
-    Names,
-    RunConfig,
-    Values,
-    about,
-    changed,
-)
+from bench.running.parts.settings import SCORER_TEXT, SETTINGS, Names, RunConfig, Values, about
 from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.store.folder import find_run
 
@@ -89,7 +85,7 @@ def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) 
 def without_effect(names: Names) -> dict[str, str]:
     """Return the settings that the user changed and that change nothing in this run → why."""
     backbone, reasons = f"Backbone {names.source.name!r}", {}
-    for name in changed(names.config):
+    for name in names.config.changed():
         declared, why = SETTINGS[name], ""
         if not declared.is_for(names.backbone):
             why = f"is for {declared.scope}. {backbone} {SCORER_TEXT[names.backbone.scorer]}."
@@ -225,7 +221,8 @@ def prepare(config: RunConfig, at_hand: Preloaded = NOTHING) -> PreparedRun:
 
     A stated risk has chosen no parameters yet: see `bench.running.risk.settled`.
     """
-    return prepared_run(ask(config, at_hand, images=True))
+    content = ask(config, at_hand, images=True)
+    return prepared_run(content)
 
 
 def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
@@ -305,10 +302,7 @@ def load_named(config: RunConfig) -> Any:
 
 
 def take_object(thing: Any, **parameters: Any) -> Any:
-    """Make a backbone from an object such as a diffusers pipeline, and remember its name.
-
-    Raises UserError if no plugin accepts such an object.
-    """
+    """Make a backbone from an object such as a diffusers pipeline, and remember its name."""
     names = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(thing).__mro__}
     specs = (spec for spec in load_plugins().backbones if names.intersection(spec.objects))
     if (spec := next(specs, None)) is None:

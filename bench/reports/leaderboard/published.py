@@ -34,6 +34,7 @@ PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY.name)
 ALLOWED_FILES = (*PUBLISHED_FILES, AUDIT.name)
 MAX_RUN_BYTES = 2_000_000  # 420 images take about 0.1 MB
 COST_TOLERANCE = 1e-3  # relative; the costs in records are rounded to six significant digits
+MARKED = "errata.json"  # file: published run → errata that are known to touch it
 FROM_MANIFEST = ("run_id", "dataset", "backbone", "strategy")  # fields of a summary
 # Fields that do not follow from the records; see `TRUST`.
 TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from", "cleared"})
@@ -43,9 +44,6 @@ TRUST = (
     " of plugins that are not installed here; and reported results. All other values were computed"
     " again."
 )
-
-
-MARKED = "errata.json"  # published run → errata that are known to touch it
 
 
 def recompute(published: Path) -> list[Path]:
@@ -114,7 +112,8 @@ def find_problems(
 ) -> Iterator[str]:
     """Yield the problems of a published run, also in comparison with the `totals` of other runs.
 
-    An erratum that touches it is a problem unless its name is among those `marked`; None: not one.
+    An erratum that touches it is a problem unless its name is among those `marked`. With None as
+    `marked`, no erratum is a problem.
     """
     try:
         stored = read_run(run)

@@ -1,4 +1,4 @@
-"""The entries of a study's file that describe the study itself, validated, and its axis labels."""
+"""What a study's file says of the study itself (name, stopping rule, …), and labels of its axes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated

@@ -233,7 +233,7 @@ def test_another_package_ships_studies(tmp_path: Path) -> None:
     listed = bench_process("list", "studies", "--json", **variables)
     rows = {row["name"]: row for row in listed.json}
     assert rows["mine-2026"]["datasets"] == ["digits"]
-    wrong = "invalid: wrong-2026: unknown setting 'sedes'. Did you mean 'seeds'"
+    wrong = "invalid: wrong-2026: Unknown setting 'sedes'. Did you mean 'seeds'"
     assert wrong in rows["wrong-2026"]["summary"]
     assert wrong in bench_process("list", "studies", "wrong-2026", **variables).out
     done = bench_process("study", "mine-2026", "--results", tmp_path / "r", "--json", **variables)
