@@ -1,7 +1,5 @@
 """What the tests share: a private environment, small pipelines and pictures."""
 
-from __future__ import annotations
-
 import gc
 import os
 import random
@@ -153,14 +151,15 @@ def image_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def captions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Register `helpers.captions`: a dataset of items and a denoiser that can tell them."""
-    from helpers.captions import Captions, one_image
+    """Register a dataset of `helpers.captions`, which a test may exchange, and its denoiser."""
+    from helpers.captions import one_image
+    from helpers.given import Given
 
     from bench.contracts.specs import BackboneSpec, DatasetSpec
     from bench.discovery.loading import load_plugins
 
-    dataset = DatasetSpec(name="captions", target="helpers.captions:Captions", items=True)
+    dataset = DatasetSpec(name="captions", target="helpers.given:Given", items=True)
     backbone = BackboneSpec(name="painter", target="helpers.captions:Painter", trained_on=None)
     monkeypatch.setitem(load_plugins().datasets._specs, "captions", dataset)
     monkeypatch.setitem(load_plugins().backbones._specs, "painter", backbone)
-    monkeypatch.setattr(Captions, "rows", one_image())
+    monkeypatch.setattr(Given, "rows", one_image())

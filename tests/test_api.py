@@ -1,7 +1,5 @@
 """Python and notebooks: what `bench.run` and its neighbours take and give."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The benchmarks: parts are continued, and bounds are what is printed."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

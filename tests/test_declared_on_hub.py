@@ -1,15 +1,11 @@
 """The weekly look at what is declared, against a Hub of our own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import pytest
-import yaml
 from helpers.given import picture, write_parquet
 from helpers.hub import Fault, Hub
-from helpers.places import ROOT
 
 from bench.discovery.loading import load_plugins
 from benchmarks.published import save_published
@@ -57,10 +53,3 @@ def test_every_declared_dataset_and_model_is_asked_for(
     lines = capsys.readouterr().out
     assert lines.count("| dataset |") > 25 and lines.count("| model |") > 30
     assert "| satellite-sd2 | rgres/satellite_diffusion |" in lines and "| ucmerced" not in lines
-
-
-def test_the_workflow_runs_it_every_week() -> None:
-    file = ROOT / ".github" / "workflows" / "declared.yml"
-    workflow = yaml.safe_load(file.read_text("utf-8"))
-    assert "schedule" in workflow[True] and workflow["permissions"] == {"contents": "read"}
-    assert "python tools/declared.py" in file.read_text("utf-8")

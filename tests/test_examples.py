@@ -1,7 +1,5 @@
 """Every strategy, metric and table of levels begins with an example, and the examples are true."""
 
-from __future__ import annotations
-
 import doctest
 from importlib import import_module
 from inspect import getmembers, getmodule, isclass, isfunction

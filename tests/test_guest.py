@@ -1,7 +1,5 @@
 """The process of a caller is as it was, once `bench` is imported and after all that it did."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

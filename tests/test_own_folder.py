@@ -1,7 +1,5 @@
 """What tests rely on: a target elsewhere is stopped, and a refusal has a kind and a subject."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import warnings
@@ -9,12 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import refusals
-from helpers.command import bench
 from helpers.places import ROOT
-from helpers.refusals import page, refused, warned
+from helpers.refusals import refused, warned
 
-from bench.errors import BenchWarning, PluginError, UserError
+from bench.errors import BenchWarning, UserError
 
 ELSEWHERE = ROOT / "no-such-folder" / "file"
 
@@ -45,28 +41,3 @@ def test_a_refusal_names_its_subject_and_says_more(said: str) -> None:
         raise UserError(said)
     with pytest.raises(AssertionError), warned("--limit"):
         warnings.warn(said, BenchWarning, stacklevel=1)
-
-
-def test_a_refusal_has_a_kind() -> None:
-    with pytest.raises(PluginError), refused("'poll'"):
-        raise PluginError("strategy 'poll'", "its draws are none")
-    with refused("'poll'", "draws", kind=PluginError):
-        raise PluginError("strategy 'poll'", "its draws are none")
-    assert not bench("--help").refuses()
-    assert not bench("run", "digits", "--limit", 0).refuses("--seed")
-    assert bench("run", "digits", "--limit", 0).refuses("--limit")
-
-
-def test_the_page_has_every_sentence_by_subject(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(refusals, "rows", set[refusals.Row]())
-    for text in ("b.csv is\ndamaged here", "b.csv is absent"):
-        with refused("b.csv"):
-            raise UserError(text)
-    with refused(tmp_path / "a.csv"):
-        raise UserError(f"{tmp_path}/a.csv is a folder")
-    assert page(refusals.rows).splitlines()[2:] == [
-        *("## b.csv", "", "- UserError: b.csv is absent", "- UserError: b.csv is damaged here"),
-        *("", "## …/a.csv", "", "- UserError: …/a.csv is a folder"),
-    ]

@@ -1,7 +1,5 @@
 """A release's version, notes and citation agree."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 

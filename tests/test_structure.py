@@ -1,7 +1,5 @@
 """The shape of the code: no import circles, one name for one thing, one place for each question."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import defaultdict

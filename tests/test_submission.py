@@ -1,7 +1,5 @@
 """Results attached to an issue: the steps of the workflow on archives, hostile ones too."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -3,8 +3,6 @@
 They are added to a copy of the toolkit, whose commands one process then runs.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

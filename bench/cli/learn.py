@@ -39,8 +39,8 @@ def learn_command(
     """Learn from RUN what a strategy can learn, for later runs on other images.
 
     RUN is on images that will not be scored later, such as a validation split, with the same
-    backbone, dataset, prompts and draws. WHAT is a learned parameter, such as order or deviation
-    of a race or reach of a screen, or calibration; without it, all that RUN can teach is learned.
+    backbone, dataset, prompts and draws. WHAT is a learned parameter, such as deviation of a
+    race or reach of a screen, or calibration; without it, all that RUN can teach is learned.
     Parameters need the error of every cell: bench run … --strategy full --save-errors.
 
     Each learned setting is tried on images that it was not learned from. It is recommended only

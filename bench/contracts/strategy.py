@@ -248,7 +248,7 @@ class Strategy(ABC):
         """Return the settings that `bench sweep` tries.
 
         Without any, the strategy is tried only if the user names it. `linearised` says whether the
-        recording has first-order errors, and `learned` has parameters, such as `order`, that were
+        recording has first-order errors, and `learned` has parameters, such as `reach`, that were
         learned from other images. `n_draws` is N of the recording.
         """
         return ()

@@ -37,6 +37,7 @@ from bench.inputs.subsets import hold_out
 from bench.machine.files import is_utf8, path_exists
 from bench.machine.libraries import datasets
 from bench.machine.offline import hub_silence, offline
+from bench.machine.stages import stage
 
 DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
@@ -105,8 +106,9 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
         raise UserError(f"{source.label} has no classes; leave --class-names out.")
     if split is not None and source.holdout is not None:
         split = split.removesuffix(f"-held-{source.holdout:g}")  # as stored runs name it
-    in_memory, rows = rows, _call_plugin(source, split) if rows is None else rows
-    _check_rows(rows, source, split)
+    is_in_memory = rows is not None
+    rows = _call_plugin(source, split) if rows is None else rows
+    _check_is_dataset(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
     name = str(split or spec.split or rows.split or "all")
     if rows.split and not spec.source:  # a declaration names its splits; other readers say it
@@ -130,7 +132,7 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
     )
     if source.holdout is None:
         return loaded
-    if in_memory is None and name != DEFAULT_FIT_SPLIT:
+    if not is_in_memory and name != DEFAULT_FIT_SPLIT:
         _check_undivided(source, name)
     return _hold_out(loaded, source.holdout, source.label)
 
@@ -293,7 +295,8 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} was declared from its documentation and never loaded."
             f" `bench check-data {spec.name}` reads it once and reports problems."
         )
-    return call_reader(spec, source.parameters, split, folder)
+    with stage(f"Reading {source.title}"):
+        return call_reader(spec, source.parameters, split, folder)
 
 
 def call_reader(
@@ -352,7 +355,8 @@ def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | N
     return None
 
 
-def _check_rows(rows: Any, source: DataSource, split: str | None) -> None:
+def _check_is_dataset(rows: Any, source: DataSource, split: str | None) -> None:
+    """Refuse what a plugin returned if it is no dataset, or one without rows."""
     columns = "'image' and 'label'"
     if source.spec.items:
         columns = "'image' or 'images', 'texts', and 'label' or 'pairing'"

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,15 +51,14 @@ class Split:
 
     def select(self, places: Sequence[int], split: str | None = None) -> "Split":
         """Return some images that are no items, by default as a part of the same split."""
-        return Split(
-            name=self.name,
-            version=self.version,
+        return replace(
+            self,
             split=split or self.split,
-            class_names=self.class_names,
             sample_ids=tuple(self.sample_ids[place] for place in places),
             labels=tuple(self.labels[place] for place in places),
             rows=self.rows.select(places),
-            border=self.border,
+            survey=None,
+            rest=None,
         )
 
     @property
@@ -84,7 +83,7 @@ class Split:
                 lines.append(json.dumps(facts))
                 ordinary = ordinary and all(map(is_ordinary, get_images(row)))
         else:
-            surveyed, places = self._images
+            surveyed, places = self._surveyed_images
             lines = [
                 f"{sample_id} {label} {surveyed.digest(row)}"
                 for sample_id, label, row in zip(self.sample_ids, self.labels, places, strict=True)
@@ -95,11 +94,11 @@ class Split:
 
     def hash_images(self) -> list[str]:
         """Return the SHA-256 of each encoded image in hex digits. The rows must not be items."""
-        surveyed, places = self._images
+        surveyed, places = self._surveyed_images
         return [surveyed.digest(row) for row in places]
 
     @cached_property
-    def _images(self) -> tuple[ImageSurvey, Sequence[int]]:
+    def _surveyed_images(self) -> tuple[ImageSurvey, Sequence[int]]:
         """Hashes of all encoded images, and the positions of this split's rows among them."""
         table, places = find_stored_rows(self.rows)
         return survey(table.column("image"), find_source_files(self.rows, table)), places
@@ -114,7 +113,7 @@ class Split:
         if read or self.items is not None:
             facts = self._describe_row(place, self.rows[place])
         else:
-            surveyed, places = self._images
+            surveyed, places = self._surveyed_images
             facts = [self.labels[place], surveyed.digest(places[place])]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -53,17 +53,14 @@ def find_file(folder: Path, name: str) -> Path | None:
         return regular_file(folder, name)
 
 
-def hash_folder(folder: Path, left_out: Collection[str] = ()) -> str:
+def hash_folder(folder: Path) -> str:
     """Return a hash of the names and contents of a weights folder's files.
 
-    Tensors in the subfolders `left_out` are not part of it. Raises UserError if there are no such
-    files, too many files, or one cannot be read.
+    Raises UserError if there are no such files, too many files, or one cannot be read.
     """
     lines, paths = [], sorted(_iterate_files(folder))
     for path in counted(paths, f"Hashing {folder.name}", len(paths), "files"):
         name = path.relative_to(folder)
-        if name.parts[0] in left_out and name.suffix == SINGLE_FILE:
-            continue
         real = find_file(folder, str(name))
         if real is None:
             raise UserError(f"The weights folder {folder}: {name} disappeared meanwhile.")

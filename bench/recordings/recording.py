@@ -12,7 +12,7 @@ from bench.contracts.dataset import Item, Sample, StoredImage
 from bench.contracts.decision import MEAN
 from bench.contracts.strategy import Evaluate, Floats32, Linearise, Problem
 from bench.discovery.queries import exhaustive_strategy
-from bench.engine.items import PromptedProblems, plain_problem
+from bench.engine.items import plain_problem
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset
 from bench.machine.hub import SCHEME, absent, find_commit
@@ -76,7 +76,7 @@ class Recording:
     path: Path
     manifest: Manifest
     records: tuple[Record, ...]  # decided images, in the order of the manifest
-    problem: Problem  # problem of an image; see `problems` for items with texts of their own
+    problem: Problem  # problem of an image that has no texts of its own
 
     @property
     def n_draws(self) -> int:
@@ -94,16 +94,11 @@ class Recording:
 
     def tables_and_problem(self, sample: Sample) -> tuple[Tables, Problem]:
         """Return what is recorded of a sample, and the problem of one of its images."""
-        return self.tables(sample.sample_id), self.problems.of(sample).problem
+        return self.tables(sample.sample_id), plain_problem(self.problem).of(sample).problem
 
     @cached_property
     def _by_id(self) -> dict[str, Record]:
         return {record["sample_id"]: record for record in self.records}
-
-    @cached_property
-    def problems(self) -> PromptedProblems:
-        """The problem of each sample."""
-        return PromptedProblems(plain_problem(self.problem))
 
     def shape(self, sample_id: str) -> tuple[int, int]:
         """Return the shape (P, N) of a sample's errors. P of an item is images × texts."""

@@ -75,9 +75,7 @@ def most_confused_classes(
     The classes of the most frequent confusions are taken until there are `most`. If there are too
     few confusions, the first classes of the dataset are added.
     """
-    wrong = np.flatnonzero(confusions.true != confusions.predicted)
-    # Each of these confusions adds one or two classes, so `most` of them suffice.
-    worst = wrong[np.argsort(-confusions.counts[wrong], kind="stable")[:most]]
-    classes = np.stack([confusions.true[worst], confusions.predicted[worst]], axis=1).ravel()
+    worst = confusions.worst(most)  # each adds one or two classes, so `most` of them suffice
+    classes = np.stack([worst.true, worst.predicted], axis=1).ravel()
     chosen = dict.fromkeys([*classes.tolist(), *range(n_classes)])
     return np.sort(np.fromiter(chosen, np.int64)[:most])

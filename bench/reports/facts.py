@@ -108,6 +108,11 @@ class Mark(NamedTuple):
         return self.text or self.word
 
 
+def labelled(name: str, unit: Unit) -> str:
+    """Return the name of values with the unit that their texts leave out: `accuracy, %`."""
+    return name + IN_LABEL.get(unit, "")
+
+
 @dataclass(frozen=True)
 class Fact:
     """A named value with its unit and, if it has one, its 95 % interval; None: unknown."""
@@ -127,7 +132,7 @@ class Fact:
     @property
     def label(self) -> str:
         """The name with the unit of the text."""
-        return self.name + IN_LABEL.get(self.unit, "")
+        return labelled(self.name, self.unit)
 
     @property
     def text(self) -> str:
@@ -157,7 +162,7 @@ class Column(Generic[Row]):
     @property
     def label(self) -> str:
         """The heading, with the unit of the texts."""
-        return self.name + IN_LABEL.get(self.unit, "")
+        return labelled(self.name, self.unit)
 
     def fact(self, row: Row) -> Fact:
         """Return the cell of a row."""

@@ -14,6 +14,7 @@ from bench.running.command import reproducing_command
 from bench.stats.calibration.agreement import Audit
 from bench.stats.metrics.summarise import INCOMPLETE
 from bench.store.errata import Touch, in_cell
+from bench.store.formats.documents import Manifest
 from bench.store.formats.fields import FullDocument, Interval, MetricFields, Share
 from bench.store.summary import WorstGroup
 
@@ -99,12 +100,7 @@ class RunRow(MetricFields, FullDocument):
     @property
     def n_declared(self) -> int | None:
         """Number of images of the split that the registered dataset declares; None if none is."""
-        datasets = load_plugins().datasets
-        name = None if self._run is None else self._run.manifest.identity.dataset.name
-        if name is None or name not in datasets:
-            return None
-        spec = datasets.get(name)
-        return spec.splits.get(str(self.split)) if spec.version == self.version else None
+        return None if self._run is None else declared_images(self._run.manifest)
 
     @property
     def shown_ci95(self) -> tuple[float, float] | None:
@@ -149,6 +145,16 @@ class RunRow(MetricFields, FullDocument):
     def training(self) -> tuple[str, str]:
         """Key that is equal for rows whose backbones were trained on the same data."""
         return training_group(self.trained_on, self.weights or self.backbone or "")
+
+
+def declared_images(manifest: Manifest) -> int | None:
+    """Return the number of images that the registered dataset declares for a run's split, or None.
+
+    None if another version of the dataset is registered than the run's, or none.
+    """
+    data = manifest.identity.dataset
+    spec = load_plugins().datasets.by_name().get(data.name)
+    return None if spec is None or spec.version != data.version else spec.splits.get(data.split)
 
 
 def _fields(run: RunView) -> dict[str, object]:
@@ -208,9 +214,8 @@ def _declared_flop(run: RunView) -> float | None:
 
     They stand in for the counted operations in runs of earlier versions, which did not count them.
     """
-    manifest, backbones = run.manifest, load_plugins().backbones
-    name, config = manifest.identity.backbone.name, manifest.config.plain()
-    spec = backbones.get(name) if name in backbones else None
+    manifest, config = run.manifest, run.manifest.config.plain()
+    spec = load_plugins().backbones.by_name().get(manifest.identity.backbone.name)
     if spec is None or not spec.flops or config.get("weights") or config.get("resolution"):
         return None
     return spec.flops * run.summary.cost.per_image(manifest.classifier)

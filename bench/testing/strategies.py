@@ -76,16 +76,16 @@ def decide(strategy: object, errors: Floats32, problem: Problem) -> Told:
 def _turns(strategy: object, errors: Floats32, problem: Problem) -> Iterator[Told]:
     """Yield the same object before the first request and after each reply; see `decide`."""
     checked = CheckedStrategy(strategy, "the strategy")
-    interview = CheckedSession(Sample("made", 0, {}), checked, problem)
-    decision = Told(interview.decided, np.zeros(errors.shape, np.int64))
+    session = CheckedSession(Sample("made", 0, {}), checked, problem)
+    decision = Told(session.decided, np.zeros(errors.shape, np.int64))
     yield decision
-    while (request := interview.ask()) is not None:
+    while (request := session.ask()) is not None:
         if isinstance(request, Evaluate):
             block = request.prompts[:, None], request.draws
             decision.asked[block] += 1
-            interview.tell(request, errors[block])
+            session.tell(request, errors[block])
         else:
-            interview.tell(request, errors[:, request.draws], problem.linearisation_cost)
+            session.tell(request, errors[:, request.draws], problem.linearisation_cost)
         yield decision
 
 

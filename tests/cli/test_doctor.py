@@ -1,7 +1,5 @@
 """`bench doctor` says what is there, what does not work, and how fast a backbone is."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weights and data of the Hub: only what is needed is fetched, and then needs no network."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 from collections.abc import Callable

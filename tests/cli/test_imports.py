@@ -1,7 +1,5 @@
 """Commands are quick: they import what the words on the screen need, and no more."""
 
-from __future__ import annotations
-
 import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain

@@ -1,7 +1,5 @@
 """What is registered, stored and meant: `bench list`, `bench runs`, `bench explain`."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -97,6 +95,7 @@ def test_an_interrupted_run_shows_the_metrics_of_what_was_decided(tmp_path: Path
     assert summary["metrics"]["accuracy"] == pytest.approx(2 / 3)
     (run / "samples.jsonl").write_text("")
     assert "Partial: 0 of 4" in bench("show", run).out
+    assert read_row(run).accuracy is None
 
 
 @pytest.mark.parametrize("width", ["64", "80"])
@@ -172,13 +171,6 @@ def test_every_mark_of_a_board_is_explained() -> None:
     assert len(words) > 18
     for word in words:
         assert find_words(word).keys() & {"mark", "zero-shot", "candidate", "replay", "draw"}, word
-
-
-def test_a_run_without_a_decision_has_no_accuracy(tmp_path: Path) -> None:
-    path = store(tmp_path, [0], [0], complete=False)
-    (path / "samples.jsonl").write_text("")
-    row = read_row(path)
-    assert (row.n_samples, row.accuracy) == (0, None)
 
 
 def test_recordings_are_listed_with_their_size_and_other_runs_are_not(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Mistyped commands are answered in a line; `bench` alone says what it is and has."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`bench new` writes packages that work as they stand."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What a command says at its end: the next steps are commands that exist, and JSON has none."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from unittest import mock
@@ -57,9 +55,9 @@ def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
     run = record(tmp_path, informative=(40, 60))
     # The command recommends what was learned; these images are too few to recommend any.
     with mock.patch("bench.recordings.learn.choose_recommended", lambda trials: trials[0]):
-        (race,) = commands(bench("learn", run, "order").out)
+        (race,) = commands(bench("learn", run, "deviation").out)
     assert race[:2] == ["run", "toy"] and not unknown(race)
-    assert "order=" in " ".join(race) and "ceiling=published" in race  # as the run without it
+    assert "deviation=" in " ".join(race) and "ceiling=published" in race  # as the run without it
     calibration = calibrate(run, "race", settings=({"delta": 1e-5, "first": 8},))
     with mock.patch("bench.recordings.learn.calibrate", return_value=calibration):
         score, *_ = commands(bench("learn", run, "calibration", "--strategy", "race").out)

@@ -1,7 +1,5 @@
 """Every setting is an option; a mistake gets one clear message."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

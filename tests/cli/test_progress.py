@@ -1,7 +1,5 @@
 """Progress has one format: on a terminal and in a log, of a run and of every other command."""
 
-from __future__ import annotations
-
 import io
 import re
 import time

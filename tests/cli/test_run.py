@@ -1,16 +1,10 @@
 """`bench run`, from the plan to the table and the pictures at its end."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.command import bench
-
-from bench.cli import run
-from bench.cli.output import say
 
 
 def test_dry_run_knows_the_published_cost() -> None:
@@ -79,19 +73,6 @@ def test_the_main_job_shows_a_table_and_goes_on(tmp_path: Path) -> None:
     assert "tiny-digits" in bench("leaderboard", "--results", tmp_path).out
     gated = bench("run", "digits", "--limit", 20, "--results", tmp_path, "--min-accuracy", "1.0")
     assert gated.code == (4 if summary["metrics"]["accuracy"] < 1 else 0)
-
-
-def test_pictures_are_drawn_after_the_result_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def draw(folder: Path, manifest: Any) -> None:
-        say("drawn")
-
-    monkeypatch.setattr(run, "draw_pictures", draw)
-    done = bench("run", "digits", "--backbone", "majority", "--limit", 12, "--results", tmp_path)
-    assert done.code == 0, done.err
-    assert 0 < done.out.index("accuracy") < done.out.index("drawn")
-    assert done.out.strip().endswith("drawn")
 
 
 def test_a_complete_run_gets_pictures_that_are_missing(tmp_path: Path) -> None:

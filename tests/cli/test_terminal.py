@@ -1,7 +1,5 @@
 """Ordinary use of a terminal: interrupts, closed pipes, full disks, few characters and columns."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

@@ -1,7 +1,5 @@
 """Level tables against diffusers' own schedulers, and what is no table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The standard error of a margin, against the spread of simulated margins."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """What a metric and a backbone declare, and what follows from it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Datasets declared in TOML: read, refused by key, and led nowhere else by data."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A class without the contract's base is used as one that has it; its facts are checked."""
 
-from __future__ import annotations
-
 import pickle
 import sys
 from inspect import signature

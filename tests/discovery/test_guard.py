@@ -1,7 +1,5 @@
 """The guard: whatever a plugin raises names it, and the user's own Ctrl-C passes."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Plugins that misbehave while they are found, loaded and told of events: they harm nobody else."""
 
-from __future__ import annotations
-
 import json
 import sys
 import warnings

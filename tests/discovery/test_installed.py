@@ -1,7 +1,5 @@
 """The toolkit's wheel in a fresh environment, and a third party's package beside it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

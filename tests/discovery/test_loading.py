@@ -1,7 +1,5 @@
 """Plugins: one that fails harms nobody else, and says what is wrong with it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A strategy is one module: what it is called, takes and is swept with stands in its class."""
 
-from __future__ import annotations
-
 import importlib
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Which code computes a run: a change of a source file changes its hash; nothing else does."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

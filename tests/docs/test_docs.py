@@ -1,7 +1,5 @@
 """Documents name files, links, commands, options and settings that exist."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The notebook and the Dockerfile do what the README says."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Pages about pipelines, README among them: their Python runs where what it names lies."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The schemas of the documents: what is stored and printed fits them, and their tables say all."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The site: every page has its place, links lead to pages, its picture is what was printed."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

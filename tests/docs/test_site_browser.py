@@ -1,7 +1,5 @@
 """The documentation site: it is built, and works in a real browser, without a network."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What the engine decides by its usual settings, to compare with."""
 
-from __future__ import annotations
-
 import pytest
 from helpers.engines import outcomes, prepared
 

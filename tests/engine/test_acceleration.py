@@ -1,7 +1,5 @@
 """Kernels, precisions, files of noise: what is asked for is what runs, or it is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

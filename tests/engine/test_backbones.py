@@ -1,7 +1,5 @@
 """What denoisers and classifiers are and return: used where it is right, refused by name if not."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Callable

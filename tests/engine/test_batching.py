@@ -1,7 +1,5 @@
 """The size of a batch: measured once, and lowered where memory ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast

@@ -1,7 +1,5 @@
 """The engine's own promises: the same numbers however cells are batched, and memory that ends."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from weakref import ReferenceType, ref
 

@@ -1,7 +1,5 @@
 """Every kind of target and every estimand: a cell's error is that of the oracle's definition."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

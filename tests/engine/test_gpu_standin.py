@@ -1,7 +1,5 @@
 """All classes on a stand-in for a GPU: full calls, few shapes, and no waiting of the host."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

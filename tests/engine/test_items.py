@@ -1,7 +1,5 @@
 """Items: from the decisions on single images to the one about the item."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

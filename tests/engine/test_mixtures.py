@@ -1,7 +1,5 @@
 """Mixtures of trees in chunks and at once; a thread that makes things ahead of time."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Conditioning trees: rows, joins, files; and the cache of the embeddings of prompts."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Views: which draw sees which, and the latents of each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any

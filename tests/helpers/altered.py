@@ -1,7 +1,5 @@
 """A small pipeline in memory, what identifies it and what it computes, and how people alter it."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path

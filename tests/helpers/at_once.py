@@ -1,7 +1,5 @@
 """One of several processes that change all small files of a run at the same time."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """Small autoregressive models with random weights, saved as their authors save them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

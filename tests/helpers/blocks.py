@@ -9,8 +9,6 @@ whose data, weights or machines are not here: they are only read.
 pages.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

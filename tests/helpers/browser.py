@@ -1,7 +1,5 @@
 """A real browser: Chromium, where there is one."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

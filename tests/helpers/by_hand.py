@@ -3,8 +3,6 @@
 Written from the models' documentation, in float32, one prompt at a time.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any

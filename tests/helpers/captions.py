@@ -6,11 +6,8 @@ The denoiser paints what a text says and pulls x_t towards it, so its errors are
 in a few lines of numpy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +15,10 @@ import datasets
 import numpy as np
 import torch
 from helpers.command import Finished, bench
+from helpers.given import stored as as_stored
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.contracts.dataset import StoredImage
 from bench.contracts.draw_order import timestep_grid
 from bench.contracts.levels import diffusion_levels
 from bench.engine.images import preprocess
@@ -50,13 +47,11 @@ def paint(text: str) -> NDArray[np.uint8]:
     return picture
 
 
-def stored(text: str, seed: int = 0) -> StoredImage:
+def stored(text: str, seed: int = 0) -> Any:
     """Return the picture of a text with some noise, as `datasets` stores it."""
     rng = np.random.default_rng([seed, *text.encode()])
     pixels = paint(text).astype(int) + rng.integers(-90, 90, (SIDE, SIDE, 3))
-    file = BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
+    return as_stored(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
 
 
 def things(count: int, seed: int = 0) -> list[tuple[tuple[str, str], tuple[str, str]]]:
@@ -106,15 +101,6 @@ def with_images(rows: dict[str, list[Any]]) -> datasets.Dataset:
     if "images" in rows:
         return found.cast_column("images", make_list_feature(kind))
     return found.cast_column("image", kind)
-
-
-class Captions:
-    """The dataset plugin; it returns what the test put here."""
-
-    rows: ClassVar[Any] = None
-
-    def load(self, split: str | None, data_dir: str | None) -> Any:
-        return self.rows
 
 
 class Painter:

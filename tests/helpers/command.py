@@ -4,8 +4,6 @@ A process that imports torch takes five seconds to start, so `bench` is what tes
 `bench_process` is for what only a process has: its start, its end, its signals, its imports.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

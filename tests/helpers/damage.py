@@ -1,7 +1,5 @@
 """Small changes to a pipeline's folder: what damaged and hostile weights look like."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One small source of each kind of data, and how one is refused."""
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Small CLIP, SigLIP and DINOv2 models with random weights, saved as their authors save them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

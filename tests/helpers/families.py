@@ -5,8 +5,6 @@ masks, packed latents, a learned variance. `save(kind, folder)` returns the pipe
 computations that do without the toolkit.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Callable

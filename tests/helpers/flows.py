@@ -1,7 +1,5 @@
 """A small rectified flow in the latents of an autoencoder, as SD 3 is one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Datasets made for a test: given rows behind a spec, folders of pictures, parquet files, tars."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Mapping
 from io import BytesIO

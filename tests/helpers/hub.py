@@ -5,8 +5,6 @@ a `Fault` says so. A process that is started with HF_ENDPOINT=hub.address uses i
 turns the clients in this process to it.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -4,8 +4,6 @@ A process that imports torch and diffusers takes ten seconds of work to start. T
 one that has imported them already and done nothing else: no plugin is loaded in it.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

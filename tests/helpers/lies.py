@@ -1,7 +1,5 @@
 """Decisions and facts that an executor or a worker cannot have got from the run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

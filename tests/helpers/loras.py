@@ -1,7 +1,5 @@
 """A LoRA of a small pipeline, with random weights that change what it predicts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 `pytest -m matrix` runs the rest, and `pytest -m matrix --draw 60 --draw-seed 7` sixty of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from typing import Any
 

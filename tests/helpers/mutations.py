@@ -1,7 +1,5 @@
 """Seeded damage: to bytes, to JSON and TOML documents, and to what lies in a file's place."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

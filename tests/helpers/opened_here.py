@@ -1,7 +1,5 @@
 """A stored run's images, read in this process: one of its own takes seconds to start."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import cached_property

@@ -1,7 +1,5 @@
 """No test writes, links to or removes what lies outside the folder for temporary files."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

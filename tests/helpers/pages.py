@@ -1,7 +1,5 @@
 """The modules beside the documents, which mkdocs calls: they are no package."""
 
-from __future__ import annotations
-
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType

@@ -1,7 +1,5 @@
 """Parts that pipelines of several families have: tokenizers, text configs, autoencoders."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

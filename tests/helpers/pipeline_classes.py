@@ -3,8 +3,6 @@
 PYTHONPATH=tests python -m helpers.pipeline_classes    # writes the table of the page anew
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator
 from pathlib import Path

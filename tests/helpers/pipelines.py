@@ -5,8 +5,6 @@ convolutional projections, epsilon) and `sd21` (heads of a fixed width, linear p
 v-prediction); both with 77 tokens and a text width that the UNet's cross-attention takes.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

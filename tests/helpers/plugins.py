@@ -1,7 +1,5 @@
 """Plugins laid out by hand: in a folder as if installed, or in this process alone."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A recording made up here: what `bench run --save-errors` stores, without a model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,6 @@ def record(
     informative: tuple[int, int] = (0, N_DRAWS),
     skip: tuple[int, ...] = (),
     first: int = 0,
-    misleading: int = 0,
     classes: int = N_CLASSES,
 ) -> Path:
     """Store a run of `full` as `bench run --save-errors` does; classes differ on some draws.
@@ -42,8 +39,6 @@ def record(
         informative: the draws on which classes differ.
         skip: images whose errors are not kept.
         first: the number of the first image.
-        misleading: on draws 60 to 75 classes differ five times as much, and every so many images
-            another class is ahead there than over all draws; 0: none.
         classes: the number of classes.
     """
     path = path / f"toy-toy-full-{first + seed:08x}"
@@ -66,9 +61,6 @@ def record(
             errors = 0.5 + 0.02 * rng.standard_normal((classes, N_DRAWS))
             gap = 0.02 * (np.arange(classes) != truth)
             errors[:, slice(*informative)] += gap[:, None]
-            if misleading:
-                ahead = (truth + (i % misleading == 0)) % classes
-                errors[:, 60:75] += 0.1 * (np.arange(classes) != ahead)[:, None]
             yield errors.astype(np.float32)
 
     left_out = {f"image-{i}" for i in skip}

@@ -4,8 +4,6 @@ The subject is what the user must change: an option, a variable, a file and its 
 plugin. Words may change without a test; `pytest --refusals PAGE` writes them all, by subject.
 """
 
-from __future__ import annotations
-
 import re
 import tempfile
 from collections import defaultdict

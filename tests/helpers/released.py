@@ -4,8 +4,6 @@ Text encoders are of the real classes, too. Of the tokenizers only T5's and Gemm
 files cannot be made small, and a tokenizer of characters stands in for them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any

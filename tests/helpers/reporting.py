@@ -1,7 +1,5 @@
 """Stored runs to make a report of: whole folders, written as `bench run` writes them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Run folders in the real format, written by the real store, of any size."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Stored runs with given scores or an answered question, and methods that share mistakes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A short run of the shipped digits, as a command, and what of its records does not vary."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Two values of every setting, for tests over all of them; `{root}` is a folder of files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

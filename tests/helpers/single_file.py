@@ -1,7 +1,5 @@
 """A Stable Diffusion pipeline as one file, in the layout of the original implementation."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 A pass through `tiny-digits` takes a hundred times as long, and loading it a second.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache

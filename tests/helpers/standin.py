@@ -7,8 +7,6 @@ needs the values that it reads is run with its small real network instead: its r
 of any tensor, and copies are not seen.
 """
 
-from __future__ import annotations
-
 import collections
 import traceback
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ The child is forked from this process and imports nothing, so that a real kill a
 the kernel cost milliseconds. `helpers.interrupted` does the same to whole commands.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import resource

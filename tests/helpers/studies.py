@@ -1,7 +1,5 @@
 """A small study as a file, and one made up of stored runs, as `bench study` keeps it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

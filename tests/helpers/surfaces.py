@@ -3,8 +3,6 @@
 Six pictures in three colours, and a classifier that tells them.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -263,7 +261,7 @@ RUN_READERS = (
     ("replay", "first", "--strategy", "uniform", "--set", "samples=4", "--fresh", "--json"),
     ("sweep", "first", "--strategies", "uniform", "--json"),
     ("learn", "first", "calibration", "--strategy", "uniform", "--json"),
-    ("learn", "first", "order", "--json"),
+    ("learn", "first", "deviation", "--json"),
     ("export", "first", "--format", "csv"),
     ("export", "first", "--format", "latex"),
     ("power", "first", "second", "--json"),
@@ -273,7 +271,7 @@ RUN_READERS = (
 )
 NEW_RUN = ("run", "digits", "--limit", "3", "--strategy", "uniform", "--set", "draws=4", "--fresh")
 LEARNING = (
-    ("learn", "first", "order", "deviation", "--json"),
+    ("learn", "first", "deviation", "--json"),
     ("learn", "first", "reach", "--json"),
     ("learn", "first", "--json"),
     (*NEW_RUN, "--split", "train", "--weighting", "learned:first", "--json"),
@@ -286,7 +284,7 @@ READERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "error table": (
         ("replay", "PATH/table", "--strategy", "uniform", "--set", "samples=4", "--json"),
         ("sweep", "PATH/table", "--strategies", "uniform", "--json"),
-        ("learn", "PATH/table", "order", "--json"),
+        ("learn", "PATH/table", "deviation", "--json"),
         ("show", "PATH/table", "--json"),
     ),
 }

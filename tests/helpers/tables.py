@@ -1,7 +1,5 @@
 """Strategies that decide on made-up tables of errors, which are those of `bench.testing`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Small text encoders of transformers' classes, and tokenizers of characters for them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import tokenizers

@@ -1,7 +1,5 @@
 """Whole weights of each form, which tests copy and damage, and small ones of each family."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Workers in threads of this process, each as if it were on a machine of its own."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator

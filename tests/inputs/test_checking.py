@@ -1,7 +1,5 @@
 """`bench check-data` says everything that is wrong with a dataset, and nothing of a good one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from helpers.command import bench

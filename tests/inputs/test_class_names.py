@@ -1,7 +1,5 @@
 """A file that says the classes in words."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import unicodedata

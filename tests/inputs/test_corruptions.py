@@ -1,7 +1,5 @@
 """Corruptions follow their published definitions, and blind controls leave nothing of an image."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -141,7 +139,7 @@ def test_names_and_severities_are_checked() -> None:
     assert expand_corruptions("fog:1") == ["fog:1"]
 
 
-SPEC = DatasetSpec(name="captions", target="helpers.captions:Captions", items=True)
+SPEC = DatasetSpec(name="captions", target="helpers.given:Given", items=True)
 
 
 def destroyed(split: Split, control: str) -> dict[str, Sample]:

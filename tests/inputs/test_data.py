@@ -1,7 +1,5 @@
 """Splits of digits, folders and tables are fixed, and a limit takes a stratified, nested part."""
 
-from __future__ import annotations
-
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path

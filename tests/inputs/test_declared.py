@@ -1,7 +1,5 @@
 """Declared datasets as they are used: sources, classes by name, lists, boxes, the command line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,13 +35,6 @@ def declare(folder: Path, text: str = BIRDS, name: str = "birds.toml") -> Path:
 
 def load(file: Path, split: str | None = None, data_dir: Path | None = None) -> Split:
     return load_split(DataSource(load_spec(file), str(data_dir) if data_dir else None), split)
-
-
-def test_a_copy_elsewhere_has_the_same_fingerprint(tmp_path: Path) -> None:
-    for place in ("pictures", "other/deep/copy"):
-        make_folder(tmp_path / place, "robin/1.png", "house finch/1.png")
-    file = declare(tmp_path)
-    assert load(file).fingerprint == load(file, None, tmp_path / "other/deep/copy").fingerprint
 
 
 def test_numbers_for_names_count_from_0_or_from_1(tmp_path: Path) -> None:

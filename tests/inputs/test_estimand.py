@@ -1,7 +1,5 @@
 """Weights and spaces against their definitions; what has no meaning is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ Runs of the same images are resumed, compared and ranked by these. `frozen.json`
 readers gave; whoever changes a reader changes none of it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

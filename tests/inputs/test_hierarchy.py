@@ -1,7 +1,5 @@
 """A tree of classes is read from CSV and TOML; what is no tree of these classes is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

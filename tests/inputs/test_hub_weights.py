@@ -1,7 +1,5 @@
 """A file that the Hub has is used, or the run ends with its name: no other file takes its place."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterable

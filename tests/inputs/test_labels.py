@@ -1,7 +1,5 @@
 """Labels, classes and ids: checked completely, before anything is scored."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Large images are decoded in bounded memory: in strips, at a reduced size, few at a time."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A dataset's class may return rows in place of a table; one function makes the table."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

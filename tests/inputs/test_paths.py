@@ -1,7 +1,5 @@
 """Files that data names: inside the folder, regular, or refused before scoring."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images decoded as a person sees them, in bounded memory; a bad one fails alone."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from io import BytesIO

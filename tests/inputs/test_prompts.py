@@ -1,7 +1,5 @@
 """Prompts: English, and mistakes found with their line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -77,17 +75,6 @@ def test_the_same_prompt_of_two_classes_is_refused_with_its_line(tmp_path: Path)
         file.write_text(f"{HEAD}a photo,denseresidential,0\n{line}\nboats,harbor,1\n")
         with refused("csv:3", "csv:2"):
             from_file(file, CLASSES)
-
-
-def test_ucmerced_reads_as_english() -> None:
-    prompts = toolkit.prompts("ucmerced")
-    assert len(prompts) == 21
-    for number, words in (
-        (1, "an airplane"),
-        (6, "a dense residential area"),
-        (19, "storage tanks"),
-    ):
-        assert prompts[number] == f"a satellite photo of {words}"
 
 
 CLASSES = ("dense residential", "harbor")

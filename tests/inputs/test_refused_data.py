@@ -5,8 +5,6 @@ gives when it is whole stands in `test_frozen`; what users write beside their da
 `test_users_tables`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Tables of data that cannot be read as they were meant: each format × damage, refused by name."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The fingerprint reads each image once, remembers it, and notices every change."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Several templates: read from anywhere, and put together by rule."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """No view is seen sooner, or more often, than another."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

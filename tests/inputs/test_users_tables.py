@@ -3,8 +3,6 @@
 No field vanishes or becomes something else; whatever is wrong is refused in one line with the file.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterable

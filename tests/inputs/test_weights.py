@@ -1,7 +1,5 @@
 """Where weights lie, and the fingerprint of all that is read of them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

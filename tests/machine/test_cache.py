@@ -1,7 +1,5 @@
 """Entries of the cache: used as they were written, or made again with a warning."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

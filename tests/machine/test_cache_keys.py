@@ -1,15 +1,11 @@
 """A cache is keyed by all that its content depends on: each notices the edit that it must."""
 
-from __future__ import annotations
-
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.given import make_folder
 from helpers.places import ROOT
 from helpers.plugins import install
 
@@ -17,9 +13,7 @@ from bench.contracts.specs import BackboneSpec
 from bench.discovery import backbones, sources
 from bench.discovery.loading import load_plugins
 from bench.engine.embeddings import conditioning_file
-from bench.inputs import weights
-from bench.inputs.data import DataSource, load_split
-from bench.inputs.weights import Weights, hash_file
+from bench.inputs.weights import Weights
 from bench.machine import environment
 from bench_plugins.backbones._pipelines.learning import tried_file
 from bench_plugins.backbones._weights import embedding_cache
@@ -108,31 +102,3 @@ def test_encoded_prompts_are_those_of_the_plugin_s_code(
     assert key() != first
     (tmp_path / "encoding.py").write_text("class Model: ...")
     assert key() == first
-
-
-def test_a_large_file_that_is_rewritten_is_hashed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(weights, "LARGE_FILE_BYTES", 4)
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(b"12345")
-    before, first = file.stat(), hash_file(file, file)
-    file.write_bytes(b"54321")  # the same size, and below the same time of modification
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert hash_file(file, file) != first
-
-
-def test_a_picture_that_is_rewritten_is_another_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
-    folder = make_folder(tmp_path / "data", "cat/1.png", "dog/1.png")
-    source = DataSource(load_plugins().datasets.get("folder"), str(folder))
-    first = load_split(source).fingerprint
-    file = folder / "cat/1.png"
-    before, content = file.stat(), bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(bytes(content))
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert load_split(source).fingerprint != first

@@ -1,7 +1,5 @@
 """The one way to open a file that came with data, and to read TOML from it."""
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is read of a GPU, and what is assumed of one that is not here."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Every way of naming something on the Hub, under every fault, and afterwards without a network."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource

@@ -1,7 +1,5 @@
 """One switch for the network: for every source, by itself where runs are read, and taken back."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

@@ -1,7 +1,5 @@
 """Precisions of devices, and torch's switches for them."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from time import sleep

@@ -3,8 +3,6 @@
 The case of a route and a seed is the same every time: `--route hub --seed 17` repeats it.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """Runs against the reference and against each other: what differs, in words."""
 
-from __future__ import annotations
-
 import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Small pipelines with random weights, made once, in the forms in which a run takes a model."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A few pictures of several shapes and modes, in every form in which a run takes images."""
 
-from __future__ import annotations
-
 import shutil
 import tarfile
 from collections.abc import Callable

@@ -4,8 +4,6 @@ It imports nothing of the toolkit. `helpers.by_hand` calls the networks of diffu
 Whatever is computed again in a test, by the engine's room or a backbone's, is computed here.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import sha256

@@ -3,8 +3,6 @@
 They yield what was not refused in words, and runs to be compared.
 """
 
-from __future__ import annotations
-
 import copy
 import random
 import re

@@ -3,8 +3,6 @@
 To add one: a function, and its entry in `ROUTES`, in which `Terms` says what cases it takes.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence

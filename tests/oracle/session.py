@@ -1,7 +1,5 @@
 """What the cases of one session share: pipelines, pictures, and how a run is made."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Cases of the oracle; `PYTHONPATH=tests python -m oracle 1000` draws others."""
 
-from __future__ import annotations
-
 import pytest
 from helpers.matrix import matrix
 from oracle.cases import draw

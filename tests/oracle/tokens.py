@@ -3,8 +3,6 @@
 It imports nothing of the toolkit. Each image and text is one pass of the language model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The shipped metrics, each computed again by another route."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

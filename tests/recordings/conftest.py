@@ -1,7 +1,5 @@
 """One recording for all; what runs on digits costs nothing, and data is read in this process."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

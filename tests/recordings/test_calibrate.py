@@ -1,7 +1,5 @@
 """Calibration on recorded errors: what it counts is what replays decide."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run teaches: settings that are tried on other images, and a calibration."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,12 +28,12 @@ from bench.stats.inference.paired import Difference
 from bench.store.calibrations import read_calibration
 from bench.store.folder import read_records
 from bench_plugins.strategies.full import Uniform
-from bench_plugins.strategies.race import Race, cheapest_band
+from bench_plugins.strategies.race import Race
 
 
 def learned(path: Path, *what: str, strategy: str = "race") -> LearnedSettings:
     """Return the settings that a recording teaches a strategy with its default parameters."""
-    settings = learn(path, what or ("order", "deviation"), strategy).settings
+    settings = learn(path, what or ("deviation",), strategy).settings
     assert settings is not None
     return settings
 
@@ -44,28 +42,11 @@ def by_name(settings: LearnedSettings) -> dict[str, LearnedSetting]:
     return {trial.name: trial for trial in settings.settings}
 
 
-@pytest.mark.long
-def test_the_timesteps_that_tell_are_recommended(tmp_path: Path) -> None:
-    path = record(tmp_path, informative=(60, 75))  # timesteps 605 to 745
-    order = by_name(learned(path, "order"))["order"]
-    low, high = map(int, order.params["order"].split("-"))
-    assert 600 <= low < high <= 750
-    assert learned(path, "order").recommended == order.params and order.verdict == "gains"
-    further = learn(path, ("order",), "race", {"growth": 8}).settings
-    assert further is not None and further.recommended == {"growth": 8, **order.params}
-    even = replay(path, "race", {}, tmp_path)["cost"]["evaluations_per_image"]
-    banded = replay(path, "race", order.params, tmp_path)["cost"]["evaluations_per_image"]
-    assert banded < 0.8 * even and order.cost < 0.8 * even
-    known = by_name(learned(path))["order and deviation"]
-    assert known.params["first"] == 1 and 0 < known.params["deviation"] < 0.3
-    assert replay(path, "race", known.params, tmp_path)["cost"]["evaluations_per_image"] < banded
-
-
 def test_everything_is_learned_unless_something_is_named(tmp_path: Path) -> None:
-    path = record(tmp_path, informative=(60, 75))
+    path = record(tmp_path)
     done = bench("learn", path, "--json")
     assert done.code == 0 and done.json["strategy"] == "race", done.err
-    assert len(done.json["settings"]["settings"]) == 3 and len(done.json["risks"]) == 4
+    assert len(done.json["settings"]["settings"]) == 1 and len(done.json["risks"]) == 4
     calibration = read_calibration(path).calibration
     assert done.json["calibration"] == calibration.plain()
     # Nothing learned is what a run of this backbone does, whose strategy nothing was recorded for.
@@ -76,7 +57,7 @@ def test_everything_is_learned_unless_something_is_named(tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_all_that_is_learned_is_shown(tmp_path: Path) -> None:
-    shown = bench("learn", record(tmp_path, informative=(60, 75)))
+    shown = bench("learn", record(tmp_path))
     assert shown.code == 0 and "ceiling=published" in shown.out
     for heading in ("learned", "--risk", "Next:"):
         assert heading in shown.out
@@ -89,52 +70,45 @@ def test_a_run_without_errors_teaches_a_probability_alone(tmp_path: Path) -> Non
     assert taught.calibration is not None and taught.risks == []
     shown = bench("learn", path).out
     assert "No settings were learned: " in shown and "--save-errors" in shown
-    for named in (("order",), ("--strategy", "race")):
+    for named in (("deviation",), ("--strategy", "race")):
         ended = bench("learn", path, *named)
         assert ended.refuses("recorded errors")
 
 
 def test_what_nobody_learns_is_refused(tmp_path: Path) -> None:
     path = record(tmp_path)
-    for words in (("size",), ("order", "reach"), ("reach", "--strategy", "race")):
+    for words in (("size",), ("deviation", "reach"), ("reach", "--strategy", "race")):
         ended = bench("learn", path, *words)
-        assert ended.refuses("order, deviation (race)", "reach (screen-race)")
+        assert ended.refuses("deviation (race)", "reach (screen-race)")
 
 
 def test_differences_are_weighted_as_in_a_race(tmp_path: Path) -> None:
-    """On draws 60 to 75, another class is ahead for every fourth image."""
-    recording = open_draws(record(tmp_path, misleading=4))
-    tables = [recording.errors(s.sample_id).astype(np.float64) for s in recording.subset(12)]
-    inside = (np.arange(N_DRAWS) >= 60) & (np.arange(N_DRAWS) < 75)
+    recording = open_draws(record(tmp_path))
+    errors = recording.errors("image-0").astype(np.float64)
 
-    def costs(weights: Any) -> Any:
-        problem = replace(recording.problem, weights=weights)
-        statistics = [Race().statistics(problem, errors, None) for errors in tables]
-        return {cheapest_band(statistics)}, np.mean([image.costs for image in statistics], axis=0)
+    def square(weights: Any) -> float:
+        return Race().statistics(replace(recording.problem, weights=weights), errors, None).square
 
-    even, weighted = np.ones(N_DRAWS), np.where(inside, 5.0, 0.1)
-    band = costs(weighted)[0]
-    assert band <= {"605-645", "655-695", "705-745", "605-695", "605-745", "655-745"}
-    # With these weights that class wins, so that no draw of the band is wasted on it.
-    assert costs(weighted)[1].min() < 15 < costs(even)[1].min()
+    assert square(np.full(N_DRAWS, 3.0)) == pytest.approx(9 * square(np.ones(N_DRAWS)))
 
 
-def test_an_order_that_loses_winners_is_not_recommended(tmp_path: Path) -> None:
-    path = record(tmp_path, misleading=4)
+def test_a_deviation_that_loses_winners_is_not_recommended(tmp_path: Path) -> None:
+    path = record(tmp_path)
     settings = learned(path)
-    even, banded = settings.nothing_learned, by_name(settings)["order"]
-    assert settings.held_out and banded.cost < 0.5 * even.cost
-    assert even.agreement > 0.95 and banded.agreement < 0.85
-    assert banded.difference.interval[0] < banded.difference.estimate < 0
-    assert banded.verdict == "agrees less often" and settings.recommended is None
-    out = bench("learn", path, "order", "--strategy", "race").out
+    nothing, known = settings.nothing_learned, by_name(settings)["deviation"]
+    assert known.params["first"] == 1 and 0.02 < known.params["deviation"] < 0.03
+    assert settings.held_out and known.cost < nothing.cost
+    assert nothing.agreement == 1 and known.agreement < 0.95
+    assert known.difference.interval[0] < known.difference.estimate < 0
+    assert known.verdict == "agrees less often" and settings.recommended is None
+    out = bench("learn", path, "deviation", "--strategy", "race").out
     assert "Nothing is recommended" in out and "loses: agrees" in out and "Next:" not in out
-    assert f"{100 * banded.agreement:.1f} (" in out
+    assert f"{100 * known.agreement:.1f} (" in out
 
 
 def test_the_agreement_is_that_of_images_that_were_not_learned_from(tmp_path: Path) -> None:
     path = record(tmp_path)
-    nothing = learned(path, "order").nothing_learned
+    nothing = learned(path).nothing_learned
     replayed = replay(path, "race", {}, tmp_path)
     records = read_records(Path(replayed["results_dir"]))
     full = read_records(path)
@@ -234,6 +208,14 @@ def test_a_strategy_of_a_plugin_learns_what_it_declares(
     monkeypatch.setattr(frugal, "taught", {"some": {"size": 3}})
     with refused("'size'"):
         learned(path, "samples", strategy="frugal")
+
+
+def test_what_agrees_more_often_is_recommended(frugal: type[Frugal], tmp_path: Path) -> None:
+    settings = learn(
+        record(tmp_path), ("samples",), "frugal", {"samples": 1, "draws": 100}
+    ).settings
+    assert settings is not None and settings.recommended == {"samples": 50, "draws": 100}
+    assert by_name(settings)["more"].verdict == "gains"
 
 
 def test_learned_parameters_must_be_parameters() -> None:

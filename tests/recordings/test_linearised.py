@@ -1,7 +1,5 @@
 """First-order errors are stored, replayed and learned from."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A replay or a sweep of replays is a run that says what it is; other recordings are refused."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -211,7 +209,7 @@ def test_of_one_draw_there_is_nothing_to_try_or_to_learn(
 ) -> None:
     monkeypatch.setattr("helpers.recorded.N_DRAWS", 1)
     path = record(tmp_path)
-    for work in (sweep, partial(learn, what=["order"])):
+    for work in (sweep, partial(learn, what=["deviation"])):
         with refused("one draw"):
             work(path)
     assert calibrate(path).settings == []

@@ -1,7 +1,5 @@
 """Stored runs that the tests of the report share, whose data is opened in this process."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

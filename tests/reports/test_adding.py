@@ -1,7 +1,5 @@
 """Results are added whole and checked, or not at all; nothing else is touched."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -207,7 +205,8 @@ def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"accuracy": 7}, "accuracy"),
+        ({"accuracy": 7}, "0.accuracy"),
+        ({"acuracy": 0.5}, "acuracy"),
         ({"accuracy": float("nan")}, ""),
         ({"accuracy": True}, "accuracy"),
         ({"accuracy_ci95": [5, -3]}, "accuracy_ci95"),
@@ -217,6 +216,7 @@ def test_what_does_not_belong_to_a_published_run_is_found(tmp_path: Path, kind: 
         ({"evaluations_per_image": 1e999}, ""),
         ({"n_samples": 0}, "n_samples"),
         ({"version": "1"}, "version"),
+        ({"source": ""}, "source"),
         ({"source": "x"}, "source"),
         ({"source": " " * 12}, "source"),
         ({"n_samples": 5, "n_total": 3}, "n_samples is 5"),

@@ -1,7 +1,5 @@
 """The head of a report: its question, and what its answer claims."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

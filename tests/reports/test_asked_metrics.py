@@ -1,7 +1,5 @@
 """A metric on request on boards and in the report, which may be of one further label alone."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

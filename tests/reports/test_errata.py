@@ -1,7 +1,5 @@
 """What was wrong in stored results is said wherever a run that it touches is shown."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

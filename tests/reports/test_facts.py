@@ -1,7 +1,5 @@
 """A row of the leaderboard says in words how its run differs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A row per stored run and metric, from the shell and in Python."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

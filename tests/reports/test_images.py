@@ -1,7 +1,5 @@
 """Pictures of a report: choice, size, confused classes; limits of the process that opens data."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

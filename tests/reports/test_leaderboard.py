@@ -1,7 +1,5 @@
 """The leaderboard never ranks together what does not compare; pictures are made of a run."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re
@@ -16,7 +14,6 @@ from helpers.command import bench
 from helpers.given import make_folder
 from helpers.matrix import matrix
 from helpers.places import ROOT
-from helpers.refusals import warned
 from helpers.runs import store
 from helpers.scores import store_ended
 from hypothesis import given, settings
@@ -28,9 +25,6 @@ from bench.reports.leaderboard.board import make_boards, row_labels
 from bench.reports.leaderboard.ranking import _ranks, leaderboard
 from bench.stats.inference.difference_tests import holm, ranks
 from bench.stats.inference.paired import ALPHA, mcnemar
-from bench.stats.inference.shares import accuracy_interval
-from bench.stats.metrics.summarise import confusions_of, metrics, worst_confusions
-from bench.store.formats.decisions import as_decisions
 
 LABELS = [i % 3 for i in range(100)]
 REPORTED = {"dataset": "d", "split": "test", "backbone": "b", "strategy": "s", "accuracy": 0.7}
@@ -233,13 +227,6 @@ def test_csv_has_a_number_or_a_text_in_each_cell(tmp_path: Path) -> None:
     )
 
 
-def test_damaged_reported_results_are_named(tmp_path: Path) -> None:
-    (tmp_path / "reported.json").write_text('[{"dataset": "d"}]')
-    put(tmp_path, 0.9)
-    with warned("reported.json", "0.split"):
-        assert len(leaderboard(tmp_path)) == 1
-
-
 def test_the_field_s_figures_stand_on_our_boards() -> None:
     """Each says how it was read, and has a dataset and split of ours; none has a rank."""
     published, datasets = ROOT / "results" / "published", load_plugins().datasets
@@ -252,11 +239,6 @@ def test_the_field_s_figures_stand_on_our_boards() -> None:
     names = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
     assert [row.metric(name) for name in names] == [0.5012, 0.5349, 0.5012, 0.4881]
     assert row.n_samples == 421
-
-
-def record(sample_id: str, label: int, prediction: int | None) -> dict[str, Any]:
-    top = [] if prediction is None else [[prediction, 0.1, 5], [(prediction + 1) % 3, 0.2, 5]]
-    return {"sample_id": sample_id, "label": label, "prediction": prediction, "top": top}
 
 
 SETTINGS: list[dict[str, Any]] = [
@@ -287,25 +269,6 @@ def test_runs_that_differ_in_one_setting_look_different(
     assert other.settings["template"] == "a {class} · the {class}"
     for command in (("leaderboard", tmp_path), ("show", path)):
         assert f"{name}={said}" in bench(*command).out.replace("\n", " "), command
-
-
-def test_metrics_by_hand() -> None:
-    """Four of class 0 (three right), two of class 1 (one failed, one right)."""
-    said = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, None)]
-    records: Any = [record(str(i), label, p) for i, (label, p) in enumerate(said)]
-    found = metrics(as_decisions(records), "abc").plain()
-    assert found["accuracy"] == pytest.approx(4 / 6)
-    assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
-    assert found["precision_weighted"] == pytest.approx((4 * 1 + 2 * 0.5) / 6)
-    assert found["top5_accuracy"] is None  # of three classes, five are all
-    assert metrics(as_decisions(records), "abcdef").plain()["top5_accuracy"] == pytest.approx(4 / 6)
-    assert found["chance"] == pytest.approx(1 / 3)
-    assert worst_confusions(confusions_of(as_decisions(records)), ["a", "b", "c"]) == [
-        ("a", "b", 1)
-    ]
-    # Wilson 1927, checked against the closed form by hand for 4 of 6.
-    low, high = accuracy_interval(4, 6)
-    assert (round(low, 4), round(high, 4)) == (0.3, 0.9032)
 
 
 def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """A name is text in every output, whatever it is: terminal, HTML, Markdown, CSV, YAML, pictures."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """A run's accuracy has one text on every surface, and its full precision in every file of data."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from html import unescape

@@ -1,23 +1,23 @@
 """What is said of other noise and what a run was worth: numbers where they are right."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.at_once import again_of
 from helpers.command import bench
 from helpers.runs import a_manifest, a_record, store
 
 from bench.recordings.learn import calibrate
+from bench.reports.run_view import read_view
 from bench.reports.sentences import estimate_repeatability, noise_sentence
 from bench.stats.metrics.summarise import summarize
 from bench.store.folder import read_manifest, requested_records
 from bench.store.formats.decisions import Decisions, as_decisions, read_decisions
 from bench.store.formats.documents import Manifest
-from bench.store.summary import Repeated, read_again, write_again
+from bench.store.summary import read_again, write_again
 from bench.store.writing import RunFolder
 from bench.view.pages import Pages
 from bench.view.stored import Stored
@@ -61,6 +61,17 @@ def test_no_number_is_made_of_the_margins_of_a_strategy_that_stops(
     assert statistics["repeatability"] is None
 
 
+@pytest.mark.parametrize(
+    ("strategy", "stability"),
+    [("full", [0.9, 0.9]), ("race", [None, None]), ("not-installed", [None, None])],
+)
+def test_margins_of_a_strategy_that_stops_make_no_probability(
+    strategy: str, stability: list[float | None], tmp_path: Path
+) -> None:
+    path = store(tmp_path, [0, 1], [0, 1], strategy=strategy)
+    assert [row["stability"] for row in read_view(path).samples] == stability
+
+
 def test_a_fixed_sweep_says_how_many_and_which_are_not_known(tmp_path: Path) -> None:
     path, manifest, decided = stored_run(tmp_path, "full", {"draws": 20})
     estimate = estimate_repeatability(manifest, decided)
@@ -71,7 +82,8 @@ def test_a_fixed_sweep_says_how_many_and_which_are_not_known(tmp_path: Path) -> 
     statistics = bench("show", path, "--statistics", "--json").json["statistics"]
     assert statistics["repeatability"] == estimate.plain()
     assert "share the noise" in " ".join(bench("show", path, "--statistics").out.split())
-    unknown = as_decisions([_without_error(path, manifest)] * 3 + _records(path, manifest))
+    records = requested_records(path, manifest)
+    unknown = as_decisions([{**records[0], "margin_stderr": None}] * 3 + records)
     assert "; of the other 3 nothing is known" in str(noise_sentence(manifest, unknown, None))
 
 
@@ -84,17 +96,8 @@ def test_many_changes_are_a_lower_end(tmp_path: Path) -> None:
 
 def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
     path, manifest, decided = stored_run(tmp_path, "race", RACE)
-    again = Repeated(
-        of=60,
-        images=20,
-        changed=["s0001"],
-        expected=3.0,
-        expected_ci95=(0.08, 14.9),
-        seed=5,
-        evaluations=100,
-        evaluation_equivalents=100.0,
-        seconds=1.0,
-    )
+    measured = {"changed": ["s0001"], "expected": 3.0, "expected_ci95": (0.08, 14.9)}
+    again = again_of(20, 60).model_copy(update={**measured, "evaluation_equivalents": 100.0})
     assert write_again(path, manifest, again, decided) == again
     smaller = again.model_copy(update={"images": 10})
     assert write_again(path, manifest, smaller, decided) == again
@@ -102,17 +105,9 @@ def test_a_measurement_replaces_the_estimate(tmp_path: Path) -> None:
     assert "1 changed: about 3.0 of 60 answers would (95 % interval 0 to 15)" in shown
     assert "20 images decided again: 100 more evaluation equivalents" in shown
     assert bench("show", path, "--json").json["again"]["changed"] == ["s0001"]
-    fewer = as_decisions(_records(path, manifest)[:30])
+    fewer = as_decisions(requested_records(path, manifest)[:30])
     assert read_again(path, manifest, decided) == again
     assert read_again(path, manifest, fewer) is None
-
-
-def _records(path: Path, manifest: Manifest) -> list[Any]:
-    return requested_records(path, manifest)
-
-
-def _without_error(path: Path, manifest: Manifest) -> Any:
-    return {**_records(path, manifest)[0], "margin_stderr": None}
 
 
 def stored(results: Path, split: str, n: int = 120) -> str:

@@ -1,7 +1,5 @@
 """The report says what the runs hold, whole, safely, and whatever else lies in the folder."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

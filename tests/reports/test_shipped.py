@@ -1,7 +1,5 @@
 """The published runs come with the package, for a place without the repository."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Tables on terminals of any width: fewer columns, then blocks; whole screens break no word."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

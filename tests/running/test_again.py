@@ -1,7 +1,5 @@
 """`--again N`: images decided a second time with other noise, beside records that do not change."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +8,10 @@ from typing import Any
 import pytest
 from helpers.command import bench
 
-from bench.running.lifecycle import other_noise
 from bench.running.parts.settings import make_config
-from bench.running.prepare import prepare, prepare_again
+from bench.running.prepare import prepare
+from bench.running.second_runs import other_noise, prepare_again
+from bench.store.folder import read_records
 from bench.store.summary import Repeated
 
 RUN: tuple[Any, ...] = ("run", "digits", "--limit", 8, "--set", "draws=8", "--batch-size", 8)
@@ -54,14 +53,9 @@ def test_every_image_has_noise_of_its_own_and_the_answers_are_those_of_such_a_ru
     ours = bench(*command, "--again", 20, "--results", tmp_path, "--json").json
     seed = ("--seed", other.config.seed, "--noise-per", "image")
     theirs = bench(*command, *seed, "--results", tmp_path, "--json").json
-    answers = [
-        {line["sample_id"]: line["prediction"] for line in map(json.loads, lines)}
-        for lines in (
-            Path(run["results_dir"], "samples.jsonl").read_text().splitlines()
-            for run in (ours, theirs)
-        )
-    ]
-    changed = sorted(name for name, answer in answers[0].items() if answers[1][name] != answer)
+    answers = [read_records(Path(run["results_dir"])) for run in (ours, theirs)]
+    said = [{name: line["prediction"] for name, line in records.items()} for records in answers]
+    changed = sorted(name for name, answer in said[0].items() if said[1][name] != answer)
     assert changed and ours["again"]["changed"] == changed
     assert ours["again"]["expected"] == len(changed)
 

@@ -1,7 +1,5 @@
 """`--audit N`: images of a run that are swept in full afterwards, beside records that stay."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from helpers.command import bench
 
 from bench.reports.sentences import risk_warning
 from bench.stats.calibration.agreement import Audit
+from bench.store.folder import read_records
 from bench.store.formats.identity import CalibratedOn
 
 QUICK = ("--set", "draws=6", "--limit", 10, "--batch-size", 20)
@@ -27,11 +26,6 @@ def lines(folder: Path) -> dict[str, Any]:
     }
 
 
-def decisions(folder: Path) -> dict[str, int]:
-    rows = map(json.loads, (folder / "samples.jsonl").read_text().splitlines())
-    return {row["sample_id"]: row["prediction"] for row in rows}
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
@@ -44,12 +38,12 @@ def test_it_is_the_full_sweep_of_a_random_part_and_changes_no_record(
     folder: Path, tmp_path: Path
 ) -> None:
     full = ("run", "digits", *QUICK, "--strategy", "full", "--results", tmp_path, "--json")
-    theirs, ours = decisions(Path(bench(*full).json["results_dir"])), decisions(folder)
+    theirs, ours = map(read_records, (Path(bench(*full).json["results_dir"]), folder))
     swept = lines(folder)
     assert len(swept) == 5
     for name, (prediction, regret, evaluations) in swept.items():
-        assert (prediction, evaluations) == (theirs[name], 60)
-        assert (regret == 0) == (ours[name] == theirs[name])
+        assert (prediction, evaluations) == (theirs[name]["prediction"], 60)
+        assert (regret == 0) == (ours[name]["prediction"] == prediction)
     assert json.loads((folder / "summary.json").read_text())["cost"]["evaluations_per_image"] < 60
 
 

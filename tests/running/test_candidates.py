@@ -1,13 +1,12 @@
 """A race among the best classes of a stored run: the same decision among fewer classes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.command import bench
+from helpers.given import make_folder
 from PIL import Image
 
 from bench.reports.leaderboard.ranking import leaderboard
@@ -22,11 +21,7 @@ CLASSES = ("ant", "bee", "cow", "dog")
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for n in range(24):
-        folder = tmp_path / "animals" / CLASSES[n % 4]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8), (10 * n, 5, 5)).save(folder / f"{n}.png")
-    return tmp_path / "animals"
+    return make_folder(tmp_path / "animals", *(f"{CLASSES[n % 4]}/{n}.png" for n in range(24)))
 
 
 def run(data: Path, *options: Any) -> Any:

@@ -1,7 +1,5 @@
 """What `bench classify` says of images that have no label."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from io import BytesIO

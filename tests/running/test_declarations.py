@@ -1,18 +1,16 @@
 """Two runs that differ in one setting share exactly what its declaration says they share."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.captions import Captions, two_images
+from helpers.captions import two_images
+from helpers.given import Given
 from helpers.refusals import refused
 from helpers.setting_values import BASE, COMPANIONS, NAMES, PAIRS, filled, make_files
 
 from bench.running.classify import classify
 from bench.running.content import PreparedRun
-from bench.running.parts.settings import SETTINGS, RunConfig, key_of, make_config
+from bench.running.parts.settings import SETTINGS, RunConfig, make_config
 from bench.running.prepare import prepare
 from bench.store.formats.identity import digest
 
@@ -27,9 +25,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def items(captions: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(Captions, "rows", two_images())
-    yield
+def items(captions: None) -> None:
+    Given.rows = two_images()
 
 
 def both(name: str, root: Path) -> tuple[RunConfig, RunConfig]:
@@ -61,7 +58,7 @@ def test_runs_share_what_the_declaration_says(name: str, root: Path) -> None:
         or one.content.backbone_key != other.content.backbone_key,
         "prompts": one.content.kind.text_files(one.content)
         != other.content.kind.text_files(other.content),
-        "data": key_of(one.config, "data") != key_of(other.config, "data"),
+        "data": one.config.key_of("data") != other.config.key_of("data"),
     }
     assert differ == {subject: subject in declared.about for subject in differ}
     if name not in ELSEWHERE:

@@ -1,7 +1,5 @@
 """`bench run --dry-run`: everything is checked, and the plan says what will really run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

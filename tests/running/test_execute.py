@@ -1,45 +1,22 @@
 """`execute` opens what scores a run only where it is needed, closes it always, and stores all."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.refusals import refused, warned
+from helpers.scripted import Scripted
 
 from bench.contracts.decision import Decided
-from bench.contracts.executor import ModelFacts, OpenRun
-from bench.contracts.strategy import Outcome, Problem
 from bench.running.content import PreparedRun
 from bench.running.execute import execute
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench.store.folder import read_manifest, read_records
 from bench.store.writing import RunFolder
-
-
-class Scripted(OpenRun):
-    """It takes every image for class 0, and can end early."""
-
-    def __init__(self, run: PreparedRun, ends_after: int | None = None) -> None:
-        self.run, self.ends_after, self.closed = run, ends_after, False
-        self.model = ModelFacts(Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1)))
-
-    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
-        for number, sample in enumerate(self.run.samples(sample_ids)):
-            if number == self.ends_after:
-                raise KeyboardInterrupt
-            ranking, ones = np.arange(10), np.ones(10)
-            outcome = Outcome(ranking, ones, np.ones(10, np.int64), 0.0, 0.0, 0.5)
-            yield Decided(sample, outcome, evaluations=10)
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @pytest.fixture

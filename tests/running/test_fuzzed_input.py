@@ -4,8 +4,6 @@ A case is made from its surface and its number alone. The first cases and those 
 always run; `pytest -m slow` runs all of them, in one process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import random
 import resource

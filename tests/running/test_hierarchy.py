@@ -1,14 +1,14 @@
 """Runs on a tree of classes: from the file to a replay and a stated risk."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import pytest
 from helpers.command import bench
+from helpers.sketch import NAMES
 
-NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+from bench.store.folder import read_records
+
 ROUND = ("zero", "six", "eight", "nine", "three")
 RUN = ("run", "digits", "--set", "draws=8", "--limit", "12")
 
@@ -41,8 +41,7 @@ def run_of(results: Path, strategy: str) -> Path:
 
 
 def predictions(path: Path) -> dict[str, int]:
-    lines = map(json.loads, (path / "samples.jsonl").read_text().splitlines())
-    return {line["sample_id"]: line["prediction"] for line in lines}
+    return {name: record["prediction"] for name, record in read_records(path).items()}
 
 
 @pytest.mark.long

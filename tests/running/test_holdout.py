@@ -1,7 +1,5 @@
 """`--holdout`: a part of the images is scored, the same with every backbone; the rest is fitted."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The identity moves with everything that changes the numbers, and with nothing else."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from helpers.command import python
 from helpers.given import make_folder
 from helpers.pipelines import save_pipeline
+from helpers.sketch import NAMES
 from safetensors.torch import load_file, save_file
 
 from bench.discovery.loading import load_plugins
@@ -64,9 +63,8 @@ def test_a_guided_run_says_that_draws_share_a_null(base: dict[str, Any]) -> None
 def test_a_tree_counts_by_its_content_where_a_strategy_uses_it(
     base: dict[str, Any], usual: str, tmp_path: Path
 ) -> None:
-    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     for file, rest in (("a", "round"), ("b", "round"), ("c", "open")):
-        rows = [f"{name},{'straight' if name in ('one', 'seven') else rest}," for name in names]
+        rows = [f"{name},{'straight' if name in ('one', 'seven') else rest}," for name in NAMES]
         tree = "\n".join(["node,parent,words", "straight,,lines", f"{rest},,{rest} forms", *rows])
         (tmp_path / f"{file}.csv").write_text(tree)
     one, same, other = (
@@ -195,8 +193,7 @@ def test_a_hub_revision_counts_by_its_commit(
 
 
 def test_prompts_count_by_their_text(base: dict[str, Any], tmp_path: Path) -> None:
-    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    rows = [f"a handwritten digit {name},{name},{i}" for i, name in enumerate(names)]
+    rows = [f"a handwritten digit {name},{name},{i}" for i, name in enumerate(NAMES)]
     file = tmp_path / "prompts.csv"
     file.write_text("\n".join(["prompt,classname,classidx", *rows]) + "\n")
     assert identity(base, prompts=str(file)) == identity(base)

@@ -1,7 +1,5 @@
 """Runs of items with texts of their own: decisions, store, replay, report, and refusals."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ import numpy as np
 import pytest
 from helpers.captions import (
     DRAWS,
-    Captions,
     Painter,
     errors_by_hand,
     one_image,
@@ -19,6 +16,7 @@ from helpers.captions import (
     with_images,
 )
 from helpers.command import bench
+from helpers.given import Given
 from helpers.matrix import matrix
 from helpers.refusals import refused
 from helpers.scoring import same, timeless
@@ -69,10 +67,8 @@ def test_scores_are_those_computed_by_hand(
 
 
 @pytest.mark.parametrize("kind", matrix(["one", "two"], ["two"]))
-def test_a_run_that_was_stopped_is_resumed_and_replayed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.setattr(Captions, "rows", one_image() if kind == "one" else two_images())
+def test_a_run_that_was_stopped_is_resumed_and_replayed(tmp_path: Path, kind: str) -> None:
+    Given.rows = one_image() if kind == "one" else two_images()
     wanted = Path(run(tmp_path / "whole", "full", "--save-errors").json["results_dir"])
     arguments = ["run", "captions", "--backbone", "painter", "--strategy", "full", "--set"]
     arguments += [f"draws={DRAWS}", "--results", str(tmp_path / "stopped"), "--save-errors"]
@@ -80,7 +76,7 @@ def test_a_run_that_was_stopped_is_resumed_and_replayed(
         assert bench(*arguments).code == 130
     found = Path(run(tmp_path / "stopped", "full", "--save-errors").json["results_dir"])
     assert same(timeless(found), timeless(wanted))
-    assert len((found / "samples.jsonl").read_text().splitlines()) == len(Captions.rows)
+    assert len((found / "samples.jsonl").read_text().splitlines()) == len(Given.rows)
 
     for strategy in ("full", "race"):
         live = run(tmp_path / "live", strategy).json
@@ -91,10 +87,8 @@ def test_a_run_that_was_stopped_is_resumed_and_replayed(
         assert same(again["metrics"], live["metrics"])
 
 
-def test_pairs_have_text_image_and_group_scores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Captions, "rows", two_images())
+def test_pairs_have_text_image_and_group_scores(tmp_path: Path) -> None:
+    Given.rows = two_images()
     few = 2  # draws: some of the decisions are wrong
     done = run(tmp_path, "full", draws=few)
     right: dict[str, list[bool]] = {"text": [], "image": [], "group": []}
@@ -124,10 +118,8 @@ def test_pairs_have_text_image_and_group_scores(
     assert "no image and group score" in raced.err and "image_score" not in raced.json["metrics"]
 
 
-def test_the_null_s_errors_are_subtracted_across_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Captions, "rows", two_images())
+def test_the_null_s_errors_are_subtracted_across_images(tmp_path: Path) -> None:
+    Given.rows = two_images()
     done = run(tmp_path, "full", "--subtract-null", "--save-errors", draws=4)
     folder = Path(done.json["results_dir"])
     records = read_records(folder)
@@ -141,7 +133,7 @@ def test_the_null_s_errors_are_subtracted_across_images(
     assert same(timeless(Path(again.json["results_dir"])), timeless(folder))
     ended = run(tmp_path, "race", "--subtract-null")
     assert ended.refuses("'race'")
-    monkeypatch.setattr(Captions, "rows", one_image())
+    Given.rows = one_image()
     ended = run(tmp_path, "full", "--subtract-null")
     assert ended.refuses("--subtract-null")
 
@@ -156,10 +148,10 @@ def test_the_null_s_errors_are_subtracted_across_images(
     ],
 )
 def test_every_item_costs_what_its_plan_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, options: tuple[str, ...]
+    tmp_path: Path, strategy: str, options: tuple[str, ...]
 ) -> None:
     rows = one_image() if strategy == "race" else two_images()
-    monkeypatch.setattr(Captions, "rows", rows)
+    Given.rows = rows
     plan = run(tmp_path, strategy, *options, "--dry-run", draws=8).json
     assert plan["images"] == len(rows) and plan["template"] is None
     least = plan.get("evaluations_per_image_at_least") or plan["evaluations_per_image"]
@@ -192,20 +184,18 @@ def test_blind_controls_are_runs_of_their_own(tmp_path: Path) -> None:
     assert '<h2 id="blind">' in text and text.count(f"{seen['run_id']}</th>") == 3
 
 
-def test_python_gives_decoded_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_gives_decoded_images() -> None:
     for rows in (one_image(2), two_images(2)):
-        monkeypatch.setattr(Captions, "rows", rows)
+        Given.rows = rows
         row = load_dataset("captions")[0]
         images = row["images"] if "images" in row else [row["image"]]
         assert all(image.size == (16, 16) for image in images) and len(row["texts"]) >= 2
 
 
 @pytest.mark.parametrize("kind", matrix(["one", "two"], ["two"]))
-def test_an_order_and_weights_are_learned_from_items(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def test_an_order_and_weights_are_learned_from_items(tmp_path: Path, kind: str) -> None:
     rows = one_image() if kind == "one" else two_images()
-    monkeypatch.setattr(Captions, "rows", rows.select(range(6)))
+    Given.rows = rows.select(range(6))
     recorded = run(tmp_path, "full", "--save-errors").json["run_id"]
     race = ("--strategy", "race")
     learned = bench("learn", tmp_path / recorded, "order", *race, "--json").json["settings"]
@@ -217,7 +207,7 @@ def test_an_order_and_weights_are_learned_from_items(
     weighting = ("--weighting", f"learned:{recorded}", "--set", f"draws={DRAWS}")
     ended = run(tmp_path, "full", *weighting)
     assert ended.refuses("split")
-    monkeypatch.setattr(Captions, "rows", rows.select(range(4, len(rows))))
+    Given.rows = rows.select(range(4, len(rows)))
     done = run(tmp_path, "full", *weighting)
     assert done.code == 0 and "The run to be scored counts as trained on it" in done.err
     assert done.json["backbone"]["trained_on"] == "captions/all"
@@ -236,10 +226,8 @@ def test_items_in_memory_are_scored_from_python(tmp_path: Path) -> None:
         bench_run(one_image().remove_columns("label"), **settings)
 
 
-def test_shards_keep_the_images_of_an_item_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Captions, "rows", two_images())
+def test_shards_keep_the_images_of_an_item_together(tmp_path: Path) -> None:
+    Given.rows = two_images()
     whole = run(tmp_path / "whole", "full", draws=2).json
     for index in (1, 2):
         run(tmp_path / "parts", "full", "--shard", f"{index}/2", draws=2)
@@ -249,24 +237,6 @@ def test_shards_keep_the_images_of_an_item_together(
     runs = (Path(merged.json["results_dir"]), Path(whole["results_dir"]))
     assert same(*map(timeless, runs))
     assert read_manifest(runs[0]).items == read_manifest(runs[1]).items
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--views", "spin"), "'spin'"),
-        (("--views", "flip:3"), "'flip'"),
-        (("--views", "crop:0"), "view"),
-        (("--views", "posterior"), "posterior()"),
-        (("--views", "posterior", "--latent", "sample"), "--latent"),
-        (("--template", "a {class}"), "'captions'"),
-    ],
-)
-def test_what_means_nothing_is_refused(
-    tmp_path: Path, options: tuple[str, ...], message: str
-) -> None:
-    done = run(tmp_path, "full", *options)
-    assert done.refuses(message) and not list(tmp_path.rglob("manifest.json"))
 
 
 BAD: dict[str, dict[str, Any]] = {
@@ -287,9 +257,7 @@ BAD_PAIRS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", [*BAD, *BAD_PAIRS])
-def test_a_bad_item_is_refused_with_its_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
+def test_a_bad_item_is_refused_with_its_id(tmp_path: Path, case: str) -> None:
     rows: list[dict[str, Any]] = [dict(r) for r in (one_image if case in BAD else two_images)(4)]
     if case in BAD:
         rows[2] |= {"texts": rows[0]["texts"][:2], "label": 0, **BAD[case]}
@@ -297,22 +265,22 @@ def test_a_bad_item_is_refused_with_its_id(
         rows[2] |= BAD_PAIRS[case]
     if isinstance(rows[2].get("images"), int):
         rows[2]["images"] = (rows[0]["images"] * 2)[: rows[2]["images"]]
-    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    Given.rows = with_images({k: [r[k] for r in rows] for k in rows[0]})
     done = run(tmp_path, "full")
     assert done.refuses("item 'item-2'" if case in BAD else "item 'pair-2'"), done.err
     assert not list(tmp_path.rglob("manifest.json"))
 
 
-def test_items_need_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_need_their_texts(tmp_path: Path) -> None:
     columns = ("image", "label")
     rows = {name: [row[name] for row in one_image(4)] for name in columns}
-    monkeypatch.setattr(Captions, "rows", with_images(rows))
+    Given.rows = with_images(rows)
     done = run(tmp_path, "full")
     assert done.refuses("'texts'")
 
 
-def test_a_position_that_no_answer_has_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Captions, "rows", one_image(3))  # no item's second text is right
+def test_a_position_that_no_answer_has_is_no_problem() -> None:
+    Given.rows = one_image(3)  # no item's second text is right
     done = bench("check-data", "captions", "--json")
     assert done.code == 0 and done.json["classes"] == 0, done.err
 
@@ -325,6 +293,12 @@ def test_a_position_that_no_answer_has_is_no_problem(monkeypatch: pytest.MonkeyP
         (("--candidates-from", "RUN"), "--candidates-from"),
         (("--template-rule", "mean"), "--template-rule"),
         (("--skip-unlabelled",), "--skip-unlabelled"),
+        (("--views", "spin"), "'spin'"),
+        (("--views", "flip:3"), "'flip'"),
+        (("--views", "crop:0"), "view"),
+        (("--views", "posterior"), "posterior()"),
+        (("--views", "posterior", "--latent", "sample"), "--latent"),
+        (("--template", "a {class}"), "'captions'"),
     ],
 )
 def test_what_cannot_serve_items_says_why_before_scoring(
@@ -340,12 +314,10 @@ def test_what_cannot_serve_items_says_why_before_scoring(
     assert refused.refuses("items")
 
 
-def test_an_item_without_an_image_fails_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_item_without_an_image_fails_alone(tmp_path: Path) -> None:
     rows = [dict(row) for row in two_images(4)]
     rows[1]["images"] = [rows[1]["images"][0], None]
-    monkeypatch.setattr(Captions, "rows", with_images({k: [r[k] for r in rows] for k in rows[0]}))
+    Given.rows = with_images({k: [r[k] for r in rows] for k in rows[0]})
     done = run(tmp_path, "full")
     assert done.code == 3 and done.json["failed_samples"] == 1
     error = read_records(Path(done.json["results_dir"]))["pair-1"]["error"]

@@ -1,7 +1,5 @@
 """What a kind of backbone decides about its runs, and what they share."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any, get_args
 

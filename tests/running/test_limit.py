@@ -1,7 +1,5 @@
 """`--limit N` means N: its images, their metrics, and nothing scored that is not missing."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

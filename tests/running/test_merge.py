@@ -1,7 +1,5 @@
 """Shards are fair parts of a run; a merge takes what belongs together, and nothing else."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

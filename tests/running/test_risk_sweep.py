@@ -1,7 +1,5 @@
 """`--risk`, with an earlier calibration and without one: sweep, calibrate, race."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from math import log
@@ -72,14 +70,12 @@ def one_process(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def full_sweep(one_process: Path, images: Path, results: Path) -> dict[str, Any]:
     """The records of the sweep, made whole by the ordinary command for it."""
-    swept = read_manifest(one_process).identity.calibrated
-    assert swept is not None
-    shutil.copytree(one_process.parent / swept.run_id, results / swept.run_id)
+    folder = copied_sweep(one_process, results)
     words = command(images, results, "--strategy", "full", "--json")
     at = words.index("--risk")
     done = bench(*words[:at], *words[at + 2 :])
-    assert done.json["run_id"] == swept.run_id
-    return read_records(results / swept.run_id)
+    assert done.json["run_id"] == folder.name
+    return read_records(folder)
 
 
 def test_one_command_makes_two_runs_and_keeps_the_promise(
@@ -166,9 +162,7 @@ def test_shards_are_swept_merged_calibrated_and_raced(
 
 
 def test_errors_of_both_parts_are_kept(images: Path, one_process: Path, tmp_path: Path) -> None:
-    sweep = read_manifest(one_process).identity.calibrated
-    assert sweep is not None
-    shutil.copytree(one_process.parent / sweep.run_id, tmp_path / sweep.run_id)
+    copied_sweep(one_process, tmp_path)
     done = bench(*command(images, tmp_path, "--save-errors", "--json"))
     run = Path(done.json["results_dir"])
     assert all(has_part_file(run / "errors", name) for name in read_records(run))

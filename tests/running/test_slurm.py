@@ -1,7 +1,5 @@
 """The Slurm script: its jobs, as a fake `sbatch` sees them, and its tasks, run by hand."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

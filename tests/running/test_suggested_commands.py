@@ -1,7 +1,5 @@
 """The commands that messages suggest are accepted, and make the same run again."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from functools import cache
@@ -11,8 +9,9 @@ from typing import Any
 import click
 import pytest
 from diffusers import DiffusionPipeline
-from helpers.captions import Captions, two_images
+from helpers.captions import two_images
 from helpers.command import bench
+from helpers.given import Given
 from helpers.loras import save_lora
 from helpers.matrix import matrix
 from helpers.places import ROOT
@@ -99,10 +98,8 @@ def manifest_of(settings: Mapping[str, Any]) -> Manifest:
     "name",
     matrix(sorted(SETTINGS.keys() - ELSEWHERE.keys()), SETTINGS.keys() - ELSEWHERE.keys() - ALIKE),
 )
-def test_what_is_suggested_for_a_run_is_accepted(
-    name: str, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Captions, "rows", two_images())
+def test_what_is_suggested_for_a_run_is_accepted(name: str, root: Path) -> None:
+    Given.rows = two_images()
     manifest = manifest_of(settings_of(name, root))
     split = manifest.identity.dataset.split
     other = "train" if split == "test" else split  # of data without splits there is no other

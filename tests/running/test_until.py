@@ -1,25 +1,17 @@
 """`--until`: runs that end when their question is answered."""
 
-from __future__ import annotations
-
 import json
-import random
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers.command import bench
 from helpers.refusals import refused
+from helpers.scripted import Scripted
 
 from bench import api
-from bench.contracts.decision import Decided
-from bench.contracts.executor import ModelFacts, OpenRun
-from bench.contracts.strategy import Outcome, Problem
 from bench.inputs.subsets import shuffle_samples
 from bench.running import until as until_module
-from bench.running.content import PreparedRun
 from bench.running.execute import Finished, execute
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
@@ -27,29 +19,6 @@ from bench.store.folder import read_manifest, read_records
 from bench.store.questions import read_questions
 
 WORSE = "differs from digits-random-full-3bae6f72"
-
-
-class Workers(OpenRun):
-    """Workers that are nearly always right and finish images in an order of their own."""
-
-    def __init__(self, run: PreparedRun, block: int = 1, ends_after: int | None = None) -> None:
-        self.run, self.block, self.ends_after = run, block, ends_after
-        self.model = ModelFacts(Problem(np.arange(10), np.zeros(1, np.int64), np.ones(1)))
-
-    def score(self, sample_ids: Iterable[str]) -> Iterator[Decided]:
-        ids = list(sample_ids)
-        blocks = [ids[i : i + self.block] for i in range(0, len(ids), self.block)]
-        shuffled = [name for part in blocks for name in random.Random(1).sample(part, len(part))]
-        for number, sample in enumerate(self.run.samples(shuffled)):
-            if number == self.ends_after:
-                raise KeyboardInterrupt
-            wrong = sum(map(ord, sample.sample_id)) % 10 == 0
-            ranking = np.roll(np.arange(10), -(sample.label + wrong))
-            yield Decided(
-                sample,
-                Outcome(ranking, np.ones(10), np.ones(10, np.int64), 0.0, 0.0, 0.5),
-                evaluations=10,
-            )
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(results: Path, until: str | None, limit: int | None = None, **workers: Any) -> Finished:
     settings = {"dataset": "digits", "backbone": "nearest-mean", "results": str(results)}
     prepared = prepare(make_config({**settings, "until": until, "limit": limit}))
-    opened = lambda run: Workers(run, **workers)  # noqa: E731
+    opened = lambda run: Scripted(run, **workers)  # noqa: E731
     return execute(prepared.task(opened))
 
 
@@ -185,7 +154,7 @@ def test_a_run_that_ended_by_a_question_can_be_compared_as_far_as_it_goes(fresh:
     shorter = scored(fresh, WORSE)
     settings = {"dataset": "digits", "backbone": "majority", "results": str(fresh)}
     prepared = prepare(make_config({**settings, "until": f"within 0.01 of {shorter.folder.name}"}))
-    finished = execute(prepared.task(Workers))
+    finished = execute(prepared.task(Scripted))
     assert finished.answer and finished.answer.n == shorter.summary.dataset.n_samples
     assert finished.answer.total == 360 and finished.answer.verdict == "open"
 

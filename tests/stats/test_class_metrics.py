@@ -1,7 +1,5 @@
 """Metrics as means over images and under exchange: against sklearn, scipy and simulation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

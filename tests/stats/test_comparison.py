@@ -1,7 +1,5 @@
 """Two runs compared: by hand, in words, and nothing that does not compare."""
 
-from __future__ import annotations
-
 from math import comb
 from pathlib import Path
 from typing import Any

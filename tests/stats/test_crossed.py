@@ -1,7 +1,5 @@
 """The spread of an accuracy, against closed forms and by the coverage of simulated studies."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

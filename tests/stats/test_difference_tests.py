@@ -1,7 +1,5 @@
 """Tests of one difference and of many: against scipy, and by how often studies err."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

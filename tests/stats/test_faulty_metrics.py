@@ -1,7 +1,5 @@
 """A plugin's metric that fails is named wherever it is computed, and ends no run."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from itertools import count

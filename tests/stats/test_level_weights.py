@@ -1,7 +1,5 @@
 """Weights learned from made-up errors that tell on some levels only."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Metrics on request: of stored runs, what a run lacks, and their differences."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

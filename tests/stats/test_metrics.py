@@ -1,7 +1,5 @@
 """Metrics and the Monte-Carlo error, against other computations and by hand."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from bench.stats.metrics.summarise import (
     metrics,
     per_class,
     statistics,
+    worst_confusions,
 )
 from bench.store.folder import read_manifest, requested_records
 from bench.store.formats.decisions import as_decisions, read_decisions
@@ -79,6 +78,8 @@ def test_per_class_by_hand() -> None:
     assert zero.recall_ci95
     # Wilson 1927 for 2 of 3, from the closed form.
     assert [round(x, 4) for x in zero.recall_ci95] == [0.2077, 0.9385]
+    assert metrics(as_decisions(records), "abc").plain()["chance"] == pytest.approx(1 / 3)
+    assert worst_confusions(confusions_of(as_decisions(records)), "abc") == [("a", "b", 1)]
 
 
 def test_what_a_strategy_does_not_claim_is_not_invented() -> None:

@@ -1,7 +1,5 @@
 """The paired tests and intervals, against definitions, simulations and other implementations."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from math import comb
 from pathlib import Path

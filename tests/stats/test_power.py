@@ -1,7 +1,5 @@
 """Power: against the binomial test by hand, and by simulated studies."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers.command import bench

@@ -1,7 +1,5 @@
 """The probability that a decision is right: fitted, tried on other images, and its skill."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers.matrix import matrix

@@ -1,7 +1,5 @@
 """Tests of the questions that end a run, and of their answers."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Decisions that another run makes otherwise: by simulation, by hand, and what audits find."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Bounds: what a risk needs, and conformal quantiles of first-order scores."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.stats import binomtest

@@ -1,7 +1,5 @@
 """Intervals, p values and eliminations that hold at every number of images."""
 
-from __future__ import annotations
-
 import math
 from decimal import Decimal
 from itertools import chain, combinations, permutations

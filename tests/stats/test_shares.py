@@ -1,7 +1,5 @@
 """Differences of independent estimates, against published values and by coverage."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.stats import binomtest

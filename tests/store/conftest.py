@@ -1,7 +1,5 @@
 """One whole run that the tests of the store compare theirs with."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Conversions between numpy and pyarrow: equal to pyarrow's own, which import pandas."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

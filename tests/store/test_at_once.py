@@ -1,7 +1,5 @@
 """Several processes change the small files of one run at once: nothing that was printed is gone."""
 
-from __future__ import annotations
-
 import multiprocessing
 import random
 import signal

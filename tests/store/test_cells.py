@@ -1,7 +1,5 @@
 """The errors of an image: what is written is read, and damage is named."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run says which code scored it, and a reader is told where it changed in between."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

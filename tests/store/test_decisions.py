@@ -1,7 +1,5 @@
 """Decisions as columns: what is unknown, who failed, and who came second."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Stored documents are read as what they must be, or refused by name; of any earlier format."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """A recorded run knows its draws."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Side files that were edited or damaged: none is believed, and none stops what is sound."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Stored JSON: what is refused while it is read, with its file and place, and what is written."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A run's folder: what is found below the results, what is undecided, and how manifests join."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The identity: one hash for one content, and no field that old runs did not have."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from helpers.runs import a_manifest

@@ -1,7 +1,5 @@
 """Looks at a test split are counted, and stay counted when a run is deleted."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Questions of a run: asked once, answered later, and kept with the time they were asked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

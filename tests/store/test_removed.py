@@ -1,8 +1,5 @@
 """Runs with settings that were removed are shown, compared, ranked and replayed, not resumed."""
 
-from __future__ import annotations
-
-import json
 import shlex
 import shutil
 from pathlib import Path
@@ -14,56 +11,32 @@ from helpers.refusals import refused
 
 import bench as toolkit
 from bench.running.command import reproducing_command
+from bench.store.calibrations import read_calibration
 from bench.store.folder import read_manifest
-from bench.store.formats.identity import Identity, digest, run_id
+from bench.store.formats.identity import digest
 
 REMOVED = Path(__file__).parent / "removed"
 OPTIONS = {  # example → what was removed
     "template-rule-spread": "--template-rule spread",
     "guidance-null-cell": "--guidance-null",
-    "growth": "growth",
 }
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """A folder of all examples, with one of a removed parameter made from another."""
+    """A folder of all examples."""
     for example in REMOVED.iterdir():
         shutil.copytree(example, tmp_path / "results" / read_manifest(example).run_id)
-    raced = shutil.copytree(REMOVED / "guidance-null-cell", tmp_path / "growth")
-    content = json.loads((raced / "manifest.json").read_text("utf-8"))
-    identity = content["identity"]
-    del identity["scoring"]["guidance"], content["config"]["guidance"]
-    params = {"delta": 0.02, "bound": "t", "first": 4, "order": "even", "span": 0.0, "draws": 4}
-    identity["strategy"] = {"name": "race", "version": 1, "params": {**params, "growth": 16}}
-    content["strategy"] = identity["strategy"]
-    content["run_id"] = run_id(
-        *("three-digits", "tiny-digits", "race"), Identity.model_validate(identity)
-    )
-    (raced / "manifest.json").write_text(json.dumps(content))
-    summary = json.loads((raced / "summary.json").read_text("utf-8"))
-    summary |= {"run_id": content["run_id"], "strategy": identity["strategy"]}
-    (raced / "summary.json").write_text(json.dumps(summary))
-    shutil.move(raced, tmp_path / "results" / content["run_id"])
     return tmp_path / "results"
 
 
 def runs(results: Path) -> dict[str, Path]:
     """Return the stored run of each example."""
-    found = {}
-    for path in results.iterdir():
-        identity = read_manifest(path).identity
-        if identity.strategy.params.get("growth"):
-            name = "growth"
-        else:
-            name = "guidance-null-cell" if identity.scoring.guidance else "template-rule-spread"
-        found[name] = path
-    return found
+    return {name: results / read_manifest(REMOVED / name).run_id for name in OPTIONS}
 
 
 def test_every_example_is_known(results: Path) -> None:
-    assert {example.name for example in REMOVED.iterdir()} | {"growth"} == set(OPTIONS)
-    assert set(runs(results)) == set(OPTIONS)
+    assert {example.name for example in REMOVED.iterdir()} == set(OPTIONS)
     for path in runs(results).values():
         manifest = read_manifest(path)
         assert digest(manifest.identity)[:8] == manifest.run_id[-8:]
@@ -72,7 +45,7 @@ def test_every_example_is_known(results: Path) -> None:
 def test_they_are_ranked_together(results: Path) -> None:
     rows = bench("leaderboard", "--results", results, "--json").json
     assert {row["run_id"]: row["rank"] for row in rows} == {
-        path.name: [1, 3] for path in runs(results).values()
+        path.name: [1, 2] for path in runs(results).values()
     }
 
 
@@ -82,8 +55,7 @@ def test_they_are_shown_compared_and_reported(example: str, results: Path) -> No
     path, other = paths.pop(example), next(iter(paths.values()))
     shown = bench("show", path)
     assert shown.code == 0 and "100.0 (" in shown.out
-    if example != "growth":
-        assert f"{OPTIONS[example]} was removed" in shown.out and "repeat it" not in shown.out
+    assert f"{OPTIONS[example]} was removed" in shown.out and "repeat it" not in shown.out
     compared = bench("compare", path, other, "--json")
     assert compared.code == 0 and compared.json["difference"]["n"] == 6
     page = results.parent / "page.html"
@@ -122,7 +94,7 @@ def test_they_are_not_resumed(example: str, results: Path, monkeypatch: pytest.M
     assert journal.read_text("utf-8") == "".join(kept)
 
 
-@pytest.mark.parametrize("example", ["template-rule-spread", "guidance-null-cell"])
+@pytest.mark.parametrize("example", OPTIONS)
 def test_they_are_not_audited_with_the_model(example: str, results: Path) -> None:
     audited = bench("results", "audit", runs(results)[example], 2)
     assert audited.refuses(OPTIONS[example])
@@ -153,3 +125,39 @@ def test_every_way_to_set_it_says_that_it_was_removed(
     setting: dict[str, Any] = {name: value}
     with refused(option):
         toolkit.run("digits", **setting)
+
+
+# Runs and calibrations with `odds`, which `race` no longer has.
+
+WITH_ODDS = Path(__file__).parent / "odds"
+ODDS = [-1.0, -0.5, 0.1, -0.1, -0.2, 0.1, 0.05]
+
+
+def stored_odds(example: str, results: Path) -> Path:
+    """Return a copy of an example in a folder of results."""
+    folder = results / read_manifest(WITH_ODDS / example).run_id
+    shutil.copytree(WITH_ODDS / example, folder)
+    return folder
+
+
+def test_it_is_not_resumed(tmp_path: Path) -> None:
+    run = stored_odds("race", tmp_path)
+    shown = bench("show", run)
+    assert shown.code == 0 and "odds=" in shown.out
+    words = shlex.split(reproducing_command(read_manifest(run)))[1:]
+    assert "odds=-1,-0.5,0.1,-0.1,-0.2,0.1,0.05" in words
+    refused = bench(*words, "--results", run.parent)
+    assert refused.refuses("'odds'"), refused.err
+    assert len(refused.err.strip().splitlines()) == 1
+
+
+def test_its_calibration_is_read_and_not_used(tmp_path: Path) -> None:
+    path = stored_odds("calibration", tmp_path)
+    calibration = read_calibration(path).calibration
+    assert calibration.images == 40 and len(calibration.settings) == 11
+    assert all(setting.strategy.params["odds"] == ODDS for setting in calibration.settings)
+    assert bench("show", path).code == 0
+    race = ("--strategy", "race", "--risk", 0.1, "--set", "draws=20", "--dtype", "float32")
+    planned = bench("run", "digits", *race, "--results", tmp_path, "--dry-run")
+    # It is as if nothing was calibrated: some of the run's own images are to be swept.
+    assert planned.code == 0 and "swept" in planned.out + planned.err, planned.err

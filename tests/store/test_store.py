@@ -1,7 +1,5 @@
 """The store: nothing finished is lost, and a run is what its identity says."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

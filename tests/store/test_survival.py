@@ -3,8 +3,6 @@
 Real kills and real limits of the kernel; `pytest -m slow` has them of whole commands.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -247,7 +245,10 @@ READING = (
     *(("show", "RUN"), ("show", "RUN", "--json"), ("show", "RUN", "--statistics")),
     *(("leaderboard",), ("runs",), ("compare", "RUN", "OTHER"), ("power", "RUN", "OTHER")),
     *(("show", "RUN", "--metric", "accuracy", "--by", "shape"), ("study", "small", "--show")),
-    *(("report", "RUN", "--images", "0", "--out", "OUT"), ("learn", "OTHER", "order", "--json")),
+    *(
+        ("report", "RUN", "--images", "0", "--out", "OUT"),
+        ("learn", "OTHER", "deviation", "--json"),
+    ),
     *(("replay", "OTHER", "--strategy", "uniform", "--set", "samples=2", "--results", "ELSE"),),
     *(("export", "RUN", "--format", "csv"),),
 )

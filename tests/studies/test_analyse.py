@@ -1,7 +1,5 @@
 """The studies' scripts: what is recorded fits a night; tables and figures are from data alone."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The curve of learned weights over the number of labelled images, on made-up recordings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The analytic denoiser of many classes, the questions made from it, and the strategies on them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The recipes of the included backbones, and short trainings by them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every example of docs/testing.md is a test file that passes: its classes are collected here."""
 
-from __future__ import annotations
-
 import re
 import sys
 from types import ModuleType

@@ -1,7 +1,5 @@
 """Items, a likelihood and views, written from the documentation alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A flow in pixels and a model of class labels, written from the documentation alone."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`bench view` in a real browser: Chromium, where there is one. It is the command that serves."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

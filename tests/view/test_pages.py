@@ -1,7 +1,5 @@
 """The pages of `bench view`, asked over HTTP and without a browser."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

@@ -9,7 +9,7 @@ import numpy as np
 from bench.contracts.strategy import Floats, Floats32, Ints
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset, shuffle_samples
-from bench.machine.libraries import Figure
+from bench.machine.libraries import Axes, Figure, pd
 from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.run_view import RunView
@@ -77,37 +77,31 @@ def _best_prompt(errors: Floats32) -> Floats32:
 
 
 def _bin_errors(pairs: Sequence[Floats32], steps: Sequence[Ints]) -> Curves | None:
-    distinct = np.unique(np.concatenate(steps))
-    distinct = distinct[distinct >= 0]
+    """Return the errors of each image, [2, draws], by bins of the timesteps of its draws."""
+    cells = pd.DataFrame(np.concatenate(pairs, axis=1).T, columns=["true", "wrong"], dtype=float)
+    cells["image"] = np.repeat(np.arange(len(pairs)), list(map(len, steps)))
+    cells["timestep"] = np.concatenate(steps)
+    distinct = np.unique(cells.timestep[cells.timestep >= 0])
     n_bins = min(CURVE_BINS, len(distinct))
     if n_bins < 2:
         return None
     # Bins have equal numbers of distinct timesteps, whatever their spacing.
-    bin_of_step = np.arange(len(distinct)) * n_bins // len(distinct)
-    middles = np.bincount(bin_of_step, weights=distinct) / np.bincount(bin_of_step)
-    means = np.full((len(pairs), 2, n_bins), np.nan)
-    for means_of, pair, timesteps in zip(means, pairs, steps, strict=True):
-        both = np.isfinite(pair).all(axis=0)
-        bin_of = bin_of_step[np.searchsorted(distinct, timesteps[both])]
-        count = np.bincount(bin_of, minlength=n_bins)
-        for row, errors in zip(means_of, pair, strict=True):
-            sums = np.bincount(bin_of, weights=errors[both], minlength=n_bins)
-            row[count > 0] = sums[count > 0] / count[count > 0]
-    n = np.isfinite(means[:, 0]).sum(axis=0)
-    seen = n > 0
-    if not seen.any():
+    bin_of_step = pd.Series(np.arange(len(distinct)) * n_bins // len(distinct), distinct)
+    cells["bin"] = cells.timestep.map(bin_of_step)
+    of_image = cells.dropna().groupby(["image", "bin"])[["true", "wrong"]].mean()
+    of_image["gap"] = of_image.wrong - of_image.true
+    bins = of_image.groupby("bin")
+    mean, stderr = bins.mean(), bins.gap.sem().fillna(0.0)  # NaN for a single image
+    if mean.empty:
         return None
-    means, n = means[:, :, seen], n[seen]
-    gaps = means[:, 1] - means[:, 0]
-    gap = np.nanmean(gaps, axis=0)
-    variance = np.nansum((gaps - gap) ** 2, axis=0) / np.maximum(n - 1, 1)
+    timestep = pd.Series(distinct, distinct).groupby(bin_of_step).mean()[mean.index]
     return Curves(
-        middles[seen],
-        np.nanmean(means[:, 0], axis=0),
-        np.nanmean(means[:, 1], axis=0),
-        gap,
-        np.sqrt(variance / n),
-        len(pairs),
+        timestep=timestep.to_numpy(),
+        true=mean.true.to_numpy(),
+        wrong=mean.wrong.to_numpy(),
+        gap=mean.gap.to_numpy(),
+        gap_stderr=stderr.to_numpy(),
+        n_images=len(pairs),
     )
 
 
@@ -254,6 +248,19 @@ class Point:
         return self.interval or (self.value, self.value)
 
 
+def _draw_bar(axes: Axes, bar: Point, height: float, scale: float, colours: Palette) -> None:
+    """Draw a value with its interval at a height of a forest plot, below its name and its text."""
+    colour, ends = getattr(colours, bar.colour), [scale * end for end in bar.ends]
+    axes.plot(ends, [height, height], color=colour, linewidth=2)
+    (point,) = axes.plot(scale * bar.value, height, "o", color=colour, clip_on=False)
+    point.set_markerfacecolor("none" if bar.hollow else colour)
+    across = axes.get_yaxis_transform()  # from the left to the right edge
+    axes.hlines(height, 0, 1, color=colours.line, linewidth=1, transform=across, zorder=1)
+    texts = ((0, "left", shorten(bar.name, MOST_LABEL)), (1, "right", bar.text))
+    for x, side, text in texts:
+        axes.text(x, height + 0.25, text, ha=side, color=colours.ink, transform=across)
+
+
 def draw_forest(
     panels: Mapping[str, Sequence[Point]],
     axis: str,
@@ -274,21 +281,9 @@ def draw_forest(
         )[:, 0]
         for axes, (title, bars) in zip(all_axes, panels.items(), strict=True):
             for height, bar in zip(range(0, -len(bars), -1), bars, strict=True):
-                colour = getattr(colours, bar.colour)
-                ends = [scale * end for end in bar.ends]
-                axes.plot(ends, [height, height], color=colour, linewidth=2)
-                (point,) = axes.plot(scale * bar.value, height, "o", color=colour, clip_on=False)
-                point.set_markerfacecolor("none" if bar.hollow else colour)
-                across = axes.get_yaxis_transform()  # from the left to the right edge
-                axes.hlines(
-                    height, 0, 1, color=colours.line, linewidth=1, transform=across, zorder=1
-                )
+                _draw_bar(axes, bar, height, scale, colours)
                 if guess is not None:
                     axes.vlines(scale * guess, height - 0.12, height + 0.12, color=colours.muted)
-                name, above = shorten(bar.name, MOST_LABEL), height + 0.25
-                style = {"color": colours.ink, "transform": across}
-                axes.text(0, above, name, ha="left", **style)
-                axes.text(1, above, bar.text, ha="right", **style)
             axes.set_yticks([])
             axes.set_ylim(0.5 - len(bars), 0.8)
             axes.set_title(title, loc="left", fontsize=10.5)

@@ -42,8 +42,6 @@ class Drawing:
     plot: Callable[[Figure, Palette], None]  # draws in the colours of a palette
     size: tuple[float, float]  # width and height, inches; 4.6 wide stays readable on a phone
     label: str  # text for screen readers
-    placed: bool = False
-    """Whether `plot` places the axes itself: matplotlib's layout takes as long as its drawing."""
 
     def figure(self, colours: Palette = PAPER) -> Figure:
         """Return the figure, for a notebook or a file."""
@@ -51,7 +49,7 @@ class Drawing:
         from matplotlib.figure import Figure
 
         with matplotlib.rc_context(_style(colours)):
-            figure = Figure(self.size, layout=None if self.placed else "constrained")
+            figure = Figure(self.size, layout="constrained")
             self.plot(figure, colours)
         return figure
 

@@ -17,22 +17,25 @@ from bench.inputs.data import DataSource, load_classes
 from bench.machine.files import write_atomically
 from bench.machine.stages import counted
 from bench.reports.leaderboard.rows import REPORTED_FILE, read_reported
+from bench.reports.rows import declared_images
 from bench.stats.calibration.agreement import audit_of
 from bench.stats.metrics.summarise import summarize
 from bench.store.errata import all_errata, touched
 from bench.store.folder import MANIFEST, folders_with, list_runs, read_manifest
+from bench.store.formats.decisions import Decisions
 from bench.store.formats.documents import Manifest
 from bench.store.formats.fields import read_json, to_json
 from bench.store.formats.identity import digest, prompts_digest, run_id
 from bench.store.formats.journal import JOURNAL
 from bench.store.locking import LOCK, SHORT_LOCK
 from bench.store.runs import StoredRun, read_run
-from bench.store.summary import AUDIT, SUMMARY, read_swept
+from bench.store.summary import AUDIT, SUMMARY, Summary, read_swept
 
 PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY.name)
 ALLOWED_FILES = (*PUBLISHED_FILES, AUDIT.name)
 MAX_RUN_BYTES = 2_000_000  # 420 images take about 0.1 MB
 COST_TOLERANCE = 1e-3  # relative; the costs in records are rounded to six significant digits
+MARKED = "errata.json"  # file: published run → errata that are known to touch it
 FROM_MANIFEST = ("run_id", "dataset", "backbone", "strategy")  # fields of a summary
 # Fields that do not follow from the records; see `TRUST`.
 TRUSTED = frozenset({"fitted", "results_dir", "linearisation_cost", "replayed_from", "cleared"})
@@ -42,9 +45,6 @@ TRUST = (
     " of plugins that are not installed here; and reported results. All other values were computed"
     " again."
 )
-
-
-MARKED = "errata.json"  # published run → errata that are known to touch it
 
 
 def recompute(published: Path) -> list[Path]:
@@ -113,7 +113,8 @@ def find_problems(
 ) -> Iterator[str]:
     """Yield the problems of a published run, also in comparison with the `totals` of other runs.
 
-    An erratum that touches it is a problem unless its name is among those `marked`; None: not one.
+    An erratum that touches it is a problem unless its name is among those `marked`. With None as
+    `marked`, no erratum is a problem.
     """
     try:
         stored = read_run(run)
@@ -139,6 +140,19 @@ def find_problems(
     if len(decided) != len(manifest.samples) or len(decided) != summary.dataset.n_samples:
         yield f"{len(decided)} records for {len(manifest.samples)} samples"
         return
+    yield from _summary_problems(manifest, summary, decided)
+    swept = read_swept(run, manifest)
+    audit = audit_of(swept, manifest, decided)
+    if len(swept) != (counted := audit.images if audit else 0):
+        yield (
+            f"{AUDIT.name} has {len(swept):,} images, of which {counted:,} are the first of its"
+            " random order; hand-picked images say nothing about the others"
+        )
+    yield from _file_problems(run)
+
+
+def _summary_problems(manifest: Manifest, summary: Summary, decided: Decisions) -> Iterator[str]:
+    """Yield what in a stored summary does not follow from the manifest and the records."""
     cost = summary.cost
     computed = summarize(manifest, decided, cost.total_seconds, cost.peak_memory_bytes)
     ours: Any = computed.plain()
@@ -157,14 +171,6 @@ def find_problems(
                 f"its cost per image is {per_image} by its records, {priced} by its price of a"
                 " linearised draw"
             )
-    swept = read_swept(run, manifest)
-    audit = audit_of(swept, manifest, decided)
-    if len(swept) != (counted := audit.images if audit else 0):
-        yield (
-            f"{AUDIT.name} has {len(swept):,} images, of which {counted:,} are the first of its"
-            " random order; hand-picked images say nothing about the others"
-        )
-    yield from _file_problems(run)
 
 
 def _file_problems(run: Path) -> Iterator[str]:
@@ -217,18 +223,15 @@ class Totals:
 
     def problem(self, manifest: Manifest) -> str | None:
         """Return why the number of images that a run states for its split is wrong, or None."""
-        data, datasets = manifest.identity.dataset, load_plugins().datasets
+        data = manifest.identity.dataset
         runs = self._totals.get(digest(data.plain()), {})  # on the same images
         total = manifest.dataset.n_total
         others = {other for run_id, other in runs.items() if run_id != manifest.run_id}
         if others - {total}:
             theirs = " and ".join(f"{other:,}" for other in sorted(others))
             return f"its n_total is {total:,}, but other runs on the same images have {theirs}"
-        if others or data.name not in datasets:
-            return None
-        spec = datasets.get(data.name)
-        size = spec.splits.get(data.split) if spec.version == data.version else None
-        if size in (None, total):
+        size = None if others else declared_images(manifest)
+        if size is None or size == total:
             return None
         return f"its n_total is {total:,}, but {data.name}/{data.split} has {size:,}"
 
@@ -258,16 +261,14 @@ def find_contradictions(manifest: Manifest, totals: Totals) -> Iterator[str]:
         if problem := totals.problem(manifest):
             yield problem
         yield from _class_problems(manifest)
-    backbones = load_plugins().backbones
-    if identity.backbone.name in backbones:
-        spec = backbones.get(identity.backbone.name)
-        if spec.version == identity.backbone.version:
-            yield from _training_problems(manifest, spec)
+    spec = load_plugins().backbones.by_name().get(identity.backbone.name)
+    if spec is not None and spec.version == identity.backbone.version:
+        yield from _training_problems(manifest, spec)
 
 
 def _class_problems(manifest: Manifest) -> Iterator[str]:
-    datasets, identity = load_plugins().datasets, manifest.identity.dataset
-    spec = datasets.get(identity.name) if identity.name in datasets else None
+    identity = manifest.identity.dataset
+    spec = load_plugins().datasets.by_name().get(identity.name)
     if spec is None or spec.version != identity.version or spec.classes is None:
         return
     if manifest.config.plain().get("class_names"):

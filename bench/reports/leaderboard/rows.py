@@ -31,6 +31,8 @@ from bench.store.runs import OnUnreadable, warn_left_out
 from bench.store.shipped import is_published
 from bench.store.studies import Seen, described
 
+REPORTED_FILE = "reported.json"
+MIN_SOURCE = 10  # characters: a name and a year
 MEASURED: Final = "measured"
 SUBSET: Final = "subset"
 REPLAYED: Final = "replayed"
@@ -101,15 +103,14 @@ def to_csv(rows: Sequence[LeaderboardRow]) -> str:
 def board_row(run: RunView) -> LeaderboardRow:
     """Return the row of a run with decided images; its rank is not set."""
     source, published = f"run {run.manifest.run_id}", is_published(run.path)
-    row = LeaderboardRow.of(run, kind=MEASURED, source=source, published=published)
-    return row.model_copy(update={"kind": kind_of(run, wrong=bool(row.wrong))})
+    return LeaderboardRow.of(run, kind=kind_of(run), source=source, published=published)
 
 
-def kind_of(run: RunView, wrong: bool) -> Kind:
-    """Return the kind of a run's result; `wrong` says that an erratum is about it."""
+def kind_of(run: RunView) -> Kind:
+    """Return the kind of a run's result, the first that applies."""
     identity, data = run.manifest.identity, run.summary.dataset
     applies: list[tuple[object, Kind]] = [
-        (wrong, "wrong"),
+        (any(touch.unranks for touch in run.errata), "wrong"),
         (run.summary.status == INCOMPLETE, "incomplete"),
         (data.n_samples != data.n_total, "subset"),
         (identity.control, "control"),
@@ -146,12 +147,6 @@ def reported_rows(file: Path) -> list[LeaderboardRow]:
         LeaderboardRow(**result.model_dump(), kind=REPORTED, cost=result.evaluations_per_image)
         for result in read_reported(file)
     ]
-
-
-REPORTED_FILE = "reported.json"
-
-
-MIN_SOURCE = 10  # characters: a name and a year
 
 
 def _one_line(text: str) -> str:

@@ -9,7 +9,16 @@ from bench.contracts.specs import provenance
 from bench.discovery.queries import metric_specs
 from bench.errors import UserError, did_you_mean
 from bench.inputs.corruptions import NOT_THEIRS
-from bench.reports.facts import NONE, Column, Fact, Row, difference_fact, metric_fact, metric_unit
+from bench.reports.facts import (
+    NONE,
+    Column,
+    Fact,
+    Row,
+    difference_fact,
+    labelled,
+    metric_fact,
+    metric_unit,
+)
 from bench.reports.study.documents import StudyMethod, StudyReport
 from bench.reports.study.methods import StudyRow, varied_axes
 from bench.reports.study.shifts import Change, CorruptionErrors
@@ -265,14 +274,14 @@ def _corruption(
         Column("corruption", lambda name: name),
         *map(method_column, range(len(methods))),
     ]
-    title = Fact(f"{board}: error by corruption", None, unit).label
+    title = labelled(f"{board}: error by corruption", unit)
     yield make_table(title, by_name, methods[0].corruptions)
 
 
 def error_words(metric: MetricSpec) -> str:
     """Return the name of the error in a metric, with its unit."""
     error = "Error" if metric.name == "accuracy" else f"{metric.range[1]:g} less {metric.words}"
-    return f"{error}, %" if metric.unit == "share" else error
+    return labelled(error, metric_unit(metric))
 
 
 def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy") -> Table:
@@ -301,7 +310,7 @@ def pivot(report: StudyReport, rows: str, columns: str, value: str = "accuracy")
     if varied and value != "status":
         deviation = "; ± is the standard deviation of runs" if metric else ""
         below = [f"Values are means over {', '.join(varied)}{deviation}.", *below]
-    shown = Fact(metric.words, None, metric_unit(metric)).label if metric else value
+    shown = labelled(metric.words, metric_unit(metric)) if metric else value
     title = f"{report.name}: {shown}"
     return Table(title, [rows, *heads], text, frozenset(heads), below=below)
 
@@ -349,32 +358,32 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
     return [make_table(title, columns, figures, optional=("metric", "run"), below=below, more=more)]
 
 
-_Pair = tuple[StudyRow, Published]
+_RunAndFigure = tuple[StudyRow, Published]
 
 
-def _published(pair: _Pair) -> Fact | str:
+def _published(pair: _RunAndFigure) -> Fact | str:
     _, figure = pair
     if figure.value is None:
         return "not read"
     return metric_fact(metric_specs()[figure.metric], figure.value)
 
 
-def _ours(pair: _Pair) -> Fact:
+def _ours(pair: _RunAndFigure) -> Fact:
     row, figure = pair
     ends = row.shown_ci95 if figure.metric == "accuracy" else None
     return metric_fact(metric_specs()[figure.metric], row.metric(figure.metric), ends)
 
 
-def _difference(pair: _Pair) -> Fact:
+def _difference(pair: _RunAndFigure) -> Fact:
     _, figure = pair
     unit = metric_unit(metric_specs()[figure.metric], difference=True)
     return Fact("", figure.difference, unit, figure.difference_ci95)
 
 
 _PUBLISHED_COLUMNS = [
-    Column[_Pair]("metric", lambda pair: metric_specs()[pair[1].metric].words),
-    Column[_Pair]("published", _published),
-    Column[_Pair]("ours", _ours),
-    Column[_Pair]("difference", _difference),
-    Column[_Pair]("verdict", lambda pair: pair[1].verdict),
+    Column[_RunAndFigure]("metric", lambda pair: metric_specs()[pair[1].metric].words),
+    Column[_RunAndFigure]("published", _published),
+    Column[_RunAndFigure]("ours", _ours),
+    Column[_RunAndFigure]("difference", _difference),
+    Column[_RunAndFigure]("verdict", lambda pair: pair[1].verdict),
 ]

@@ -37,6 +37,15 @@ def class_counts(labels: Ints, predictions: Ints, classes: int) -> tuple[Floats,
     return hits, support, predicted
 
 
+def count_earlier(labels: Ints) -> Ints:
+    """Return for each label how often it occurred before: [7, 7, 2, 7] → [0, 1, 0, 2]."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    earlier = np.empty(len(labels), np.int64)
+    earlier[order] = np.arange(len(labels)) - np.repeat(starts, counts)
+    return earlier
+
+
 def class_average(metric: MetricSpec, hits: Floats, support: Floats, predicted: Floats) -> float:
     """Return a metric that averages a ratio over the classes with images."""
     assert metric.ratio is not None
@@ -90,7 +99,8 @@ def class_reach(values: Floats, labels: Ints) -> float:
     several, freedom = counts > 1, np.maximum(counts - 1, 1)
     within = squares / freedom * counts  # variance of the sum of a class's values
     if several.any():
-        # An answer weighs 1 / count, so `within * counts` compares: a single image gets their mean.
+        # The variance within a class of one image is not known. It is taken to be the mean of the
+        # other classes' variances, each scaled to a class of one image, whose answer weighs more.
         within[~several] = (within * counts)[several].mean()
     between = float((counts * (means - values.mean()) ** 2).sum())
     variance = float(within.sum()) + between

@@ -18,6 +18,7 @@ from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.guard import guard, one_line
 from bench.errors import PluginError, UserError, warn_user
+from bench.stats.inference.class_metrics import count_earlier
 from bench.stats.inference.difference_tests import MIN_RELIABLE, MIN_TESTED, Method
 from bench.stats.inference.variance import image_error
 
@@ -134,15 +135,11 @@ def _checked_images(data: MetricInput) -> Ints:
     They are the first of each class, at least `MIN_RELIABLE`, of as many classes as possible.
     Classes of fewer than `MIN_TESTED` images are left out: linear approximations are poor there.
     """
-    labels, classes = data.labels, len(data.classes)
-    counts, order = np.bincount(labels), np.argsort(labels, kind="stable")
-    starts = np.cumsum(counts) - counts  # of each class in `order`
-    place_in_class = np.empty_like(order)
-    place_in_class[order] = np.arange(len(order)) - starts[labels[order]]
+    counts, classes = np.bincount(data.labels), len(data.classes)
     most = max(MIN_RELIABLE, MAX_CHECKED // classes**2)
     sizes = np.where(counts < MIN_TESTED, 0, np.minimum(counts, most))
     used = (sizes > 0) & (np.cumsum(sizes) * classes <= MAX_CHECKED)
-    return np.flatnonzero(used[labels] & (place_in_class < most))
+    return np.flatnonzero(used[data.labels] & (count_earlier(data.labels) < most))
 
 
 def resampled(data: MetricInput) -> Iterator[MetricInput]:
@@ -162,6 +159,7 @@ def _order(data: MetricInput) -> Ints:
 
 
 def _values(spec: MetricSpec, metric: Metric, data: MetricInput) -> tuple[Floats | None, Method]:
+    """Return the values of `MetricParts` and what they are, not yet compared with the metric."""
     if not spec.mean_over_images:
         returned = _called(spec, metric, "influence", data)
         if returned is None:

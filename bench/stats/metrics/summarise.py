@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
@@ -131,6 +131,12 @@ class Confusions(NamedTuple):
         matrix[rows[inside], columns[inside]] = self.counts[inside]
         return matrix
 
+    def worst(self, most: int) -> Self:
+        """Return the most frequent confusions of two different classes, worst first."""
+        wrong = np.flatnonzero(self.true != self.predicted)
+        worst = wrong[np.argsort(-self.counts[wrong], kind="stable")[:most]]
+        return type(self)(*(column[worst] for column in self))
+
     def totals(self, n_classes: int) -> Ints:
         """Return the number of scored images of each true class, int64 [classes]."""
         return np.bincount(self.true, self.counts, n_classes).astype(np.int64)
@@ -152,9 +158,7 @@ def worst_confusions(
     confusions: Confusions, classes: Sequence[str], most: int = 5
 ) -> list[tuple[str, str, int]]:
     """Return (true, predicted, count) of the most frequent confusions, worst first."""
-    wrong = np.flatnonzero(confusions.true != confusions.predicted)
-    worst = wrong[np.argsort(-confusions.counts[wrong], kind="stable")[:most]].tolist()
-    rows = zip(*(column[worst].tolist() for column in confusions), strict=True)
+    rows = zip(*(column.tolist() for column in confusions.worst(most)), strict=True)
     return [(classes[true], classes[predicted], count) for true, predicted, count in rows]
 
 

@@ -67,24 +67,24 @@ class Hub:
     """A dataset of the Hub, read without running any of its code."""
 
     def __init__(self, source: str = "", **columns: Any) -> None:
-        self.place = parse_source(source)
+        self.source = parse_source(source)
         self.columns = columns
 
     def load(self, split: str | None, data_dir: str | None) -> Listing:
         """Return a split (UserError if it is missing or has no labelled images)."""
-        place = self.place
-        if split and place.split and split != place.split:
+        source = self.source
+        if split and source.split and split != source.split:
             raise UserError(
-                f"--split {split} contradicts {place.split!r} in hf:{place.repository}."
+                f"--split {split} contradicts {source.split!r} in hf:{source.repository}."
             )
-        split = split or place.split
+        split = split or source.split
         if data_dir is not None:
-            own = Path(data_dir, place.config or "")
+            own = Path(data_dir, source.config or "")
             return Folder(**self.columns).load(split, str(own if own.is_dir() else data_dir))
         rows, name = self.read(split)
         rows = rows if selected_rows(rows) is None else rows.flatten_indices()
         table, files = rows.data.table, tuple(file["filename"] for file in rows.cache_files)
-        where = f"hf:{place.repository}"
+        where = f"hf:{source.repository}"
         columns = choose_columns(table.schema, where, NamedColumns(**self.columns))
         # Paths in the rows are files in the library's own cache.
         root = Path(datasets.config.HF_DATASETS_CACHE).parent
@@ -99,7 +99,7 @@ class Hub:
     def load_table(self, split: str | None, data_dir: str | None) -> datasets.Dataset:
         """Return a split of items with all its columns and undecoded images (UserError)."""
         if data_dir is None:
-            rows, _ = self.read(split or self.place.split)
+            rows, _ = self.read(split or self.source.split)
         else:
             rows = _parquet_rows(Path(data_dir), str(split))
         for name, kind in rows.features.items():
@@ -110,24 +110,24 @@ class Hub:
     def read(self, split: str | None) -> tuple[datasets.Dataset, str]:
         """Return a split, downloaded unless it is in the cache, with its name (UserError)."""
         try:
-            commit = find_commit(self.place.repository, self.place.revision, "dataset")
-            return ask_again(lambda: _read(commit, self.place, split))
+            commit = find_commit(self.source.repository, self.source.revision, "dataset")
+            return ask_again(lambda: _read(commit, self.source, split))
         except UserError:
             raise
         except Exception as error:  # the Hub's client raises many kinds
-            raise _explain(self.place, error) from error
+            raise _explain(self.source, error) from error
 
 
-def _read(commit: Commit, place: HubSource, split: str | None) -> tuple[datasets.Dataset, str]:
-    if commit.error is None and Path(place.repository).is_dir():
+def _read(commit: Commit, source: HubSource, split: str | None) -> tuple[datasets.Dataset, str]:
+    if commit.error is None and Path(source.repository).is_dir():
         raise UserError(
-            f"hf:{place.repository} is on the Hub, but the folder {place.repository} here would be"
-            f" read instead. Start from another folder, or name it ./{place.repository}."
+            f"hf:{source.repository} is on the Hub, but the folder {source.repository} here would"
+            f" be read instead. Start from another folder, or name it ./{source.repository}."
         )
-    config = _one_of("configuration", place.config, _names(commit), ("default",), place)
-    name = _one_of("split", split, _names(commit, config), SPLIT_NAMES, place)
-    if place.first is not None:
-        return _first_rows(commit, config, name, place.first), f"{name}[:{place.first}]"
+    config = _one_of("configuration", source.config, _names(commit), ("default",), source)
+    name = _one_of("split", split, _names(commit, config), SPLIT_NAMES, source)
+    if source.first is not None:
+        return _first_rows(commit, config, name, source.first), f"{name}[:{source.first}]"
     builder = _builder(commit, config)
     if not reads_cache(builder):
         urls = [str(url) for part in builder.config.data_files.values() for url in part]
@@ -211,40 +211,40 @@ def _parquet_rows(folder: Path, split: str) -> datasets.Dataset:
 
 
 def _one_of(
-    kind: str, named: str | None, names: list[str], preferred: tuple[str, ...], place: HubSource
+    kind: str, named: str | None, names: list[str], preferred: tuple[str, ...], source: HubSource
 ) -> str:
     """Return the named split or configuration, else the first preferred one or the only one."""
     if named is not None:
         parts = {part.strip() for part in named.split("+")}  # as in `train+test`
         if not parts <= set(names):
             raise UserError(
-                f"hf:{place.repository} has no {kind} {named!r}.{did_you_mean(named, names)} It"
+                f"hf:{source.repository} has no {kind} {named!r}.{did_you_mean(named, names)} It"
                 f" has: {', '.join(names)}."
             )
         return named
     chosen = next((name for name in preferred if name in names), None)
     if chosen is None and len(names) != 1:
         raise UserError(
-            f"hf:{place.repository} has several {kind}s: {', '.join(names)}. Name one:"
-            f" hf:{place.repository}:CONFIG/SPLIT."
+            f"hf:{source.repository} has several {kind}s: {', '.join(names)}. Name one:"
+            f" hf:{source.repository}:CONFIG/SPLIT."
         )
     return chosen or names[0]
 
 
-def _explain(place: HubSource, error: Exception) -> UserError:
+def _explain(source: HubSource, error: Exception) -> UserError:
     if "script" in str(error).lower():
         return UserError(
-            f"hf:{place.repository} is a loading script, which is never run. Look for a copy in"
+            f"hf:{source.repository} is a loading script, which is never run. Look for a copy in"
             " parquet, or name a revision that has one, such as @refs/convert/parquet."
         )
-    revision = f" --revision {place.revision}" if place.revision else ""
-    named = f" at {place.revision}" if place.revision else ""
+    revision = f" --revision {source.revision}" if source.revision else ""
+    named = f" at {source.revision}" if source.revision else ""
     return absent(
-        f"hf:{place.repository}{named} is",
+        f"hf:{source.repository}{named} is",
         error,
-        place.repository,
+        source.repository,
         "dataset",
         "Fetch it where there is a network with `bench fetch`, or name a copy with --data-dir"
         " FOLDER:\n"
-        f"  hf download --repo-type dataset {place.repository}{revision} --local-dir FOLDER",
+        f"  hf download --repo-type dataset {source.repository}{revision} --local-dir FOLDER",
     )

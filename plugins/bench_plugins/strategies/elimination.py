@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from math import ceil, log2
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import numpy as np
 from typing_extensions import override
 
 from bench.contracts.draw_order import even_order, sub_grid
+from bench.contracts.parameters import as_text
 from bench.contracts.strategy import (
     Bools,
     ErrorTable,
@@ -184,8 +185,8 @@ class Adaptive(Strategy):
                 # The schedule's own values are allowed, because a recorded run states them too.
                 if value not in (own[name], defaults[name]):
                     raise ValueError(
-                        f"schedule={schedule} sets {name}={_text(own[name])}, so leave out {name}"
-                        f" or schedule; got {name}={_text(value)}"
+                        f"schedule={schedule} sets {name}={as_text(own[name])}, so leave out {name}"
+                        f" or schedule; got {name}={as_text(value)}"
                     )
             samples, keep = own["samples"], own["keep"]
         if samples is None:
@@ -197,18 +198,18 @@ class Adaptive(Strategy):
         if not self.samples or len(self.samples) != len(self.keep):
             raise ValueError(
                 "samples and keep must have the same number of stages, such as samples=50,500"
-                f" keep=5,1; got samples={_text(samples)} keep={_text(keep)}"
+                f" keep=5,1; got samples={as_text(samples)} keep={as_text(keep)}"
             )
         if min(self.samples) < 1 or min(self.keep) < 1:
             raise ValueError("samples and keep must be at least 1 in every stage")
         if self.keep[-1] != 1:
-            raise ValueError(f"keep must end with 1, so that one prompt wins; got {_text(keep)}")
+            raise ValueError(f"keep must end with 1, so that one prompt wins; got {as_text(keep)}")
         if any(later > earlier for earlier, later in zip(self.keep, self.keep[1:], strict=False)):
             raise ValueError(
-                f"keep must not grow, because dropped prompts do not return; got {_text(keep)}"
+                f"keep must not grow, because dropped prompts do not return; got {as_text(keep)}"
             )
         if max(self.samples) > self.draws:
-            raise ValueError(f"samples must be at most draws={self.draws}, got {_text(samples)}")
+            raise ValueError(f"samples must be at most draws={self.draws}, got {as_text(samples)}")
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -262,10 +263,6 @@ class AdaptiveSession(Elimination):
         while self.stages and self.stages[0][0] == 0:
             _, keep = self.stages.pop(0)
         return self.best(keep)
-
-
-def _text(values: Sequence[int]) -> str:
-    return ",".join(map(str, values))
 
 
 class Halving(Strategy):

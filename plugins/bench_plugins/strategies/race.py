@@ -1,35 +1,31 @@
 """Racing: drop a prompt as soon as its paired difference from the leader is significant."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations_with_replacement
+from math import sqrt
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-import numpy as np
 from typing_extensions import override
 
 from bench.contracts.parameters import LATER
-from bench.contracts.strategy import Floats, Ints, Problem, Replaced, Strategy, best_prompts
-from bench_plugins.strategies._bounds import BOUNDS, ScheduleBound, staged_order
+from bench.contracts.strategy import Floats, Problem, Replaced, Strategy, best_prompts
+from bench_plugins.strategies._bounds import BOUNDS, ScheduleBound
 from bench_plugins.strategies._racing import GROWTH, PublishedSession, RaceSession, published_cost
-from bench_plugins.strategies.elimination import order_by_bands, parse_bands
+from bench_plugins.strategies.elimination import parse_bands
 
 PUBLISHED_CEILING = "published"
 NO_OTHER_VALUES = "Other values of earlier versions were removed"
-MAX_PARTS = 20  # maximum number of parts of the draws; Clark & Jaini learn as many weights
-Z = 3.0  # standard errors at which a race is assumed to drop a rival
 
 
 class ImageStatistics(NamedTuple):
     """What `Race.learn` needs to know of one image with N draws.
 
-    The draws are split into parts; a band is a range of adjacent parts. A rival is the best prompt
-    of a class that does not win, and its difference is its weighted error minus that of the winner.
+    A rival is the best prompt of a class that does not win, and its difference is its weighted
+    error minus that of the winner.
     """
 
-    timesteps: Ints  # int64 [N], ascending
-    costs: Floats  # float64 [bands], estimated evaluations of a race on each band alone
-    squares: Floats  # float64 [N], sum over rivals of (difference - its mean over draws)²
+    square: float  # sum over rivals of (difference on the first draw - mean over all draws)²
     rivals: int
+    n_draws: int
 
 
 class Race(Strategy):
@@ -67,8 +63,8 @@ class Race(Strategy):
         delta: significance level of the bounds; lower is safer and costs more.
         bound: `t` (fast), or `betting` (needs a `span`).
         first: draws before the first test.
-        order: for `t`: bands of timesteps to evaluate first, such as `650-850,400-650` (`bench
-            learn` finds them), or `even` for none.
+        order: for `t`: bands of timesteps to evaluate first, such as `650-850,400-650`, or `even`
+            for none.
         span: for `betting`: the largest possible difference between two errors on one draw; 0 if
             unknown, and then nothing is promised.
         draws: N, the draws of the plan.
@@ -100,7 +96,7 @@ class Race(Strategy):
             {"first": 2, "delta": 0.1},
             {"first": 2, "delta": 0.2},
         ),
-        "learned": ("order", "deviation"),
+        "learned": ("deviation",),
     }
 
     def __init__(
@@ -148,9 +144,9 @@ class Race(Strategy):
 
     @staticmethod
     def sweep(n_draws: int, linearised: bool, learned: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return several `delta`: alone, with the ceiling, with learned parameters, and `betting`.
+        """Return several `delta`: alone, with the ceiling, with an `order`, and `betting`.
 
-        Only a learned `deviation` and `order` are used.
+        An `order` or a `deviation` must be `learned`, that is, named by the user.
         """
         deltas = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
         settings: list[dict[str, Any]] = [{"delta": delta} for delta in deltas]
@@ -190,84 +186,25 @@ class Race(Strategy):
     def statistics(
         self, problem: Problem, errors: Floats, first_order: Floats | None
     ) -> ImageStatistics:
-        differences = _subtract_winner(errors * problem.weights, problem)
-        timesteps, n_draws = problem.timesteps, len(problem.timesteps)
-        bands = [differences[:, band] for band in bands_of(timesteps)]
-        costs = [_estimate_race_cost(band, n_draws) for band in bands]
-        centred = differences - differences.mean(axis=1, keepdims=True)
-        squares = np.square(centred).sum(axis=0)
-        return ImageStatistics(timesteps, np.array(costs), squares, len(differences))
+        weighted = errors * problem.weights
+        winner, *rivals = best_prompts(problem, weighted.mean(axis=1))
+        differences = weighted[rivals] - weighted[winner]
+        first_draw = self.start(problem).order[0]
+        off = differences[:, first_draw] - differences.mean(axis=1)
+        return ImageStatistics(float(off @ off), len(rivals), len(problem.timesteps))
 
     def learn(self, statistics: Sequence[ImageStatistics]) -> dict[str, dict[str, Any]]:
-        """Return the cheapest band of timesteps as `order`, and the `deviation` in each order."""
+        """Return the `deviation` on the first draw, after which a race that has it looks.
+
+        It is the root mean square, to three digits, over images and rivals of a difference minus
+        its mean over all N draws, corrected for the finite number of draws.
+        """
         if self.bound != "t":
-            raise ValueError(f"order and deviation require bound=t, got bound={self.bound}")
-        banded = {"order": cheapest_band(statistics)}
-        arrange = staged_order if self.ceiling else order_by_bands
-        settings: dict[str, dict[str, Any]] = {"order": banded}
-        for name, setting in (("deviation", {}), ("order and deviation", banded)):
-            draws = arrange(setting.get("order", self.order), statistics[0].timesteps)
-            if deviation := deviation_of(statistics, int(draws[0])):
-                settings[name] = {**setting, "deviation": deviation, "first": 1}
-        return settings
-
-
-def bands_of(timesteps: Ints) -> list[slice]:
-    """Return the draws of each band: every range of adjacent parts."""
-    parts = np.array_split(np.arange(len(timesteps)), min(MAX_PARTS, len(timesteps)))
-    ranges = combinations_with_replacement(parts, 2)
-    return [slice(int(first[0]), int(last[-1]) + 1) for first, last in ranges]
-
-
-def cheapest_band(statistics: Sequence[ImageStatistics]) -> str:
-    """Return the band on which a race of these images would have been cheapest.
-
-    To tell a rival from the exhaustive winner is estimated to take (Z s / m)² draws, between 2 and
-    N, where m and s are mean and standard deviation of its differences on the band; s is estimated
-    from adjacent draws. If the band ranks the two in the wrong order, all N draws are counted. A
-    race costs the draws of every rival, plus those of the winner, which are as many as for the most
-    expensive rival. The band has the form of the race's parameter, such as `650-850`.
-
-    A race evaluates the draws of the band first and the others afterwards, so the band does not
-    change the weights of a score. But a prompt that is dropped on the band was judged on the band
-    alone: if the band ranks prompts differently from all timesteps, winners are lost.
-    """
-    timesteps = statistics[0].timesteps
-    cheapest = int(np.mean([image.costs for image in statistics], axis=0).argmin())
-    draws = timesteps[bands_of(timesteps)[cheapest]]
-    return f"{draws[0]}-{draws[-1]}"
-
-
-def deviation_of(statistics: Sequence[ImageStatistics], draw: int) -> float:
-    """Return the standard deviation of a difference on a draw, to three digits; 0 if unknown.
-
-    It is the root mean square over images and rivals of the difference minus its mean over all N
-    draws, corrected for the finite number of draws.
-    """
-    rivals = sum(image.rivals for image in statistics)
-    total = sum(float(image.squares[draw]) for image in statistics)
-    correction = 1 - 1 / len(statistics[0].timesteps)
-    if not (rivals and correction):  # no rivals, or a single draw
-        return 0.0
-    return float(f"{np.sqrt(total / rivals / correction):.3g}")
-
-
-def _subtract_winner(errors: Floats, problem: Problem) -> Floats:
-    """Return the errors of each rival minus those of the winner, [C - 1, N], of errors [P, N]."""
-    winner, *rivals = best_prompts(problem, errors.mean(axis=1))
-    return np.asarray(errors[rivals] - errors[winner])
-
-
-def _estimate_race_cost(differences: Floats, n_draws: int) -> float:
-    """Return the estimated evaluations of a race on a band's differences, float64 [C - 1, n]."""
-    rivals, n = differences.shape
-    if rivals == 0:
-        return 0.0
-    mean, variance = differences.mean(axis=1), np.square(differences[:, 0])
-    if n > 1:  # from adjacent draws, as `successive_variance`
-        variance = np.square(np.diff(differences, axis=1)).mean(axis=1) / 2
-    needed = np.full(rivals, float(n_draws))
-    behind = mean > 0  # rivals that the band ranks behind the winner, as all draws do
-    needed[behind] = np.minimum(n_draws, Z**2 * variance[behind] / mean[behind] ** 2)
-    needed = np.maximum(needed, 2)  # a variance needs two draws
-    return float(needed.sum() + needed.max())
+            raise ValueError(f"deviation requires bound=t, got bound={self.bound}")
+        rivals = sum(image.rivals for image in statistics)
+        correction = 1 - 1 / statistics[0].n_draws
+        if not (rivals and correction):  # no rivals, or a single draw
+            return {}
+        square = sum(image.square for image in statistics) / rivals / correction
+        deviation = float(f"{sqrt(square):.3g}")
+        return {"deviation": {"deviation": deviation, "first": 1}} if deviation else {}

@@ -1,7 +1,5 @@
 """What people alter in a pipeline in memory has another id, or the pipeline is refused by name."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from functools import partial

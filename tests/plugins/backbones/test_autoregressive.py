@@ -1,7 +1,5 @@
 """Autoregressive models score images as their own code generates them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

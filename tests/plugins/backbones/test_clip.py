@@ -1,7 +1,5 @@
 """CLIP and SigLIP against transformers' own logits; what is cached; what is refused."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

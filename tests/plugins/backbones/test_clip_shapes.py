@@ -1,7 +1,5 @@
 """The published shapes of CLIP and SigLIP: their sizes, and their costs as the page states them."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

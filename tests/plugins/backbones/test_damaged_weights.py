@@ -4,8 +4,6 @@ A cell is a form in which weights are stored, what is done to it, the way in whi
 and what the refusal names.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator

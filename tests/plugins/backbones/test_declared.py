@@ -1,7 +1,5 @@
 """What models.toml declares: sizes and operations are counted again from the published configs."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 The pipelines are small and random, of the real classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How a DiT finds its label: numbers, WordNet ids, ImageNet's names; and ObjectNet's classes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Cached embeddings: as they were written, or computed again."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

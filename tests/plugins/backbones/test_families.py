@@ -3,8 +3,6 @@
 The pipelines are small and random, of the real classes: no weights of the Hub.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import weakref
@@ -16,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler
 from helpers.command import bench
 from helpers.families import KINDS, save
 from helpers.matrix import matrix
@@ -31,10 +28,8 @@ from bench.engine.transfer import Pool
 from bench.engine.trees import leaves
 from bench.inputs.weights import Lora, add_files, resolve
 from bench.testing import DenoiserContract
-from bench_plugins.backbones._facts import Facts
 from bench_plugins.backbones._pipelines import files
 from bench_plugins.backbones._pipelines.gate import network_of
-from bench_plugins.backbones._pipelines.learning import levels_of
 from bench_plugins.backbones._weights.checkpoint import load_model
 from bench_plugins.backbones.families import Flux, StableDiffusionXL
 
@@ -159,18 +154,6 @@ def test_with_a_lora_a_folder_is_called_as_without(kind: str, saved: Saved, tmp_
     recorded = [type(own).weight_parameters(w, **chosen) for w in (plain, added)]
     assert recorded == [{}, {"with_files": 2}]  # its runs have another id than before
     np.testing.assert_array_equal(made[0].levels.time, made[1].levels.time)
-
-
-def test_levels_of_a_solver_s_flow_are_the_solver_s() -> None:
-    """Sana's repositories name a solver with `flow_shift` instead of a flow's own scheduler."""
-    solver = DPMSolverMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-    )
-    levels = levels_of(solver, Facts(), {}, "It")
-    solver.set_timesteps(1000)
-    # It begins at 0.999 instead of 1 before the shift.
-    np.testing.assert_allclose(levels.sigma, solver.sigmas[:-1].numpy()[::-1], atol=1e-3)
-    np.testing.assert_allclose(levels.time, solver.timesteps.numpy()[::-1], atol=1.5)
 
 
 def test_another_number_of_steps_of_a_flow_is_part_of_a_run(tmp_path: Path) -> None:

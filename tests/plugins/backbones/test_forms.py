@@ -4,8 +4,6 @@ What no library would tell from a whole model is in `test_damaged_weights`; here
 another form: other files, other families, classifiers, single files and LoRAs.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

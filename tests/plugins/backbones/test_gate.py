@@ -1,7 +1,5 @@
 """What every pipeline must be, whatever it was made from; one line says what it is not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Chance rows and classifiers that learn: by hand, by the contract, and as runs."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a run needs in memory: counted without memory, and compared with the card."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Only what has weights is called, and one network predicts each sample at its own time."""
 
-from __future__ import annotations
-
 import copy
 from inspect import signature
 from pathlib import Path

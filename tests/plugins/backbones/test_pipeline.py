@@ -1,7 +1,5 @@
 """Pipelines run by their own code: of a folder and in memory, and left as they were."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import sys

@@ -1,7 +1,5 @@
 """A pipeline in memory as the backbone: the door of Python."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from pathlib import Path

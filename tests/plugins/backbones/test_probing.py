@@ -1,7 +1,5 @@
 """A pipeline of which nothing is declared, with trained weights: what is wrong with it is found."""
 
-from __future__ import annotations
-
 import copy
 import shutil
 from collections.abc import Callable

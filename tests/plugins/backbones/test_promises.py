@@ -3,8 +3,6 @@
 Operations are counted, not timed: on the meta device as where tensors are real.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

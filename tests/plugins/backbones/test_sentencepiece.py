@@ -1,7 +1,5 @@
 """Tokenizers that are only a SentencePiece model: as transformers reads them, or one clear line."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Equal ids mean equal numbers, whatever is altered; what changes no number keeps the id."""
 
-from __future__ import annotations
-
 import copy
 import random
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Weights in use: what LoRAs and single files predict, what is read, and what is kept of it."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """Every dataset that we declare: complete and readable; tiny copies in the original layouts."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

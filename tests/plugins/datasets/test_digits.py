@@ -1,7 +1,5 @@
 """The digits are scikit-learn's, split as it splits them, and read without importing it."""
 
-from __future__ import annotations
-
 from hashlib import sha256
 
 import numpy as np

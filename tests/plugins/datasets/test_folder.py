@@ -1,7 +1,5 @@
 """Data as people have it: tables beside flat folders, parquet of any writer, saved datasets."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from itertools import product

@@ -1,7 +1,5 @@
 """The Hub's datasets, from a Hub of our own."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

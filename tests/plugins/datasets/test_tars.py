@@ -1,7 +1,5 @@
 """WebDataset tars: whole ones are read without running anything, damaged ones are named."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

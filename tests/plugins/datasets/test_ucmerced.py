@@ -1,7 +1,5 @@
 """UC Merced: membership by pixels, on the real images where they are at hand."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections import Counter

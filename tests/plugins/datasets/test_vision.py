@@ -1,7 +1,5 @@
 """torchvision's datasets, on tiny copies in its own layout."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Giving out images: each is decided once, whatever workers do, and the work is even."""
 
-from __future__ import annotations
-
 import heapq
 import random
 from collections import Counter

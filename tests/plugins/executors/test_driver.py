@@ -1,7 +1,5 @@
 """A driver and its workers, all in this process: what is done once, and how a run ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.captions import Captions, one_image, two_images
+from helpers.captions import one_image, two_images
 from helpers.command import Finished, bench
 from helpers.engines import assert_same
+from helpers.given import Given
 from helpers.lies import DECISIONS, FACTS, changed
 from helpers.matrix import matrix
 from helpers.refusals import warned
@@ -302,7 +301,7 @@ def test_items_and_shards_are_as_in_one_process(
     kind: Callable[[], Any],
     more: tuple[str, ...],
 ) -> None:
-    monkeypatch.setattr(Captions, "rows", kind())
+    Given.rows = kind()
     words = ("captions", "--backbone", "painter", "--strategy", "full", "--set", "draws=8")
     options = (*words, *more, "--save-errors")
     here = bench("run", *options, "--results", tmp_path / "here", "--batch-size", 16, "--json")

@@ -1,7 +1,5 @@
 """The hook of executors: the one of this process, and one of a third party in the documentation."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path

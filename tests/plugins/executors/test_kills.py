@@ -3,8 +3,6 @@
 These tests take minutes: `pytest -m slow tests/plugins/executors/test_kills.py`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Real workers of Ray, which take ten seconds of work each to start: these tests are slow."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -123,9 +121,10 @@ def register_backbones(register):
 """
 PARTS = """
 import os
-from helpers.captions import Captions, Painter, two_images
+from helpers.captions import Painter, two_images
+from helpers.given import Given
 
-class Pairs(Captions):
+class Pairs(Given):
     rows = two_images()
 
 class Counted(Painter):

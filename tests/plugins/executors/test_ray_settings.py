@@ -1,7 +1,5 @@
 """Which executor is asked for, how many workers fit where, and one connection for all runs."""
 
-from __future__ import annotations
-
 import socket
 from importlib.util import find_spec
 from threading import Event

@@ -1,7 +1,5 @@
 """A worker in this process: the same decisions as without one, and what it refuses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Export to Every Eval Ever, checked against its own schemas (every_eval_ever/, MIT)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

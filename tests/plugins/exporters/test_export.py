@@ -1,7 +1,5 @@
 """`bench export`: every format read by what it is for."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -24,9 +22,11 @@ from helpers.runs import store
 from bench.contracts.exporters import Exporter
 from bench.contracts.specs import ExporterSpec
 from bench.discovery.loading import load_plugins
-from bench.reports.run_view import RunView
+from bench.discovery.targets import make
+from bench.reports.run_view import RunView, read_view
 from bench.reports.text import Table, to_latex
-from bench_plugins.exporters.errors import round_errors
+from bench.testing import ExporterContract
+from bench_plugins.exporters.errors import ErrorDataset, round_errors
 
 LABELS, SAID = [0, 1, 2, 0], [0, 1, 1, None]
 RACE = {"delta": 0.1}
@@ -56,6 +56,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_csv_has_a_row_per_image(run: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(bench("export", run, "--format", "csv").out)))
     assert [row["sample_id"] for row in rows] == ["'=1+1", "b", "c", "d"]  # no formula
+    assert [row["label"] for row in rows] == ["class 0", "class 1", "class 2", "class 0"]
     assert [row["prediction"] for row in rows] == ["class 0", "class 1", "class 1", ""]
     assert [row["correct"] for row in rows] == ["True", "True", "False", "False"]
     assert rows[3]["error"] == "broken"
@@ -353,3 +354,59 @@ def test_a_binary_file_is_written_but_not_printed(
     out = tmp_path / "out"
     assert bench("export", run, "--format", "one", "--out", out).code == 0
     assert out.read_bytes() == content
+
+
+# The contract.
+
+PARAMETERS = {"eval-results": {"hub_dataset": "owner/data"}}  # of those that need some
+SPECS = [spec for spec in load_plugins().exporters if spec.name != "errors"]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+class TestOurs(ExporterContract):
+    @pytest.fixture
+    def exporter(self, spec: ExporterSpec) -> Exporter:
+        self.several = spec.several
+        made: Exporter = make(spec, **PARAMETERS.get(spec.name, {}))
+        return made
+
+
+class TestErrorDataset(ExporterContract):
+    several = True
+    make = staticmethod(ErrorDataset)
+
+    @pytest.fixture
+    def run(self, recorded: Path) -> RunView:
+        return read_view(recorded)
+
+
+class Nothing:
+    def write(self, run: RunView, folder: Path) -> None:
+        pass
+
+
+class Talkative:
+    def write(self, run: RunView, folder: Path) -> None:
+        (folder / "run.txt").write_text(str(run.path))
+
+
+@pytest.mark.parametrize(
+    ("exporter", "check"),
+    [
+        (Nothing(), "test_it_writes_one_file_or_several"),
+        (Talkative(), "test_no_path_of_this_machine_is_passed_on"),
+    ],
+)
+def test_what_breaks_the_contract_is_found(
+    exporter: Any, check: str, recorded: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError):
+        getattr(ExporterContract(), check)(exporter, read_view(recorded), tmp_path)
+
+
+def test_the_formats_are_listed() -> None:
+    shown = bench("list", "exporters")
+    assert shown.code == 0 and "every-eval-ever" in shown.out and "csv" in shown.out
+    assert "licence" in bench("list", "exporters", "errors").out
+    wrong = bench("export", "latest", "--format", "cvs")
+    assert wrong.refuses("'csv'")

@@ -1,7 +1,5 @@
 """`adaptive` and `paired-ttest` equal the algorithms that were published."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers.refusals import refused

@@ -1,7 +1,5 @@
 """`hierarchy` finds the class by the tree, keeps what its rules keep, and costs nothing twice."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import ceil
 from typing import Any

@@ -1,7 +1,5 @@
 """benchmarks/race_promises.py: a promise is kept, and a dial is none."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

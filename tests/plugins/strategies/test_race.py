@@ -1,7 +1,5 @@
 """`race` decides as the full sweep at a fraction of its cost, and its bounds have their level."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -95,19 +93,6 @@ def test_a_learned_deviation_halves_a_race_that_one_draw_decides() -> None:
             assert concluded(decided).ranking[0] == 0
             cost[name] += decided.evaluations
     assert cost["known"] < 0.6 * cost["unknown"] and cost["known"] >= 30 * 20
-
-
-def test_t_bound_is_certain_of_everything_once_all_is_seen() -> None:
-    differences = np.random.default_rng(0).standard_normal((5, 20))
-    np.testing.assert_allclose(t_lower(differences, 20, 1e-9), differences.mean(axis=1))
-
-
-def test_order_asks_for_its_band_first() -> None:
-    errors = make_table(4, 100)
-    problem = make_problem(errors)
-    request = make("race", 100, order="600-699").start(problem).ask()
-    assert request is not None
-    assert all(600 <= t <= 699 for t in problem.timesteps[request.draws])
 
 
 def test_weights_enter_the_race() -> None:

@@ -1,7 +1,5 @@
 """`screen-race` decides as `race`, and who is out of reach costs nothing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Our own strategies keep the contract that authors' strategies keep."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`vote` counts the votes of draws as by hand."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

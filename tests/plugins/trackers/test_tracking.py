@@ -1,7 +1,5 @@
 """Runs in trackio and in wandb, on this machine and without a network."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

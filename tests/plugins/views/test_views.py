@@ -1,7 +1,5 @@
 """The toolkit's views are a square's symmetries, and crops that lie inside the image."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers.refusals import refused

@@ -1,7 +1,5 @@
 """The errors of a study's methods on corrupted images."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

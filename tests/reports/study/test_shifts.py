@@ -1,7 +1,5 @@
 """Changes of a study's methods under shifts, their differences, and effective robustness."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A study in a metric on request: its values, its test, and what a run lacks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

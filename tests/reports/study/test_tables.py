@@ -1,7 +1,5 @@
 """A study's table in every format, pivoted, and its figure."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

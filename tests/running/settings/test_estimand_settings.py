@@ -1,7 +1,5 @@
 """The estimand's settings from the command line to the record, on a few digits."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A note and tags: kept with a run, found again everywhere, and no part of what a run is."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

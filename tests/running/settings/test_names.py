@@ -1,7 +1,5 @@
 """Names of registered things, collections and paths; and which of several values decides."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A study: a grid of ordinary runs, made once, resumed, timed, and shown."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

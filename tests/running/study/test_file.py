@@ -1,7 +1,5 @@
 """The file of a study: nonsense is refused before scoring; what a changed entry replaces."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`bench run` with lists: the study file that it means, and what only one run can have."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

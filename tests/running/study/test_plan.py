@@ -1,7 +1,5 @@
 """What a study would cost, before it runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from helpers.command import bench

@@ -1,7 +1,5 @@
 """A study that stops when its question is answered, round by round."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -30,7 +30,7 @@ from bench_plugins.backbones._weights.twin import (
     process_alterations,
 )
 
-CHUNK_BYTES = 2**26  # copied from a device at a time
+COPIED_BYTES = 2**26  # copied from a device at a time
 # Config keys that depend on where and how a component was loaded, and so are not hashed.
 LOADING_KEYS = (
     *("_name_or_path", "_commit_hash", "torch_dtype", "dtype", "architectures"),
@@ -188,5 +188,5 @@ def _add(digest: Any, tensor: Tensor, path: str) -> None:
     kind = getattr(tensor, "quant_type", "")
     digest.update(f"{tensor.dtype} {list(tensor.shape)} {kind}".encode())
     flat = tensor.as_subclass(Tensor).contiguous().view(-1).view(torch.uint8)
-    for start in range(0, len(flat), CHUNK_BYTES):
-        digest.update(flat[start : start + CHUNK_BYTES].cpu().numpy())
+    for start in range(0, len(flat), COPIED_BYTES):
+        digest.update(flat[start : start + COPIED_BYTES].cpu().numpy())
