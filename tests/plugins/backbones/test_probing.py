@@ -244,3 +244,15 @@ def test_latents_drawn_in_another_way_are_refused(pipe: Any) -> None:
     made = OwnNoise(**pipe.components, requires_safety_checker=False)
     with refused("latents"):
         PipelineDenoiser(made)
+
+
+def test_a_pipeline_that_reads_prompts_beside_their_encoding_is_refused(pipe: Any) -> None:
+    """As GlmImage does, whose second model makes tokens of the prompt."""
+
+    class TwoReadings(Undeclared):
+        def check_inputs(self, *arguments: Any, **keywords: Any) -> None:
+            self.text_encoder(torch.zeros(1, 8, dtype=torch.int64))
+
+    made = TwoReadings(**pipe.components, requires_safety_checker=False)
+    with refused("text_encoder reads prompts"):
+        PipelineDenoiser(made)

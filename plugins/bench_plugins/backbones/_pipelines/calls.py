@@ -195,6 +195,23 @@ class Decoder(_StandIn):
         raise Stop
 
 
+class ReadyPrompts(_StandIn):
+    """Replaces a component that a call must not run once its prompts are encoded.
+
+    What it makes of a prompt beside `encode_prompt` would be that of an empty one.
+    """
+
+    def __init__(self, component: Any, error: Exception) -> None:
+        super().__init__(component)
+        self._error = error
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Raise the error."""
+        raise self._error
+
+    forward = encode = generate = __call__
+
+
 class CountedNetwork(_StandIn):
     """Replaces a network and records the batch size of each call.
 

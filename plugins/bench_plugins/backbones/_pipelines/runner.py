@@ -15,21 +15,30 @@ from torch import Tensor
 from bench.machine.libraries.private_diffusers import EXECUTION_DEVICE
 from bench.machine.libraries.private_torch import tree_map_only
 from bench_plugins.backbones._facts import Facts, facts_of
-from bench_plugins.backbones._pipelines.calls import Call, CountedNetwork, Decoder
-from bench_plugins.backbones._pipelines.gate import CLASS_LABELS, network_name, network_of, unusable
+from bench_plugins.backbones._pipelines.calls import Call, CountedNetwork, Decoder, ReadyPrompts
+from bench_plugins.backbones._pipelines.gate import (
+    CLASS_LABELS,
+    modules_of,
+    network_name,
+    network_of,
+    unusable,
+)
 from bench_plugins.backbones._pipelines.labels import labels_of
 from bench_plugins.backbones._pipelines.slots import SHORT, Slots
+from bench_plugins.backbones._weights.components import AUTOENCODER
 
 # Keywords of `__call__` that switch guidance off.
 UNGUIDED = {"guidance_scale": 1.0, "true_cfg_scale": 1.0, "pag_scale": 0.0}
-# Keywords of `__call__` with which images keep their size and captions are not cleaned. By default,
-# cleaning depends on which packages are installed.
+# Keywords of `__call__` with which images keep their size, and captions are neither rewritten nor
+# cleaned. By default, cleaning depends on which packages are installed.
 PLAIN = {
     "output_type": "latent",
     "use_resolution_binning": False,
     "clean_caption": False,
     "num_frames": 1,
+    "enable_prompt_rewrite": False,  # by a language model, which draws the words
 }
+BESIDE = "beside `encode_prompt`"
 STEPS_OF_CALL = 2  # of a call, which stops before: some pipelines divide by half of it
 # Keyword of `__call__`: the number of tokens for the text encoder with the longest input.
 MAX_TOKENS_KEYWORD = "max_sequence_length"
@@ -135,7 +144,7 @@ class Runner:
         """Return a call in which the pipeline draws latents and sets its noise levels.
 
         With `steps` None, it has the pipeline's default number of steps. Raises UserError if it
-        does not use `randn_tensor` and `scheduler.set_timesteps`.
+        does not use `randn_tensor` and `scheduler.set_timesteps`, or runs a text encoder again.
         """
         steps = steps or self.parameters["num_inference_steps"].default
         call = self.run(
@@ -143,6 +152,11 @@ class Runner:
             torch.zeros(1),
             lambda call, _: bool(call.shapes) and call.schedule is not None,
             num_inference_steps=steps,
+            components={
+                name: ReadyPrompts(part, unusable(self.who, f"its {name} reads prompts {BESIDE}"))
+                for name, part in modules_of(self.pipe).items()
+                if name != AUTOENCODER and part is not network_of(self.pipe)
+            },
         )
         if not call.shapes or call.schedule is None:
             problem = (
