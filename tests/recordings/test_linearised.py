@@ -25,7 +25,7 @@ from bench_plugins.strategies.screen_race import ImageScreens, ScreenRace, winne
 PRICE = Sketch.linearisation_cost(None)  # of a linearised draw, counted
 
 
-def record(limit: int, results: Path) -> toolkit.Run:
+def record(limit: int, results: Path) -> Any:
     settings: dict[str, Any] = {"strategy": "full-linearised", "params": {"draws": 16}}
     return toolkit.run("digits", limit=limit, save_errors=True, results=results, **settings)
 
