@@ -36,7 +36,6 @@ from bench.engine.sanity import COMPARED_PROMPTS, MAX_IMAGES, MIN_SCALED, ModelF
 from bench.engine.trees import rows
 from bench.inputs.corruptions import CORRUPTIONS
 from bench.inputs.pixels import decode
-from bench.running.checks import encode_texts
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench.store.folder import read_manifest
@@ -147,7 +146,7 @@ def judged(
     backbone = backbone or run.content.kind.load(run.content)
     count = len(run.content.prompts.texts)
     chosen = slice(0, count, -(-count // min(count, COMPARED_PROMPTS)))
-    prompts = rows(encode_texts(run.content, backbone), chosen)
+    prompts = rows(run.content.encode_texts(backbone), chosen)
     ids = list(run.sample_ids)
     if seed is not None:
         np.random.default_rng(seed).shuffle(ids)

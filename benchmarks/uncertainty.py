@@ -103,12 +103,7 @@ def recorded(dataset: str, results: str, seeds: int, images: int, draws: int) ->
             **more,
         )
         found = open_recording(Path(run["results_dir"]))
-        sweeps.append(
-            [
-                (sample, found.tables(sample.sample_id), found.problems.of(sample).problem)
-                for sample in found.subset(images)
-            ]
-        )
+        sweeps.append([(s, *found.tables_and_problem(s)) for s in found.subset(images)])
     return sweeps
 
 

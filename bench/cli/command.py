@@ -1,7 +1,7 @@
 """Declare commands: their options, their results as JSON, exit codes, and refused combinations."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
@@ -19,10 +19,6 @@ from bench.machine.offline import offline
 
 _UNSET = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP, None)  # not set by the user
 _AS_JSON, _END = "bench.as_json", "bench.end"  # keys in a command's context
-
-
-class _PrintedAsJsonError(Exception):
-    """The result of a command was printed as JSON, and nothing else is to be printed."""
 
 
 class Command(click.Command):
@@ -67,7 +63,7 @@ class Command(click.Command):
                 raise UserError(f"{option} has no effect without {needed}.")
         if len(chosen := list(filter(has_value, self.apart))) > 1:
             raise UserError(f"{' and '.join(chosen)} cannot be combined.")
-        with offline() if self.local else nullcontext(), suppress(_PrintedAsJsonError):
+        with offline() if self.local else nullcontext():
             super().invoke(ctx)
         code, gate = ctx.meta.get(_END, (0, None))
         if gate is not None:
@@ -99,7 +95,9 @@ def end_with_json(value: Any, code: int = 0, gate: GateError | None = None) -> N
     context.meta[_END] = code, gate
     if wants_json():
         print_json(value)
-        raise _PrintedAsJsonError
+        if gate is not None:
+            raise gate
+        context.exit(code)
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:

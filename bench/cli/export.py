@@ -106,6 +106,13 @@ def _checked_exporter(kind: str, push: str | None, out: str | None) -> ExporterS
         raise UserError(f"--format {kind} is for no repository on the Hub.")
     if push is None and out is None and spec.several:
         raise UserError(f"--format {kind} writes a folder: name it with --out.")
+    if out is not None and spec.several:
+        target = Path(out)
+        other_kind = target.is_symlink() or (target.exists() and not target.is_dir())
+        if other_kind or (not spec.adds and target.is_dir() and any(target.iterdir())):
+            raise UserError(
+                f"--out {target} already exists and is not an empty folder. Name a new one."
+            )
     return spec
 
 
@@ -119,7 +126,6 @@ def _exported(
     """
     parent = None
     if out is not None and spec.several:
-        _check_folder(Path(out), spec)
         parent = Path(out).parent
         parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -155,15 +161,6 @@ def _print_steps(spec: ExporterSpec, run: str, out: str, results: str, pushed: b
         steps.append(("see what would go to the Hub", push))
     if steps:
         next_steps(*steps)
-
-
-def _check_folder(target: Path, spec: ExporterSpec) -> None:
-    """Refuse a target that is no folder, or is not empty unless the format adds files to one."""
-    other_kind = target.is_symlink() or (target.exists() and not target.is_dir())
-    if other_kind or (not spec.adds and target.is_dir() and any(target.iterdir())):
-        raise UserError(
-            f"--out {target} already exists and is not an empty folder. Name a new one."
-        )
 
 
 def _export(view: RunView, spec: ExporterSpec, params: dict[str, str], scratch: Path) -> Path:

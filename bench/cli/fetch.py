@@ -21,6 +21,7 @@ from bench.inputs.data import DataSource, find_scheme, load_split
 from bench.inputs.weights import HASHED_SUFFIXES
 from bench.machine.files import read_toml
 from bench.machine.precision import dtype_of
+from bench.running.command import option_words
 from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
 from bench.running.parts.model import find_weights, naming_licence
 from bench.running.parts.settings import Names, make_config
@@ -64,12 +65,8 @@ def fetch_command(
     end_with_json([part.plain() for part in fetched])
     models = [part.name for part in fetched if part.weights]
     data = [part.name for part in fetched if part.kind == "dataset"]
-    options = {
-        "--backbone": models[-1] if models else None,
-        "--revision": revision,
-        "--dtype": dtype,
-    }
-    words = [word for option, value in options.items() if value for word in (option, value)]
+    backbone = models[-1] if models else None
+    words = option_words({"backbone": backbone, "revision": revision, "dtype": dtype})
     run = ["bench", "run", data[-1] if data else "DATASET", *words, "--offline"]
     if models or data:
         next_steps(("score with it", shlex.join(run)))

@@ -17,6 +17,7 @@ from bench.discovery.loading import load_plugins
 from bench.discovery.sources import source_hashes
 from bench.discovery.targets import load_target, with_defaults
 from bench.errors import PluginError
+from bench.machine.stages import stage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +33,8 @@ def fact(spec: BackboneSpec, method: Callable[P, R], *arguments: P.args, **keywo
     kind = get_type_hints(method, localns={"Levels": Levels}, include_extras=True)["return"]
     own = getattr(with_defaults(load_target(spec), Backbone), method.__name__)
     ask = partial(own, *arguments, **keywords)
-    answer: R = checked_answer(spec.label, f"{method.__name__}()", kind, ask)
+    with stage(f"Inspecting {spec.kind} {spec.name}"):  # may build its network without weights
+        answer: R = checked_answer(spec.label, f"{method.__name__}()", kind, ask)
     return answer
 
 

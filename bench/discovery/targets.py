@@ -16,6 +16,7 @@ from bench.contracts.specs import Spec
 from bench.discovery.guard import guard
 from bench.errors import UserError
 from bench.machine.guest import silence_imported
+from bench.machine.stages import stage
 
 
 def load_target(spec: Spec) -> Any:
@@ -25,7 +26,8 @@ def load_target(spec: Spec) -> Any:
     """
     _check_version(spec)
     module, _, attribute = spec.target.partition(":")
-    with guard(spec.label, f"importing {spec.target}"):
+    importing = stage(f"Importing {spec.kind} {spec.name}")
+    with importing, guard(spec.label, f"importing {spec.target}"):
         try:
             target = getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:

@@ -22,7 +22,7 @@ from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise, Problem
 from bench.engine.asking import CheckedSession, CheckedStrategy, Engine
-from bench.engine.items import PromptedProblem, PromptedProblems, SampleInProgress
+from bench.engine.items import PromptedProblem, SampleInProgress
 from bench.engine.transfer import fetch
 from bench.inputs.prompts import Columns
 from bench.machine.libraries import Tensor, torch
@@ -52,7 +52,7 @@ class ImageInProgress:
         self.errors = np.empty((count, *shape), np.float32)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Block:
     """Waiting cells of one request: the prompt and draw of each cell, int64 [cells] each.
 
@@ -65,7 +65,14 @@ class Block:
     draws: Ints
     places: Ints
     mixture: Floats | None = None  # float64 [P], of a linearisation
-    start: int = 0  # number of its cells that are in batches already
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def part(self, chosen: Ints | slice) -> "Block":
+        """Return the block of the chosen cells."""
+        prompts, draws, places = self.prompts[chosen], self.draws[chosen], self.places[chosen]
+        return replace(self, prompts=prompts, draws=draws, places=places)
 
 
 @dataclass
@@ -75,25 +82,24 @@ class Batch:
     cells: Ints  # int64 [3, B]: prompt, draw and image of each cell. Each view counts as an image
     contents: Any  # latents, float32 [images, C, H, W], or pictures
     images: list[str]  # the sample id of each image
-    parts: list[tuple[Block, slice]] = field(default_factory=list)
-    """The blocks that the cells come from, with the slice of each, in the order of `cells`."""
+    parts: list[Block] = field(default_factory=list)  # its cells by request, in the same order
     group: int = 0  # the group of all its cells, by `Queue.group_of`
 
     def __len__(self) -> int:
         return int(self.cells.shape[1])
 
-    def part(self, chosen: Ints) -> Self:
+    def part(self, chosen: Ints | slice) -> Self:
         """Return the batch of the chosen cells; they may repeat."""
         return replace(self, cells=self.cells[:, chosen], parts=[])
 
     def deliver(self, errors: Floats32) -> Iterator[ImageInProgress]:
         """Hand the errors to their images; yield each image whose request is complete."""
         start = 0
-        for block, cells in self.parts:
-            image, places = block.image, block.places[cells]
-            image.errors[places] = errors[start : start + len(places)]
-            start += len(places)
-            image.missing -= len(places)
+        for block in self.parts:
+            image, end = block.image, start + len(block)
+            image.errors[block.places] = errors[start:end]
+            start = end
+            image.missing -= len(block)
             if image.missing == 0:
                 yield image
 
@@ -168,32 +174,29 @@ class Queue:
             groups = self.group_of(block.prompts, block.draws)
         for group in np.unique(groups).tolist():
             own = np.flatnonzero(groups == group)
-            prompts, draws, places = block.prompts[own], block.draws[own], block.places[own]
-            part = replace(block, prompts=prompts, draws=draws, places=places)
-            self.lines.setdefault(group, deque()).append(part)
+            self.lines.setdefault(group, deque()).append(block.part(own))
             self.waiting[group] = self.waiting.get(group, 0) + len(own)
 
     def cut(self) -> Batch:
         """Remove a batch, of at least one cell, from the front of the longest line."""
         group = max(self.waiting, key=lambda group: self.waiting[group])
         line, size = self.lines[group], self.sized.batch_size
-        parts: list[tuple[Block, slice]] = []
+        parts: list[Block] = []
         while line and size:
-            block = line[0]
-            cells = slice(block.start, min(block.start + size, len(block.draws)))
-            parts.append((block, cells))
-            size -= cells.stop - cells.start
-            block.start = cells.stop
-            if cells.stop == len(block.draws):
-                line.popleft()
-        counts = [cells.stop - cells.start for _, cells in parts]
+            block = line.popleft()
+            if len(block) > size:
+                line.appendleft(block.part(slice(size, None)))
+                block = block.part(slice(size))
+            parts.append(block)
+            size -= len(block)
+        counts = [len(block) for block in parts]
         self.waiting[group] -= sum(counts)
         if not line:
             del self.lines[group], self.waiting[group]
-        images = [block.image for block, _ in parts]
+        images = [block.image for block in parts]
         views, part = len(images[0].views), np.repeat(np.arange(len(parts)), counts)
-        prompt = np.concatenate([block.prompts[cells] for block, cells in parts])
-        draw = np.concatenate([block.draws[cells] for block, cells in parts])
+        prompt = np.concatenate([block.prompts for block in parts])
+        draw = np.concatenate([block.draws for block in parts])
         view = part * views + self.view_of_draw[draw]
         ids = [image.session.decided.sample.sample_id for image in images for _ in range(views)]
         contents: Any = [image.views for image in images]
@@ -221,7 +224,7 @@ class CellEngine(ShrinkingBatches, Engine):
         view_of_draw: Ints | None = None,  # int64 [N], view that each draw sees; None: one view
     ) -> None:
         super().__init__(batch_size)
-        self.problem, self.problems = problem, PromptedProblems(PromptedProblem(problem, columns))
+        self.problem, self.prompted = problem, PromptedProblem(problem, columns)
         n_draws = len(problem.timesteps)
         self.view_of_draw = np.zeros(n_draws, np.int64) if view_of_draw is None else view_of_draw
 
@@ -252,23 +255,22 @@ class CellEngine(ShrinkingBatches, Engine):
                 if isinstance(images, str):
                     yield Decided(sample, error=images)
                     continue
-                started = SampleInProgress(sample, strategy, self.problems.of(sample), self.problem)
+                started = SampleInProgress(sample, strategy, self.prompted)
                 self.in_progress += len(images)
                 for session, views in zip(started.sessions, images, strict=True):
                     yield from self._ask(ImageInProgress(session, started, views), queues)
-            ready = [queue for queue in queues if queue.full and len(launched) < self.depth]
-            if not launched:
-                ready += [queue for queue in queues if queue.cells]
-            if ready:
+            full = [queue for queue in queues if queue.full and len(launched) < self.depth]
+            not_full = [queue for queue in queues if queue.cells and not launched]
+            if ready := full or not_full:
                 batch = ready[0].cut()
                 launched.append((batch, fetch(ready[0].work(batch))))
-                continue
-            if not launched:
+            elif launched:
+                batch, errors = launched.popleft()
+                for image in batch.deliver(errors()):
+                    self.tell(image)
+                    yield from self._ask(image, queues)
+            else:
                 return
-            batch, errors = launched.popleft()
-            for image in batch.deliver(errors()):
-                self.tell(image)
-                yield from self._ask(image, queues)
 
     def _ask(self, image: ImageInProgress, queues: Sequence[Queue]) -> Iterator[Decided]:
         """Queue the image's next request, or yield the sample if this was its last open image."""

@@ -18,7 +18,7 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.images import CheckedViews, Opened, name_of, open_images, squash
 from bench.engine.linearising import Lineariser
 from bench.engine.scoring import Evaluator, Scoring, sampled
-from bench.engine.transfer import ahead, fetch, inferring, to_device
+from bench.engine.transfer import ahead, fetch, inferring
 from bench.engine.trees import Tree
 from bench.inputs.prompts import Columns
 from bench.machine.libraries import Tensor, torch
@@ -246,11 +246,7 @@ class DenoisingEngine(CellEngine):
 
     def _linearise(self, batch: Batch) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
-        mixtures = [block.mixture for block, _ in batch.parts if block.mixture is not None]
-        _, draw, image = to_device(batch.cells, self.backbone.device)
-        eps = self.evaluator.scoring.noise.of(batch.images, batch.cells[1:], draw)
-        of_mixture, latents = batch.cells[2] // self.views, batch.contents[image]
-        is_one = self.evaluator.is_one_level(batch.cells[1])
-        errors = self.lineariser.first_order(draw, latents, eps, mixtures, of_mixture, is_one)
+        mixtures = [block.mixture for block in batch.parts if block.mixture is not None]
+        errors = self.lineariser.first_order(batch, mixtures, batch.cells[2] // self.views)
         self.evaluated += len(batch) * self.lineariser.cost
         return errors

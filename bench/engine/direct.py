@@ -6,7 +6,6 @@ the error of a cell itself.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -26,7 +25,7 @@ from bench.discovery.targets import with_defaults
 from bench.engine.asking import CheckedSession, CheckedStrategy, Engine
 from bench.engine.batching import Batch, CellEngine, Queue
 from bench.engine.images import CheckedViews, open_images
-from bench.engine.items import PromptedProblem, PromptedProblems, SampleInProgress
+from bench.engine.items import PromptedProblem, SampleInProgress
 from bench.errors import PluginError
 from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.prompts import Columns
@@ -67,8 +66,7 @@ class CheckedEnsemble(CheckedClassifier):
         super().__init__(classifier.backbone, classifier.who)
         self.sets = [[texts[text] for text in members] for members in columns.members.tolist()]
         self.set_of_text = np.zeros(len(texts), np.int64)
-        for number, members in enumerate(columns.members):
-            self.set_of_text[members] = number
+        self.set_of_text[columns.members] = np.arange(len(self.sets))[:, None]
 
     @override
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> Floats32:
@@ -109,7 +107,7 @@ class ClassifyingEngine(Engine):
         fitted: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone, self.texts, self.fitted = backbone, tuple(texts), fitted
-        self.problem, self.problems = problem, PromptedProblems(PromptedProblem(problem, columns))
+        self.problem, self.prompted = problem, PromptedProblem(problem, columns)
         self.batch_size = batch_size
 
     @override
@@ -119,18 +117,19 @@ class ClassifyingEngine(Engine):
             images = [image for opened in readable for (image,) in opened]
             # Items have texts of their own: only the texts of this group are scored.
             own = sorted({t for sample, _ in group if sample.item for t in sample.item.texts})
-            texts = [self.texts[text] for text in own] if own else self.texts
-            logits = iter(self.backbone.score(images, texts) if images else ())
+            scored = own or range(len(self.texts))
+            logits = np.full((len(images), len(self.texts)), np.nan, np.float32)
+            if images:
+                texts = [self.texts[text] for text in scored]
+                logits[:, scored] = self.backbone.score(images, texts)
+            rows = iter(logits)
             for sample, opened in group:
                 if isinstance(opened, str):
                     yield Decided(sample, error=opened)
                     continue
-                prompted = self.problems.of(sample)
-                if prompted.texts is not None:
-                    prompted = replace(prompted, texts=np.searchsorted(own, prompted.texts))
-                started = SampleInProgress(sample, strategy, prompted, self.problem)
+                started = SampleInProgress(sample, strategy, self.prompted)
                 for session in started.sessions:
-                    _decide(session, next(logits), prompted)
+                    _decide(session, next(rows), started.prompted)
                     if whole := started.finish_image():
                         yield whole
 

@@ -39,52 +39,29 @@ class PromptedProblem:
         prompts, draws = self.columns.cells(request.prompts, request.draws)
         return (prompts if self.texts is None else self.texts[prompts]), draws
 
+    def of(self, sample: Sample) -> "PromptedProblem":
+        """Return the problem of a sample: this one, or that of its own texts or candidates."""
+        if sample.candidates is not None:
+            return narrowed(self, sample.candidates)
+        if sample.item is None:
+            return self
+        texts = np.array(sample.item.texts, dtype=np.int64)
+        own = replace(self.problem, class_of_prompt=np.arange(len(texts)), can_linearise=False)
+        return replace(plain_problem(own), texts=texts)
+
 
 def plain_problem(problem: Problem) -> PromptedProblem:
     """Return a problem whose columns are its prompts."""
     return PromptedProblem(problem, make_columns(problem.class_of_prompt, "best"))
 
 
-class PromptedProblems:
-    """Lookup of the problem of each sample.
-
-    Items with the same number of texts share a problem. All other samples have the problem
-    `shared`, narrowed to their candidates if they have some.
-    """
-
-    def __init__(self, shared: PromptedProblem) -> None:
-        self.shared = shared
-        self._own: dict[int, PromptedProblem] = {}
-
-    def of(self, sample: Sample) -> PromptedProblem:
-        """Return the problem of a sample."""
-        if sample.candidates is not None:
-            return narrowed(self.shared, sample.candidates)
-        if sample.item is None:
-            return self.shared
-        texts = len(sample.item.texts)
-        if texts not in self._own:
-            own, shared = np.arange(texts), self.shared.problem
-            problem = replace(shared, class_of_prompt=own, can_linearise=False)
-            self._own[texts] = plain_problem(problem)
-        return replace(self._own[texts], texts=np.array(sample.item.texts, dtype=np.int64))
-
-
 class SampleInProgress:
-    """A sample in progress, with one session per image.
+    """A sample in progress, with one session per image; `run` is the problem of the whole run."""
 
-    A sample with candidates also needs `problem`, the problem of all classes.
-    """
-
-    def __init__(
-        self,
-        sample: Sample,
-        strategy: CheckedStrategy,
-        prompted: PromptedProblem,
-        problem: Problem | None = None,
-    ) -> None:
-        self.sample, self.prompted, self.problem = sample, prompted, problem
-        self.sessions = [CheckedSession(sample, strategy, prompted.problem) for _ in sample.images]
+    def __init__(self, sample: Sample, strategy: CheckedStrategy, run: PromptedProblem) -> None:
+        self.sample, self.run, self.prompted = sample, run, run.of(sample)
+        problem = self.prompted.problem
+        self.sessions = [CheckedSession(sample, strategy, problem) for _ in sample.images]
         self._compare = strategy.same_draws
         self._left = len(self.sessions)
 
@@ -94,8 +71,8 @@ class SampleInProgress:
         if self._left:
             return None
         parts, candidates = [i.decided for i in self.sessions], self.sample.candidates
-        if candidates is not None and self.problem is not None:
-            return widened(parts[0], self.problem, candidates)
+        if candidates is not None:
+            return widened(parts[0], self.run.problem, candidates)
         return join(self.prompted.problem, parts, self._compare)
 
 

@@ -7,14 +7,15 @@ prompts, unless the model computes those of a mixture. A large conditioning is r
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from bench.contracts.strategy import Floats, Ints
-from bench.engine.batching import ShrinkingBatches
+from bench.engine.batching import Batch, ShrinkingBatches
 from bench.engine.denoiser import with_gradients
-from bench.engine.scoring import Evaluator
+from bench.engine.scoring import Cells, Evaluator
 from bench.engine.transfer import Pool, inferring, to_device
 from bench.engine.trees import MixRest, count, grown, leaves, rows
 from bench.errors import UserError
@@ -49,7 +50,6 @@ class Mixing:
         self.prompts = count(pool.tree)
         width = sum(by_path[path][0].numel() for path in self.floating)
         self._step = max(1, CHUNK_BYTES // (4 * width))
-        self._centre: Leaves | None = None
         self._offsets: Leaves | None = None
         self._mixed: dict[bytes, Leaves] = {}
 
@@ -64,7 +64,7 @@ class Mixing:
         return self._mixed[key]
 
     def _mix(self, weights: Tensor) -> Leaves:
-        by_path, mixed = leaves(self.pool.tree), dict(self.centre())
+        by_path, mixed = leaves(self.pool.tree), dict(self.centre)
         for start, offsets in self._chunks():
             for path, offset in offsets.items():
                 mixed[path] = mixed[path] + weights[start : start + len(offset)] @ offset
@@ -89,11 +89,10 @@ class Mixing:
 
         `errors` is e(c_0); `slopes` and `references` are g and c_0 of each floating leaf, [B, …].
         """
-        centre = self.centre()
         flat = {path: _flat(slopes[path]) for path in self.floating}
         at_centre = errors
         for path, slope in flat.items():
-            away = _flat(references[path]) - centre[path]
+            away = _flat(references[path]) - self.centre[path]
             at_centre = at_centre - (slope * away).sum(dim=1)
         parts = [
             sum(flat[path] @ offset.T for path, offset in offsets.items())
@@ -101,30 +100,29 @@ class Mixing:
         ]
         return at_centre[:, None] + torch.cat(parts, dim=1)  # type: ignore[arg-type]  # sum() of one or more
 
+    @cached_property
     def centre(self) -> Leaves:
-        """Return the prompts' mean of each floating leaf, float32 [its elements].
+        """The prompts' mean of each floating leaf, float32 [its elements].
 
         Prompts are kept as offsets from this centre: the part that all prompts share (such as the
         start token's embedding) is large and would cost digits.
         """
-        if self._centre is None:
-            sums: Leaves = {}
-            for part in self._parts():
-                for path, flat in part.items():
-                    one_chunk = len(flat) == self.prompts
-                    share = flat.mean(dim=0) if one_chunk else flat.sum(dim=0) / self.prompts
-                    sums[path] = sums[path] + share if path in sums else share
-            self._centre = sums
-        return self._centre
+        centre: Leaves = {}
+        for part in self._parts():
+            for path, flat in part.items():
+                one_chunk = len(flat) == self.prompts
+                share = flat.mean(dim=0) if one_chunk else flat.sum(dim=0) / self.prompts
+                centre[path] = centre[path] + share if path in centre else share
+        return centre
 
     def _chunks(self) -> Iterator[tuple[int, Leaves]]:
         """Yield the first prompt of each chunk, and c_p − centre of each floating leaf."""
         if self._offsets is not None:
             yield 0, self._offsets
             return
-        centre, start = self.centre(), 0
+        start = 0
         for part in self._parts():
-            offsets = {path: flat - centre[path] for path, flat in part.items()}
+            offsets = {path: flat - self.centre[path] for path, flat in part.items()}
             length = len(next(iter(offsets.values())))
             if length == self.prompts:
                 self._offsets = offsets  # one chunk holds all prompts
@@ -165,63 +163,56 @@ class Lineariser(ShrinkingBatches):
         """The mixtures, made on demand: not every conditioning can be mixed."""
         return Mixing(self.evaluator.pool, self.backbone.mixes_rest())
 
-    def first_order(
-        self,
-        draw: Tensor,  # int64 [B], B at most `batch_size` when the batch was cut
-        latents: Tensor,  # float32 [B, C, H, W]
-        eps: Tensor,  # float32 [B, C, H, W], the noise
-        mixtures: Sequence[Floats],  # float64 [P] each
-        of_mixture: Ints,  # int64 [B], mixture at which each draw is linearised
-        one_level: bool = False,  # whether all draws have one level, for a model that wants that
-    ) -> Tensor:
-        """Return first-order errors, float32 [B, P]."""
+    def first_order(self, batch: Batch, mixtures: Sequence[Floats], of_mixture: Ints) -> Tensor:
+        """Return first-order errors, float32 [B, P].
+
+        `mixtures` are float64 [P] each; the draw of each cell is linearised at that of the number
+        in `of_mixture`, int64 [B].
+        """
         mixed = [self.mixing.mix(mixture) for mixture in mixtures]
         centres = grown({path: torch.cat([each[path] for each in mixed]) for path in mixed[0]})
 
         def values(chosen: Ints) -> Tensor:
-            cells, mixture = to_device(chosen, draw.device), of_mixture[chosen]
-            at = rows(centres, to_device(mixture, draw.device), torch.from_numpy(mixture))
-            return self._values(draw[cells], latents[cells], eps[cells], leaves(at), one_level)
+            mixture = of_mixture[chosen]
+            there = to_device(mixture, self.backbone.device)
+            at = rows(centres, there, torch.from_numpy(mixture))
+            return self._values(self.evaluator.cells(batch.part(chosen)), leaves(at))
 
-        return self.in_batches(np.arange(len(draw)), values)
+        return self.in_batches(np.arange(len(batch)), values)
 
     @inferring
     def rehearse(self, size: int) -> None:
         """Linearise a batch of `size` made-up draws and wait for it; OutOfMemoryError passes."""
-        draw = torch.zeros(size, dtype=torch.int64, device=self.backbone.device)
-        latents = torch.zeros(size, *self.backbone.latent_shape, device=self.backbone.device)
+        device = self.backbone.device
+        draw = torch.zeros(size, dtype=torch.int64, device=device)
+        latents = torch.zeros(size, *self.backbone.latent_shape, device=device)
+        cells = Cells(draw, draw, latents, torch.zeros_like(latents), self.backbone.one_level)
         first = self.mixing.mix(np.eye(1, self.mixing.prompts)[0])
         references = {path: leaf.expand(size, *leaf.shape[1:]) for path, leaf in first.items()}
-        one_level = self.backbone.one_level
-        self._values(draw, latents, torch.zeros_like(latents), references, one_level).cpu()
+        self._values(cells, references).cpu()
 
-    def _values(
-        self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves, one_level: bool
-    ) -> Tensor:
+    def _values(self, cells: Cells, references: Leaves) -> Tensor:
         """Return first-order errors; if one draw exceeds the memory, the backbone keeps less."""
         try:
-            return self._first_order(draw, latents, eps, references, one_level)
+            return self._first_order(cells, references)
         except torch.OutOfMemoryError:
-            if len(draw) > 1 or self._saving or not self.backbone.save_memory():
+            if len(cells.draw) > 1 or self._saving or not self.backbone.save_memory():
                 raise
         self._saving = True
         self.cost += 1
         torch.cuda.empty_cache()
-        return self._first_order(draw, latents, eps, references, one_level)
+        return self._first_order(cells, references)
 
-    def _first_order(
-        self, draw: Tensor, latents: Tensor, eps: Tensor, references: Leaves, one_level: bool
-    ) -> Tensor:
+    def _first_order(self, cells: Cells, references: Leaves) -> Tensor:
         mixing = self.mixing
         # The engine works in inference mode, whose tensors cannot be kept for a backward pass.
         with with_gradients(self.backbone):
             at = {path: leaf.clone() for path, leaf in references.items()}
             inputs = [at[path].requires_grad_() for path in mixing.floating]
-            errors = self.evaluator.errors_at(
-                draw, latents.clone(), eps.clone(), grown(at), one_level
-            )
+            kept = replace(cells, latents=cells.latents.clone(), eps=cells.eps.clone())
+            errors = self.evaluator.errors_at(kept, grown(at))
             # The gradient of the sum over the latent: the mean's would vanish in half precision.
-            elements = latents[0].numel()
+            elements = cells.latents[0].numel()
             with self.backbone.guard("the gradient to its conditioning", torch.OutOfMemoryError):
                 gradients = torch.autograd.grad(
                     errors.sum() * elements, inputs, allow_unused=True, materialize_grads=True

@@ -22,8 +22,9 @@ import numpy as np
 from typing_extensions import override
 
 from bench.contracts.strategy import Floats, Ints
+from bench.engine.batching import Batch
 from bench.engine.scoring import Evaluator
-from bench.engine.transfer import inferring, to_device
+from bench.engine.transfer import inferring
 from bench.machine.libraries import Tensor, stats, torch
 from bench.machine.precision import Precision
 
@@ -150,15 +151,14 @@ def errors_of(
     `latents` are float32 [images, C, H, W], and `prompts` rows of the conditioning. With guidance,
     each cell has a null prediction of its own. torch.OutOfMemoryError passes.
     """
-    device = evaluator.backbone.device
-    cells = np.array(list(product(range(len(images)), prompts, draws)), np.int64).T[[1, 2, 0]]
+    indices = np.array(list(product(range(len(images)), prompts, draws)), np.int64).T[[1, 2, 0]]
+    every = Batch(indices, latents.to(evaluator.backbone.device), list(images))
     parts = []
-    for start in range(0, cells.shape[1], CELLS_AT_ONCE):
-        part = cells[:, start : start + CELLS_AT_ONCE]
-        prompt, draw, image = to_device(part, device)
-        eps = evaluator.scoring.noise.of(images, part[1:], draw)
-        conditioning = evaluator.prompts.take(part[0], prompt)
-        parts.append(evaluator.errors_at(draw, latents.to(device)[image], eps, conditioning).cpu())
+    for start in range(0, len(every), CELLS_AT_ONCE):
+        batch = every.part(slice(start, start + CELLS_AT_ONCE))
+        cells = evaluator.cells(batch)
+        conditioning = evaluator.prompts.take(batch.cells[0], cells.prompt)
+        parts.append(evaluator.errors_at(cells, conditioning).cpu())
     errors = torch.cat(parts).double().numpy()
     return np.asarray(errors.reshape(len(images), len(prompts), len(draws)))
 

@@ -130,6 +130,17 @@ class Scoring:
     guidance: float | None = None  # the weight of classifier-free guidance; None: there is none
 
 
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a batch on the device, before their latents are noised."""
+
+    prompt: Tensor  # int64 [B]
+    draw: Tensor  # int64 [B]
+    latents: Tensor  # float32 [B, C, H, W]
+    eps: Tensor  # float32 [B, C, H, W], the noise
+    one_level: bool  # whether all draws have one level, for a model that wants that
+
+
 class Evaluator:
     """Computes the errors of batches of cells.
 
@@ -153,50 +164,44 @@ class Evaluator:
 
     def errors(self, batch: Batch) -> Tensor:
         """Return the errors of the batch's cells, float32 [B]."""
+        cells = self.cells(batch)
+        conditioning = self.prompts.take(batch.cells[0], cells.prompt)
+        return self.errors_at(cells, conditioning, batch.cells[0] == self.null, batch.group)
+
+    def cells(self, batch: Batch) -> Cells:
+        """Return the cells of a batch, with their noise."""
         prompt, draw, image = to_device(batch.cells, self.backbone.device)
         eps = self.scoring.noise.of(batch.images, batch.cells[1:], draw)
-        conditioning = self.prompts.take(batch.cells[0], prompt)
-        nulls = batch.cells[0] == self.null
-        latents, is_one = batch.contents[image], self.is_one_level(batch.cells[1])
-        return self.errors_at(draw, latents, eps, conditioning, is_one, nulls, batch.group)
-
-    def is_one_level(self, draws: Ints) -> bool:
-        """Return whether the model takes one level per call, and all draws have the same."""
-        return self.backbone.one_level and np.ptp(draws) == 0
+        one_level = self.backbone.one_level and np.ptp(batch.cells[1]) == 0
+        return Cells(prompt, draw, batch.contents[image], eps, bool(one_level))
 
     def errors_at(
-        self,
-        draw: Tensor,
-        latents: Tensor,
-        eps: Tensor,
-        conditioning: Tree,
-        one_level: bool = False,
-        nulls: Bools | None = None,
-        group: int = 0,
+        self, cells: Cells, conditioning: Tree, nulls: Bools | None = None, group: int = 0
     ) -> Tensor:
-        """Return the errors, float32 [B], of cells with this noise and conditioning.
+        """Return the errors of cells with this conditioning instead of their prompts', float32 [B].
 
-        `one_level` says that all have the same level. `nulls`, bool [B], marks the cells of the
-        null: each serves the cells of its `group` that follow it. If `nulls` is None, guidance
-        predicts a null of its own for every cell.
+        `nulls`, bool [B], marks the cells of the null: each serves the cells of its `group` that
+        follow it. If `nulls` is None, guidance predicts a null of its own for every cell.
         """
         draws, weight, last = self.scoring.draws, self.scoring.guidance, self._last.get(group)
+        draw, latents, eps = cells.draw, cells.latents, cells.eps
         x_t = mixed(latents, eps, draws.alpha[draw], draws.sigma[draw])
-        time = draws.time[draw[:1]].expand(len(draw)) if one_level else draws.time[draw]
+        time = draws.time[draw[:1]].expand(len(draw)) if cells.one_level else draws.time[draw]
         answer = self.backbone.denoise(x_t, time, conditioning)
-        if weight is not None and nulls is None:
-            with torch.no_grad():
-                zeros = torch.zeros(len(draw), dtype=torch.int64)
-                null = self.backbone.denoise(
-                    x_t, time, rows(self.null_row, sent(zeros, draw.device), zeros)
-                )
+        if weight is not None:
+            if nulls is None:
+                first = torch.zeros(len(draw), dtype=torch.int64)
+                null_rows = rows(self.null_row, sent(first, draw.device), first)
+                with torch.no_grad():
+                    null = self.backbone.denoise(x_t, time, null_rows)
+            else:
+                before = [] if last is None else [last]
+                own = answer[to_device(np.flatnonzero(nulls), answer.device)]
+                predicted = torch.cat([*before, own])  # under the null, in the order of the cells
+                latest: Ints = np.cumsum(nulls) + (len(before) - 1)
+                null = predicted[to_device(latest, answer.device)]
+                last = predicted[-1:].clone()
             answer = guided(null, answer, weight)
-        elif weight is not None and nulls is not None:
-            before = [] if last is None else [last]
-            unguided = torch.cat([*before, answer[to_device(np.flatnonzero(nulls), answer.device)]])
-            place: Ints = np.cumsum(nulls) + (len(before) - 1)
-            answer = guided(unguided[to_device(place, answer.device)], answer, weight)
-            last = unguided[-1:].clone()
         wanted = mixed(latents, eps, draws.p[draw], draws.q[draw])
         errors = cell_errors(answer, wanted, draws.factor[draw], self.scoring.loss)
         if last is not None:  # only here: if memory ran out above, these cells are evaluated again

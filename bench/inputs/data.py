@@ -37,6 +37,7 @@ from bench.inputs.subsets import hold_out
 from bench.machine.files import is_utf8, path_exists
 from bench.machine.libraries import datasets
 from bench.machine.offline import hub_silence, offline
+from bench.machine.stages import stage
 
 DEFAULT_FIT_SPLIT = "train"  # the default split to learn from
 
@@ -294,7 +295,8 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} was declared from its documentation and never loaded."
             f" `bench check-data {spec.name}` reads it once and reports problems."
         )
-    return call_reader(spec, source.parameters, split, folder)
+    with stage(f"Reading {source.title}"):
+        return call_reader(spec, source.parameters, split, folder)
 
 
 def call_reader(

@@ -12,6 +12,7 @@ from bench.inputs.survey import find_source_files, survey
 from bench.machine.files import is_utf8, resolve_inside
 from bench.machine.libraries import datasets, pa
 from bench.machine.libraries.private_datasets import selected_rows
+from bench.machine.stages import counted
 
 LABEL_DIGITS = 18  # maximum of a numeric label; more may not fit into 64 bits
 MAX_ID_LENGTH = 4096  # characters; the longest path possible
@@ -262,9 +263,10 @@ def resolve_paths(column: Any, root: Path | None, where: str, links: bool = Fals
         if stored.null_count == 0:
             return chunk
         paths, valid = chunk.field("path").to_pylist(), stored.is_valid().to_pylist()
+        named = counted(zip(paths, valid, strict=True), "Checking image files", len(paths))
         absolute = [
             path if path is None or has_bytes else str(_resolve_path(path, root, where, links))
-            for path, has_bytes in zip(paths, valid, strict=True)
+            for path, has_bytes in named
         ]
         return pa.StructArray.from_arrays(
             [stored, pa.array(absolute, pa.string())], ["bytes", "path"], mask=chunk.is_null()

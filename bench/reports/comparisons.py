@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.queries import metric_of_runs, metric_specs
 from bench.errors import UserError
@@ -17,12 +15,13 @@ from bench.stats.inference.class_metrics import interval_caveat
 from bench.stats.inference.difference_tests import MIN_TESTED
 from bench.stats.inference.paired import ClassDifference, Difference
 from bench.stats.metrics.comparison import Comparison, compare_decided
-from bench.stats.metrics.metric_checks import metric_parts
+from bench.stats.metrics.metric_checks import MetricParts, metric_parts
 from bench.stats.metrics.metric_values import MetricDifference, make_metric, measured_difference
 from bench.stats.sequential.stopping_rules import Results, StoppingRule, answer
 from bench.store.columns import metric_input
 from bench.store.formats.arrow import indices
 from bench.store.formats.decisions import Decisions, shared_rows
+from bench.store.formats.documents import Manifest
 from bench.store.questions import QuestionAnswer
 from bench.store.shipped import is_published
 
@@ -69,21 +68,32 @@ def compare(
         update["regression"] = significant and gain < 0
     if sequential:
         ids = decided[0].sample_ids.take(indices(rows[0])).to_pylist()
-        shuffled = shuffle_samples(ids, a.manifest.identity.dataset.fingerprint)
-        row_of = {sample_id: row for row, sample_id in enumerate(ids)}
-        order = np.array([row_of[sample_id] for sample_id in shuffled])
-        parts_a, parts_b = (metric_parts(spec, implementation, data.take(order)) for data in inputs)
-        if not (parts_a.method == parts_b.method == "images" and spec.range == (0.0, 1.0)):
-            raise UserError(
-                f"--sequential needs a metric that is a mean over images, and {spec.words} is not"
-                " one."
-            )
-        assert parts_a.values is not None and parts_b.values is not None
-        name = a.manifest.run_id
-        question = StoppingRule("differs", f"differs from {name}", name)
-        results = Results(parts_b.values, parts_a.values, a.manifest.dataset.n_total)
-        update["sequential"] = answer(question, results)
+        parts = [metric_parts(spec, implementation, data) for data in inputs]
+        update["sequential"] = _answer_in_random_order(spec, a.manifest, ids, parts)
     return compared.model_copy(update=update)
+
+
+def _answer_in_random_order(
+    spec: MetricSpec, baseline: Manifest, ids: Sequence[str], parts: Sequence[MetricParts]
+) -> QuestionAnswer:
+    """Return whether run B differs from the baseline, A, tested image by image in random order.
+
+    `parts` are the metric of A and of B on the images `ids`, with a value for each of these.
+    UserError if the metric is no mean over images.
+    """
+    of_a, of_b = parts
+    by_image = of_a.method == of_b.method == "images" and spec.range == (0.0, 1.0)
+    if not by_image or of_a.values is None or of_b.values is None:
+        raise UserError(
+            f"--sequential needs a metric that is a mean over images, and {spec.words} is not one."
+        )
+    row_of = {sample_id: row for row, sample_id in enumerate(ids)}
+    shuffled = shuffle_samples(ids, baseline.identity.dataset.fingerprint)
+    order = [row_of[sample_id] for sample_id in shuffled]
+    name = baseline.run_id
+    question = StoppingRule("differs", f"differs from {name}", name)
+    results = Results(of_b.values[order], of_a.values[order], baseline.dataset.n_total)
+    return answer(question, results)
 
 
 def compare_views(a: RunView, b: RunView, decided: tuple[Decisions, Decisions]) -> Comparison:

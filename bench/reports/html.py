@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -50,6 +50,11 @@ def environment(*packages: str) -> Environment:
     return templates
 
 
+def render_template(name: str, **values: Any) -> str:
+    """Return a template of the report with these values as HTML."""
+    return environment().get_template(name).render(values)
+
+
 def read_template(name: str, *packages: str) -> str:
     """Return the source of a template, such as a style sheet."""
     templates = environment(*packages)
@@ -70,7 +75,7 @@ def keep_interval(text: str) -> Markup:
 
 def to_html(tables: Iterable[Table], title: str | None = None) -> str:
     """Return tables as a self-contained HTML page or, without a title, as a part of one."""
-    return environment().get_template("tables.html").render(tables=list(tables), title=title)
+    return render_template("tables.html", tables=list(tables), title=title)
 
 
 def format_tables(tables: Sequence[Table], form: str, title: str = "") -> str:

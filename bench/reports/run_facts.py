@@ -13,7 +13,7 @@ IN_FIELDS = (
     *("identity version", "dataset", "version", "split", "data", "decoding", "prompts", "backbone"),
     *("backbone version", "weights", "strategy", "strategy version", "made"),
 )
-FIRST = ("seed", "loss", "space", "plan", "dtype")  # settings that tables show first
+FIRST_SETTINGS = ("seed", "loss", "space", "plan", "dtype")  # settings that tables show first
 
 
 def scores(run: RunView) -> list[Fact]:
@@ -105,7 +105,7 @@ def description(run: RunView) -> list[Fact]:
     return [Fact(name, text) for name, text in facts.items() if text]
 
 
-def wrongs(run: RunView) -> list[Fact]:
+def errata(run: RunView) -> list[Fact]:
     """Return the errata that concern the run, as sentences."""
     return [Fact(touch.mark or "erratum", touch.sentence) for touch in run.errata]
 
@@ -120,7 +120,7 @@ def settings_of(run: RunView) -> Parameters:
     settings: Parameters = {"template": run.template} if run.template else {}
     if not settings and manifest.prompts and not manifest.identity.learned_from:
         settings = {"prompt": manifest.prompts[0][0]}
-    settings |= {name: every.pop(name) for name in FIRST if name in every}
+    settings |= {name: every.pop(name) for name in FIRST_SETTINGS if name in every}
     left_out = {*IN_FIELDS, *manifest.strategy.params}
     others = {k: v for k, v in every.items() if k not in left_out and "." not in k}
     if others.get("noise") == SHARED:
@@ -133,7 +133,7 @@ def without_defaults(backbone: str, settings: Parameters) -> Parameters:
     return {
         name: value
         for name, value in settings.items()
-        if name in FIRST
+        if name in FIRST_SETTINGS
         or non_default_params("backbones", backbone, {name.removeprefix(OF_BACKBONE): value})
     }
 

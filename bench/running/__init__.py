@@ -1,26 +1,24 @@
-"""Make runs: from the settings to the stored result. Data goes one way.
+"""Make runs: parts (settings) → prepare → content → manifest → execute; `lifecycle` calls them.
 
-    RunConfig              settings, validated: the chapters of the parts  parts/
+    RunConfig              all settings, validated                         parts/
       │ resolve
       ▼
-    Names                  what they name; no file is read                 parts/
-      │ ask
+    Names                  what settings name; no file is read             prepare.py, parts/
+      │ read_content
       ▼
-    Content                texts, checkpoint, images, what other runs give content.py, borrowed.py
-      │ prepared_run       identity and folder: checks, problems, price    manifest.py, estimate.py
+    Content                texts, checkpoint, images, what other runs give prepare.py, borrowed.py
+      │ prepared_run       identity, manifest and folder                   manifest.py
       ▼
-    PreparedRun            all that a run is; nothing heavy is loaded
+    PreparedRun            all that a run is; no weights are loaded        content.py
       │ settled            `--risk`: the strategy that a test chose        risk.py
       ▼
     Task ──▶ execute       Until: the order of the images, and the end     execute.py, until.py
       │ ids                      ▲ decisions: one durable line each
       ▼                          │
     OpenRun ── samples ──▶ Engine.score(samples, strategy)                 kinds.py, or plugins
-      │
+      │                    `LoadedResources` has its weights loaded        lifecycle.py
       ▼
     Finished               manifest, summary, answer, comparisons
 
-`lifecycle.run` is all of this, for `bench run`, Python and the self-test; a study makes its runs by
-the same steps, and a replay is a `Task` whose errors are recorded. Other modules classify, merge or
-decide again with the content or a run.
+A study makes its runs by the same steps, and a replay is a `Task` whose errors are recorded.
 """

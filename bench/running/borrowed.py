@@ -1,4 +1,4 @@
-"""What a run takes from other runs (candidates, learned level weights) and splits (fit images)."""
+"""What a run is given by other runs (candidates, level weights) and by a split to learn from."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,18 +16,11 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.inputs.weights import Weights
 from bench.running.parts.settings import Names
-from bench.stats.calibration.level_weights import (
-    BUCKETS,
-    accuracy_of,
-    bucket_errors,
-    bucket_of,
-    cross_validated,
-    fit_weights,
-)
+from bench.stats.calibration import level_weights
 from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.formats.cells import DrawTable, has_part, read_cells, read_draws
 from bench.store.formats.documents import Manifest
-from bench.store.formats.identity import Candidates, LearnedFrom, digest
+from bench.store.formats.identity import Candidates, digest
 from bench.store.formats.journal import Record
 
 
@@ -41,11 +34,9 @@ class Shortlist:
 
 
 def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
-    """Return the candidates from the run of `--candidates-from`.
+    """Return the candidates from the run of `--candidates-from` (UserError if it does not fit).
 
     None if all classes are scored, or the images are not there (`split` is None), as in a plan.
-
-    Raises UserError if it has other images or classes, lacks an image, or keeps too few classes.
     """
     config = names.config
     if config.candidates_from is None or split is None:
@@ -132,11 +123,11 @@ def learn_weighting(
     buckets, labels, owners = _bucketed_errors(path, manifest, draws)
     if len(np.unique(owners)) < 2:
         raise UserError(f"--weighting {weighting}: the run must have errors of several images.")
-    bucket_of_level = bucket_of(np.arange(draws.n_levels), draws.n_levels)
-    weight_of_level = fit_weights(buckets, labels)[bucket_of_level]
+    bucket_of_level = level_weights.bucket_of(np.arange(draws.n_levels), draws.n_levels)
+    weight_of_level = level_weights.fit_weights(buckets, labels)[bucket_of_level]
     data = f"{manifest.dataset.name}/{manifest.dataset.split}"
-    fitted = cross_validated(buckets, labels, owners=owners)
-    equal = accuracy_of(np.ones(BUCKETS), buckets, labels)
+    fitted = level_weights.cross_validated(buckets, labels, owners=owners)
+    equal = level_weights.accuracy_of(np.ones(level_weights.BUCKETS), buckets, labels)
     learned_from = f"{owners.max() + 1} {'images' if manifest.items is None else 'items'} of {data}"
     gain = (
         f"Weights learned from {learned_from}: cross-validated accuracy {fitted:.3f},"
@@ -151,22 +142,24 @@ def _bucketed_errors(path: Path, manifest: Manifest, draws: DrawTable) -> tuple[
     The results are errors, float64 [Q, C, BUCKETS] (questions, classes padded with NaN, buckets),
     and of each question, int64 [Q], the label and the number of its image or item.
     """
-    buckets = bucket_of(draws.levels, draws.n_levels)
+    buckets = level_weights.bucket_of(draws.levels, draws.n_levels)
     tables: list[Floats] = []
     labels: list[int] = []
     owners: list[int] = []
-    for number, record in enumerate(requested_records(path, manifest)):
-        if record["error"] is not None or not has_part(path / "errors", record["sample_id"]):
-            continue
+    recorded = [
+        record
+        for record in requested_records(path, manifest)
+        if record["error"] is None and has_part(path / "errors", record["sample_id"])
+    ]
+    for number, record in enumerate(recorded):
         for errors, label in _questions(path, manifest, record, len(draws.levels)):
-            tables.append(bucket_errors(errors, buckets))
+            tables.append(level_weights.bucket_errors(errors, buckets))
             labels.append(label)
             owners.append(number)
-    padded = np.full((len(tables), max(map(len, tables), default=1), BUCKETS), np.nan)
+    padded = np.full((len(tables), max(map(len, tables), default=1), level_weights.BUCKETS), np.nan)
     for row, table in zip(padded, tables, strict=True):
         row[: len(table)] = table
-    _, numbers = np.unique(owners, return_inverse=True)  # from 0, without gaps
-    return padded, np.array(labels, dtype=np.int64), numbers
+    return padded, np.array(labels, dtype=np.int64), np.array(owners, dtype=np.int64)
 
 
 def _questions(
@@ -195,10 +188,7 @@ def _questions(
 
 
 def fit_data(names: Names, scored: Split | None) -> str:
-    """Return what a backbone that learns is fitted on, as `dataset/split`.
-
-    Raises UserError if the data do not suit it.
-    """
+    """Return what a backbone that learns is fitted on, as `dataset/split` (UserError)."""
     config, data, name = names.config, names.dataset, names.source.name
     if data.items:
         raise UserError(
@@ -264,6 +254,7 @@ def find_fit_split(names: Names, scored: Split | None) -> Split | None:
 
 
 def _drop_scored(split: Split, scored: Split) -> Split:
+    """Return the images of a split that are not scored; a warning counts the others."""
     held_out = set(scored.hash_images())
     remaining = [n for n, digest in enumerate(split.hash_images()) if digest not in held_out]
     left_out = len(split.sample_ids) - len(remaining)
@@ -276,9 +267,3 @@ def _drop_scored(split: Split, scored: Split) -> Split:
         " and are not learned from."
     )
     return split.select(remaining)
-
-
-def learned_identity(split: Split) -> LearnedFrom:
-    """Return the entry of the identity for the images that a backbone is fitted on."""
-    count = len(split.sample_ids)
-    return LearnedFrom(split=split.split, fingerprint=split.fingerprint, images=count)

@@ -1,4 +1,4 @@
-"""Checks of a loaded backbone before its first image, without labels, and the texts it reads.
+"""Checks of a loaded backbone, without labels, before it scores its first image.
 
 Whether a denoiser fits and what its precision costs: each takes at most 2 % of the run's own
 evaluations, and what was measured is remembered. Whether a backbone in memory is that of the run
@@ -13,32 +13,21 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bench.contracts.backbone import Backbone, Denoiser
 from bench.contracts.strategy import Floats, Ints
-from bench.discovery.backbones import encoder_key, fact
+from bench.discovery.backbones import fact
 from bench.discovery.targets import offers
+from bench.engine import rounding, sanity
 from bench.engine.batching import device_name
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.direct import CheckedLikelihood
-from bench.engine.embeddings import embed_prompts
-from bench.engine.rounding import (
-    MIN_IMAGES,
-    Rounding,
-    affordable,
-    compare,
-    errors_of,
-    paired_draws,
-    upcast,
-)
-from bench.engine.sanity import ModelFit, check_fit
-from bench.engine.sanity import affordable as affordable_fit
 from bench.engine.scoring import Evaluator, mixed, times
-from bench.engine.trees import Tree, mapped
+from bench.engine.trees import mapped
 from bench.errors import UserError, warn_user
 from bench.inputs.pixels import decode
 from bench.machine.cache import cache_dir, read_cached, write_cached
@@ -46,9 +35,8 @@ from bench.machine.environment import device_memory, installed_packages
 from bench.machine.libraries import Tensor, torch
 from bench.machine.precision import computing
 from bench.machine.stages import stage
-from bench.running.content import Content, PreparedRun
+from bench.running.content import PreparedRun
 from bench.running.parts.machine import RunPrecision
-from bench.running.parts.settings import RunConfig, about, check_mode, key_of, loading_settings
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.formats.documents import Probe
 from bench.store.formats.identity import digest
@@ -66,36 +54,48 @@ def check_model(run: PreparedRun, engine: DenoisingEngine) -> str | None:
     without a null prompt, which may rightly be worse than a guess under another class's prompt.
     """
     texts = len(run.content.prompts.texts)
-    images, scaled, prompts = affordable_fit(_budget(run, engine), texts)
+    images, scaled, prompts = sanity.affordable(_budget(run, engine), texts)
     has_null = offers(engine.backbone.backbone, Denoiser.encode_null)
     if not images or not has_null or run.split.items or run.config.control is not None:
         return None
     loaded = [*map(str, run.content.backbone_key), run.split.fingerprint]
-    settings = key_of(run.config, "data", "images", "network")
-    key = digest({"measured": [FIT_VERSION, *loaded, settings, images, scaled, prompts]})
-    path = cache_dir("fit") / f"{key}.json"
-    if (stored := read_cached(path)) is not None:
-        return _reported(ModelFit(**json.loads(stored)))
-    latents = [latent for _, latent in islice(_latents(run, engine), images)]
-    if not latents:
-        return None
-    chosen = slice(0, texts, -(-texts // prompts)) if prompts else slice(0, 1)
-    conditioning = engine.evaluator.pool.part(chosen)
-    size = engine.batch_size
-    try:
-        with stage("Checking the model"):
-            fit = check_fit(engine.backbone, torch.stack(latents), conditioning, size, scaled)
-    except torch.OutOfMemoryError:  # scoring shrinks its batches; a check is not worth that
-        return None
+    settings = run.config.key_of("data", "images", "network")
+    key = [FIT_VERSION, *loaded, settings, images, scaled, prompts]
+
+    def measure() -> sanity.ModelFit | None:
+        latents = [latent for _, latent in islice(_latents(run, engine), images)]
+        if not latents:
+            return None
+        chosen = slice(0, texts, -(-texts // prompts)) if prompts else slice(0, 1)
+        conditioning, size = engine.evaluator.pool.part(chosen), engine.batch_size
+        shown = engine.backbone, torch.stack(latents), conditioning, size, scaled
+        try:
+            with stage("Checking the model"):
+                return sanity.check_fit(*shown)
+        except torch.OutOfMemoryError:  # scoring shrinks its batches; a check is not worth that
+            return None
+
+    fit = _remembered("fit", key, sanity.ModelFit, measure)
     if fit is None:
         return None
-    write_cached(path, json.dumps(asdict(fit)))
-    return _reported(fit)
-
-
-def _reported(fit: ModelFit) -> str | None:
     logging.getLogger("bench.model").info("%s", fit)
     return fit.problem
+
+
+M = TypeVar("M", sanity.ModelFit, rounding.Rounding)
+
+
+def _remembered(
+    folder: str, key: list[object], kind: type[M], measure: Callable[[], M | None]
+) -> M | None:
+    """Return what was measured for the same key before; otherwise measure it, and remember it."""
+    path = cache_dir(folder) / f"{digest({'measured': key})}.json"
+    if (stored := read_cached(path)) is not None:
+        return kind(**json.loads(stored))
+    measured = measure()
+    if measured is not None:
+        write_cached(path, json.dumps(asdict(measured)))
+    return measured
 
 
 def _budget(run: PreparedRun, engine: DenoisingEngine) -> float:
@@ -119,25 +119,26 @@ Measure = Callable[[Evaluator, Ints], Floats]
 """Returns the errors of some prompts, float64 [images, prompts, draws]."""
 
 
-def check_precision(run: PreparedRun, engine: DenoisingEngine) -> Rounding | None:
+def check_precision(run: PreparedRun, engine: DenoisingEngine) -> rounding.Rounding | None:
     """Return what the run's precision adds to the errors of float32; None if that was not measured.
 
     See `bench.engine.rounding`. It is remembered for the same weights, precision, resolution, GPU
     and versions, and changes nothing. Raises UserError if an error is not finite.
     """
-    precision = run.names.precision
-    if precision.network == "float32":
+    if run.names.precision.network == "float32":
         return None
-    backbone = engine.backbone
     loaded = [str(part) for part in run.content.backbone_key[:2] + run.content.backbone_key[-1:]]
-    key = [ROUNDING_VERSION, *loaded, device_name(backbone.device), installed_packages()]
-    path = cache_dir("rounding") / f"{digest({'measured': key})}.json"
-    if (stored := read_cached(path)) is not None:
-        return Rounding(**json.loads(stored))
-    draws = paired_draws(len(engine.problem.timesteps), engine.problem.antithetic)
-    images, prompts = affordable(_budget(run, engine), engine.prompts, len(draws))
+    key = [ROUNDING_VERSION, *loaded, device_name(engine.backbone.device), installed_packages()]
+    measure = partial(_measured_rounding, run, engine)
+    return _remembered("rounding", key, rounding.Rounding, measure)
+
+
+def _measured_rounding(run: PreparedRun, engine: DenoisingEngine) -> rounding.Rounding | None:
+    precision = run.names.precision
+    draws = rounding.paired_draws(len(engine.problem.timesteps), engine.problem.antithetic)
+    images, prompts = rounding.affordable(_budget(run, engine), engine.prompts, len(draws))
     pairs = list(islice(_latents(run, engine), images))
-    if len(pairs) < MIN_IMAGES:
+    if len(pairs) < rounding.MIN_IMAGES:
         warn_user(
             f"{precision} was not compared with float32: 2 % of this run's evaluations are too few"
             " for two images."
@@ -148,12 +149,12 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine) -> Rounding | Non
     weights = engine.problem.weights[draws] / engine.problem.weights.mean()
 
     def measure(evaluator: Evaluator, prompts: Ints) -> Floats:
-        return errors_of(evaluator, latents, names, prompts, draws)
+        return rounding.errors_of(evaluator, latents, names, prompts, draws)
 
     with stage(f"Comparing {precision} with float32"):
         rounded = measure(engine.evaluator, chosen)
         if latents.isfinite().all() and not np.isfinite(rounded).all():
-            raise UserError(f"The model's errors are not finite{backbone.advice}.")
+            raise UserError(f"The model's errors are not finite{engine.backbone.advice}.")
         try:
             exact, alone = _in_float32(run, engine, chosen, measure)
         except torch.OutOfMemoryError:
@@ -161,9 +162,7 @@ def check_precision(run: PreparedRun, engine: DenoisingEngine) -> Rounding | Non
             return None
     if not np.isfinite(exact).all():
         return None
-    rounding = compare(rounded * weights, exact * weights, alone)
-    write_cached(path, json.dumps(asdict(rounding)))
-    return rounding
+    return rounding.compare(rounded * weights, exact * weights, alone)
 
 
 def _in_float32(
@@ -192,12 +191,12 @@ def _in_float32(
 
         def loaded_again() -> Floats:  # a function, so that its network is gone when it ends
             other = exactly.kind.load(exactly)
-            evaluator = Evaluator(other, encode_texts(exactly, other), engine.evaluator.scoring)
+            evaluator = Evaluator(other, exactly.encode_texts(other), engine.evaluator.scoring)
             return measure(evaluator, np.arange(len(prompts)))
 
         with suppress(torch.OutOfMemoryError), _away(engine.backbone):
             return loaded_again(), False
-    with _switched(engine.backbone), upcast():
+    with _switched(engine.backbone), rounding.upcast():
         return measure(engine.evaluator, prompts), True
 
 
@@ -238,26 +237,6 @@ def _away(backbone: CheckedDenoiser) -> Iterator[None]:
         network.to(device)
 
 
-def encode_texts(content: Content, backbone: CheckedDenoiser) -> Tree:
-    """Return the run's encoded prompts, cached on disk, and last the null if it is needed."""
-    content.check_key(backbone)
-    texts, with_null = content.prompts.texts, needs_null(content.config)
-    return embed_prompts(backbone, conditioning_key(content), texts, with_null)
-
-
-def needs_null(config: RunConfig) -> bool:
-    """Return whether the null conditioning is used."""
-    return config.subtract_null or config.guidance is not None
-
-
-def conditioning_key(content: Content) -> str:
-    """Return the cache key of encoded prompts: all that affects them except their texts."""
-    names = content.names
-    own = encoder_key(names.backbone, content.weights, names.backbone_parameters)
-    loading = [pair for pair in loading_settings(content.config) if pair[0] in about("prompts")]
-    return f"{own} {names.precision} {loading}"
-
-
 PROBED_TEXTS = 2  # number of prompts
 PROBED_LEVELS = (0.25, 0.75)  # noise levels, as fractions of the level table
 KEPT_ELEMENTS = 16  # number of stored values per latent or prediction
@@ -270,7 +249,7 @@ def with_probe(prepared: PreparedRun) -> PreparedRun:
 
     Raises UserError if they differ from the stored run's probe, or the run is a shard.
     """
-    check_mode(prepared.config, "memory", "A backbone in memory")
+    prepared.config.check_mode("memory", "A backbone in memory")
     prepared.check()
     folder, fresh = prepared.folder, prepared.config.fresh
     resumes = not fresh and missing_samples(folder, prepared.manifest, False) is not None
@@ -309,7 +288,7 @@ def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
             for column in (levels.alpha, levels.sigma)
         )
         prompt = torch.arange(count).repeat(len(PROBED_LEVELS))
-        encoded = encode_texts(prepared.content, denoiser)
+        encoded = prepared.content.encode_texts(denoiser)
         conditioning = mapped(lambda leaf: leaf[prompt].to(denoiser.device), encoded)
         x_t = mixed(x_0, eps.expand_as(x_0), alpha, sigma)
         time = times(levels, level).to(denoiser.device)

@@ -25,8 +25,8 @@ from bench.running.content import Content
 from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
 from bench.running.parts.declaration import option
-from bench.running.parts.settings import SETTINGS, RunConfig, changed, check_mode
-from bench.running.prepare import Preloaded, ask
+from bench.running.parts.settings import SETTINGS, RunConfig
+from bench.running.prepare import Preloaded, read_content
 from bench.running.risk import choose_setting
 from bench.stats.calibration.agreement import FEWEST_DRAWS, flip_probability
 from bench.stats.calibration.probability import fit_for, probabilities
@@ -114,15 +114,15 @@ def classify(
     Without `classes`, they are classified by the classes and prompts of the dataset. `loaded` is
     the backbone that `config` names, if the caller has loaded it.
     """
-    for name in changed(config):
+    for name in config.changed():
         if not SETTINGS[name].in_classify:
             raise UserError(f"{option(name)} has no effect on images that are not of a split.")
     pictures = None
     if classes is not None:
-        check_mode(config, "classes", "--classes")
+        config.check_mode("classes", "--classes")
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
-    content = ask(config, Preloaded(pictures, loaded=loaded))
+    content = read_content(config, Preloaded(pictures, loaded=loaded))
     for warning in content.warnings:
         warn_user(warning)
     content.check()
@@ -138,18 +138,17 @@ def classify(
     engine = content.kind.open_engine(replace(content, learns_from=fit_split))
     strategy = content.names.strategy
     samples = [Sample(str(n), 0, _encoded(image, n)) for n, image in enumerate(images)]
-    decided: dict[int, Decided] = {}
-    for decision in counted(engine.score(samples, strategy), "Classifying", len(samples)):
-        decided[int(decision.sample.sample_id)] = decision
+    scored = counted(engine.score(samples, strategy), "Classifying", len(samples))
+    decided = sorted(scored, key=lambda decision: int(decision.sample.sample_id))
+    names = content.class_names.names
     answers = [
-        _answer(name_of(images[n], n), decided[n], content.named.names, strategy)
-        for n in sorted(decided)
+        _answer(name_of(image, n), decision, names, strategy)
+        for n, (image, decision) in enumerate(zip(images, decided, strict=True))
     ]
     if fitted is None:
         return Classified(answers, strategy, stated)
     calibrated, fit = fitted
-    records = [make_record(decided[n], 0.0) for n in sorted(decided)]
-    right = probabilities(fit, as_decisions(records))
+    right = probabilities(fit, as_decisions([make_record(decision, 0.0) for decision in decided]))
     answers = [
         answer.model_copy(update={"probability": finite(value)})
         for answer, value in zip(answers, right.tolist(), strict=True)
@@ -164,7 +163,7 @@ def _manifest_of_pictures(content: Content, count: int) -> Manifest:
         name=spec.name,
         version=spec.version,
         split="pictures",
-        class_names=content.named,
+        class_names=content.class_names,
         sample_ids=ids,
         labels=(0,) * count,
         rows=None,

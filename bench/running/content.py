@@ -1,8 +1,8 @@
-"""What a run consists of once its names are looked up; `manifest` makes its identity of it.
+"""The types of a run that is not loaded yet; `prepare` makes them, and `kinds` implements one.
 
-`Content` is what is behind the names in the settings: texts, located weights and, if they were
-read, images, with checks and problems. `PreparedRun` has a manifest too, and can be scored.
-`ScorerKind` is everything that depends on the kind of the backbone.
+`Content` is what the settings name, read: texts, located weights and, if they were read, images.
+`PreparedRun` is a content with images and a manifest, which can be scored. `ScorerKind` is the base
+class of everything that depends on the kind of the backbone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from bench.contracts.decision import MEAN, Decided
 from bench.contracts.executor import OpenRun
 from bench.contracts.levels import Levels
 from bench.contracts.strategy import Ints, Problem
-from bench.discovery.backbones import count_tokens, fact, has_own
+from bench.discovery.backbones import count_tokens, encoder_key, fact, has_own
 from bench.discovery.targets import make
 from bench.engine.asking import CheckedStrategy, Engine
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.direct import CheckedClassifier, CheckedLikelihood
+from bench.engine.embeddings import embed_prompts
+from bench.engine.trees import Tree
 from bench.errors import AbsentError, UserError
 from bench.inputs.class_names import ClassNames
 from bench.inputs.corruptions import corrupt_samples
@@ -39,9 +41,9 @@ from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.machine.stages import stage
 from bench.running.borrowed import Shortlist
-from bench.running.execute import Swept, Task
+from bench.running.execute import SweptImages, Task
 from bench.running.parts.declaration import option
-from bench.running.parts.settings import SETTINGS, Names, RunConfig, changed, check_mode
+from bench.running.parts.settings import SETTINGS, Names, RunConfig, about
 from bench.running.until import until_of
 from bench.store.formats.documents import Manifest
 from bench.store.formats.identity import ScoringIdentity
@@ -53,14 +55,14 @@ B = TypeVar("B", bound="CheckedBackbone")
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What is behind the names of a run: texts, checkpoint, images and what it takes from others.
+    """What the names of a run stand for: texts, checkpoint, images, and what other runs give it.
 
-    The images need not be there, and a checkpoint may be absent.
+    Images may not have been read, and a checkpoint may be absent.
     """
 
     names: Names
     kind: ScorerKind[Any]  # kind of the backbone
-    named: ClassNames  # the classes in label order: readable names and the spelling of the data
+    class_names: ClassNames  # in label order: readable names and the spelling of the data
     prompts: Prompts
     weights: Weights | None
     """The located checkpoint; None if the backbone needs none or it is absent."""
@@ -108,10 +110,10 @@ class Content:
             **names.backbone_parameters,
         )
         if names.views is not None and names.views.views.of_latents:
-            check_mode(self.config, "latents", words := f"--views {self.config.views}")
+            self.config.check_mode("latents", words := f"--views {self.config.views}")
             self.check_offers(words, Denoiser.posterior)
         names.view_of_draw()
-        for name, value in changed(self.config).items():
+        for name, value in self.config.changed().items():
             methods = SETTINGS[name].methods
             if (method := methods.get("") or methods.get(str(value))) is not None:
                 self.check_offers(f"{option(name)} {'' if '' in methods else value}", method)
@@ -164,6 +166,24 @@ class Content:
         sizes = [few] if len(few) == len(many) else [few, many]
         return [(problem(np.unique(shortlist, return_inverse=True)[1]), 1) for shortlist in sizes]
 
+    @property
+    def needs_null(self) -> bool:
+        """Whether the null conditioning is used."""
+        return self.config.subtract_null or self.config.guidance is not None
+
+    @property
+    def conditioning_key(self) -> str:
+        """The cache key of encoded prompts: all that affects them except their texts."""
+        names = self.names
+        own = encoder_key(names.backbone, self.weights, names.backbone_parameters)
+        loading = [pair for pair in self.config.loading() if pair[0] in about("prompts")]
+        return f"{own} {names.precision} {loading}"
+
+    def encode_texts(self, backbone: CheckedDenoiser) -> Tree:
+        """Return the encoded prompts, cached on disk, and last the null if it is needed."""
+        self.check_key(backbone)
+        return embed_prompts(backbone, self.conditioning_key, self.prompts.texts, self.needs_null)
+
     def columns(self, classes: Ints | None = None) -> Columns:
         """Return the columns that a strategy compares.
 
@@ -186,7 +206,7 @@ class PreparedRun:
     split: Split  # the images
     manifest: Manifest  # its samples are the images asked for
     folder: Path  # folder of its results
-    swept: Swept | None = None  # images whose decisions are copied from a full sweep
+    copied: SweptImages | None = None  # images whose decisions are copied from a full sweep
     lend: Callable[[Content], CheckedBackbone | None] = lambda content: None
     """Returns a loaded backbone that the run shares with others, or None if there is none."""
     compares: bool = True  # whether this process compares the precision with float32
@@ -242,10 +262,7 @@ class PreparedRun:
         return OpenEngine(self.open_engine(), self)
 
     def task(self, open_run: Opener | None = None) -> Task:
-        """Return what `execute` needs of the run; `open_run` opens it instead of `open`.
-
-        Raises UserError if the question of `--until` does not fit.
-        """
+        """Return what `execute` needs of the run (UserError); `open_run` is called for `open`."""
         config, question = self.config, self.config.until
         return Task(
             manifest=self.manifest,
@@ -256,7 +273,7 @@ class PreparedRun:
             check=self.check,
             fresh=config.fresh,
             save_errors=config.save_errors,
-            swept=self.swept,
+            copied=self.copied,
             until=question and until_of(question, self.split, self.manifest, config.results),
         )
 
@@ -278,6 +295,8 @@ Opener = Callable[[PreparedRun], OpenRun]
 
 class ScorerKind(ABC, Generic[B]):
     """What a run does differently for a denoiser, a classifier and a likelihood."""
+
+    checked_as: type[B]  # wrapper of a plugin's backbone that checks every output
 
     def problem(self, content: Content, columns: Columns, levels: Levels | None = None) -> Problem:
         """Return the problem of an image; `levels` is None if unknown yet, or if there are none."""
@@ -308,13 +327,13 @@ class ScorerKind(ABC, Generic[B]):
         """Raise UserError if levels, weights or noise of the user do not fit the backbone."""
         return None
 
-    @abstractmethod
     def scoring(self, content: Content) -> ScoringIdentity:
         """Return the identity of a run's errors and draws."""
+        return ScoringIdentity()
 
-    @abstractmethod
     def checked(self, content: Content, backbone: Any) -> B:
         """Return a plugin's backbone with checks of every output."""
+        return self.checked_as(backbone, content.names.backbone.label)
 
     def make(self, content: Content) -> B:
         """Return the caller's backbone or a new one, whose network may not be loaded yet."""

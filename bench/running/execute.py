@@ -1,4 +1,4 @@
-"""Score the images of a run: open it, store each decision and emit events."""
+"""Score the images of a `Task`: load its model, store each decision, and summarise them."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ from bench.store.shipped import is_published
 from bench.store.summary import Repeated, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels
 
-Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
+SweptImages = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Task:
     fresh: bool = False  # whether to start over instead of resuming
     save_errors: bool = False  # whether to keep the error of every cell
     timed: bool = True  # whether times are recorded; those of a replayed recording mean nothing
-    swept: Swept | None = None  # images whose decisions are copied from a full sweep
+    copied: SweptImages | None = None  # images whose decisions are copied from a full sweep
     until: Until | None = None
     """The order of the images, and the end of the run; None: it ends with its last image."""
 
@@ -100,10 +100,11 @@ def execute(task: Task) -> Finished:
     if until and not task.fresh:
         manifest = until.resume(path, manifest)
     missing = None if task.fresh else missing_samples(path, manifest, task.save_errors)
-    if missing is not None and read_manifest(path).groups not in (None, manifest.groups):
+    stored = None if missing is None else read_manifest(path)
+    if stored is not None and stored.groups not in (None, manifest.groups):
         warn_user("The groups of images have changed since they were scored; use --fresh.")
-    if missing == [] and (summary := _stored_result(path, manifest)):
-        code = {*changed_code([read_manifest(path), manifest], of_one_run=True)}
+    if stored and missing == [] and (summary := _stored_result(path, stored, manifest)):
+        code = {*changed_code([stored, manifest], of_one_run=True)}
         if code := code - {OWN_DISTRIBUTION}:  # the toolkit raises a version if results change
             since = "has changed since this run was scored; --fresh scores it again."
             warn_user(f"The code of {' and '.join(sorted(code))} {since}")
@@ -115,8 +116,8 @@ def execute(task: Task) -> Finished:
         task.check()
     memory, problem, answer = None, None, None
     with RunFolder(path, manifest, task.fresh) as folder:
-        if task.swept is not None:
-            folder.copy_sweep(*task.swept, task.save_errors)
+        if task.copied is not None:
+            folder.copy_sweep(*task.copied, task.save_errors)
         earlier = read_decisions(path, folder.manifest)
         outstanding = folder.outstanding(manifest.samples, task.save_errors)
         if until:
@@ -135,16 +136,15 @@ def execute(task: Task) -> Finished:
     return Finished(manifest, summary, path, answer=answer)
 
 
-def _stored_result(path: Path, manifest: Manifest) -> Summary | None:
+def _stored_result(path: Path, whole: Manifest, manifest: Manifest) -> Summary | None:
     """Return the stored summary or None; for a subset of its images, make it from their records."""
-    stored = read_summary(path, manifest)
+    stored, samples = read_summary(path, manifest), manifest.samples
     if stored is None:
         return None
-    samples, whole = {*manifest.samples}, read_manifest(path)
-    if samples == {*whole.samples} and len(samples) == stored.dataset.n_samples:
+    if {*samples} == {*whole.samples} and len(samples) == stored.dataset.n_samples:
         return stored
     # Total time and peak memory of a subset of the images are unknown.
-    manifest = whole.model_copy(update={"samples": manifest.samples})
+    manifest = whole.model_copy(update={"samples": samples})
     return summarize(manifest, read_decisions(path, manifest, top=True), None, None)
 
 

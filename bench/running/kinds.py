@@ -1,4 +1,4 @@
-"""The kinds of backbones: how runs of each are checked, identified and scored.
+"""One class per kind of backbone: what its runs check, their entry in the identity, their engine.
 
 A denoiser is scored by the error of its predictions, a classifier once per image, and a likelihood
 returns errors itself.
@@ -44,17 +44,11 @@ from bench.inputs.replaced import TEXT_ONLY
 from bench.inputs.split import Split
 from bench.machine.libraries import torch
 from bench.machine.precision import computing, has_precision, tf32_needs
-from bench.running.checks import (
-    check_model,
-    check_precision,
-    conditioning_key,
-    encode_texts,
-    needs_null,
-)
+from bench.running.checks import check_model, check_precision
 from bench.running.content import Content, PreparedRun, ScorerKind
 from bench.running.parts.machine import RunPrecision
 from bench.running.parts.measure import noise_identity, weighting_identity
-from bench.running.parts.settings import Names, identity_settings, loading_settings
+from bench.running.parts.settings import Names
 from bench.store.formats.fields import without_none
 from bench.store.formats.identity import ScoringIdentity
 
@@ -62,13 +56,15 @@ from bench.store.formats.identity import ScoringIdentity
 class DenoiserKind(ScorerKind[CheckedDenoiser]):
     """Runs of a denoiser, with noise levels, encoded prompts and latents of images."""
 
+    checked_as = CheckedDenoiser
+
     @override
     def problem(self, content: Content, columns: Columns, levels: Levels | None = None) -> Problem:
         names = content.names
         problem = replace(
             super().problem(content, columns),
             can_linearise=names.strategy.linearises,
-            null_cost=int(needs_null(content.config)),
+            null_cost=int(content.needs_null),
             linearisation_cost=linearisation_cost(content),
             antithetic=names.plan.name == "antithetic",
         )
@@ -126,7 +122,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             space=config.space,
             draw_plan=str(content.names.plan),
             noise=noise_identity(config, content.names.n_draws),
-            **identity_settings(config, "scoring"),
+            **config.in_identity("scoring"),
             **without_none(
                 weighting=weighting_identity(content.weighting),
                 views=content.names.views and content.names.views.identity,
@@ -136,7 +132,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
 
     @override
     def checked(self, content: Content, backbone: Any) -> CheckedDenoiser:
-        denoiser = CheckedDenoiser(backbone, content.names.backbone.label)
+        denoiser = super().checked(content, backbone)
         device, precision = denoiser.device, content.names.precision
         if precision.tf32 and not has_precision(str(device), "tf32"):
             raise UserError(f"--dtype tf32 {tf32_needs(device)}")
@@ -155,15 +151,15 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             backbone.offload()
         for run in chain([content], others):
             with suppress(UserError):  # that run raises it again when it starts
-                encode_texts(run, backbone)
+                run.encode_texts(backbone)
         if not content.names.backbone.objects:  # the caller's object is left unchanged
             accelerate(backbone, config.layout, config.attention, config.compile)
         return backbone
 
     @override
     def text_files(self, content: Content) -> list[Path]:
-        texts, with_null = content.prompts.texts, needs_null(content.config)
-        return [conditioning_file(conditioning_key(content), texts, with_null)]
+        texts = content.prompts.texts
+        return [conditioning_file(content.conditioning_key, texts, content.needs_null)]
 
     @override
     def engine(self, content: Content, backbone: CheckedDenoiser) -> DenoisingEngine:
@@ -171,7 +167,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         problem = self.problem(content, columns, backbone.levels)
         return DenoisingEngine(
             backbone,
-            encode_texts(content, backbone),
+            content.encode_texts(backbone),
             problem,
             columns,
             Scoring(
@@ -200,7 +196,7 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             if rounding is not None:
                 engine.rounding = rounding.report(names.n_draws)
         if config.compile:
-            compile_network(engine.backbone, encode_texts(content, engine.backbone))
+            compile_network(engine.backbone, content.encode_texts(engine.backbone))
             engine.one_shape = True
         if config.batch_size == "auto":
             key = speed_key(content)
@@ -271,7 +267,7 @@ def speed_key(content: Content) -> str:
     """Return the cache key of the best batch size: all that affects speed except the device."""
     names, spec, weights = content.names, content.names.backbone, content.weights
     resolution = names.backbone_parameters.get("resolution")
-    fingerprint, loading = weights.fingerprint if weights else "", loading_settings(content.config)
+    fingerprint, loading = weights.fingerprint if weights else "", content.config.loading()
     of_network = [value for name, value in loading if name != "device"]
     of_spec = f"{spec.name} {spec.version} {fingerprint}"
     return f"{of_spec} {names.precision} {resolution} {of_network}"
@@ -283,13 +279,7 @@ IMAGES_PER_BATCH = 16
 class ClassifierKind(ScorerKind[CheckedClassifier]):
     """Runs of a classifier, which may be fitted to another split first."""
 
-    @override
-    def scoring(self, content: Content) -> ScoringIdentity:
-        return ScoringIdentity()
-
-    @override
-    def checked(self, content: Content, backbone: Any) -> CheckedClassifier:
-        return CheckedClassifier(backbone, content.names.backbone.label)
+    checked_as = CheckedClassifier
 
     @override
     def engine(self, content: Content, backbone: CheckedClassifier) -> Engine:
@@ -322,6 +312,8 @@ CELLS_PER_BATCH = 64
 class LikelihoodKind(ScorerKind[CheckedLikelihood]):
     """Runs of a likelihood."""
 
+    checked_as = CheckedLikelihood
+
     @override
     def reduction(self, names: Names) -> str:
         return reduction_of(names.backbone)
@@ -349,10 +341,6 @@ class LikelihoodKind(ScorerKind[CheckedLikelihood]):
             reduction=self.reduction(content.names),
             **without_none(views=content.names.views and content.names.views.identity),
         )
-
-    @override
-    def checked(self, content: Content, backbone: Any) -> CheckedLikelihood:
-        return CheckedLikelihood(backbone, content.names.backbone.label)
 
     @override
     def engine(self, content: Content, backbone: CheckedLikelihood) -> Engine:

@@ -1,4 +1,8 @@
-"""A run's identity, placed from the entries of its parts; its manifest and folder."""
+"""A run's identity, made of one entry per part of its content, its manifest, and its folder.
+
+A setting whose declaration has no `identity` has no entry: where a run takes place (device, batch
+size, executor), how many of its images are asked for (limit, shard), and what is kept of it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,13 +19,11 @@ from bench.inputs.prompts import Prompts
 from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
-from bench.running.borrowed import learned_identity
 from bench.running.content import Content, PreparedRun
-from bench.running.execute import Swept
 from bench.running.parts.data import data_identity
 from bench.running.parts.machine import all_precisions
 from bench.running.parts.model import backbone_info, model_identity
-from bench.running.parts.settings import Names, RunConfig, identity_settings
+from bench.running.parts.settings import Names, RunConfig
 from bench.running.parts.texts import texts_identity
 from bench.store.folder import is_begun, shard_folder
 from bench.store.formats import identity as ids
@@ -32,35 +34,32 @@ from bench.store.formats.documents import (
     Manifest,
     ShardPart,
     StoredConfig,
-    Sweep,
 )
 from bench.store.formats.fields import without_none
-from bench.store.formats.identity import BackboneIdentity, CalibratedOn, Identity
+from bench.store.formats.identity import BackboneIdentity, CalibratedOn, Identity, LearnedFrom
 
 
 def prepared_run(
     content: Content,
     samples: Sequence[str] | None = None,
     calibrated: CalibratedOn | None = None,
-    sweep: Sweep | None = None,
-    swept: Swept | None = None,
 ) -> PreparedRun:
     """Return the run of a content whose images were read, with a new manifest.
 
-    `samples` are the ids to score; None for those that the settings select. `calibrated` and
-    `sweep` are what chose the strategy of a stated risk; `swept` are decided images to copy.
+    `samples` are the ids to score; None for those that the settings select. `calibrated` is the
+    calibration that chose the strategy of a stated risk.
     """
     config, split = content.config, content.split
     if content.absent is not None:
         raise content.absent
     assert split is not None, "asked without images"
-    manifest = make_manifest(content, split, samples, calibrated, sweep)
+    manifest = make_manifest(content, split, samples, calibrated)
     folder = Path(config.results, manifest.run_id)
     if (shard := config.shard) is not None:
         folder = shard_folder(folder, shard.index, shard.count)
     if (note := other_precision_note(content, manifest)) is not None:
         content = replace(content, warnings=(*content.warnings, note))
-    return PreparedRun(content=content, split=split, manifest=manifest, folder=folder, swept=swept)
+    return PreparedRun(content=content, split=split, manifest=manifest, folder=folder)
 
 
 def make_manifest(
@@ -68,7 +67,6 @@ def make_manifest(
     split: Split,
     sample_ids: Sequence[str] | None = None,
     calibrated: CalibratedOn | None = None,
-    sweep: Sweep | None = None,
 ) -> Manifest:
     """Return the manifest of a run on the images of a split.
 
@@ -99,7 +97,6 @@ def make_manifest(
             parents=None if parents is None else list(parents),
             part=part,
             groups=split.groups,
-            sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
             linearisation_cost=cost,
             evaluation_flop=evaluation_flops(content),
@@ -109,7 +106,11 @@ def make_manifest(
 
 
 def identity_of(content: Content, split: Split, calibrated: CalibratedOn | None) -> Identity:
-    """Return the identity of a run: the entries of its parts, each in its place."""
+    """Return the identity of a run: all of its content that changes a number."""
+    learned_from = None
+    if (fit := content.learns_from) is not None:
+        count = len(fit.sample_ids)
+        learned_from = LearnedFrom(split=fit.split, fingerprint=fit.fingerprint, images=count)
     return Identity(
         version=ids.IDENTITY_VERSION,
         dataset=data_identity(content.names.dataset, split),
@@ -118,9 +119,9 @@ def identity_of(content: Content, split: Split, calibrated: CalibratedOn | None)
         strategy=content.names.decider.identity,
         seed=content.config.seed,
         **texts_identity(content.prompts, split.items),
-        **identity_settings(content.config, "run"),
+        **content.config.in_identity("run"),
         **without_none(
-            learned_from=content.learns_from and learned_identity(content.learns_from),
+            learned_from=learned_from,
             candidates=content.shortlist and content.shortlist.source,
             calibrated=calibrated,
         ),
@@ -133,7 +134,7 @@ def _backbone_identity(content: Content) -> BackboneIdentity:
     return BackboneIdentity(
         **model_identity(names.backbone, weights, names.backbone_parameters),
         **names.precision.identity(names.backbone, weights),
-        **(identity_settings(content.config, "half") if half else {}),
+        **(content.config.in_identity("half") if half else {}),
     )
 
 

@@ -1,12 +1,12 @@
-"""`--risk`: choose the parameters of a prepared run by a calibration on other images.
+"""`--risk`: choose the parameters of a prepared run by a test on images that it does not decide.
 
-If the strategy was not calibrated on another split, `--risk` runs the full sweep on some images of
-the run's split, drawn uniformly, tests the strategy's settings on them, and races the others with
-the cheapest setting that passes.
+A calibration on another split is such a test. Without one, `--risk` runs the full sweep on some
+images of the run's split, drawn uniformly, tests the strategy's settings on them, and races the
+others with the cheapest setting that passes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from bench.running.parts.decision import (
     make_decider,
     price,
 )
-from bench.running.parts.settings import check_mode
 from bench.stats.calibration.risk import (
     cheapest,
     choose_sweep,
@@ -335,18 +334,23 @@ def settled(run: PreparedRun) -> PreparedRun | PlannedSweep:
     race = stated.decider.spec
     if (sweep := sweep_of(run)) is None:
         params, calibrated = choose_setting(stated, run.manifest)
-        return prepared_run(content.naming(decider=make_decider(race, params)), None, calibrated)
+        decider = make_decider(race, params)
+        return prepared_run(content.naming(decider=decider), calibrated=calibrated)
     if (calibration := sweep.calibration()) is None:
         return sweep
     best = cheapest(calibration, stated.risk)
-    decider = make_decider(race, best.strategy.params) if best else _fallback(content, stated)
+    if best is None:
+        decider = _on_same_draws(sweep.plan.otherwise, stated)
+    else:
+        decider = make_decider(race, best.strategy.params)
     calibrated = calibrated_on(calibration, best or calibration.settings[0], stated.risk)
     described = Sweep(
         evaluation_equivalents_per_image=sweep.plan.sweep_cost / sweep.plan.swept,
         choices=risk_choices(calibration),
     )
-    swept = (sweep.folder, sweep.samples)
-    return prepared_run(content.naming(decider=decider), None, calibrated, described, swept)
+    rest = prepared_run(content.naming(decider=decider), calibrated=calibrated)
+    manifest = rest.manifest.model_copy(update={"sweep": described})
+    return replace(rest, manifest=manifest, copied=(sweep.folder, sweep.samples))
 
 
 def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:
@@ -356,7 +360,7 @@ def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:
     excludes a sweep, or no race can be cheaper than the full sweep.
     """
     config, decider = content.config, stated.decider
-    check_mode(config, "sweep", stated.option)
+    config.check_mode("sweep", stated.option)
     sizes = content.problems()[-1:]
     problem, images = sizes[0]
     cells = len(problem.class_of_prompt) * len(problem.timesteps) * images
@@ -369,14 +373,14 @@ def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:
     race = full / 2 if least is None else min(RACE_COST * least, full)
     replaced = content.names.strategy.replaces(problem)
     schedule = None if replaced is None else replaced.equivalents * images
-    otherwise = full
+    otherwise, otherwise_cost = exhaustive_strategy(), full
     if config.risk_else == "schedule":
-        if schedule is None:
+        if replaced is None or schedule is None:
             raise UserError(
                 f"--risk-else schedule: strategy {decider.spec.name!r} replaces no schedule."
             )
-        otherwise = schedule
-    size = choose_sweep(n, stated.risk, swept, race, otherwise)
+        otherwise, otherwise_cost = replaced.strategy, schedule
+    size = choose_sweep(n, stated.risk, swept, race, otherwise_cost)
     if size.images == n or (least is not None and least >= full):
         raise UserError(
             f"{stated.option} saves nothing on {n:,} images: use --strategy"
@@ -390,25 +394,17 @@ def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:
         swept=size.images,
         allowed=size.allowed,
         passes=size.passes,
-        otherwise=_fallback(content, stated).spec.name,
+        otherwise=otherwise,
         sweep_cost=size.images * swept,
         errors_bytes=size.images * (IMAGE_BYTES + CELL_BYTES * cells),
         rest=rest,
-        rest_cost=rest * (size.passes * race + (1 - size.passes) * otherwise),
+        rest_cost=rest * (size.passes * race + (1 - size.passes) * otherwise_cost),
         rest_cost_at_least=None if least is None else rest * least,
         rest_cost_at_most=rest * full,
         full_cost=n_asked * full,
         schedule=None if replaced is None else replaced.strategy,
         schedule_cost=None if schedule is None else n_asked * schedule,
     )
-
-
-def _fallback(content: Content, stated: StatedRisk) -> ConfiguredStrategy:
-    """Return the strategy of `--risk-else`, which decides the other images if no setting passes."""
-    if content.config.risk_else == "full":
-        return _on_same_draws(exhaustive_strategy(), stated)
-    replaced = content.names.strategy.replaces(content.problems()[-1][0])
-    return _on_same_draws(exhaustive_strategy() if replaced is None else replaced.strategy, stated)
 
 
 def _on_same_draws(name: str, stated: StatedRisk) -> ConfiguredStrategy:

@@ -18,7 +18,7 @@ from bench.machine.offline import offline_if_set
 from bench.machine.precision import assumed_capability_notes
 from bench.running.command import run_command
 from bench.running.execute import Finished
-from bench.running.parts.settings import RunConfig, check_mode
+from bench.running.parts.settings import RunConfig
 from bench.running.prepare import prepare
 from bench.running.risk import first_run
 from bench.stats.metrics.comparison import differing_identity
@@ -44,7 +44,7 @@ TEMPLATE = Path(__file__).with_name("slurm.sh")
 @offline_if_set
 def write_script(config: RunConfig, shards: int) -> Path:
     """Write the Slurm script of a sharded run into its folder, and return the path (UserError)."""
-    check_mode(config, "slurm", "--slurm")
+    config.check_mode("slurm", "--slurm")
     device = config.device or "cuda"
     run = first_run(prepare(config.model_copy(update={"device": device})))
     for note in assumed_capability_notes(run.names.precision.network, device):

@@ -15,15 +15,8 @@ from bench.errors import StoreError, UserError, warn_user
 from bench.inputs.split import Split
 from bench.inputs.subsets import shuffle_samples
 from bench.stats.metrics.comparison import check_comparable
-from bench.stats.sequential.stopping_rules import (
-    Results,
-    StoppingRule,
-    answer,
-    class_weights,
-    current_p,
-    decided_at,
-    parse_question,
-)
+from bench.stats.sequential import stopping_rules
+from bench.stats.sequential.stopping_rules import Results, StoppingRule
 from bench.store.folder import find_run, missing_samples
 from bench.store.formats.decisions import read_decisions
 from bench.store.formats.documents import Manifest
@@ -82,7 +75,7 @@ class Until:
         if self._advance() and self._verdict != "open":
             return True
         if time.monotonic() > self._next_event:
-            p = current_p(self.question, self._prefix) if self._n else 1.0
+            p = stopping_rules.current_p(self.question, self._prefix) if self._n else 1.0
             state = {"question": self.question.text, "images": self._n, "p": p}
             notify_plugins(load_plugins().manager, "question_checked", **state)
             self._next_event = time.monotonic() + CHECK_SECONDS
@@ -95,10 +88,7 @@ class Until:
         return manifest, self._record_answer(folder.path, manifest)
 
     def answer_stored(self, folder: Path, manifest: Manifest) -> QuestionAnswer:
-        """Write question and answer into the folder of a decided run and return the answer.
-
-        A warning tells that they are not kept if the folder cannot be written.
-        """
+        """Return the answer of a decided run; warn if its folder cannot keep it."""
         try:
             self._record_question(folder, manifest)
             return self._record_answer(folder, manifest)
@@ -118,7 +108,7 @@ class Until:
         due = self._n >= self._checked + max(1, self._checked // 100) or self._n == len(self.order)
         if self._verdict == "open" and due:  # a check reads the whole prefix, so only every 1 %
             self._checked = self._n
-            self._verdict, self._deciding = decided_at(self.question, self._prefix)
+            self._verdict, self._deciding = stopping_rules.decided_at(self.question, self._prefix)
         return True
 
     @property
@@ -136,7 +126,7 @@ class Until:
     @property
     def answer(self) -> QuestionAnswer:
         """Answer of the images in the complete prefix."""
-        result = answer(self.question, self._prefix)
+        result = stopping_rules.answer(self.question, self._prefix)
         return result.model_copy(update={"post_hoc": True}) if self.post_hoc else result
 
     def _narrowed(self, manifest: Manifest) -> Manifest:
@@ -156,7 +146,7 @@ class Until:
         self.post_hoc = all(
             entry.decided_before > 0
             for entry in read_questions(folder, manifest)
-            if parse_question(entry.question).subject == subject
+            if stopping_rules.parse_question(entry.question).subject == subject
         )
 
     def _record_answer(self, folder: Path, manifest: Manifest) -> QuestionAnswer:
@@ -167,15 +157,14 @@ class Until:
 
 
 def until_of(question: StoppingRule, split: Split, manifest: Manifest, results: str) -> Until:
-    """Return what ends a run on a split when its images answer a question.
-
-    Raises UserError if the question is invalid or the other run absent, different or partial.
-    """
+    """Return what ends a run on a split when its images answer a question (UserError)."""
     order = shuffle_samples(split.sample_ids, split.fingerprint)
     weights = None
     if question.metric == "balanced_accuracy":
         labels = np.asarray(split.labels)
-        per_class = class_weights(np.bincount(labels, minlength=len(split.classes)).astype(float))
+        per_class = stopping_rules.class_weights(
+            np.bincount(labels, minlength=len(split.classes)).astype(float)
+        )
         weights = dict(zip(split.sample_ids, per_class[labels].tolist(), strict=True))
     if question.run is None:
         return Until(question, order, len(order), None, weights)

@@ -252,7 +252,7 @@ def test_a_model_that_fits_gives_no_warning_and_the_check_takes_two_per_cent_of_
         rows[0] += len(x_t)
         return denoise(self, x_t, *more)
 
-    monkeypatch.setattr("bench.running.checks.check_fit", counted)
+    monkeypatch.setattr("bench.engine.sanity.check_fit", counted)
     done = bench("run", "digits", *ARGUMENTS, tmp_path / "r", "--json")
     assert 0 < rows[0] <= 0.02 * done.json["cost"]["evaluations"]
     assert done.code == 0 and "warnings" not in done.json

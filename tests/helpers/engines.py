@@ -11,6 +11,7 @@ from helpers.tables import concluded
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Ints
+from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.trees import Tree
@@ -90,7 +91,6 @@ def errors_at(
     engine: DenoisingEngine, draws: Ints, latents: torch.Tensor, conditioning: Tree
 ) -> torch.Tensor:
     """The errors of cells whose conditioning is given, float32 [B]; images share their noise."""
-    draw = torch.from_numpy(draws)
-    cells = np.stack([draws, np.zeros_like(draws)])
-    eps = engine.evaluator.scoring.noise.of([""], cells, draw)
-    return engine.evaluator.errors_at(draw, latents, eps, conditioning)
+    image = np.arange(len(draws))
+    batch = Batch(np.stack([np.zeros_like(draws), draws, image]), latents, [""] * len(draws))
+    return engine.evaluator.errors_at(engine.evaluator.cells(batch), conditioning)

@@ -88,7 +88,7 @@ def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> No
     timed = [{**line, "equivalents": 160 + 16 * 3.5} for line in lines]
     (old / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in timed))
     (old / "summary.json").unlink()
-    assert open_recording(old).linearisation_cost == pytest.approx(3.5)
+    assert open_recording(old).problem.linearisation_cost == pytest.approx(3.5)
     replayed = replay(old, "screen-race", {"samples": 4}, tmp_path / "replayed")
     resumed = record(11, tmp_path)
     assert resumed["dataset"]["n_samples"] == 11

@@ -10,7 +10,7 @@ from helpers.setting_values import BASE, COMPANIONS, NAMES, PAIRS, filled, make_
 
 from bench.running.classify import classify
 from bench.running.content import PreparedRun
-from bench.running.parts.settings import SETTINGS, RunConfig, key_of, make_config
+from bench.running.parts.settings import SETTINGS, RunConfig, make_config
 from bench.running.prepare import prepare
 from bench.store.formats.identity import digest
 
@@ -58,7 +58,7 @@ def test_runs_share_what_the_declaration_says(name: str, root: Path) -> None:
         or one.content.backbone_key != other.content.backbone_key,
         "prompts": one.content.kind.text_files(one.content)
         != other.content.kind.text_files(other.content),
-        "data": key_of(one.config, "data") != key_of(other.config, "data"),
+        "data": one.config.key_of("data") != other.config.key_of("data"),
     }
     assert differ == {subject: subject in declared.about for subject in differ}
     if name not in ELSEWHERE:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.machine.guest import silence_imported
+from bench.machine.stages import stage
 
 # The newest releases with which the tests passed; `bench doctor` says if a later one is installed.
 # Undocumented names stand in one module per library beside this one.
@@ -26,7 +27,8 @@ class Library:
 
     @cached_property
     def _module(self) -> Any:
-        module = importlib.import_module(self._name)
+        with stage(f"Importing {self._name}"):
+            module = importlib.import_module(self._name)
         silence_imported()
         return module
 

@@ -18,6 +18,7 @@ from bench.reports.rows import Currency
 from bench.stats.metrics.summarise import INCOMPLETE
 
 MAX_SHARED_KEYS = 5  # keys in one label, for points that lie together
+NEAR = (0.1, 0.08)  # distances of points that share a label, as shares of the axes
 GAP = 7  # typographic points between a marker and its label
 KEY_STYLE: dict[str, Any] = {"textcoords": "offset points", "fontweight": "bold"}
 
@@ -185,26 +186,15 @@ def _draw_keys(figure: Figure, axes: Axes, points: Iterable[Point], colours: Pal
     layout = figure.get_layout_engine()
     assert layout is not None
     layout.execute(figure)
-    placed = sorted((p for p in points if p.cost is not None), key=lambda point: point.cost or 0)
-    spots: list[tuple[Floats, list[Point]]] = []
-    for point in placed:
-        place = axes.transLimits.transform(
-            axes.transScale.transform((point.cost or 0, point.value))
-        )
-        for other, members in spots:
-            if (np.abs(place - other) < (0.1, 0.08)).all():
-                members.append(point)
-                break
-        else:
-            spots.append((place, [point]))
+    cheapest_first = sorted((p for p in points if p.cost is not None), key=lambda p: p.cost or 0)
     pixels = figure.dpi / 72  # per typographic point
     show = axes.transData.transform
     taken = []  # boxes of error bars and labels, in typographic points
-    for point in placed:
+    for point in cheapest_first:
         ends = [show((point.cost or 0, end)) / pixels for end in point.ends]
         taken.append(Bbox(ends).padded(3))
     whole = axes.bbox.transformed(Affine2D().scale(1 / pixels))
-    for _, members in spots:
+    for members in _near_together(axes, cheapest_first):
         last = members[-1]
         keys = sorted((point.key for point in members), key=lambda key: (len(key), key))
         more = len(keys) - MAX_SHARED_KEYS
@@ -215,6 +205,21 @@ def _draw_keys(figure: Figure, axes: Axes, points: Iterable[Point], colours: Pal
         box = find_free_place(Bbox.from_bounds(x, y, size.width, size.height), taken, whole)
         taken.append(box)
         axes.annotate(text, marker, (box.x0 - x, box.y0 - y), **KEY_STYLE, color=colours.ink)
+
+
+def _near_together(axes: Axes, points: Iterable[Point]) -> list[list[Point]]:
+    """Return groups of points, each of those that lie near the first one of the group."""
+    to_axes = axes.transScale + axes.transLimits  # from (0, 0), lower left, to (1, 1)
+    groups: list[tuple[Floats, list[Point]]] = []
+    for point in points:
+        place = to_axes.transform((point.cost or 0, point.value))
+        for place_of_first, members in groups:
+            if (np.abs(place - place_of_first) < NEAR).all():
+                members.append(point)
+                break
+        else:
+            groups.append((place, [point]))
+    return [members for _, members in groups]
 
 
 def find_free_place(text: Bbox, taken: Sequence[Bbox], whole: Bbox) -> Bbox:

@@ -25,7 +25,7 @@ from bench.reports.facts import (
 )
 from bench.reports.leaderboard.rows import REPORTED, SUBSET, WRONG, LeaderboardRow
 from bench.reports.rows import Currency, accuracy_fact
-from bench.reports.run_facts import FIRST, without_defaults
+from bench.reports.run_facts import FIRST_SETTINGS, without_defaults
 from bench.reports.text import Table, make_table
 from bench.stats.metrics.comparison import Settings, data_apart
 from bench.store.errata import own_list
@@ -120,13 +120,13 @@ class Board:
         )
 
     def above(self, wide: bool = True) -> str:
-        """Return what all rows share; unless `wide`, without settings of `FIRST`."""
+        """Return what all rows share; unless `wide`, without `FIRST_SETTINGS`."""
         parts = [*self.common, *self.images]
         if wide:
             parts += [kind + assignments(options) for kind, options in self.shared.items()]
         else:
             every = {k: v for options in self.shared.values() for k, v in options.items()}
-            parts += [assignments({k: v for k, v in every.items() if k not in FIRST})]
+            parts += [assignments({k: v for k, v in every.items() if k not in FIRST_SETTINGS})]
         return " · ".join(filter(None, parts))
 
     @property
@@ -182,22 +182,23 @@ def make_boards(
 ) -> list[Board]:
     """Return the boards of rows that are grouped by board already.
 
-    If boards have the same dataset, split and version, their titles also name the data. `metric` is
-    a metric that gets a column at the user's request.
+    If several boards have the same dataset, split and version, their titles also name the data.
+    `metric` is a metric that gets a column at the user's request.
     """
-    firsts: dict[str, dict[str | None, LeaderboardRow]] = {}  # of each board, by its name and data
-    for row in sorted(rows, key=lambda row: row.path is None):  # a run tells what its data is
-        firsts.setdefault(_name(row), {}).setdefault(row.fingerprint, row)
-    made = []
-    for (name, data), group in groupby(rows, key=lambda row: (_name(row), row.fingerprint)):
-        same_name = firsts[name]
+    examples: dict[str, dict[str | None, LeaderboardRow]] = {}  # name of boards → data → a row
+    for row in sorted(rows, key=lambda row: row.path is None):  # runs first: their data is known
+        examples.setdefault(_board_name(row), {}).setdefault(row.fingerprint, row)
+    boards = []
+    for (name, data), group in groupby(rows, key=lambda row: (_board_name(row), row.fingerprint)):
+        same_name = examples[name]
         several = len(same_name) > 1 and data is not None
         title = name + (f", data {data[:8]}" if several else "")
-        board = replace(_board(title, list(group), metric), currency=currency)
-        if several and (why := _why_apart(next(iter(same_name.values())), same_name[data])):
+        board = replace(_make_board(title, list(group), metric), currency=currency)
+        first, *_ = same_name.values()
+        if several and (why := _why_apart(first, same_name[data])):
             board.common.insert(0, why)
-        made.append(board)
-    return made
+        boards.append(board)
+    return boards
 
 
 def _why_apart(first: LeaderboardRow, row: LeaderboardRow) -> str | None:
@@ -222,13 +223,13 @@ def board_tables(
     return tables
 
 
-def _name(row: LeaderboardRow) -> str:
+def _board_name(row: LeaderboardRow) -> str:
     version = f", version {row.version}" if row.version else ""
     return f"{row.dataset}/{row.split}{version}"
 
 
-def _board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
-    """Return a board.
+def _make_board(title: str, rows: list[LeaderboardRow], metric: str | None) -> Board:
+    """Return the board of some rows.
 
     Reported results state few settings, so the other rows alone decide what is shared, if there are
     any; a reported result keeps a setting that differs.

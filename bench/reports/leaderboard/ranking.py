@@ -196,11 +196,11 @@ def compare_pairs(rows: Rows, rivals: int) -> tuple[Bools, Floats]:
     """
     n = np.array([row.n_samples or 0 for row in rows])
     right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])  # images
-    members = min(rivals + 1, len(rows))
-    pairs = members * (members - 1) // 2
+    family = min(rivals + 1, len(rows))  # rows that are corrected together: rivals and one other
+    pairs = family * (family - 1) // 2
     # The bound depends only on these two counts, which many runs have in common.
     (counts, sizes), kind = np.unique(np.stack([right, n]), axis=1, return_inverse=True)
-    kind = kind.reshape(-1)
+    kind = kind.reshape(-1)  # place of each row's two counts in `counts` and `sizes`
     # With n images, at least a + b - n are right in both runs.
     both = np.maximum(0, counts[:, None] + counts - np.minimum(sizes[:, None], sizes))
     wins = counts[:, None] - both

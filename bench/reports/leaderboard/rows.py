@@ -31,6 +31,8 @@ from bench.store.runs import OnUnreadable, warn_left_out
 from bench.store.shipped import is_published
 from bench.store.studies import Seen, described
 
+REPORTED_FILE = "reported.json"
+MIN_SOURCE = 10  # characters: a name and a year
 MEASURED: Final = "measured"
 SUBSET: Final = "subset"
 REPLAYED: Final = "replayed"
@@ -145,12 +147,6 @@ def reported_rows(file: Path) -> list[LeaderboardRow]:
         LeaderboardRow(**result.model_dump(), kind=REPORTED, cost=result.evaluations_per_image)
         for result in read_reported(file)
     ]
-
-
-REPORTED_FILE = "reported.json"
-
-
-MIN_SOURCE = 10  # characters: a name and a year
 
 
 def _one_line(text: str) -> str:

@@ -22,7 +22,7 @@ from bench.reports.facts import Mark
 from bench.reports.figures import plots
 from bench.reports.figures.gallery import ON_PAPER, PICTURES_AT_ONCE, load_pictures
 from bench.reports.figures.images import Images
-from bench.reports.html import environment, read_template
+from bench.reports.html import read_template, render_template
 from bench.reports.leaderboard.board import Board, legend, make_boards, row_labels
 from bench.reports.leaderboard.ranking import rank_boards
 from bench.reports.leaderboard.rows import REPORTED, all_reported, board_row
@@ -33,7 +33,7 @@ from bench.reports.page.sections import (
     blind_table,
     page_question,
 )
-from bench.reports.run_facts import averages, cost_fact, description, images_fact, scores, wrongs
+from bench.reports.run_facts import averages, cost_fact, description, errata, images_fact, scores
 from bench.reports.run_metric import read_requested_run
 from bench.reports.run_view import RunView
 from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
@@ -139,51 +139,44 @@ def make_section(
     If the run is `alone` on the page, the section has no opening sentences, since the page begins
     with them.
     """
-    notes: list[str] = []
     decided, row, risk = run.decided, board_row(run), run.manifest.identity.calibrated
     classes = per_class(decided, run.classes)
     # The lowest recall first, and classes without images last.
     classes.sort(key=lambda c: (c.recall is None, c.recall))
     probability = probability_skill(decided, run.manifest, calibrated)
     curves, course = plots.errors_by_timestep(run), plots.find_course(run)
-    html = (
-        environment()
-        .get_template("run.html")
-        .render(
-            run=run,
-            figures=[*scores(run), cost_fact(run), images_fact(run), *averages(run)[:1]],
-            facts=[*wrongs(run), *description(run)],
-            summary=run.summary,
-            anchor=anchor,
-            opening=None if alone else make_opening(run),
-            marks={kind: Mark(mark.full) for kind, mark in row_labels(row).items()},
-            again=row.command,
-            recording=recording_command(run.manifest),
-            most_prompts=MAX_PROMPTS,
-            classes=class_table(classes, bars=True),
-            prompts=_prompts(run),
-            matrix=confusion_matrix(decided, run.classes),
-            worst=worst_confusions(confusions_of(decided), run.classes, most=10),
-            risk=risk_sentence(risk, run.manifest.sweep, run.summary),
-            risk_warning=risk_warning(run.audit, risk),
-            probability=probability and probability_sentence(probability),
-            worth=probability and plots.draw_reliability(probability).inline(f"{anchor}-worth"),
-            curves=curves and plots.draw_errors(curves).inline(f"{anchor}-curves"),
-            course=course,
-            course_figure=course and plots.draw_course(course).inline(f"{anchor}-course"),
-            curve_images=curves.n_images if curves else 0,
-            pictures=load_pictures(
-                run,
-                images,
-                most_images,
-                notes.append,
-                known_probabilities(decided, run.manifest, calibrated),
-            ),
-            at_once=PICTURES_AT_ONCE,
-            on_paper=ON_PAPER,
-            mistakes=int((~decided.correct).sum()),
-            notes=notes,  # filled by `load_pictures`, above
-        )
+    notes: list[str] = []  # why pictures are missing
+    probable = known_probabilities(decided, run.manifest, calibrated)
+    pictures = load_pictures(run, images, most_images, notes.append, probable)
+    html = render_template(
+        "run.html",
+        run=run,
+        figures=[*scores(run), cost_fact(run), images_fact(run), *averages(run)[:1]],
+        facts=[*errata(run), *description(run)],
+        summary=run.summary,
+        anchor=anchor,
+        opening=None if alone else make_opening(run),
+        marks={kind: Mark(mark.full) for kind, mark in row_labels(row).items()},
+        again=row.command,
+        recording=recording_command(run.manifest),
+        most_prompts=MAX_PROMPTS,
+        classes=class_table(classes, bars=True),
+        prompts=_prompts(run),
+        matrix=confusion_matrix(decided, run.classes),
+        worst=worst_confusions(confusions_of(decided), run.classes, most=10),
+        risk=risk_sentence(risk, run.manifest.sweep, run.summary),
+        risk_warning=risk_warning(run.audit, risk),
+        probability=probability and probability_sentence(probability),
+        worth=probability and plots.draw_reliability(probability).inline(f"{anchor}-worth"),
+        curves=curves and plots.draw_errors(curves).inline(f"{anchor}-curves"),
+        course=course,
+        course_figure=course and plots.draw_course(course).inline(f"{anchor}-course"),
+        curve_images=curves.n_images if curves else 0,
+        pictures=pictures,
+        at_once=PICTURES_AT_ONCE,
+        on_paper=ON_PAPER,
+        mistakes=int((~decided.correct).sum()),
+        notes=notes,
     )
     return Section(anchor, run, Markup(html))
 
@@ -207,29 +200,25 @@ def render(
     further = Markup("\n").join(section.html for section in sections[MAX_OPEN:])
     packed = base64.b64encode(gzip.compress(further.encode(), mtime=0)).decode() if further else ""
     script, style = read_template("report.js"), read_template("report.css")
-    page: str = (
-        environment()
-        .get_template("page.html")
-        .render(
-            ranked=legend(),
-            parts=[BoardPart(board, anchors) for board in boards],
-            anchors=anchors,
-            sections=sections,
-            open_sections=sections[:MAX_OPEN],
-            packed=packed,
-            question=page_question([section.run for section in sections]),
-            most_intervals=MOST_INTERVALS,
-            most_runs=MOST_RUNS,
-            studies=studies,
-            blind=blind_table(section.run for section in sections),
-            notes=notes,
-            datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
-            version=__version__,
-            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            script=Markup(script),
-            # With this hash, the browser blocks all other scripts and the network.
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            style=Markup(style),
-        )
+    return render_template(
+        "page.html",
+        ranked=legend(),
+        parts=[BoardPart(board, anchors) for board in boards],
+        anchors=anchors,
+        sections=sections,
+        open_sections=sections[:MAX_OPEN],
+        packed=packed,
+        question=page_question([section.run for section in sections]),
+        most_intervals=MOST_INTERVALS,
+        most_runs=MOST_RUNS,
+        studies=studies,
+        blind=blind_table(section.run for section in sections),
+        notes=notes,
+        datasets=", ".join(dict.fromkeys(s.run.summary.dataset.name for s in sections)),
+        version=__version__,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        script=Markup(script),
+        # With this hash, the browser blocks all other scripts and the network.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=Markup(style),
     )
-    return page

@@ -57,8 +57,9 @@ def study_run(cell: StudyCell, results: Path) -> StudyRow:
             limit = cell.config.limit
             if run.summary is not None and limit is not None:
                 run = _limit_run(run, limit)  # it may have more images than the study declares
-            if (view := RunView(run)).so_far is None:
-                run.require_decisions()  # raises
+            view = RunView(run)
+            if view.so_far is None:  # no image is decided
+                continue
             if cell.published is not None:
                 declared["published"] = _compared(cell.published, view)
             return StudyRow.of(view, **declared, n_asked=cell.images)
@@ -124,25 +125,25 @@ def read_methods(
     apart = [name for name in study.axes if name not in (*DATA, *over)]
     varied = varied_axes(apart, [cell.axes for cell in study.cells])
     stored = [row for row in rows if row.path is not None]
-    labels: dict[str, set[str]] = {}  # board → names of its dataset in the study
+    dataset_names: dict[str, set[str]] = {}  # board → names of its dataset in the study
     for row in stored:
-        labels.setdefault(board_name(row), set()).add(row.axes.get("dataset", NONE))
+        dataset_names.setdefault(board_name(row), set()).add(row.axes.get("dataset", NONE))
     for row in stored:
         board = board_name(row)
-        if len(labels[board]) > 1:
+        if len(dataset_names[board]) > 1:
             board = f"{board} ({row.axes.get('dataset', NONE)})"
         axes = row.axes
         name = " ".join(axes[n] for n in (varied or apart) if n in axes) or "the method"
         boards.setdefault(board, {}).setdefault(name, []).append(row)
-    decided: dict[str, list[MethodRuns]] = {}
+    read: dict[str, list[MethodRuns]] = {}
     for board, methods in boards.items():
         for name, members in methods.items():
             if (method := _read_method(name, members, apart, over, spec, metric)) is not None:
-                on_board = decided.setdefault(board, [])
+                on_board = read.setdefault(board, [])
                 if on_board and _are_alike(on_board[0].decided, method.decided):
                     method = replace(method, decided=on_board[0].decided)  # one copy in memory
                 on_board.append(method)
-    return decided
+    return read
 
 
 def _are_alike(a: Decisions, b: Decisions) -> bool:

@@ -358,32 +358,32 @@ def published_tables(study: str, rows: Sequence[StudyRow]) -> list[Table]:
     return [make_table(title, columns, figures, optional=("metric", "run"), below=below, more=more)]
 
 
-_Pair = tuple[StudyRow, Published]
+_RunAndFigure = tuple[StudyRow, Published]
 
 
-def _published(pair: _Pair) -> Fact | str:
+def _published(pair: _RunAndFigure) -> Fact | str:
     _, figure = pair
     if figure.value is None:
         return "not read"
     return metric_fact(metric_specs()[figure.metric], figure.value)
 
 
-def _ours(pair: _Pair) -> Fact:
+def _ours(pair: _RunAndFigure) -> Fact:
     row, figure = pair
     ends = row.shown_ci95 if figure.metric == "accuracy" else None
     return metric_fact(metric_specs()[figure.metric], row.metric(figure.metric), ends)
 
 
-def _difference(pair: _Pair) -> Fact:
+def _difference(pair: _RunAndFigure) -> Fact:
     _, figure = pair
     unit = metric_unit(metric_specs()[figure.metric], difference=True)
     return Fact("", figure.difference, unit, figure.difference_ci95)
 
 
 _PUBLISHED_COLUMNS = [
-    Column[_Pair]("metric", lambda pair: metric_specs()[pair[1].metric].words),
-    Column[_Pair]("published", _published),
-    Column[_Pair]("ours", _ours),
-    Column[_Pair]("difference", _difference),
-    Column[_Pair]("verdict", lambda pair: pair[1].verdict),
+    Column[_RunAndFigure]("metric", lambda pair: metric_specs()[pair[1].metric].words),
+    Column[_RunAndFigure]("published", _published),
+    Column[_RunAndFigure]("ours", _ours),
+    Column[_RunAndFigure]("difference", _difference),
+    Column[_RunAndFigure]("verdict", lambda pair: pair[1].verdict),
 ]

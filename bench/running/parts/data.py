@@ -125,10 +125,7 @@ DECLARATION = ".toml"
 
 @offline_if_set
 def find_dataset(settings: DataSettings) -> DataSource:
-    """Return the dataset that the settings name: registered, a URI, a declaration or a folder.
-
-    Raises UserError if the name is unknown or a collection, or the declaration or data invalid.
-    """
+    """Return the dataset that the settings name: registered, a URI, a declaration or a folder."""
     name, data_dir, plugins = settings.dataset, settings.data_dir, load_plugins()
     if name.startswith("@"):
         names = plugins.collections.get(name[1:]).datasets

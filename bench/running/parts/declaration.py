@@ -1,8 +1,8 @@
-"""Declarations of settings on their fields.
+"""The vocabulary in which a field of a chapter declares its setting: `setting(…)` and its types.
 
-Help, checks, the options of commands, the identity of a run, what runs share and what a suggested
-command repeats are queries over these declarations (`settings`), so that a setting appears only
-where it is defined and where it is used.
+Settings themselves stand in the chapters. Help, checks, the options of commands, the identity of a
+run, what runs share and what a suggested command repeats are queries over the declarations
+(`settings`), so that a setting appears only where it is defined and where it is used.
 """
 
 import os
@@ -210,10 +210,7 @@ def option(name: str) -> str:
 
 
 def passed_to(spec: Spec, settings: Chapter) -> Parameters:
-    """Return the settings that a dataset, backbone or executor gets as parameters.
-
-    Raises UserError if one is set that it has no parameter for.
-    """
+    """Return the settings that a dataset, backbone or executor gets as parameters (UserError)."""
     chosen: Parameters = {}
     for name, declared in type(settings).model_fields.items():
         value = getattr(settings, name)

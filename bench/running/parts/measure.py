@@ -1,4 +1,4 @@
-"""How the error of a class is measured: draws, levels, noise, weights and views."""
+"""How the error of a class is measured: draws, noise levels and their weights, noise, views."""
 
 import hashlib
 from collections.abc import Mapping
@@ -107,10 +107,7 @@ class ResolvedViews:
     views: CheckedViews
 
     def of_draws(self, n_draws: int, plan: DrawPlan) -> Ints:
-        """Return int64 [N], the view of each draw; draws that share a noise level share a view.
-
-        Raises UserError if there are fewer draws than views.
-        """
+        """Return int64 [N], the view of each draw; draws that share a noise level share a view."""
         count, per_level = self.views.count, 1 if plan.name == "grid" else 2  # consecutive draws
         turns = view_of_draw(n_draws, count, per_level)
         if len(set(turns.tolist())) < count:

@@ -1,4 +1,4 @@
-"""Which network or classifier scores the images of a run, and its weights."""
+"""Which network or classifier scores the images of a run, and where its checkpoint is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

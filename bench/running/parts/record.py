@@ -1,4 +1,4 @@
-"""Where a run is stored, and what is kept and done with it."""
+"""Where a run is stored, what is stored with its decisions, and what one command does with it."""
 
 from importlib.util import find_spec
 from operator import attrgetter

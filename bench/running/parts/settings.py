@@ -1,11 +1,11 @@
-"""`RunConfig`, all settings of a run, queries about them, and `Names`, what they name.
+"""`RunConfig` (all settings of a run), its checks and queries; `Names` (the objects it refers to).
 
-Each part of a run declares its own. The options of the command line, the `BENCH_*` variables, the
-config file, the manifest and the docs are all derived from `RunConfig`. Precedence: option >
+`RunConfig` joins the chapters of the parts. The options of the command line, the `BENCH_*`
+variables, the config file, the manifest and the docs are all derived from it. Precedence: option >
 variable > file > default.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -40,12 +40,6 @@ from bench.running.parts.record import RecordSettings
 from bench.running.parts.texts import TextSettings, find_template
 from bench.store.formats.documents import StoredConfig
 
-SCORER_TEXT = {
-    "denoiser": "is a denoiser",
-    "classifier": "is a classifier, which scores images directly",
-    "likelihood": "is a likelihood, which returns errors itself",
-}
-
 
 class RunConfig(  # in the opposite order of help, because the fields of the last base come first
     RecordSettings,
@@ -57,6 +51,51 @@ class RunConfig(  # in the opposite order of help, because the fields of the las
     DataSettings,
 ):
     """All settings of a run."""
+
+    def changed(self) -> "Values":
+        """Return the settings that differ from their defaults."""
+        return {
+            name: value
+            for name, field in type(self).model_fields.items()
+            if (value := getattr(self, name)) != field.get_default(call_default_factory=True)
+        }
+
+    def in_identity(self, *roles: IdentityRole) -> "Values":
+        """Return the settings that enter the identity as `roles` by value, except at defaults."""
+        changed = self.changed()
+        return {name: changed[name] for name in changed if SETTINGS[name].identity in roles}
+
+    def loading(self) -> tuple[tuple[str, object], ...]:
+        """Return the settings of how a network is loaded, whose values stand for nothing else."""
+        names = (name for name in about("network") if not SETTINGS[name].is_resolved)
+        return tuple((name, getattr(self, name)) for name in names)
+
+    def key_of(self, *subjects: About) -> str:
+        """Return a text that is equal for runs with the same settings about these subjects."""
+        return repr([getattr(self, name) for name in about(*subjects)])
+
+    def check_mode(self, mode: Mode, words: str) -> None:
+        """Raise UserError if a changed setting excludes a mode, which the message calls `words`."""
+        for name in self.changed():
+            if (why := SETTINGS[name].excludes.get(mode)) is not None:
+                raise UserError(f"{words} and {option(name)} exclude each other: {why}.")
+
+    def check_together(self) -> None:
+        """Raise UserError if a setting does not fit another one, or has no effect without one."""
+        chosen, texts = self.changed(), self.model_dump()
+        for name in chosen:
+            declared = SETTINGS[name]
+            if declared.needs is not None and declared.needs not in chosen:
+                raise UserError(f"{option(name)} has no effect without {option(declared.needs)}.")
+            for excluded, why in declared.excludes.items():
+                other, _, value = excluded.partition("=")
+                if other in chosen and value in ("", str(texts[other]).partition(":")[0]):
+                    words = f"{option(other)} {value}".strip()
+                    raise UserError(f"{option(name)} and {words} exclude each other: {why}.")
+            if declared.fits is not None:
+                values = (getattr(self, other) for other in signature(declared.fits).parameters)
+                with refusing(f"{option(name)}: ", ValueError):
+                    declared.fits(*values)
 
 
 PARTS: tuple[type[Chapter], ...] = RunConfig.__bases__[::-1]
@@ -86,14 +125,17 @@ def removed_message(name: str, value: object) -> str | None:
     )
 
 
-def check_name(name: str, value: object) -> None:
-    """Raise UserError if there is no such setting, or it or this value of it was removed."""
+def check_name(name: str, value: object, others: Iterable[str] = ()) -> None:
+    """Raise UserError if there is no such setting, or it or this value of it was removed.
+
+    `others` are further names that the user may have meant.
+    """
     if message := removed_message(name, value):
         raise UserError(message)
     if name not in SETTINGS:
+        close = did_you_mean(name, [*SETTINGS, *others])
         raise UserError(
-            f"Unknown setting {name!r}.{did_you_mean(name, SETTINGS)} `bench run --help-all` lists"
-            " all settings."
+            f"Unknown setting {name!r}.{close} `bench run --help-all` lists all settings."
         )
 
 
@@ -115,33 +157,6 @@ def options_of(command: str) -> tuple[str, ...]:
     return tuple(n for n, setting in SETTINGS.items() if command in setting.commands.split())
 
 
-def loading_settings(config: RunConfig) -> tuple[tuple[str, object], ...]:
-    """Return the settings of how a network is loaded, whose values stand for nothing else."""
-    names = (name for name in about("network") if not SETTINGS[name].is_resolved)
-    return tuple((name, getattr(config, name)) for name in names)
-
-
-def key_of(config: RunConfig, *subjects: About) -> str:
-    """Return a text that is equal for runs with the same settings about these subjects."""
-    return repr([getattr(config, name) for name in about(*subjects)])
-
-
-def changed(config: RunConfig) -> Values:
-    """Return the settings that differ from their defaults."""
-    return {
-        name: value
-        for name, field in RunConfig.model_fields.items()
-        if (value := getattr(config, name)) != field.get_default(call_default_factory=True)
-    }
-
-
-def identity_settings(config: RunConfig, *roles: IdentityRole) -> Values:
-    """Return the settings that enter the identity as `roles` by their value, without defaults."""
-    return {
-        name: value for name, value in changed(config).items() if SETTINGS[name].identity in roles
-    }
-
-
 def make_config(settings: Mapping[str, Any]) -> RunConfig:
     """Return validated settings; None means the default.
 
@@ -157,33 +172,8 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
         problem = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
         shown = quoted(first["input"], 60)
         raise UserError(f"{option(str(first['loc'][0]))}: {problem} (got {shown}).") from None
-    _check_together(config)
+    config.check_together()
     return config
-
-
-def _check_together(config: RunConfig) -> None:
-    """Raise UserError if a setting does not fit another one, or has no effect without another."""
-    chosen, texts = changed(config), config.model_dump()
-    for name in chosen:
-        declared = SETTINGS[name]
-        if declared.needs is not None and declared.needs not in chosen:
-            raise UserError(f"{option(name)} has no effect without {option(declared.needs)}.")
-        for excluded, why in declared.excludes.items():
-            other, _, value = excluded.partition("=")
-            if other in chosen and value in ("", str(texts[other]).partition(":")[0]):
-                words = f"{option(other)} {value}".strip()
-                raise UserError(f"{option(name)} and {words} exclude each other: {why}.")
-        if declared.fits is not None:
-            values = (getattr(config, other) for other in signature(declared.fits).parameters)
-            with refusing(f"{option(name)}: ", ValueError):
-                declared.fits(*values)
-
-
-def check_mode(config: RunConfig, mode: Mode, words: str) -> None:
-    """Raise UserError if a changed setting excludes a mode, which the message calls `words`."""
-    for name in changed(config):
-        if (why := SETTINGS[name].excludes.get(mode)) is not None:
-            raise UserError(f"{words} and {option(name)} exclude each other: {why}.")
 
 
 def data_config(stored: StoredConfig) -> RunConfig:
@@ -208,7 +198,10 @@ def read_config_file(path: Path) -> Values:
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """A run's settings and what they name: enough for help, the grid of a study and refusals."""
+    """The settings of a run with the specs, strategy and views that they refer to by name.
+
+    No file of images or weights is read for them: enough for a study's grid and most refusals.
+    """
 
     config: RunConfig  # settings as the user set them
     data: DataSource  # where the images are, and how they are read
@@ -245,7 +238,7 @@ class Names:
         return (
             (spec.name, spec.version, code_of(spec), self.precision.options()),
             tuple(sorted((name, repr(v)) for name, v in self.backbone_parameters.items())),
-            loading_settings(config),
+            config.loading(),
             (self.source.weights, config.revision, self.source.file, *self.source.loras),
         )
 

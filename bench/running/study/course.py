@@ -22,7 +22,7 @@ from bench.inputs.subsets import shuffle_samples
 from bench.machine.offline import offline
 from bench.running.execute import Finished
 from bench.running.lifecycle import LoadedResources, prepare_run, run_prepared
-from bench.running.parts.settings import SETTINGS, RunConfig, about, key_of
+from bench.running.parts.settings import SETTINGS, RunConfig, about
 from bench.running.prepare import Preloaded
 from bench.running.risk import with_chosen_params
 from bench.running.study.file import DeclaredStudy
@@ -223,7 +223,7 @@ class _Course:
     def _finished(self, config: RunConfig, n: int | None, later: Iterable[RunConfig]) -> Finished:
         """Make a run, or score its first `n` images in random order."""
         with offline(config.offline):
-            data = key_of(config, "data")
+            data = config.key_of("data")
             prepared = prepare_run(config, Preloaded(split=self.split.get(data)))
             self.split = {data: prepared.split}
             prepared = with_chosen_params(prepared)
@@ -235,10 +235,10 @@ class _Course:
     def _later(self, place: int, rest: Sequence[int]) -> Iterator[RunConfig]:
         """Yield settings of later runs with the same backbone, one per distinct set of prompts."""
         mine = self.declared.cells[place]
-        distinct = {key_of(mine.config, "data", "prompts"): mine.config}
+        distinct = {mine.config.key_of("data", "prompts"): mine.config}
         for other in (self.declared.cells[p] for p in rest):
             if other.backbone == mine.backbone:
-                distinct.setdefault(key_of(other.config, "data", "prompts"), other.config)
+                distinct.setdefault(other.config.key_of("data", "prompts"), other.config)
         yield from list(distinct.values())[1:]
 
     def _set(self, place: int, **changes: object) -> None:

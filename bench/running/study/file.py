@@ -1,4 +1,4 @@
-"""Read the TOML file of a study, the user's or an installed one, which declares a grid of runs.
+"""Read the TOML file of a study, the user's or an installed one: the grid of runs it declares.
 
 A list is an axis: each of its values is combined with each value of every other list. A list inside
 a list is one value. Everything else is a setting that all runs share.
@@ -28,22 +28,18 @@ from bench.running.parts.settings import (
     RunConfig,
     Values,
     about,
+    check_name,
     make_config,
     options_of,
-    removed_message,
 )
 from bench.running.study.values import (
     PLURALS,
     AxisLabels,
     Entries,
     Table,
-    check_seeds,
-    check_shifts,
-    check_stop,
     in_text,
     is_matched,
     matched_labels,
-    read_entries,
     tables_of,
 )
 from bench.store.formats.fields import first_problem
@@ -149,12 +145,12 @@ def declare(
     if not cells:
         raise UserError("it declares no run: everything is excluded.")
     _check_labels(cells)
-    entries = read_entries(study, name)
-    check_seeds(entries, [cell.axes for cell in cells])
+    entries = Entries.read(study, name)
+    entries.check_seeds([cell.axes for cell in cells])
     names, registry = {cell.config.dataset for cell in cells}, load_plugins().datasets
     if all(name in registry for name in names):
-        check_shifts(entries, names)
-    check_stop(entries, study, any(cell.config.limit for cell in cells))
+        entries.check_shifts(names)
+    entries.check_stop(study, any(cell.config.limit for cell in cells))
     if rehearsal:
         entries = entries.model_copy(update={"name": f"{entries.name}-rehearsal"})
     return DeclaredStudy(
@@ -250,18 +246,14 @@ def _check_labels(cells: Sequence[DeclaredCell]) -> None:
 
 def _settings(table: Table, what: str) -> Values:
     """Return a table's settings under their singular names."""
-    allowed = [*RunConfig.model_fields, *PLURALS, *STUDY_KEYS]
     settings: Values = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
-        if message := removed_message(name, value):
-            raise UserError(message)
+        check_name(name, value, (*PLURALS, *STUDY_KEYS))
         if name in COMMAND_SETTINGS:
             raise UserError(
                 f"{key!r} is not a setting of {what}; `bench study --help` shows the command's."
             )
-        if name not in RunConfig.model_fields:
-            raise UserError(f"unknown setting {key!r}.{did_you_mean(key, allowed)}")
         if name in settings:
             other = next(k for k in table if PLURALS.get(k, k) == name)
             raise UserError(f"{key!r} and {other!r} set the same thing. Keep one of the two.")
@@ -337,9 +329,9 @@ def _from_table(axis: str, table: Table) -> Iterator[Choice]:
         raise UserError(f'a table of {axis} has no name: write {{name = "…", …}}.')
     settings = {k: v for k, v in rest.items() if k in RunConfig.model_fields}
     params = {k: v for k, v in rest.items() if k not in settings}
-    if axis == "dataset" and params:
-        wrong = next(iter(params))
-        raise UserError(f"unknown setting {wrong!r}.{did_you_mean(wrong, RunConfig.model_fields)}")
+    if axis == "dataset":
+        for unknown in params:
+            check_name(unknown, None)
     names = expand_datasets([name]) if axis == "dataset" else [name]
     if label is None and len(names) == 1:
         label = " ".join([name, *(f"{k}={in_text(v)}" for k, v in rest.items() if k != "data_dir")])

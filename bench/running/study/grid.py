@@ -1,4 +1,4 @@
-"""The study that `bench run` means if it lists several datasets, models, strategies or seeds."""
+"""The file of a study, written from a `bench run` that lists several datasets, models or seeds."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from bench.inputs.data import slugify
 from bench.inputs.parsing import split_names
 from bench.machine.files import path_exists
 from bench.running.parts.declaration import option
-from bench.running.parts.settings import Values, about, changed, make_config
+from bench.running.parts.settings import Values, about, make_config
 from bench.running.study.file import TABLE_AXES, DeclaredStudy, declare
 from bench.running.study.values import PLURALS
 from bench.store.formats.identity import digest
@@ -51,7 +51,7 @@ def declare_grid(settings: Values, lists: Mapping[str, Sequence[str | int]]) -> 
     if empty := [name for name, values in lists.items() if not values]:
         raise UserError(f"{empty[0]} is an empty list.")
     config = make_config({**settings, **{name: values[0] for name, values in lists.items()}})
-    chosen = config.model_dump(mode="json", include={*changed(config)})
+    chosen = config.model_dump(mode="json", include={*config.changed()})
     if alone := [name for name in about("one run") if name in chosen]:
         raise UserError(f"{option(alone[0])} {ONE_RUN}")
     machine = {name: chosen.pop(name) for name in about("machine") if name in chosen}

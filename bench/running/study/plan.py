@@ -1,4 +1,4 @@
-"""Plan a study without reading weights: check its runs, remove duplicates, estimate the cost."""
+"""The runs of a study, checked and without duplicates, and the sum of their plans (`estimate`)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +15,7 @@ from bench.running.parts.decision import backbone_params
 from bench.running.parts.declaration import option
 from bench.running.parts.machine import check_executor
 from bench.running.parts.record import check_trackers
-from bench.running.parts.settings import SETTINGS, Names, RunConfig, changed
+from bench.running.parts.settings import SETTINGS, Names, RunConfig
 from bench.running.prepare import check_effect, resolve, without_effect
 from bench.running.study.file import DeclaredCell, DeclaredStudy
 from bench.store.formats.fields import Count, Document
@@ -30,7 +30,7 @@ def check_cells(declared: DeclaredStudy) -> tuple[DeclaredStudy, list[str]]:
     checked = [_names_of(declared, cell) for cell in declared.cells]
     unused = [without_effect(names) for names in checked]
     used = {
-        n for of, no in zip(checked, unused, strict=True) for n in {*changed(of.config)} - {*no}
+        n for of, no in zip(checked, unused, strict=True) for n in {*of.config.changed()} - {*no}
     }
     axes = {n for n in SETTINGS if len({repr(getattr(c.config, n)) for c in declared.cells}) > 1}
     same: dict[str, list[DeclaredCell]] = {}

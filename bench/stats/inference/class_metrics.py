@@ -99,7 +99,8 @@ def class_reach(values: Floats, labels: Ints) -> float:
     several, freedom = counts > 1, np.maximum(counts - 1, 1)
     within = squares / freedom * counts  # variance of the sum of a class's values
     if several.any():
-        # An answer weighs 1 / count, so `within * counts` compares: a single image gets their mean.
+        # The variance within a class of one image is not known. It is taken to be the mean of the
+        # other classes' variances, each scaled to a class of one image, whose answer weighs more.
         within[~several] = (within * counts)[several].mean()
     between = float((counts * (means - values.mean()) ** 2).sum())
     variance = float(within.sum()) + between

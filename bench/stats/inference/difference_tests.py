@@ -88,7 +88,7 @@ def difference_test(
     narrowly. For influence values, it is a z test with their paired standard error; otherwise,
     `compare_over_images`. No interval exceeds the width of the metric's range.
     """
-    pair = _Pair(metric, labels, a, b, margin, clusters)
+    pair = _ComparedMethods(metric, labels, a, b, margin, clusters)
     if over == "seeds":
         tested = compare_over_seeds(a.values, b.values, margin, clusters)
     elif metric.ratio is not None and not metric.mean_over_images:
@@ -101,7 +101,7 @@ def difference_test(
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _ComparedMethods:
     """Two methods on the same images, and the metric in which they are compared."""
 
     metric: MetricSpec
@@ -117,7 +117,7 @@ class _Pair:
         return np.asarray(self.b.values.mean(axis=(0, 1)) - self.a.values.mean(axis=(0, 1)))
 
 
-def _compare_by_exchange(pair: _Pair) -> Difference:
+def _compare_by_exchange(pair: _ComparedMethods) -> Difference:
     """Test an average of class ratios by exchanging the predictions of an image."""
     metric, labels, change = pair.metric, pair.labels, pair.change
     p = exchange_p(metric, labels, pair.a.predictions, pair.b.predictions, pair.clusters)
@@ -130,7 +130,7 @@ def _compare_by_exchange(pair: _Pair) -> Difference:
     return tested.model_copy(update={"interval": ends})
 
 
-def _compare_by_influence(pair: _Pair) -> Difference:
+def _compare_by_influence(pair: _ComparedMethods) -> Difference:
     """Test influence values by z with their paired standard error.
 
     With fewer than `MIN_TESTED` images of a class, or images of a mean, there is an interval alone.
@@ -334,14 +334,17 @@ def compare_all(
     over: Over = "images",
 ) -> list[MethodDifference]:
     """Return the `difference_test` of each pair of methods, not yet `corrected`."""
-
-    def compare(a: Answers, b: Answers) -> MethodDifference:
-        tested = difference_test(metric, labels, a, b, margin, clusters, over)
-        runs = a.runs, b.runs
-        return MethodDifference(a=a.name, b=b.name, runs=runs, difference=tested, margin=margin)
-
     pairs = list(combinations(methods, 2))
-    return [compare(a, b) for a, b in counted(pairs, "Comparing methods", len(pairs), "pairs")]
+    return [
+        MethodDifference(
+            a=a.name,
+            b=b.name,
+            runs=(a.runs, b.runs),
+            difference=difference_test(metric, labels, a, b, margin, clusters, over),
+            margin=margin,
+        )
+        for a, b in counted(pairs, "Comparing methods", len(pairs), "pairs")
+    ]
 
 
 def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]:

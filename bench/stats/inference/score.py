@@ -63,9 +63,8 @@ class MeanScore:
             return 0.0
         sign, far_end = (1.0, self.ends[0]) if deviation > 0 else (-1.0, self.ends[1])
         residuals = sign * (mean * self.sizes - self.sums)
-        size_of_unseen = float(
-            self.shares @ self.sizes**2
-        )  # expected, of the unit of a random image
+        # The expected size of the unit of a random image.
+        size_of_unseen = float(self.shares @ self.sizes**2)
         largest = max(size_of_unseen * sign * (mean - far_end), float(residuals.max()))
         if largest <= 0:  # only a distribution with all images at `far_end` has this mean
             return sign * np.inf

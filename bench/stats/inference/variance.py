@@ -55,29 +55,26 @@ def are_answers(*values: Floats) -> bool:
 
 
 def spread(
-    right: Bools | Floats,
+    values: Bools | Floats,
     clusters: Ints | None = None,
     over: Over = "images",
     within: tuple[float, float] = UNIT_RANGE,
-    counted: int | None = None,
+    images: int | None = None,
     influence: bool = False,
     classes: Ints | None = None,
 ) -> Spread:
     """Return the mean metric of a method and its variation.
 
-    `right` are the `values`. With fewer than MIN_SEEDS seeds, the interval is over images. If
-    `within`, the range of the metric, is not [0, 1], it is symmetric and clipped. `counted` is the
-    number of images with a weight above 0; None: all. `influence` is whether values are influence
-    values. `classes` are the true classes, int64 [n], if these have equal weights in the metric.
+    With fewer than MIN_SEEDS seeds, the interval is over images. If `within`, the range of the
+    metric, is not [0, 1], it is symmetric and clipped. `images` is the number of images with a
+    weight above 0; None: all. `influence` is whether values are influence values. `classes` are the
+    true classes, int64 [n], if these have equal weights in the metric.
     """
-    values = np.asarray(right, dtype=np.float64)
+    values = np.asarray(values, dtype=np.float64)
     seeds, templates, n = values.shape
     by_run = values.mean(axis=2)
     by_template = by_run.mean(axis=0)
     ends = float(by_template.min()), float(by_template.max())
-    reach = None
-    if classes is not None and clusters is None:
-        reach = class_reach(values.mean(axis=(0, 1)), classes)
     return Spread(
         runs=seeds * templates,
         images=n,
@@ -85,7 +82,7 @@ def spread(
         seeds=seeds,
         templates=templates,
         value=float(values.mean()),
-        interval=_interval(values, clusters, over, within, counted or n, influence, reach),
+        interval=_interval(values, clusters, over, within, images or n, influence, classes),
         of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
         of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
@@ -175,21 +172,24 @@ def _interval(
     within: tuple[float, float],
     n: int,
     influence: bool,
-    reach: float | None,
+    classes: Ints | None,
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean over `n` images with a weight above 0.
 
     Values of images in [0, 1] have the interval of a score test of their means over runs, which for
     a single run that is right or wrong is Wilson's. Influence values and other ranges have the
-    interval `_by_reach`; `reach` is None if it follows from the variance over images. An interval
-    over seeds contains the one over images.
+    interval `_by_reach`, by the variance over images or, with `classes` of equal weight, within
+    these. An interval over seeds contains the one over images.
     """
     mean, proportion = float(values.mean()), within == UNIT_RANGE
     if proportion and (mean <= 0 or mean >= 1):
         units = n if clusters is None else min(n, len(np.unique(clusters)))
         return accuracy_interval(round(mean) * units, units)
     if influence or not proportion:
-        reach = Z95 * image_error(values, clusters) if reach is None else reach
+        if classes is not None and clusters is None:
+            reach = class_reach(values.mean(axis=(0, 1)), classes)
+        else:
+            reach = Z95 * image_error(values, clusters)
         low, high = _by_reach(mean, reach, within, n)
     elif clusters is None and values.shape[:2] == (1, 1) and are_answers(values):
         low, high = accuracy_interval(round(mean * n), n)

@@ -175,7 +175,8 @@ def _warnings(manifests: Sequence[Manifest], decided: Sequence[Decisions], n: in
     return warnings
 
 
-Pair = list[Any]
+TwoValues = list[Any]
+"""A's value and B's value."""
 Settings = dict[str, JsonValue]
 """Settings that affect a run's results, by the names of their options."""
 
@@ -255,7 +256,7 @@ def differing(settings: Sequence[Settings]) -> list[Settings]:
     return [{name: run[name] for name in varied if name in run} for run in settings]
 
 
-def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
+def differences(a: Manifest, b: Manifest) -> dict[str, TwoValues]:
     """Return the settings in which two runs differ: name → [A's value, B's value].
 
     If the prompts differ, `prompt` has the first pair of different texts. Of a classifier and
@@ -275,12 +276,12 @@ def differences(a: Manifest, b: Manifest) -> dict[str, Pair]:
     return pairs
 
 
-def differing_identity(a: Manifest, b: Manifest) -> dict[str, Pair]:
+def differing_identity(a: Manifest, b: Manifest) -> dict[str, TwoValues]:
     """Return the parts of the identity that differ: dotted name → [A's value, B's value]."""
     return _pairs(*(dict(_flat(m.identity.plain())) for m in (a, b)))
 
 
-def _pairs(*settings: Settings) -> dict[str, Pair]:
+def _pairs(*settings: Settings) -> dict[str, TwoValues]:
     a, b = differing(settings)
     return {name: [a.get(name), b.get(name)] for name in {**a, **b}}
 

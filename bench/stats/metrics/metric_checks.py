@@ -159,6 +159,7 @@ def _order(data: MetricInput) -> Ints:
 
 
 def _values(spec: MetricSpec, metric: Metric, data: MetricInput) -> tuple[Floats | None, Method]:
+    """Return the values of `MetricParts` and what they are, not yet compared with the metric."""
     if not spec.mean_over_images:
         returned = _called(spec, metric, "influence", data)
         if returned is None:

@@ -108,7 +108,7 @@ def test_guidance_is_off_before_prompts_are_encoded() -> None:
             return bool(self._guidance_scale > 0)
 
     backbone = PipelineDenoiser(Guiding(**parts(), requires_safety_checker=False))
-    assert backbone.call["guidance_scale"] == 0 and list(backbone.runner.shortest) == ["0.0"]
+    assert backbone.runner.call["guidance_scale"] == 0 and list(backbone.runner.shortest) == ["0.0"]
 
 
 def test_pixels_are_counted_by_the_autoencoder() -> None:

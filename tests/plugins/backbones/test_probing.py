@@ -56,7 +56,7 @@ def other_levels(denoiser: PipelineDenoiser) -> None:
 
 def other_mean(denoiser: PipelineDenoiser) -> None:
     own = denoiser.learned.normalisation
-    wrong = replace(own, shift=own.shift + 3 / denoiser.vae.config.scaling_factor)
+    wrong = replace(own, shift=own.shift + 3 / denoiser.pipe.vae.config.scaling_factor)
     denoiser.learned = replace(denoiser.learned, normalisation=wrong)
 
 

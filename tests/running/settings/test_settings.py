@@ -25,9 +25,6 @@ from bench.running.parts.declaration import (
 from bench.running.parts.settings import (
     SETTINGS,
     RunConfig,
-    changed,
-    check_mode,
-    identity_settings,
     make_config,
 )
 from bench.running.prepare import resolve
@@ -193,11 +190,11 @@ def test_help_names_the_backbones_that_read_a_setting() -> None:
 
 def test_only_what_differs_from_its_default_enters_the_identity() -> None:
     config = make_config({"dataset": "x", "guidance": 3.0, "control": "grey", "tf32": True})
-    assert changed(config).keys() == {"dataset", "guidance", "control", "tf32"}
-    assert identity_settings(config, "scoring") == {"guidance": 3.0}
-    assert identity_settings(config, "run") == {"control": "grey"}
-    assert identity_settings(config, "precision", "half") == {"tf32": True}
-    assert identity_settings(make_config({"dataset": "x", "latent": "mean"}), "scoring") == {}
+    assert config.changed().keys() == {"dataset", "guidance", "control", "tf32"}
+    assert config.in_identity("scoring") == {"guidance": 3.0}
+    assert config.in_identity("run") == {"control": "grey"}
+    assert config.in_identity("precision", "half") == {"tf32": True}
+    assert make_config({"dataset": "x", "latent": "mean"}).in_identity("scoring") == {}
 
 
 def test_a_guidance_of_one_is_the_prediction_itself() -> None:
@@ -221,5 +218,5 @@ def test_settings_that_exclude_each_other_are_refused(name: str, other: str) -> 
 @pytest.mark.parametrize(("name", "mode"), MODES)
 def test_a_mode_is_refused_with_the_settings_that_exclude_it(name: str, mode: Mode) -> None:
     with refused("--a-mode", option(name)):
-        check_mode(make_config({"dataset": "x", name: PAIRS[name][1]}), mode, "--a-mode")
-    check_mode(make_config({"dataset": "x"}), mode, "--a-mode")
+        make_config({"dataset": "x", name: PAIRS[name][1]}).check_mode(mode, "--a-mode")
+    make_config({"dataset": "x"}).check_mode(mode, "--a-mode")

@@ -17,7 +17,7 @@ from bench.inputs.split import Split
 from bench.running.estimate import make_plan
 from bench.running.manifest import make_manifest
 from bench.running.parts.settings import RunConfig
-from bench.running.prepare import Preloaded, ask
+from bench.running.prepare import Preloaded, read_content
 from bench.running.study.file import read_study_file
 from bench.running.study.plan import check_cells
 
@@ -84,7 +84,7 @@ def identify(config: RunConfig) -> tuple[str, str, int | None]:
         items=items,
         survey=(f"the images of {spec.name}", True),
     )
-    question = ask(config.model_copy(update={"offline": True}), Preloaded(split=split))
+    question = read_content(config.model_copy(update={"offline": True}), Preloaded(split=split))
     weights = question.names.source.weights or str(question.names.backbone.weights)
     return make_manifest(question, split).run_id, weights, config.limit
 
@@ -233,7 +233,7 @@ def test_another_package_ships_studies(tmp_path: Path) -> None:
     listed = bench_process("list", "studies", "--json", **variables)
     rows = {row["name"]: row for row in listed.json}
     assert rows["mine-2026"]["datasets"] == ["digits"]
-    wrong = "invalid: wrong-2026: unknown setting 'sedes'. Did you mean 'seeds'"
+    wrong = "invalid: wrong-2026: Unknown setting 'sedes'. Did you mean 'seeds'"
     assert wrong in rows["wrong-2026"]["summary"]
     assert wrong in bench_process("list", "studies", "wrong-2026", **variables).out
     done = bench_process("study", "mine-2026", "--results", tmp_path / "r", "--json", **variables)
