@@ -7,14 +7,13 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from helpers.damage import TINY
 from helpers.pipeline_classes import PAGE, START, outcome, rows
-from helpers.places import ROOT
 from helpers.refusals import refused
 
 from bench_plugins.backbones._pipelines.gate import supported
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
-TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 OUTCOMES = {
     "StableDiffusionPipeline": "family `sd`",
     "KolorsPipeline": "declared",

@@ -11,13 +11,12 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from helpers.damage import says
+from helpers.damage import TINY, says
 from helpers.families import save
 from helpers.matrix import matrix
 from helpers.refusals import refused
 from PIL import Image
 
-import bench_plugins.backbones as room
 from bench.inputs.weights import resolve
 from bench_plugins.backbones._pipelines.probing import (
     PROBED_STEPS,
@@ -29,8 +28,6 @@ from bench_plugins.backbones._pipelines.slots import Slots
 from bench_plugins.backbones.families import PixArt, StableDiffusion
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
-
-TINY = Path(room.__file__).parent / "weights" / "tiny_digits"
 
 
 class Undeclared(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to mypy
