@@ -38,7 +38,7 @@ SUBSET: Final = "subset"
 REPLAYED: Final = "replayed"
 REPORTED: Final = "reported"
 WRONG: Final = "wrong"
-Kind = Literal[
+ResultKind = Literal[
     "wrong",
     "incomplete",
     "subset",
@@ -54,7 +54,7 @@ Kind = Literal[
 class LeaderboardRow(RunRow):
     """One result on a leaderboard; unknown values are None."""
 
-    kind: Kind
+    kind: ResultKind
     """What the result is, the first that applies: `wrong` (its numbers are, by an erratum),
     `incomplete`, `subset`, `control` (a blind control), `corrupted` (a run on corrupted images),
     `candidates` (a run that decided among the best classes of another run), `replayed`, which gets
@@ -106,10 +106,10 @@ def board_row(run: RunView) -> LeaderboardRow:
     return LeaderboardRow.of(run, kind=kind_of(run), source=source, published=published)
 
 
-def kind_of(run: RunView) -> Kind:
+def kind_of(run: RunView) -> ResultKind:
     """Return the kind of a run's result, the first that applies."""
     identity, data = run.manifest.identity, run.summary.dataset
-    applies: list[tuple[object, Kind]] = [
+    applies: list[tuple[object, ResultKind]] = [
         (any(touch.unranks for touch in run.errata), "wrong"),
         (run.summary.status == INCOMPLETE, "incomplete"),
         (data.n_samples != data.n_total, "subset"),

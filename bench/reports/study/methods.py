@@ -187,11 +187,11 @@ def _read_method(
         return None
     shape, cell = (len(seeds), len(templates), len(first)), members[0].axes
     return MethodRuns(
-        name,
-        np.reshape(predictions, shape),
-        np.reshape(values, shape),
-        next((parts.method for parts in read if parts.method != "images"), "images"),
-        min(parts.images for parts in read),
+        name=name,
+        predictions=np.reshape(predictions, shape),
+        values=np.reshape(values, shape),
+        basis=next((parts.basis for parts in read if parts.basis != "images"), "images"),
+        images=min(parts.images for parts in read),
         axes={axis: cell[axis] for axis in apart if axis in cell},
         members=used,
         seeds=tuple(seeds),
