@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.executor import ModelFacts
 from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem
 from bench.engine import trees
 from bench.engine.asking import CheckedStrategy
@@ -131,7 +132,7 @@ class DenoisingEngine(CellEngine):
     ) -> None:
         super().__init__(problem, columns, batch_size, view_of_draw)
         self.backbone, self.columns = backbone, columns
-        self.device, self.levels = backbone.device.type, backbone.levels
+        self.device, self.model = backbone.device.type, ModelFacts(problem, backbone.levels)
         self.evaluator = Evaluator(backbone, conditioning, scoring)
         self.latents = latents or Latents(backbone)
         self.views = int(self.view_of_draw.max(initial=0)) + 1
@@ -153,11 +154,14 @@ class DenoisingEngine(CellEngine):
         level, key = self.level_of_draw, self.key_of_prompt
         if self.evaluator.scoring.guidance is not None:
             key = np.zeros_like(key)  # guidance needs all cells of a draw in order
-        by_level = (lambda prompts, draws: level[draws]) if level.any() else None
-        by_both = lambda prompts, draws: level[draws] * (key.max() + 1) + key[prompts]  # noqa: E731
+        keys, view_of_draw = int(key.max()) + 1, self.view_of_draw
+
+        def by_level_and_key(prompts: Ints, draws: Ints) -> Ints:
+            return np.asarray(level[draws] * keys + key[prompts])
+
         return [
-            Queue(self.lineariser, self._linearise, self.view_of_draw, by_level),
-            Queue(self, self._evaluate, self.view_of_draw, by_both if key.any() else by_level),
+            Queue(self.lineariser, self._linearise, view_of_draw, lambda _, draws: level[draws]),
+            Queue(self, self._evaluate, view_of_draw, by_level_and_key),
         ]
 
     @cached_property

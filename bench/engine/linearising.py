@@ -49,7 +49,8 @@ class Mixing:
                     )
         self.prompts = count(pool.tree)
         width = sum(by_path[path][0].numel() for path in self.floating)
-        self._step = max(1, CHUNK_BYTES // (4 * width))
+        self._step = max(1, CHUNK_BYTES // (4 * width))  # prompts per chunk
+        self._one_chunk = self._step >= self.prompts
         self._offsets: Leaves | None = None
         self._mixed: dict[bytes, Leaves] = {}
 
@@ -79,12 +80,7 @@ class Mixing:
             first = leaves(self.mix_rest(grown(self.rest), weights))
         return mixed | leaves(self.pool.moved(grown(first)))
 
-    def first_order(
-        self,
-        errors: Tensor,
-        slopes: Leaves,
-        references: Leaves,
-    ) -> Tensor:
+    def first_order(self, errors: Tensor, slopes: Leaves, references: Leaves) -> Tensor:
         """Return e(c_0) + <g, c_p − c_0> for every prompt p, float32 [B, P].
 
         `errors` is e(c_0); `slopes` and `references` are g and c_0 of each floating leaf, [B, …].
@@ -108,10 +104,9 @@ class Mixing:
         start token's embedding) is large and would cost digits.
         """
         centre: Leaves = {}
-        for part in self._parts():
+        for _, part in self._parts():
             for path, flat in part.items():
-                one_chunk = len(flat) == self.prompts
-                share = flat.mean(dim=0) if one_chunk else flat.sum(dim=0) / self.prompts
+                share = flat.mean(dim=0) if self._one_chunk else flat.sum(dim=0) / self.prompts
                 centre[path] = centre[path] + share if path in centre else share
         return centre
 
@@ -120,20 +115,17 @@ class Mixing:
         if self._offsets is not None:
             yield 0, self._offsets
             return
-        start = 0
-        for part in self._parts():
+        for start, part in self._parts():
             offsets = {path: flat - self.centre[path] for path, flat in part.items()}
-            length = len(next(iter(offsets.values())))
-            if length == self.prompts:
-                self._offsets = offsets  # one chunk holds all prompts
+            if self._one_chunk:
+                self._offsets = offsets
             yield start, offsets
-            start += length
 
-    def _parts(self) -> Iterator[Leaves]:
-        """Yield chunks of n prompts: float32 [n, elements] for each floating leaf."""
+    def _parts(self) -> Iterator[tuple[int, Leaves]]:
+        """Yield the first of each n prompts, and float32 [n, elements] for each floating leaf."""
         for start in range(0, self.prompts, self._step):
             chunk = leaves(self.pool.part(slice(start, start + self._step)))
-            yield {path: _flat(chunk[path]) for path in self.floating}
+            yield start, {path: _flat(chunk[path]) for path in self.floating}
 
 
 def _flat(leaf: Tensor) -> Tensor:
