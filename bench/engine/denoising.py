@@ -135,7 +135,6 @@ class DenoisingEngine(CellEngine):
         self.device, self.model = backbone.device.type, ModelFacts(problem, backbone.levels)
         self.evaluator = Evaluator(backbone, conditioning, scoring)
         self.latents = latents or Latents(backbone)
-        self.views = int(self.view_of_draw.max(initial=0)) + 1
         self.subtracts_null = subtracts_null
         self.with_nulls = subtracts_null or scoring.guidance is not None
         self.prompts = trees.count(conditioning) - self.with_nulls
@@ -250,7 +249,6 @@ class DenoisingEngine(CellEngine):
 
     def _linearise(self, batch: Batch) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
-        mixtures = [block.mixture for block in batch.parts if block.mixture is not None]
-        errors = self.lineariser.first_order(batch, mixtures, batch.cells[2] // self.views)
+        errors = self.lineariser.first_order(batch)
         self.evaluated += len(batch) * self.lineariser.cost
         return errors
