@@ -30,7 +30,7 @@ from bench.running.execute import Finished
 from bench.running.lifecycle import run as run_config
 from bench.running.parts.data import data_source, find_dataset
 from bench.running.parts.settings import make_config
-from bench.running.prepare import Preloaded, ask, load_named, take_object, with_loaded
+from bench.running.prepare import Preloaded, load_named, read_content, take_object, with_loaded
 from bench.running.study.course import run_study
 from bench.running.study.grid import declare_grid, lists_in
 from bench.store.folder import find_run, list_runs
@@ -73,7 +73,7 @@ def prompts(name: Name, template: str | list[str] | None = None) -> list[str]:
     `template` is a text with `{class}`, or a list of them, instead of the dataset's own.
     """
     config = make_config({"dataset": name, "template": template})
-    return list(ask(config).prompts.texts)
+    return list(read_content(config).prompts.texts)
 
 
 @checks_types

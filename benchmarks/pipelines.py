@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.families import save
 from helpers.pipelines import UNETS, save_pipeline
-from helpers.released import RELEASED, SIDES, made, sampled, unpacked
+from helpers.released import RELEASED, SIDES, made, sampled
 
 import bench as toolkit
 from bench.contracts.levels import Levels
@@ -105,9 +105,9 @@ def row_of(exact: PipelineDenoiser, half: PipelineDenoiser) -> str:
         if any(slot.kind == "rows" for slot in varying):
             together += ", one length"
     off = ", ".join(
-        f"`{key}={exact.call[key]:g}`"
+        f"`{key}={exact.runner.call[key]:g}`"
         for key in ("guidance_scale", "true_cfg_scale")
-        if key in exact.call
+        if key in exact.runner.call
     )
     lines = len((FACTS_FOLDER / f"{name}.toml").read_text("utf-8").splitlines())
     source = facts.source["file"].rpartition("/")[2]
@@ -128,7 +128,7 @@ def deviations(backbone: PipelineDenoiser) -> tuple[float, float]:
     )
     alone, mixed = [], []
     for answer, t, sample in sampled(backbone, PROMPT):
-        x_t, wanted = unpacked(backbone, sample), unpacked(backbone, answer).float()
+        x_t, wanted = (backbone.learned.unpacked(packed) for packed in (sample, answer.float()))
         largest = wanted.abs().max()
         prediction = backbone.denoise(x_t, t, rows(conditioning, slice(0, 1)))
         alone.append(float((prediction.float() - wanted).abs().max() / largest))

@@ -25,8 +25,9 @@ from bench.machine.files import read_toml
 from bench.recordings.replay import prepare_replay
 from bench.reports.leaderboard.adding import publish_run
 from bench.running.execute import execute
-from bench.running.lifecycle import audit_stored, run
+from bench.running.lifecycle import run
 from bench.running.parts.settings import make_config
+from bench.running.second_runs import audit_stored
 from bench.store.formats.fields import first_problem
 
 

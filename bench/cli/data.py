@@ -19,7 +19,7 @@ from bench.reports.terminal.tables import print_rows
 from bench.running.command import same_options
 from bench.running.parts.data import find_dataset
 from bench.running.parts.settings import about, options_of
-from bench.running.prepare import ask
+from bench.running.prepare import read_content
 
 
 @command()
@@ -67,8 +67,9 @@ def prompts_command(dataset: str, **options: Any) -> None:
     If the classes were renamed, their names in the data are shown too.
     """
     config = config_from_options(dataset=dataset, **options)
-    content = ask(config)
-    classes, prompts, backbone_name = content.named, content.prompts, content.names.source.name
+    content = read_content(config)
+    classes, prompts = content.class_names, content.prompts
+    backbone_name = content.names.source.name
     counts: Sequence[int | None] = [None] * len(prompts.texts)
     if content.absent is not None:
         note = f"No token counts: {content.absent}"

@@ -35,7 +35,7 @@ from bench.running.kinds import speed_key
 from bench.running.manifest import evaluation_flops
 from bench.running.parts.declaration import option
 from bench.running.parts.settings import RunConfig, about
-from bench.running.prepare import NO_DATASET, Preloaded, ask
+from bench.running.prepare import NO_DATASET, Preloaded, read_content
 from bench.store.formats.fields import Count, Document
 
 
@@ -276,7 +276,7 @@ def measure_speed(config: RunConfig, seconds: float = 15.0) -> Speed:
 
     It takes about `seconds`, and reads no dataset. UserError if the backbone is not a denoiser.
     """
-    content = ask(config.model_copy(update={"batch_size": 1}), Preloaded(NO_DATASET))
+    content = read_content(config.model_copy(update={"batch_size": 1}), Preloaded(NO_DATASET))
     name, precision = content.names.source.name, content.names.precision.network
     if not content.names.backbone.denoises:
         raise UserError(f"Backbone {name!r} is not a denoiser: it has no batches.")

@@ -37,7 +37,7 @@ from bench.reports.leaderboard.ranking import leaderboard, main_rows
 from bench.reports.leaderboard.rows import LeaderboardRow
 from bench.reports.sentences import audit_sentence
 from bench.reports.text import to_markdown
-from bench.running.lifecycle import audit_stored
+from bench.running.second_runs import audit_stored
 from bench.running.shards import merge
 from bench.stats.metrics.summarise import INCOMPLETE
 from bench.store.columns import add_columns, read_columns_csv

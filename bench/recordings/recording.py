@@ -1,7 +1,7 @@
 """Recordings: runs that stored the error of every cell, so that strategies can be replayed."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -106,27 +106,6 @@ class Recording:
         prompts = len(self.problem.class_of_prompt) if shape is None else shape[0] * shape[1]
         return prompts, self.n_draws
 
-    @cached_property
-    def linearisation_cost(self) -> float:
-        """Evaluations per linearised draw, derived from the records if an old manifest lacks it."""
-        if self.manifest.linearisation_cost is not None:
-            return self.manifest.linearisation_cost
-        draws = sum(record.get("linearisations", 0) for record in self.records)
-        extra = sum(r.get("equivalents", r["evaluations"]) - r["evaluations"] for r in self.records)
-        return extra / draws if draws else 0.0
-
-    @cached_property
-    def costs(self) -> tuple[int, int]:
-        """Evaluations per cell, and of the null prompt per draw, derived from the first record."""
-        first, scoring = self.records[0], self.manifest.identity.scoring
-        prompts, draws = self.shape(first["sample_id"])
-        images, per_draw = first.get("shape", [1])[0], first["evaluations"] // draws
-        if scoring.guidance_null is not None:
-            return max(1, (per_draw - images) // prompts), 1
-        nulls = images if scoring.subtract_null else 0  # each at the price of a cell
-        cell = max(1, per_draw // (prompts + nulls))
-        return cell, cell if nulls else 0
-
     def tables(self, sample_id: str) -> Tables:
         """Return everything recorded for one image; UserError if a part of it is missing."""
         errors = self.errors(sample_id)
@@ -138,7 +117,7 @@ class Recording:
             raise UserError(
                 f"{self.path} holds no first-order errors of sample {sample_id!r}."
             ) from None
-        return Tables(errors, first_order, self.linearisation_cost)
+        return Tables(errors, first_order, self.problem.linearisation_cost)
 
     def errors(self, sample_id: str) -> Floats32:
         """Return the errors of one image, float32 [P, N]; UserError if some are missing."""
@@ -165,6 +144,27 @@ def subset_of(records: Sequence[Record], limit: int | None) -> list[str]:
     """Return the ids of a stratified subset of the records' images; None for all."""
     labels = [record["label"] for record in records]
     return select_subset([record["sample_id"] for record in records], labels, limit)
+
+
+def _costs(manifest: Manifest, record: Record, n_draws: int) -> tuple[int, int]:
+    """Return the evaluations per cell, and of the null prompt per draw, that a record shows."""
+    scoring, per_draw = manifest.identity.scoring, record["evaluations"] // n_draws
+    images, texts = record.get("shape") or (1, len(manifest.class_of_column))
+    prompts = images * texts
+    if scoring.guidance_null is not None:
+        return max(1, (per_draw - images) // prompts), 1
+    nulls = images if scoring.subtract_null else 0  # each at the price of a cell
+    cell = max(1, per_draw // (prompts + nulls))
+    return cell, cell if nulls else 0
+
+
+def _linearisation_cost(manifest: Manifest, records: Sequence[Record]) -> float:
+    """Return the evaluations per linearised draw, which an old manifest lacks and records show."""
+    if manifest.linearisation_cost is not None:
+        return manifest.linearisation_cost
+    draws = sum(record.get("linearisations", 0) for record in records)
+    extra = sum(r.get("equivalents", r["evaluations"]) - r["evaluations"] for r in records)
+    return extra / draws if draws else 0.0
 
 
 def open_recording(path: Path, strategy: str | None = None) -> Recording:
@@ -196,21 +196,21 @@ def open_recording(path: Path, strategy: str | None = None) -> Recording:
     classes = np.array(manifest.class_of_column, dtype=np.int64)
     draws = read_draws(path, len(timesteps))
     weights = np.ones(len(timesteps)) if draws is None else draws.weights
+    cell, null = _costs(manifest, records[0], len(timesteps))
     problem = Problem(
         classes,
         timesteps,
         weights,
         manifest.identity.seed,
+        cell_cost=cell,
+        null_cost=null,
+        linearisation_cost=_linearisation_cost(manifest, records),
         can_linearise=has_part(path / "first_order", records[0]["sample_id"]),
         reduction=manifest.identity.scoring.reduction or MEAN,
         antithetic=manifest.identity.scoring.antithetic,
         parents=None if manifest.parents is None else np.array(manifest.parents, dtype=np.int64),
     )
     recording = Recording(path, manifest, tuple(records), problem)
-    cell, null = recording.costs
-    linearisation = recording.linearisation_cost
-    problem = replace(problem, cell_cost=cell, null_cost=null, linearisation_cost=linearisation)
-    recording = replace(recording, problem=problem)
     recording.errors(records[0]["sample_id"])  # fails early if the run skipped cells
     return recording
 

@@ -82,7 +82,7 @@ def _answer_in_random_order(
     UserError if the metric is no mean over images.
     """
     of_a, of_b = parts
-    by_image = of_a.method == of_b.method == "images" and spec.range == (0.0, 1.0)
+    by_image = of_a.basis == of_b.basis == "images" and spec.range == (0.0, 1.0)
     if not by_image or of_a.values is None or of_b.values is None:
         raise UserError(
             f"--sequential needs a metric that is a mean over images, and {spec.words} is not one."

@@ -11,11 +11,11 @@ from bench.reports.run_view import RunView
 from bench.store.folder import list_runs
 from bench.store.runs import read_runs, with_tags
 
-Row = dict[str, JsonValue]
+FlatRow = dict[str, JsonValue]
 ACCURACY_ENDS = ("anytime_low", "anytime_high", "accuracy_low", "accuracy_high")
 
 
-def flat_rows(results: Path, tags: Sequence[str] = ()) -> Iterator[Row]:
+def flat_rows(results: Path, tags: Sequence[str] = ()) -> Iterator[FlatRow]:
     """Yield a row for each metric of each run that has decided images and all `tags`.
 
     A row has the fields of `RunRow`, the seed, and the metric's value with the ends of the 95 %

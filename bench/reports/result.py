@@ -13,7 +13,7 @@ from bench.machine.libraries import DataFrame, Figure, JsonValue, pd
 from bench.reports.comparisons import comparison_facts
 from bench.reports.facts import Fact, metric_fact
 from bench.reports.html import to_html
-from bench.reports.run_facts import cost_fact, description, images_fact, scores, wrongs
+from bench.reports.run_facts import cost_fact, description, errata, images_fact, scores
 from bench.reports.run_view import SAMPLE_COLUMNS, RunView, view_of
 from bench.reports.study.documents import StudyReport
 from bench.reports.study.figures import forest_plot
@@ -130,7 +130,7 @@ class RunResult(Fields):
 
     def _repr_html_(self) -> str:
         run, failed = self._view, self.summary.failed_samples
-        facts = [*wrongs(run), *scores(run), cost_fact(run), images_fact(run), *description(run)]
+        facts = [*errata(run), *scores(run), cost_fact(run), images_fact(run), *description(run)]
         if failed:
             facts.append(Fact("failed", f"{images_failed(failed)}, counted as wrong"))
         rows = [[fact.label, fact.line] for fact in facts]

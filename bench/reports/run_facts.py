@@ -105,7 +105,7 @@ def description(run: RunView) -> list[Fact]:
     return [Fact(name, text) for name, text in facts.items() if text]
 
 
-def wrongs(run: RunView) -> list[Fact]:
+def errata(run: RunView) -> list[Fact]:
     """Return the errata that concern the run, as sentences."""
     return [Fact(touch.mark or "erratum", touch.sentence) for touch in run.errata]
 

@@ -4,7 +4,7 @@
       │ resolve
       ▼
     Names                  what settings name; no file is read             prepare.py, parts/
-      │ ask
+      │ read_content
       ▼
     Content                texts, checkpoint, images, what other runs give prepare.py, borrowed.py
       │ prepared_run       identity, manifest and folder                   manifest.py

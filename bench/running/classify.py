@@ -26,7 +26,7 @@ from bench.running.manifest import make_manifest
 from bench.running.parts.decision import make_decider
 from bench.running.parts.declaration import option
 from bench.running.parts.settings import SETTINGS, RunConfig
-from bench.running.prepare import Preloaded, ask
+from bench.running.prepare import Preloaded, read_content
 from bench.running.risk import choose_setting
 from bench.stats.calibration.agreement import FEWEST_DRAWS, flip_probability
 from bench.stats.calibration.probability import fit_for, probabilities
@@ -122,7 +122,7 @@ def classify(
         config.check_mode("classes", "--classes")
         target = "bench.running.classify:classify"
         pictures = DatasetSpec(name="pictures", target=target, classes=tuple(classes))
-    content = ask(config, Preloaded(pictures, loaded=loaded))
+    content = read_content(config, Preloaded(pictures, loaded=loaded))
     for warning in content.warnings:
         warn_user(warning)
     content.check()
@@ -140,7 +140,7 @@ def classify(
     samples = [Sample(str(n), 0, _encoded(image, n)) for n, image in enumerate(images)]
     scored = counted(engine.score(samples, strategy), "Classifying", len(samples))
     decided = sorted(scored, key=lambda decision: int(decision.sample.sample_id))
-    names = content.named.names
+    names = content.class_names.names
     answers = [
         _answer(name_of(image, n), decision, names, strategy)
         for n, (image, decision) in enumerate(zip(images, decided, strict=True))
@@ -163,7 +163,7 @@ def _manifest_of_pictures(content: Content, count: int) -> Manifest:
         name=spec.name,
         version=spec.version,
         split="pictures",
-        class_names=content.named,
+        class_names=content.class_names,
         sample_ids=ids,
         labels=(0,) * count,
         rows=None,

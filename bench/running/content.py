@@ -41,7 +41,7 @@ from bench.inputs.weights import Weights
 from bench.machine.environment import pick_device
 from bench.machine.stages import stage
 from bench.running.borrowed import Shortlist
-from bench.running.execute import Swept, Task
+from bench.running.execute import SweptImages, Task
 from bench.running.parts.declaration import option
 from bench.running.parts.settings import SETTINGS, Names, RunConfig, about
 from bench.running.until import until_of
@@ -55,14 +55,14 @@ B = TypeVar("B", bound="CheckedBackbone")
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What is behind the names of a run: texts, checkpoint, images and what it takes from others.
+    """What the names of a run stand for: texts, checkpoint, images, and what other runs give it.
 
-    The images need not be there, and a checkpoint may be absent.
+    Images may not have been read, and a checkpoint may be absent.
     """
 
     names: Names
     kind: ScorerKind[Any]  # kind of the backbone
-    named: ClassNames  # the classes in label order: readable names and the spelling of the data
+    class_names: ClassNames  # in label order: readable names and the spelling of the data
     prompts: Prompts
     weights: Weights | None
     """The located checkpoint; None if the backbone needs none or it is absent."""
@@ -206,7 +206,7 @@ class PreparedRun:
     split: Split  # the images
     manifest: Manifest  # its samples are the images asked for
     folder: Path  # folder of its results
-    swept: Swept | None = None  # images whose decisions are copied from a full sweep
+    copied: SweptImages | None = None  # images whose decisions are copied from a full sweep
     lend: Callable[[Content], CheckedBackbone | None] = lambda content: None
     """Returns a loaded backbone that the run shares with others, or None if there is none."""
     compares: bool = True  # whether this process compares the precision with float32
@@ -273,7 +273,7 @@ class PreparedRun:
             check=self.check,
             fresh=config.fresh,
             save_errors=config.save_errors,
-            swept=self.swept,
+            copied=self.copied,
             until=question and until_of(question, self.split, self.manifest, config.results),
         )
 

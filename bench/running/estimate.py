@@ -24,7 +24,7 @@ from bench.running.parts.data import find_dataset
 from bench.running.parts.decision import price
 from bench.running.parts.settings import Names, RunConfig
 from bench.running.parts.texts import find_template
-from bench.running.prepare import ask, check_chosen
+from bench.running.prepare import check_chosen, read_content
 from bench.running.risk import PlannedSweep, SweepPlan, plan_sweep, settled
 from bench.store.folder import missing_samples
 from bench.store.formats.fields import Count, Document, without_none
@@ -93,7 +93,7 @@ class Plan(Document):
 @offline_if_set
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, after all checks that need no weights (UserError)."""
-    content, run, risk = _with_risk(_ask(config))
+    content, run, risk = _with_risk(_read_content(config))
     names = content.names
     check_chosen(names)
     lacking = dict(_missing(content))
@@ -221,8 +221,8 @@ def _with_risk(content: Content) -> tuple[Content, PreparedRun | None, SweepPlan
     return first.content, first, None
 
 
-def _ask(config: RunConfig) -> Content:
-    """Ask what a run asks, if possible without loading its dataset.
+def _read_content(config: RunConfig) -> Content:
+    """Return the content of a run, if possible without loading its dataset.
 
     A dataset that declares classes and split sizes is only loaded if it is in the user's folder, if
     a risk is stated or images are held out, or if a stored run may have decided some of its images.
@@ -231,11 +231,11 @@ def _ask(config: RunConfig) -> Content:
     spec = data.spec
     declared = spec.classes and spec.splits.get(str(config.split or spec.split))
     if not declared or data.data_dir or config.risk is not None or config.holdout is not None:
-        return ask(config, images=True)
+        return read_content(config, images=True)
     if any(Path(config.results).glob(f"{spec.name}-*")) and not config.fresh:
         with suppress(UserError):  # the data is not on this machine; the plan works without it
-            return ask(config, images=True)
-    return ask(config)
+            return read_content(config, images=True)
+    return read_content(config)
 
 
 def _of_audit(content: Content, images: int) -> int | None:

@@ -34,7 +34,7 @@ from bench.store.shipped import is_published
 from bench.store.summary import Repeated, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels
 
-Swept = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
+SweptImages = tuple[Path, Sequence[str]]  # folder of a full sweep, and ids of some of its images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Task:
     fresh: bool = False  # whether to start over instead of resuming
     save_errors: bool = False  # whether to keep the error of every cell
     timed: bool = True  # whether times are recorded; those of a replayed recording mean nothing
-    swept: Swept | None = None  # images whose decisions are copied from a full sweep
+    copied: SweptImages | None = None  # images whose decisions are copied from a full sweep
     until: Until | None = None
     """The order of the images, and the end of the run; None: it ends with its last image."""
 
@@ -116,8 +116,8 @@ def execute(task: Task) -> Finished:
         task.check()
     memory, problem, answer = None, None, None
     with RunFolder(path, manifest, task.fresh) as folder:
-        if task.swept is not None:
-            folder.copy_sweep(*task.swept, task.save_errors)
+        if task.copied is not None:
+            folder.copy_sweep(*task.copied, task.save_errors)
         earlier = read_decisions(path, folder.manifest)
         outstanding = folder.outstanding(manifest.samples, task.save_errors)
         if until:

@@ -20,7 +20,6 @@ from bench.inputs.split import Split
 from bench.inputs.subsets import select_subset
 from bench.machine.environment import environment
 from bench.running.content import Content, PreparedRun
-from bench.running.execute import Swept
 from bench.running.parts.data import data_identity
 from bench.running.parts.machine import all_precisions
 from bench.running.parts.model import backbone_info, model_identity
@@ -35,7 +34,6 @@ from bench.store.formats.documents import (
     Manifest,
     ShardPart,
     StoredConfig,
-    Sweep,
 )
 from bench.store.formats.fields import without_none
 from bench.store.formats.identity import BackboneIdentity, CalibratedOn, Identity, LearnedFrom
@@ -45,25 +43,23 @@ def prepared_run(
     content: Content,
     samples: Sequence[str] | None = None,
     calibrated: CalibratedOn | None = None,
-    sweep: Sweep | None = None,
-    swept: Swept | None = None,
 ) -> PreparedRun:
     """Return the run of a content whose images were read, with a new manifest.
 
-    `samples` are the ids to score; None for those that the settings select. `calibrated` and
-    `sweep` are what chose the strategy of a stated risk; `swept` are decided images to copy.
+    `samples` are the ids to score; None for those that the settings select. `calibrated` is the
+    calibration that chose the strategy of a stated risk.
     """
     config, split = content.config, content.split
     if content.absent is not None:
         raise content.absent
     assert split is not None, "asked without images"
-    manifest = make_manifest(content, split, samples, calibrated, sweep)
+    manifest = make_manifest(content, split, samples, calibrated)
     folder = Path(config.results, manifest.run_id)
     if (shard := config.shard) is not None:
         folder = shard_folder(folder, shard.index, shard.count)
     if (note := other_precision_note(content, manifest)) is not None:
         content = replace(content, warnings=(*content.warnings, note))
-    return PreparedRun(content=content, split=split, manifest=manifest, folder=folder, swept=swept)
+    return PreparedRun(content=content, split=split, manifest=manifest, folder=folder)
 
 
 def make_manifest(
@@ -71,7 +67,6 @@ def make_manifest(
     split: Split,
     sample_ids: Sequence[str] | None = None,
     calibrated: CalibratedOn | None = None,
-    sweep: Sweep | None = None,
 ) -> Manifest:
     """Return the manifest of a run on the images of a split.
 
@@ -102,7 +97,6 @@ def make_manifest(
             parents=None if parents is None else list(parents),
             part=part,
             groups=split.groups,
-            sweep=sweep,
             pairs_averaged=identity.scoring.antithetic or None,
             linearisation_cost=cost,
             evaluation_flop=evaluation_flops(content),

@@ -1,7 +1,7 @@
 """Settings → `Names` → `Content` → `PreparedRun`, with every refusal that needs no loaded weights.
 
-`resolve` looks names up, `ask` reads images and texts and locates weights, and `prepare` adds a
-manifest. Backbones that a caller has in memory stand in for named ones.
+`resolve` looks names up, `read_content` reads images and texts and locates weights, and `prepare`
+adds a manifest. Backbones that a caller has in memory stand in for named ones.
 """
 
 import time
@@ -35,9 +35,15 @@ from bench.running.parts.declaration import option, passed_to
 from bench.running.parts.machine import TF32, find_precision, names_precision, quicker_precisions
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.model import find_backbone, find_weights
-from bench.running.parts.settings import SCORER_TEXT, SETTINGS, Names, RunConfig, Values, about
+from bench.running.parts.settings import SETTINGS, Names, RunConfig, Values, about
 from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.store.folder import find_run
+
+SCORER_TEXT = {
+    "denoiser": "is a denoiser",
+    "classifier": "is a classifier, which scores images directly",
+    "likelihood": "is a likelihood, which returns errors itself",
+}
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,7 @@ NO_DATASET = DatasetSpec(name="none", target="bench.running:none", classes=("0",
 
 
 def resolve(config: RunConfig, dataset: DatasetSpec | DataSource | None = None) -> Names:
-    """Resolve every name in the settings; `dataset` replaces the one that they name.
-
-    Raises UserError if a name is unknown, or settings contradict each other or the backbone.
-    """
+    """Look up every name in the settings (UserError); `dataset` replaces the one that they name."""
     if dataset is None:
         dataset = find_dataset(config)
     data = dataset if isinstance(dataset, DataSource) else data_source(config, dataset)
@@ -126,11 +129,10 @@ def check_named_runs(config: RunConfig) -> None:
 
 
 @offline_if_set
-def ask(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool = False) -> Content:
-    """Resolve and validate a run as far as that needs no manifest.
+def read_content(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool = False) -> Content:
+    """Read what the settings of a run name, and validate it (UserError); weights are only located.
 
-    If no `images` are needed, a dataset that declares its classes is not read. Raises UserError if
-    something in the settings, the data or the texts is invalid or does not fit.
+    If no `images` are needed, a dataset that declares its classes is not read.
     """
     started = time.perf_counter()
     names = resolve(config, at_hand.dataset)
@@ -142,7 +144,7 @@ def ask(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool = False) -
     if images and split is None:
         split = load_split(names.data, config.split, at_hand.rows)
         split = replace(split, survey=at_hand.surveyed) if at_hand.surveyed else split
-    named = split.class_names if split else load_classes(names.data)
+    class_names = split.class_names if split else load_classes(names.data)
     trained_on = fit_data(names, split) if names.backbone.learns else names.source.trained_on
     check_strategy(
         names.decider,
@@ -154,7 +156,7 @@ def ask(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool = False) -
     )
     learns_from = find_fit_split(names, split) if split else None
     shortlist = find_candidates(names, split)
-    prompts = _prompts(names, split, named)
+    prompts = _prompts(names, split, class_names)
     warnings = _warnings(names, split, prompts)
     names, weights, absent = _located(names, at_hand.loaded)
     weighting, learned = config.weighting, None
@@ -165,7 +167,7 @@ def ask(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool = False) -
     return Content(
         names=names,
         kind=kind,
-        named=named,
+        class_names=class_names,
         prompts=prompts,
         weights=weights,
         absent=absent,
@@ -180,12 +182,12 @@ def ask(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool = False) -
     )
 
 
-def _prompts(names: Names, split: Split | None, named: ClassNames) -> Prompts:
+def _prompts(names: Names, split: Split | None, class_names: ClassNames) -> Prompts:
     config = names.config
     if split and split.items:  # their texts; settings of classes are refused elsewhere
         asked_for = select_subset(split.sample_ids, split.labels, config.limit)
         return split.collect_texts(asked_for)
-    return make_prompts(config, names.dataset, names.source, names.decider, named.names)
+    return make_prompts(config, names.dataset, names.source, names.decider, class_names.names)
 
 
 def _located(names: Names, loaded: Any) -> tuple[Names, Weights | None, AbsentError | None]:
@@ -221,13 +223,8 @@ def prepare(config: RunConfig, at_hand: Preloaded = NOTHING) -> PreparedRun:
 
     A stated risk has chosen no parameters yet: see `bench.running.risk.settled`.
     """
-    content = ask(config, at_hand, images=True)
+    content = read_content(config, at_hand, images=True)
     return prepared_run(content)
-
-
-def prepare_again(run: PreparedRun, config: RunConfig) -> PreparedRun:
-    """Prepare another run with the images of `run`, and its backbone if that is loaded."""
-    return prepare(config, Preloaded(run.names.data, loaded=run.content.loaded, split=run.split))
 
 
 def _only_elsewhere(names: Names) -> bool:
@@ -292,12 +289,12 @@ _LOADED: WeakKeyDictionary[Any, Values] = WeakKeyDictionary()
 def load_named(config: RunConfig) -> Any:
     """Make the backbone that settings name, and remember those of a run with it."""
     device = pick_device(config.device)
-    run = ask(config.model_copy(update={"device": device}), Preloaded(NO_DATASET))
-    if run.absent is not None:
-        raise run.absent
-    backbone = run.kind.make(run).backbone
+    content = read_content(config.model_copy(update={"device": device}), Preloaded(NO_DATASET))
+    if content.absent is not None:
+        raise content.absent
+    backbone = content.kind.make(content).backbone
     named = {"backbone": config.backbone, "weights": config.weights}
-    _LOADED[backbone] = {**named, "device": device, "dtype": str(run.names.precision)}
+    _LOADED[backbone] = {**named, "device": device, "dtype": str(content.names.precision)}
     return backbone
 
 

@@ -1,12 +1,12 @@
-"""`--risk`: choose the parameters of a prepared run by a calibration on other images.
+"""`--risk`: choose the parameters of a prepared run by a test on images that it does not decide.
 
-If the strategy was not calibrated on another split, `--risk` runs the full sweep on some images of
-the run's split, drawn uniformly, tests the strategy's settings on them, and races the others with
-the cheapest setting that passes.
+A calibration on another split is such a test. Without one, `--risk` runs the full sweep on some
+images of the run's split, drawn uniformly, tests the strategy's settings on them, and races the
+others with the cheapest setting that passes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -334,7 +334,8 @@ def settled(run: PreparedRun) -> PreparedRun | PlannedSweep:
     race = stated.decider.spec
     if (sweep := sweep_of(run)) is None:
         params, calibrated = choose_setting(stated, run.manifest)
-        return prepared_run(content.naming(decider=make_decider(race, params)), None, calibrated)
+        decider = make_decider(race, params)
+        return prepared_run(content.naming(decider=decider), calibrated=calibrated)
     if (calibration := sweep.calibration()) is None:
         return sweep
     best = cheapest(calibration, stated.risk)
@@ -347,8 +348,9 @@ def settled(run: PreparedRun) -> PreparedRun | PlannedSweep:
         evaluation_equivalents_per_image=sweep.plan.sweep_cost / sweep.plan.swept,
         choices=risk_choices(calibration),
     )
-    swept = (sweep.folder, sweep.samples)
-    return prepared_run(content.naming(decider=decider), None, calibrated, described, swept)
+    rest = prepared_run(content.naming(decider=decider), calibrated=calibrated)
+    manifest = rest.manifest.model_copy(update={"sweep": described})
+    return replace(rest, manifest=manifest, copied=(sweep.folder, sweep.samples))
 
 
 def plan_sweep(content: Content, stated: StatedRisk, n: int) -> SweepPlan:

@@ -16,7 +16,7 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.running.content import Content
 from bench.running.parts.settings import make_config
-from bench.running.prepare import Preloaded, ask
+from bench.running.prepare import Preloaded, read_content
 from benchmarks.gpu.machine import Machine
 from benchmarks.published import save_published
 
@@ -45,7 +45,7 @@ def full_sweep(folder: Path, device: str, dtype: str, **more: Any) -> Content:
     settings = {"dataset": "-", "backbone": f"{folder}/", "device": device, "dtype": dtype}
     sweep = {"strategy": "full", "params": {"draws": DRAWS}, "batch_size": 2}
     spec = DatasetSpec(name="pictures", target="benchmarks.timing:pictures", classes=CLASSES)
-    return ask(make_config({**settings, **sweep, **more}), Preloaded(spec))
+    return read_content(make_config({**settings, **sweep, **more}), Preloaded(spec))
 
 
 def engine_of(run: Content, network: CheckedDenoiser | None = None) -> DenoisingEngine:

@@ -1,13 +1,11 @@
-"""Kernels, precisions, files of noise: what is asked for is what runs, or it is refused."""
+"""Kernels and precisions: what is asked for is what runs, or it is refused."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from helpers.command import bench
 from helpers.engines import prepared
-from safetensors.torch import save_file
 
 import bench as toolkit
 from bench.store.folder import read_records
@@ -38,26 +36,6 @@ def test_switches_that_cannot_work_are_refused(tmp_path: Path) -> None:
     ):
         done = bench("run", "digits", *options, "--results", tmp_path)
         assert done.code == 2 and hint in done.err and "Traceback" not in done.err, done.err
-
-
-def test_torch_saved_noise_is_read_too(pipelines: dict[str, Path], tmp_path: Path) -> None:
-    noise = torch.randn(2, 4, 8, 8)
-    save_file({"noise": noise}, tmp_path / "a.safetensors")
-    torch.save(noise, tmp_path / "b.pt")
-    ids = [
-        toolkit.run(
-            "digits",
-            backbone=str(pipelines["sd15"]),
-            strategy="full",
-            params={"draws": 2},
-            limit=1,
-            batch_size=16,
-            noise=str(tmp_path / name),
-            results=str(tmp_path),
-        )["run_id"]
-        for name in ("a.safetensors", "b.pt")
-    ]
-    assert ids[0] == ids[1]  # the identity is the noise, not the file
 
 
 @pytest.mark.long

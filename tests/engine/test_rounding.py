@@ -245,14 +245,14 @@ def test_without_memory_for_another_network_operations_are_converted(
 
 @pytest.mark.long
 def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> None:
-    from helpers.pipelines import TINY_DIGITS
+    from helpers.damage import TINY
 
     import bench
     from bench.inputs.weights import resolve
     from bench_plugins.backbones._pipelines.files import load_pipeline
     from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-    pipe = load_pipeline(FolderPipeline.empty(resolve(str(TINY_DIGITS)), "bfloat16"))
+    pipe = load_pipeline(FolderPipeline.empty(resolve(str(TINY)), "bfloat16"))
     words: dict[str, Any] = {"strategy": "full", "results": str(tmp_path / "r"), "batch_size": 64}
     result = bench.run("digits", pipe, params={"draws": 4}, limit=2, **words)
     kept = read_manifest(Path(result.results_dir)).rounding

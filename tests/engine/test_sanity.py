@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.command import bench
+from helpers.damage import TINY
 from helpers.matrix import matrix
-from helpers.pipelines import TINY_DIGITS, altered
+from helpers.pipelines import altered
 from helpers.refusals import warned
 
 import bench as toolkit
@@ -80,7 +81,7 @@ def test_a_wrong_schedule_is_found(name: str, tmp_path: Path, pictures: list[Any
 def test_a_wrong_scaling_factor_is_found(
     factor: float, tmp_path: Path, pictures: list[Any]
 ) -> None:
-    right = json.loads((TINY_DIGITS / "vae" / "config.json").read_text())["scaling_factor"]
+    right = json.loads((TINY / "vae" / "config.json").read_text())["scaling_factor"]
     folder = altered(tmp_path / "m", "vae", {"scaling_factor": factor * right})
     problem = fit_of(toolkit.load_backbone(str(folder)), pictures[:4], scaled=False).problem
     assert problem is not None and "linear guess" in problem

@@ -25,7 +25,11 @@ LORA = "pytorch_lora_weights.safetensors"
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A small SDXL, which tests copy."""
-    return save("sdxl", tmp_path_factory.mktemp("pipelines") / "small-xl")
+    folder = tmp_path_factory.mktemp("pipelines") / "small-xl"
+    save("sdxl", folder)
+    loaded = diffusers.DiffusionPipeline.from_pretrained(folder)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
 
 
 @pytest.fixture

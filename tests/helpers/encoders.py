@@ -38,9 +38,8 @@ def save_clip(folder: Path) -> Path:
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    _seed()
     config = CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
-    _save(CLIPModel(config), folder)
+    _save(CLIPModel, config, folder)
     square = {"height": 32, "width": 32}
     size = {"size": {"shortest_edge": 32}, "crop_size": square, "do_center_crop": True}
     _write(folder, "preprocessor_config.json", {**STEPS, **size, **CLIP_COLOURS, "resample": 3})
@@ -56,8 +55,7 @@ def save_siglip(folder: Path, words: int = 0) -> Path:
     """
     text = _save_words(folder)
     text["vocab_size"] = words or text["vocab_size"]
-    _seed()
-    _save(SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)), folder)
+    _save(SiglipModel, SiglipConfig(text_config=text, vision_config=VISION), folder)
     size = {"size": {"height": 32, "width": 32}, "resample": 2}
     _write(folder, "preprocessor_config.json", {**STEPS, **size, **HALF})
     return folder
@@ -66,10 +64,9 @@ def save_siglip(folder: Path, words: int = 0) -> Path:
 def save_naflex(folder: Path) -> Path:
     """Save a SigLIP 2 NaFlex, which is fed patches."""
     text = _save_words(folder)
-    _seed()
     vision = {**TOWER, "patch_size": 8, "num_patches": 16}
     config = transformers.Siglip2Config(text_config=text, vision_config=vision)
-    _save(transformers.Siglip2Model(config), folder)
+    _save(transformers.Siglip2Model, config, folder)
     size = {"patch_size": 8, "max_num_patches": 20, "resample": 2}
     _write(folder, "preprocessor_config.json", {**STEPS, **size, **HALF})
     return folder
@@ -92,21 +89,18 @@ def _save_words(folder: Path) -> dict[str, Any]:
 def save_dinov2(folder: Path) -> Path:
     """Save a DINOv2, which encodes images alone."""
     folder.mkdir(parents=True)
-    _seed()
     shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "mlp_ratio": 2}
-    _save(Dinov2Model(Dinov2Config(**shape, image_size=32, patch_size=8)), folder)
+    _save(Dinov2Model, Dinov2Config(**shape, image_size=32, patch_size=8), folder)
     square = {"height": 32, "width": 32}
     size = {"size": {"shortest_edge": 36}, "crop_size": square, "do_center_crop": True}
     _write(folder, "preprocessor_config.json", {**STEPS, **size, **HALF, "resample": 3})
     return folder
 
 
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-def _save(model: Any, folder: Path) -> None:
+def _save(kind: Any, config: Any, folder: Path) -> None:
     """Save a model whose every tensor is random: a fresh one has zeros in many places."""
+    torch.manual_seed(0)
+    model = kind(config)
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.add_(torch.randn_like(tensor) * 0.1)

@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from helpers.damage import TINY
 from helpers.parts import clip_config, kl_config, save_clip_tokenizer
 from transformers import CLIPTextModel
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY_DIGITS = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 
 BLOCKS: dict[str, Any] = {
     "in_channels": 4,
@@ -83,7 +81,7 @@ def scheduler(prediction_type: str) -> DDPMScheduler:
 
 def altered(folder: Path, part: str, changes: Mapping[str, Any]) -> Path:
     """Return a copy of tiny-digits with changes in the configuration of a part."""
-    shutil.copytree(TINY_DIGITS, folder)
+    shutil.copytree(TINY, folder)
     (file,) = (folder / part).glob("*config.json")
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     return folder

@@ -56,22 +56,15 @@ def sampled(
     question: dict[str, Any] = (
         {"prompt": prompt} if backbone.learned.slots else {"class_labels": [11]}
     )
+    question |= backbone.runner.call
     generator = torch.Generator().manual_seed(5)
     try:
         with suppress(Stop):
-            backbone.pipe(**question, num_inference_steps=3, generator=generator, **backbone.call)
+            backbone.pipe(**question, num_inference_steps=3, generator=generator)
     finally:
         del scheduler.step
     assert len(steps) == 3
     return steps
-
-
-def unpacked(backbone: PipelineDenoiser, packed: torch.Tensor) -> torch.Tensor:
-    """Return a sample as a latent, [1, C, H, W]."""
-    flat = packed.reshape(1, -1)
-    if backbone.order is not None:
-        flat = torch.empty_like(flat).index_copy(1, backbone.order, flat)
-    return flat.view(1, *backbone.latent_shape)
 
 
 def flow(**config: Any) -> Any:

@@ -4,7 +4,6 @@ Six pictures in three colours, and a classifier that tells them.
 """
 
 import csv
-import io
 import json
 import os
 import random
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.command import Finished, bench
+from helpers.given import stored as encoded
 from helpers.given import write_tar
 from helpers.mutations import as_json, as_toml, damaged, edited, replaced
 from numpy.typing import NDArray
@@ -65,12 +65,8 @@ class Surface:
 
 def pictures() -> dict[str, tuple[str, bytes]]:
     """Return name → colour and PNG of the six pictures."""
-    found = {}
-    for number, (name, colour) in enumerate([*COLOURS.items()] * 2):
-        file = io.BytesIO()
-        Image.new("RGB", (9, 8), colour).save(file, "PNG")
-        found[f"{number}.png"] = name, file.getvalue()
-    return found
+    files = {name: encoded(Image.new("RGB", (9, 8), c))["bytes"] for name, c in COLOURS.items()}
+    return {f"{number}.png": pair for number, pair in enumerate([*files.items()] * 2)}
 
 
 def cache_of(folder: Path) -> Path:

@@ -49,7 +49,7 @@ def stable_diffusion(weights: Weights) -> None:
     """Load every part, after the check that comes before a run."""
     StableDiffusion.check_weights(weights)
     backbone = StableDiffusion(weights)
-    _ = backbone.network, backbone.vae
+    _ = backbone.network, backbone.autoencoder()
     backbone.encode_prompts(["a"])
 
 

@@ -136,7 +136,7 @@ def test_shape_bias_is_shape_over_shape_and_texture() -> None:
     )
     assert value_of("shape_bias", data) == pytest.approx(2 / 3)  # two shapes, one texture
     parts = metric_parts(*_made("shape_bias"), data)
-    assert parts.values is not None and parts.method == "influence"
+    assert parts.values is not None and parts.basis == "influence"
     assert parts.value == pytest.approx(2 / 3) == parts.values.mean()
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,16 +25,14 @@ from bench_plugins.strategies.screen_race import ImageScreens, ScreenRace, winne
 PRICE = Sketch.linearisation_cost(None)  # of a linearised draw, counted
 
 
+def record(limit: int, results: Path) -> Any:
+    settings: dict[str, Any] = {"strategy": "full-linearised", "params": {"draws": 16}}
+    return toolkit.run("digits", limit=limit, save_errors=True, results=results, **settings)
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    summary = toolkit.run(
-        "digits",
-        strategy="full-linearised",
-        params={"draws": 16},
-        limit=10,
-        save_errors=True,
-        results=str(tmp_path_factory.mktemp("recorded")),
-    )
+    summary = record(10, tmp_path_factory.mktemp("recorded"))
     cost = summary["cost"]
     assert cost["linearisations"] == 160 and cost["evaluations_per_image"] == 160
     assert cost["linearisation_cost"] == PRICE
@@ -89,16 +88,9 @@ def test_costs_that_were_timed_stay_marked(recorded: Path, tmp_path: Path) -> No
     timed = [{**line, "equivalents": 160 + 16 * 3.5} for line in lines]
     (old / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in timed))
     (old / "summary.json").unlink()
-    assert open_recording(old).linearisation_cost == pytest.approx(3.5)
+    assert open_recording(old).problem.linearisation_cost == pytest.approx(3.5)
     replayed = replay(old, "screen-race", {"samples": 4}, tmp_path / "replayed")
-    resumed = toolkit.run(
-        "digits",
-        strategy="full-linearised",
-        params={"draws": 16},
-        limit=11,
-        save_errors=True,
-        results=str(tmp_path),
-    )
+    resumed = record(11, tmp_path)
     assert resumed["dataset"]["n_samples"] == 11
     for summary in (replayed, resumed):
         found = read_run(Path(summary["results_dir"])).summary

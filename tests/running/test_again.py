@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from helpers.command import bench
 
-from bench.running.lifecycle import other_noise
 from bench.running.parts.settings import make_config
-from bench.running.prepare import prepare, prepare_again
+from bench.running.prepare import prepare
+from bench.running.second_runs import other_noise, prepare_again
 from bench.store.folder import read_records
 from bench.store.summary import Repeated
 

@@ -202,13 +202,16 @@ def test_prompts_count_by_their_text(base: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_a_noise_file_counts_by_its_content(base: dict[str, Any], tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("one.safetensors", "same.safetensors", "other.pt")]
+    files = [
+        tmp_path / name for name in ("one.safetensors", "same.safetensors", "same.pt", "other.pt")
+    ]
     noise = torch.arange(3 * 4 * 8 * 8, dtype=torch.float32).reshape(3, 4, 8, 8)
     for file in files[:2]:
         save_file({"noise": noise}, file)
-    torch.save(noise + 1, files[2])
-    one, same, other = (identity(base, noise=str(file)) for file in files)
-    assert one == same and len({one, other, identity(base)}) == 3
+    torch.save(noise, files[2])
+    torch.save(noise + 1, files[3])
+    one, *same, other = (identity(base, noise=str(file)) for file in files)
+    assert same == [one, one] and len({one, other, identity(base)}) == 3
 
 
 def test_what_is_learned_from_counts_by_its_content(tmp_path: Path) -> None:

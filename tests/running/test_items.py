@@ -193,16 +193,17 @@ def test_python_gives_decoded_images() -> None:
 
 
 @pytest.mark.parametrize("kind", matrix(["one", "two"], ["two"]))
-def test_an_order_and_weights_are_learned_from_items(tmp_path: Path, kind: str) -> None:
+def test_a_deviation_and_weights_are_learned_from_items(tmp_path: Path, kind: str) -> None:
     rows = one_image() if kind == "one" else two_images()
     Given.rows = rows.select(range(6))
     recorded = run(tmp_path, "full", "--save-errors").json["run_id"]
     race = ("--strategy", "race")
-    learned = bench("learn", tmp_path / recorded, "order", *race, "--json").json["settings"]
-    (order,) = learned["settings"]
-    params = (*race, "--set", f"order={order['params']['order']}")
-    again = bench("replay", tmp_path / recorded, *params, "--results", tmp_path / "b", "--json")
-    assert order["cost"] == again.json["cost"]["evaluations_per_image"]
+    learned = bench("learn", tmp_path / recorded, "deviation", *race, "--json").json["settings"]
+    (setting,) = learned["settings"]
+    params = [w for name, value in setting["params"].items() for w in ("--set", f"{name}={value}")]
+    replay = ("replay", tmp_path / recorded, *race, *params, "--results", tmp_path / "b", "--json")
+    again = bench(*replay)
+    assert setting["cost"] == again.json["cost"]["evaluations_per_image"]
 
     weighting = ("--weighting", f"learned:{recorded}", "--set", f"draws={DRAWS}")
     ended = run(tmp_path, "full", *weighting)

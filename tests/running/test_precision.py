@@ -22,7 +22,7 @@ from bench.machine.speeds import PEAKS
 from bench.running.command import reproducing_command, run_command
 from bench.running.parts.machine import find_precision, quicker_precisions
 from bench.running.parts.settings import RunConfig, make_config
-from bench.running.prepare import ask, prepare
+from bench.running.prepare import prepare, read_content
 from bench.running.shards import write_script
 from bench_plugins.backbones._pipelines.files import load_pipeline
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
@@ -129,13 +129,16 @@ def test_a_network_without_a_declaration_runs_as_its_file_stores_it(
     """Of a folder or of the Hub, whose file is not downloaded for that."""
     save("pixart", tmp_path / "own").to(getattr(torch, stored)).save_pretrained(tmp_path / "own")
     config = make_config({**DIGITS, "backbone": str(tmp_path / "own"), "device": "cuda"})
-    assert ask(config).names.precision.network == wanted
-    assert ask(config.model_copy(update={"device": "cpu"})).names.precision.network == "float32"
+    assert read_content(config).names.precision.network == wanted
+    assert (
+        read_content(config.model_copy(update={"device": "cpu"})).names.precision.network
+        == "float32"
+    )
     with a_hub() as hub:
         point_clients(hub, tmp_path / "cache", monkeypatch)
         hub.add(f"models/some/{tmp_path.name}", tmp_path / "own")
         on_hub = config.model_copy(update={"backbone": f"some/{tmp_path.name}"})
-        assert ask(on_hub).names.precision.network == wanted
+        assert read_content(on_hub).names.precision.network == wanted
         read = [request for request in hub.log if "safetensors" in request.path]
         assert {request.status for request in read} == {206}  # a part of the file
 

@@ -13,7 +13,7 @@ from bench.discovery.queries import metric_specs
 from bench.stats.inference import class_metrics
 from bench.stats.inference.difference_tests import (
     Answers,
-    Method,
+    Basis,
     MethodDifference,
     compare_all,
     compare_over_images,
@@ -181,7 +181,7 @@ def test_no_difference_exceeds_the_range_of_its_metric(name: str, n: int) -> Non
     There are two seeds, so that means of images are tested by permutations.
     """
     labels = np.arange(n) % 2
-    kind: Method = "influence" if name == "auroc" else "images"
+    kind: Basis = "influence" if name == "auroc" else "images"
     wrong, right = (
         Answers(str(value), np.tile(answers, (2, 1, 1)), np.full((2, 1, n), value), kind)
         for value, answers in ((0.0, 1 - labels), (1.0, labels))

@@ -261,7 +261,7 @@ def test_influence_values_that_cannot_be_right_are_not_used(
     register(monkeypatch, "influence", influence)
     spec, data = load_plugins().metrics.get("faulty"), decisions(n)
     parts = metric_parts(spec, make_metric(spec), data)
-    assert parts.value == (data.predictions == data.labels).mean() and parts.method == method
+    assert parts.value == (data.predictions == data.labels).mean() and parts.basis == method
     assert parts.values is None or parts.values.mean() == pytest.approx(parts.value)
     said = [str(one.message) for one in recwarn]
     assert bool(said) == (warning is not None)
@@ -288,7 +288,7 @@ def test_influence_values_are_checked_on_a_part_of_large_data(
     data = MetricInput(names, labels, np.where(wrong, (labels + 1) % classes, labels))
     spec = load_plugins().metrics.get("faulty")
     with warned("bootstrap"):
-        assert metric_parts(spec, make_metric(spec), data).method == "bootstrap"
+        assert metric_parts(spec, make_metric(spec), data).basis == "bootstrap"
     assert 30 <= sizes[-1] <= 50_000 // classes
 
 

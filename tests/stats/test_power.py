@@ -1,5 +1,7 @@
 """Power: against the binomial test by hand, and by simulated studies."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers.command import bench
@@ -45,13 +47,10 @@ def test_the_images_needed_have_the_power_and_fewer_do_not() -> None:
     assert smallest_difference(20, 0.05) is None
 
 
-def test_the_command(tmp_path: object) -> None:
-    from pathlib import Path
-
-    results = Path(str(tmp_path))
+def test_the_command(tmp_path: Path) -> None:
     labels = [i % 3 for i in range(90)]
-    a = store(results, labels, labels, seed=0)
-    b = store(results, labels, [0] * 6 + labels[6:], seed=1)
+    a = store(tmp_path, labels, labels, seed=0)
+    b = store(tmp_path, labels, [0] * 6 + labels[6:], seed=1)
     found = bench("power", a, b, "--json").json
     assert (found["n"], found["discordance"]) == (90, pytest.approx(4 / 90))
     assert (

@@ -13,7 +13,7 @@ from helpers.refusals import refused
 
 from bench.stats.sequential.betting import anytime_interval
 from bench.stats.sequential.stopping_rules import (
-    Kind,
+    QuestionKind,
     Results,
     StoppingRule,
     answer,
@@ -104,7 +104,7 @@ def test_the_width_is_that_of_the_accuracy() -> None:
     assert high - low <= 0.25 and low < right[: result.n].mean() < high
 
 
-def read_off(kind: Kind, margin: Decimal, low: float, high: float) -> str:
+def read_off(kind: QuestionKind, margin: Decimal, low: float, high: float) -> str:
     """The verdict that an interval of the difference shows."""
     if kind == "within":
         if -margin < low and high < margin:
@@ -189,7 +189,7 @@ def test_all_images_of_the_split_are_counted_and_not_tested(
     assert tested.anytime_ci95 is not None and tested.difference is None
 
 
-def counted_verdict(kind: Kind, difference: Fraction, margin: Fraction) -> str:
+def counted_verdict(kind: QuestionKind, difference: Fraction, margin: Fraction) -> str:
     """The verdict on a split whose difference is known."""
     if kind == "within":
         sides = ("within", "tied", "outside")
@@ -216,12 +216,12 @@ def runs_of(classes: np.ndarray, values: np.ndarray, sizes: tuple[int, ...]) -> 
     return scored._replace(weights=weights[classes[: len(values)]], max_weight=weights.max())
 
 
-def asked_of(sizes: tuple[int, ...]) -> list[tuple[Kind, Fraction, StoppingRule]]:
+def asked_of(sizes: tuple[int, ...]) -> list[tuple[QuestionKind, Fraction, StoppingRule]]:
     """All questions on a split with each difference that two runs can have there as the margin."""
     sums = {Fraction(0)}
     for n in sizes:
         sums = {s + Fraction(k, n * len(sizes)) for s in sums for k in range(-n, n + 1)}
-    asked: list[tuple[Kind, Fraction]] = [("differs", Fraction(0)), ("better", Fraction(0))]
+    asked: list[tuple[QuestionKind, Fraction]] = [("differs", Fraction(0)), ("better", Fraction(0))]
     asked += [(kind, m) for m in sums if 0 < m < 1 for kind in ("better", "within")]
     return [
         (kind, m, StoppingRule(kind, "", "a", Decimal(m.numerator) / m.denominator, True))
@@ -251,7 +251,7 @@ def test_few_of_all_orders_of_a_split_give_a_false_verdict(sizes: tuple[int, ...
     """
     n, asked = sum(sizes), asked_of(sizes)
     orders: Counter[object] = Counter()
-    false: Counter[tuple[Kind, Fraction, object]] = Counter()
+    false: Counter[tuple[QuestionKind, Fraction, object]] = Counter()
     for classes in class_orders(sizes):
         for values in product((1.0, 0.0, -1.0), repeat=n - 1):
             scored = runs_of(classes, np.array(values), sizes)

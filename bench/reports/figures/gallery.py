@@ -28,14 +28,14 @@ class Picture:
     """One image of the gallery."""
 
     sample_id: str
-    true: str
-    predicted: str  # "" if the image failed
-    runner_up: str
-    margin: float | None
-    stderr: float | None
-    error: str
-    uri: str | None
-    small: bool
+    true: str  # name of the true class
+    predicted: str  # name of the predicted class; "" if the image failed
+    runner_up: str  # name of the second best class; "" if there is none
+    margin: float | None  # score of the second best class minus that of the best
+    stderr: float | None  # standard error of the margin
+    error: str  # message of an image that failed, otherwise ""
+    uri: str | None  # URL of the picture; None if it is not shown
+    small: bool  # whether the picture has every pixel of the image
     probability: float | None = None  # probability that the prediction is right
 
     @property
@@ -121,17 +121,19 @@ def make_pictures(
     ids = decided.sample_ids.take(indices(rows)).to_pylist()
     for row, name in zip(rows.tolist(), ids, strict=True):
         predicted, second = int(decided.predictions[row]), int(decided.runner_up[row])
+        uri, small = source(name)
         pictures.append(
             Picture(
-                name,
-                classes[decided.labels[row]],
-                "" if predicted < 0 else classes[predicted],
-                "" if second < 0 else classes[second],
-                _finite_or_none(decided.margins[row]),
-                _finite_or_none(decided.margin_stderr[row]),
-                records.get(name, {}).get("error") or "",
-                *source(name),
-                None if probable is None else _finite_or_none(probable[row]),
+                sample_id=name,
+                true=classes[decided.labels[row]],
+                predicted="" if predicted < 0 else classes[predicted],
+                runner_up="" if second < 0 else classes[second],
+                margin=_finite_or_none(decided.margins[row]),
+                stderr=_finite_or_none(decided.margin_stderr[row]),
+                error=records.get(name, {}).get("error") or "",
+                uri=uri,
+                small=small,
+                probability=None if probable is None else _finite_or_none(probable[row]),
             )
         )
     return pictures

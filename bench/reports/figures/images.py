@@ -73,7 +73,7 @@ class Images:
     def __init__(self, data_dirs: Mapping[str, str], side: int = SIDE) -> None:
         self._data_dirs, self._side = data_dirs, side
         self._processes: OrderedDict[str, _Process] = OrderedDict()
-        self._turn = Lock()
+        self._lock = Lock()
 
     def of(self, manifest: Manifest, sample_ids: Iterable[str]) -> dict[str, Thumbnail]:
         """Return images of a run by id; UserError if they cannot be read within the limits."""
@@ -84,7 +84,7 @@ class Images:
             "data_dir": own or stored.get("data_dir"),
         }
         key = json.dumps({"settings": settings, "side": self._side})
-        with self._turn:
+        with self._lock:
             process = self._processes.setdefault(key, _Process(key))
             self._processes.move_to_end(key)
             if len(self._processes) > PROCESSES:
@@ -106,14 +106,14 @@ class _Process:
 
     def __init__(self, settings: str) -> None:
         self._settings = settings
-        self._turn = Lock()
+        self._lock = Lock()
         self._process: subprocess.Popen[str] | None = None
         self._end: Callable[[], object] = lambda: None
         self._failure = ""
         self._answers: SimpleQueue[str] = SimpleQueue()
 
     def ask(self, sample_ids: list[str], patience: float) -> dict[str, Thumbnail]:
-        with self._turn:
+        with self._lock:
             if self._failure:
                 raise UserError(self._failure)
             try:

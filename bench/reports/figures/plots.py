@@ -9,7 +9,7 @@ import numpy as np
 from bench.contracts.strategy import Floats, Floats32, Ints
 from bench.errors import UserError
 from bench.inputs.subsets import select_subset, shuffle_samples
-from bench.machine.libraries import Figure, pd
+from bench.machine.libraries import Axes, Figure, pd
 from bench.reports.facts import Interval
 from bench.reports.figures.svg import Drawing, Palette
 from bench.reports.run_view import RunView
@@ -248,6 +248,19 @@ class Point:
         return self.interval or (self.value, self.value)
 
 
+def _draw_bar(axes: Axes, bar: Point, height: float, scale: float, colours: Palette) -> None:
+    """Draw a value with its interval at a height of a forest plot, below its name and its text."""
+    colour, ends = getattr(colours, bar.colour), [scale * end for end in bar.ends]
+    axes.plot(ends, [height, height], color=colour, linewidth=2)
+    (point,) = axes.plot(scale * bar.value, height, "o", color=colour, clip_on=False)
+    point.set_markerfacecolor("none" if bar.hollow else colour)
+    across = axes.get_yaxis_transform()  # from the left to the right edge
+    axes.hlines(height, 0, 1, color=colours.line, linewidth=1, transform=across, zorder=1)
+    texts = ((0, "left", shorten(bar.name, MOST_LABEL)), (1, "right", bar.text))
+    for x, side, text in texts:
+        axes.text(x, height + 0.25, text, ha=side, color=colours.ink, transform=across)
+
+
 def draw_forest(
     panels: Mapping[str, Sequence[Point]],
     axis: str,
@@ -268,21 +281,9 @@ def draw_forest(
         )[:, 0]
         for axes, (title, bars) in zip(all_axes, panels.items(), strict=True):
             for height, bar in zip(range(0, -len(bars), -1), bars, strict=True):
-                colour = getattr(colours, bar.colour)
-                ends = [scale * end for end in bar.ends]
-                axes.plot(ends, [height, height], color=colour, linewidth=2)
-                (point,) = axes.plot(scale * bar.value, height, "o", color=colour, clip_on=False)
-                point.set_markerfacecolor("none" if bar.hollow else colour)
-                across = axes.get_yaxis_transform()  # from the left to the right edge
-                axes.hlines(
-                    height, 0, 1, color=colours.line, linewidth=1, transform=across, zorder=1
-                )
+                _draw_bar(axes, bar, height, scale, colours)
                 if guess is not None:
                     axes.vlines(scale * guess, height - 0.12, height + 0.12, color=colours.muted)
-                name, above = shorten(bar.name, MOST_LABEL), height + 0.25
-                style = {"color": colours.ink, "transform": across}
-                axes.text(0, above, name, ha="left", **style)
-                axes.text(1, above, bar.text, ha="right", **style)
             axes.set_yticks([])
             axes.set_ylim(0.5 - len(bars), 0.8)
             axes.set_title(title, loc="left", fontsize=10.5)

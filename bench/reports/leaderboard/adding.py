@@ -24,7 +24,7 @@ from bench.store.formats.documents import Manifest
 from bench.store.formats.fields import to_json
 from bench.store.formats.journal import JOURNAL, Record
 from bench.store.locking import LOCK, SHORT_LOCK
-from bench.store.runs import read_run
+from bench.store.runs import StoredRun, read_run
 from bench.store.summary import AUDIT, SUMMARY, read_swept
 
 SIGNIFICANT_DIGITS = 6  # of the numbers in a record
@@ -42,36 +42,9 @@ def publish_run(
     run that has the same id and other content. Raises UserError, and changes nothing, if the run is
     incomplete, not accepted, or fails a check of `find_problems`.
     """
-    stored = read_run(run)
-    manifest, summary, totals = stored.manifest, stored.require_summary(), Totals(published)
-    data = summary.dataset
-    if data.n_samples < data.n_total and not subset:
-        raise UserError(
-            f"{summary.run_id} has {data.n_samples:,} of the split's {data.n_total:,} images. Run"
-            " the whole split, or add it with --subset, labelled as a subset and without a rank."
-        )
-    if reason := _not_public(manifest, totals):
-        if not private:
-            raise UserError(
-                f"{reason} Others cannot repeat it; --private adds it, labelled as private data."
-            )
-        manifest = manifest.model_copy(update={"private_data": True})
-    records = [_compact_record(record) for record in requested_records(run, manifest)]
-    if len(records) != summary.dataset.n_samples:
-        raise UserError(
-            f"{run}: the summary covers {summary.dataset.n_samples} images, but {len(records)} are"
-            " decided. The same `bench run` command updates it."
-        )
-    # Compute the metrics again, because a summary of an older version may lack some.
-    current = metrics(as_decisions(records), manifest.classes, manifest.items)
-    summary = summary.model_copy(update={"metrics": current})
-    contents = {
-        MANIFEST: to_json(strip_paths(manifest.plain())),
-        JOURNAL: json_lines(records),
-        SUMMARY.name: to_json(strip_paths(summary.plain())),
-    }
-    if swept := read_swept(run, manifest):
-        contents[AUDIT.name] = json_lines(swept.values())
+    stored, totals = read_run(run), Totals(published)
+    manifest = _accepted_manifest(stored, totals, subset, private)
+    contents = _published_contents(stored, manifest)
     target = Path(published, manifest.run_id)
     with writing(published):
         published.mkdir(parents=True, exist_ok=True)
@@ -90,6 +63,45 @@ def publish_run(
                 raise UserError(f"{run} cannot be published as it is: {'; '.join(errors)}.")
             _move_in(new, target)
     return target
+
+
+def _accepted_manifest(run: StoredRun, totals: Totals, subset: bool, private: bool) -> Manifest:
+    """Return the manifest of a run as it is published; UserError if the run is not accepted."""
+    manifest, data = run.manifest, run.require_summary().dataset
+    if data.n_samples < data.n_total and not subset:
+        raise UserError(
+            f"{manifest.run_id} has {data.n_samples:,} of the split's {data.n_total:,} images. Run"
+            " the whole split, or add it with --subset, labelled as a subset and without a rank."
+        )
+    if not (reason := _not_public(manifest, totals)):
+        return manifest
+    if not private:
+        raise UserError(
+            f"{reason} Others cannot repeat it; --private adds it, labelled as private data."
+        )
+    return manifest.model_copy(update={"private_data": True})
+
+
+def _published_contents(run: StoredRun, manifest: Manifest) -> dict[str, str]:
+    """Return the files of a published run: name → content. UserError if its summary is outdated."""
+    summary = run.require_summary()
+    records = [_compact_record(record) for record in requested_records(run.path, manifest)]
+    if len(records) != summary.dataset.n_samples:
+        raise UserError(
+            f"{run.path}: the summary covers {summary.dataset.n_samples} images, but"
+            f" {len(records)} are decided. The same `bench run` command updates it."
+        )
+    # Compute the metrics again, because a summary of an older version may lack some.
+    current = metrics(as_decisions(records), manifest.classes, manifest.items)
+    summary = summary.model_copy(update={"metrics": current})
+    contents = {
+        MANIFEST: to_json(strip_paths(manifest.plain())),
+        JOURNAL: json_lines(records),
+        SUMMARY.name: to_json(strip_paths(summary.plain())),
+    }
+    if swept := read_swept(run.path, manifest):
+        contents[AUDIT.name] = json_lines(swept.values())
+    return contents
 
 
 def add_reported(file: Path, published: Path) -> list[ReportedResult]:

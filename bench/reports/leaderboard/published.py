@@ -22,13 +22,14 @@ from bench.stats.calibration.agreement import audit_of
 from bench.stats.metrics.summarise import summarize
 from bench.store.errata import all_errata, touched
 from bench.store.folder import MANIFEST, folders_with, list_runs, read_manifest
+from bench.store.formats.decisions import Decisions
 from bench.store.formats.documents import Manifest
 from bench.store.formats.fields import read_json, to_json
 from bench.store.formats.identity import digest, prompts_digest, run_id
 from bench.store.formats.journal import JOURNAL
 from bench.store.locking import LOCK, SHORT_LOCK
 from bench.store.runs import StoredRun, read_run
-from bench.store.summary import AUDIT, SUMMARY, read_swept
+from bench.store.summary import AUDIT, SUMMARY, Summary, read_swept
 
 PUBLISHED_FILES = (MANIFEST, JOURNAL, SUMMARY.name)
 ALLOWED_FILES = (*PUBLISHED_FILES, AUDIT.name)
@@ -139,6 +140,19 @@ def find_problems(
     if len(decided) != len(manifest.samples) or len(decided) != summary.dataset.n_samples:
         yield f"{len(decided)} records for {len(manifest.samples)} samples"
         return
+    yield from _summary_problems(manifest, summary, decided)
+    swept = read_swept(run, manifest)
+    audit = audit_of(swept, manifest, decided)
+    if len(swept) != (counted := audit.images if audit else 0):
+        yield (
+            f"{AUDIT.name} has {len(swept):,} images, of which {counted:,} are the first of its"
+            " random order; hand-picked images say nothing about the others"
+        )
+    yield from _file_problems(run)
+
+
+def _summary_problems(manifest: Manifest, summary: Summary, decided: Decisions) -> Iterator[str]:
+    """Yield what in a stored summary does not follow from the manifest and the records."""
     cost = summary.cost
     computed = summarize(manifest, decided, cost.total_seconds, cost.peak_memory_bytes)
     ours: Any = computed.plain()
@@ -157,14 +171,6 @@ def find_problems(
                 f"its cost per image is {per_image} by its records, {priced} by its price of a"
                 " linearised draw"
             )
-    swept = read_swept(run, manifest)
-    audit = audit_of(swept, manifest, decided)
-    if len(swept) != (counted := audit.images if audit else 0):
-        yield (
-            f"{AUDIT.name} has {len(swept):,} images, of which {counted:,} are the first of its"
-            " random order; hand-picked images say nothing about the others"
-        )
-    yield from _file_problems(run)
 
 
 def _file_problems(run: Path) -> Iterator[str]:

@@ -31,12 +31,14 @@ from bench.store.runs import OnUnreadable, warn_left_out
 from bench.store.shipped import is_published
 from bench.store.studies import Seen, described
 
+REPORTED_FILE = "reported.json"
+MIN_SOURCE = 10  # characters: a name and a year
 MEASURED: Final = "measured"
 SUBSET: Final = "subset"
 REPLAYED: Final = "replayed"
 REPORTED: Final = "reported"
 WRONG: Final = "wrong"
-Kind = Literal[
+ResultKind = Literal[
     "wrong",
     "incomplete",
     "subset",
@@ -52,7 +54,7 @@ Kind = Literal[
 class LeaderboardRow(RunRow):
     """One result on a leaderboard; unknown values are None."""
 
-    kind: Kind
+    kind: ResultKind
     """What the result is, the first that applies: `wrong` (its numbers are, by an erratum),
     `incomplete`, `subset`, `control` (a blind control), `corrupted` (a run on corrupted images),
     `candidates` (a run that decided among the best classes of another run), `replayed`, which gets
@@ -104,10 +106,10 @@ def board_row(run: RunView) -> LeaderboardRow:
     return LeaderboardRow.of(run, kind=kind_of(run), source=source, published=published)
 
 
-def kind_of(run: RunView) -> Kind:
+def kind_of(run: RunView) -> ResultKind:
     """Return the kind of a run's result, the first that applies."""
     identity, data = run.manifest.identity, run.summary.dataset
-    applies: list[tuple[object, Kind]] = [
+    applies: list[tuple[object, ResultKind]] = [
         (any(touch.unranks for touch in run.errata), "wrong"),
         (run.summary.status == INCOMPLETE, "incomplete"),
         (data.n_samples != data.n_total, "subset"),
@@ -145,12 +147,6 @@ def reported_rows(file: Path) -> list[LeaderboardRow]:
         LeaderboardRow(**result.model_dump(), kind=REPORTED, cost=result.evaluations_per_image)
         for result in read_reported(file)
     ]
-
-
-REPORTED_FILE = "reported.json"
-
-
-MIN_SOURCE = 10  # characters: a name and a year
 
 
 def _one_line(text: str) -> str:

@@ -33,7 +33,7 @@ from bench.reports.page.sections import (
     blind_table,
     page_question,
 )
-from bench.reports.run_facts import averages, cost_fact, description, images_fact, scores, wrongs
+from bench.reports.run_facts import averages, cost_fact, description, errata, images_fact, scores
 from bench.reports.run_metric import read_requested_run
 from bench.reports.run_view import RunView
 from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
@@ -152,7 +152,7 @@ def make_section(
         "run.html",
         run=run,
         figures=[*scores(run), cost_fact(run), images_fact(run), *averages(run)[:1]],
-        facts=[*wrongs(run), *description(run)],
+        facts=[*errata(run), *description(run)],
         summary=run.summary,
         anchor=anchor,
         opening=None if alone else make_opening(run),

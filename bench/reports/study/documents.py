@@ -1,7 +1,5 @@
 """The report of a study as a document, with notes that explain its statistics."""
 
-from collections.abc import Sequence
-
 from pydantic import Field
 
 from bench.contracts.parameters import Parameters
@@ -79,47 +77,40 @@ def explained(report: StudyReport, margin: float | None) -> StudyReport:
     Differences below `margin` count as equal; None: equality was not tested.
     """
     if report.stop is not None:
-        answers = {
-            board.board: _standing_answer(board, report, margin) for board in report.standings
-        }
+        answers = {of.board: _standing_answer(report, of, margin) for of in report.standings}
         reading = _stop_promise(report, margin) if report.standings else ""
     else:
-        boards = (
-            _board_answer(report, of.board, of.differences, margin) for of in report.differences
-        )
-        answers = {board: text for board, text in boards if text}
+        texts = ((of.board, _board_answer(report, of, margin)) for of in report.differences)
+        answers = {board: text for board, text in texts if text}
         reading = _tests(report) if report.methods else ""
     update = {"answers": answers, "reading": reading, "notes": _notes(report, margin)}
     return report.model_copy(update=update)
 
 
-def _board_answer(
-    report: StudyReport, board: str, differences: Sequence[MethodDifference], margin: float | None
-) -> tuple[str, str]:
-    """Return a board, and the difference of its two best methods in a sentence; "" without one."""
-    first, *others = [m.method for m in report.methods if m.board == board] or [""]
-    pairs = {frozenset((pair.a, pair.b)): pair for pair in differences}
+def _board_answer(report: StudyReport, board: BoardDifferences, margin: float | None) -> str:
+    """Return the difference of a board's two best methods in a sentence; "" without one."""
+    first, *others = [m.method for m in report.methods if m.board == board.board] or [""]
+    pairs = {frozenset((pair.a, pair.b)): pair for pair in board.differences}
     if not others or (pair := pairs.get(frozenset((first, others[0])))) is None:
-        return board, ""
-    metric, change = metric_specs()[report.metric], pair.difference
-    value = Estimate(change.estimate, change.interval)  # B − A
-    value = value if pair.b == first else -value
+        return ""
+    metric = metric_specs()[report.metric]
     unit = metric_unit(metric, difference=True)
-    text = Fact("", value.value, unit, value.interval).text
+    gain = Estimate(pair.difference.estimate, pair.difference.interval)  # B − A
+    gain = gain if pair.b == first else -gain
+    number, _, ends = Fact("", gain.value, unit, gain.interval).text.partition(" ")
+    number += " points" if unit == "points" else ""
     verdict = "shown to differ" if pair.different else "not shown to differ"
     if pair.equal and margin is not None:
         within = f"within ±{100 * margin:g}"
         verdict = f"shown to differ, {within}" if pair.different else f"shown to be equal {within}"
     better = [o for o in others if (p := pairs.get(frozenset((first, o)))) and p.different]
-    number, space, ends = text.partition(" ")
-    number += " points" if unit == "points" else ""
     rest = ""
     if len(others) > 1 and metric.sign:
         rest = f"; it is shown to be better than {len(better)} of {len(others)} others"
-    return board, f"{first} against {others[0]}: {number}{space}{ends}, {verdict}{rest}."
+    return f"{first} against {others[0]}: {number} {ends}, {verdict}{rest}."
 
 
-def _standing_answer(board: BoardStanding, report: StudyReport, margin: float | None) -> str:
+def _standing_answer(report: StudyReport, board: BoardStanding, margin: float | None) -> str:
     """Return what ended a study on a dataset."""
     used = f"{board.images:,} of {board.total:,} images"
     best = next((m.method for m in board.methods if m.verdict == "best"), None)
@@ -149,19 +140,17 @@ def _tests(report: StudyReport) -> str:
     """Return which tests and intervals the tables have; the glossary has the rest."""
     pairs = [pair.difference for board in report.differences for pair in board.differences]
     methods, metric = {pair.method for pair in pairs}, metric_specs()[report.metric]
+    over = "other images, for these seeds and templates"
     if report.tests_over == "seeds":
-        test = "t tests with crossed images and seeds"
+        test, over = "t tests with crossed images and seeds", "other images and seeds"
+        if any(m.spread.seeds < MIN_SEEDS for m in report.methods):
+            over += f" (images alone for fewer than {MIN_SEEDS} seeds)"
     elif methods & {"influence", "approximate"}:
         test = "z tests of influence values" + ", approximate" * ("approximate" in methods)
     elif metric.mean_over_images:
         test = "McNemar's exact, or a permutation test of several runs"
     else:
         test = "permutation tests"
-    over = "other images, for these seeds and templates"
-    if report.tests_over == "seeds":
-        few = any(m.spread.seeds < MIN_SEEDS for m in report.methods)
-        alone = f" (images alone for fewer than {MIN_SEEDS} seeds)"
-        over = f"other images and seeds{alone * few}"
     holm = f"Tests: {test}; 5 %, Holm over {len(pairs)}. " if pairs else ""
     return f"{holm}Intervals: 95 %, over {over}. `bench explain difference` says more."
 

@@ -29,7 +29,7 @@ class StudyPart:
     tables: list[Table]
     figures: list[Markup]  # the forest plot if anything is decided, and that of changes
     folder: Path  # where it is stored
-    like: Self | None = None  # an earlier one on the page with the same tables
+    same_as: Self | None = None  # an earlier study on the page with the same tables
 
     @property
     def content(self) -> list[Table]:
@@ -51,15 +51,15 @@ def find_studies(
 ) -> list[StudyPart]:
     """Return the studies in a results folder that include any of these run ids.
 
-    One whose tables an earlier one has is `like` that; its question may be another.
+    A study with the tables of an earlier one is the `same_as` that; its question may be another.
     """
     parts: list[StudyPart] = []
     for folder in list_studies(results):
         try:
             if any(cell.run_id in runs for cell in read_study(folder).cells):
                 part = study_part(folder)
-                like = (p for p in parts if p.like is None and p.content == part.content)
-                parts.append(replace(part, like=next(like, None)))
+                same = (p for p in parts if p.same_as is None and p.content == part.content)
+                parts.append(replace(part, same_as=next(same, None)))
         except UserError as error:
             left_out(folder, error)
     return parts

@@ -57,8 +57,9 @@ def study_run(cell: StudyCell, results: Path) -> StudyRow:
             limit = cell.config.limit
             if run.summary is not None and limit is not None:
                 run = _limit_run(run, limit)  # it may have more images than the study declares
-            if (view := RunView(run)).so_far is None:
-                run.require_decisions()  # raises
+            view = RunView(run)
+            if view.so_far is None:  # no image is decided
+                continue
             if cell.published is not None:
                 declared["published"] = _compared(cell.published, view)
             return StudyRow.of(view, **declared, n_asked=cell.images)
@@ -186,11 +187,11 @@ def _read_method(
         return None
     shape, cell = (len(seeds), len(templates), len(first)), members[0].axes
     return MethodRuns(
-        name,
-        np.reshape(predictions, shape),
-        np.reshape(values, shape),
-        next((parts.method for parts in read if parts.method != "images"), "images"),
-        min(parts.images for parts in read),
+        name=name,
+        predictions=np.reshape(predictions, shape),
+        values=np.reshape(values, shape),
+        basis=next((parts.basis for parts in read if parts.basis != "images"), "images"),
+        images=min(parts.images for parts in read),
         axes={axis: cell[axis] for axis in apart if axis in cell},
         members=used,
         seeds=tuple(seeds),

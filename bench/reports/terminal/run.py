@@ -11,11 +11,11 @@ from bench.reports.facts import Fact, assignments, metric_fact, percent_text
 from bench.reports.run_facts import (
     averages,
     description,
+    errata,
     images_fact,
     scores,
     settings_of,
     without_defaults,
-    wrongs,
 )
 from bench.reports.run_view import RunView
 from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
@@ -49,7 +49,7 @@ def print_run(run: RunView, resumed: bool = False, brief: bool = False) -> None:
     if not brief:
         terminal.print(manifest.run_id, style="bold")
     terminal.print(_description_line(run, IN_OPENING if brief else ()))
-    for fact in wrongs(run):
+    for fact in errata(run):
         terminal.print(f"{fact.name[0].upper()}{fact.name[1:]}: {fact.text}", style="yellow")
     _print_missing(run)
     if summary is None:

@@ -40,12 +40,6 @@ from bench.running.parts.record import RecordSettings
 from bench.running.parts.texts import TextSettings, find_template
 from bench.store.formats.documents import StoredConfig
 
-SCORER_TEXT = {
-    "denoiser": "is a denoiser",
-    "classifier": "is a classifier, which scores images directly",
-    "likelihood": "is a likelihood, which returns errors itself",
-}
-
 
 class RunConfig(  # in the opposite order of help, because the fields of the last base come first
     RecordSettings,

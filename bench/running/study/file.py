@@ -37,13 +37,9 @@ from bench.running.study.values import (
     AxisLabels,
     Entries,
     Table,
-    check_seeds,
-    check_shifts,
-    check_stop,
     in_text,
     is_matched,
     matched_labels,
-    read_entries,
     tables_of,
 )
 from bench.store.formats.fields import first_problem
@@ -149,12 +145,12 @@ def declare(
     if not cells:
         raise UserError("it declares no run: everything is excluded.")
     _check_labels(cells)
-    entries = read_entries(study, name)
-    check_seeds(entries, [cell.axes for cell in cells])
+    entries = Entries.read(study, name)
+    entries.check_seeds([cell.axes for cell in cells])
     names, registry = {cell.config.dataset for cell in cells}, load_plugins().datasets
     if all(name in registry for name in names):
-        check_shifts(entries, names)
-    check_stop(entries, study, any(cell.config.limit for cell in cells))
+        entries.check_shifts(names)
+    entries.check_stop(study, any(cell.config.limit for cell in cells))
     if rehearsal:
         entries = entries.model_copy(update={"name": f"{entries.name}-rehearsal"})
     return DeclaredStudy(

@@ -1,7 +1,7 @@
 """What a study's file says of the study itself (name, stopping rule, …), and labels of its axes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
@@ -105,57 +105,55 @@ class Entries(BaseModel):
     """Pairs of datasets of which the second is a distribution shift of the first, such as
     [["imagenet", "imagenet-sketch"]]."""
 
+    @classmethod
+    def read(cls, study: Table, default_name: str) -> Self:
+        """Return the entries of a study's file, each checked for type and range (UserError)."""
+        defaults = {"name": default_name, **({"pilot": 0} if "stop" in study else {})}
+        stated = {**defaults, **{key: study[key] for key in cls.model_fields if key in study}}
+        try:
+            return cls.model_validate(stated)
+        except ValidationError as error:
+            key = str(error.errors(include_url=False)[0]["loc"][0])
+            what = " ".join(str(cls.model_fields[key].description).split())
+            raise UserError(f"{key} = {stated[key]!r} is not valid. {what}") from None
 
-def read_entries(study: Table, default_name: str) -> Entries:
-    """Return the entries of a study's file, each checked for type and range (UserError)."""
-    defaults = {"name": default_name, **({"pilot": 0} if "stop" in study else {})}
-    stated = {**defaults, **{key: study[key] for key in Entries.model_fields if key in study}}
-    try:
-        return Entries.model_validate(stated)
-    except ValidationError as error:
-        key = str(error.errors(include_url=False)[0]["loc"][0])
-        what = " ".join(str(Entries.model_fields[key].description).split())
-        raise UserError(f"{key} = {stated[key]!r} is not valid. {what}") from None
-
-
-def check_stop(entries: Entries, study: Table, limited: bool) -> None:
-    """Raise UserError if rounds lack a stopping rule, or `stop` has a limit or a pilot."""
-    if entries.stop is None:
-        if unused := {"first_round", "growth", "strict"} & set(study):
-            raise UserError(f'{unused.pop()} needs a stopping rule: write stop = "best" too.')
-        return
-    if entries.strict and entries.stop != "best":
-        raise UserError('strict is about the methods that leave: it needs stop = "best".')
-    if limited:
-        raise UserError("stop and limit both end runs. Keep one of the two.")
-    if "pilot" in study:
-        raise UserError("pilot: with stop, the first round is the pilot; set first_round instead.")
-
-
-def check_seeds(entries: Entries, cells: Sequence[Mapping[str, str]]) -> None:
-    """Raise UserError if tests generalise to seeds that are too few or differ.
-
-    A method is one combination of all axes but seed and template, over which runs are averaged.
-    """
-    if entries.over == "images":
-        return
-    seeds: dict[str, set[str]] = {}
-    for axes in cells:
-        method = ", ".join(f"{n} {v}" for n, v in axes.items() if n not in ("seed", "template"))
-        seeds.setdefault(method, set()).add(axes.get("seed", ""))
-    most = max(seeds.values(), key=len)
-    for method, own in seeds.items():
-        if len(most) < MIN_SEEDS or own != most:
+    def check_stop(self, study: Table, limited: bool) -> None:
+        """Raise UserError if rounds lack a stopping rule, or `stop` has a limit or a pilot."""
+        if self.stop is None:
+            if unused := {"first_round", "growth", "strict"} & set(study):
+                raise UserError(f'{unused.pop()} needs a stopping rule: write stop = "best" too.')
+            return
+        if self.strict and self.stop != "best":
+            raise UserError('strict is about the methods that leave: it needs stop = "best".')
+        if limited:
+            raise UserError("stop and limit both end runs. Keep one of the two.")
+        if "pilot" in study:
             raise UserError(
-                f'over = "seeds" needs the same seeds for every method, at least {MIN_SEEDS}:'
-                f" {method} has {len(own)}."
-                f" Write seeds = {list(range(MIN_SEEDS))} for all."
+                "pilot: with stop, the first round is the pilot; set first_round instead."
             )
 
+    def check_seeds(self, cells: Sequence[Mapping[str, str]]) -> None:
+        """Raise UserError if tests generalise to seeds that are too few or differ.
 
-def check_shifts(entries: Entries, datasets: Collection[str]) -> None:
-    """Raise UserError if a shift names a dataset, or `dataset/split`, not in the study."""
-    for name in (name for pair in entries.shifts for name in pair):
-        if name.split("/")[0] not in datasets:
-            close = did_you_mean(name, datasets)
-            raise UserError(f"shifts: the study has no dataset {name!r}.{close}")
+        A method is one combination of all axes but seed and template, whose runs are averaged.
+        """
+        if self.over == "images":
+            return
+        seeds: dict[str, set[str]] = {}
+        for axes in cells:
+            method = ", ".join(f"{n} {v}" for n, v in axes.items() if n not in OVER)
+            seeds.setdefault(method, set()).add(axes.get("seed", ""))
+        most = max(seeds.values(), key=len)
+        for method, own in seeds.items():
+            if len(most) < MIN_SEEDS or own != most:
+                raise UserError(
+                    f'over = "seeds" needs the same seeds for every method, at least {MIN_SEEDS}:'
+                    f" {method} has {len(own)}. Write seeds = {list(range(MIN_SEEDS))} for all."
+                )
+
+    def check_shifts(self, datasets: Collection[str]) -> None:
+        """Raise UserError if a shift names a dataset, or `dataset/split`, not in the study."""
+        for name in (name for pair in self.shifts for name in pair):
+            if name.split("/")[0] not in datasets:
+                close = did_you_mean(name, datasets)
+                raise UserError(f"shifts: the study has no dataset {name!r}.{close}")

@@ -51,7 +51,8 @@ ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
 MIN_RELIABLE = 10  # images of each class; with fewer, tests of influence values are approximate
 MIN_TESTED = 5  # images of each class; with fewer, influence values give no p
 
-Method = Literal["images", "influence", "bootstrap"]
+Basis = Literal["images", "influence", "bootstrap"]
+"""What intervals and tests follow from: the images' own values, influence values, a bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Answers:
     name: str
     predictions: Ints  # predicted classes, int64 [seeds, templates, n]
     values: Floats  # image values, float64 [seeds, templates, n]; their mean is the metric
-    method: Method = "images"  # whether these are the images' own values or influence values
+    basis: Basis = "images"  # what the values are
     images: int | None = None  # number of images with a weight above 0 in the metric; None: all
 
     @property
@@ -93,7 +94,7 @@ def difference_test(
         tested = compare_over_seeds(a.values, b.values, margin, clusters)
     elif metric.ratio is not None and not metric.mean_over_images:
         tested = _compare_by_exchange(pair)
-    elif "influence" in (a.method, b.method):
+    elif "influence" in (a.basis, b.basis):
         tested = _compare_by_influence(pair)
     else:
         tested = compare_over_images(a.values, b.values, margin, clusters)
@@ -168,7 +169,7 @@ def metric_spread(
     over: Over = "images",
 ) -> Spread:
     """Return the spread of a method in a metric, without an interval where none holds."""
-    influence, classes = method.method != "images", labels if by_class(metric) else None
+    influence, classes = method.basis != "images", labels if by_class(metric) else None
     shown = spread(method.values, clusters, over, metric.range, method.images, influence, classes)
     holds, _ = interval_caveat(metric, labels)
     return shown if holds else shown.model_copy(update={"interval": None})
@@ -334,14 +335,17 @@ def compare_all(
     over: Over = "images",
 ) -> list[MethodDifference]:
     """Return the `difference_test` of each pair of methods, not yet `corrected`."""
-
-    def compare(a: Answers, b: Answers) -> MethodDifference:
-        tested = difference_test(metric, labels, a, b, margin, clusters, over)
-        runs = a.runs, b.runs
-        return MethodDifference(a=a.name, b=b.name, runs=runs, difference=tested, margin=margin)
-
     pairs = list(combinations(methods, 2))
-    return [compare(a, b) for a, b in counted(pairs, "Comparing methods", len(pairs), "pairs")]
+    return [
+        MethodDifference(
+            a=a.name,
+            b=b.name,
+            runs=(a.runs, b.runs),
+            difference=difference_test(metric, labels, a, b, margin, clusters, over),
+            margin=margin,
+        )
+        for a, b in counted(pairs, "Comparing methods", len(pairs), "pairs")
+    ]
 
 
 def corrected(differences: Sequence[MethodDifference]) -> list[MethodDifference]:

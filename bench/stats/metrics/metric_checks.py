@@ -19,7 +19,7 @@ from bench.contracts.strategy import Floats, Ints
 from bench.discovery.guard import guard, one_line
 from bench.errors import PluginError, UserError, warn_user
 from bench.stats.inference.class_metrics import count_earlier
-from bench.stats.inference.difference_tests import MIN_RELIABLE, MIN_TESTED, Method
+from bench.stats.inference.difference_tests import MIN_RELIABLE, MIN_TESTED, Basis
 from bench.stats.inference.variance import image_error
 
 REAL = "biuf"  # kinds of numpy's dtypes of real numbers
@@ -36,7 +36,7 @@ class MetricParts(NamedTuple):
 
     value: float
     values: Floats | None  # float64 [n], whose mean is the metric; None for a bootstrap
-    method: Method  # whether these are the images' own values or influence values
+    basis: Basis  # what the values are
     images: int  # number of images with a weight above 0
 
 
@@ -67,7 +67,7 @@ def checked_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
 def metric_parts(spec: MetricSpec, metric: Metric, data: MetricInput) -> MetricParts:
     """Return a metric with the values of the images from which intervals and tests follow.
 
-    The values of a weighted mean are its influence values. They are None, with the method
+    The values of a weighted mean are its influence values. They are None, with the basis
     "bootstrap", if the metric is no mean over images and has no influence values that can be used;
     a warning names a metric whose influence values cannot. Raises UserError if no image has a
     weight above 0, or the metric rejects the images, and PluginError if the metric failed, its
@@ -75,18 +75,18 @@ def metric_parts(spec: MetricSpec, metric: Metric, data: MetricInput) -> MetricP
     over images although it declares that.
     """
     value = checked_value(spec, metric, data)
-    values, method = _values(spec, metric, data)
-    parts = MetricParts(value, values, method, len(data))
+    values, basis = _values(spec, metric, data)
+    parts = MetricParts(value, values, basis, len(data))
     if values is None or spec.ratio is not None:
         return parts
     order, mean = _order(data), float(values.mean())
     again, _ = _values(spec, metric, data.take(order))
     if again is None or not np.allclose(again, values[order], MAX_ROUNDING, MAX_ROUNDING):
-        raise PluginError(spec.label, f"its {method} values depend on the order of the images")
+        raise PluginError(spec.label, f"its {basis} values depend on the order of the images")
     if not spec.mean_over_images:
         return _influence_parts(spec, metric, data, parts)
     if not np.isclose(mean, value, MAX_ROUNDING, MAX_ROUNDING):
-        raise PluginError(spec.label, f"the mean of its {method} values is {mean:g}, not {value:g}")
+        raise PluginError(spec.label, f"the mean of its {basis} values is {mean:g}, not {value:g}")
     return parts._replace(images=int((_weighted(spec, metric, data)[1] > 0).sum()))
 
 
@@ -103,7 +103,7 @@ def _influence_parts(
         )
     if (problem := influence_problem(spec, metric, data)) is not None:
         warn_user(f"{spec.label}: {problem}. Its intervals and tests are those of a bootstrap.")
-        return parts._replace(values=None, method="bootstrap")
+        return parts._replace(values=None, basis="bootstrap")
     return parts._replace(values=value + (values - mean))
 
 
@@ -158,7 +158,7 @@ def _order(data: MetricInput) -> Ints:
     return np.random.default_rng(0).permutation(len(data))
 
 
-def _values(spec: MetricSpec, metric: Metric, data: MetricInput) -> tuple[Floats | None, Method]:
+def _values(spec: MetricSpec, metric: Metric, data: MetricInput) -> tuple[Floats | None, Basis]:
     """Return the values of `MetricParts` and what they are, not yet compared with the metric."""
     if not spec.mean_over_images:
         returned = _called(spec, metric, "influence", data)

@@ -29,7 +29,7 @@ from bench.stats.inference.class_metrics import (
     image_values,
     interval_caveat,
 )
-from bench.stats.inference.difference_tests import Answers, Method, difference_test, metric_spread
+from bench.stats.inference.difference_tests import Answers, Basis, difference_test, metric_spread
 from bench.stats.inference.paired import Difference, tested_difference
 from bench.stats.metrics.metric_checks import MetricParts, metric_parts, metric_value, resampled
 from bench.store.formats.fields import Count, Document, Number, Positive, without_none
@@ -44,7 +44,7 @@ class MeasuredMetric(Document):
     words: str  # name in sentences
     value: Number
     ci95: tuple[Number, Number] | None  # None if no interval holds for so few images in a class
-    interval: Method
+    interval: Basis
     """Method of the interval; a bootstrap is over images, and over raters if there are several."""
     images: Positive  # number of images with a weight above 0
     raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
@@ -119,7 +119,7 @@ def measure(
         words=spec.words,
         value=parts.value,
         ci95=ends,
-        interval=parts.method,
+        interval=parts.basis,
         images=parts.images,
         parameters={name: resolved[name] for name in resolved if name in parameters},
         **without_none(caveat=caveat, never_predicted=never, raters=of_raters),
@@ -131,7 +131,7 @@ def _answers(data: MetricInput, parts: MetricParts) -> Answers | None:
     if parts.values is None:
         return None
     values = parts.values[None, None]  # of one seed and one template
-    return Answers("", data.predictions[None, None], values, parts.method, parts.images)
+    return Answers("", data.predictions[None, None], values, parts.basis, parts.images)
 
 
 def measured_difference(

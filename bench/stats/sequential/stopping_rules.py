@@ -20,13 +20,13 @@ from bench.stats.sequential import betting
 from bench.stats.sequential.betting import END_LEVEL, Population, is_coherent
 from bench.store.questions import QuestionAnswer, Verdict
 
-Kind = Literal["differs", "better", "within", "width"]
+QuestionKind = Literal["differs", "better", "within", "width"]
 
 FORMS = '"differs from RUN", "better than RUN by 0.02", "within 0.02 of RUN", "width 0.05"'
 WHOLE_SPLIT = "on this split"
 METRICS = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy"}
 _NUMBER = r"(?P<margin>\d*\.?\d+)"
-_PATTERNS: dict[Kind, str] = {
+_PATTERNS: dict[QuestionKind, str] = {
     "differs": r"differs from (?P<run>\S+)",
     "better": rf"better than (?P<run>\S+)(?: by {_NUMBER})?",
     "within": rf"within {_NUMBER} of (?P<run>\S+)",
@@ -79,7 +79,7 @@ class Results(NamedTuple):
 class StoppingRule(NamedTuple):
     """A parsed question about the accuracy of a run, or its difference from a baseline run."""
 
-    kind: Kind
+    kind: QuestionKind
     text: str  # the question as the user wrote it, whitespace normalised
     run: str | None = None  # the baseline run; None for a width
     margin: Decimal = Decimal(0)  # difference, or interval width, in [0, 1)

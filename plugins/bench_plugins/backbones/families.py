@@ -3,13 +3,19 @@
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from typing_extensions import override
 
 from bench.engine.trees import Tree
+from bench.errors import UserError
+from bench.inputs.weights import Weights
 from bench_plugins.backbones import declared_pipelines
 from bench_plugins.backbones._weights.components import EMBEDDINGS
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-T5_TOKENS = 256  # in Stable Diffusion 3
+# Of Stable Diffusion 3.
+TEXT_CHOICES = ("all", "clip")
+T5_COMPONENTS = frozenset({"text_encoder_3", "tokenizer_3"})
+T5_TOKENS = 256
 
 
 class StableDiffusion(FolderPipeline):
@@ -40,14 +46,24 @@ class StableDiffusion3(FolderPipeline):
     """
 
     pipelines = declared_pipelines("sd3")
-    t5_components = frozenset({"text_encoder_3", "tokenizer_3"})
 
+    @classmethod
+    @override
+    def omitted_components(cls, weights: Weights, text: str | None) -> frozenset[str]:
+        if text not in (None, *TEXT_CHOICES):
+            raise UserError(f"text must be one of {', '.join(TEXT_CHOICES)}, got {text!r:.100}.")
+        config = "text_encoder_3/config.json"
+        absent = weights.find(config) is None
+        if text == "all" and absent:
+            raise weights.error(
+                config, "does not exist; --set text=clip does without T5, as the pipeline does"
+            )
+        return T5_COMPONENTS if text == "clip" or absent else frozenset()
+
+    @override
     def as_stored(self, tree: Tree) -> Tree:
-        """Return a conditioning in the form that is cached.
-
-        Without T5, older diffusers return fewer than its 256 zero embeddings; the rest is added.
-        """
-        stored: Any = super().as_stored(tree)
+        # Without T5, older diffusers return fewer than its 256 zero embeddings.
+        stored: Any = tree
         spare = self.pipe.tokenizer_max_length + T5_TOKENS - stored[EMBEDDINGS].shape[1]
         return {**stored, EMBEDDINGS: F.pad(stored[EMBEDDINGS], (0, 0, 0, spare))}
 

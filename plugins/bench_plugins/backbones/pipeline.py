@@ -138,7 +138,7 @@ class PipelineDenoiser(Denoiser):
             side //= 2
         *others, height, width = self.learned.sample_shape
         shape = *others, height * side // self.resolution, width * side // self.resolution
-        call = {**self.call, "height": side, "width": side}
+        call = {**self.runner.call, "height": side, "width": side}
         small, levels = copy.copy(self), self.levels
         small._follow(replace(self.learned, call=call, sample_shape=shape, order=None))
         small.levels = levels
@@ -146,20 +146,21 @@ class PipelineDenoiser(Denoiser):
 
     def _follow(self, learned: CallFacts) -> None:
         """Run the pipeline as trial calls taught."""
-        self.device, self.call = self.runner.device, dict(learned.call)
-        normalisation = learned.normalisation.on(self.device)
-        self.learned = replace(learned, normalisation=normalisation)
-        slots = learned.slots and learned.slots.on(self.device)
-        self.runner = replace(self.runner, call=self.call, slots=slots)
+        self.device = self.runner.device
+        self.learned = learned.on(self.device)
+        self.runner = replace(self.runner, call=learned.call, slots=self.learned.slots)
         self.levels, self.resolution = learned.levels, learned.resolution
         self.latent_shape = learned.latent_shape
-        self.order = None if learned.order is None else learned.order.to(self.device)
 
     @property
     def network(self) -> torch.nn.Module:
-        """The denoising network: the pipeline's transformer or UNet. First, it is tried once."""
+        """The denoising network: the pipeline's transformer or UNet, ready to be called."""
+        return self.ready()
+
+    def ready(self) -> torch.nn.Module:
+        """Return the network. When it is first needed, it is tried; see `_try_once`."""
         with self.lock:
-            prompt, self.untried = self.untried, None  # trying reads the network
+            prompt, self.untried = self.untried, None  # trying needs the network
             if prompt is not None:
                 try:
                     self._try_once(prompt)
@@ -170,9 +171,8 @@ class PipelineDenoiser(Denoiser):
                     raise
         return network_of(self.pipe)
 
-    @property
-    def vae(self) -> Any:
-        """The autoencoder."""
+    def autoencoder(self) -> Any:
+        """Return the autoencoder, ready to be called."""
         return self.pipe.vae
 
     # Methods of a backbone.
@@ -202,7 +202,7 @@ class PipelineDenoiser(Denoiser):
         pixels = images if isinstance(images, Tensor) else self.preprocess(images)
         pixels = sent(pixels, self.device)
         pixels = pixels.unsqueeze(2) if normalisation.has_frames else pixels
-        mean, deviation = normalisation.latents(*posterior_of(self.vae, pixels))
+        mean, deviation = normalisation.latents(*posterior_of(self.autoencoder(), pixels))
         return mean.view(-1, *self.latent_shape), deviation.view(-1, *self.latent_shape)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tree:
@@ -228,7 +228,7 @@ class PipelineDenoiser(Denoiser):
     @property
     @override
     def one_level(self) -> bool:  # type: ignore[override]  # known once the network was tried
-        _ = self.network
+        self.ready()
         return self.learned.times == "one"
 
     @property
@@ -258,7 +258,7 @@ class PipelineDenoiser(Denoiser):
         If one call of the pipeline cannot take different times or prompt lengths, samples are
         predicted in groups that have them in common.
         """
-        _ = self.network  # loads and tries it
+        self.ready()
         lengths: list[tuple[int, ...]] = [()] * len(x_t)
         keys: list[Any] = lengths
         if (slots := self.runner.slots) is not None:
@@ -281,7 +281,7 @@ class PipelineDenoiser(Denoiser):
 
     @override
     def save_memory(self) -> bool | None:
-        network: Any = self.network
+        network: Any = self.ready()
         network.enable_gradient_checkpointing()
         return None
 
@@ -296,15 +296,10 @@ class PipelineDenoiser(Denoiser):
         times = t[:1] if len(t) == 1 or self.learned.times == "one" else t[None]
         call = self.runner.run(encodings, prompts, times, at_step, latents=x_t)
         flat: Tensor = call.prediction.reshape(len(x_t), -1)
-        predicted, wanted = flat.shape[1], prod(self.latent_shape)
-        if (
-            predicted < wanted
-            or len(self.order if self.order is not None else flat[0]) != predicted
-        ):
+        predicted, wanted, order = flat.shape[1], prod(self.latent_shape), self.learned.order
+        if predicted < wanted or (order is not None and len(order) != predicted):
             raise unusable(
                 self.runner.who,
                 f"its network predicts {predicted:,} values of a latent with {wanted:,}",
             )
-        if self.order is not None:
-            flat = torch.empty_like(flat).index_copy(1, self.order, flat)
-        return flat[:, : prod(self.latent_shape)].view(-1, *self.latent_shape)
+        return self.learned.unpacked(flat)

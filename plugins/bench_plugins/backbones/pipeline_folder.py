@@ -49,7 +49,6 @@ from bench_plugins.backbones._weights.components import (
 from bench_plugins.backbones._weights.counting import operations, predict_cell, size
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
-TEXT_CHOICES = ("all", "clip")
 PARAMETERS = ("original_size", "strength", "text", "tokens")  # of families
 HALF = ("normalize", "half")  # as if it were not chosen
 USUAL_STEPS = 1000  # of the schedule that a flow was trained with
@@ -69,13 +68,11 @@ class FolderPipeline(PipelineDenoiser):
     Attributes:
         pipelines: class attribute of families: names of their pipeline classes; empty if any class
             is accepted.
-        t5_components: names of the components that `text=clip` leaves out.
         time_is_sigma: whether the times of the level table are sigma, those of the scheduler being
             its number of steps, usually 1000, times sigma.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ()
-    t5_components: ClassVar[frozenset[str]] = frozenset()
     time_is_sigma: ClassVar[bool] = False
 
     def __init__(
@@ -254,22 +251,11 @@ class FolderPipeline(PipelineDenoiser):
 
     @classmethod
     def omitted_components(cls, weights: Weights, text: str | None) -> frozenset[str]:
-        """Return the names of the components that are not loaded.
+        """Return the names of the components that are not loaded, by a family's parameter `text`.
 
-        They are T5's with `text=clip`, or if they are absent and `text` is not set. Raises
-        UserError if `text` is invalid, or is `all` and the folder has no T5.
+        Raises UserError if its value is invalid.
         """
-        if not cls.t5_components:
-            return frozenset()
-        if text not in (None, *TEXT_CHOICES):
-            raise UserError(f"text must be one of {', '.join(TEXT_CHOICES)}, got {text!r:.100}.")
-        config = f"{min(cls.t5_components)}/config.json"
-        absent = weights.find(config) is None
-        if text == "all" and absent:
-            raise weights.error(
-                config, "does not exist; --set text=clip does without T5, as the pipeline does"
-            )
-        return cls.t5_components if text == "clip" or absent else frozenset()
+        return frozenset()
 
     @classmethod
     def _with_own_time(cls, levels: Levels) -> Levels:
@@ -283,19 +269,17 @@ class FolderPipeline(PipelineDenoiser):
     def dtype(self) -> torch.dtype:
         return self._dtype
 
-    @property
-    def network(self) -> Any:
-        """The denoising network. Reading it loads the network and the VAE, and tries them once."""
+    @override
+    def ready(self) -> torch.nn.Module:
         with self.lock:
             away = {AUTOENCODER} if self.takes_turns else set()
             self._load(self._complete.classes.keys() - {*self._complete.encoders} - away)
-            return super().network
+            return super().ready()
 
-    @property
-    def vae(self) -> Any:
-        """The autoencoder, in float32. Reading it loads it."""
+    @override
+    def autoencoder(self) -> Any:
         self._load({AUTOENCODER})
-        vae = super().vae
+        vae = super().autoencoder()
         if self.device.type == "cuda":
             lay_out(vae)
         return vae

@@ -116,7 +116,7 @@ class LivePipeline(LiveObject, PipelineDenoiser):
     def _compare_with_folder(self) -> None:
         """Warn if a folder of the pipeline would be called with other keywords."""
         usual = {**default_call(self.named), **(self._chosen.get("call") or {})}
-        if other := {n: v for n, v in usual.items() if self.call.get(n) != v}:
+        if other := {n: v for n, v in usual.items() if self.runner.call.get(n) != v}:
             warn_user(
                 f"The pipeline {type(self.named).__name__} keeps its own defaults; as a folder it"
                 f" is called with {', '.join(f'{n}={v}' for n, v in other.items())}, and predicts"
@@ -132,11 +132,12 @@ class LivePipeline(LiveObject, PipelineDenoiser):
     def content(self) -> InMemory:
         """Describe and hash the pipeline in its present state. Every tensor is read."""
         self._inspect()
-        described = {**describe(self.pipe), "call": self.call, "handed_over_with": self._chosen}
+        call, chosen = self.runner.call, self._chosen
+        described = {**describe(self.pipe), "call": call, "handed_over_with": chosen}
         described = json.loads(json.dumps(described, default=repr))
         if self._altered:
             described["altered"] = [*self._altered][:MAX_DESCRIBED]
-        facts = {"class": type(self.pipe).__qualname__, "call": self.call, **own_values(self.pipe)}
+        facts = {"class": type(self.pipe).__qualname__, "call": call, **own_values(self.pipe)}
         fingerprint = content_hash(self._used, facts, self._altered, self.levels)
         with torch.no_grad():
             shortest = replace(self.runner, device_override=self.device).shortest.values()

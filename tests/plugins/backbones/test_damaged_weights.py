@@ -131,7 +131,7 @@ def scores(weights: Weights, backbone: type[FolderPipeline] = FolderPipeline) ->
     """Check and load every part, as a run does."""
     backbone.check_weights(weights)
     found = backbone(weights)
-    _ = found.network, found.vae
+    _ = found.network, found.autoencoder()
     found.encode_prompts(["a"])
     return found
 

@@ -150,7 +150,7 @@ def test_with_a_lora_a_folder_is_called_as_without(kind: str, saved: Saved, tmp_
         assert all(p.is_meta for p in network_of(made[1].pipe).parameters())  # comes later
         answers = [m.denoise(x_t, time, prompt) for m, prompt in zip(made, prompts, strict=True)]
     torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-6)
-    assert made[0].call == made[1].call
+    assert made[0].runner.call == made[1].runner.call
     recorded = [type(own).weight_parameters(w, **chosen) for w in (plain, added)]
     assert recorded == [{}, {"with_files": 2}]  # its runs have another id than before
     np.testing.assert_array_equal(made[0].levels.time, made[1].levels.time)

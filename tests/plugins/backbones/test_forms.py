@@ -152,7 +152,7 @@ def test_the_same_model_in_another_form(
         torch.testing.assert_close(
             rows["0.0"], wanted.encode_prompt(text, "cpu", 1, False)[0], rtol=0, atol=0
         )
-    for part, module in ((found.network, wanted.unet), (found.vae, wanted.vae)):
+    for part, module in ((found.network, wanted.unet), (found.autoencoder(), wanted.vae)):
         assert not part.training and not any(p.requires_grad for p in part.parameters())
         torch.testing.assert_close(part.state_dict(), module.state_dict(), rtol=0, atol=0)
     alphas = wanted.scheduler.alphas_cumprod.numpy().astype(np.float64)

@@ -7,14 +7,13 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from helpers.damage import TINY
 from helpers.pipeline_classes import PAGE, START, outcome, rows
-from helpers.places import ROOT
 from helpers.refusals import refused
 
 from bench_plugins.backbones._pipelines.gate import supported
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
-TINY = ROOT / "plugins/bench_plugins/backbones/weights/tiny_digits"
 OUTCOMES = {
     "StableDiffusionPipeline": "family `sd`",
     "KolorsPipeline": "declared",
@@ -109,7 +108,7 @@ def test_guidance_is_off_before_prompts_are_encoded() -> None:
             return bool(self._guidance_scale > 0)
 
     backbone = PipelineDenoiser(Guiding(**parts(), requires_safety_checker=False))
-    assert backbone.call["guidance_scale"] == 0 and list(backbone.runner.shortest) == ["0.0"]
+    assert backbone.runner.call["guidance_scale"] == 0 and list(backbone.runner.shortest) == ["0.0"]
 
 
 def test_pixels_are_counted_by_the_autoencoder() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.command import bench
 from helpers.families import save
+from helpers.parts import kl_config
 from helpers.refusals import refused
 from PIL import Image
 from safetensors.torch import save_file
@@ -21,12 +22,7 @@ from bench.running import estimate
 
 def test_the_usual_autoencoder_is_as_the_estimate_has_it() -> None:
     with torch.device("meta"):
-        vae = diffusers.AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-        ).eval()
+        vae = diffusers.AutoencoderKL(**kl_config((128, 256, 512, 512), layers_per_block=2)).eval()
     size = 4 * sum(parameter.numel() for parameter in vae.parameters())
     assert size == pytest.approx(estimate.AUTOENCODER_BYTES, rel=0.01)
 

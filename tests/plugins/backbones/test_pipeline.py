@@ -19,7 +19,7 @@ from helpers.command import bench
 from helpers.families import KINDS, roughen, save
 from helpers.matrix import matrix
 from helpers.refusals import refused
-from helpers.released import MAKERS, RELEASED, made, sampled, unpacked
+from helpers.released import MAKERS, RELEASED, made, sampled
 from helpers.released import SIDES as RELEASED_SIDES
 from helpers.weights import Saved, backbone_of
 from helpers.weights import saved as saved
@@ -169,7 +169,7 @@ def test_predictions_are_those_of_its_own_sampling(case: str, dtype: str, tmp_pa
     relative = 1e-5 if dtype == "float32" else 5e-2
     prompts = [backbone.encode_prompts(list(texts)) for backbone in backbones]
     for answer, t, sample in sampled(own, texts[0]):
-        x_t, wanted = unpacked(own, sample), unpacked(own, answer).float()
+        x_t, wanted = own.learned.unpacked(sample), own.learned.unpacked(answer).float()
         pair = torch.cat([x_t, torch.randn_like(x_t)])
         for backbone, encoded in zip(backbones, prompts, strict=True):
             # The stored times of FLUX are sigma.

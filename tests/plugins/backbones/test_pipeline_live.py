@@ -1,6 +1,5 @@
 """A pipeline in memory as the backbone: the door of Python."""
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,25 +28,6 @@ FULL: dict[str, Any] = {"strategy": "full", "params": {"draws": 2}, "limit": 3, 
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("pipelines") / "small-xl"
-    save("sdxl", place)
-    return place
-
-
-@pytest.fixture(scope="module")
-def original(folder: Path) -> Any:
-    loaded = diffusers.DiffusionPipeline.from_pretrained(folder)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
-
-
-@pytest.fixture
-def pipe(original: Any) -> Any:
-    return copy.deepcopy(original)
-
-
-@pytest.fixture(scope="module")
 def run(original: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     results = tmp_path_factory.mktemp("results")
     return bench.run("digits", original, results=results, save_errors=True, **FULL)
@@ -65,10 +45,10 @@ def test_a_pipeline_is_swept_and_raced_where_a_risk_is_stated(pipe: Any, tmp_pat
 
 
 @pytest.mark.long
-def test_a_pipeline_is_a_backbone_as_it_is(run: Any, pipe: Any, folder: Path) -> None:
+def test_a_pipeline_is_a_backbone_as_it_is(run: Any, pipe: Any) -> None:
     """Errors are those of the family that reads the folder, and the run resumes."""
     kept: dict[str, Any] = {**FULL, "results": run.folder.parent, "save_errors": True}
-    hand = bench.run("digits", f"{folder}/", **kept)
+    hand = bench.run("digits", f"{pipe.config._name_or_path}/", **kept)
     assert run.run_id.startswith("digits-small-xl-full-") and run.run_id != hand.run_id
     for sample_id in run.samples["sample_id"]:
         own, wanted = (read_cells(r.folder / "errors", sample_id, (10, 2)) for r in (run, hand))

@@ -11,13 +11,12 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from helpers.damage import says
+from helpers.damage import TINY, says
 from helpers.families import save
 from helpers.matrix import matrix
 from helpers.refusals import refused
 from PIL import Image
 
-import bench_plugins.backbones as room
 from bench.inputs.weights import resolve
 from bench_plugins.backbones._pipelines.probing import (
     PROBED_STEPS,
@@ -29,8 +28,6 @@ from bench_plugins.backbones._pipelines.slots import Slots
 from bench_plugins.backbones.families import PixArt, StableDiffusion
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
-
-TINY = Path(room.__file__).parent / "weights" / "tiny_digits"
 
 
 class Undeclared(diffusers.StableDiffusionPipeline):  # type: ignore[misc]  # Any to mypy
@@ -59,7 +56,7 @@ def other_levels(denoiser: PipelineDenoiser) -> None:
 
 def other_mean(denoiser: PipelineDenoiser) -> None:
     own = denoiser.learned.normalisation
-    wrong = replace(own, shift=own.shift + 3 / denoiser.vae.config.scaling_factor)
+    wrong = replace(own, shift=own.shift + 3 / denoiser.pipe.vae.config.scaling_factor)
     denoiser.learned = replace(denoiser.learned, normalisation=wrong)
 
 

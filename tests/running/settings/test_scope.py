@@ -11,8 +11,8 @@ from helpers.command import bench
 from bench.contracts.specs import Scorer
 from bench.running.command import reproducing_command
 from bench.running.parts.declaration import ALL, help_of
-from bench.running.parts.settings import SCORER_TEXT, SETTINGS, RunConfig, make_config
-from bench.running.prepare import resolve, without_effect
+from bench.running.parts.settings import SETTINGS, RunConfig, make_config
+from bench.running.prepare import SCORER_TEXT, resolve, without_effect
 from bench.store.folder import MANIFEST, read_manifest
 
 

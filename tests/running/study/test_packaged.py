@@ -17,7 +17,7 @@ from bench.inputs.split import Split
 from bench.running.estimate import make_plan
 from bench.running.manifest import make_manifest
 from bench.running.parts.settings import RunConfig
-from bench.running.prepare import Preloaded, ask
+from bench.running.prepare import Preloaded, read_content
 from bench.running.study.file import read_study_file
 from bench.running.study.plan import check_cells
 
@@ -84,7 +84,7 @@ def identify(config: RunConfig) -> tuple[str, str, int | None]:
         items=items,
         survey=(f"the images of {spec.name}", True),
     )
-    question = ask(config.model_copy(update={"offline": True}), Preloaded(split=split))
+    question = read_content(config.model_copy(update={"offline": True}), Preloaded(split=split))
     weights = question.names.source.weights or str(question.names.backbone.weights)
     return make_manifest(question, split).run_id, weights, config.limit
 

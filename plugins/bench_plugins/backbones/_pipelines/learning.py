@@ -70,6 +70,25 @@ class CallFacts:
             shape.remove(1)
         return shape[0], shape[1], shape[2]
 
+    def on(self, device: torch.device) -> Self:
+        """Return the facts with their tensors on a device."""
+        return replace(
+            self,
+            slots=self.slots and self.slots.on(device),
+            normalisation=self.normalisation.on(device),
+            order=None if self.order is None else self.order.to(device),
+        )
+
+    def unpacked(self, samples: Tensor) -> Tensor:
+        """Return the latents in packed samples, [n, C, H, W].
+
+        Values beyond them, such as those of a predicted variance, are left out.
+        """
+        flat = samples.reshape(len(samples), -1)
+        if self.order is not None:
+            flat = torch.empty_like(flat).index_copy(1, self.order, flat)
+        return flat[:, : prod(self.latent_shape)].view(-1, *self.latent_shape)
+
 
 def tried_file(*state: object) -> Path:
     """Return the file for how samples of a pipeline in a state, such as its hash, are batched."""
@@ -219,11 +238,10 @@ class Normalisation:
 
         Both are float32 [n, elements].
         """
-        here = self.on(mean.device)
-        inverse = here.source.argsort()
-        scale, shift = here.scale, here.shift
-        pair = (mean.flatten(1).double() - shift) / scale, deviation.flatten(1) / scale.abs()
-        return pair[0][:, inverse].float(), pair[1][:, inverse].float()
+        inverse = self.source.argsort()
+        mean = (mean.flatten(1).double() - self.shift) / self.scale
+        deviation = deviation.flatten(1) / self.scale.abs()
+        return mean[:, inverse].float(), deviation[:, inverse].float()
 
 
 def digits(elements: int) -> Tensor:

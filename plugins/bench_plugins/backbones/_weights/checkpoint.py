@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import accumulate, groupby
 from math import prod
 from pathlib import Path
 from threading import RLock
@@ -122,15 +122,11 @@ def _converted(
 
 def _portions(headers: Headers) -> Iterator[tuple[str, list[str]]]:
     """Yield files with names of their tensors, few enough to be mapped at a time."""
-    read = Counter[str]()
-
-    def portion(tensor: str) -> tuple[str, int]:
-        file, _, shape = headers[tensor]
-        read[file] += prod(shape)
-        return file, read[file] // MAPPED
-
-    for (file, _), names in groupby(sorted(headers, key=lambda name: headers[name][0]), portion):
-        yield file, [*names]
+    names = sorted(headers, key=lambda name: headers[name][0])
+    read = accumulate(prod(headers[name][2]) for name in names)
+    portion = {n: (headers[n][0], count // MAPPED) for n, count in zip(names, read, strict=True)}
+    for (file, _), tensors in groupby(names, portion.__getitem__):
+        yield file, [*tensors]
 
 
 def check_headers(weights: Weights, name: str, module: nn.Module) -> None:
