@@ -53,16 +53,18 @@ class Latents(ShrinkingBatches):
         if self.backbone.device.type not in THREADLESS:
             groups = ahead(groups, depth=2)
         at_once = OFFLOADED_GROUPS if self.backbone.offloads else 1
-        while some := list(islice(groups, at_once)):
-            encodings = [[self._encoded(batch) for batch in batches] for _, batches in some]
-            for (group, _), batches in zip(some, encodings, strict=True):
-                encoded = chain.from_iterable(batches)  # one row per view
+        while together := list(islice(groups, at_once)):
+            # All are encoded before the first is scored, which brings the network back.
+            encodings = [[self._encoded(batch) for batch in batches] for _, batches in together]
+            for (group, _), encoded_batches in zip(together, encodings, strict=True):
+                encoded = chain.from_iterable(encoded_batches)  # one row per view
                 for sample, opened in group:
                     if isinstance(opened, str):
                         yield sample, opened
                         continue
-                    rows = (torch.stack(list(islice(encoded, len(views)))) for views in opened)
-                    yield sample, [self._latents(r, name_of(sample, n)) for n, r in enumerate(rows)]
+                    of_images = [torch.stack(list(islice(encoded, len(v)))) for v in opened]
+                    names = [name_of(sample, number) for number in range(len(of_images))]
+                    yield sample, list(map(self._latents, of_images, names))
 
     def _prepared(
         self, groups: Iterable[list[Opened]]
