@@ -106,7 +106,6 @@ class DatasetSpec(Spec):
         split: the split to evaluate unless the user names another.
         backbone: name of the default backbone.
         takes_data_dir: whether it can read a local copy that the user names with `--data-dir`.
-        stored_in: accepted and ignored; earlier versions remembered what was read of such data.
         scheme: whether `NAME:SOURCE` selects this dataset, with the parameter `source`.
         paths: whether the path of a folder or file selects this dataset. Its class has an attribute
             `declared`, the class that reads declared datasets.
@@ -146,7 +145,6 @@ class DatasetSpec(Spec):
     backbone: str | None = None
     homepage: str = ""
     takes_data_dir: bool = True
-    stored_in: Literal["folder", "package"] | None = None
     scheme: bool = False
     paths: bool = False
     source: str | None = None

@@ -82,19 +82,6 @@ class DataSource:
         return Path(self.data_dir or self.spec.source or "").is_file()
 
 
-def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
-    """Raise UserError if a data folder does not exist or the dataset does not read folders."""
-    if data_dir is None:
-        return
-    named = is_utf8(data_dir) and "\0" not in data_dir
-    if named and "{" in data_dir and not path_exists(data_dir):
-        expand_pattern(data_dir)
-    elif not named or not path_exists(data_dir):
-        raise UserError(f"The data folder {quoted(data_dir)} does not exist.")
-    if not spec.takes_data_dir:
-        raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")
-
-
 def load_split(source: DataSource, split: str | None = None, rows: Rows | None = None) -> Split:
     """Load one split.
 
@@ -135,6 +122,139 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
     if not is_in_memory and name != DEFAULT_FIT_SPLIT:
         _check_undivided(source, name)
     return _hold_out(loaded, source.holdout, source.label)
+
+
+def _call_plugin(source: DataSource, split: str | None) -> Any:
+    spec, data_dir = source.spec, source.data_dir
+    split = split or spec.split
+    if spec.splits and split is None:
+        raise UserError(
+            f"Dataset {spec.name!r} has several splits; name one with --split:"
+            f" {', '.join(spec.splits)}."
+        )
+    if spec.splits and split not in spec.splits:
+        raise UserError(
+            f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
+        )
+    check_data_dir(spec, data_dir)
+    # Absolute, so that the paths in the rows do not depend on the working directory.
+    folder = str(Path(data_dir).absolute()) if data_dir else None
+    if spec.unverified and data_dir is None:
+        warn_user(
+            f"Dataset {spec.name!r} was declared from its documentation and never loaded."
+            f" `bench check-data {spec.name}` reads it once and reports problems."
+        )
+    with stage(f"Reading {source.title}"):
+        return call_reader(spec, source.parameters, split, folder)
+
+
+def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
+    """Raise UserError if a data folder does not exist or the dataset does not read folders."""
+    if data_dir is None:
+        return
+    named = is_utf8(data_dir) and "\0" not in data_dir
+    if named and "{" in data_dir and not path_exists(data_dir):
+        expand_pattern(data_dir)
+    elif not named or not path_exists(data_dir):
+        raise UserError(f"The data folder {quoted(data_dir)} does not exist.")
+    if not spec.takes_data_dir:
+        raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")
+
+
+def _check_is_dataset(rows: Any, source: DataSource, split: str | None) -> None:
+    """Refuse what a plugin returned if it is no dataset, or one without rows."""
+    columns = "'image' and 'label'"
+    if source.spec.items:
+        columns = "'image' or 'images', 'texts', and 'label' or 'pairing'"
+    if not isinstance(rows, datasets.Dataset):
+        raise PluginError(
+            source.spec.label,
+            f"load() returned a {type(rows).__name__}; expected a datasets.Dataset with the columns"
+            f" {columns}",
+        )
+    if len(rows) == 0:
+        split = split or source.spec.split
+        of = "" if split is None else f" in split {split!r}"
+        raise UserError(f"{source.label} holds no images{of}.")
+
+
+def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, ClassNames]:
+    spec, where, file = source.spec, source.label, source.class_names
+    _check_columns(rows, source)
+    rows, column, feature = _labels_of_declared(rows, source)
+    column, declared = _labels_of_file(column, feature, source)
+    spellings, indices = read_labels(column, feature, declared, where)
+    rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
+    classes = name_classes(spellings, where, spec.classes is not None, file)
+    if spec.box:
+        rows = crop_to_column(rows, spec.box, where)
+    columns: dict[str, tuple[Sequence[Any], Any]] = {
+        "label": (labels, datasets.ClassLabel(names=list(classes.names)))
+    }
+    if spec.groups and "group" not in rows.column_names:
+        values = zip(*(_group_values(rows, name) for name in spec.groups), strict=True)
+        groups = [format_group(spec, row) for row in values]
+        columns["group"] = (groups, datasets.Value("string"))
+    return check_rows(rows, "image", where, source.root, columns, split), classes
+
+
+def _check_columns(rows: Any, source: DataSource) -> None:
+    for column in ("image", "label"):
+        check_column(column, rows.column_names, source.label)
+    if not isinstance(rows.features["image"], datasets.Image):
+        holds = f"its column 'image' holds {rows.features['image']}, not images"
+        if source.spec.paths:
+            raise UserError(f"{source.label}: {holds}.")
+        raise PluginError(source.spec.label, f"{holds}; it must be cast with datasets.Image()")
+
+
+def _labels_of_declared(rows: Rows, source: DataSource) -> tuple[Rows, list[Any], Any]:
+    """Return rows, labels and their feature; those of a declared dataset by its own classes."""
+    spec = source.spec
+    column, feature = read_column(rows, "label"), rows.features["label"]
+    place = source.data_dir or str(spec.source)
+    if not spec.source or (matched := match_classes(rows, spec, place)) is None:
+        return rows, column, feature
+    chosen = [row for row, index in enumerate(matched) if index != OTHER]
+    rows = rows if len(chosen) == len(matched) else rows.select(chosen)
+    return rows, [matched[row] for row in chosen], datasets.ClassLabel(names=spec.classes)
+
+
+def _labels_of_file(
+    column: list[Any], feature: Any, source: DataSource
+) -> tuple[list[Any], tuple[str, ...] | None]:
+    """Return labels and declared classes; a file that lists words says how many numbers there are.
+
+    They are counted from 0, unless the number of words is a label and 0 is none: then from 1.
+    """
+    numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
+    if source.spec.classes is not None or source.class_names is None or not numbered:
+        return column, source.spec.classes
+    words = parse_class_names(source.class_names, set(map(str, column)))
+    if not isinstance(words, list):
+        return column, None
+    first = 1 if len(words) in column and 0 not in column else 0
+    shifted = [n if n is None or n < 0 else n - first for n in column]  # None or -1: no label
+    return shifted, tuple(map(str, range(first, first + len(words)))) or None
+
+
+def _group_values(rows: Rows, name: str) -> list[Any]:
+    """Return a column of groups, None if missing; `npy[0]` is the first element of its lists."""
+    column, _, place = name.removesuffix("]").partition("[")
+    values = read_column(rows, column) if column in rows.column_names else [None] * len(rows)
+    if not place:
+        return values
+    index = int(place)
+    return [v[index] if isinstance(v, list) and index < len(v) else None for v in values]
+
+
+def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTable]:
+    where = source.label
+    rows, column = disable_decoding(rows, where)
+    ids = make_item_ids(rows, where)
+    items = read_items(rows, column, ids, where)
+    columns = {"sample_id": (ids, datasets.Value("string"))}
+    return check_rows(rows, column, where, source.root, columns, split), items
 
 
 def _check_undivided(source: DataSource, split: str) -> None:
@@ -206,99 +326,6 @@ def load_classes(source: DataSource) -> ClassNames:
     return name_classes(spec.classes, source.label, True, source.class_names)
 
 
-def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, ClassNames]:
-    spec, where, file = source.spec, source.label, source.class_names
-    _check_columns(rows, source)
-    rows, column, feature = _labels_of_declared(rows, source)
-    column, declared = _labels_of_file(column, feature, source)
-    spellings, indices = read_labels(column, feature, declared, where)
-    rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
-    classes = name_classes(spellings, where, spec.classes is not None, file)
-    if spec.box:
-        rows = crop_to_column(rows, spec.box, where)
-    columns: dict[str, tuple[Sequence[Any], Any]] = {
-        "label": (labels, datasets.ClassLabel(names=list(classes.names)))
-    }
-    if spec.groups and "group" not in rows.column_names:
-        values = zip(*(_group_values(rows, name) for name in spec.groups), strict=True)
-        groups = [format_group(spec, row) for row in values]
-        columns["group"] = (groups, datasets.Value("string"))
-    return check_rows(rows, "image", where, source.root, columns, split), classes
-
-
-def _labels_of_declared(rows: Rows, source: DataSource) -> tuple[Rows, list[Any], Any]:
-    """Return rows, labels and their feature; those of a declared dataset by its own classes."""
-    spec = source.spec
-    column, feature = read_column(rows, "label"), rows.features["label"]
-    place = source.data_dir or str(spec.source)
-    if not spec.source or (matched := match_classes(rows, spec, place)) is None:
-        return rows, column, feature
-    chosen = [row for row, index in enumerate(matched) if index != OTHER]
-    rows = rows if len(chosen) == len(matched) else rows.select(chosen)
-    return rows, [matched[row] for row in chosen], datasets.ClassLabel(names=spec.classes)
-
-
-def _labels_of_file(
-    column: list[Any], feature: Any, source: DataSource
-) -> tuple[list[Any], tuple[str, ...] | None]:
-    """Return labels and declared classes; a file that lists words says how many numbers there are.
-
-    They are counted from 0, unless the number of words is a label and 0 is none: then from 1.
-    """
-    numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
-    if source.spec.classes is not None or source.class_names is None or not numbered:
-        return column, source.spec.classes
-    words = parse_class_names(source.class_names, set(map(str, column)))
-    if not isinstance(words, list):
-        return column, None
-    first = 1 if len(words) in column and 0 not in column else 0
-    shifted = [n if n is None or n < 0 else n - first for n in column]  # None or -1: no label
-    return shifted, tuple(map(str, range(first, first + len(words)))) or None
-
-
-def _group_values(rows: Rows, name: str) -> list[Any]:
-    """Return a column of groups, None if missing; `npy[0]` is the first element of its lists."""
-    column, _, place = name.removesuffix("]").partition("[")
-    values = read_column(rows, column) if column in rows.column_names else [None] * len(rows)
-    if not place:
-        return values
-    index = int(place)
-    return [v[index] if isinstance(v, list) and index < len(v) else None for v in values]
-
-
-def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTable]:
-    where = source.label
-    rows, column = disable_decoding(rows, where)
-    ids = make_item_ids(rows, where)
-    items = read_items(rows, column, ids, where)
-    columns = {"sample_id": (ids, datasets.Value("string"))}
-    return check_rows(rows, column, where, source.root, columns, split), items
-
-
-def _call_plugin(source: DataSource, split: str | None) -> Any:
-    spec, data_dir = source.spec, source.data_dir
-    split = split or spec.split
-    if spec.splits and split is None:
-        raise UserError(
-            f"Dataset {spec.name!r} has several splits; name one with --split:"
-            f" {', '.join(spec.splits)}."
-        )
-    if spec.splits and split not in spec.splits:
-        raise UserError(
-            f"Dataset {spec.name!r} has no split {quoted(split)}; it has: {', '.join(spec.splits)}."
-        )
-    check_data_dir(spec, data_dir)
-    # Absolute, so that the paths in the rows do not depend on the working directory.
-    folder = str(Path(data_dir).absolute()) if data_dir else None
-    if spec.unverified and data_dir is None:
-        warn_user(
-            f"Dataset {spec.name!r} was declared from its documentation and never loaded."
-            f" `bench check-data {spec.name}` reads it once and reports problems."
-        )
-    with stage(f"Reading {source.title}"):
-        return call_reader(spec, source.parameters, split, folder)
-
-
 def call_reader(
     spec: DatasetSpec,
     parameters: Mapping[str, Any],
@@ -353,33 +380,6 @@ def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | N
             f" {', '.join(f'{name}:' for name in schemes)}."
         )
     return None
-
-
-def _check_is_dataset(rows: Any, source: DataSource, split: str | None) -> None:
-    """Refuse what a plugin returned if it is no dataset, or one without rows."""
-    columns = "'image' and 'label'"
-    if source.spec.items:
-        columns = "'image' or 'images', 'texts', and 'label' or 'pairing'"
-    if not isinstance(rows, datasets.Dataset):
-        raise PluginError(
-            source.spec.label,
-            f"load() returned a {type(rows).__name__}; expected a datasets.Dataset with the columns"
-            f" {columns}",
-        )
-    if len(rows) == 0:
-        split = split or source.spec.split
-        of = "" if split is None else f" in split {split!r}"
-        raise UserError(f"{source.label} holds no images{of}.")
-
-
-def _check_columns(rows: Any, source: DataSource) -> None:
-    for column in ("image", "label"):
-        check_column(column, rows.column_names, source.label)
-    if not isinstance(rows.features["image"], datasets.Image):
-        holds = f"its column 'image' holds {rows.features['image']}, not images"
-        if source.spec.paths:
-            raise UserError(f"{source.label}: {holds}.")
-        raise PluginError(source.spec.label, f"{holds}; it must be cast with datasets.Image()")
 
 
 def slugify(path: str) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -173,30 +173,37 @@ def metric_input(
     `raters` are the answers of others, int64 [n] each. Raises a UserError with the reason if the
     run lacks something that the metric needs.
     """
-    needs, sample_ids = spec.needs, decided.sample_ids.to_pylist() if metric.columns else []
+    sample_ids = decided.sample_ids.to_pylist() if metric.columns else []
     with refusing(f"{manifest.run_id} has no {spec.words}: ", UserError, after=""):
-        if "top5" in needs and (len(manifest.classes) <= 5 or manifest.items):
-            raise UserError("it has five classes or fewer, so all are among the five best.")
-        if "candidates" in needs and decided.in_candidates is None:
-            raise UserError("it decided among all classes. See --candidates.")
-        if "groups" in needs and decided.groups is None:
-            raise UserError("its images have no groups.")
-        if "rater" in needs and not raters:
-            raise UserError(
-                "it needs answers to compare with. Give --with RUN, or --with a CSV file."
-            )
+        for reason in _lacking(spec, manifest, decided, raters):
+            raise UserError(reason)
         stored = read_columns(path, manifest) if metric.columns else {}
+        scored = "scores" in spec.needs
         return MetricInput(
             classes=tuple(manifest.classes),
             labels=decided.labels,
             predictions=decided.predictions,
             in_top5=decided.in_top5,
             in_candidates=decided.in_candidates,
-            scores=class_scores(path, manifest, decided.sample_ids) if "scores" in needs else None,
+            scores=class_scores(path, manifest, decided.sample_ids) if scored else None,
             groups=decided.groups,
             columns={name: column_values(stored, name, sample_ids) for name in metric.columns},
             raters=raters or {},
         )
+
+
+def _lacking(
+    spec: MetricSpec, manifest: Manifest, decided: Decisions, raters: Mapping[str, Ints] | None
+) -> Iterator[str]:
+    """Yield what a run lacks that a metric needs, each as a sentence."""
+    if "top5" in spec.needs and (len(manifest.classes) <= 5 or manifest.items):
+        yield "it has five classes or fewer, so all are among the five best."
+    if "candidates" in spec.needs and decided.in_candidates is None:
+        yield "it decided among all classes. See --candidates."
+    if "groups" in spec.needs and decided.groups is None:
+        yield "its images have no groups."
+    if "rater" in spec.needs and not raters:
+        yield "it needs answers to compare with. Give --with RUN, or --with a CSV file."
 
 
 def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) -> dict[str, Ints]:

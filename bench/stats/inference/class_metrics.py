@@ -91,9 +91,8 @@ def class_reach(values: Floats, labels: Ints) -> float:
     Satterthwaite's degrees of freedom (Biometrics Bulletin 2, 1946): the squared sum of variances,
     divided by the sum of their squares over their own degrees of freedom.
     """
-    n, counts = len(values), np.bincount(labels)
-    counts = counts[counts > 0]
-    _, member = np.unique(labels, return_inverse=True)
+    n = len(values)
+    _, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
     means = np.bincount(member, values) / counts
     squares = np.bincount(member, (values - means[member]) ** 2)
     several, freedom = counts > 1, np.maximum(counts - 1, 1)

@@ -85,15 +85,15 @@ def is_record(value: Any, n_classes: int) -> bool:
 
 def make_record(decided: Decided, seconds: float) -> Record:
     """Return the record of a decided image; `seconds` is its share of the scoring time."""
-    outcome = decided.outcome
+    outcome, sample = decided.outcome, decided.sample
     record = Record(
-        sample_id=decided.sample.sample_id,
-        label=decided.sample.label,
-        prediction=int(outcome.ranking[0]) if outcome else None,
-        score=finite(outcome.scores[outcome.ranking[0]]) if outcome else None,
-        margin=finite(outcome.margin) if outcome else None,
-        margin_stderr=finite(outcome.margin_stderr) if outcome else None,
-        confidence=finite(outcome.confidence) if outcome else None,
+        sample_id=sample.sample_id,
+        label=sample.label,
+        prediction=None,
+        score=None,
+        margin=None,
+        margin_stderr=None,
+        confidence=None,
         evaluations=decided.evaluations,
         linearisations=decided.linearisations,
         equivalents=round(decided.equivalents, 2),
@@ -104,9 +104,12 @@ def make_record(decided: Decided, seconds: float) -> Record:
     if outcome is not None:
         scores, draws, best = outcome.scores, outcome.draws, outcome.ranking[:TOP_CLASSES]
         record["top"] = [(int(c), finite(scores[c]), int(draws[c])) for c in best]
-    if outcome is not None and outcome.decided_by is not None:
-        record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]  # the engine checks that it is in DECIDED_BY
-    sample = decided.sample
+        record["prediction"], record["score"], _ = record["top"][0]
+        record["margin"] = finite(outcome.margin)
+        record["margin_stderr"] = finite(outcome.margin_stderr)
+        record["confidence"] = finite(outcome.confidence)
+        if outcome.decided_by is not None:
+            record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]  # the engine checks that it is in DECIDED_BY
     if sample.candidates is not None:
         record["in_candidates"] = sample.label in sample.candidates
     if sample.group is not None:

@@ -28,7 +28,7 @@ DOCUMENTS = {
 
 
 class SkippedRows:
-    """The parts of a folder that are not used."""
+    """What a reader leaves out of a folder or a tar, by name, for one warning at its end."""
 
     def __init__(self) -> None:
         self.names: dict[tuple[str, str], list[str]] = {}

@@ -5,7 +5,7 @@ their own.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -149,7 +149,7 @@ def load_table(
     label = choose_column(named.label_column, LABEL_COLUMNS, head, str(table), "label")
     for name in named.others:
         check_column(name, head, str(table))
-    line_of: dict[str, int] = {}
+    line_of: dict[str, int] = {}  # name of each image's file → its line
     rows: list[Row] = []
     for line, cells in lines:
         at = f"{table}:{line}"
@@ -168,13 +168,17 @@ def load_table(
         raise UserError(f"{table} lists no images.")
     _check_folders(line_of, rows)
     if not alone:
-        left_out = SkippedRows()
-        images = find_images(folder, left_out, expected=table.suffix.lower())
-        paths = (path.relative_to(folder).as_posix() for path in images)
-        unlisted = [path for path in paths if path not in line_of]
-        left_out.add(unlisted, "image", f" that {table.name} does not list")
-        left_out.warn(folder)
+        _warn_of_unlisted(folder, table, line_of)
     return Listing(rows, split, str(table), numbered=True)
+
+
+def _warn_of_unlisted(folder: Path, table: Path, listed: Container[str]) -> None:
+    left_out = SkippedRows()
+    images = find_images(folder, left_out, expected=table.suffix.lower())
+    paths = (path.relative_to(folder).as_posix() for path in images)
+    unlisted = [path for path in paths if path not in listed]
+    left_out.add(unlisted, "image", f" that {table.name} does not list")
+    left_out.warn(folder)
 
 
 def _name_in(folder: Path, file: str) -> str:

@@ -32,34 +32,8 @@ class ModelIndex(Exporter):
         """Write the header; UserError if the run is incomplete."""
         from huggingface_hub import EvalResult, ModelCardData
 
-        manifest, summary = run.manifest, run.stored.require_summary()
-        data, strategy, backbone = summary.dataset, summary.strategy, summary.backbone
-        method = f"{strategy.name} {assignments(strategy.params)}".strip()
-        cost, classifier = summary.cost, manifest.classifier
-        model = "Classifier" if classifier else "Diffusion classifier"
-        zero_shot = backbone.trained_on is None
-        task = {
-            "task_type": "zero-shot-image-classification" if zero_shot else "image-classification",
-            "task_name": f"{model} ({method})",
-            "dataset_type": data.name,
-            "dataset_name": f"{data.name}/{data.split}",
-            "dataset_split": data.split,
-            "dataset_args": {
-                "version": data.version,
-                "fingerprint": manifest.identity.dataset.fingerprint,
-                "n_samples": data.n_samples,
-                "n_total": data.n_total,
-            },
-        }
-        method_args = {
-            "strategy": method,
-            "trained_on": provenance(backbone.trained_on),
-            "evaluations_per_image": round(cost.passes_per_image(classifier), 2),
-            "evaluation_equivalents_per_image": round(cost.per_image(classifier), 2),
-            "run_id": manifest.run_id,
-            **without_none(replayed_from=summary.replayed_from),
-            **({"errata": [touch.sentence for touch in run.errata]} if run.errata else {}),
-        }
+        summary = run.stored.require_summary()
+        task, arguments = escape_yaml(_task(run)), escape_yaml(_metric_arguments(run))
         values, ends = summary.metrics.plain(), list(scores(run)[0].interval or ())
         results = []
         for key, metric in metric_specs().items():
@@ -68,15 +42,56 @@ class ModelIndex(Exporter):
                 interval = {"ci95": ends} if key == "accuracy" else {}
                 results.append(
                     EvalResult(
-                        **escape_yaml(task),
+                        **task,
                         metric_type=kind,
                         metric_name=name,
                         metric_value=values[key],
-                        metric_args=escape_yaml(method_args) | metric.hub_arguments | interval,
+                        metric_args=arguments | metric.hub_arguments | interval,
                     )
                 )
-        card = ModelCardData(model_name=escape_hidden(backbone.name), eval_results=results)
+        name = escape_hidden(summary.backbone.name)
+        card = ModelCardData(model_name=name, eval_results=results)
         (folder / "README.md").write_text(str(card.to_yaml()), "utf-8")
+
+
+def _task(run: RunView) -> dict[str, object]:
+    """Return the fields of a result that name the task and the data."""
+    manifest, data = run.manifest, run.summary.dataset
+    model = "Classifier" if manifest.classifier else "Diffusion classifier"
+    zero_shot = run.summary.backbone.trained_on is None
+    return {
+        "task_type": "zero-shot-image-classification" if zero_shot else "image-classification",
+        "task_name": f"{model} ({_method(run)})",
+        "dataset_type": data.name,
+        "dataset_name": f"{data.name}/{data.split}",
+        "dataset_split": data.split,
+        "dataset_args": {
+            "version": data.version,
+            "fingerprint": manifest.identity.dataset.fingerprint,
+            "n_samples": data.n_samples,
+            "n_total": data.n_total,
+        },
+    }
+
+
+def _metric_arguments(run: RunView) -> dict[str, object]:
+    """Return what a result says of the model, the strategy and the cost."""
+    summary, classifier = run.summary, run.manifest.classifier
+    return {
+        "strategy": _method(run),
+        "trained_on": provenance(summary.backbone.trained_on),
+        "evaluations_per_image": round(summary.cost.passes_per_image(classifier), 2),
+        "evaluation_equivalents_per_image": round(summary.cost.per_image(classifier), 2),
+        "run_id": run.manifest.run_id,
+        **without_none(replayed_from=summary.replayed_from),
+        **({"errata": [touch.sentence for touch in run.errata]} if run.errata else {}),
+    }
+
+
+def _method(run: RunView) -> str:
+    """Return the strategy with its parameters."""
+    strategy = run.summary.strategy
+    return f"{strategy.name} {assignments(strategy.params)}".strip()
 
 
 class EvalResults(Exporter):
@@ -146,14 +161,14 @@ def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
 
 def _notes(run: RunView) -> str:
     manifest, summary = run.manifest, run.summary
-    data, strategy = summary.dataset, summary.strategy
+    data = summary.dataset
     scorer = "classifier" if manifest.classifier else "diffusion classifier"
     part = "" if data.n_samples == data.n_total else f" of {data.n_total:,}"
     facts = [
         f"accuracy, % (95 % interval): {scores(run)[0].text},"
         f" {data.n_samples:,}{part} images of {data.split}",
         f"{scorer} {summary.backbone.name}, {provenance(summary.backbone.trained_on)}",
-        f"strategy {strategy.name} {assignments(strategy.params)}".strip(),
+        f"strategy {_method(run)}",
         summary.cost.in_words(manifest.classifier),
         f"seed {manifest.identity.seed}",
         *([f"replayed from {summary.replayed_from}"] if summary.replayed_from else []),

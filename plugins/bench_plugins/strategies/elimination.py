@@ -144,6 +144,26 @@ SCHEDULES: dict[str, Any] = tomllib.loads(
 )
 
 
+def published_stages(
+    schedule: str, samples: tuple[int, ...] | None, keep: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return `samples` and `keep` of a published schedule; ValueError if others are stated.
+
+    Its own may be, because a recorded run states them beside the name of the schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule}")
+    own = {name: tuple(values) for name, values in SCHEDULES[schedule].items()}
+    defaults = {"samples": (), "keep": (5, 1)}
+    for name, stated in {"samples": tuple(samples or ()), "keep": tuple(keep)}.items():
+        if stated not in (own[name], defaults[name]):
+            raise ValueError(
+                f"schedule={schedule} sets {name}={as_text(own[name])}, so leave out {name} or"
+                f" schedule; got {name}={as_text(stated)}"
+            )
+    return own["samples"], own["keep"]
+
+
 class Adaptive(Strategy):
     """The published elimination: another sub-grid of the draws in each stage for fewer prompts.
 
@@ -176,19 +196,7 @@ class Adaptive(Strategy):
         schedule: str | None = None,
     ) -> None:
         if schedule is not None:
-            if schedule not in SCHEDULES:
-                names = ", ".join(SCHEDULES)
-                raise ValueError(f"schedule must be one of {names}, got {schedule}")
-            own = {name: tuple(values) for name, values in SCHEDULES[schedule].items()}
-            defaults = {"samples": (), "keep": (5, 1)}
-            for name, value in {"samples": tuple(samples or ()), "keep": tuple(keep)}.items():
-                # The schedule's own values are allowed, because a recorded run states them too.
-                if value not in (own[name], defaults[name]):
-                    raise ValueError(
-                        f"schedule={schedule} sets {name}={as_text(own[name])}, so leave out {name}"
-                        f" or schedule; got {name}={as_text(value)}"
-                    )
-            samples, keep = own["samples"], own["keep"]
+            samples, keep = published_stages(schedule, samples, keep)
         if samples is None:
             n_draws = 500 if draws is None else draws
             samples = (max(1, n_draws // 10), n_draws)
