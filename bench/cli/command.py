@@ -108,27 +108,31 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:
     as a dictionary. An argument is required unless it has a default or may be None.
     """
     for name, declared in signature(function, eval_str=True).parameters.items():
-        annotated = get_origin(declared.annotation) is Annotated
-        annotation, *extras = get_args(declared.annotation) if annotated else [declared.annotation]
+        if declared.kind is Parameter.VAR_KEYWORD:  # settings, whose options `config_options` adds
+            continue
+        annotation, extras = declared.annotation, []
+        if get_origin(annotation) is Annotated:
+            annotation, *extras = get_args(annotation)
         kind, choices = plain_type(annotation)
         several, required = get_origin(kind) is tuple, declared.default is Parameter.empty
         simple = kind if kind in (int, float, str, Path) else None
         keywords: dict[str, Any] = {"type": click.Choice(choices) if choices else simple}
-        keywords |= {} if required else {"default": declared.default}
+        if not required:
+            keywords["default"] = declared.default
         for extra in extras:
             keywords |= extra if isinstance(extra, dict) else {}
-        texts = [text for text in extras if isinstance(text, str)]
         if declared.kind is Parameter.KEYWORD_ONLY:
+            texts = [extra for extra in extras if isinstance(extra, str)]
             names = [text for text in texts if text.startswith("-")]
-            keywords |= {"multiple": True} if several else {"is_flag": kind is bool}
             # An alias such as `Params` has a help, after which a command may give its own.
-            keywords |= {"help": [text for text in texts if text not in names][-1]}
+            keywords["help"] = [text for text in texts if text not in names][-1]
+            keywords |= {"multiple": True} if several else {"is_flag": kind is bool}
             names = names or [f"--{name.replace('_', '-')}"]
             show_default = bool(keywords.get("default"))
             yield click.Option([*names, name], show_default=show_default, **keywords)
-        elif declared.kind is not Parameter.VAR_KEYWORD:
-            # Without a value, click passes () for `nargs=-1`.
-            keywords |= {"nargs": -1, "default": None} if several else {}
+        else:
+            if several:  # without a value, click passes () for `nargs=-1`
+                keywords |= {"nargs": -1, "default": None}
             yield click.Argument([name], required=required and annotation is kind, **keywords)
 
 

@@ -94,14 +94,12 @@ class Fetched(Document):
     images: int | None = None  # in the split of a dataset
 
 
-def fetch(name: str, revision: str | None = None, dtype: str | None = None) -> Iterator[Fetched]:
+def fetch(name: str, dtype: str | None = None) -> Iterator[Fetched]:
     """Download and check all parts of `parts_of`, and yield them."""
-    return (fetch_part() for fetch_part in parts_of(name, revision, dtype))
+    return (fetch_part() for fetch_part in parts_of(name, None, dtype))
 
 
-def parts_of(
-    name: str, revision: str | None = None, dtype: str | None = None
-) -> Iterator[Callable[[], Fetched]]:
+def parts_of(name: str, revision: str | None, dtype: str | None) -> Iterator[Callable[[], Fetched]]:
     """Yield functions that download the data and weights of `name`, one part each, and check them.
 
     `name` is a backbone, a Hub id of weights, a dataset, a collection or a study. `dtype` selects

@@ -161,8 +161,9 @@ def _print_specs(
     registry: Registry[Any] = getattr(load_plugins(), kind)
     if name is not None:
         spec = registry.get(name)
-        end_with_json(to_json(spec))
-        _print_spec(spec, to_json(spec))
+        row = to_json(spec)
+        end_with_json(row)
+        _print_spec(spec, row)
         return
     rows = [to_json(spec) for spec in _listed(registry)]
     end_with_json(rows)

@@ -133,13 +133,14 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
         return click.option("--set", name, help=help_of(field), envvar="BENCH_SET", **SET)
     kind, choices = plain_type(field.annotation)
     plain_kind = getattr(kind, "__origin__", kind)  # without `Annotated`
-    number = {int: "INTEGER", float: "FLOAT"}.get(kind)
-    repeated, text = name in _REPEATABLE, help_of(field)
-    if (choices or number) and field.default is not None:
+    is_number, repeated, text = kind in (int, float), name in _REPEATABLE, help_of(field)
+    if (choices or is_number) and field.default is not None:
         text = f"{text} [default: {field.default}]"
     metavar: str | None = "TEXT" if repeated or name == "device" else name.upper()
-    if choices or number or kind is bool:
-        metavar = f"[{'|'.join(choices)}]" if choices else number
+    if choices:
+        metavar = f"[{'|'.join(choices)}]"
+    elif is_number or kind is bool:
+        metavar = {int: "INTEGER", float: "FLOAT"}.get(kind)  # a flag has none
     registered = names_of(_REGISTRIES[name]) if name in _REGISTRIES else None
     return click.option(
         *(option(name), name),

@@ -6,7 +6,7 @@ per request, with no Python loop over cells.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -18,7 +18,6 @@ from typing_extensions import override
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import MEAN, Decided, reduced
 from bench.contracts.executor import ModelFacts
-from bench.contracts.levels import Levels
 from bench.contracts.parameters import Parameters
 from bench.contracts.strategy import (
     DECIDED_BY,
@@ -311,17 +310,13 @@ def checked_outcome(outcome: Outcome, classes: int, who: str, call: str = "outco
 class Engine(ABC):
     """Scores samples with a model in this process."""
 
-    problem: Problem  # problem of an image
+    model: ModelFacts  # what a run stores of the model
     device: str | None = None  # type of the device, if its speed should be remembered
-    levels: Levels | None = None  # the model's noise levels, if it has any
-    fitted: Mapping[str, Any] | None = None  # what `fit` of a backbone that learns returned
-    warnings: tuple[str, ...] = ()  # about the model; kept with the run
-    rounding: dict[str, Any] | None = None  # comparison of its precision with float32
 
     @property
-    def model(self) -> ModelFacts:
-        """What a run stores of the model."""
-        return ModelFacts(self.problem, self.levels, self.fitted, self.warnings, self.rounding)
+    def problem(self) -> Problem:
+        """The problem of an image."""
+        return self.model.problem
 
     @abstractmethod
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:

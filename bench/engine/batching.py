@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.executor import ModelFacts
 from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Linearise, Problem
 from bench.engine.asking import CheckedSession, CheckedStrategy, Engine
 from bench.engine.items import PromptedProblem, SampleInProgress
@@ -142,7 +143,7 @@ class Queue:
 
     Its batches have the batch size of `sized`. `work` returns one error, or row of errors, per cell
     of a batch. `view_of_draw`, int64 [N], is the view of the image that each draw uses. Cells of
-    different groups are never in one batch; without `group_of`, all cells are of one group.
+    different groups are never in one batch; by default, all cells are of one group.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class Queue:
         sized: ShrinkingBatches,
         work: Callable[[Batch], Tensor],
         view_of_draw: Ints,
-        group_of: GroupOf | None = None,
+        group_of: GroupOf = lambda prompts, draws: np.zeros_like(draws),
     ) -> None:
         self.sized, self.work, self.view_of_draw = sized, work, view_of_draw
         self.group_of = group_of
@@ -169,9 +170,7 @@ class Queue:
 
     def append(self, block: Block) -> None:
         """Append a block to the lines of its cells' groups."""
-        groups = np.zeros_like(block.draws)
-        if self.group_of is not None:
-            groups = self.group_of(block.prompts, block.draws)
+        groups = self.group_of(block.prompts, block.draws)
         for group in np.unique(groups).tolist():
             own = np.flatnonzero(groups == group)
             self.lines.setdefault(group, deque()).append(block.part(own))
@@ -224,7 +223,7 @@ class CellEngine(ShrinkingBatches, Engine):
         view_of_draw: Ints | None = None,  # int64 [N], view that each draw sees; None: one view
     ) -> None:
         super().__init__(batch_size)
-        self.problem, self.prompted = problem, PromptedProblem(problem, columns)
+        self.model, self.prompted = ModelFacts(problem), PromptedProblem(problem, columns)
         n_draws = len(problem.timesteps)
         self.view_of_draw = np.zeros(n_draws, np.int64) if view_of_draw is None else view_of_draw
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.executor import ModelFacts
 from bench.contracts.strategy import Evaluate, Ints, Linearise, Problem
 from bench.engine import trees
 from bench.engine.asking import CheckedStrategy
@@ -52,16 +53,18 @@ class Latents(ShrinkingBatches):
         if self.backbone.device.type not in THREADLESS:
             groups = ahead(groups, depth=2)
         at_once = OFFLOADED_GROUPS if self.backbone.offloads else 1
-        while some := list(islice(groups, at_once)):
-            encodings = [[self._encoded(batch) for batch in batches] for _, batches in some]
-            for (group, _), batches in zip(some, encodings, strict=True):
-                encoded = chain.from_iterable(batches)  # one row per view
+        while together := list(islice(groups, at_once)):
+            # All are encoded before the first is scored, which brings the network back.
+            encodings = [[self._encoded(batch) for batch in batches] for _, batches in together]
+            for (group, _), encoded_batches in zip(together, encodings, strict=True):
+                encoded = chain.from_iterable(encoded_batches)  # one row per view
                 for sample, opened in group:
                     if isinstance(opened, str):
                         yield sample, opened
                         continue
-                    rows = (torch.stack(list(islice(encoded, len(views)))) for views in opened)
-                    yield sample, [self._latents(r, name_of(sample, n)) for n, r in enumerate(rows)]
+                    of_images = [torch.stack(list(islice(encoded, len(v)))) for v in opened]
+                    names = [name_of(sample, number) for number in range(len(of_images))]
+                    yield sample, list(map(self._latents, of_images, names))
 
     def _prepared(
         self, groups: Iterable[list[Opened]]
@@ -131,10 +134,9 @@ class DenoisingEngine(CellEngine):
     ) -> None:
         super().__init__(problem, columns, batch_size, view_of_draw)
         self.backbone, self.columns = backbone, columns
-        self.device, self.levels = backbone.device.type, backbone.levels
+        self.device, self.model = backbone.device.type, ModelFacts(problem, backbone.levels)
         self.evaluator = Evaluator(backbone, conditioning, scoring)
         self.latents = latents or Latents(backbone)
-        self.views = int(self.view_of_draw.max(initial=0)) + 1
         self.subtracts_null = subtracts_null
         self.with_nulls = subtracts_null or scoring.guidance is not None
         self.prompts = trees.count(conditioning) - self.with_nulls
@@ -153,11 +155,14 @@ class DenoisingEngine(CellEngine):
         level, key = self.level_of_draw, self.key_of_prompt
         if self.evaluator.scoring.guidance is not None:
             key = np.zeros_like(key)  # guidance needs all cells of a draw in order
-        by_level = (lambda prompts, draws: level[draws]) if level.any() else None
-        by_both = lambda prompts, draws: level[draws] * (key.max() + 1) + key[prompts]  # noqa: E731
+        keys, view_of_draw = int(key.max()) + 1, self.view_of_draw
+
+        def by_level_and_key(prompts: Ints, draws: Ints) -> Ints:
+            return np.asarray(level[draws] * keys + key[prompts])
+
         return [
-            Queue(self.lineariser, self._linearise, self.view_of_draw, by_level),
-            Queue(self, self._evaluate, self.view_of_draw, by_both if key.any() else by_level),
+            Queue(self.lineariser, self._linearise, view_of_draw, lambda _, draws: level[draws]),
+            Queue(self, self._evaluate, view_of_draw, by_level_and_key),
         ]
 
     @cached_property
@@ -246,7 +251,6 @@ class DenoisingEngine(CellEngine):
 
     def _linearise(self, batch: Batch) -> Tensor:
         """Return first-order errors, float32 [B, P]."""
-        mixtures = [block.mixture for block in batch.parts if block.mixture is not None]
-        errors = self.lineariser.first_order(batch, mixtures, batch.cells[2] // self.views)
+        errors = self.lineariser.first_order(batch)
         self.evaluated += len(batch) * self.lineariser.cost
         return errors

@@ -18,6 +18,7 @@ from typing_extensions import override
 from bench.contracts.backbone import Classifier, Likelihood
 from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
+from bench.contracts.executor import ModelFacts
 from bench.contracts.strategy import Evaluate, Floats32, Ints, Problem
 from bench.discovery.backbones import read_reduction
 from bench.discovery.guard import guard
@@ -106,9 +107,9 @@ class ClassifyingEngine(Engine):
         batch_size: int,
         fitted: Mapping[str, Any] | None = None,
     ) -> None:
-        self.backbone, self.texts, self.fitted = backbone, tuple(texts), fitted
-        self.problem, self.prompted = problem, PromptedProblem(problem, columns)
-        self.batch_size = batch_size
+        self.backbone, self.texts, self.batch_size = backbone, tuple(texts), batch_size
+        self.model = ModelFacts(problem, fitted=fitted)
+        self.prompted = PromptedProblem(problem, columns)
 
     @override
     def score(self, samples: Iterable[Sample], strategy: CheckedStrategy) -> Iterator[Decided]:

@@ -6,7 +6,7 @@ conditioning. Floating-point leaves are mixed. Other leaves (masks, ids) must be
 prompts, unless the model computes those of a mixture. A large conditioning is read in chunks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from bench.engine.batching import Batch, ShrinkingBatches
 from bench.engine.denoiser import with_gradients
 from bench.engine.scoring import Cells, Evaluator
 from bench.engine.transfer import Pool, inferring, to_device
-from bench.engine.trees import MixRest, count, grown, leaves, rows
+from bench.engine.trees import MixRest, Tree, count, grown, joined, leaves, mapped, rows
 from bench.errors import UserError
 from bench.machine.libraries import Tensor, torch
 
@@ -49,12 +49,13 @@ class Mixing:
                     )
         self.prompts = count(pool.tree)
         width = sum(by_path[path][0].numel() for path in self.floating)
-        self._step = max(1, CHUNK_BYTES // (4 * width))
+        self._step = max(1, CHUNK_BYTES // (4 * width))  # prompts per chunk
+        self._one_chunk = self._step >= self.prompts
         self._offsets: Leaves | None = None
-        self._mixed: dict[bytes, Leaves] = {}
+        self._mixed: dict[bytes, Tree] = {}
 
-    def mix(self, mixture: Floats) -> Leaves:
-        """Return the leaves of sum_p mixture_p c_p, with one row, in the conditioning's dtypes."""
+    def mix(self, mixture: Floats) -> Tree:
+        """Return sum_p mixture_p c_p, a conditioning of one row, in the dtypes of the prompts'."""
         weights = torch.from_numpy(np.asarray(mixture, np.float32))
         key = weights.numpy().tobytes()
         if key not in self._mixed:
@@ -63,7 +64,7 @@ class Mixing:
             self._mixed[key] = self._mix(weights.to(self.pool.device))
         return self._mixed[key]
 
-    def _mix(self, weights: Tensor) -> Leaves:
+    def _mix(self, weights: Tensor) -> Tree:
         by_path, mixed = leaves(self.pool.tree), dict(self.centre)
         for start, offsets in self._chunks():
             for path, offset in offsets.items():
@@ -72,19 +73,14 @@ class Mixing:
             leaf = by_path[path]
             mixed[path] = mixed[path].reshape(1, *leaf.shape[1:]).to(leaf.dtype)
         if not self.rest:
-            return mixed
+            return grown(mixed)
         if self.mix_rest is None:
-            first = {path: leaf[:1] for path, leaf in self.rest.items()}
+            rest = {path: leaf[:1] for path, leaf in self.rest.items()}
         else:
-            first = leaves(self.mix_rest(grown(self.rest), weights))
-        return mixed | leaves(self.pool.moved(grown(first)))
+            rest = leaves(self.mix_rest(grown(self.rest), weights))
+        return grown(mixed | leaves(self.pool.moved(grown(rest))))
 
-    def first_order(
-        self,
-        errors: Tensor,
-        slopes: Leaves,
-        references: Leaves,
-    ) -> Tensor:
+    def first_order(self, errors: Tensor, slopes: Leaves, references: Leaves) -> Tensor:
         """Return e(c_0) + <g, c_p − c_0> for every prompt p, float32 [B, P].
 
         `errors` is e(c_0); `slopes` and `references` are g and c_0 of each floating leaf, [B, …].
@@ -108,10 +104,9 @@ class Mixing:
         start token's embedding) is large and would cost digits.
         """
         centre: Leaves = {}
-        for part in self._parts():
+        for _, part in self._parts():
             for path, flat in part.items():
-                one_chunk = len(flat) == self.prompts
-                share = flat.mean(dim=0) if one_chunk else flat.sum(dim=0) / self.prompts
+                share = flat.mean(dim=0) if self._one_chunk else flat.sum(dim=0) / self.prompts
                 centre[path] = centre[path] + share if path in centre else share
         return centre
 
@@ -120,20 +115,17 @@ class Mixing:
         if self._offsets is not None:
             yield 0, self._offsets
             return
-        start = 0
-        for part in self._parts():
+        for start, part in self._parts():
             offsets = {path: flat - self.centre[path] for path, flat in part.items()}
-            length = len(next(iter(offsets.values())))
-            if length == self.prompts:
-                self._offsets = offsets  # one chunk holds all prompts
+            if self._one_chunk:
+                self._offsets = offsets
             yield start, offsets
-            start += length
 
-    def _parts(self) -> Iterator[Leaves]:
-        """Yield chunks of n prompts: float32 [n, elements] for each floating leaf."""
+    def _parts(self) -> Iterator[tuple[int, Leaves]]:
+        """Yield the first of each n prompts, and float32 [n, elements] for each floating leaf."""
         for start in range(0, self.prompts, self._step):
             chunk = leaves(self.pool.part(slice(start, start + self._step)))
-            yield {path: _flat(chunk[path]) for path in self.floating}
+            yield start, {path: _flat(chunk[path]) for path in self.floating}
 
 
 def _flat(leaf: Tensor) -> Tensor:
@@ -163,20 +155,16 @@ class Lineariser(ShrinkingBatches):
         """The mixtures, made on demand: not every conditioning can be mixed."""
         return Mixing(self.evaluator.pool, self.backbone.mixes_rest())
 
-    def first_order(self, batch: Batch, mixtures: Sequence[Floats], of_mixture: Ints) -> Tensor:
-        """Return first-order errors, float32 [B, P].
-
-        `mixtures` are float64 [P] each; the draw of each cell is linearised at that of the number
-        in `of_mixture`, int64 [B].
-        """
-        mixed = [self.mixing.mix(mixture) for mixture in mixtures]
-        centres = grown({path: torch.cat([each[path] for each in mixed]) for path in mixed[0]})
+    def first_order(self, batch: Batch) -> Tensor:
+        """Return the first-order errors of a batch, each draw at its block's mixture, [B, P]."""
+        mixtures = [block.mixture for block in batch.parts if block.mixture is not None]
+        mixed = joined([self.mixing.mix(mixture) for mixture in mixtures])
+        row_of_cell = np.repeat(np.arange(len(mixtures)), [len(block) for block in batch.parts])
 
         def values(chosen: Ints) -> Tensor:
-            mixture = of_mixture[chosen]
-            there = to_device(mixture, self.backbone.device)
-            at = rows(centres, there, torch.from_numpy(mixture))
-            return self._values(self.evaluator.cells(batch.part(chosen)), leaves(at))
+            row = row_of_cell[chosen]
+            references = rows(mixed, to_device(row, self.backbone.device), torch.from_numpy(row))
+            return self._values(self.evaluator.cells(batch.part(chosen)), references)
 
         return self.in_batches(np.arange(len(batch)), values)
 
@@ -188,10 +176,10 @@ class Lineariser(ShrinkingBatches):
         latents = torch.zeros(size, *self.backbone.latent_shape, device=device)
         cells = Cells(draw, draw, latents, torch.zeros_like(latents), self.backbone.one_level)
         first = self.mixing.mix(np.eye(1, self.mixing.prompts)[0])
-        references = {path: leaf.expand(size, *leaf.shape[1:]) for path, leaf in first.items()}
+        references = mapped(lambda leaf: leaf.expand(size, *leaf.shape[1:]), first)
         self._values(cells, references).cpu()
 
-    def _values(self, cells: Cells, references: Leaves) -> Tensor:
+    def _values(self, cells: Cells, references: Tree) -> Tensor:
         """Return first-order errors; if one draw exceeds the memory, the backbone keeps less."""
         try:
             return self._first_order(cells, references)
@@ -203,14 +191,14 @@ class Lineariser(ShrinkingBatches):
         torch.cuda.empty_cache()
         return self._first_order(cells, references)
 
-    def _first_order(self, cells: Cells, references: Leaves) -> Tensor:
+    def _first_order(self, cells: Cells, references: Tree) -> Tensor:
         mixing = self.mixing
         # The engine works in inference mode, whose tensors cannot be kept for a backward pass.
         with with_gradients(self.backbone):
-            at = {path: leaf.clone() for path, leaf in references.items()}
-            inputs = [at[path].requires_grad_() for path in mixing.floating]
+            conditioning = mapped(torch.clone, references)
+            inputs = [leaves(conditioning)[path].requires_grad_() for path in mixing.floating]
             kept = replace(cells, latents=cells.latents.clone(), eps=cells.eps.clone())
-            errors = self.evaluator.errors_at(kept, grown(at))
+            errors = self.evaluator.errors_at(kept, conditioning)
             # The gradient of the sum over the latent: the mean's would vanish in half precision.
             elements = cells.latents[0].numel()
             with self.backbone.guard("the gradient to its conditioning", torch.OutOfMemoryError):
@@ -221,4 +209,4 @@ class Lineariser(ShrinkingBatches):
             path: gradient.float() / elements
             for path, gradient in zip(mixing.floating, gradients, strict=True)
         }
-        return mixing.first_order(errors.detach(), slopes, references)
+        return mixing.first_order(errors.detach(), slopes, leaves(references))

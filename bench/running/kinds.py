@@ -194,7 +194,8 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
         if run is not None and run.compares:
             rounding = check_precision(run, engine)
             if rounding is not None:
-                engine.rounding = rounding.report(names.n_draws)
+                report = rounding.report(names.n_draws)
+                engine.model = replace(engine.model, rounding=report)
         if config.compile:
             compile_network(engine.backbone, content.encode_texts(engine.backbone))
             engine.one_shape = True
@@ -211,8 +212,8 @@ class DenoiserKind(ScorerKind[CheckedDenoiser]):
             warnings = [check_model(run, engine)]
             if rounding is not None:
                 warnings.append(rounding.problem(names.precision.network, names.n_draws))
-            engine.warnings = tuple(filter(None, warnings))
-            for warning in engine.warnings:
+            engine.model = replace(engine.model, warnings=tuple(filter(None, warnings)))
+            for warning in engine.model.warnings:
                 warn_user(warning)
 
 

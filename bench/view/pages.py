@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
-from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -113,7 +112,7 @@ def select_samples(
     decided: Decisions,
     classes: Sequence[str],
     query: Query,
-    columns: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    columns: Mapping[str, Mapping[str, str]],
 ) -> Ints:
     """Return the rows of the images that match the query, int64, in its order.
 

@@ -134,7 +134,7 @@ def test_a_sound_network_is_compared_once_and_the_run_keeps_the_figures(
     assert "against float32: noise 0.0" in " ".join(command("show", result.results_dir).out.split())
     monkeypatch.setattr("bench.engine.rounding.compare", None)  # not again
     other = opened(a_run(params={"draws": 10}))
-    assert other.rounding is not None and other.rounding["noise"] == kept.noise
+    assert other.model.rounding is not None and other.model.rounding["noise"] == kept.noise
 
 
 def in_half_alone(
@@ -191,7 +191,7 @@ def test_a_network_that_half_precision_breaks_is_named(
     in_half_alone(monkeypatch, breaks)
     with pytest.warns(BenchWarning, match=words):
         engine = opened(a_run())
-    assert any("--dtype float32" in text for text in engine.warnings)
+    assert any("--dtype float32" in text for text in engine.model.warnings)
 
 
 def overflows(network: torch.nn.Module) -> None:
@@ -227,7 +227,7 @@ def test_without_memory_for_another_network_operations_are_converted(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The figures are about the same: most of the addition is arithmetic, not rounded weights."""
-    whole = opened(a_run(dtype)).rounding
+    whole = opened(a_run(dtype)).model.rounding
     load = DenoiserKind.load
 
     def without_room(self: DenoiserKind, question: Content, *others: Any) -> CheckedDenoiser:
@@ -237,7 +237,7 @@ def test_without_memory_for_another_network_operations_are_converted(
 
     monkeypatch.setattr(DenoiserKind, "load", without_room)
     monkeypatch.setattr(checks, "ROUNDING_VERSION", 0)  # another key
-    alone = opened(a_run(dtype)).rounding
+    alone = opened(a_run(dtype)).model.rounding
     assert whole is not None and alone is not None
     assert alone["arithmetic_alone"] and not whole["arithmetic_alone"]
     assert 0 < alone["noise"] < 3 * whole["noise"] and alone["decisions"] == 0
@@ -261,4 +261,4 @@ def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> N
 
 
 def test_float32_is_not_compared() -> None:
-    assert opened(a_run("float32")).rounding is None
+    assert opened(a_run("float32")).model.rounding is None

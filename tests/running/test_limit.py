@@ -33,7 +33,7 @@ class Interrupting(Engine):
 
     def __init__(self, engine: Engine, after: int | None) -> None:
         self.engine, self.after = engine, after
-        self.problem = engine.problem
+        self.model = engine.model
         self.scored: list[str] = []
 
     def score(self, samples: Any, strategy: Any) -> Iterator[Decided]:
