@@ -42,8 +42,8 @@ class Split:
         return self.class_names.names
 
     @cached_property
-    def groups(self) -> str | None:
-        """Hash of the groups of images that are no items; the fingerprint lacks them."""
+    def hash_of_groups(self) -> str | None:
+        """Hash of the groups of images that are no items, which the fingerprint lacks."""
         if self.items is not None or self.rows is None or "group" not in self.rows.column_names:
             return None
         pairs = zip(self.sample_ids, read_column(self.rows, "group"), strict=True)

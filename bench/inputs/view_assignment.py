@@ -72,13 +72,13 @@ def assign_evenly(n_draws: int, n_views: int) -> Ints:
     order = even_order(n_draws)
     blocks = [order[start : start + n_views] for start in range(0, n_draws, n_views)]
     exact, close = _list_sets(n_draws)
-    dealt = _assign_greedily(blocks, np.concatenate([exact, close]), n_views)
-    best = _Assignment.of(dealt, exact, n_views)
+    greedy = _assign_greedily(blocks, np.concatenate([exact, close]), n_views)
+    best = _Assignment.of(greedy, exact, n_views)
     for attempt in range(TRIES):
         if not best.unbalanced:
             break
-        balanced = _balance(_Assignment.of(dealt.copy(), exact, n_views), blocks, attempt)
-        best = min(best, balanced, key=lambda deal: deal.unbalanced)
+        searched = _balance(_Assignment.of(greedy.copy(), exact, n_views), blocks, attempt)
+        best = min(best, searched, key=lambda assignment: assignment.unbalanced)
     return _improve_balance(best.view_of, blocks, exact, close, n_views)
 
 
@@ -116,17 +116,17 @@ def _assign_greedily(blocks: list[Ints], member: Ints, n: int) -> Ints:
     return view_of
 
 
-def _balance(deal: _Assignment, blocks: list[Ints], attempt: int) -> _Assignment:
+def _balance(assignment: _Assignment, blocks: list[Ints], attempt: int) -> _Assignment:
     """Make random swaps within blocks until all sets are balanced or the limit is reached."""
-    stream, n = np.random.Philox(key=attempt), deal.counts.shape[1]
+    stream, n = np.random.Philox(key=attempt), assignment.counts.shape[1]
     for _ in range(min(SWEEPS, max(1, MAX_SWAPS // TRIES // len(blocks)))):
         # Raw numbers, because numpy's distributions may change between its versions.
         for block, raw in zip(blocks, stream.random_raw((len(blocks), 3)).tolist(), strict=True):
             draw, view = int(block[raw[0] % len(block)]), raw[1] % n
-            deal.swap_if(None if raw[2] < UPHILL else _is_no_worse, block, draw, view)
-        if not deal.unbalanced:
+            assignment.swap_if(None if raw[2] < UPHILL else _is_no_worse, block, draw, view)
+        if not assignment.unbalanced:
             break
-    return deal
+    return assignment
 
 
 def _is_no_worse(change: Ints) -> bool:
@@ -135,7 +135,7 @@ def _is_no_worse(change: Ints) -> bool:
 
 def _improve_balance(view_of: Ints, blocks: list[Ints], exact: Ints, close: Ints, n: int) -> Ints:
     """Make swaps that bring the other sets closer to balance without unbalancing the exact ones."""
-    deal, tried = _Assignment.of(view_of, np.concatenate([exact, close]), n), 0
+    assignment, tried = _Assignment.of(view_of, np.concatenate([exact, close]), n), 0
     weights = _set_weights(close)
 
     def improves(change: Ints) -> bool:
@@ -148,5 +148,5 @@ def _improve_balance(view_of: Ints, blocks: list[Ints], exact: Ints, close: Ints
                 tried += 1
                 if tried > MAX_SWAPS:
                     return view_of
-                deal.swap_if(improves, block, draw, view)
+                assignment.swap_if(improves, block, draw, view)
     return view_of

@@ -34,6 +34,13 @@ def pick_device(requested: str | None) -> str:
     return str(device)
 
 
+def likely_device(requested: str | None) -> str:
+    """Return the type of device that a run would probably use, without importing torch."""
+    if requested:
+        return requested.partition(":")[0]
+    return "cuda" if shutil.which("nvidia-smi") else "cpu"
+
+
 def devices() -> list[str]:
     """Return descriptions of the devices that a run can use, best first."""
     names = []
@@ -135,10 +142,3 @@ def _git_state() -> str | None:
         ).strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def likely_device(requested: str | None) -> str:
-    """Return the type of device that a run would probably use, without importing torch."""
-    if requested:
-        return requested.partition(":")[0]
-    return "cuda" if shutil.which("nvidia-smi") else "cpu"

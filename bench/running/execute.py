@@ -29,7 +29,7 @@ from bench.store.formats.documents import Fitted, Manifest, Rounded, changed_cod
 from bench.store.formats.journal import make_record
 from bench.store.locking import refuse_in_use
 from bench.store.questions import QuestionAnswer
-from bench.store.runs import record_look
+from bench.store.runs import record_test_set_use
 from bench.store.shipped import is_published
 from bench.store.summary import Repeated, Summary, read_summary
 from bench.store.writing import RunFolder, update_labels
@@ -229,7 +229,7 @@ def _finish(
         largest = of_whole if of_whole.dataset.n_samples == len(whole.samples) else summary
     if n_stored <= largest.dataset.n_samples:
         folder.finish(largest)
-    record_look(folder.path.parent, manifest)
+    record_test_set_use(folder.path.parent, manifest)
     notify_plugins(load_plugins().manager, "run_finished", summary=summary.plain())
     return summary
 

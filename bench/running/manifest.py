@@ -96,7 +96,7 @@ def make_manifest(
         **without_none(
             parents=None if parents is None else list(parents),
             part=part,
-            groups=split.groups,
+            groups=split.hash_of_groups,
             pairs_averaged=identity.scoring.antithetic or None,
             linearisation_cost=cost,
             evaluation_flop=evaluation_flops(content),

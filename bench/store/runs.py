@@ -1,8 +1,8 @@
-"""Reading many stored runs, and looks: how many different runs have used a test split.
+"""Reading many stored runs, and counting how many different ones have used a test split.
 
 The best of many settings on one test split is partly best by chance, so reports show the number. A
-look is a finished run on the split; repeating the same run is not another look. `looks.jsonl` in
-the results folder has a line per look, which remains if the run is deleted.
+finished run uses the test split that it is on; repeating the same run is not another use.
+`looks.jsonl` in the results folder has a line per use, which remains if the run is deleted.
 """
 
 import os
@@ -128,14 +128,14 @@ def list_shards(results: Path) -> list[Path]:
 
 
 LOOKS = "looks.jsonl"
-MAX_LOOKS_BYTES = 100_000_000  # more than three times the size of 100,000 looks
+MAX_LOOKS_BYTES = 100_000_000  # more than three times the size of 100,000 uses
 NOT_TEST = ("train", "training", "val", "valid", "validation", "dev", "development")
 
 SplitKey = tuple[str, str, str]  # dataset, split and fingerprint of the data
 
 
 class TestSetUse(Document):
-    """One line of `looks.jsonl`."""
+    """One line of `looks.jsonl`: a finished run on a test split."""
 
     dataset: Name  # registered name
     split: Name
@@ -149,8 +149,8 @@ class TestSetUse(Document):
         return self.dataset, self.split, self.fingerprint
 
 
-def look_of(manifest: Manifest) -> TestSetUse:
-    """Return the look of a finished run."""
+def test_set_use(manifest: Manifest) -> TestSetUse:
+    """Return a finished run as a use of the split that it is on."""
     data = manifest.identity.dataset
     return TestSetUse(
         dataset=data.name,
@@ -166,23 +166,23 @@ def is_test(split: str) -> bool:
     return split.lower() not in NOT_TEST
 
 
-def record_look(results: Path, manifest: Manifest) -> None:
-    """Record the look of a finished run on a test split once, if possible; shards are none."""
+def record_test_set_use(results: Path, manifest: Manifest) -> None:
+    """Record a finished run on a test split once, if possible; a shard is no use of its own."""
     if not is_test(manifest.dataset.split) or manifest.part is not None:
         return
-    look = look_of(manifest)
-    if any((old.key, old.run_id) == (look.key, look.run_id) for old in read_looks(results)):
+    use = test_set_use(manifest)
+    if any((old.key, old.run_id) == (use.key, use.run_id) for old in read_test_set_uses(results)):
         return
     if os.path.lexists(file := results / LOOKS) and (file.is_symlink() or not file.is_file()):
-        warn_user(f"{file} is not a regular file, so {look.run_id} is not recorded there.")
+        warn_user(f"{file} is not a regular file, so {use.run_id} is not recorded there.")
         return
     with suppress(OSError), file.open("ab", buffering=0) as lines:
         # In one call, so that processes do not mix their lines.
-        lines.write(look.model_dump_json().encode() + b"\n")
+        lines.write(use.model_dump_json().encode() + b"\n")
 
 
-def read_looks(results: Path) -> Iterator[TestSetUse]:
-    """Yield the recorded looks of a results folder, without damaged lines or unreadable files."""
+def read_test_set_uses(results: Path) -> Iterator[TestSetUse]:
+    """Yield the recorded uses of a results folder, without damaged lines or unreadable files."""
     try:
         file = regular_file(results, LOOKS)
         lines = read_bytes(file, MAX_LOOKS_BYTES).splitlines() if file else []
@@ -193,14 +193,14 @@ def read_looks(results: Path) -> Iterator[TestSetUse]:
             yield TestSetUse.model_validate_json(line)
 
 
-def count_looks(folders: Iterable[Path]) -> dict[SplitKey, int]:
-    """Return how many different runs, recorded as looks or not, finished on each test split."""
+def count_test_set_uses(folders: Iterable[Path]) -> dict[SplitKey, int]:
+    """Return how many different runs, recorded or only stored, finished on each test split."""
     seen: dict[SplitKey, set[str]] = {}
     for folder in folders:
         runs = list_runs(folder) if folder.is_dir() else []
         stored = read_runs(runs, lambda path, error: None)  # unreadable runs are not counted
         finished = (run.manifest for run in stored if run.summary is not None)
-        of_runs = (look_of(m) for m in finished if is_test(m.dataset.split))
-        for look in chain(read_looks(folder), of_runs):
-            seen.setdefault(look.key, set()).add(look.run_id)
+        of_runs = (test_set_use(m) for m in finished if is_test(m.dataset.split))
+        for use in chain(read_test_set_uses(folder), of_runs):
+            seen.setdefault(use.key, set()).add(use.run_id)
     return {key: len(runs) for key, runs in seen.items()}

@@ -9,7 +9,7 @@ from helpers.command import bench
 from helpers.refusals import warned
 from helpers.runs import a_manifest, store
 
-from bench.store.runs import LOOKS, count_looks, record_look
+from bench.store.runs import LOOKS, count_test_set_uses, record_test_set_use
 
 
 def test_looks_are_runs_with_settings_of_their_own(tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_looks_are_runs_with_settings_of_their_own(tmp_path: Path) -> None:
         store(tmp_path, labels, labels, seed=seed)
     store(tmp_path, labels, labels, split="validation")
     store(tmp_path, labels, labels, seed=7, complete=False)
-    assert count_looks([tmp_path, tmp_path / "absent"]) == {("d", "test", "f" * 64): 2}
+    assert count_test_set_uses([tmp_path, tmp_path / "absent"]) == {("d", "test", "f" * 64): 2}
 
 
 def test_a_deleted_run_was_a_look_all_the_same(tmp_path: Path) -> None:
@@ -26,12 +26,12 @@ def test_a_deleted_run_was_a_look_all_the_same(tmp_path: Path) -> None:
     done = bench(*command).json
     bench(*command, "--fresh")
     shutil.rmtree(tmp_path / done["run_id"])
-    assert list(count_looks([tmp_path]).values()) == [1]
+    assert list(count_test_set_uses([tmp_path]).values()) == [1]
     bench(*command, "--set", "seed=1")
-    assert list(count_looks([tmp_path]).values()) == [2]
+    assert list(count_test_set_uses([tmp_path]).values()) == [2]
     with (tmp_path / LOOKS).open("a") as file:
         file.write('{"torn')
-    assert list(count_looks([tmp_path]).values()) == [2]
+    assert list(count_test_set_uses([tmp_path]).values()) == [2]
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
@@ -47,7 +47,7 @@ def test_only_a_regular_file_inside_the_folder_is_appended_to(tmp_path: Path, ki
     if kind == "link":
         outside.write_text("mine\n")
     with warned("looks.jsonl"):
-        record_look(results, a_manifest(["s0"]))
+        record_test_set_use(results, a_manifest(["s0"]))
     assert not outside.exists() if kind != "link" else outside.read_text() == "mine\n"
 
 
@@ -55,7 +55,7 @@ def test_a_pipe_that_somebody_reads_gets_nothing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / LOOKS)
     reader = os.open(tmp_path / LOOKS, os.O_RDONLY | os.O_NONBLOCK)
     with warned(LOOKS):
-        record_look(tmp_path, a_manifest(["s0"]))
+        record_test_set_use(tmp_path, a_manifest(["s0"]))
     assert os.read(reader, 10) == b""
     os.close(reader)
 
@@ -63,4 +63,4 @@ def test_a_pipe_that_somebody_reads_gets_nothing(tmp_path: Path) -> None:
 def test_a_file_of_looks_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / LOOKS).open("wb") as file:
         file.truncate(10**12)  # sparse
-    assert count_looks([tmp_path]) == {}
+    assert count_test_set_uses([tmp_path]) == {}

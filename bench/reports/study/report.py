@@ -43,7 +43,7 @@ from bench.stats.inference.difference_tests import (
 from bench.stats.inference.shares import Estimate, worst_group
 from bench.stats.inference.variance import spread
 from bench.stats.metrics.metric_values import make_metric
-from bench.store.runs import count_looks, is_test, look_of
+from bench.store.runs import count_test_set_uses, is_test, test_set_use
 from bench.store.studies import Study, StudyHead, read_study, results_of
 
 
@@ -118,8 +118,8 @@ def _check_request(study: Study, over: Sequence[str], metric: str, reference: Pa
 
 def _test_set_uses(rows: Sequence[StudyRow], folder: Path) -> dict[str, int]:
     """Return how many runs of the results folder were scored on each board's test images."""
-    counts = count_looks([results_of(folder)])
-    keys = [(board_name(row), look_of(row.run.manifest).key) for row in rows if row.path]
+    counts = count_test_set_uses([results_of(folder)])
+    keys = [(board_name(row), test_set_use(row.run.manifest).key) for row in rows if row.path]
     return {board: counts[key] for board, key in keys if key in counts}
 
 

@@ -43,7 +43,8 @@ TopClass = tuple[Count, Error | None, Evaluations]
 class Record(TypedDict):
     """A decided or failed image. Fields without a star are in every line."""
 
-    # `NotRequired` is that of typing: pydantic reads no other before Python 3.12.
+    # `NotRequired`, a star in the documents, is that of typing: pydantic reads no other before
+    # Python 3.12.
     sample_id: str  # id of the image within its split
     label: Count  # true class; for an item, the index of the right answer
     prediction: Count | None  # predicted class, None if the image failed
@@ -130,6 +131,7 @@ def finite(value: float) -> float | None:
 
 JOURNAL = "samples.jsonl"
 MAX_LINE_BYTES = 10_000_000  # so that a file without line ends cannot fill memory
+_BLOCK_BYTES = 1 << 20  # read at a time: pyarrow's default for blocks, which it parses in parallel
 SYNC_SECONDS = 2.0  # minimum time between two calls of fsync
 RESUME = "damaged and ignored. The same `bench run` scores only the images of damaged lines again."
 
@@ -346,7 +348,6 @@ def _is_top(column: Any, n_classes: int) -> bool:
     return bool(integers and (classes >= 0).all() and (classes < n_classes).all())
 
 
-_BLOCK_BYTES = 1 << 20  # default size of pyarrow's blocks, which it parses in parallel
 _NO_COLUMNS = {"score", "shape", "pairs"}  # fields that are read from single records alone
 
 

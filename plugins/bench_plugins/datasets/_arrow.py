@@ -315,7 +315,7 @@ def is_saved(folder: Path) -> bool:
     return (folder / STATE).is_file() or (folder / "dataset_dict.json").is_file()
 
 
-def load_saved(folder: Path, split: str | None, named: NamedColumns = UNNAMED) -> Listing:
+def load_saved(folder: Path, split: str | None, named: NamedColumns) -> Listing:
     """Return a split of a saved dataset, without reading outside its folder (UserError)."""
     parts = {path.name: path for path in subfolders(folder) if (path / STATE).is_file()}
     if (folder / STATE).is_file():

@@ -25,7 +25,7 @@ from bench.inputs.class_names import check_names
 from bench.inputs.parsing import convert_to_name
 from bench.inputs.rows import tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
-from bench_plugins.datasets._arrow import SAMPLE_ID, UNNAMED, NamedColumns, converted
+from bench_plugins.datasets._arrow import SAMPLE_ID, NamedColumns, converted
 from bench_plugins.datasets._listing import IMAGE_SUFFIXES, SkippedRows, chosen_split, splits_of
 
 TAR_BATCH = 100  # maximum number of images per converted batch
@@ -45,7 +45,7 @@ _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 Sample = dict[str, bytes]  # suffix → content
 
 
-def load_tars(source: Path, split: str | None, named: NamedColumns = UNNAMED) -> Listing:
+def load_tars(source: Path, split: str | None, named: NamedColumns) -> Listing:
     """Return a split of a tar, a folder of tars, or a pattern such as `{000..031}.tar` (UserError).
 
     The label of an image is its `cls` file, a key of its `json` file (`label`, `class`, `cls` or

@@ -136,7 +136,7 @@ def _labels_of_tables(tables: Iterable[Path | None], named: NamedColumns) -> Ite
 
 
 def load_table(
-    folder: Path, table: Path, split: str, named: NamedColumns = UNNAMED, alone: bool = False
+    folder: Path, table: Path, split: str, named: NamedColumns, alone: bool = False
 ) -> Listing:
     """Return the images that a CSV or JSONL file lists, with their labels (UserError).
 
