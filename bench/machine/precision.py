@@ -47,7 +47,10 @@ def has_precision(device: str | None, precision: Precision) -> bool:
         return False
     if torch.version.hip:  # AMD's numbers are others, and its TF32 is not what torch switches
         return precision != "tf32"
-    return _capability(device) >= CAPABILITIES[precision]
+    capability = ASSUMED_CAPABILITY
+    if not is_assumed(device):
+        capability = torch.cuda.get_device_capability(torch.device(device or "cuda"))
+    return capability >= CAPABILITIES[precision]
 
 
 def tf32_needs(device: object) -> str:
@@ -67,12 +70,6 @@ def assumed_capability_notes(precision: Precision, device: str | None) -> list[s
         return []
     number = ".".join(map(str, ASSUMED_CAPABILITY))
     return [f"This machine has no such GPU: compute capability {number} is assumed ({precision})."]
-
-
-def _capability(device: str | None) -> tuple[int, int]:
-    if is_assumed(device):
-        return ASSUMED_CAPABILITY
-    return torch.cuda.get_device_capability(torch.device(device or "cuda"))
 
 
 @contextmanager

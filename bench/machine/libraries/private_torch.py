@@ -42,8 +42,8 @@ def has_gradient_hooks(tensor: Tensor) -> bool:
 
 def unwrapped(module: Any) -> Any:
     """Return what `torch.compile` made a module around, or else the module."""
-    is_module = isinstance(module, nn.Module)
-    return module._modules["_orig_mod"] if is_module and is_wrapper(module) else module
+    is_wrapper = isinstance(module, nn.Module) and type(module).__module__.startswith("torch._")
+    return module._modules["_orig_mod"] if is_wrapper else module
 
 
 def has_own_attention() -> bool:
@@ -59,11 +59,6 @@ def own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor | None]]:
 def is_dropout(module: nn.Module) -> bool:
     """Return whether a module is dropout of any kind."""
     return isinstance(module, _DropoutNd)
-
-
-def is_wrapper(module: nn.Module) -> bool:
-    """Return whether `torch.compile` made a module around another."""
-    return type(module).__module__.startswith("torch._")
 
 
 def has_modes() -> bool:
