@@ -23,6 +23,7 @@ OUTCOMES = {
     "StableDiffusionControlNetPipeline": "refused: it needs controlnet",
     "StableDiffusionAdapterPipeline": "refused: it needs adapter",
     "StableDiffusionPanoramaPipeline": "refused: it predicts overlapping views",
+    "TextToVideoZeroPipeline": "refused: it moves the latents of frames between its steps",
     "StableDiffusionAttendAndExcitePipeline": "refused: it needs token_indices",
     "SemanticStableDiffusionPipeline": "refused: it does not encode prompts",
     "Kandinsky3Pipeline": "refused: it has no vae",

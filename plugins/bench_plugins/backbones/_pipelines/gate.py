@@ -22,6 +22,7 @@ IMAGE_INPUTS = ("image", "mask_image", "video")  # parameters of `__call__`
 NEEDED = ("adapter", "control_image", "controlnet", "gligen_phrases", "source_embeds")
 UNUSABLE = {
     **{name: f"it needs {name}" for name in NEEDED},
+    "motion_field_strength_x": "it moves the latents of frames between its steps",
     "parallel": "it predicts several steps at once",
     "view_batch_size": "it predicts overlapping views",
 }
