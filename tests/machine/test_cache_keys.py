@@ -19,7 +19,8 @@ from bench_plugins.backbones._pipelines.learning import tried_file
 from bench_plugins.backbones._weights import embedding_cache
 from bench_plugins.backbones._weights.embedding_cache import entry
 
-CALLED = re.compile(r"""(?:cache_dir|converted|_recall|_listing_file)\(\s*(?:\w+, )?"([a-z_-]+)""")
+CACHES = "cache_dir|converted|_recall|_remembered|_listing_file"  # functions that name a cache
+CALLED = re.compile(rf"""(?:{CACHES})\(\s*(?:\w+, )?"([a-z_-]+)""")
 FIRST_CELL = re.compile(r"^\| (`[^|]+) \|", re.MULTILINE)
 
 
