@@ -126,3 +126,13 @@ def test_a_question_is_shown_with_the_images_that_it_may_take(
     display.question_checked("differs from a", 40, 0.2)
     display.sample_scored(record(1, 1))
     assert said[0] == "differs from a" and said[1].endswith("p = 0.2, about 75 images in all")
+    display.question_checked("differs from a", 80, 0.0)
+    assert display.question == "p = 0"  # it is answered
+
+
+def test_after_the_scoring_its_time_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    display, _ = shown(monkeypatch)
+    display.run_started({"run_id": "r"}, 0, 1, 0)
+    display.started -= 3600
+    display.sample_scored(record(1, 1))
+    assert display.text(display.started + 4) == "Checking: 4.0 s so far"
