@@ -32,8 +32,8 @@ PLAIN_INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
 SHOWN_AFTER = 2.0  # seconds that a stage of a command takes before it is shown
 MARGIN = 6  # columns left free for the spinner, and for the `^C` that a terminal echoes
 ANSWER_P = 0.05  # p-value at which a question is answered
-ProgressChoice = bool | Callable[[int, int, float], None] | None  # see `show_progress`
 MAX_PREDICTABLE_P = 0.5  # for a larger p-value, the number of images needed is not predicted
+ProgressChoice = bool | Callable[[int, int, float], None] | None  # see `show_progress`
 
 
 def stage_text(stage: Stage, now: float, new: int | None = None) -> str:
@@ -41,7 +41,8 @@ def stage_text(stage: Stage, now: float, new: int | None = None) -> str:
 
     `new` is the number of images done since the stage started, if some were done before.
     """
-    seconds, new = now - stage.started, stage.done if new is None else new
+    seconds = now - stage.started
+    new = stage.done if new is None else new
     text = f"{stage.name}: "
     if stage.total:
         text += f"{stage.done:,} of {stage.total:,} {stage.unit}, "
@@ -174,12 +175,14 @@ class Progress(Listener, Display):
 
     @override
     def text(self, now: float) -> str | None:
-        """Return the progress of the current stage, which is the scoring if there is no other."""
-        stage, idle = current(), self.done == self.total  # idle: nothing is scored yet, or all is
-        if stage is not None and (stage.total or idle):
-            return self.run + stage_text(stage, now)
-        checking = Stage("Checking", started=self.started)
-        return self.run + stage_text(checking, now) if idle else self._scoring()
+        """Return the progress of the scoring, or of a stage with a count that interrupts it.
+
+        Before and after the scoring, it is that of any stage; if there is none, it is "Checking".
+        """
+        stage, is_scoring = current(), self.done < self.total
+        if is_scoring and (stage is None or not stage.total):
+            return self._scoring()
+        return self.run + stage_text(stage or Stage("Checking", started=self.started), now)
 
     def _scoring(self) -> str:
         stage = Stage("Scoring", self.total, done=self.done, started=self.started)
@@ -212,14 +215,16 @@ class Progress(Listener, Display):
         if not self.console.is_terminal:
             last = self.done == self.total and not self.of_study
             self.show(self._scoring(), at_once=last)
+        if self.done == self.total:
+            self.started = time.perf_counter()  # of what follows the scoring
 
     @hookimpl
     def question_checked(self, question: str, images: int, p: float | None) -> None:
-        """Show the p-value, and the number of images needed if the trend continues."""
+        """Show the p-value, and the number of images needed if its logarithm falls as before."""
         if not self.question:
             self.console.print(question)
         self.question = f"open after {images:,} images" if p is None else f"p = {p:.2g}"
-        if p is not None and p < MAX_PREDICTABLE_P:
+        if p is not None and ANSWER_P < p < MAX_PREDICTABLE_P:
             self.question += f", about {ceil(images * log(ANSWER_P) / log(p)):,} images in all"
 
 

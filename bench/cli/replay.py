@@ -87,7 +87,7 @@ def sweep_command(
     *,
     strategies: Annotated[
         str | None,
-        "Only these strategies, comma-separated; default parameters outside the default grid.",
+        "Only these strategies, comma-separated; one that the grid lacks has default parameters.",
     ],
     params: Annotated[
         Params, "A parameter that `bench learn` learned from other images; repeat for more."

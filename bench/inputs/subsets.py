@@ -58,10 +58,10 @@ def hold_out(
 ) -> set[str]:
     """Return the ids of about a share of all samples, stratified by class.
 
-    Groups, and samples without one, are visited in the order of a hash of their names. Each is held
-    out as a whole if the counts of its classes then come nearer to the share: first no class may be
-    on one side only, then the classes' own distances count, then that of all samples. So the order
-    of the dataset does not matter. A class that cannot be on both sides is on one.
+    Groups, and samples without one, are visited in the order of a hash of their names, so that the
+    order of the dataset does not matter. Each is held out as a whole if that lowers the first of
+    these that it changes: the number of its classes that are on one side only; the distance of
+    their held-out counts from the share of their sizes, summed; the same distance of all samples.
     """
     groups = groups or [None] * len(sample_ids)
     units: dict[str, list[int]] = {}
@@ -71,18 +71,21 @@ def hold_out(
     sizes, held, chosen = Counter(labels), Counter[int](), set[str]()
     for unit in sorted(units, key=_hash_text):
         added = Counter(labels[place] for place in units[unit])
-        before = {label: held[label] for label in added}
-        after = {label: n + added[label] for label, n in before.items()}
+        without, with_unit = (
+            _imbalance({label: counts[label] for label in added}, sizes, share)
+            for counts in (held, held + added)
+        )
         missing = share * len(sample_ids) - len(chosen)
-        off_before = (*_off(before, sizes, share), abs(missing))
-        if (*_off(after, sizes, share), abs(missing - added.total())) < off_before:
+        if (*with_unit, abs(missing - added.total())) < (*without, abs(missing)):
             held += added
             chosen.update(sample_ids[place] for place in units[unit])
     return chosen
 
 
-def _off(held: Mapping[int, int], sizes: Mapping[int, int], share: float) -> tuple[int, float]:
-    """Return how many classes are on one side only, and the distances of their counts in all."""
+def _imbalance(
+    held: Mapping[int, int], sizes: Mapping[int, int], share: float
+) -> tuple[int, float]:
+    """Return how many classes are on one side only, and the sum of their counts' distances."""
     one_sided = sum(n in (0, sizes[label]) for label, n in held.items())
     return one_sided, sum(abs(n - share * sizes[label]) for label, n in held.items())
 
@@ -121,7 +124,7 @@ def _rank_samples(sample_ids: Sequence[str], labels: Sequence[int]) -> list[str]
 def _select_shard(ranked: Sequence[str], label_of: Mapping[str, int], shard: Shard) -> list[str]:
     """Return the samples of a shard; for a longer ranking, earlier samples stay in their shards.
 
-    Each run of `count` samples is distributed over all shards. A sample goes to the shard that has
+    Every `count` successive samples are distributed over all shards. One goes to the shard that has
     waited longest for its class: dealt by position alone, a class of 40 images gave 3 images to one
     of 4 shards and 13 to another.
     """

@@ -136,8 +136,8 @@ class Recording:
 def _make_sample(record: Record) -> Sample:
     """Return the sample of a record without its images. An item's texts are numbered from 0."""
     shape = record.get("shape")
-    item = shape and Item((StoredImage(),) * shape[0], tuple(range(shape[1])))
-    return Sample(record["sample_id"], record["label"], {}, item or None, record.get("group"))
+    item = Item((StoredImage(),) * shape[0], tuple(range(shape[1]))) if shape else None
+    return Sample(record["sample_id"], record["label"], {}, item, record.get("group"))
 
 
 def subset_of(records: Sequence[Record], limit: int | None) -> list[str]:
@@ -147,15 +147,20 @@ def subset_of(records: Sequence[Record], limit: int | None) -> list[str]:
 
 
 def _costs(manifest: Manifest, record: Record, n_draws: int) -> tuple[int, int]:
-    """Return the evaluations per cell, and of the null prompt per draw, that a record shows."""
+    """Return the evaluations per cell, and those of the null prompt per image and draw.
+
+    A record has their sum. With guidance, each image of a draw takes one evaluation of the null
+    prompt beside its cells; where the null's error is subtracted, the null prompt is one more cell.
+    """
     scoring, per_draw = manifest.identity.scoring, record["evaluations"] // n_draws
     images, texts = record.get("shape") or (1, len(manifest.class_of_column))
-    prompts = images * texts
+    cells = images * texts
     if scoring.guidance_null is not None:
-        return max(1, (per_draw - images) // prompts), 1
-    nulls = images if scoring.subtract_null else 0  # each at the price of a cell
-    cell = max(1, per_draw // (prompts + nulls))
-    return cell, cell if nulls else 0
+        return max(1, (per_draw - images) // cells), 1
+    if scoring.subtract_null:
+        per_cell = max(1, per_draw // (cells + images))
+        return per_cell, per_cell
+    return max(1, per_draw // cells), 0
 
 
 def _linearisation_cost(manifest: Manifest, records: Sequence[Record]) -> float:

@@ -219,7 +219,11 @@ class SiglipEncoder(Encoder):
 
 
 class Siglip2Encoder(SiglipEncoder):
-    """SigLIP 2, which keeps punctuation (Tschannen et al., 2025)."""
+    """SigLIP 2 of a fixed resolution, which keeps punctuation (Tschannen et al., 2025).
+
+    Its configuration names SigLIP's architecture. So it is not among `ENCODERS`: the backbone
+    chooses it.
+    """
 
     @override
     def clean(self, text: str) -> str:
@@ -288,7 +292,7 @@ def prepare_images(processor: Any, images: Sequence[Image.Image]) -> tuple[NDArr
     padding, [n, L], and the numbers of patches down and across, [n, 2].
     """
     rgb = [image.convert("RGB") for image in images]
-    # The layout of an image of one pixel would be guessed.
+    # Which axis has the colours would be guessed, wrongly for an image of one pixel.
     prepared = processor(rgb, input_data_format="channels_last")
     return tuple(np.stack(prepared[name]) for name in ARGUMENTS if name in prepared)
 
@@ -296,7 +300,8 @@ def prepare_images(processor: Any, images: Sequence[Image.Image]) -> tuple[NDArr
 def _image_processor(weights: Weights, kind: str, shape: tuple[int, ...]) -> Any:
     """Return the image processor of class `kind` that a folder describes.
 
-    `shape` is what the network requires of the last axes of its first argument. Raises UserError if
+    `shape` has the last axes of the network's first argument: (H, W) of an image, (D,) of patches,
+    () if any will do. Raises UserError if
     the preprocessing is incomplete, fails for an image, or does not fit.
     """
     name, config = _read(weights)

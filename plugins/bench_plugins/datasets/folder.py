@@ -80,23 +80,24 @@ class Folder:
 
     def _load_folder(self, source: Path, split: str | None) -> Listing:
         """Return a split of a folder with a table of labels, or with class folders."""
-        whole, parts = choose_split(source, split)
-        name = (split or whole.name) if parts else "all"
-        table = find_table(source, whole)
+        chosen, parts = choose_split(source, split)
+        name = (split or chosen.name) if parts else "all"
+        table = find_table(source, chosen)
         if table is not None:
             head, _ = read_table(table)
-            # A table without labels, such as of captions, is not read if class folders tell them.
-            beside = any(path.parent == table.parent for path in find_images(table.parent))
-            if beside or self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}:
-                listing = load_table(whole, table, name, self.columns)
-                others = [find_table(source, part) for part in parts if part != whole]
+            has_labels = self.columns.label_column is not None or {*LABEL_COLUMNS} & {*head}
+            # Images beside the table lie in no class folder: it alone can have their labels. If
+            # there are none, a table without labels, such as of captions, is passed over.
+            if has_labels or any(path.parent == chosen for path in find_images(chosen)):
+                listing = load_table(chosen, table, name, self.columns)
+                others = [find_table(source, part) for part in parts if part != chosen]
                 return replace(listing, elsewhere=partial(_labels_of_tables, others, self.columns))
         if self.columns != UNNAMED:
             raise UserError(
-                f"There is no column {quoted(self.columns.names[0])}, because {whole} holds no"
+                f"There is no column {quoted(self.columns.names[0])}, because {chosen} holds no"
                 f" table: neither {METADATA[0]} nor parquet."
             )
-        return load_images(whole, name, parts)
+        return load_images(chosen, name, parts)
 
     def _load_whole_table(
         self, folder: Path, table: Path, split: str | None, alone: bool = False
@@ -109,7 +110,8 @@ def choose_split(folder: Path, split: str | None) -> tuple[Path, list[Path]]:
     """Return the folder of the chosen split, and those of all splits (UserError).
 
     Without splits, return the folder itself and an empty list. A folder `train` without folders or
-    a table in it is a class. So is `Train` or `training`, unless it is beside another split.
+    a table in it is a class. So is `Train` or `training`, unless it is beside another split. Any
+    folder may be named as `split`.
     """
     named = [path for path in subfolders(folder) if usual_name(path.name) in SPLIT_NAMES]
     filled = [path for path in named if subfolders(path) or find_table(folder, path)]
@@ -141,8 +143,8 @@ def load_table(
     """Return the images that a CSV or JSONL file lists, with their labels (UserError).
 
     Columns that are not named are the first of `IMAGE_COLUMNS` and of `LABEL_COLUMNS`. File names
-    are relative to `folder` and are the sample ids, unless an id column is named. Warns about files
-    in the folder that are left out, unless the table `alone` is the dataset.
+    are relative to `folder` and are the sample ids, unless an id column is named. Warns about
+    images in the folder that are not listed, unless `alone`: the dataset is the table, no folder.
     """
     head, lines = read_table(table)
     image = choose_column(named.image_column, IMAGE_COLUMNS, head, str(table), "image")
@@ -182,7 +184,10 @@ def _warn_of_unlisted(folder: Path, table: Path, listed: Container[str]) -> None
 
 
 def _name_in(folder: Path, file: str) -> str:
-    """Return the name of a file relative to the folder that it is in, as written or by links."""
+    """Return a file's path relative to `folder`; one that is relative already stays as it is.
+
+    An absolute path lies in the folder either as written or once links are resolved.
+    """
     path = Path(file)
     for resolve in (os.path.normpath, os.path.realpath):
         if path.is_absolute() and Path(resolve(file)).is_relative_to(resolve(folder)):

@@ -146,7 +146,7 @@ class ScreenRace(Strategy):
         return self.race.at_most(problem) + screens
 
     def replaces(self, problem: Problem) -> Replaced:
-        """Return `adaptive` and no settings, because none limit this strategy to its cost."""
+        """Return the published `adaptive`; no parameters hold this strategy to its cost."""
         return Replaced("adaptive", published_cost(problem), {})
 
     def statistics(
@@ -206,8 +206,8 @@ class ScreenRaceSession(RaceSession):
     """One image: one or more screens, then the race of the kept prompts.
 
     At most `screens` further screens of the draws `screened` may be made, each of cost
-    `screen_cost`. The last one linearised at the mean of `n_screened` prompts; `first_order` [P, n]
-    are its errors, empty before it. `ranked` [P] has all prompts, best first by the screens.
+    `screen_cost`. The latest one linearised at the mean of `n_screened` prompts; `first_order`
+    [P, n] are its errors, empty before it. `ranked` [P] has all prompts, best first by the screens.
     """
 
     def __init__(self, strategy: ScreenRace, problem: Problem) -> None:
@@ -264,10 +264,10 @@ class ScreenRaceSession(RaceSession):
         if not self.first_order.size:
             return super().outcome()
         draws = self.table.draws()
-        # The argsort of a permutation is its inverse: the rank of each prompt. Its negative is at
-        # most 0, so every raced prompt, with at least one draw, comes before the others.
-        survived = np.where(draws > 0, draws, -np.argsort(self.ranked))
-        outcome = replace(self.table.outcome(survived), decided_by=self.end_reason())
+        rank = np.argsort(self.ranked)  # of each prompt, 0 for the best: the inverse permutation
+        # Prompts come in the order of their draws; those without one, after all others, by rank.
+        precedence = np.where(draws > 0, draws, -rank)
+        outcome = replace(self.table.outcome(precedence), decided_by=self.end_reason())
         if len(outcome.ranking) < 2 or outcome.draws[outcome.ranking[1]]:  # it was raced
             return outcome
         classes = self.problem.class_of_prompt[self.ranked]

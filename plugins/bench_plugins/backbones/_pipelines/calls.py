@@ -183,7 +183,10 @@ class _Scheduler(_StandIn):
 
 
 class Decoder(_StandIn):
-    """Replaces a pipeline's VAE: records the input of `decode`, None before, and ends the call."""
+    """Replaces a pipeline's VAE: the first `decode` ends the call.
+
+    `decoded` is what was to be decoded, None before that.
+    """
 
     dtype = torch.float64
     device = torch.device("cpu")
@@ -196,9 +199,10 @@ class Decoder(_StandIn):
 
 
 class ReadyPrompts(_StandIn):
-    """Replaces a component that a call must not run once its prompts are encoded.
+    """Replaces a component that a call must not run, because its prompts are encoded already.
 
-    What it makes of a prompt beside `encode_prompt` would be that of an empty one.
+    The call is given empty prompts with the encodings. If it ran the component outside
+    `encode_prompt`, it would see such an empty prompt without notice; instead, it fails.
     """
 
     def __init__(self, component: Any, error: Exception) -> None:
