@@ -30,11 +30,12 @@ def fact(spec: BackboneSpec, method: Callable[P, R], *arguments: P.args, **keywo
     returns must have the annotated type. Raises PluginError if it has another, or the class fails.
     A UserError of the class, such as about unsuitable weights, is raised unchanged.
     """
-    kind = get_type_hints(method, localns={"Levels": Levels}, include_extras=True)["return"]
+    # The contract imports Levels for type checkers only, so its annotations cannot find it.
+    hints = get_type_hints(method, localns={"Levels": Levels}, include_extras=True)
     own = getattr(with_defaults(load_target(spec), Backbone), method.__name__)
     ask = partial(own, *arguments, **keywords)
     with stage(f"Inspecting {spec.kind} {spec.name}"):  # may build its network without weights
-        answer: R = checked_answer(spec.label, f"{method.__name__}()", kind, ask)
+        answer: R = checked_answer(spec.label, f"{method.__name__}()", hints["return"], ask)
     return answer
 
 
@@ -73,7 +74,10 @@ def count_tokens(
 
 
 def code_of(spec: BackboneSpec) -> str:
-    """Return the hash of a plugin's code, which may change without its version; "" for ours."""
+    """Return the hash of the code of a backbone's plugin; "" for the toolkit's own plugins.
+
+    A plugin's code may change while its version does not.
+    """
     plugins = load_plugins()
     owner = plugins.backbones.owner(spec.name) or OWN_DISTRIBUTION
     return "" if owner == OWN_DISTRIBUTION else source_hashes(plugins, [owner])[owner]
@@ -81,7 +85,9 @@ def code_of(spec: BackboneSpec) -> str:
 
 def encoder_key(spec: BackboneSpec, weights: Any, parameters: Parameters) -> str:
     """Return what the encoded prompts of a backbone depend on, except their texts and the dtype."""
-    changed = {name: v for name, v in parameters.items() if v != spec.parameters[name].default}
+    changed = {
+        name: value for name, value in parameters.items() if value != spec.parameters[name].default
+    }
     own = fact(spec, Backbone.encoder_key, weights, **changed)
     return f"{spec.name} {spec.version} {own}{code_of(spec)}"
 

@@ -1,14 +1,15 @@
-"""`columns.json`: further labels of a run's images; people's answers; and the input of metrics.
+"""Further labels of a run's images, the answers of others to them, and the input of its metrics.
 
-A further label is a text such as the shape or the camera of an image. Labels are about the data,
-whose fingerprint is stored with them, and not part of the run's identity.
+A further label is a text such as the shape or the camera of an image. The labels are stored in
+`columns.json` with the fingerprint of the data that they are about, and are not part of the run's
+identity. Answers are read from users' files and from other runs, and not stored.
 """
 
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,12 @@ class FurtherLabels(Document):
     """Further labels of the images of a run."""
 
     columns: dict[str, dict[str, str]]  # name → sample id → label
-    fingerprint: str | None = None  # in format 1, fingerprint of the labelled data
-    digest: str | None = None  # in format 1, hash of the labels
+    # Files of format 1 had these two hashes; the seal of a side file has replaced them.
+    fingerprint: str | None = None  # of the labelled data
+    digest: str | None = None  # of the labels
 
     def is_of_format_1(self, fingerprint: str) -> bool:
-        """Return whether the hashes of format 1 hold."""
+        """Return whether the two hashes of format 1 fit the labels and the data."""
         text = json.dumps(self.columns, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
         return (self.fingerprint, self.digest) == (fingerprint, digest)
@@ -50,7 +52,7 @@ FURTHER_LABELS = Sidecar(
     FurtherLabels,
     "a file of further labels",
     "Add the columns again with `bench results columns`.",
-    covers_records=False,
+    covers_records=False,  # labels remain true when the run has more records
     accepts_unsealed=FurtherLabels.is_of_format_1,
 )
 
@@ -70,7 +72,7 @@ def add_columns(
             raise UserError(f"Column {name!r} has no label for any image of {manifest.run_id}.")
     fingerprint = manifest.identity.dataset.fingerprint
     with locked(path) as folder:
-        before = FURTHER_LABELS.read(path, fingerprint)
+        before = FURTHER_LABELS.read(path, fingerprint)  # None if damaged: then it is replaced
         columns = {**(before.columns if before else {}), **{n: dict(c) for n, c in added.items()}}
         FURTHER_LABELS.write(folder, fingerprint, FurtherLabels(columns=columns))
     return columns
@@ -160,6 +162,29 @@ def read_answers(file: Path, manifest: Manifest, sample_ids: Sequence[str]) -> d
     return raters
 
 
+def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) -> dict[str, Ints]:
+    """Return the answers of others to a run's images, int64 [n] each, by name.
+
+    `others` are CSV files, which may have answers of several people, and folders of runs with the
+    same data and classes. An image that another run did not decide is NO_ANSWER.
+    """
+    raters: dict[str, Ints] = {}
+    for path in others:
+        if path.is_file():
+            raters |= read_answers(path, manifest, decided.sample_ids.to_pylist())
+            continue
+        run = read_run(path)
+        other = run.manifest
+        theirs = run.require_decisions()
+        if (manifest.classes, manifest.identity.dataset) != (other.classes, other.identity.dataset):
+            raise UserError(f"{other.run_id} has other data or classes than {manifest.run_id}.")
+        own_rows, their_rows = shared_rows(decided, theirs)
+        answers = np.full(len(decided), NO_ANSWER, dtype=np.int64)
+        answers[own_rows] = theirs.predictions[their_rows]
+        raters[other.run_id] = answers
+    return raters
+
+
 def metric_input(
     path: Path,
     manifest: Manifest,
@@ -175,7 +200,7 @@ def metric_input(
     """
     sample_ids = decided.sample_ids.to_pylist() if metric.columns else []
     with refusing(f"{manifest.run_id} has no {spec.words}: ", UserError, after=""):
-        for reason in _lacking(spec, manifest, decided, raters):
+        if (reason := _why_impossible(spec, manifest, decided, raters)) is not None:
             raise UserError(reason)
         stored = read_columns(path, manifest) if metric.columns else {}
         scored = "scores" in spec.needs
@@ -192,37 +217,18 @@ def metric_input(
         )
 
 
-def _lacking(
+def _why_impossible(
     spec: MetricSpec, manifest: Manifest, decided: Decisions, raters: Mapping[str, Ints] | None
-) -> Iterator[str]:
-    """Yield what a run lacks that a metric needs, each as a sentence."""
-    if "top5" in spec.needs and (len(manifest.classes) <= 5 or manifest.items):
-        yield "it has five classes or fewer, so all are among the five best."
+) -> str | None:
+    """Return a sentence about the first thing that a metric needs and a run lacks, or None."""
+    if "top5" in spec.needs and manifest.items:
+        return "it decided among the texts of each item, not among classes."
+    if "top5" in spec.needs and len(manifest.classes) <= 5:
+        return "it has five classes or fewer, so all are among the five best."
     if "candidates" in spec.needs and decided.in_candidates is None:
-        yield "it decided among all classes. See --candidates."
+        return "it decided among all classes. See --candidates."
     if "groups" in spec.needs and decided.groups is None:
-        yield "its images have no groups."
+        return "its images have no groups."
     if "rater" in spec.needs and not raters:
-        yield "it needs answers to compare with. Give --with RUN, or --with a CSV file."
-
-
-def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) -> dict[str, Ints]:
-    """Return the answers of others to a run's images, int64 [n] each, by name.
-
-    `others` are CSV files, which may have answers of several people, and folders of runs with the
-    same data and classes. An image that a run did not decide is NO_ANSWER.
-    """
-    raters: dict[str, Ints] = {}
-    for path in others:
-        if path.is_file():
-            raters |= read_answers(path, manifest, decided.sample_ids.to_pylist())
-            continue
-        run = read_run(path)
-        other, of_run = run.manifest, run.require_decisions()
-        if (manifest.classes, manifest.identity.dataset) != (other.classes, other.identity.dataset):
-            raise UserError(f"{other.run_id} has other data or classes than {manifest.run_id}.")
-        rows, of_other = shared_rows(decided, of_run)
-        answers = np.full(len(decided), NO_ANSWER, dtype=np.int64)
-        answers[rows] = of_run.predictions[of_other]
-        raters[other.run_id] = answers
-    return raters
+        return "it needs answers to compare with. Give --with RUN, or --with a CSV file."
+    return None

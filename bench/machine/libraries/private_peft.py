@@ -11,7 +11,11 @@ class LayerState(NamedTuple):
     path: str
     adapter: str
     scale: float | None  # None if its kind has none
-    state: str  # "active"; "merged" into the weights; "off"; or "merged, off" until the next call
+    state: str
+    """One of "active", "merged" (into the weights), "off" and "merged, off".
+
+    "merged, off" is merged although disabled: PEFT unmerges it at the layer's next forward pass.
+    """
 
 
 # Attributes of a layer with adapters that its `states` cover.
@@ -44,14 +48,15 @@ def states(module: Any) -> Iterator[LayerState]:
 def attributes(layer: Any) -> dict[str, Any]:
     """Return the attributes of a layer with adapters without what its `states` cover.
 
-    Dicts by adapter have only those that the layer has now: deleted ones leave entries behind.
+    A deleted adapter leaves entries behind in dicts by adapter, which are left out. All plain dicts
+    are taken for dicts by adapter, so that torch's own (submodules, parameters, hooks) are empty.
     """
-    names = adapters_of(layer)
+    adapters = adapters_of(layer)
     values = {name: value for name, value in vars(layer).items() if name not in COVERED}
-    return {
-        name: {key: value[key] for key in value.keys() & names} if type(value) is dict else value
-        for name, value in values.items()
-    }
+    for name, value in values.items():
+        if type(value) is dict:
+            values[name] = {key: value[key] for key in value.keys() & adapters}
+    return values
 
 
 def inject(module: Any, owner: Any) -> None:
@@ -64,6 +69,12 @@ def inject(module: Any, owner: Any) -> None:
 
 
 def is_off(path: str, off: Collection[tuple[str, str]]) -> bool:
-    """Return whether a tensor is that of a LoRA that is off: pairs of a layer and an adapter."""
-    layer, _, rest = path.partition(".lora_")
-    return bool(rest) and (layer, rest.split(".")[1]) in off
+    """Return whether the tensor at `path` belongs to a LoRA that is off.
+
+    `off` has the path of the layer and the adapter of each LoRA that is off.
+    """
+    layer, _, rest = path.partition(".lora_")  # of LAYER.lora_A.ADAPTER.weight
+    if not rest:
+        return False
+    _, adapter, *_ = rest.split(".")
+    return (layer, adapter) in off

@@ -12,10 +12,10 @@ from bench_plugins.backbones import declared_pipelines
 from bench_plugins.backbones._weights.components import EMBEDDINGS
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
-# Of Stable Diffusion 3.
+# Of Stable Diffusion 3, whose texts are read by CLIP and by T5.
 TEXT_CHOICES = ("all", "clip")
 T5_COMPONENTS = frozenset({"text_encoder_3", "tokenizer_3"})
-T5_TOKENS = 256
+T5_TOKENS = 256  # per text, after those of CLIP
 
 
 class StableDiffusion(FolderPipeline):
@@ -62,18 +62,20 @@ class StableDiffusion3(FolderPipeline):
 
     @override
     def as_stored(self, tree: Tree) -> Tree:
-        # Without T5, older diffusers return fewer than its 256 zero embeddings.
         stored: Any = tree
-        spare = self.pipe.tokenizer_max_length + T5_TOKENS - stored[EMBEDDINGS].shape[1]
-        return {**stored, EMBEDDINGS: F.pad(stored[EMBEDDINGS], (0, 0, 0, spare))}
+        embeddings = stored[EMBEDDINGS]  # [prompts, tokens, width]
+        clip_tokens = self.pipe.tokenizer_max_length
+        # Without T5, older diffusers return fewer zero embeddings than T5 has tokens.
+        missing = clip_tokens + T5_TOKENS - embeddings.shape[1]
+        return {**stored, EMBEDDINGS: F.pad(embeddings, (0, 0, 0, missing))}
 
 
 class Flux(FolderPipeline):
     """FLUX.1 schnell and dev.
 
-    Dev is guidance-distilled and takes the scale as an input: `strength`, 3.5 in its pipeline. The
-    times of the level table are sigma, as in the network; those of the scheduler are 1000 sigma,
-    or as many times sigma as its config has steps.
+    Dev is guidance-distilled and takes the guidance scale as an input: `strength`, 3.5 in its
+    pipeline. The network and the level table have sigma as the time; the times of the scheduler are
+    sigma × `num_train_timesteps` of its config (1000 by default).
     """
 
     pipelines = declared_pipelines("flux")

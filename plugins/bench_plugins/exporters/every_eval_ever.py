@@ -111,7 +111,8 @@ def _model(manifest: Manifest, model: tuple[str, str]) -> dict[str, object]:
 def _results(run: RunView) -> Iterator[dict[str, object]]:
     manifest, summary = run.manifest, run.summary
     values = summary.metrics.plain()
-    low, high = scores(run)[0].interval or (None, None)
+    accuracy, *_ = scores(run)
+    low, high = accuracy.interval or (None, None)
     method = "confidence sequence" if run.stop else "Wilson score"
     interval = {"lower": low, "upper": high, "confidence_level": 0.95, "method": method}
     source, settings = _source(manifest), _settings(run)
@@ -170,7 +171,7 @@ def _settings(run: RunView) -> dict[str, object]:
     }
     scoring = manifest.identity.scoring.plain()
     details |= {f"scoring.{name}": value_text(value) for name, value in scoring.items()}
-    details |= {f"erratum.{touch.name}": touch.sentence for touch in run.errata}
+    details |= {f"erratum.{erratum.name}": erratum.sentence for erratum in run.errata}
     command = reproducing_command(manifest)
     return {
         "generation_args": without_none(execution_command=command, prompt_template=run.template),

@@ -34,12 +34,13 @@ class ModelIndex(Exporter):
 
         summary = run.stored.require_summary()
         task, arguments = escape_yaml(_task(run)), escape_yaml(_metric_arguments(run))
-        values, ends = summary.metrics.plain(), list(scores(run)[0].interval or ())
+        values = summary.metrics.plain()
+        accuracy, *_ = scores(run)
         results = []
         for key, metric in metric_specs().items():
             if metric.hub and values.get(key) is not None:
                 kind, name = metric.hub
-                interval = {"ci95": ends} if key == "accuracy" else {}
+                interval = {"ci95": list(accuracy.interval or ())} if key == "accuracy" else {}
                 results.append(
                     EvalResult(
                         **task,
@@ -57,11 +58,11 @@ class ModelIndex(Exporter):
 def _task(run: RunView) -> dict[str, object]:
     """Return the fields of a result that name the task and the data."""
     manifest, data = run.manifest, run.summary.dataset
-    model = "Classifier" if manifest.classifier else "Diffusion classifier"
+    scorer = "Classifier" if manifest.classifier else "Diffusion classifier"
     zero_shot = run.summary.backbone.trained_on is None
     return {
         "task_type": "zero-shot-image-classification" if zero_shot else "image-classification",
-        "task_name": f"{model} ({_method(run)})",
+        "task_name": f"{scorer} ({_method(run)})",
         "dataset_type": data.name,
         "dataset_name": f"{data.name}/{data.split}",
         "dataset_split": data.split,
@@ -76,7 +77,8 @@ def _task(run: RunView) -> dict[str, object]:
 
 def _metric_arguments(run: RunView) -> dict[str, object]:
     """Return what a result says of the model, the strategy and the cost."""
-    summary, classifier = run.summary, run.manifest.classifier
+    summary = run.summary
+    classifier = run.manifest.classifier  # whether the backbone scores directly
     return {
         "strategy": _method(run),
         "trained_on": provenance(summary.backbone.trained_on),
@@ -84,7 +86,7 @@ def _metric_arguments(run: RunView) -> dict[str, object]:
         "evaluation_equivalents_per_image": round(summary.cost.per_image(classifier), 2),
         "run_id": run.manifest.run_id,
         **without_none(replayed_from=summary.replayed_from),
-        **({"errata": [touch.sentence for touch in run.errata]} if run.errata else {}),
+        **({"errata": [erratum.sentence for erratum in run.errata]} if run.errata else {}),
     }
 
 
@@ -110,7 +112,11 @@ class EvalResults(Exporter):
         self._dataset, self._task = hub_dataset, task
 
     def write(self, run: RunView, folder: Path) -> None:
-        """Write it (UserError: run incomplete, dataset not on the Hub, huggingface_hub too old)."""
+        """Write the entry.
+
+        Raises UserError if the run is incomplete, its dataset not on the Hub, or huggingface_hub
+        too old.
+        """
         try:
             from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
         except ImportError:
@@ -124,10 +130,11 @@ class EvalResults(Exporter):
 
         run.stored.require_summary()
         dataset_id, revision = on_hub(run.manifest, self._dataset)
+        accuracy, *_ = scores(run)
         entry = EvalResultEntry(
             dataset_id=dataset_id,
             task_id=self._task,
-            value=scores(run)[0].value,
+            value=accuracy.value,
             dataset_revision=revision,
             date=run.manifest.created,
             notes=escape_hidden(_notes(run)),
@@ -160,12 +167,14 @@ def on_hub(manifest: Manifest, stated: str | None) -> tuple[str, str | None]:
 
 
 def _notes(run: RunView) -> str:
+    """Return what an entry has no field for."""
     manifest, summary = run.manifest, run.summary
     data = summary.dataset
+    accuracy, *_ = scores(run)
     scorer = "classifier" if manifest.classifier else "diffusion classifier"
     part = "" if data.n_samples == data.n_total else f" of {data.n_total:,}"
     facts = [
-        f"accuracy, % (95 % interval): {scores(run)[0].text},"
+        f"accuracy, % (95 % interval): {accuracy.text},"
         f" {data.n_samples:,}{part} images of {data.split}",
         f"{scorer} {summary.backbone.name}, {provenance(summary.backbone.trained_on)}",
         f"strategy {_method(run)}",
@@ -173,6 +182,6 @@ def _notes(run: RunView) -> str:
         f"seed {manifest.identity.seed}",
         *([f"replayed from {summary.replayed_from}"] if summary.replayed_from else []),
         f"bench run {manifest.run_id}",
-        *(f"{touch.mark or 'erratum'}: {touch.sentence}" for touch in run.errata),
+        *(f"{erratum.mark or 'erratum'}: {erratum.sentence}" for erratum in run.errata),
     ]
     return "; ".join(facts)
