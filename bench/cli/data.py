@@ -40,11 +40,11 @@ def check_data_command(dataset: str, **options: Any) -> None:
         PROBLEMS_FOUND if check.findings else 0,
     )
     if check.findings and not check.splits:
-        say(f"{data.title} could not be read.")
+        say(f"{data.slug} could not be read.")
     else:
         what = f"{check.classes:,} classes; images" if check.classes else "items"
         splits = ", ".join(f"{name} {images:,}" for name, images in check.splits.items()) or "none"
-        say(f"{data.title}: {what}: {splits}.")
+        say(f"{data.slug}: {what}: {splits}.")
     if check.findings:
         rows = [[finding.kind, finding.split, finding.said] for finding in check.findings]
         print_rows(["what", "split", "is wrong"], rows)

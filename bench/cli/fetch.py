@@ -140,7 +140,7 @@ def _fetch_data(data: DataSource, split: str | None = None) -> Fetched:
     """Fetch and check a split of a dataset; None: its default one."""
     loaded = load_split(data, split)
     images = len(loaded.sample_ids)
-    name, licence = data.name or data.title, data.spec.licence or None
+    name, licence = data.name or data.slug, data.spec.licence or None
     return Fetched(name=name, kind="dataset", licence=licence, images=images)
 
 

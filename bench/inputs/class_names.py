@@ -75,7 +75,7 @@ def _replace_underscores(name: str) -> str:
 
 
 def name_classes(
-    spellings: Sequence[str], where: str, declared: bool, file: Path | None = None
+    spellings: Sequence[str], where: str, *, declared: bool, file: Path | None = None
 ) -> ClassNames:
     """Return a dataset's class names in words; the names in the user's `file` take precedence.
 

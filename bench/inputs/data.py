@@ -51,19 +51,24 @@ class DataSource:
     parameters: Mapping[str, Any] = field(default_factory=dict)  # parameters of its spec
     class_names: Path | None = None  # file with the class names in words
     skip_unlabelled: bool = False  # drop images without a label instead of raising an error
-    name: str | None = None  # name in the manifest: as the user wrote it, or `folder`
+    name: str | None = None  # in the manifest: the dataset as the user wrote it, or `folder`
     holdout: float | None = None  # share of a split that is scored; the rest is to learn from
 
     @property
-    def title(self) -> str:
-        """Name in run ids: that of the folder, the dataset, or the source up to a colon."""
+    def slug(self) -> str:
+        """Name in run ids.
+
+        Of data with a scheme, what is between the first two colons, as in `hf:OWNER/NAME:CONFIG`;
+        of a folder or file, its own name; otherwise that of the dataset.
+        """
         if self.spec.scheme:
-            return slugify(str(self.parameters["source"]).partition(":")[0].replace("/", "-"))
+            source, *_ = str(self.parameters["source"]).split(":")  # it is without its scheme
+            return slugify_name(source)
         is_path = self.spec.paths and self.data_dir is not None
         return slugify(str(self.data_dir)) if is_path else self.spec.name
 
     @property
-    def label(self) -> str:
+    def where(self) -> str:
         """Name in messages."""
         spec = self.spec
         return f"The data in {self.data_dir}" if spec.paths else f"Dataset {spec.name!r}"
@@ -90,16 +95,14 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
     """
     spec = source.spec
     if spec.items and source.class_names:
-        raise UserError(f"{source.label} has no classes; leave --class-names out.")
+        raise UserError(f"{source.where} has no classes; leave --class-names out.")
     if split is not None and source.holdout is not None:
         split = split.removesuffix(f"-held-{source.holdout:g}")  # as stored runs name it
     is_in_memory = rows is not None
     rows = _call_plugin(source, split) if rows is None else rows
     _check_is_dataset(rows, source, split)
     rows = rows.with_format(None)  # drops transforms, which would run a plugin's code per row
-    name = str(split or spec.split or rows.split or "all")
-    if rows.split and not spec.source:  # a declaration names its splits; other readers say it
-        name = str(rows.split)
+    name = _split_name(spec, split, rows)
     items = None
     if spec.items:
         rows, items = _read_items(rows, source, name)
@@ -107,7 +110,7 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
     else:
         rows, classes = _read_images(rows, source, name)
     loaded = Split(
-        name=source.title,
+        name=source.slug,
         version=spec.version,
         split=name,
         class_names=classes,
@@ -121,7 +124,14 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
         return loaded
     if not is_in_memory and name != DEFAULT_FIT_SPLIT:
         _check_undivided(source, name)
-    return _hold_out(loaded, source.holdout, source.label)
+    return _hold_out(loaded, source.holdout, source.where)
+
+
+def _split_name(spec: DatasetSpec, split: str | None, rows: Rows) -> str:
+    """Return the name of the split in `rows`; a declared dataset has its own names for splits."""
+    chosen = split or spec.split
+    name = chosen or rows.split if spec.source else rows.split or chosen
+    return str(name or "all")
 
 
 def _call_plugin(source: DataSource, split: str | None) -> Any:
@@ -144,7 +154,7 @@ def _call_plugin(source: DataSource, split: str | None) -> Any:
             f"Dataset {spec.name!r} was declared from its documentation and never loaded."
             f" `bench check-data {spec.name}` reads it once and reports problems."
         )
-    with stage(f"Reading {source.title}"):
+    with stage(f"Reading {source.slug}"):
         return call_reader(spec, source.parameters, split, folder)
 
 
@@ -152,10 +162,10 @@ def check_data_dir(spec: DatasetSpec, data_dir: str | None) -> None:
     """Raise UserError if a data folder does not exist or the dataset does not read folders."""
     if data_dir is None:
         return
-    named = is_utf8(data_dir) and "\0" not in data_dir
-    if named and "{" in data_dir and not path_exists(data_dir):
-        expand_pattern(data_dir)
-    elif not named or not path_exists(data_dir):
+    can_exist = is_utf8(data_dir) and "\0" not in data_dir
+    if can_exist and "{" in data_dir and not path_exists(data_dir):
+        expand_pattern(data_dir)  # raises UserError if one of its files does not exist
+    elif not can_exist or not path_exists(data_dir):
         raise UserError(f"The data folder {quoted(data_dir)} does not exist.")
     if not spec.takes_data_dir:
         raise UserError(f"Dataset {spec.name!r} reads no folder; leave --data-dir out.")
@@ -175,67 +185,74 @@ def _check_is_dataset(rows: Any, source: DataSource, split: str | None) -> None:
     if len(rows) == 0:
         split = split or source.spec.split
         of = "" if split is None else f" in split {split!r}"
-        raise UserError(f"{source.label} holds no images{of}.")
+        raise UserError(f"{source.where} holds no images{of}.")
 
 
 def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, ClassNames]:
-    spec, where, file = source.spec, source.label, source.class_names
+    spec, where, file = source.spec, source.where, source.class_names
     _check_columns(rows, source)
-    rows, column, feature = _labels_of_declared(rows, source)
-    column, declared = _labels_of_file(column, feature, source)
-    spellings, indices = read_labels(column, feature, declared, where)
+    rows, values, feature = _labels_of_declared(rows, source)
+    values, names = _count_from_zero(values, feature, source)
+    spellings, indices = read_labels(values, feature, names, where)
     rows, labels = drop_unlabelled(rows, indices, where, source.skip_unlabelled)
-    classes = name_classes(spellings, where, spec.classes is not None, file)
+    classes = name_classes(spellings, where, declared=spec.classes is not None, file=file)
     if spec.box:
         rows = crop_to_column(rows, spec.box, where)
     columns: dict[str, tuple[Sequence[Any], Any]] = {
         "label": (labels, datasets.ClassLabel(names=list(classes.names)))
     }
     if spec.groups and "group" not in rows.column_names:
-        values = zip(*(_group_values(rows, name) for name in spec.groups), strict=True)
-        groups = [format_group(spec, row) for row in values]
+        parts = zip(*(_group_values(rows, name) for name in spec.groups), strict=True)
+        groups = [format_group(spec, row) for row in parts]
         columns["group"] = (groups, datasets.Value("string"))
     return check_rows(rows, "image", where, source.root, columns, split), classes
 
 
 def _check_columns(rows: Any, source: DataSource) -> None:
     for column in ("image", "label"):
-        check_column(column, rows.column_names, source.label)
+        check_column(column, rows.column_names, source.where)
     if not isinstance(rows.features["image"], datasets.Image):
         holds = f"its column 'image' holds {rows.features['image']}, not images"
         if source.spec.paths:
-            raise UserError(f"{source.label}: {holds}.")
+            raise UserError(f"{source.where}: {holds}.")
         raise PluginError(source.spec.label, f"{holds}; it must be cast with datasets.Image()")
 
 
 def _labels_of_declared(rows: Rows, source: DataSource) -> tuple[Rows, list[Any], Any]:
-    """Return rows, labels and their feature; those of a declared dataset by its own classes."""
+    """Return the rows, their labels, and the type of the labels.
+
+    Of a dataset that is declared with its classes, the labels become indices of these classes, and
+    rows of other classes are left out.
+    """
     spec = source.spec
-    column, feature = read_column(rows, "label"), rows.features["label"]
+    values, feature = read_column(rows, "label"), rows.features["label"]
     place = source.data_dir or str(spec.source)
     if not spec.source or (matched := match_classes(rows, spec, place)) is None:
-        return rows, column, feature
+        return rows, values, feature
     chosen = [row for row, index in enumerate(matched) if index != OTHER]
     rows = rows if len(chosen) == len(matched) else rows.select(chosen)
     return rows, [matched[row] for row in chosen], datasets.ClassLabel(names=spec.classes)
 
 
-def _labels_of_file(
-    column: list[Any], feature: Any, source: DataSource
+def _count_from_zero(
+    labels: list[Any], feature: Any, source: DataSource
 ) -> tuple[list[Any], tuple[str, ...] | None]:
-    """Return labels and declared classes; a file that lists words says how many numbers there are.
+    """Return labels, and the spellings of all classes if they are known without the labels.
 
-    They are counted from 0, unless the number of words is a label and 0 is none: then from 1.
+    They are known if the spec has classes, or if labels are numbers and the user's file lists one
+    class per number, of which some may have no image. Such numbers begin with 1 if the length of
+    the list is a label and 0 is none. The labels that are returned begin with 0.
     """
-    numbered = isinstance(feature, datasets.Value) and "int" in feature.dtype
-    if source.spec.classes is not None or source.class_names is None or not numbered:
-        return column, source.spec.classes
-    words = parse_class_names(source.class_names, set(map(str, column)))
-    if not isinstance(words, list):
-        return column, None
-    first = 1 if len(words) in column and 0 not in column else 0
-    shifted = [n if n is None or n < 0 else n - first for n in column]  # None or -1: no label
-    return shifted, tuple(map(str, range(first, first + len(words)))) or None
+    file = source.class_names
+    is_numbers = isinstance(feature, datasets.Value) and "int" in feature.dtype
+    if source.spec.classes is not None or file is None or not is_numbers:
+        return labels, source.spec.classes
+    words = parse_class_names(file, set(map(str, labels)))
+    if not isinstance(words, list) or not words:  # an empty list is refused with the classes
+        return labels, None
+    first = 1 if len(words) in labels and 0 not in labels else 0
+    shifted = [n if n is None or n < 0 else n - first for n in labels]  # None or -1: no label
+    return shifted, tuple(map(str, range(first, first + len(words))))
 
 
 def _group_values(rows: Rows, name: str) -> list[Any]:
@@ -249,7 +266,7 @@ def _group_values(rows: Rows, name: str) -> list[Any]:
 
 
 def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTable]:
-    where = source.label
+    where = source.where
     rows, column = disable_decoding(rows, where)
     ids = make_item_ids(rows, where)
     items = read_items(rows, column, ids, where)
@@ -260,7 +277,7 @@ def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTa
 def _check_undivided(source: DataSource, split: str) -> None:
     """Raise UserError if the data have a split to learn from beside the one that is scored.
 
-    Data that would have to be downloaded for it are not asked.
+    Only the files that a user names are tried: other data might be downloaded for it.
     """
     if DEFAULT_FIT_SPLIT not in source.spec.splits:
         if not source.spec.paths:
@@ -270,13 +287,16 @@ def _check_undivided(source: DataSource, split: str) -> None:
         except (UserError, PluginError):  # there is none
             return
     raise UserError(
-        f"{source.label} has a split {DEFAULT_FIT_SPLIT!r} to learn from, beside {split!r}, which"
+        f"{source.where} has a split {DEFAULT_FIT_SPLIT!r} to learn from, beside {split!r}, which"
         " is scored. Leave --holdout out."
     )
 
 
 def _hold_out(whole: Split, share: float, where: str) -> Split:
-    """Return the part of a split that is scored, with the rest (UserError if a class lacks one)."""
+    """Return the part of a split that is scored, which holds the rest to learn from.
+
+    Raises UserError unless every class has images in both.
+    """
     groups = whole.group_names
     chosen = hold_out(whole.sample_ids, whole.labels, share, groups)
     held = [place for place, name in enumerate(whole.sample_ids) if name in chosen]
@@ -299,16 +319,18 @@ def explain_missing_data(
 ) -> str | None:
     """Return why a run could not load the data, or None if it could or this is not known.
 
-    Nothing is downloaded. `why` says why the Hub cannot be asked, if that is known.
+    Nothing is downloaded. `why` says why the Hub cannot be asked. If it is None and the data would
+    come from the Hub, the Hub is probed, and a silent Hub is the reason.
     """
     try:
         with offline(why or True):
             load_split(source, split)
-    except AbsentError as error:
+    except AbsentError as error:  # the data are not on this machine
         if why is not None:
             return str(error)
         if (silence := hub_silence()) is not None:
-            return explain_missing_data(source, split, silence)
+            return explain_missing_data(source, split, silence)  # for a message with this reason
+        # The Hub answers: a run could download the data.
     except UserError as error:
         return str(error)
     except PluginError:  # perhaps because its own download was blocked
@@ -320,10 +342,10 @@ def load_classes(source: DataSource) -> ClassNames:
     """Return a dataset's classes (UserError if it has none), read only if its spec lacks them."""
     spec = source.spec
     if spec.items:
-        raise UserError(f"{source.label} has no classes: every item has texts of its own.")
+        raise UserError(f"{source.where} has no classes: every item has texts of its own.")
     if spec.classes is None:
         return load_split(source).class_names
-    return name_classes(spec.classes, source.label, True, source.class_names)
+    return name_classes(spec.classes, source.where, declared=True, file=source.class_names)
 
 
 def call_reader(
@@ -334,15 +356,16 @@ def call_reader(
     method: str = "load",
 ) -> Any:
     """Return what a method of a dataset's class returns; a listing as a `datasets.Dataset`."""
-    declared = [spec] if spec.source else []  # the argument of `make_declared`
-    dataset = make(spec, *declared, **spec.resolve_parameters(parameters))
+    # The target of a spec with a source is `make_declared`, which takes the spec too.
+    arguments = [spec] if spec.source else []
+    dataset = make(spec, *arguments, **spec.resolve_parameters(parameters))
     with guard(spec.label, f"{method}()"):
         answer = getattr(dataset, method)(split=split, data_dir=data_dir)
         return as_dataset(answer) if isinstance(answer, Listing) else answer
 
 
 def make_declared(spec: DatasetSpec, **parameters: Any) -> Any:
-    """Return the reader of a declared dataset, whose class the reader of paths has."""
+    """Return the reader of a declared dataset, made by the class that reads paths."""
     return load_target(find_path_reader()).declared(spec, **parameters)
 
 
@@ -385,5 +408,9 @@ def find_scheme(source: str, registry: Registry[DatasetSpec]) -> DatasetSpec | N
 def slugify(path: str) -> str:
     """Return the name of a folder or file in the form used in run ids."""
     real = Path(path).resolve()
-    name = (real.stem if real.is_file() else real.name).lower()
-    return "".join(c if c.isalnum() else "-" for c in name).strip("-") or FOLDER
+    return slugify_name(real.stem if real.is_file() else real.name)
+
+
+def slugify_name(name: str) -> str:
+    """Return a name that is no path in the form used in run ids."""
+    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-") or FOLDER

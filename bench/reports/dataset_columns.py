@@ -27,7 +27,7 @@ def dataset_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, dict[
     split = load_split(data, manifest.dataset.split)
     if split.fingerprint != manifest.identity.dataset.fingerprint:
         raise UserError(
-            f"{data.label} has changed since {manifest.run_id} was made: its labels belong to other"
+            f"{data.where} has changed since {manifest.run_id} was made: its labels belong to other"
             " images. Run it again, or add the labels from a CSV file with the column sample_id."
         )
     missing = tuple(n for n in names if n not in (*split.rows.column_names, *STANDARD_COLUMNS))
@@ -60,7 +60,7 @@ def _texts(rows: Rows, name: str, data: DataSource) -> list[str]:
         chunks = [feature.cast_storage(chunk) for chunk in table.column(name).chunks]
     except (pa.ArrowException, TypeError, ValueError, KeyError):
         raise UserError(f"The column {name!r} holds {kind}; expected labels or images.") from None
-    images = resolve_paths(pa.chunked_array(chunks, feature.pa_type), data.root, data.label)
+    images = resolve_paths(pa.chunked_array(chunks, feature.pa_type), data.root, data.where)
     stored = list(stored_images(images))
     texts = []
     for row in places:

@@ -133,7 +133,7 @@ def _described(content: Content) -> dict[str, Any]:
     template = find_template(config, names.backbone) or names.dataset.template
     scoring = content.kind.scoring(content)
     return {
-        "dataset": f"{names.data.title}/{_split(content)}",
+        "dataset": f"{names.data.slug}/{_split(content)}",
         "prompts": len(texts),
         "first_prompt": texts[0],
         "template": template if by_template else None,
