@@ -114,10 +114,11 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:
         if get_origin(annotation) is Annotated:
             annotation, *extras = get_args(annotation)
         kind, choices = plain_type(annotation)
-        several, required = get_origin(kind) is tuple, declared.default is Parameter.empty
+        several, may_be_none = get_origin(kind) is tuple, annotation is not kind
         simple = kind if kind in (int, float, str, Path) else None
         keywords: dict[str, Any] = {"type": click.Choice(choices) if choices else simple}
-        if not required:
+        has_default = declared.default is not Parameter.empty
+        if has_default:
             keywords["default"] = declared.default
         for extra in extras:
             keywords |= extra if isinstance(extra, dict) else {}
@@ -131,9 +132,10 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:
             show_default = bool(keywords.get("default"))
             yield click.Option([*names, name], show_default=show_default, **keywords)
         else:
-            if several:  # without a value, click passes () for `nargs=-1`
+            if several:  # click takes no default here, and passes () without a value
                 keywords |= {"nargs": -1, "default": None}
-            yield click.Argument([name], required=required and annotation is kind, **keywords)
+            required = not (has_default or may_be_none)
+            yield click.Argument([name], required=required, **keywords)
 
 
 def plain_type(annotation: Any) -> tuple[Any, tuple[Any, ...]]:

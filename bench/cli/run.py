@@ -104,7 +104,7 @@ def run_command(
 
         modes = {"--slurm": shards, "--warm-up": only_warm_up, "--sweep-only": only_sweep}
         for mode, value in modes.items():
-            if value not in (None, False):
+            if value is not None and value is not False:
                 raise UserError(f"{mode} {ONE_RUN}")
         run_grid(declare_grid(settings, lists), dry_run)
         return
@@ -136,6 +136,7 @@ def _score(config: RunConfig, only_sweep: bool) -> None:
     """Score the run, print it, and draw its pictures."""
     with Progress(load_plugins().manager):
         score = sweep_only if only_sweep else run
+        # `test` is called once the sweep for a stated risk (--risk) is complete.
         finished = score(config, test=calibrate_sweep, tell=lambda text: say(text, err=True))
     code = 3 if finished.summary.failed_samples else 0
     end_with_json(finished.plain(), code, _failed_gate(config, finished))

@@ -73,3 +73,13 @@ def test_images_have_the_groups_of_the_column_group_alone() -> None:
             DataSource(spec_of(rows_of([0, 1], ClassLabel(names=["a", "b"]), **values)))
         )
         assert [sample.group for sample in split.samples(split.sample_ids)] == groups
+
+
+def test_a_file_does_not_change_the_run_ids_of_a_dataset_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner-name.v2").touch()
+    spec = load_plugins().datasets.get("hf")
+    source = DataSource(spec, parameters={"source": "owner/name.v2:config"})
+    assert source.slug == "owner-name-v2"

@@ -1,6 +1,7 @@
 """Make the report of a study: its methods on each dataset, their spread and their differences."""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from bench.reports.study.shifts import (
     is_clean,
     read_corrupted,
 )
-from bench.running.study.values import DATA, OVER
+from bench.running.study.values import DATA, POOLED
 from bench.stats.inference.class_metrics import interval_caveat
 from bench.stats.inference.difference_tests import (
     MethodDifference,
@@ -49,7 +50,7 @@ from bench.store.studies import Study, StudyHead, read_study, results_of
 
 def study_report(
     folder: Path,
-    over: Sequence[str] = OVER,
+    over: Sequence[str] = POOLED,
     metric: str = "accuracy",
     margin: float | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -57,8 +58,9 @@ def study_report(
 ) -> StudyReport:
     """Return the report of a study, based on the runs that are stored so far.
 
-    The runs of a method are pooled over the axes `over`, of `seed` and `template`. `metric`, with
-    its `parameters`, is the one whose differences are tested; those below `margin` count as equal
+    The runs of a method are pooled over the axes `over`, of `seed` and `template`; `study.over` is
+    something else, the population that tests generalise to. `metric`, with its `parameters`, is the
+    one whose differences are tested; those below `margin` count as equal
     (None: the margin in the study's file). `reference` is a file of other models' accuracies for
     `reference_line`; None for no effective robustness. Raises UserError if the study is missing,
     runs cannot be pooled over these axes, the reference does not fit the study, or a run lacks what
@@ -68,20 +70,20 @@ def study_report(
     _check_request(study, over, metric, reference)
     margin = study.margin if margin is None else margin
     instance = make_metric(spec, parameters)
-    cells = counted(study.cells, "Reading runs", len(study.cells), "runs")
-    rows = [study_run(cell, results_of(folder)) for cell in cells]
+    declared_runs = counted(study.cells, "Reading runs", len(study.cells), "runs")
+    rows = [study_run(declared, results_of(folder)) for declared in declared_runs]
     boards = read_methods(filter(is_clean, rows), study, over, spec, instance)
     corrupted = read_corrupted(rows, study, over, spec, instance)
     differences = _compared(boards, study, spec, margin)
-    looks = _test_set_uses(rows, folder)
-    methods = _methods(boards, differences, study, spec, looks)
+    uses = _test_set_uses(rows, folder)
+    methods = _methods(boards, differences, study, spec, uses)
     changes: list[Change] = []
     if study.stop is None:
         changes += dataset_changes(_estimates(methods, differences), study.shifts, reference)
         changes += corruption_changes(corrupted, study.whole_groups, spec)
     report = StudyReport(
         **{name: getattr(study, name) for name in StudyHead.model_fields},
-        over=[name for name in OVER if name in over and name in study.axes],
+        over=[name for name in POOLED if name in over and name in study.axes],
         metric=metric,
         metric_parameters=dict(parameters or {}),
         tests_over=study.over,
@@ -96,7 +98,7 @@ def study_report(
         ],
         changes=changes,
         corruption=corruption_errors(corrupted, spec),
-        looks=looks,
+        looks=uses,
     )
     report = explained(report, margin)
     return report.model_copy(update={"notes": [*report.notes, *_caveats(boards, spec)]})
@@ -105,8 +107,8 @@ def study_report(
 def _check_request(study: Study, over: Sequence[str], metric: str, reference: Path | None) -> None:
     """Raise UserError if a study cannot be reported over these axes or with a reference."""
     for name in over:
-        if name not in OVER:
-            raise UserError(f"--over {name}: runs can be pooled over {' and '.join(OVER)}.")
+        if name not in POOLED:
+            raise UserError(f"--over {name}: runs can be pooled over {' and '.join(POOLED)}.")
     if study.over == "seeds" and "seed" not in over:
         raise UserError('The study tests over seeds (over = "seeds"), so --over must include seed.')
     if reference is not None and (metric != "accuracy" or not study.shifts):
@@ -140,8 +142,8 @@ def _compared(
         tested = select_same_seeds(largest) if study.over == "seeds" else largest
         labels = largest[0].decided.labels
         pairs[board] = compare_all(tested, labels, spec, margin, clusters, study.over)
-    of_all = iter(corrected([pair for on_board in pairs.values() for pair in on_board]))
-    return {board: [next(of_all) for _ in on_board] for board, on_board in pairs.items()}
+    together = iter(corrected([pair for on_board in pairs.values() for pair in on_board]))
+    return {board: [*islice(together, len(on_board))] for board, on_board in pairs.items()}
 
 
 def _methods(
@@ -149,14 +151,15 @@ def _methods(
     differences: Mapping[str, Sequence[MethodDifference]],
     study: Study,
     spec: MetricSpec,
-    looks: Mapping[str, int],
+    uses: Mapping[str, int],
 ) -> list[StudyMethod]:
     """Return the methods of each board in the order of the study, with their ranks."""
     methods = []
     for board, members in boards.items():
         rank_of = _ranks(differences.get(board, []), spec.sign)
-        uses = looks.get(board)
-        methods += [_method(board, m, study, spec, uses, rank_of.get(m.name)) for m in members]
+        methods += [
+            _method(board, m, study, spec, uses.get(board), rank_of.get(m.name)) for m in members
+        ]
     return methods
 
 
@@ -172,12 +175,15 @@ def _best_first(methods: Sequence[StudyMethod], spec: MetricSpec) -> list[StudyM
 
 def _caveats(boards: Mapping[str, Sequence[MethodRuns]], spec: MetricSpec) -> list[str]:
     """Return what is to be known of intervals of the metric on these images."""
-    found = {
-        f"{board}: the 95 % interval of {spec.words}: {text}. Those of differences are approximate."
-        for board, members in boards.items()
-        for method in members
-        if (text := interval_caveat(spec, method.decided.labels)[1])
-    }
+    found = set()
+    for board, members in boards.items():
+        for method in members:
+            _, caveat = interval_caveat(spec, method.decided.labels)
+            if caveat:
+                found.add(
+                    f"{board}: the 95 % interval of {spec.words}: {caveat}. Those of differences"
+                    " are approximate."
+                )
     return sorted(found)
 
 
@@ -186,44 +192,50 @@ def _method(
     method: MethodRuns,
     study: Study,
     metric: MetricSpec,
-    looks: int | None,
+    uses: int | None,
     rank: Rank | None,
 ) -> StudyMethod:
+    """Return a method with its spread, cost and rank; `uses` is the number of its test set."""
     rows = method.members
     clusters = image_clusters([method]) if study.whole_groups else None
     seconds = [row.seconds_per_image for row in rows if row.seconds_per_image]
     flops = [row.flop_per_image for row in rows]
     first = rows[0]
-    cell_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
-    tested = None
+    shared_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
+    declared = [  # a study without an axis has None for it, here and there
+        run
+        for run in study.cells
+        if all(run.axes.get(name) == value for name, value in shared_axes.items())
+    ]
+    spread_of_metric = None
     if metric.name != "accuracy":
-        tested = metric_spread(metric, method, method.decided.labels, clusters, study.over)
+        spread_of_metric = metric_spread(
+            metric, method, method.decided.labels, clusters, study.over
+        )
     return StudyMethod(
         board=board,
         method=method.name,
         axes=method.axes,
         trained_on=first.trained_on,
         runs=len(rows),
-        declared=sum(
-            all(cell.axes.get(name) == value for name, value in cell_axes.items())
-            for cell in study.cells
-        ),
+        declared=len(declared),
         spread=spread(method.right, clusters, study.over),
-        tested=tested,
+        tested=spread_of_metric,
         balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),
         cost=float(np.mean([row.cost or 0.0 for row in rows])),
         tflop=None if None in flops else float(np.mean(np.array(flops, float))) / 1e12,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
+        # Of each image, the mean over seeds and templates.
         worst_group=worst_group(method.decided.groups, method.right.mean(axis=(0, 1))),
         rank=rank,
-        looks=looks if first.split is not None and is_test(first.split) else None,
+        looks=uses if first.split is not None and is_test(first.split) else None,
     )
 
 
 def _estimates(
     methods: Sequence[StudyMethod], differences: Mapping[str, Sequence[MethodDifference]]
 ) -> dict[str, Estimates]:
-    """Return the values of methods and the differences of pairs, as for `dataset_changes`."""
+    """Return estimates by board: (method, None) → a value, (b, a) → the value of b minus a's."""
     boards: dict[str, Estimates] = {}
     for method in methods:
         if method.shown.interval is not None:

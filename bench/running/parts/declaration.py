@@ -31,7 +31,7 @@ DECLARED_KEY = "declared"  # in the `json_schema_extra` of a field
 About = Literal[
     "data", "images", "prompts", "network", "score", "strategy", "machine", "record", "one run"
 ]
-"""What a setting decides, from which follows what runs share that differ in it alone.
+"""What a setting decides. Two runs that differ in it alone share all that it does not decide.
 
     data      which images, labels and class names are read
     images    which of these images are scored, and what is done to their pixels
@@ -95,8 +95,8 @@ class DeclaredSetting:
     methods: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Its value, or "" for any, → the optional method of a backbone's class that it needs."""
     shared: bool = False
-    """Whether runs of a study that do not use it ignore it, with a note, if others use it or it is
-    an axis; otherwise, and outside a study, it is refused where it has no effect."""
+    """Whether a study may have it for some of its runs: those that do not use it ignore it with a
+    note, provided that others use it or that it is an axis. A single run refuses it."""
 
     def is_for(self, backbone: BackboneSpec) -> bool:
         """Return whether the kind of a backbone uses it."""

@@ -27,7 +27,7 @@ from bench.running.prepare import Preloaded
 from bench.running.risk import with_chosen_params
 from bench.running.study.file import DeclaredStudy
 from bench.running.study.plan import check_cells, in_words
-from bench.running.study.values import DATA, OVER, Entries
+from bench.running.study.values import DATA, POOLED, Entries
 from bench.stats.sequential.betting import Standings, Stop, accuracy_anytime, standings
 from bench.store.folder import read_manifest
 from bench.store.formats.decisions import read_decisions
@@ -348,7 +348,7 @@ def boards_of(declared: DeclaredStudy) -> dict[str, dict[str, list[int]]]:
 
     Runs that differ only in seed or template are one method. Its result is their mean.
     """
-    apart = [name for name in declared.axes if name not in (*DATA, *OVER)]
+    apart = [name for name in declared.axes if name not in (*DATA, *POOLED)]
     varied = [n for n in apart if len({cell.axes.get(n) for cell in declared.cells}) > 1] or apart
     boards: dict[str, dict[str, list[int]]] = {}
     for place, cell in enumerate(declared.cells):

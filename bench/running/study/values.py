@@ -12,7 +12,7 @@ from bench.stats.sequential.betting import Stop
 PLURALS = {f"{name}s": name for name in ("dataset", "split", "backbone", "template", "seed")}
 PLURALS["strategies"] = "strategy"
 DATA = ("dataset", "split", "corrupt")  # axes that select the images
-OVER = ("seed", "template")  # axes whose runs are pooled into one method
+POOLED = ("seed", "template")  # axes whose runs are pooled into one method
 PILOT_IMAGES = 24  # default number of images per run in the pilot
 MAX_TABLES = 1_000  # limit for [[grid]] tables, and for [[exclude]] tables
 Table = Mapping[str, object]
@@ -43,7 +43,11 @@ def in_text(value: object) -> str:
 def matched_labels(
     table: Table, labels: AxisLabels, what: str, keys: Sequence[str] = ()
 ) -> dict[str, frozenset[str]]:
-    """Return the labels per axis that a table matches; `what` names it, `keys` are its others."""
+    """Return the labels per axis that a table matches.
+
+    Raises UserError, which calls the table `what`, about an axis or label that the study lacks.
+    `keys` are what such a table may have besides axes, for suggestions.
+    """
     matched = {}
     for key, value in table.items():
         name = PLURALS.get(key, key)
@@ -141,7 +145,7 @@ class Entries(BaseModel):
             return
         seeds: dict[str, set[str]] = {}
         for axes in cells:
-            method = ", ".join(f"{n} {v}" for n, v in axes.items() if n not in OVER)
+            method = ", ".join(f"{n} {v}" for n, v in axes.items() if n not in POOLED)
             seeds.setdefault(method, set()).add(axes.get("seed", ""))
         most = max(seeds.values(), key=len)
         for method, own in seeds.items():

@@ -68,6 +68,7 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
     tie = manifest.strategy.params.get("tie")
     tied: dict[str, Any] = {}
     if isinstance(tie, int | float) and tie:
+        # The regret is the error of the run's class in the sweep, above the lowest.
         close = sum(line["regret"] is not None and line["regret"] <= tie for line in lines)
         tied = {"tie": tie, "same_or_tied": close, "same_or_tied_ci95": agreement(close)}
     return Audit(
@@ -99,8 +100,8 @@ def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> Bools
 DOUBTFUL = 0.05  # a decision is doubtful if it would change with a larger probability
 NODES = 24  # nodes of the Gauss-Hermite quadrature
 SURE = 9.0  # lead in standard errors; beyond it, a change has a probability below 1e-9
-FEWEST_DRAWS = 16  # with fewer, the standard error includes the trend along the noise levels
-EM_STEPS = 3  # EM steps from a flat prior; more overstate the effect of several rivals
+FEWEST_DRAWS = 16  # with fewer, the trend along the noise levels counts as noise
+EM_STEPS = 3  # from a flat prior; with more, several rivals are corrected for too much
 FEWEST_IMAGES = 20  # with fewer, the prior is not fitted
 GAPS = np.arange(0, 12.01, 0.1)  # grid of the prior, in standard errors
 
@@ -128,13 +129,15 @@ def flip_probability(margins: Floats, margin_stderr: Floats, gaps: Floats | None
     of the expectations, the scores of another run are normal about the present ones with twice the
     variance (Gelman et al., Bayesian Data Analysis, section 2.5). With one rival, margin m and its
     standard error s, the decision changes with probability Phi(-m / (s sqrt(2))). With several, the
-    difference of any two scores is assumed to have the standard error s, and the probability is 1 -
-    E_z prod_c Phi(g_c / s + z) over a standard normal z. It is too low if most classes are tied,
-    because the winner was selected for its lead.
+    difference of any two scores is assumed to have the standard error s: each score then has the
+    variance s² / 2 in a run, s² in the other around this one. The winner stays if it is below every
+    rival, so the probability is 1 - E_z prod_c Phi(g_c / s + z), where z, standard normal, is the
+    winner's own deviation. It is too low if most classes are tied, because the winner was selected
+    for its lead.
 
     `margins`, float64 [n], are the runner-up's score minus the winner's. A NaN in them or their
-    standard errors gives NaN. `gaps` are the g_c, each other class's score minus the winner's,
-    float64 [n, C], infinite without a score; None if only the runner-up is known.
+    standard errors gives NaN. `gaps` are the g_c, each class's score minus the winner's, float64
+    [n, C], infinite for the winner itself and without a score; None if only the runner-up is known.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         lead = margins / margin_stderr
@@ -167,7 +170,7 @@ def prior_factor(lead: Floats) -> Floats:
     lead = np.clip(lead, 0, GAPS[-1])
     leads, rows = np.unique(np.round(lead, 2), return_inverse=True)
     right = np.exp(-((leads[:, None] - GAPS) ** 2) / 2)  # likelihood of a gap, the winner is right
-    wrong = np.exp(-((leads[:, None] + GAPS) ** 2) / 2) * (GAPS > 0)
+    wrong = np.exp(-((leads[:, None] + GAPS) ** 2) / 2) * (GAPS > 0)  # a gap of 0 counts once
     prior, counts = np.full(len(GAPS), 1 / len(GAPS)), np.bincount(rows)
     for _ in range(EM_STEPS):
         posterior = prior * (right + wrong)

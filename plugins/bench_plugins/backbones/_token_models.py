@@ -13,15 +13,15 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 
 Grid = tuple[int, int]  # rows and columns of an image's codes
-Text = tuple[int, ...]  # tokens up to the first of an image
+Text = tuple[int, ...]  # ids of the tokens up to the first of an image
 
 
 class Texts(NamedTuple):
     """What an image is read after, to score it for one prompt."""
 
     prompt: Text
-    guide: Text | None  # from which guidance leads away
-    plain: Text | None  # after which the image has its own probability
+    guide: Text | None  # the null that guidance leads away from; None without guidance
+    plain: Text | None  # the null after which the image has its own probability; None if unused
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,8 @@ class TokenModel(ABC):
     def texts(self, prompt: str, grid: Grid, guided: bool, relative: bool) -> Texts:
         """Return what an image is read after, to score it for a prompt.
 
-        The image's own probability is that after the null of the empty prompt: it must not depend
-        on the prompt, whose length the null of a guided prompt may have.
+        The image's own probability is that after the null of the empty prompt, not after `guide`:
+        that may be as long as the prompt, and the image's own probability must not depend on it.
         """
         tokens = self.prompt(prompt, grid)
         guide = self.null(tokens, grid) if guided else None
@@ -139,7 +139,7 @@ class Janus(TokenModel):
         return _ids(self.processor(text=[wrapped], generation_mode="image"))
 
     def null(self, prompt: Text, grid: Grid) -> Text:
-        """Return the prompt with padding in place of all but its first tokens' special ones."""
+        """Return the prompt with padding for all tokens but the starts of text and image."""
         config = self.model.generation_config
         kept = (config.bos_token_id, config.generation_kwargs["boi_token_id"])
         return tuple(token if token in kept else config.pad_token_id for token in prompt)

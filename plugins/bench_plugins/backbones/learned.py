@@ -86,8 +86,9 @@ class Majority(Classifier):
 class _Learned(Classifier):
     """Base class of classifiers that learn from features of images. `fit` sets `texts`, sorted.
 
-    `features` is `pixels`, with no weights, or anything else for a model. `resolution` is for
-    pixels only; None for the default. Raises UserError if a parameter is missing or does not apply.
+    The parameter `features` is `pixels`, with no weights, or anything else for a model; the
+    attribute computes features. `resolution` is for pixels only; None for the default. Raises
+    UserError if a parameter is missing or does not apply.
     """
 
     features: Features
@@ -119,7 +120,7 @@ class _Learned(Classifier):
             raise UserError("--resolution applies to features=pixels only; a model has its own.")
         from bench_plugins.backbones.clip import encoder_of
 
-        self.features = encoder_of(weights, device, dtype).images
+        self.features = encoder_of(weights, device, dtype).images  # loads the model when called
 
     @classmethod
     def check_weights(cls, weights: Weights | None, *, dtype: str, **parameters: Any) -> None:

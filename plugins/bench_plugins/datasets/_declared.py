@@ -97,10 +97,11 @@ class Declared:
             raise
 
     def _split_of(self, place: Path, split: str | None, source_split: str | None) -> str | None:
-        """Return the split to request from a copy: its name at the source, ours, or None for all.
+        """Return the split to request from a copy; None for all of its images.
 
-        A name is used if that of a file or folder begins with it. Without such files, the images of
-        the only declared split are all images; of several splits, the reader raises the error.
+        It is the split's name at the source or ours, whichever the name of a file or folder begins
+        with. If none does, a dataset of one split has all images; one of several has our name, for
+        which the reader raises the error.
         """
         if split is None:
             return None
@@ -221,8 +222,8 @@ def load_items(spec: DatasetSpec, data_dir: str | None, table: Any = None) -> Li
     """Return the items of a declared dataset: a dataset if they are cropped to boxes, or a listing.
 
     Their records are the rows of `table`, a `datasets.Dataset` that holds its images, or are read
-    from the JSON files of the original download, in `data_dir`. The declaration's `item` names
-    fields of the records, and has what all share: `label`, or `pairing`, is the right answer.
+    from the JSON files of the original download, in `data_dir`. The declaration's `item` says which
+    fields of a record have what; its `label` or `pairing` is the right answer of every item.
     Raises UserError, with file and record, if a file or field is missing.
     """
     where = f"Dataset {spec.name!r}"
@@ -278,10 +279,11 @@ def _make_item(
             raise UserError(f"{at}: expected a text, got {quoted(text)}.")
     group = _get_field(record, fields["group"], at) if "group" in fields else part
     kinds = {type(image) for image in images}
+    held = {dict, type(None)}  # what a source with images of its own has for one, or for none
     if kinds == {str}:
         place = Path(fields.get("folder", ""))
         images = [file_image(resolve_inside(folder, str(place / name))) for name in images]
-    elif not kinds or kinds - {dict, type(None)}:  # not images that the source holds
+    elif not kinds or not kinds <= held:
         raise UserError(f"{at}: expected names of image files, got {quoted(images)}.")
     if "id" in fields:
         key = convert_to_name(_get_field(record, fields["id"], at), "id", f"{at}:")

@@ -2,7 +2,7 @@
 
 The bounds are on the mean over all N draws of a paired difference, the error of a prompt minus that
 of the leader on the same draw, given n of the draws. Dimensions: [P] all prompts, [A] prompts still
-alive, the leader included, [N] draws, [n] draws seen, [u] distinct timesteps among them.
+alive, the leader included, [N] draws, [n] draws seen, [U] distinct timesteps of all N draws.
 """
 
 from abc import ABC, abstractmethod
@@ -92,8 +92,8 @@ class RaceBound(ABC):
 class TBound(RaceBound):
     """One-sided t bounds on draws spread over the timesteps, in whole timesteps; see `t_lower`.
 
-    `order` has the draws of a timestep side by side; `timestep_ends` [u] are the numbers of its
-    draws after which a timestep is complete.
+    `order` has the draws of a timestep side by side; `timestep_ends` [U] are the numbers of draws
+    after which each timestep is complete.
     """
 
     def __init__(self, settings: RaceSettings, problem: Problem, order: Ints | None = None) -> None:
@@ -186,8 +186,8 @@ class ScheduleBound(TBound):
     def look(self, differences: Floats, alive: Ints) -> None:
         """Average the differences over each timestep's draws, and note their variances."""
         super().look(differences, alive)
-        # This counts draws, and `worse` timesteps. With two draws per timestep, counting starts
-        # early, which only makes the later shares of `delta` smaller.
+        # Here draws are compared with `draws_for_dof`, and in `worse` timesteps. With two draws per
+        # timestep, looks are counted early, which only makes the later shares of `delta` smaller.
         if differences.shape[1] >= self.draws_for_dof:
             self.n_looks += 1
         self.variances[alive] = successive_variance(self.means)[0]
@@ -200,7 +200,7 @@ class ScheduleBound(TBound):
         """
         from scipy.special import stdtr
 
-        n, deviation = self.means.shape[1], self.settings.deviation
+        n, deviation = self.means.shape[1], self.settings.deviation  # n of the timesteps
         if n < self.draws_for_dof:
             return np.zeros(len(self.means), dtype=bool)
         variance, dof = successive_variance(self.means)
@@ -236,7 +236,8 @@ def staged_order(bands: str, timesteps: Ints) -> Ints:
 def t_lower(differences: Floats, n_draws: int, delta: float, deviation: float = 0.0) -> Floats:
     """Return float64 [A]: lower confidence bounds (one-sided t) for draws spread over timesteps.
 
-    `differences` [A, n] are in timestep order. `delta` is the significance level of one comparison.
+    `differences` [A, n] are in timestep order; they may be means of timesteps instead of draws, n
+    of `n_draws`. `delta` is the significance level of one comparison.
 
     They are mean - t s sqrt((1 - n / N) / n), with the `successive_variance` s² and the quantile t
     at `delta`. 1 - n / N is the finite-population correction: the mean over all N draws is known
@@ -310,8 +311,8 @@ def betting_evidence(differences: Floats, n_draws: int, span: float) -> Floats:
     # The variance so far, with one pseudo-observation of (span / 2)².
     variance = (span**2 / 4 + np.maximum(squares - before * mean**2, 0.0)) / (before + 1)
     edge = np.maximum(mean - expected, 0.0)
-    # If even draws of -span could not bring the mean down to 0, c_i is below -span and no stake can
-    # lose. The floor of span / N then keeps the stakes finite.
+    # If c_i is below -span, d_i - c_i is positive for every possible d_i, and no stake can lose.
+    # The floor of span / N then keeps the stakes finite.
     worst = np.maximum(span + expected, span / n_draws)
     stakes = np.minimum(edge / (variance + edge**2 + TINY), 0.75 / (worst + TINY))
     # A draw loses at most 3/4, also if it is below -span.

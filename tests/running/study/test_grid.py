@@ -25,6 +25,7 @@ ONE_RUN = {
 }
 MODES = {"--slurm": "2", "--warm-up": None, "--sweep-only": None}
 ALONE = {**{option(name): value for name, value in ONE_RUN.items()}, **MODES}
+CASES = [*ALONE.items(), ("--slurm", "0")]  # 0 is a number that was given, not an absent one
 SETTINGS = {
     "limit": 5,
     "template": ["a {class}", 'a "quoted" {class} \\ ö\x7f'],
@@ -101,10 +102,12 @@ def test_a_run_of_folders_is_that_of_its_cell(
     assert of_study.differing_setting(run) == differs
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_what_only_one_run_can_have_is_refused(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "value"), CASES)
+def test_what_only_one_run_can_have_is_refused(
+    name: str, value: str | None, tmp_path: Path
+) -> None:
     assert set(ONE_RUN) == set(about("one run"))
-    words = [word for word in (name, ALONE[name]) if word is not None]
+    words = [word for word in (name, value) if word is not None]
     done = bench("run", "digits,ucmerced", *words, "--results", tmp_path / "r")
     assert done.refuses(name), done.err
     assert len(done.err.strip().splitlines()) == 1 and not (tmp_path / "r").exists()

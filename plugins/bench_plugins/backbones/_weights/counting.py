@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=64)
 def operations(denoiser: PipelineDenoiser, gradient: bool = False) -> float:
-    """Return the floating-point operations of one evaluation, or of one with its gradient.
+    """Return the floating-point operations of one evaluation.
+
+    With `gradient`, those of its derivative with respect to the encoded prompt are included.
 
     The denoiser is on the meta device, and nothing changes it afterwards.
     """
