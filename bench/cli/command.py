@@ -114,7 +114,8 @@ def parameters_of(function: Callable[..., Any]) -> Iterator[click.Parameter]:
         if get_origin(annotation) is Annotated:
             annotation, *extras = get_args(annotation)
         kind, choices = plain_type(annotation)
-        several, may_be_none = get_origin(kind) is tuple, annotation is not kind
+        several = get_origin(kind) is tuple
+        may_be_none = annotation is not kind  # `plain_type` took `| None` off
         simple = kind if kind in (int, float, str, Path) else None
         keywords: dict[str, Any] = {"type": click.Choice(choices) if choices else simple}
         has_default = declared.default is not Parameter.empty

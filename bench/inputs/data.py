@@ -128,10 +128,14 @@ def load_split(source: DataSource, split: str | None = None, rows: Rows | None =
 
 
 def _split_name(spec: DatasetSpec, split: str | None, rows: Rows) -> str:
-    """Return the name of the split in `rows`; a declared dataset has its own names for splits."""
-    chosen = split or spec.split
-    name = chosen or rows.split if spec.source else rows.split or chosen
-    return str(name or "all")
+    """Return the name of the split in `rows`.
+
+    If the dataset is declared, the name that was asked for wins, since the source may have others;
+    of other datasets it is the name that the reader reports.
+    """
+    asked = split or spec.split
+    names = (asked, rows.split) if spec.source else (rows.split, asked)
+    return str(names[0] or names[1] or "all")
 
 
 def _call_plugin(source: DataSource, split: str | None) -> Any:
@@ -240,8 +244,8 @@ def _count_from_zero(
     """Return labels, and the spellings of all classes if they are known without the labels.
 
     They are known if the spec has classes, or if labels are numbers and the user's file lists one
-    class per number, of which some may have no image. Such numbers begin with 1 if the length of
-    the list is a label and 0 is none. The labels that are returned begin with 0.
+    class per number, of which some may have no image. Such numbers count from 1 if the length of
+    the list occurs as a label and 0 does not. The labels that are returned count from 0.
     """
     file = source.class_names
     is_numbers = isinstance(feature, datasets.Value) and "int" in feature.dtype

@@ -48,8 +48,9 @@ def states(module: Any) -> Iterator[LayerState]:
 def attributes(layer: Any) -> dict[str, Any]:
     """Return the attributes of a layer with adapters without what its `states` cover.
 
-    A deleted adapter leaves entries behind in dicts by adapter, which are left out. All plain dicts
-    are taken for dicts by adapter, so that torch's own (submodules, parameters, hooks) are empty.
+    A deleted adapter leaves entries behind in dicts by adapter, which are left out. Every plain
+    dict is filtered by the names of the adapters. Torch's own dicts (submodules, parameters, hooks)
+    have no such keys, and come out empty.
     """
     adapters = adapters_of(layer)
     values = {name: value for name, value in vars(layer).items() if name not in COVERED}
@@ -59,9 +60,9 @@ def attributes(layer: Any) -> dict[str, Any]:
     return values
 
 
-def inject(module: Any, owner: Any) -> None:
-    """Add adapters without weights to a fresh module, as its `owner` has them."""
-    if configs := getattr(owner, "peft_config", None):
+def inject(module: Any, original: Any) -> None:
+    """Add adapters without weights to a fresh copy of a module, as the original has them."""
+    if configs := getattr(original, "peft_config", None):
         from peft import inject_adapter_in_model
 
         for name, config in configs.items():

@@ -1,4 +1,7 @@
-"""Make the report of a study: its methods on each dataset, their spread and their differences."""
+"""Make the report of a study: its methods on each board, their spread and their differences.
+
+A board is a split of a dataset, corrupted or not, on whose images methods are compared.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -195,17 +198,21 @@ def _method(
     uses: int | None,
     rank: Rank | None,
 ) -> StudyMethod:
-    """Return a method with its spread, cost and rank; `uses` is the number of its test set."""
+    """Return a method with its spread, cost and rank.
+
+    `uses` is the number of stored runs that were scored on its board's test images.
+    """
     rows = method.members
     clusters = image_clusters([method]) if study.whole_groups else None
     seconds = [row.seconds_per_image for row in rows if row.seconds_per_image]
     flops = [row.flop_per_image for row in rows]
     first = rows[0]
-    shared_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
-    declared = [  # a study without an axis has None for it, here and there
+    own_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
+    # A study without one of the axes of data, such as a split, has None for it on both sides.
+    declared_runs = [
         run
         for run in study.cells
-        if all(run.axes.get(name) == value for name, value in shared_axes.items())
+        if all(run.axes.get(name) == value for name, value in own_axes.items())
     ]
     spread_of_metric = None
     if metric.name != "accuracy":
@@ -218,7 +225,7 @@ def _method(
         axes=method.axes,
         trained_on=first.trained_on,
         runs=len(rows),
-        declared=len(declared),
+        declared=len(declared_runs),
         spread=spread(method.right, clusters, study.over),
         tested=spread_of_metric,
         balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),

@@ -62,7 +62,10 @@ def matched_labels(
 
 
 def is_matched(axes: Mapping[str, str], labels: Mapping[str, frozenset[str]]) -> bool:
-    """Return whether a cell has one of the labels on every axis; always if there is no axis."""
+    """Return whether a run has one of `labels` on every axis that they name.
+
+    `axes` has the run's own label on each axis.
+    """
     return all(axes.get(name) in own for name, own in labels.items())
 
 
@@ -94,8 +97,9 @@ class Entries(BaseModel):
     """Stopping rule: "best" ends when one method is shown to be the best, "ranked" when the order
     of all is shown. Without it, every run scores all of its images."""
     strict: bool = False
-    """Whether, with stop = "best", a method leaves only once it is shown to be worse than the best,
-    with 5 % for all methods together: true or false, without quotes."""
+    """Whether, with stop = "best", a method is dropped only when one test of all methods together
+    shows it to be worse than the best (true), or already when the test of this method alone rules
+    out that it is a best one (false)."""
     first_round: int = Field(50, ge=1)
     """Number of images in the first round, such as 50."""
     growth: float = Field(1.5, gt=1, le=100)

@@ -87,13 +87,16 @@ def audit_of(swept: Mapping[str, Swept], manifest: Manifest, decided: Decisions)
 def sweepable_rows(decided: Decisions, manifest: Manifest, most: float) -> Bools:
     """Return a mask, bool [n], of the decided images that a full sweep could decide otherwise.
 
-    These have fewer evaluations than `most`, the number of a sweep. A run evaluates each cell at
-    most once, so it swept the others itself. `decided_by` does not show this, because the true
-    winner may have been dropped before the draws ran out. If the cost of a sweep varies between
-    images, or a tree has prompts that no sweep has, all decided images are included.
+    These have fewer evaluations than `most`, the number of a sweep: a run evaluates each cell at
+    most once, so an image with as many was swept by the run itself. To have used all draws is not
+    enough, since the true winner may have been dropped on the way. Where the number of evaluations
+    cannot tell a sweep, all decided images are included.
     """
-    different = manifest.items, manifest.identity.candidates, manifest.parents
-    uneven = any(part is not None for part in different)
+    uneven = (
+        manifest.items is not None  # each has its own number of texts
+        or manifest.identity.candidates is not None  # each has its own prompts
+        or manifest.parents is not None  # a tree has prompts that no sweep has
+    )
     return np.asarray(~decided.failed & ((decided.evaluations < most) | uneven))
 
 
@@ -101,7 +104,7 @@ DOUBTFUL = 0.05  # a decision is doubtful if it would change with a larger proba
 NODES = 24  # nodes of the Gauss-Hermite quadrature
 SURE = 9.0  # lead in standard errors; beyond it, a change has a probability below 1e-9
 FEWEST_DRAWS = 16  # with fewer, the trend along the noise levels counts as noise
-EM_STEPS = 3  # from a flat prior; with more, several rivals are corrected for too much
+EM_STEPS = 3  # from a flat prior; with more, decisions among several rivals are corrected too much
 FEWEST_IMAGES = 20  # with fewer, the prior is not fitted
 GAPS = np.arange(0, 12.01, 0.1)  # grid of the prior, in standard errors
 
@@ -129,11 +132,11 @@ def flip_probability(margins: Floats, margin_stderr: Floats, gaps: Floats | None
     of the expectations, the scores of another run are normal about the present ones with twice the
     variance (Gelman et al., Bayesian Data Analysis, section 2.5). With one rival, margin m and its
     standard error s, the decision changes with probability Phi(-m / (s sqrt(2))). With several, the
-    difference of any two scores is assumed to have the standard error s: each score then has the
-    variance s² / 2 in a run, s² in the other around this one. The winner stays if it is below every
-    rival, so the probability is 1 - E_z prod_c Phi(g_c / s + z), where z, standard normal, is the
-    winner's own deviation. It is too low if most classes are tied, because the winner was selected
-    for its lead.
+    difference of any two scores is assumed to have the standard error s. Each score then has the
+    variance s² / 2 in one run, and in another run it is normal about its present value with the
+    variance s². The winner stays if it is below every rival, so the probability is
+    1 - E_z prod_c Phi(g_c / s + z), where z, standard normal, is the winner's own deviation. It is
+    too low if most classes are tied, because the winner was selected for its lead.
 
     `margins`, float64 [n], are the runner-up's score minus the winner's. A NaN in them or their
     standard errors gives NaN. `gaps` are the g_c, each class's score minus the winner's, float64
