@@ -88,8 +88,8 @@ def wants_json() -> bool:
 def end_with_json(value: Any, code: int = 0, gate: GateError | None = None) -> None:
     """Set a command's exit code, and with `--json` print its result `value` and end it.
 
-    Without `--json` the command goes on, and prints its result as text. `gate`, the error of a gate
-    that failed, is raised when the command ends.
+    Without `--json`, the command goes on and prints its result as text. `gate` is the error of a
+    limit that the result has failed, such as --min-accuracy: it is raised when the command ends.
     """
     context = click.get_current_context()
     context.meta[_END] = code, gate

@@ -186,7 +186,7 @@ def _print_specs(
 def _listed(registry: Registry[Any]) -> list[Any]:
     """Return the specs sorted by name, without those that take folders.
 
-    Of specs that are equal except for name and summary, the first one is listed.
+    Specs that are equal except for name and summary are listed once, by the first name.
     """
     distinct = {
         repr({**vars(spec), "name": "", "summary": ""}): spec

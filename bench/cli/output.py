@@ -77,7 +77,7 @@ class _PrintingHandler(logging.Handler):
 
 
 def next_steps(*steps: tuple[str, str]) -> None:
-    """Print steps, (purpose, command); a long command gets a line of its own for copying."""
+    """Print each step, (purpose, command), on a line; a long command is alone on the next one."""
     width = shutil.get_terminal_size().columns
     say("\nNext:")
     for purpose, command in steps:

@@ -154,7 +154,7 @@ class Listener:
 class Progress(Listener, Display):
     """Progress of one run; its lines begin with the run's id if it `names_runs`."""
 
-    of_study = False  # a study prints a line per run, so that fewer are printed within a run
+    of_study = False  # whether the run is one of a study, which prints a line when it is made
 
     def __init__(self, manager: pluggy.PluginManager, names_runs: bool = False) -> None:
         Listener.__init__(self, manager)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import click
 from pydantic.fields import FieldInfo
@@ -132,7 +132,7 @@ def _option(name: str, field: FieldInfo, variables: bool) -> Decorator:
     if name == "params":
         return click.option("--set", name, help=help_of(field), envvar="BENCH_SET", **SET)
     kind, choices = plain_type(field.annotation)
-    plain_kind = getattr(kind, "__origin__", kind)  # without `Annotated`
+    plain_kind, *_ = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     is_number, repeated, text = kind in (int, float), name in _REPEATABLE, help_of(field)
     if (choices or is_number) and field.default is not None:
         text = f"{text} [default: {field.default}]"

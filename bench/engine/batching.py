@@ -1,10 +1,10 @@
 """Queues of waiting cells, the batches cut from them, their engine, and the fastest batch size.
 
 Strategies request small blocks of cells. The blocks of all images in progress wait in queues, and
-batches are cut from the front, regardless of image, draw and prompt. If all cells of a model's call
-must have one noise level or prompt length, each of these has a line of cells, and a batch is cut
-from the longest line. A new image starts only while no queue fills a batch, and not too many images
-are in progress, so memory does not grow with the dataset.
+batches are cut from the front, regardless of image, draw and prompt. If a model's calls take cells
+of one noise level or prompt length only, those of each level or length wait in a line of their own,
+and a batch is cut from the longest line. A new image starts only while no queue fills a batch, and
+not too many images are in progress, so memory does not grow with the dataset.
 """
 
 import time

@@ -155,7 +155,7 @@ def _combined(outcomes: Sequence[Outcome]) -> Outcome:
     draws = np.min([o.draws[answers[:, i]] for i, o in enumerate(outcomes)], axis=0)
     closest = min(outcomes, key=lambda outcome: outcome.margin)
     reasons = [outcome.decided_by for outcome in outcomes]
-    known = None not in reasons
+    all_reported = None not in reasons
     return Outcome(
         ranking=np.lexsort((scores, rank_sums)),
         scores=scores,
@@ -163,7 +163,7 @@ def _combined(outcomes: Sequence[Outcome]) -> Outcome:
         margin=closest.margin,
         margin_stderr=closest.margin_stderr,
         confidence=prod(outcome.confidence for outcome in outcomes),
-        decided_by=next(r for r in WEAKEST_FIRST if r in reasons) if known else None,
+        decided_by=next(r for r in WEAKEST_FIRST if r in reasons) if all_reported else None,
     )
 
 

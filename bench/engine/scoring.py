@@ -10,7 +10,7 @@ from bench.contracts.levels import Levels
 from bench.contracts.strategy import Bools, Floats32, Ints
 from bench.engine.batching import Batch
 from bench.engine.denoiser import CheckedDenoiser
-from bench.engine.transfer import Pool, sent, to_device
+from bench.engine.transfer import Pool, to_device
 from bench.engine.trees import Tree, count, rows
 from bench.inputs.draws import DrawPlan, generate_noise
 from bench.inputs.estimand import Loss, cell_loss, space_factor
@@ -191,7 +191,7 @@ class Evaluator:
         if weight is not None:
             if nulls is None:
                 first = torch.zeros(len(draw), dtype=torch.int64)
-                null_rows = rows(self.null_row, sent(first, draw.device), first)
+                null_rows = rows(self.null_row, to_device(first, draw.device), first)
                 with torch.no_grad():
                     null = self.backbone.denoise(x_t, time, null_rows)
             else:

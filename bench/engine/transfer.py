@@ -28,13 +28,9 @@ def inferring(function: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-def to_device(values: NDArray[Any], device: "torch.device") -> Tensor:
-    """Return the values on the device; see `sent`."""
-    return sent(torch.from_numpy(values), device)
-
-
-def sent(tensor: Tensor, device: "torch.device") -> Tensor:
-    """Return a tensor of the CPU on the device; the host does not wait for a copy to a GPU."""
+def to_device(values: NDArray[Any] | Tensor, device: "torch.device") -> Tensor:
+    """Return values of the host on the device; the host does not wait for a copy to a GPU."""
+    tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # itself if it is pinned
     return tensor.to(device, non_blocking=device.type != "mps")  # mps does not order such copies
@@ -104,7 +100,7 @@ class Pool:
     def moved(self, tree: Tree) -> Tree:
         """Return a tree with its leaves moved to the device, except those `on_host`."""
         moved = {
-            path: leaf if path in self.on_host else sent(leaf, self.device)
+            path: leaf if path in self.on_host else to_device(leaf, self.device)
             for path, leaf in leaves(tree).items()
         }
         return grown(moved)

@@ -58,8 +58,8 @@ class DataSource:
     def slug(self) -> str:
         """Name in run ids.
 
-        Of data with a scheme, what is between the first two colons, as in `hf:OWNER/NAME:CONFIG`;
-        of a folder or file, its own name; otherwise that of the dataset.
+        A folder or file has its own name, data with a scheme (`hf:OWNER/NAME:CONFIG`) the part
+        between the first two colons, and other data the registered name of the dataset.
         """
         if self.spec.scheme:
             source, *_ = str(self.parameters["source"]).split(":")  # it is without its scheme
@@ -133,8 +133,8 @@ def _split_name(spec: DatasetSpec, split: str | None, rows: Rows) -> str:
     If the dataset is declared, the name that was asked for wins, since the source may have others;
     of other datasets it is the name that the reader reports.
     """
-    asked = split or spec.split
-    names = (asked, rows.split) if spec.source else (rows.split, asked)
+    requested = split or spec.split
+    names = (requested, rows.split) if spec.source else (rows.split, requested)
     return str(names[0] or names[1] or "all")
 
 
@@ -225,7 +225,7 @@ def _check_columns(rows: Any, source: DataSource) -> None:
 def _labels_of_declared(rows: Rows, source: DataSource) -> tuple[Rows, list[Any], Any]:
     """Return the rows, their labels, and the type of the labels.
 
-    Of a dataset that is declared with its classes, the labels become indices of these classes, and
+    If the dataset is declared with its classes, the labels become indices of these classes, and
     rows of other classes are left out.
     """
     spec = source.spec

@@ -39,7 +39,7 @@ from bench.machine.files import (
     write_atomically,
 )
 from bench.machine.guest import hide_bars
-from bench.machine.libraries import huggingface_hub
+from bench.machine.libraries import hub_constants, hub_errors, huggingface_hub
 from bench.machine.offline import SilentHubError, ask_promptly, hub_silence, why_not_asked
 from bench.machine.stages import Stage, displays, stage
 
@@ -209,13 +209,11 @@ def absent(what: str, error: Exception, repository: str, kind: str, offline: str
 
     `offline` says what to do without a network. It is an AbsentError if the Hub may give it later.
     """
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
-
     reason = f"{what} not on this machine, and {refusal(error, repository, kind)}."
     cause = _cause_of(error)
-    if isinstance(cause, GatedRepoError):
+    if isinstance(cause, hub_errors.GatedRepoError):
         return AbsentError(reason)
-    certain = RevisionNotFoundError | HFValidationError | UserError
+    certain = hub_errors.RevisionNotFoundError | hub_errors.HFValidationError | UserError
     if isinstance(cause, certain) or _is_hidden(cause):
         return UserError(reason)
     return AbsentError(f"{reason}\n{offline}" if offline else reason)
@@ -223,17 +221,14 @@ def absent(what: str, error: Exception, repository: str, kind: str, offline: str
 
 def refusal(error: Exception, repository: str, kind: str = "model") -> str:
     """Return why the Hub did not provide something and what to do, as the end of a sentence."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
-
     cause, status = _cause_of(error), hub_status(error)
     if isinstance(error, SilentHubError | UserError):
         return str(error).rstrip(".")
-    if isinstance(error, HFValidationError):
+    if isinstance(error, hub_errors.HFValidationError):
         return f"{repository!r} is not the id of a {kind} on the Hub, such as OWNER/NAME"
-    if isinstance(cause, GatedRepoError):
+    if isinstance(cause, hub_errors.GatedRepoError):
         return f"the Hub refuses it. {advise_licence(repository, kind=kind)}".rstrip(".")
-    if isinstance(cause, RevisionNotFoundError):
+    if isinstance(cause, hub_errors.RevisionNotFoundError):
         page = _page(repository, kind)
         return f"the Hub does not have this revision. Its branches and tags are at {page}/tree/main"
     if _is_hidden(cause):
@@ -243,8 +238,8 @@ def refusal(error: Exception, repository: str, kind: str = "model") -> str:
         )
     if isinstance(error, OSError) and error.errno in (*NOT_WRITABLE, errno.EACCES, errno.EPERM):
         return (
-            f"the cache {constants.HF_HUB_CACHE} cannot be written ({error.strerror}). Make room,"
-            " or set HF_HOME to another folder"
+            f"the cache {hub_constants.HF_HUB_CACHE} cannot be written ({error.strerror}). Make"
+            " room, or set HF_HOME to another folder"
         )
     if status is None:
         detail = " ".join(str(error).split())[:200]
@@ -342,9 +337,7 @@ def _cause_of(error: BaseException | None) -> BaseException | None:
 
 def _is_hidden(error: BaseException | None) -> bool:
     """Return whether the Hub says that there is no such repository, or hides it."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    return isinstance(error, RepositoryNotFoundError) or hub_status(error) == 401
+    return isinstance(error, hub_errors.RepositoryNotFoundError) or hub_status(error) == 401
 
 
 def _retry_after(error: BaseException) -> float | None:
@@ -360,10 +353,9 @@ def _retry_after(error: BaseException) -> float | None:
 
 
 def _folder(repository: str, kind: str) -> Path:
-    from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind))
+    return Path(hub_constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind))
 
 
 def _ref(repository: str, revision: str, kind: str) -> Path:

@@ -22,6 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from bench.machine.guest import set_variable
+from bench.machine.libraries import hub_constants, huggingface_hub
 from bench.machine.libraries.private_transformers import OFFLINE_COPY
 
 HUB_TIMEOUT = 5.0  # seconds to wait for an answer, and for the look-up of the Hub's address
@@ -107,22 +108,19 @@ def offline_if_set(function: Callable[P, T]) -> Callable[P, T]:
 
 def why_not_asked() -> str | None:
     """Return why the Hub is not asked now, or None."""
-    from huggingface_hub import constants
-
     if _blocks:
         return _reason
-    return "the Hub was not asked (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else None
+    return "the Hub was not asked (HF_HUB_OFFLINE)" if hub_constants.HF_HUB_OFFLINE else None
 
 
 def hub_silence() -> str | None:
     """Return why the Hub does not answer, or None; wait at most `HUB_TIMEOUT` + 1 seconds."""
-    from huggingface_hub import constants, get_session
-
     if (reason := why_not_asked()) is not None:
         return reason
-    address = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    address = os.environ.get("HF_ENDPOINT") or hub_constants.ENDPOINT
     try:
-        ask_promptly(lambda: get_session().head(address, timeout=HUB_TIMEOUT), HUB_TIMEOUT)
+        session = huggingface_hub.get_session()
+        ask_promptly(lambda: session.head(address, timeout=HUB_TIMEOUT), HUB_TIMEOUT)
     except SilentHubError as error:
         return str(error)
     return None

@@ -32,8 +32,8 @@ def measure_run(
     """Return (group, metric) of all images, whose group is "", or of each group of images `by`.
 
     If the metric is undefined for a group, the reason replaces it. `parameters` are those that
-    differ from their defaults; `others` are further raters, as for `read_raters`; `by` is a column
-    of labels, or `group` for the groups of the data. Raises UserError if there is no such metric,
+    differ from their defaults. `others` are the raters of `read_raters`. `by` is a column of
+    labels, or `group` for the groups of the data. Raises UserError if there is no such metric,
     parameter or column, or if the run lacks data that the metric needs.
     """
     spec, decided = load_plugins().metrics.get(name), run.stored.require_decisions()

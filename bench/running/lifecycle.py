@@ -174,7 +174,7 @@ class LoadedResources:
         key = content.backbone_key
         if self._backbone is None or key != self._backbone.key:
             self.free()
-            sharing = (other for other in _asked(others) if other.backbone_key == key)
+            sharing = (other for other in _contents(others) if other.backbone_key == key)
             self._backbone = content.kind.load(content, sharing)
         return self._backbone
 
@@ -187,8 +187,8 @@ class LoadedResources:
             torch.cuda.empty_cache()
 
 
-def _asked(configs: Iterable[RunConfig]) -> Iterator[Content]:
-    """Yield the runs that can be made; the others raise their errors when they start."""
+def _contents(configs: Iterable[RunConfig]) -> Iterator[Content]:
+    """Yield the contents of the runs that can be made; the others fail when they start."""
     for config in configs:
         with suppress(UserError):
             yield read_content(config)

@@ -135,8 +135,8 @@ def audit(
         asked_for = select_subset(run.split.sample_ids, run.split.labels, manifest.part.asked)
         elsewhere = set(asked_for) - set(manifest.samples)
     first = permuted({*answers, *elsewhere}, digest(manifest.identity))[:count]
-    swept = read_swept(path, manifest)
-    outstanding = [name for name in first if name in answers and name not in swept]
+    stored = read_swept(path, manifest)
+    outstanding = [name for name in first if name in answers and name not in stored]
     if outstanding:
         with RunFolder(path, read_manifest(path)) as folder:
             for image, seconds in decided_again(run, outstanding, open_run, "Auditing"):

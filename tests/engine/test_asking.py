@@ -251,10 +251,10 @@ def test_every_cell_is_asked_for_once_or_the_request_is_refused(requests: list[E
             assert str(session.decided.error).startswith("the plugin: ask()")
             return
         seen |= set(cells)
-        found = session.ask()
-        assert isinstance(found, Evaluate)
-        assert found.prompts.dtype == found.draws.dtype == np.int64
-        assert [(p, d) for p in found.prompts for d in found.draws] == cells
+        checked = session.ask()
+        assert isinstance(checked, Evaluate)
+        assert checked.prompts.dtype == checked.draws.dtype == np.int64
+        assert [(p, d) for p in checked.prompts for d in checked.draws] == cells
 
 
 def changed(outcome: Outcome, **fields: Any) -> Outcome:

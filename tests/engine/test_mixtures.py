@@ -63,8 +63,8 @@ def test_first_order_errors_are_their_definition(
         return torch.stack(terms).sum(dim=0)
 
     mixtures = np.stack([np.full(6, 1 / 6), np.eye(6)[4]])
-    each = [leaves(mix.mix(mixture)) for mixture in mixtures]
-    references = {p: torch.cat([one[p] for one in each]) for p in slopes}
+    mixed = [leaves(mix.mix(mixture)) for mixture in mixtures]
+    references = {p: torch.cat([one[p] for one in mixed]) for p in slopes}
     found = mix.first_order(error(references), slopes, references)
     wanted = torch.stack([error({p: tree[p][[i]] for p in slopes}) for i in range(6)], dim=1)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)

@@ -31,8 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(results: Path, until: str | None, limit: int | None = None, **workers: Any) -> Finished:
     settings = {"dataset": "digits", "backbone": "nearest-mean", "results": str(results)}
     prepared = prepare(make_config({**settings, "until": until, "limit": limit}))
-    opened = lambda run: Scripted(run, **workers)  # noqa: E731
-    return execute(prepared.task(opened))
+    return execute(prepared.task(lambda run: Scripted(run, **workers)))
 
 
 @pytest.fixture

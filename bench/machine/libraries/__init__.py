@@ -37,11 +37,14 @@ class Library:
 
 
 datasets: Any = Library("datasets")
+hub_constants: Any = Library("huggingface_hub.constants")
+hub_errors: Any = Library("huggingface_hub.errors")
 pa: Any = Library("pyarrow")
 pc: Any = Library("pyarrow.compute")
 pd: Any = Library("pandas")
 pj: Any = Library("pyarrow.json")
 pq: Any = Library("pyarrow.parquet")
+ray: Any = Library("ray")
 ndimage: Any = Library("scipy.ndimage")
 optimize: Any = Library("scipy.optimize")
 sparse: Any = Library("scipy.sparse")

@@ -183,7 +183,7 @@ def make_boards(
     """Return the boards of rows that are grouped by board already.
 
     If several boards have the same dataset, split and version, their titles also name the data.
-    `metric` is a metric that gets a column at the user's request.
+    `metric` is the name of a further metric, which has a column of its own.
     """
     examples: dict[str, dict[str | None, LeaderboardRow]] = {}  # name of boards → data → a row
     for row in sorted(rows, key=lambda row: row.path is None):  # runs first: their data is known

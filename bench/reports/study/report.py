@@ -178,16 +178,16 @@ def _best_first(methods: Sequence[StudyMethod], spec: MetricSpec) -> list[StudyM
 
 def _caveats(boards: Mapping[str, Sequence[MethodRuns]], spec: MetricSpec) -> list[str]:
     """Return what is to be known of intervals of the metric on these images."""
-    found = set()
+    caveats = set()
     for board, members in boards.items():
         for method in members:
             _, caveat = interval_caveat(spec, method.decided.labels)
             if caveat:
-                found.add(
+                caveats.add(
                     f"{board}: the 95 % interval of {spec.words}: {caveat}. Those of differences"
                     " are approximate."
                 )
-    return sorted(found)
+    return sorted(caveats)
 
 
 def _method(

@@ -96,7 +96,7 @@ def _name_and_value(fact: Fact) -> str:
 
 
 def _description_line(run: RunView, left_out: Collection[str]) -> str:
-    """Return the facts and settings of a run as a line, except the facts of the names `left_out`.
+    """Return the facts and settings of a run in one line, without the facts named in `left_out`.
 
     The number of images is included unless the dataset is left out, of which the run has every one.
     """

@@ -8,8 +8,8 @@ decision   the strategy, its parameters and price, and where it cannot decide
 machine    device, precision and executor
 record     what is stored, and what one command does with a run
 
-A chapter is a class with one field per setting; `declaration` has the words in which a field says
-what its setting is about. A module also finds what its settings name, such as the dataset, and
-makes their entries in the identity; those that depend on the kind of the backbone (draws, levels,
-guidance) are in `kinds`. `settings` has the class of all settings, `RunConfig`.
+A chapter is a class with one field per setting, which declares its setting with the vocabulary of
+`declaration`. A module also finds what its settings name, such as the dataset, and makes their
+entries in the identity; those that depend on the kind of the backbone (draws, levels, guidance) are
+in `kinds`. `settings` has the class of all settings, `RunConfig`.
 """

@@ -66,7 +66,7 @@ class RunConfig(  # in the opposite order of help, because the fields of the las
         return {name: changed[name] for name in changed if SETTINGS[name].identity in roles}
 
     def loading(self) -> tuple[tuple[str, object], ...]:
-        """Return the settings of how a network is loaded, whose values stand for nothing else."""
+        """Return those settings of how a network is loaded that take effect as they are written."""
         names = (name for name in about("network") if not SETTINGS[name].is_resolved)
         return tuple((name, getattr(self, name)) for name in names)
 

@@ -98,8 +98,8 @@ class Entries(BaseModel):
     of all is shown. Without it, every run scores all of its images."""
     strict: bool = False
     """Whether, with stop = "best", a method is dropped only when one test of all methods together
-    shows it to be worse than the best (true), or already when the test of this method alone rules
-    out that it is a best one (false)."""
+    shows it to be worse than the best (true, without quotes), or already when the test of this
+    method alone rules out that it is a best one (false)."""
     first_round: int = Field(50, ge=1)
     """Number of images in the first round, such as 50."""
     growth: float = Field(1.5, gt=1, le=100)

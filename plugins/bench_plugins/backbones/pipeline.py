@@ -22,7 +22,7 @@ from typing_extensions import override
 from bench.contracts.backbone import Denoiser
 from bench.engine import trees
 from bench.engine.images import preprocess
-from bench.engine.transfer import sent
+from bench.engine.transfer import to_device
 from bench.engine.trees import Tree
 from bench.machine.cache import read_cached, write_cached
 from bench_plugins.backbones._pipelines.gate import check_pipeline, network_of, supported, unusable
@@ -200,7 +200,7 @@ class PipelineDenoiser(Denoiser):
         """
         normalisation = self.learned.normalisation
         pixels = images if isinstance(images, Tensor) else self.preprocess(images)
-        pixels = sent(pixels, self.device)
+        pixels = to_device(pixels, self.device)
         pixels = pixels.unsqueeze(2) if normalisation.has_frames else pixels
         mean, deviation = normalisation.latents(*posterior_of(self.autoencoder(), pixels))
         return mean.view(-1, *self.latent_shape), deviation.view(-1, *self.latent_shape)
@@ -272,12 +272,12 @@ class PipelineDenoiser(Denoiser):
         for key in dict.fromkeys(keys):
             rows = [row for row, other in enumerate(keys) if other == key]
             here = torch.tensor(rows)
-            index = sent(here, x_t.device)
+            index = to_device(here, x_t.device)
             tree = trees.rows(conditioning, index, here)
             own_lengths = [lengths[row] for row in rows]
             predictions.append(self._predict(x_t[index], t[index], tree, own_lengths))
             order += rows
-        return torch.cat(predictions)[sent(torch.tensor(order).argsort(), x_t.device)]
+        return torch.cat(predictions)[to_device(torch.tensor(order).argsort(), x_t.device)]
 
     @override
     def save_memory(self) -> bool | None:

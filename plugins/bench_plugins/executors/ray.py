@@ -21,6 +21,7 @@ from bench.discovery.finding import PLUGIN_VARIABLES
 from bench.discovery.guard import one_line, stdout_to_stderr
 from bench.errors import BenchError, UserError, WorkersLostError, refusing
 from bench.machine.guest import at_work, borrow_variable
+from bench.machine.libraries import ray
 from bench_plugins.executors.worker import (
     Answer,
     Block,
@@ -174,8 +175,6 @@ class Connection:
         self._over.set()
 
     def _stay_connected(self) -> None:
-        import ray
-
         try:
             if self._options:
                 ray.init(**self._options)
@@ -215,8 +214,6 @@ def connect(address: str | None, workers: int | str | None) -> Connection:
     """
     for name, value in RAY_VARIABLES.items():
         borrow_variable(name, os.environ.get(name, value))
-    import ray
-
     if ray.is_initialized():
         return Connection(CONNECT_TIMEOUT, "The connected Ray does not answer")
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -243,8 +240,6 @@ def connect(address: str | None, workers: int | str | None) -> Connection:
 
 def nodes() -> list[Node]:
     """Return the machines of the cluster that are alive."""
-    import ray
-
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in resources]
 
@@ -266,8 +261,6 @@ class Actors:
 
     def start(self, name: str, job: Job, first: str | None) -> None:
         """Start a worker as soon as resources are free; it asks the `first` for encoded prompts."""
-        import ray
-
         actor_class = ray.remote(concurrency_groups=CALLS)(Worker).options(
             num_cpus=self._layout.cpus,
             num_gpus=self._layout.gpus,
@@ -287,8 +280,6 @@ class Actors:
 
     def end(self, name: str) -> None:
         """End a worker, even if it has already ended."""
-        import ray
-
         actor = self._actors.pop(name)
         self._streams = {key: other for key, other in self._streams.items() if other != name}
         with suppress(Exception):
@@ -296,8 +287,6 @@ class Actors:
 
     def answers(self) -> list[tuple[str, Answer]]:
         """Return the next answers after at most a second; WorkersLostError if Ray ended."""
-        import ray
-
         streams = list(self._streams)
         if self._connection.silent:  # also while workers answer, which do so without it
             raise WorkersLostError(f"Ray's control store does not answer. {RESUMES}")
@@ -323,8 +312,6 @@ class Actors:
 
 def _texts(actor: Any, names: Collection[str]) -> Texts:
     """Return an actor's encoded prompts; empty if the actor has ended."""
-    import ray
-
     with suppress(ray.exceptions.RayError):
         call = actor.texts.options(concurrency_group="texts")
         texts: Texts = ray.get(call.remote(names))
@@ -333,8 +320,6 @@ def _texts(actor: Any, names: Collection[str]) -> Texts:
 
 
 def _answer(stream: Any) -> Answer:
-    import ray
-
     try:
         answer: Answer = ray.get(next(stream))
     except ray.exceptions.RayError as error:

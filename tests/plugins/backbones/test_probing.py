@@ -250,6 +250,6 @@ def test_a_pipeline_that_reads_prompts_beside_their_encoding_is_refused(pipe: An
         def check_inputs(self, *arguments: Any, **keywords: Any) -> None:
             self.text_encoder(torch.zeros(1, 8, dtype=torch.int64))
 
-    made = TwoReadings(**pipe.components, requires_safety_checker=False)
+    altered = TwoReadings(**pipe.components, requires_safety_checker=False)
     with refused("text_encoder reads prompts"):
-        PipelineDenoiser(made)
+        PipelineDenoiser(altered)

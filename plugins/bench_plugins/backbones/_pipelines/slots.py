@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
-from bench.engine.transfer import sent
+from bench.engine.transfer import to_device
 from bench.errors import UserError
 from bench_plugins.backbones._pipelines.gate import unusable
 
@@ -286,7 +286,7 @@ def _is_empty(value: Any) -> bool:
 def _mask(lengths: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return 1 for tokens and 0 for padding, [n, longest]."""
     positions = torch.arange(max(lengths), device=device)
-    return (positions < sent(torch.tensor(lengths), device)[:, None]).to(dtype)
+    return (positions < to_device(torch.tensor(lengths), device)[:, None]).to(dtype)
 
 
 def _length_name(slot: Slot) -> str:
