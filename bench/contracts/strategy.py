@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import erf, inf, isinf, nan, sqrt
 from types import MappingProxyType
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from bench.contracts.backbone import LINEARISATION_COST
 from bench.contracts.typed import Bound, annotations_of, mismatch
 
-DECIDED_BY = ("bound", "ceiling", "exhausted", "tie")
+DecidedBy = Literal["bound", "ceiling", "exhausted", "tie"]
+DECIDED_BY: tuple[str, ...] = get_args(DecidedBy)
 NO_PARENT = -1  # in `Problem.parents`
 
 Bools = NDArray[np.bool_]
@@ -163,7 +164,7 @@ class Outcome:
     margin: float
     margin_stderr: float
     confidence: float
-    decided_by: str | None = None
+    decided_by: DecidedBy | None = None
 
 
 class Session(Protocol):

@@ -21,6 +21,7 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from bench.contracts.decision import Decided
+from bench.contracts.strategy import DecidedBy
 from bench.errors import warn_user
 from bench.machine.files import regular_file
 from bench.machine.libraries import pa, pc, pj
@@ -60,7 +61,7 @@ class Record(TypedDict):
     top: list[TopClass]  # [class, score, draws] of the ten best classes, the best first
     seconds: Summed  # share of the scoring time
     error: str | None  # reason of the failure, None if the image was decided
-    decided_by: NotRequired[Literal["bound", "ceiling", "exhausted", "tie", "sweep"]]
+    decided_by: NotRequired[Literal[DecidedBy, "sweep"]]
     """Why scoring ended, if the strategy reports it: a test left one class (`bound`), the cost
     reached a limit (`ceiling`), all draws were used (`exhausted`), or the best classes are tied
     (`tie`). `sweep` if the full sweep decided the image, for the calibration of this run."""
@@ -110,7 +111,7 @@ def make_record(decided: Decided, seconds: float) -> Record:
         record["margin_stderr"] = finite(outcome.margin_stderr)
         record["confidence"] = finite(outcome.confidence)
         if outcome.decided_by is not None:
-            record["decided_by"] = outcome.decided_by  # type: ignore[typeddict-item]  # the engine checks that it is in DECIDED_BY
+            record["decided_by"] = outcome.decided_by
     if sample.candidates is not None:
         record["in_candidates"] = sample.label in sample.candidates
     if sample.group is not None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.contracts.strategy import Bools, Evaluate, Linearise, Outcome, Problem, Reply
+from bench.contracts.strategy import Bools, DecidedBy, Evaluate, Linearise, Outcome, Problem, Reply
 from bench_plugins.strategies._bounds import (
     BOUNDS,
     RaceBound,
@@ -55,7 +55,7 @@ class RaceSession(Elimination):
         """Rank the classes, and record what ended the race."""
         return replace(super().outcome(), decided_by=self.end_reason())
 
-    def end_reason(self) -> str:
+    def end_reason(self) -> DecidedBy:
         """Return what ended the race; see `Outcome.decided_by`."""
         if self.tied:
             return "tie"
@@ -115,7 +115,7 @@ class PublishedSession(RaceSession):
         draws, left = super().round_size(), self.first_stage_end - self.seen
         return min(draws, left) if left > 0 else draws
 
-    def end_reason(self) -> str:
+    def end_reason(self) -> DecidedBy:
         """Return `ceiling` if the budget ruled out a prompt, otherwise what ended the race."""
         return "ceiling" if self.budget_dropped else super().end_reason()
 
