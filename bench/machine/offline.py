@@ -118,9 +118,14 @@ def hub_silence() -> str | None:
     if (reason := why_not_asked()) is not None:
         return reason
     address = os.environ.get("HF_ENDPOINT") or hub_constants.ENDPOINT
+
+    def ask() -> object:
+        # The session is made in the thread that asks: huggingface-hub before 1.0 keeps one per
+        # thread, and one that is made while no network is used refuses every later request.
+        return huggingface_hub.get_session().head(address, timeout=HUB_TIMEOUT)
+
     try:
-        session = huggingface_hub.get_session()
-        ask_promptly(lambda: session.head(address, timeout=HUB_TIMEOUT), HUB_TIMEOUT)
+        ask_promptly(ask, HUB_TIMEOUT)
     except SilentHubError as error:
         return str(error)
     return None
