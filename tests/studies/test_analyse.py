@@ -13,8 +13,7 @@ from helpers.places import ROOT
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES
 from helpers.recorded import record as store_recording
 from helpers.refusals import refused
-from helpers.runs import store
-from measuring import beside, read_results
+from measuring import read_results
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +47,6 @@ def test_the_numbers_of_the_text_are_those_of_the_data(page: Path) -> None:
     full = found["strategies"][0]
     assert full["strategy"] == "full"
     assert full["settings"][0]["evaluations"] == N_CLASSES * N_DRAWS // 2
-
-
-def test_other_runs_stand_beside_it_with_their_error_consistency(tmp_path: Path) -> None:
-    run = store_recording(tmp_path)
-    records = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
-    labels = [line["label"] for line in records]
-    manifest = json.loads((run / "manifest.json").read_text())
-    said = [(label + (number < 6)) % N_CLASSES for number, label in enumerate(labels)]
-    store(
-        tmp_path, labels, said, sample_ids=manifest["samples"], dataset="toy", backbone="other",
-        n_classes=N_CLASSES,
-    )  # fmt: skip
-    (group,) = beside(read_results(tmp_path))
-    assert group["images"] == N_IMAGES
-    assert {row["name"]: row["accuracy"] for row in group["rows"]}["other"] == 24 / 30
-    assert [(pair["a"], pair["b"]) for pair in group["error_consistency"]] == [("toy", "other")]
 
 
 def test_the_published_page_is_what_the_analysis_writes() -> None:

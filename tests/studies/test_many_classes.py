@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
-from glyph_networks import ANGLES, LEVELS, GlyphNet, Kind, composed, tokens_of
+from glyph_networks import ANGLES, LEVELS
 from glyphs import SIZE, Glyphs, distinct_glyphs
 from helpers.matrix import matrix
 from models import Analytic, Draws, Model, register_analytic
@@ -17,7 +17,6 @@ from strategies import Question, Tree, clairvoyant, families, question
 import bench
 from bench.inputs.draws import DrawPlan
 from bench.recordings.recording import open_recording
-from bench_plugins.strategies.race import Race
 
 CLASSES, SPREAD, DRAWS = 60, 0.7, 40
 
@@ -77,15 +76,6 @@ def test_the_velocity_is_optimal_and_the_exact_class_the_most_probable(
     assert analytic.exact(a_picture(glyphs)) == int(np.argmax(density))
 
 
-def test_first_order_misses_what_is_quadratic(glyphs: Glyphs, analytic: Analytic) -> None:
-    x_0, draws, rows = a_picture(glyphs), Draws.of(0, 4), np.arange(CLASSES)
-    kept = np.array([3, 7, 20])
-    first = analytic.first_order(x_0, draws, rows, kept)
-    _, b = analytic.factors(draws.angles.double().numpy())
-    away = np.square(glyphs.pictures() - glyphs.pictures()[kept].mean(axis=0)).mean(axis=1)
-    np.testing.assert_allclose(analytic.errors(x_0, draws) - first, np.outer(away, b**2), atol=2e-4)
-
-
 @pytest.mark.long
 def test_the_engine_records_the_errors_of_the_closed_form(
     glyphs: Glyphs, analytic: Analytic, tmp_path: Path
@@ -122,14 +112,6 @@ def asked(glyphs: Glyphs) -> Question:
     return question(model, x_0, draws, errors, rows, tree, glyphs.pictures())
 
 
-def test_a_tree_of_a_subset_has_the_groups_that_split_it(asked: Question) -> None:
-    assert len(asked.parents) == 50 + 3
-    assert asked.parents[50:].tolist() == [-1, 50, 50]
-    assert asked.parents[:50].tolist() == [51] * 7 + [52] * 8 + [50] * 20 + [-1] * 15
-    nodes, parents = Tree([np.arange(9), np.arange(3)], 9).of(np.arange(3))
-    assert not len(nodes) and (parents == -1).all()
-
-
 def test_every_setting_decides_and_pays_at_most_the_sweep(asked: Question) -> None:
     least = clairvoyant(asked)
     for name, family in families(DRAWS).items():
@@ -138,38 +120,6 @@ def test_every_setting_decides_and_pays_at_most_the_sweep(asked: Question) -> No
             assert 0 <= winner < 50 and 0 < cost <= asked.errors.size + asked.group_errors.size
             if name == "race":
                 assert winner == asked.sweep and cost >= least
-
-
-def test_a_screen_that_keeps_all_is_a_race(asked: Question) -> None:
-    from strategies import plain, screened
-
-    race = Race(first=2, delta=0.005, draws=DRAWS)
-    winner, cost = screened(1e9, 1, race)(asked)
-    assert (winner, cost - 8) == plain(race)(asked)
-
-
-@pytest.mark.parametrize("kind", ["table", "pooled", "cross"])
-def test_a_network_serves_all_classes_at_once_as_one_by_one(kind: Kind) -> None:
-    torch.manual_seed(0)
-    network = GlyphNet(kind, 9).eval()
-    tokens = torch.randint(9, (5,) if kind == "table" else (5, 10))
-    with torch.no_grad():
-        told = network.encode(tokens)
-        x_t, angle = torch.randn(1, 256), torch.tensor([0.8])
-        whole = network(x_t, angle, told)
-        rows = network(x_t.expand(5, -1), angle.expand(5), told)
-    torch.testing.assert_close(whole, rows, rtol=1e-4, atol=1e-5)
-
-
-def test_held_out_names_are_composed_of_words_that_were_seen(glyphs: Glyphs) -> None:
-    names = distinct_glyphs(600).first(300).names
-    out = composed(names, np.random.default_rng(0))
-    seen = {
-        word for name, held in zip(names, out, strict=True) for word in name.split() if not held
-    }
-    assert 0 < out.sum() <= sum(" WITH " in name for name in names) // 5
-    assert all(set(names[row].split()) <= seen for row in np.flatnonzero(out))
-    assert tokens_of(names).shape == (300, 10)
 
 
 def test_the_comparison_counts_images_on_which_only_one_agrees() -> None:
