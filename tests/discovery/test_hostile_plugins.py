@@ -165,6 +165,16 @@ def test_a_command_must_be_one_and_leaves_the_toolkits_alone(plugins: Plugins) -
     assert "register_commands()" in str(load_hooks(plugins, "b", not_a_command).error)
     assert not plugins.commands.keys() & {"run", "mine"}
 
+    def of_two(cli: click.Group) -> None:
+        cli.add_command(click.Command("greet"))
+
+    of_two.__name__ = "register_commands"
+    assert load_hooks(plugins, "c", of_two).error is None
+    first = plugins.commands["greet"]
+    assert "'greet' is already added" in str(load_hooks(plugins, "d", of_two).error)
+    assert plugins.commands["greet"] is first
+    assert "c" in plugins.versions() and "d" not in plugins.versions()
+
 
 EVENTS: dict[str, dict[str, Any]] = {
     "run_started": {

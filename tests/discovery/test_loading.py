@@ -73,6 +73,7 @@ def test_a_broken_plugin_is_shown_and_nothing_else_suffers(case: str, site: Path
     plugins = listed(site)
     assert plugins["broken"]["status"] == "failed" and reason in str(plugins["broken"]["error"])
     assert plugins["zealous"]["status"] == "loaded"
+    assert plugins["zealous"]["registered"] == {"dataset": ["other"]}
     names = [row["name"] for row in bench_with(site, "list", "datasets", "--json").json]
     assert "digits" in names and "other" in names and "mine" not in names
     # Using its name gives its error.

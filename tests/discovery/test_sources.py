@@ -1,7 +1,10 @@
 """Which code computes a run: a change of a source file changes its hash; nothing else does."""
 
+import hashlib
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from helpers.places import ROOT
@@ -29,7 +32,19 @@ def test_the_toolkit_is_always_there_and_others_only_where_they_are_used() -> No
     packages = sources._packages(plugins, OWN_DISTRIBUTION)
     assert packages == {"bench", "bench_plugins"}
     files = dict(sources._list_files("bench"))
+    hashed = hashlib.sha256()
+    for package in ("bench", "bench_plugins"):
+        for name, file in sorted(sources._list_files(package)):
+            content = file.read_bytes()
+            hashed.update(f"{package} {name} {len(content)}\n".encode() + content)
+    assert code[OWN_DISTRIBUTION] == hashed.hexdigest()[:16]
     assert files["inputs/estimand.py"] == ROOT / "bench/inputs/estimand.py"
+
+
+def test_a_module_without_a_file_has_no_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "made_here", ModuleType("made_here"))
+    assert not list(sources._list_files("made_here"))
+    assert not list(sources._list_files("is_not_installed"))
 
 
 def test_the_module_of_a_target_counts_as_the_plugin_s(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from helpers.engines import assert_same, limit_memory, outcomes, prepared
@@ -11,6 +12,7 @@ from helpers.engines import assert_same, limit_memory, outcomes, prepared
 import bench as toolkit
 from bench.contracts.backbone import Denoiser
 from bench.contracts.decision import Decided
+from bench.contracts.strategy import Ints
 from bench.engine import batching
 from bench.machine.speeds import remembered_batch_size
 
@@ -70,6 +72,19 @@ def test_the_best_batch_size_is_the_smallest_of_the_fast_ones(
 
 def test_a_remembered_size_is_that_of_the_threads() -> None:
     assert batching.device_name(torch.device("cpu")) == f"cpu {torch.get_num_threads()} threads"
+
+
+def test_one_cell_that_needs_too_much_memory_is_an_error() -> None:
+    engine, _, _ = prepared(batch_size=8, seed=0)
+    sizes: list[int] = []
+
+    def work(cells: Ints) -> torch.Tensor:
+        sizes.append(len(cells))
+        raise torch.OutOfMemoryError("simulated")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.in_batches(np.arange(8), work)
+    assert sizes == [8, 4, 2, 1]
 
 
 def test_memory_that_ends_is_remembered(
