@@ -202,6 +202,20 @@ class Denoiser(Backbone, ABC):
         """
         raise NotImplementedError
 
+    def generate(
+        self, texts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
+    ) -> Sequence[Image.Image]:
+        """Return an image of each text, for `--fit-split generated`.
+
+        Args:
+            texts: prompts, [n].
+            seeds: of the noise of each image, [n], below 2^63. An image depends on its own text and
+                seed only, but for rounding.
+            steps: number of steps of the model's own sampler.
+            guidance: scale of classifier-free guidance; 1 or less means none.
+        """
+        raise NotImplementedError
+
     def offload(self) -> bool | None:
         """Keep the parts of the model on the CPU while they are not used, for `--offload model`.
 

@@ -17,6 +17,7 @@ from bench.contracts.typed import Bound, Positive, PositiveInt
 UNKNOWN = "unknown"  # `trained_on` of the user's own weights
 UNDECLARED = "undeclared"  # `trained_on` of a spec that does not declare it
 FITTED = "fitted"  # `trained_on` of a backbone that learns from a split of each dataset
+GENERATED = "generated"  # a `--fit-split`: images made of the classes, `generated:NAME:KEY=VALUE,…`
 ANY_PIPELINE = "*"  # in `pipelines`: any class that no other backbone loads
 FOLDER = "folder"  # in stored runs, the name of the dataset and of the backbone that a path selects
 CONDITIONS = (["below"], ["other"], ["present"])  # keys of a condition of an erratum
@@ -31,6 +32,11 @@ def provenance(trained_on: str | None) -> str:
     if trained_on in (UNKNOWN, UNDECLARED):
         return f"training data {trained_on}"
     return f"trained on {trained_on}"
+
+
+def trained_on_generated(generator: str, trained_on: str | None) -> str:
+    """Return the training data of what learns generated images: their generator, and its data."""
+    return " + ".join(filter(None, [f"images made by {generator}", trained_on]))
 
 
 def training_group(trained_on: str | None, weights: str) -> tuple[str, str]:
@@ -60,6 +66,15 @@ class SourceColumns(TypedDict, total=False):
     image: str
     label: str
     id: str
+
+
+class Generation(TypedDict, total=False):
+    """How a backbone generates images for a classifier to learn from."""
+
+    images: int  # of a class
+    steps: int
+    guidance: float
+    templates: list[str]  # of the prompts, in turn; without any, the dataset's template
 
 
 class DownloadLayout(TypedDict, total=False):
@@ -230,6 +245,7 @@ class BackboneSpec(Spec):
         exposure: known overlap of its training data with datasets, with the source.
         telling: noise levels that are known to be informative, with the source.
         requires: lowest version of a library that it needs, such as `diffusers>=0.32`.
+        generation: how it generates images, for `--fit-split generated`; see `Generation`.
         learns: whether it learns from labelled images of another split, with `fit`. Then
             `trained_on` is `fitted`, and every run records the split.
         default: whether it is used if neither the user nor the dataset names a backbone.
@@ -263,6 +279,7 @@ class BackboneSpec(Spec):
     exposure: str | None = None
     telling: str | None = None
     requires: str | None = None
+    generation: Generation = field(default_factory=Generation)
     learns: bool = False
     default: bool = False
     correction: str | None = None

@@ -1,6 +1,7 @@
 """The comparison of two stored runs, and its facts and tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,33 @@ def compare_views(a: RunView, b: RunView, decided: tuple[Decisions, Decisions]) 
         "warnings": [*compared.warnings, *ended],
         "published_a": is_published(a.path),
         "published_b": is_published(b.path),
+        "break_even": _break_even(b, a) or _break_even(a, b),
     }
     return compared.model_copy(update=update)
+
+
+def _break_even(run: RunView, other: RunView) -> dict[str, int | None] | None:
+    """Return from how many images on a run costs less than another; see `Comparison.break_even`.
+
+    None if its images to learn from were not generated, or those of both were.
+    """
+    made, costs, other_costs = run.summary.generation, run.summary.cost, other.summary.cost
+    if made is None or other.summary.generation is not None:
+        return None
+    seconds, other_seconds = (
+        c.images_per_second and 1 / c.images_per_second for c in (costs, other_costs)
+    )
+    per_image = {
+        # Operations of a classifier of features are not counted: they are far fewer.
+        "flop": (costs.flop_per_image or 0.0, other_costs.flop_per_image),
+        "seconds": (seconds, other_seconds),
+    }
+    found: dict[str, int | None] = {}
+    for unit, (own, of_other) in per_image.items():
+        if made.get(unit) is not None and own is not None and of_other is not None:
+            saved = of_other - own
+            found[unit] = ceil(made[unit] / saved) if saved > 0 else None
+    return found
 
 
 def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
@@ -132,6 +158,9 @@ def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
             yield Fact(f"{name}, B / A", ratio, "cost")
         elif name in c.not_divided:
             yield Fact(f"{name}, B / A", c.not_divided[name])
+    for unit, images in (c.break_even or {}).items():
+        from_on = "never" if images is None else f"from {images:,} images on"
+        yield Fact("generation pays", f"by {'operations' if unit == 'flop' else unit}, {from_on}")
 
 
 def _verdict(metric: MetricSpec, difference: Difference) -> str:

@@ -1,6 +1,7 @@
 """Describe a run in sentences: its question, accuracy, repeatability, audit and stated risk."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.contracts.strategy import Strategy, comparison_words
@@ -274,3 +275,19 @@ def _other_risks(stated: CalibratedOn, sweep: Sweep) -> str:
             params = " ".join(f"{name}={value:g}" for name, value in choice.params.items())
             others.append(f"{choice.risk:g} allows {params}, at {cost:,.1f} per image")
     return f"On the same images a risk of {'; '.join(others)}."
+
+
+def generation_sentence(made: Mapping[str, Any], summary: Summary) -> str:
+    """Return what the images to learn from took, once, and what that is for an image of the run.
+
+    `made` is what `GeneratedImages.make` returned.
+    """
+    n, flop = summary.dataset.n_samples, made.get("flop")
+    operations = "" if flop is None else f" ({flop / 1e12:,.3g} TFLOP)"
+    shares = [] if flop is None else [f"{flop / n / 1e12:,.2g} TFLOP"]
+    shares.append(f"{made['seconds'] / n:,.2g} s")
+    return (
+        f"Generated once: {made['images']:,} images to learn from, {made['evaluations']:,}"
+        f" evaluations{operations}, {made['seconds']:,.1f} s. Over {n:,} images that is"
+        f" {' and '.join(shares)} an image, which the cost above does not include."
+    )

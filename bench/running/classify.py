@@ -134,7 +134,7 @@ def classify(
             content = content.naming(decider=make_decider(risk.decider.spec, params))
             manifest = _manifest_of_pictures(content, len(images))
         fitted = fit_for(manifest, find_calibrations(Path(content.config.results)))
-    fit_split = find_fit_split(content.names, None)
+    fit_split = content.learns_from or find_fit_split(content.names, None)
     engine = content.kind.open_engine(replace(content, learns_from=fit_split))
     strategy = content.names.strategy
     samples = [Sample(str(n), 0, _encoded(image, n)) for n, image in enumerate(images)]

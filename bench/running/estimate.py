@@ -19,6 +19,7 @@ from bench.machine.offline import offline_if_set
 from bench.machine.precision import PRECISIONS, Precision, assumed_capability_notes
 from bench.machine.speeds import estimate_speed, seconds_on_devices
 from bench.running.content import Content, PreparedRun
+from bench.running.generated import GeneratedImages
 from bench.running.manifest import evaluation_flops, prepared_run
 from bench.running.parts.data import find_dataset
 from bench.running.parts.decision import price
@@ -36,6 +37,16 @@ AUTOENCODER_BYTES, ENCODING_BYTES = 335e6, 2572
 
 
 Lack = Literal["weights", "data", "device"]
+
+
+class PlannedGeneration(Document):
+    """Images that are generated for a classifier to learn from, once for all runs."""
+
+    images: Count  # of all classes
+    images_to_make: Count  # those that are not in the cache
+    evaluations: Count  # of the generator's network, for the images to make
+    tflop: float | None  # of these evaluations; None if unknown
+    seconds: float | None  # None if the generator's speed is not known
 
 
 class Plan(Document):
@@ -83,6 +94,7 @@ class Plan(Document):
     seconds_elsewhere: dict[str, float] | None = None
     """Device → seconds at a fraction of its published peak; None if the operations are unknown."""
     dtype_elsewhere: Precision | None = None  # precision of `seconds_elsewhere`
+    generation: PlannedGeneration | None = None  # not included in other figures
     risk: SweepPlan | None = None  # sweep and race of a stated risk that is not calibrated yet
     warnings: list[str]  # warnings before the run, including everything in `missing`
     missing: list[str] = Field(default_factory=list)
@@ -119,7 +131,7 @@ def make_plan(config: RunConfig) -> Plan:
         device=device,
         memory=weights and f"{weights / 2**30:.2g} GiB of weights at a time",
         memory_needed=needed,
-        **without_none(risk=risk),
+        **without_none(risk=risk, generation=_generation(content, device)),
         warnings=warnings,
         missing=missing,
         lacks=list(lacking),
@@ -190,6 +202,24 @@ def _costs(
         "seconds_elsewhere": seconds_on_devices(evaluations * flops, on_gpu) if flops else None,
         "dtype_elsewhere": on_gpu if flops else None,
     }
+
+
+def _generation(content: Content, device: str) -> PlannedGeneration | None:
+    """Return what the images to learn from cost; None if none are generated."""
+    learned_from = content.learns_from
+    if learned_from is None or not isinstance(images := learned_from.rows, GeneratedImages):
+        return None
+    missing, names = images.missing, images.generator.names
+    evaluations = missing * images.settings.evaluations
+    flop = images.flop_per_evaluation
+    speed, _ = estimate_speed(names.source.name, device, names.precision.network, flop)
+    return PlannedGeneration(
+        images=len(images),
+        images_to_make=missing,
+        evaluations=evaluations,
+        tflop=flop and round(flop * evaluations / 1e12, 6),
+        seconds=speed and round(evaluations / speed, 1),
+    )
 
 
 def _evaluations(names: Names, sizes: list[tuple[Problem, int]]) -> tuple[int, int | None, bool]:

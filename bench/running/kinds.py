@@ -4,7 +4,7 @@ A denoiser is scored by the error of its predictions, a classifier once per imag
 returns errors itself.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from PIL.Image import Image
+from pydantic import JsonValue
 from typing_extensions import override
 
 from bench.contracts.backbone import LINEARISATION_COST, Classifier, Denoiser
@@ -46,6 +47,7 @@ from bench.machine.libraries import torch
 from bench.machine.precision import computing, has_precision, tf32_needs
 from bench.running.checks import check_model, check_precision
 from bench.running.content import Content, PreparedRun, ScorerKind
+from bench.running.generated import GeneratedImages
 from bench.running.parts.machine import RunPrecision
 from bench.running.parts.measure import noise_identity, weighting_identity
 from bench.running.parts.settings import Names
@@ -293,10 +295,15 @@ class ClassifierKind(ScorerKind[CheckedClassifier]):
             self.problem(content, columns),
             columns,
             content.names.batch_size or IMAGES_PER_BATCH,
-            backbone.fit(images_to_learn(fit), [prompts.texts[label] for label in fit.labels])
-            if fit
-            else None,
+            _fit(backbone, fit, prompts.texts) if fit else None,
         )
+
+
+def _fit(backbone: CheckedClassifier, split: Split, texts: Sequence[str]) -> dict[str, JsonValue]:
+    """Fit a classifier to a split, whose images are generated first if need be; return facts."""
+    made = split.rows.make() if isinstance(split.rows, GeneratedImages) else None
+    facts = backbone.fit(images_to_learn(split), [texts[label] for label in split.labels])
+    return facts if made is None else {**facts, "generated": made}
 
 
 def images_to_learn(split: Split) -> Iterator[Image]:

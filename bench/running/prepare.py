@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from bench.contracts.backbone import Backbone
 from bench.contracts.dataset import Rows
-from bench.contracts.specs import DatasetSpec
+from bench.contracts.specs import DatasetSpec, trained_on_generated
 from bench.discovery.backbones import fact, has_flag
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
@@ -27,6 +27,11 @@ from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, fit_data, learn_weighting
 from bench.running.command import same_options
 from bench.running.content import Content, PreparedRun
+from bench.running.generated import (
+    asks_for_generated,
+    generated_split,
+    generator_name,
+)
 from bench.running.kinds import KINDS
 from bench.running.manifest import prepared_run
 from bench.running.parts.data import data_source, find_dataset
@@ -34,8 +39,8 @@ from bench.running.parts.decision import backbone_params, check_strategy, find_s
 from bench.running.parts.declaration import option, passed_to
 from bench.running.parts.machine import TF32, find_precision, names_precision, quicker_precisions
 from bench.running.parts.measure import find_plan, resolve_views
-from bench.running.parts.model import find_backbone, find_weights
-from bench.running.parts.settings import SETTINGS, Names, RunConfig, Values, about
+from bench.running.parts.model import BackboneSource, find_backbone, find_weights
+from bench.running.parts.settings import SETTINGS, Names, RunConfig, Values, about, make_config
 from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.store.folder import find_run
 
@@ -145,7 +150,18 @@ def read_content(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool =
         split = load_split(names.data, config.split, at_hand.rows)
         split = replace(split, survey=at_hand.surveyed) if at_hand.surveyed else split
     class_names = split.class_names if split else load_classes(names.data)
-    trained_on = fit_data(names, split) if names.backbone.learns else names.source.trained_on
+    generator = _read_generator(names)
+    learns_from = None
+    if generator is not None:
+        trained_on: str | None = trained_on_generated(
+            generator.names.source.name, generator.names.source.trained_on
+        )
+        learns_from = generated_split(str(config.fit_split), generator, names.dataset, class_names)
+    elif names.backbone.learns:
+        trained_on = fit_data(names, split)
+        learns_from = find_fit_split(names, split) if split else None
+    else:
+        trained_on = names.source.trained_on
     check_strategy(
         names.decider,
         f"backbone {names.source.name!r}",
@@ -154,11 +170,11 @@ def read_content(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool =
         reduction=kind.reduction(names),
         gradients=names.strategy.linearises and has_flag(names.backbone, "can_linearise"),
     )
-    learns_from = find_fit_split(names, split) if split else None
     shortlist = find_candidates(names, split)
     prompts = _prompts(names, split, class_names)
-    warnings = _warnings(names, split, prompts)
+    warnings = [*_warnings(names, split, prompts), out_of_domain_warning(names, generator)]
     names, weights, absent = _located(names, at_hand.loaded)
+    absent = absent or (generator and generator.absent) or None
     weighting, learned = config.weighting, None
     if split and not absent and weighting.name == "learned":
         weighting, learned, gain = learn_weighting(names, weights, split)
@@ -180,6 +196,17 @@ def read_content(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool =
         learns_from=learns_from,
         shortlist=shortlist,
     )
+
+
+def _read_generator(names: Names) -> Content | None:
+    """Return the content of the backbone that makes the images to learn from, if any does."""
+    config = names.config
+    if not (names.backbone.learns and asks_for_generated(config.fit_split)):
+        return None
+    chosen = generator_name(str(config.fit_split), names.dataset)
+    kept = {name: getattr(config, name) for name in ("device", "offline", "results")}
+    settings = make_config({"dataset": "-", "backbone": chosen, **kept})
+    return read_content(settings, Preloaded(NO_DATASET))
 
 
 def _prompts(names: Names, split: Split | None, class_names: ClassNames) -> Prompts:
@@ -207,7 +234,6 @@ def _located(names: Names, loaded: Any) -> tuple[Names, Weights | None, AbsentEr
 
 def _warnings(names: Names, split: Split | None, prompts: Prompts) -> list[str | None]:
     return [
-        out_of_domain_warning(names),
         quicker_precisions(names.config.device, names.precision)
         if names.backbone.objects
         else None,
@@ -227,20 +253,22 @@ def prepare(config: RunConfig, at_hand: Preloaded = NOTHING) -> PreparedRun:
     return prepared_run(content)
 
 
-def _only_elsewhere(names: Names) -> bool:
-    """Return whether the backbone was trained on one dataset, which is not the run's."""
-    trained, _, split = (names.source.trained_on or "").partition("/")
-    return bool(split) and not names.backbone.learns and trained != names.dataset.name
+def _only_elsewhere(names: Names, source: BackboneSource) -> bool:
+    """Return whether a backbone was trained on one dataset, which is not the run's."""
+    trained, _, split = (source.trained_on or "").partition("/")
+    return bool(split) and not source.spec.learns and trained != names.dataset.name
 
 
-def out_of_domain_warning(names: Names) -> str | None:
-    """Return a warning if the backbone was trained only on other data."""
-    if not _only_elsewhere(names):
+def out_of_domain_warning(names: Names, generator: Content | None = None) -> str | None:
+    """Return a warning if the backbone, or what generates its images, was trained on other data."""
+    source = generator.names.source if generator else names.source
+    if not _only_elsewhere(names, source):
         return None
+    option = "--fit-split generated:NAME" if generator else "--backbone"
     return (
-        f"Backbone {names.source.name!r} was trained only on {names.source.trained_on}."
-        " On other images it may do no better than guessing. Choose another one with --backbone;"
-        " `bench list backbones` shows all."
+        f"Backbone {source.name!r} was trained only on {source.trained_on}. On other images it may"
+        f" do no better than guessing. Choose another one with {option}; `bench list backbones`"
+        " shows all."
     )
 
 
@@ -263,7 +291,7 @@ def check_chosen(names: Names) -> None:
     without weights, of each kind the one that was registered first.
     """
     config = names.config
-    if config.backbone is not None or not _only_elsewhere(names):
+    if config.backbone is not None or not _only_elsewhere(names, names.source):
         return
     named: dict[tuple[bool, bool], str] = {}
     for spec in load_plugins().backbones.by_name().values():

@@ -5,9 +5,9 @@ noise. `audit.jsonl` has the full sweep of images that the run decided with fewe
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from typing_extensions import TypedDict
 
@@ -153,6 +153,12 @@ class Summary(Document):
     results_dir: str | None = None  # folder in which the run was made
     cleared: list[str] | None = None
     """Errata that no longer touch the run since this was computed again from records, or None."""
+
+    @property
+    def generation(self) -> Mapping[str, Any] | None:
+        """What generating images to learn from took, once for all runs; None if none were."""
+        made = self.fitted.plain().get("generated") if self.fitted else None
+        return made if isinstance(made, dict) else None
 
     def ended_by(self, answer: QuestionAnswer | None) -> Self:
         """Return a copy with `anytime_ci95` if `answer` ended the run, otherwise the summary."""

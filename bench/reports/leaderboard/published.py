@@ -10,7 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.contracts.specs import UNKNOWN, BackboneSpec, ErratumSpec
+from bench.contracts.specs import (
+    GENERATED,
+    UNKNOWN,
+    BackboneSpec,
+    ErratumSpec,
+    trained_on_generated,
+)
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted
 from bench.inputs.data import DataSource, load_classes
@@ -290,6 +296,11 @@ def _training_problems(manifest: Manifest, spec: BackboneSpec) -> Iterator[str]:
     learned, stated = manifest.identity.learned_from, manifest.backbone.trained_on
     if manifest.config.weights is not None:
         expected: str | None = UNKNOWN
+    elif learned is not None and learned.split.startswith(f"{GENERATED}:"):
+        made_by = trained_on_generated(learned.split.split(":")[1], None)
+        if str(stated).partition(" + ")[0] == made_by:
+            return  # the data of the generator follow
+        expected = made_by
     elif learned is not None:
         expected = f"{manifest.dataset.name}/{learned.split}"
     else:

@@ -18,7 +18,13 @@ from bench.reports.run_facts import (
     without_defaults,
 )
 from bench.reports.run_view import RunView
-from bench.reports.sentences import make_opening, probability_sentence, risk_sentence, risk_warning
+from bench.reports.sentences import (
+    generation_sentence,
+    make_opening,
+    probability_sentence,
+    risk_sentence,
+    risk_warning,
+)
 from bench.reports.terminal.tables import console, print_rows, print_table
 from bench.running.command import removed_from
 from bench.stats.calibration.probability import Probability
@@ -150,6 +156,8 @@ def _print_notes(run: RunView, summary: Summary) -> None:
     if summary.fitted:
         plain = {k: v for k, v in summary.fitted.plain().items() if not isinstance(v, dict | list)}
         terminal.print(f"Fitted: {assignments(plain)}", soft_wrap=True)
+    if (made := summary.generation) is not None:
+        terminal.print(generation_sentence(made, summary))
     if summary.failed_samples:
         first_failed = int(np.flatnonzero(run.decided.failed)[0])
         sample_id = run.decided.sample_ids[first_failed].as_py()

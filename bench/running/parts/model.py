@@ -56,7 +56,8 @@ class ModelSettings(Chapter):
     normalize: Text | None = setting("network", identity="resolved", passed_to="backbone")
     """Pixel normalisation, for a backbone that offers a choice: half or cifar10."""
     fit_split: Text | None = setting("network", identity="content", learns=True)
-    """The split that a trainable backbone is fitted on (default: train)."""
+    """The split that a trainable backbone is fitted on (default: train), or generated[:NAME] for
+    images that a diffusion model makes of the classes."""
 
 
 INDEX = "model_index.json"

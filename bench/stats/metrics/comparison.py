@@ -35,6 +35,9 @@ class Comparison(Paired):
     per_class: list[ClassDifference]  # accuracies of each class with samples
     cost_ratio: float | None  # evaluation equivalents, B / A
     seconds_ratio: float | None  # scoring time, B / A
+    break_even: dict[str, int | None] | None = None
+    """`seconds` or `flop` → the number of images from which on B, or else A, costs less although
+    its images to learn from were generated first; None: never. None if neither's were."""
     not_divided: dict[str, str]  # `cost` or `seconds` → reason why its ratio is meaningless
     differences: dict[str, list[Any]]  # settings that differ, by the names of options → [A's, B's]
     warnings: list[str]  # warnings on the validity of the comparison

@@ -25,7 +25,13 @@ from bench.engine.images import preprocess
 from bench.engine.transfer import to_device
 from bench.engine.trees import Tree
 from bench.machine.cache import read_cached, write_cached
-from bench_plugins.backbones._pipelines.gate import check_pipeline, network_of, supported, unusable
+from bench_plugins.backbones._pipelines.gate import (
+    CLASS_LABELS,
+    check_pipeline,
+    network_of,
+    supported,
+    unusable,
+)
 from bench_plugins.backbones._pipelines.learning import CallFacts, learn, posterior_of
 from bench_plugins.backbones._pipelines.probing import check_assumptions, is_batchable
 from bench_plugins.backbones._pipelines.runner import (
@@ -175,6 +181,11 @@ class PipelineDenoiser(Denoiser):
         """Return the autoencoder, ready to be called."""
         return self.pipe.vae
 
+    def whole(self) -> Any:
+        """Return the pipeline with all of its components, ready to be called."""
+        self.ready()
+        return self.pipe
+
     # Methods of a backbone.
 
     @property
@@ -278,6 +289,28 @@ class PipelineDenoiser(Denoiser):
             predictions.append(self._predict(x_t[index], t[index], tree, own_lengths))
             order += rows
         return torch.cat(predictions)[to_device(torch.tensor(order).argsort(), x_t.device)]
+
+    @override
+    def generate(
+        self, texts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float
+    ) -> list[Image.Image]:
+        """Return the images of the pipeline's own call, in its sizes and with its sampler."""
+        prompts: dict[str, Any] = {"prompt": list(texts)}
+        if self.runner.takes_labels:
+            prompts = {CLASS_LABELS: self.runner.labels(texts)}
+        sides = {"height": self.resolution, "width": self.resolution}
+        keywords = {**self.runner.call, **sides, "guidance_scale": guidance, "output_type": "pil"}
+        keywords = {n: value for n, value in keywords.items() if n in self.runner.parameters}
+        pipe = copy.copy(self.whole())
+        pipe.set_progress_bar_config(disable=True)  # the toolkit counts images itself
+        with torch.no_grad():
+            made = pipe(
+                **prompts,
+                **keywords,
+                num_inference_steps=steps,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            )
+        return list(made.images)
 
     @override
     def save_memory(self) -> bool | None:

@@ -285,6 +285,13 @@ class FolderPipeline(PipelineDenoiser):
         return vae
 
     @override
+    def whole(self) -> Any:
+        with self.lock:
+            self.ready()
+            self._load(self._complete.classes.keys())
+            return self.pipe
+
+    @override
     def offload(self) -> bool:
         if not self._empty or self.runner.declared is None:
             return False

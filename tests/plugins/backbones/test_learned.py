@@ -18,7 +18,13 @@ from bench.store.writing import RunFolder
 from bench.testing import ClassifierContract
 from bench.testing.backbones import TEXTS
 from bench.testing.datasets import pictures
-from bench_plugins.backbones.learned import LinearProbe, Majority, NearestMean, Random
+from bench_plugins.backbones.learned import (
+    Gaussian,
+    LinearProbe,
+    Majority,
+    NearestMean,
+    Random,
+)
 
 MADE: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
 
@@ -28,7 +34,7 @@ class TestRandom(ClassifierContract):
         return Random(None, **MADE)
 
 
-@pytest.mark.parametrize("kind", [Majority, NearestMean, LinearProbe])
+@pytest.mark.parametrize("kind", [Majority, NearestMean, Gaussian, LinearProbe])
 class TestLearned(ClassifierContract):
     @pytest.fixture
     def backbone(self, kind: Any) -> Any:
@@ -66,6 +72,37 @@ def test_the_matrix_product_decides_as_the_distances_do(seed: int, n: int, offse
         scores = model.score([None] * images, model.texts)  # type: ignore[list-item]  # unread
         assert (scores.argmax(axis=1) == expected[:images].argmax(axis=1)).all()
         assert scores == pytest.approx(expected[:images], rel=1e-5, abs=1e-9 * offset**2)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(3, 60), st.integers(1, 12))
+def test_the_gaussian_is_that_of_the_formulas(seed: int, n: int, images: int, width: int) -> None:
+    """Distances by the pooled covariance, shrunk by Ledoit and Wolf's (2004) lemma 3.2 on."""
+    rng = np.random.default_rng(seed)
+    labels = [*range(n), *rng.integers(0, n, n + images)]
+    spread: Any = rng.normal(size=(len(labels), width)) @ rng.normal(size=(width, width))
+    rows = (spread + 3).astype(np.float32)
+    model = Gaussian(None, **MADE)
+    places: Any = range(len(rows))
+    model.features = lambda chosen: rows[list(chosen)]
+    texts = [f"class {label}" for label in range(n)]
+    facts = model.fit(iter(places), [texts[label] for label in labels])
+    exact, index = rows.astype(np.float64), np.array(labels)
+    means = np.stack([exact[index == label].mean(axis=0) for label in range(n)])
+    within = exact - means[index]
+    count, covariance = len(within), within.T @ within / len(within)
+    scale = np.trace(covariance) / width
+    most = ((covariance - scale * np.eye(width)) ** 2).sum()
+    noise = sum(((np.outer(row, row) - covariance) ** 2).sum() for row in within) / count**2
+    share = min(noise, most) / most if width > 1 else 0.0
+    shrunk = (1 - share) * covariance + share * scale * np.eye(width)
+    far = [[(r - m) @ np.linalg.solve(shrunk, r - m) / 2 for m in means] for r in exact]
+    shift = np.array(far).min(axis=1, keepdims=True)
+    scores = model.score(places, texts)
+    expected = shift - np.array(far)
+    got = scores - scores.max(axis=1, keepdims=True)
+    assert facts["shrinkage"] == pytest.approx(share, abs=1e-6)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * max(1, np.abs(scores).max()))
 
 
 def test_the_nearest_mean_is_that_of_the_features() -> None:

@@ -1,0 +1,306 @@
+"""Images that a generative backbone makes of the classes, for a classifier to learn from.
+
+`--fit-split generated:NAME:images=240,steps=1` names the backbone and how it generates. This is the
+baseline of GDC (arXiv 2412.12594): the model makes images once, and a classifier of features learns
+them, so that a test image costs no evaluation of the model.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.contracts.backbone import Backbone, Denoiser
+from bench.contracts.specs import GENERATED, BackboneSpec, DatasetSpec
+from bench.discovery.backbones import fact, has_own
+from bench.discovery.guard import guard
+from bench.discovery.loading import load_plugins
+from bench.discovery.targets import with_defaults
+from bench.errors import PluginError, UserError, quoted
+from bench.inputs.class_names import ClassNames
+from bench.inputs.pixels import encode
+from bench.inputs.prompts import Prompts, from_template, from_templates
+from bench.inputs.split import Split
+from bench.machine.cache import cache_dir, read_cached, write_cached
+from bench.machine.libraries import pa
+from bench.machine.stages import stage
+from bench.running.content import Content
+from bench.store.formats.identity import digest
+from bench.store.locking import locked
+
+RECIPE_VERSION = 1  # of how images are made from a recipe
+# Images of one call: always the same ones, because rounding may depend on their number.
+MADE_AT_ONCE = 8
+WAIT_FOR_OTHERS = 7 * 24 * 3600.0  # seconds, for another process that makes the same images
+SEED_BITS = 63
+
+
+class GenerationSettings(BaseModel):
+    """How images are generated: the settings after the generator's name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    images: int = Field(240, gt=0, le=1_000_000)  # of a class; as published
+    steps: int = Field(gt=0, le=10_000)  # of the pipeline's own sampler
+    guidance: float = Field(ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
+    templates: tuple[str, ...] = ()  # of the prompts; empty for the dataset's own
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network for an image: a step above a guidance of 1 has two."""
+        return self.steps * (2 if self.guidance > 1 else 1)
+
+
+def asks_for_generated(fit_split: str | None) -> bool:
+    """Return whether a value of `--fit-split` asks for images that are generated."""
+    return fit_split is not None and (fit_split + ":").startswith(GENERATED + ":")
+
+
+def generator_name(fit_split: str, dataset: DatasetSpec) -> str:
+    """Return the name of the backbone that `--fit-split` asks to generate images.
+
+    Without a name it is the dataset's own backbone, or else the first zero-shot one that declares
+    how it generates. Raises UserError if there is none.
+    """
+    name = fit_split.split(":")[1] if ":" in fit_split else None
+    if name == "":
+        raise UserError(f"--fit-split {fit_split}: the name of a backbone is missing after ':'.")
+    if name or dataset.backbone:
+        return str(name or dataset.backbone)
+    for spec in load_plugins().backbones:
+        if spec.generation and spec.trained_on is None:
+            return spec.name
+    raise UserError(f"--fit-split {fit_split}: name a backbone, {GENERATED}:NAME.")
+
+
+def read_settings(fit_split: str, spec: BackboneSpec) -> GenerationSettings:
+    """Return the settings in a value of `--fit-split`; the backbone's spec declares the others."""
+    _, _, text = fit_split.removeprefix(f"{GENERATED}:").partition(":")
+    stated: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or key in stated or key == "templates":
+            raise UserError(
+                f"--fit-split {fit_split}: expected settings such as images=240,steps=20,"
+                f"guidance=3,seed=0, each once, got {quoted(part)}."
+            )
+        stated[key] = value
+    try:
+        return GenerationSettings.model_validate({**spec.generation, **stated})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0])
+        if first["type"] == "missing":
+            raise UserError(
+                f"--fit-split {fit_split}: backbone {spec.name!r} does not declare how it generates"
+                f" images. State it: {GENERATED}:NAME:steps=50,guidance=7.5"
+            ) from None
+        raise UserError(
+            f"--fit-split {fit_split}: {name}: {first['msg']} (got {quoted(first['input'])})."
+        ) from None
+
+
+def check_generator(generator: Content, dataset: DatasetSpec) -> None:
+    """Raise UserError unless a backbone can make images of a dataset's classes."""
+    name = generator.names.source.name
+    if dataset.items:
+        raise UserError(
+            f"--fit-split {GENERATED}: dataset {dataset.name!r} has items with texts of their own,"
+            " and no classes to generate images of."
+        )
+    if not has_own(generator.names.backbone, Denoiser.generate):
+        raise UserError(
+            f"--fit-split {GENERATED}: backbone {name!r} cannot generate images. Name a diffusion"
+            f" model: {GENERATED}:NAME."
+        )
+
+
+Request = tuple[str, int, int]  # prompt, seed and class of an image
+
+
+@dataclass(frozen=True)
+class GeneratedImages:
+    """Images of classes, made when they are first read. They are the rows of a split.
+
+    Each batch is kept in the cache, so that a run that was interrupted goes on with the next one,
+    and two runs with the same recipe share their images.
+    """
+
+    generator: Content
+    settings: GenerationSettings
+    prompts: Prompts
+    _kept: dict[int, tuple[list[bytes], float]] = field(default_factory=dict)  # if not cached
+
+    column_names = ("image",)
+
+    @cached_property
+    def requests(self) -> list[Request]:
+        """The image of every place; the prompts of a class take turns."""
+        requests = []
+        for label in sorted(set(self.prompts.class_of_prompt)):
+            pairs = zip(self.prompts.texts, self.prompts.class_of_prompt, strict=True)
+            texts = [text for text, owner in pairs if owner == label]
+            for number in range(self.settings.images):
+                text = texts[number % len(texts)]
+                seed = int(digest({"of": [self.settings.seed, text, number]})[:16], 16)
+                requests.append((text, seed % 2**SEED_BITS, label))
+        return requests
+
+    @cached_property
+    def _batches(self) -> list[list[Request]]:
+        """The requests of each call. A class has its own batches, so that others may be added."""
+        images, starts = self.settings.images, range(0, self.settings.images, MADE_AT_ONCE)
+        classes = range(0, len(self), images)
+        return [
+            self.requests[first + start : first + min(start + MADE_AT_ONCE, images)]
+            for first in classes
+            for start in starts
+        ]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that determines the images, without making one."""
+        prompts = [list(pair) for pair in self.prompts.pairs]
+        settings = {"images": self.settings.images, "seed": self.settings.seed}
+        return digest({**self._recipe, **settings, "prompts": prompts})
+
+    @cached_property
+    def _recipe(self) -> dict[str, Any]:
+        names, weights = self.generator.names, self.generator.weights
+        return {
+            "version": RECIPE_VERSION,
+            "backbone": [names.backbone.name, names.backbone.version],
+            "weights": weights.fingerprint if weights else None,
+            "parameters": names.backbone.recorded(names.backbone_parameters),
+            "precision": names.precision.network,
+            "steps": self.settings.steps,
+            "guidance": self.settings.guidance,
+        }
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, place: int) -> Mapping[str, Any]:
+        label, number = divmod(place, self.settings.images)
+        batch, within = divmod(number, MADE_AT_ONCE)
+        number = label * ceil(self.settings.images / MADE_AT_ONCE) + batch
+        stored = self._stored(number)
+        if stored is None:  # it was removed from the cache meanwhile
+            self.make()
+            stored = self._stored(number) or ([], 0.0)
+        return {"image": {"bytes": stored[0][within], "path": None}}
+
+    def make(self) -> dict[str, Any]:
+        """Make the images that are not in the cache; return what making all of them took."""
+        if self.missing:
+            with locked(cache_dir(GENERATED), wait=WAIT_FOR_OTHERS):
+                self._make()
+        flop = self.flop_per_evaluation
+        stored = map(self._stored, range(len(self._batches)))
+        seconds = sum(batch[1] for batch in stored if batch)
+        return {
+            "images": len(self),
+            "evaluations": len(self) * self.settings.evaluations,
+            "flop": flop and flop * len(self) * self.settings.evaluations,
+            "seconds": round(seconds, 3),
+        }
+
+    @property
+    def missing(self) -> int:
+        """Number of images that are not in the cache."""
+        absent = [n for n in range(len(self._batches)) if self._stored(n) is None]
+        return sum(len(self._batches[number]) for number in absent)
+
+    @cached_property
+    def flop_per_evaluation(self) -> float | None:
+        """Operations of the network for an evaluation; None if they are unknown."""
+        names, weights = self.generator.names, self.generator.weights
+        declared = names.backbone.flops if names.source.weights is None else None
+        if declared is None and weights is not None:
+            return fact(names.backbone, Backbone.evaluation_flops, weights)
+        return declared
+
+    def _make(self) -> None:
+        """Make and keep the batches that no process has made."""
+        kind, spec = self.generator.kind, self.generator.names.backbone
+        model: Denoiser | None = None
+        with stage("Generating images", self.missing) as made:
+            for number, requests in enumerate(self._batches):
+                if self._stored(number) is None:
+                    model = model or with_defaults(kind.make(self.generator).backbone, Denoiser)
+                    self._keep(number, *self._generated(model, requests, spec.label))
+                    made.done += len(requests)
+
+    def _generated(
+        self, model: Denoiser, requests: Sequence[Request], who: str
+    ) -> tuple[list[bytes], float]:
+        """Return the images of a batch, as PNG, and the seconds that they took (PluginError)."""
+        started = time.perf_counter()
+        with guard(who, "generate()"):
+            images = model.generate(
+                [text for text, _, _ in requests],
+                [seed for _, seed, _ in requests],
+                self.settings.steps,
+                self.settings.guidance,
+            )
+        if len(images) != len(requests) or not all(isinstance(i, Image) for i in images):
+            raise PluginError(who, f"generate() did not return {len(requests)} images of PIL")
+        return [encode(image) for image in images], time.perf_counter() - started
+
+    def _path(self, number: int) -> Path:
+        batch = [[text, seed] for text, seed, _ in self._batches[number]]
+        made_of = {**self._recipe, "batch": batch}
+        return cache_dir(GENERATED) / digest(made_of)
+
+    def _stored(self, number: int) -> tuple[list[bytes], float] | None:
+        """Return the images of a batch, as PNG, and the seconds that they took; None if absent."""
+        if number in self._kept:
+            return self._kept[number]
+        if (content := read_cached(self._path(number))) is None:
+            return None
+        table = pa.ipc.open_stream(content).read_all()
+        return table["image"].to_pylist(), float(table.schema.metadata[b"seconds"])
+
+    def _keep(self, number: int, images: list[bytes], seconds: float) -> None:
+        """Write a batch to the cache, or keep it in memory if that fails."""
+        table = pa.table({"image": pa.array(images, pa.binary())})
+        table = table.replace_schema_metadata({"seconds": repr(seconds)})
+        stream = pa.BufferOutputStream()
+        with pa.ipc.new_stream(stream, table.schema) as writer:
+            writer.write_table(table)
+        write_cached(self._path(number), stream.getvalue().to_pybytes())
+        if self._stored(number) is None:
+            self._kept[number] = images, seconds
+
+
+def generated_split(
+    fit_split: str, generator: Content, dataset: DatasetSpec, classes: ClassNames
+) -> Split:
+    """Return the images of the classes as a split to learn from; none is made yet (UserError)."""
+    check_generator(generator, dataset)
+    spec, source = generator.names.backbone, generator.names.source
+    settings = read_settings(fit_split, spec)
+    if settings.templates:
+        prompts = from_templates(settings.templates, classes.names, dataset.phrases)
+    else:
+        prompts = from_template(dataset.template, classes.names, dataset.phrases)
+    images = GeneratedImages(generator, settings, prompts)
+    labels = tuple(label for _, _, label in images.requests)
+    return Split(
+        name=dataset.name,
+        version=spec.version,
+        split=f"{GENERATED}:{source.name}:images={settings.images},steps={settings.steps},"
+        f"guidance={settings.guidance:g},seed={settings.seed}",
+        class_names=classes,
+        sample_ids=tuple(f"{label}-{n % settings.images}" for n, label in enumerate(labels)),
+        labels=labels,
+        rows=images,
+        survey=("" if generator.absent else images.fingerprint, True),
+    )
