@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.engines import before_passes, errors_at, network_of, outcomes, prepared
+from helpers.engines import errors_at, network_of, outcomes, prepared
 from helpers.matrix import matrix
 from helpers.tables import Errors, concluded
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats, Linearise, Outcome, Problem, Reply, Strategy
-from bench.engine import batching
 from bench.engine.asking import CheckedStrategy
 from bench.engine.denoising import DenoisingEngine
-from bench.engine.trees import Tree, leaves
+from bench.engine.trees import leaves
 from bench.running.content import PreparedRun
 
 DRAWS = 6
@@ -155,36 +154,6 @@ def test_a_pinned_kernel_stays_pinned_where_activations_are_recomputed(kernel: s
             network_of(engine.backbone).save_memory()
         found.append(linearised(engine, samples))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
-
-
-@pytest.mark.long
-def test_the_batch_size_of_linearisations_is_measured_and_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
-    measured = []
-
-    def best(engine: object) -> int:
-        measured.append(type(engine).__name__)
-        return 40 if isinstance(engine, DenoisingEngine) else 20
-
-    monkeypatch.setattr(batching, "best_batch_size", best)
-    engine_of("tiny-digits", strategy="race", params={"draws": DRAWS}, batch_size="auto")
-    assert measured == ["DenoisingEngine"]  # a strategy without linearisations needs no more
-    settings: dict[str, Any] = {"strategy": "screen-race", "params": SCREEN, "batch_size": "auto"}
-    engine, run, samples = engine_of("tiny-digits", 2, **settings)
-    assert measured == ["DenoisingEngine", "Lineariser"]
-    assert (engine.batch_size, engine.lineariser.batch_size) == (40, 20)
-
-    def small(x_t: torch.Tensor, _: Tree) -> None:
-        if len(x_t) > (6 if torch.is_grad_enabled() else 40):
-            raise torch.OutOfMemoryError("simulated")
-
-    before_passes(monkeypatch, engine.backbone, small)
-    assert len(outcomes(engine, run, samples)) == 2
-    assert 2 <= engine.lineariser.batch_size <= 6 and engine.batch_size == 40
-    again = engine_of("tiny-digits", **settings)[0]
-    assert again.lineariser.batch_size == engine.lineariser.batch_size and len(measured) == 2
 
 
 @pytest.mark.slow

@@ -1,10 +1,7 @@
 """Mixtures of trees in chunks and at once; a thread that makes things ahead of time."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,19 +123,6 @@ torch.testing.assert_close(found[0], wanted, rtol=0.01, atol=0.01)
 rows(tree, torch.arange(16))
 print(peak[0])
 """
-
-
-@pytest.mark.slow
-def test_a_thousand_prompts_of_t5(tmp_path: Path) -> None:
-    """1,000 prompts × 4.2 MB: written, mixed and linearised in a quarter of their size."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(tmp_path / "set.safetensors")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    print(f"peak {float(done.stdout):.2f} GiB that cannot be given back")
-    assert float(done.stdout) < 2.0
 
 
 def test_a_thread_ahead_keeps_order_and_errors_and_ends() -> None:

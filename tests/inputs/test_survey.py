@@ -114,21 +114,3 @@ def test_other_images_than_those_of_its_files_are_read(
         changed = changed.cast_column("image", datasets.Image())
         again = load_split(DataSource(spec_of(changed)))
     assert again.fingerprint == by_definition(again) != first.fingerprint
-
-
-def test_no_table_of_images_is_hashed_for_the_library_s_own_fingerprint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would copy all images that are in memory: 500 MB for 200,000 small ones."""
-    made = datasets.arrow_dataset.generate_fingerprint
-
-    def checked(rows: datasets.Dataset, *rest: object) -> str:
-        assert type(rows.data).__name__ == "MemoryMappedTable"
-        return str(made(rows, *rest))
-
-    monkeypatch.setattr("datasets.arrow_dataset.generate_fingerprint", checked)
-    for name in ("test", "train"):  # labels that are text are numbered by the classes of both
-        columns = {"image": pa.array([picture(1), picture(2)]), "label": ["cat", "dog"]}
-        write_parquet(tmp_path / f"{name}.parquet", columns)
-    split = load(tmp_path, "test")
-    assert split.labels == (0, 1) and len(split.fingerprint) == 64

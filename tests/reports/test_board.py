@@ -1,20 +1,14 @@
 """Boards and figures of a report agree with values by hand and mix nothing incomparable."""
 
-import re
-from dataclasses import replace
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from string import ascii_uppercase
 
 import numpy as np
 import pytest
 from helpers.reporting import N_DRAWS
-from matplotlib.collections import LineCollection
-from matplotlib.transforms import Bbox
 
-from bench.reports.figures.cost import board_panel, draw_cost, pareto_front
-from bench.reports.figures.plots import Point, errors_by_timestep
+from bench.reports.figures.cost import board_panel, pareto_front
+from bench.reports.figures.plots import errors_by_timestep
 from bench.reports.leaderboard.board import Board, letter_keys, make_boards
 from bench.reports.leaderboard.ranking import leaderboard, rank_boards
 from bench.reports.leaderboard.rows import board_row, reported_rows
@@ -66,38 +60,6 @@ def test_ranks_and_fronts_never_mix_what_does_not_compare(stored: Path) -> None:
         assert not better
     keys = list(islice(letter_keys(), 703))
     assert [keys[i] for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
-
-
-def test_keys_lie_on_no_error_bar(stored: Path) -> None:
-    chance, points = np.random.default_rng(3), []
-    panel = board_panel(board_of(stored / "results", "zero", "trained"))
-    assert panel is not None
-    for place in range(10):
-        accuracy, cost = chance.uniform(0.45, 0.6), 10 ** chance.uniform(0.5, 2)
-        ends = accuracy - 0.1, accuracy + 0.1
-        points.append(Point("", accuracy, ends, key=ascii_uppercase[place], cost=cost))
-    figure = draw_cost([replace(panel, points=points, fronts=[])]).figure()
-    figure.savefig(BytesIO())
-    (axes,) = figure.axes
-    bars = [
-        Bbox(axes.transData.transform(segment))
-        for bar in axes.collections
-        if isinstance(bar, LineCollection)
-        for segment in bar.get_segments()
-    ]
-    texts = [text.get_window_extent() for text in axes.texts]
-    assert len(bars) == 10 and texts
-    assert [text.count_overlaps(bars) for text in texts] == [0] * len(texts)
-    assert [text.count_overlaps(texts) for text in texts] == [1] * len(texts)  # itself
-
-
-def test_figures_take_the_pages_colours(stored: Path) -> None:
-    panel = board_panel(board_of(stored / "results", "zero", "trained", "replayed"))
-    assert panel is not None
-    svg = draw_cost([panel]).inline("x")
-    assert "var(--ink)" in svg and "var(--right)" in svg and not re.search("#0{5}[0-9a-f]", svg)
-    assert "<style" not in svg and "<metadata" not in svg
-    assert all(i.startswith("x-") for i in re.findall(r'\bid="(.+?)"', svg))
 
 
 def test_costs_are_counted_in_operations_or_seconds_on_request() -> None:

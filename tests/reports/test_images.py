@@ -23,7 +23,6 @@ from bench.reports.classes import most_confused_classes
 from bench.reports.figures import images
 from bench.reports.figures.gallery import choose_images
 from bench.reports.figures.images import Images, make_thumbnail
-from bench.reports.figures.run_pictures import draw_confusion
 from bench.reports.text import shorten
 from bench.stats.metrics.summarise import Confusions, confusions_of
 from bench.store.formats.decisions import Decisions, as_decisions
@@ -78,13 +77,6 @@ def test_images_come_from_a_process_with_label_and_picture(
     assert children()
     del asked
     assert not children()
-
-
-def test_pictures_have_the_side_that_is_asked_for(here: None, tmp_path: Path) -> None:
-    data = save_pictures(tmp_path / "data", CLASSES, 1)
-    asked = Images({"d": str(data)}, side=50)
-    found = asked.of(naming(dataset="folder", data_dir="elsewhere"), ["bee/0.png"])
-    assert max(Image.open(BytesIO(found["bee/0.png"].content)).size) == 50
 
 
 @pytest.mark.parametrize(
@@ -247,18 +239,6 @@ def test_a_single_true_class_with_many_mistakes() -> None:
     matrix = np.zeros((50, 50), np.int64)
     matrix[49, :40] = 1
     assert most_confused(matrix, 10) == [*range(9), 49]
-
-
-@pytest.mark.parametrize(
-    "classes", [2, *(pytest.param(n, marks=pytest.mark.matrix) for n in (40, 41, 100, 101, 1000))]
-)
-def test_the_picture_has_an_end(classes: int) -> None:
-    name = "a name that is long " * 5
-    described = a_manifest(["1", "2"], n_classes=classes, backbone=name)
-    records = [a_record("1", 0, classes - 1), a_record("2", classes - 1, classes - 1)]
-    drawing = draw_confusion(as_decisions(records), described, None)
-    with Image.open(BytesIO(drawing.png())) as image:
-        assert max(image.size) < 3000
 
 
 def test_a_long_name_is_cut_in_the_middle_and_never_lost() -> None:

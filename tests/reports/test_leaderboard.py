@@ -286,24 +286,6 @@ def test_a_classifier_does_not_keep_others_from_sharing_their_settings(tmp_path:
         assert [line.split().count("pass") for line in out.splitlines() if " 90.0 (" in line] == [1]
 
 
-def test_a_reported_row_keeps_a_setting_that_differs_or_that_it_alone_has(tmp_path: Path) -> None:
-    put(tmp_path, 0.9, backbone="a")
-    put(tmp_path, 0.8, backbone="b")
-    (tmp_path / "reported.json").write_text(json.dumps({**REPORTED, "source": "a paper, table 1"}))
-    board = [
-        row.model_copy(update={"settings": {"seed": 7, "loss": "l1"}})
-        if row.kind == "reported"
-        else row
-        for row in leaderboard(tmp_path)
-    ]
-    [made] = make_boards(board)
-    table = made.table("wide")
-    assert "seed=0" in table.above and "loss" not in table.above
-    cells = [dict(zip(table.head, line, strict=True)) for line in table.texts]
-    assert [(line["seed"], line["loss"]) for line in cells] == [("–", "–"), ("–", "–"), ("7", "l1")]
-    assert [line.settings for line in made.lines] == [{}, {}, {"seed": 7, "loss": "l1"}]
-
-
 @pytest.mark.parametrize(("draws", "shown"), [(1, False), (2, True)])
 def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> None:
     scoring = {"noise": "seed 0", "reduction": "mean"}

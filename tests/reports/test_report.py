@@ -21,13 +21,11 @@ from helpers.runs import store
 from helpers.scores import store_ended
 from helpers.studies import store_study
 
-from bench.contracts.metric_spec import points
 from bench.inputs.subsets import shuffle_samples
 from bench.machine.files import write_atomically
 from bench.reports.figures.plots import find_course
 from bench.reports.page.page import write_report
 from bench.reports.run_view import read_decided_run
-from bench.reports.sentences import Opening, make_opening
 from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_run
 
@@ -111,44 +109,12 @@ def test_ids_are_unique_and_references_lead_somewhere(page: Page) -> None:
     assert clips and set(clips) <= set(ids)
 
 
-def test_every_kind_of_result_has_its_mark(page: Page) -> None:
-    for text in (
-        "zero-shot",
-        "trained on pictures/train",
-        "subset of 30",
-        "replayed",
-        "reported",
-        "draws grid:0-200",
-    ):
-        assert text in page.text
-    marks = {a["class"] for a in page.tags("span") if a.get("class", "").startswith("mark ")}
-    assert marks >= {f"mark {kind}" for kind in ("subset", "replayed", "reported", "trained")}
-
-
 def test_pictures_are_in_the_page_and_described(page: Page) -> None:
     pictures = page.tags("img")
     assert len(pictures) == 30 + 30 + 15 + 30
     for picture in pictures:
         assert picture["src"].startswith("data:image/webp;base64,")
         assert re.search(r"an image of (ant|bee|cat)$", picture["alt"])
-
-
-def test_a_run_shows_its_errors_or_how_to_record_them_and_how_to_make_it_again(page: Page) -> None:
-    assert "over 30 images" in page.text
-    assert page.text.count("--strategy full --save-errors") == 2
-    assert "they are with the run it replays" in page.text
-    assert page.text.count("The command that makes this run again") == 4
-    assert "--strategy full" in page.text and "bench replay zero --strategy full" in page.text
-    assert page.text.count(" Seed 0 ") == 4 and "a photo of bee" in page.text
-
-
-def test_runs_stand_against_each_other(page: Page, stored: Path) -> None:
-    results = stored / "results"
-    found = bench("compare", results / "zero", results / "trained", "--json").json
-    assert points(found["difference"]["estimate"]) in page.text
-    assert points(-found["difference"]["estimate"]) in page.text
-    (best,) = [a for a in page.attributes("id") if a == "against"]
-    assert best and "images decided otherwise" in page.text
 
 
 def test_a_study_is_on_the_page_of_its_runs(tmp_path: Path) -> None:
@@ -277,13 +243,6 @@ def test_only_a_regular_file_is_replaced(stored: Path, tmp_path: Path) -> None:
     assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
-def test_nothing_is_said_of_the_noise_of_a_classifier(tmp_path: Path) -> None:
-    data = save_pictures(tmp_path / "data", CLASSES, 2)
-    store_run(tmp_path / "results", "classifier", data, CLASSES, loss=None)
-    page = report(tmp_path, most_images=0)
-    assert "random noise" not in page.text and "onfidence" not in page.text
-
-
 def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     labels = [i % 3 for i in range(60)]
     predictions = [y if i % 5 else (y + 1) % 3 for i, y in enumerate(labels)]
@@ -319,21 +278,3 @@ def test_every_published_run_with_a_tree_of_classes_is_on_the_page(tmp_path: Pat
     report = write_report(runs, tmp_path / "page.html", most_images=0)
     assert report.runs == [run.name for run in runs] and len(runs) >= 2
     assert Page(tmp_path / "page.html").text.count("an inner node") >= 2
-
-
-def opened(path: Path) -> Opening:
-    return make_opening(read_decided_run(read_run(path)))
-
-
-def test_a_report_of_one_run_says_them_once_and_of_several_for_each(
-    stored: Path, tmp_path: Path
-) -> None:
-    paths = list_runs(stored / "results")
-    write_report(paths[:1], tmp_path / "one.html", most_images=0)
-    page = (tmp_path / "one.html").read_text("utf-8")
-    assert page.count(opened(paths[0]).accuracy.replace("'", "&#39;")) == 1
-    write_report(paths, tmp_path / "all.html", most_images=0)
-    page = (tmp_path / "all.html").read_text("utf-8")
-    for path in paths:
-        assert opened(path).accuracy in page
-    assert page.count('class="opening"') == len(paths) + 1

@@ -203,23 +203,6 @@ def images_in_words() -> Any:
     return datasets.Dataset.from_dict({"image": ["a", "b"], "label": [0, 1]})
 
 
-def test_a_transform_of_rows_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-    from PIL import Image
-
-    def load() -> Any:
-        images = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (10, 200)]
-        features = datasets.Features(
-            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
-        )
-        rows = datasets.Dataset.from_dict({"image": images, "label": [0, 1]}, features)
-        return rows.with_transform(lambda batch: sys.exit(0))
-
-    monkeypatch.setattr(Loads, "act", staticmethod(load), raising=False)
-    done = bench("run", "loads", "--backbone", "direct", "--results", tmp_path, "--json")
-    assert done.code == 0 and done.json["dataset"]["n_samples"] == 2, done.err
-
-
 @pytest.mark.parametrize(
     ("act", "reason"),
     [

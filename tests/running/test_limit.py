@@ -10,10 +10,8 @@ import pytest
 from helpers.command import bench
 from helpers.runs import a_record
 
-from bench import hookimpl
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Problem
-from bench.discovery.loading import load_plugins
 from bench.engine.asking import Engine
 from bench.engine.direct import CheckedClassifier, ClassifyingEngine
 from bench.inputs.prompts import make_columns
@@ -175,31 +173,6 @@ def test_a_failed_image_that_is_decided_later_is_in_every_figure(
     assert stored is not None and stored.dataset.n_samples == 40
     assert stored.failed_samples == (0 if limit == 40 else 1)
     assert (metrics(finished) == metrics(whole)) == (limit == 40)
-
-
-def test_events_count_what_earlier_starts_decided(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard: list[tuple[int, int, int]] = []
-
-    class Listener:
-        @hookimpl
-        def run_started(self, done: int, total: int, correct: int) -> None:
-            heard.append((done, total, correct))
-
-    listener = Listener()
-    load_plugins().manager.register(listener)
-    try:
-        score(tmp_path, monkeypatch, after=7, limit=30)
-        finished, _ = score(tmp_path, monkeypatch, limit=12)
-    finally:
-        load_plugins().manager.unregister(listener)
-    assert finished is not None
-    records = read_records(finished.folder)
-    first = list(records)[:7]
-    of_the_12 = [i for i in first if i in finished.manifest.samples]
-    right = [i for i in of_the_12 if records[i]["label"] == records[i]["prediction"]]
-    assert heard == [(0, 30, 0), (len(of_the_12), 12, len(right))]
 
 
 def test_the_command_and_python_say_the_same(

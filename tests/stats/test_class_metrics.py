@@ -120,18 +120,6 @@ def test_images_that_belong_together_are_exchanged_together() -> None:
     assert whole == pytest.approx(once, abs=0.015) and copies < whole / 2
 
 
-@pytest.mark.parametrize("counts", [[1, 1, 1], [2, 1, 60, 7, 2], [61, 1, 400], [5] * 300])
-def test_random_signs_are_numpys_binomial_numbers(
-    counts: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Published p-values depend on them, and not on the size of a batch."""
-    monkeypatch.setattr(class_metrics, "AT_ONCE", 2_000)
-    monkeypatch.setattr(class_metrics, "PERMUTATIONS", 1_111)
-    signs = np.concatenate([*class_metrics.random_signs(np.array(counts), len(counts))], axis=1)
-    heads = np.random.default_rng(0).binomial(counts, 0.5, (1_111, len(counts)))
-    assert np.array_equal(signs.T, 2 * heads - counts)
-
-
 @pytest.mark.parametrize("metric", matrix(["balanced_accuracy", "f1_macro"], ["f1_macro"]))
 def test_intervals_cover_and_the_test_errs_as_often_as_it_says(
     metric: str, monkeypatch: pytest.MonkeyPatch

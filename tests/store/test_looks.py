@@ -51,15 +51,6 @@ def test_only_a_regular_file_inside_the_folder_is_appended_to(tmp_path: Path, ki
     assert not outside.exists() if kind != "link" else outside.read_text() == "mine\n"
 
 
-def test_a_pipe_that_somebody_reads_gets_nothing(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / LOOKS)
-    reader = os.open(tmp_path / LOOKS, os.O_RDONLY | os.O_NONBLOCK)
-    with warned(LOOKS):
-        record_test_set_use(tmp_path, a_manifest(["s0"]))
-    assert os.read(reader, 10) == b""
-    os.close(reader)
-
-
 def test_a_file_of_looks_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / LOOKS).open("wb") as file:
         file.truncate(10**12)  # sparse

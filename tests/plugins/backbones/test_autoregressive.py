@@ -155,22 +155,6 @@ def test_errors_are_the_likelihoods_with_which_the_model_s_own_code_generates(
         assert scored == pytest.approx(errors, rel=1e-5, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", SAVERS)
-def test_equal_nulls_of_an_image_are_computed_once(name: str, folders: dict[str, Path]) -> None:
-    backbone = Autoregressive(
-        resolve(str(folders[name])), device="cpu", dtype="float32", guidance=2.0, relative=True
-    )
-    rows: list[int] = []
-    network = backbone.tokens.network
-    hook = network.register_forward_pre_hook(
-        lambda module, values, named: rows.append(len(named["inputs_embeds"])), with_kwargs=True
-    )
-    texts = ["a cat", "a dog", "an owl"]  # of one length
-    backbone.evaluate([picture(20, 30)] * 3, texts, np.zeros(3, np.int64))
-    hook.remove()
-    assert rows == [3 + (2 if name == "janus" else 1)]
-
-
 @pytest.mark.parametrize("name", matrix(SAVERS, ["emu3"]))
 class TestContract(LikelihoodContract):
     texts = ("a cat", "a photo of dog", "an owl in a tree")

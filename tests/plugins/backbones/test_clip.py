@@ -127,21 +127,6 @@ def test_several_texts_of_a_class_are_one_mean_embedding(folders: dict[str, Path
     np.testing.assert_allclose(made.score_sets(pictures(), sets), wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_known_is_not_computed_again(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path))
-    weights = resolve(str(folders["clip"]))
-    first = Clip(weights, **MADE).score(pictures(), TEXTS)
-    again = Clip(weights, **MADE)
-    np.testing.assert_array_equal(again.score(pictures(), TEXTS), first)
-    assert "network" not in vars(again.encoder)  # nothing was loaded
-    embedded: list[int] = []
-    monkeypatch.setattr(again.encoder, "_images", lambda images: embedded.append(1))
-    again.score(pictures(), ["a red square"])
-    assert "network" in vars(again.encoder) and not embedded
-
-
 def test_dinov2_s_features_are_its_pooled_output(folders: dict[str, Path]) -> None:
     model = transformers.Dinov2Model.from_pretrained(folders["dinov2"]).eval()
     with torch.inference_mode():

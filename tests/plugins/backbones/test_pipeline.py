@@ -30,7 +30,6 @@ from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.trees import rows
 from bench.testing import DenoiserContract
 from bench_plugins.backbones import _facts
-from bench_plugins.backbones._pipelines.gate import network_of
 from bench_plugins.backbones._pipelines.probing import PROBED_STEPS, check_shift, check_steps
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
@@ -46,33 +45,6 @@ def side_of(kind: str) -> int | None:
 
 def driven(kind: str, pipe: Any) -> PipelineDenoiser:
     return PipelineDenoiser(pipe, resolution=side_of(kind), call=CALLS.get(kind))
-
-
-@pytest.mark.parametrize("kind", matrix(["flux", "sdxl"], ["flux"]))
-def test_a_batch_is_tried_on_smaller_images(
-    kind: str, saved: Saved, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two predicted alone and together; if that fails, again on images of the pipeline's size."""
-    monkeypatch.setattr("bench_plugins.backbones.pipeline.TRIAL_SIDE", 8)
-    network, elements = network_of(saved(kind)[1]), list[int]()
-    fails = False
-
-    def seen(_: Any, arguments: Any, keywords: Any) -> None:
-        latents = arguments[0] if arguments else keywords["hidden_states"]
-        elements.append(latents.numel())
-        if fails and len(elements) == 1:
-            raise ValueError("too small")
-
-    made = [driven(kind, saved(kind)[1]) for _ in range(2)]
-    with network.register_forward_pre_hook(seen, with_kwargs=True):
-        for fails in (False, True):
-            elements.clear()
-            denoiser = made.pop()
-            own = int(np.prod(denoiser.latent_shape))
-            assert denoiser.network is network and denoiser.learned.times == "each"
-            smaller = [own // 4, own // 4, own // 2]
-            assert elements == ([own // 4, own, own, 2 * own] if fails else smaller)
-            assert denoiser.latent_shape[-1] == denoiser.resolution // 2
 
 
 def no_t5(pipe: Any) -> None:

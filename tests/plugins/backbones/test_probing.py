@@ -15,7 +15,6 @@ from helpers.damage import TINY, says
 from helpers.families import save
 from helpers.matrix import matrix
 from helpers.refusals import refused
-from PIL import Image
 
 from bench.inputs.weights import resolve
 from bench_plugins.backbones._pipelines.probing import (
@@ -25,7 +24,7 @@ from bench_plugins.backbones._pipelines.probing import (
     check_steps,
 )
 from bench_plugins.backbones._pipelines.slots import Slots
-from bench_plugins.backbones.families import PixArt, StableDiffusion
+from bench_plugins.backbones.families import PixArt
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
 
@@ -143,32 +142,6 @@ def test_a_pipeline_that_takes_one_time_per_call_is_found(pipe: Any) -> None:
         prompts = own.encode_prompts(["one", "two", "three"])
         answers = [made.denoise(x_t, time, prompts) for made in (denoiser, own)]
     torch.testing.assert_close(*answers)
-
-
-@pytest.mark.parametrize("reader", matrix([FolderPipeline, StableDiffusion], [StableDiffusion]))
-def test_that_a_network_was_tried_is_remembered(
-    reader: type[FolderPipeline], pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder is tried once by each class: one of which nothing is declared, or a family's."""
-    pipe.save_pretrained(folder := tmp_path / "folder")
-    name = "StableDiffusionPipeline" if reader.pipelines else "StableDiffusionPAGPipeline"
-    says("model_index.json", _class_name=name)(folder)
-    tried = reader(resolve(str(folder)))
-    assert tried.network is not None  # which is tried when it is first read
-    other = type("Other", (reader,), {})(resolve(str(folder)))
-    assert other.tried_path != tried.tried_path
-    for name in ("is_batchable", "check_assumptions"):
-        monkeypatch.setattr(f"bench_plugins.backbones.pipeline.{name}", None)
-    remembered = reader(resolve(str(folder)))
-    x_t = torch.randn(2, *tried.latent_shape, generator=torch.Generator().manual_seed(0))
-    answers = [
-        made.denoise(x_t, torch.tensor([10, 700]), made.encode_prompts(["one", "two"]))
-        for made in (tried, remembered)
-    ]
-    torch.testing.assert_close(*answers, rtol=0, atol=0)
-    image = Image.new("RGB", (tried.resolution, tried.resolution), (200, 90, 10))
-    latents = [made.encode_images([image]) for made in (tried, remembered)]
-    torch.testing.assert_close(*latents, rtol=0, atol=0)
 
 
 def test_t5_is_in_float32_also_if_the_pipeline_is_loaded_as_a_whole(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from helpers.sketch import sketched as sketched
 
 from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts
-from bench.engine.denoising import DenoisingEngine
 from bench.engine.direct import ClassifyingEngine
 from bench.running.content import PreparedRun
 from bench.running.parts.settings import make_config
@@ -139,27 +138,6 @@ def decisions(answers: Iterator[Answer], images: int) -> list[Decided]:
         assert isinstance(report, Report), report
         decided += report.decided
     return decided
-
-
-def test_a_block_is_there_before_the_engine_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report follows when its images are taken: those of the next block fill up the batches."""
-    run, passes, score = a_run(**{**BASE, "limit": 12}), [0], DenoisingEngine.score
-
-    def counted(*arguments: Any) -> Any:
-        passes[0] += 1
-        return score(*arguments)
-
-    monkeypatch.setattr(DenoisingEngine, "score", counted)
-    worker, answers = loaded(run)
-    decided = 0
-    for start in range(0, 12, 4):
-        worker.score(block_of(run, tuple(run.sample_ids[start : start + 4])))
-        report = next(answers)
-        assert isinstance(report, Report) and report.taken
-        decided += len(report.decided)
-    assert passes == [1]
-    worker.score(())
-    decisions(answers, 12 - decided)
 
 
 def test_a_block_that_follows_an_empty_one_at_once_is_scored_and_so_are_those_before() -> None:

@@ -144,20 +144,6 @@ def lost(strategy: Any, tables: list[Errors]) -> float:
     )
 
 
-def test_the_variances_of_dropped_prompts_are_remembered() -> None:
-    """Prompts with rare large errors are cut first; without them the others look all alike.
-
-    A pool of the survivors alone loses 18 points more than the schedule on such tables.
-    """
-    tables = spiked(10, 150, 1)
-    schedule = lost(make("adaptive", 50), tables)
-    assert lost(published(50, first=2, delta=1e-3), tables) < schedule + 0.12
-    session = published(50, first=2).start(make_problem(tables[0]))
-    for _ in evaluations(session, tables[0]):
-        pass
-    assert (session.bound.variances > 0).sum() > len(session.alive)
-
-
 def test_no_bound_drops_a_prompt_before_there_are_twenty_degrees_of_freedom() -> None:
     for prompts, draws in ((2, 22), (5, 6), (11, 3), (21, 2)):  # 22: a round ends there
         errors = make_table(prompts, 100, gap=5.0)

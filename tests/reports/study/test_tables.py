@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 
@@ -15,7 +14,6 @@ from helpers.mutations import write_unsealed
 from helpers.runs import store
 from helpers.studies import GRID, store_study
 
-from bench.reports.study.figures import forest_plot
 from bench.reports.study.methods import MethodRuns, select_same_seeds
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
@@ -102,15 +100,6 @@ def test_latex_is_balanced_and_escaped() -> None:
     assert r"\{y\}" in printed
 
 
-def test_latex_has_two_notes_and_a_short_label() -> None:
-    table = Table("digits/test (images: 9, of many)", ["n"], [["1"]], below=["a", "b", "c", "d"])
-    lines = to_latex([table]).splitlines()
-    assert sum("footnotesize" in line for line in lines) == 2
-    assert r"\label{tab:digits-test}" in lines and {"% c", "% d"} <= set(lines)
-    shared = to_latex([replace(table, above="100 % alike", sources=["a paper"])])
-    assert r"many). 100 \% alike}" in shared and "(1) a paper" in shared
-
-
 def test_a_study_asks_about_its_seeds_or_about_any(tmp_path: Path) -> None:
     """One method is better in these runs, by less than the runs of the other differ."""
     labels, rng = [0, 1, 2, 1] * 50, np.random.default_rng(0)
@@ -183,22 +172,6 @@ def test_over_seeds_only_methods_with_the_same_seeds_are_compared() -> None:
     ]
     assert [one.name for one in select_same_seeds(members)] == ["a", "b"]
     assert select_same_seeds(members[2:3]) == []
-
-
-def test_every_colour_has_another_one_on_a_dark_page(tmp_path: Path) -> None:
-    results, trained = tmp_path / "results", "d/train"
-    runs = [store(results, [0, 1, 2] * 8, [0, 1, 0] * 8, backbone="open")]
-    runs.append(store(results, [0, 1, 2] * 8, [0, 1, 2] * 8, backbone="own", trained_on=trained))
-    drawing = forest_plot(study_report(store_study(results, runs)))
-    for name in ("one.svg", "two.svg"):
-        drawing.write(tmp_path / name)
-    text = (tmp_path / "one.svg").read_text()
-    style, body = text.split("</style>", 1)
-    assert "@media (prefers-color-scheme: dark)" in style
-    used = set(re.findall(r"(?:fill|stroke): #\w+", body))
-    assert len(used) >= 5
-    assert used <= set(re.findall(r'\[style\*="((?:fill|stroke): #\w+)"\]', style))
-    assert text == (tmp_path / "two.svg").read_text()  # no date, and no chance, is in it
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.refusals import refused
 
 import bench as toolkit
 from bench.running.command import reproducing_command
@@ -71,20 +70,6 @@ def test_a_filter_by_a_name_that_nothing_has_is_refused(
         option += ["--out", str(tmp_path / "page.html")]
     done = bench(command, "--results", results, *option)
     assert done.code == 2 and words in " ".join(done.err.split())
-
-
-def test_python_filters_by_tags_and_refuses_alike(results: Path) -> None:
-    folder = str(results)
-    assert list(toolkit.leaderboard(folder, tags=["paper"])["backbone"]) == ["random"]
-    assert len(toolkit.leaderboard(folder)) == 2
-    with refused("tag"):
-        toolkit.run("digits", backbone="majority", limit=20, tag=[" "], results=folder)
-    with refused("'digit'", "'digits'"):
-        toolkit.leaderboard(folder, dataset="digit")
-    with refused("'drat'", "'draft'"):
-        toolkit.leaderboard(folder, tags=["drat"])
-    with refused("'drat'", "'draft'"):
-        toolkit.tradeoff_figure(results=folder, tags=["drat"])
 
 
 def test_a_known_dataset_without_a_run_is_no_error(results: Path) -> None:

@@ -125,20 +125,6 @@ def test_a_users_own_study_has_published_figures(grid: Path, tmp_path: Path) -> 
     assert "not read" in shown and "rehearsal" not in shown
 
 
-def test_changed_runs_have_changed_labels(grid: Path) -> None:
-    declared = read_study_file(grid, {}, {"backbone": "tiny-digits", "params": {"draws": "2"}})
-    assert declared.name == "grid-rehearsal" and declared.file == str(grid)
-    (cell,) = declared.cells
-    assert cell.axes == {"dataset": "digits", "backbone": "tiny-digits"}
-    changed = [
-        "backbone: tiny-digits instead of random · most frequent",
-        "draws: 2 instead of the default",
-    ]
-    assert list(declared.deviations) == changed
-    same = read_study_file(grid, {}, {"limit": 8, "data_dir": "elsewhere", "save_errors": True})
-    assert same.name == "grid" and not same.deviations and len(same.cells) == 2
-
-
 def test_variables_change_no_study(grid: Path, tmp_path: Path) -> None:
     variables = {"BENCH_BACKBONE": "tiny-digits", "BENCH_LIMIT": "3", "BENCH_STRATEGY": "full"}
     plan = bench("study", grid, "--dry-run", "--json", "--results", tmp_path / "r", **variables)

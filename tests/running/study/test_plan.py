@@ -75,21 +75,6 @@ def test_a_baseline_without_noise_is_one_run(tmp_path: Path) -> None:
     assert alone["run_id"] in {row["run_id"] for row in report["rows"]}
 
 
-def test_over_seeds_a_baseline_is_compared_all_the_same(tmp_path: Path) -> None:
-    file = tmp_path / "over.toml"
-    file.write_text(
-        'datasets = ["digits"]\nlimit = 12\npilot = 0\nover = "seeds"\n'
-        '[[grid]]\nbackbones = ["random"]\nparams = {seed = [0, 1, 2]}\n'
-        '[[grid]]\nbackbones = ["majority"]\nseeds = [0, 1, 2]\n'
-    )
-    report = bench("study", file, "--results", tmp_path / "r", "--json").json
-    assert report["cells"] == 4
-    [pair] = report["differences"][0]["differences"]
-    assert {pair["a"], pair["b"]} == {"random", "majority"} and pair["difference"][
-        "method"
-    ] == "seeds"
-
-
 def test_what_several_runs_lack_is_said_once_and_fetched_by_one_command(tmp_path: Path) -> None:
     grid = ("digits,cifar10", "--backbone", "sd15,clip-b32", "--results", tmp_path / "r")
     planned = bench("run", *grid, "--dry-run")
