@@ -270,6 +270,20 @@ class Likelihood(Backbone, ABC):
                 with another seed.
         """
 
+    def evaluate_of(
+        self,
+        images: Sequence[Image.Image],
+        texts: Sequence[str],
+        draws: NDArray[np.int64],
+        n_draws: int,
+    ) -> NDArray[np.float32]:
+        """Return `evaluate`'s errors, for a model whose draws depend on their number in a run.
+
+        The number of draw k is seed · 100,000 + k, so that (k + ½) / n_draws spreads the
+        draws evenly, in whichever order a strategy asks for them.
+        """
+        return self.evaluate(images, texts, draws)
+
     def prior(self, texts: Sequence[str], draws: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return errors of texts without an image, float32 [B], for `--control text-only`."""
         raise NotImplementedError

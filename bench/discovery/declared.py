@@ -105,7 +105,7 @@ def _parameter(argument: ast.arg, default: ast.expr | None, text: str) -> Parame
         raise ValueError(f"{argument.arg} has no type or no default")
     code = compile(ast.Expression(argument.annotation), argument.arg, "eval")
     annotation = eval(code, {"__builtins__": {}}, dict(_TYPES))
-    later = get_origin(annotation) is Annotated and LATER in get_args(annotation)
+    later = LATER in get_args(annotation)
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if isinstance(annotation, UnionType) or get_origin(annotation) is Union:

@@ -160,14 +160,16 @@ class CheckedLikelihood:
         self.reduction = read_reduction(backbone, who)
         self.blind = False
 
-    def evaluate(self, images: Sequence[Image], texts: Sequence[str], draws: Ints) -> Floats32:
+    def evaluate(
+        self, images: Sequence[Image], texts: Sequence[str], draws: Ints, n_draws: int
+    ) -> Floats32:
         """Return the errors of cells, float32 [B]; torch.OutOfMemoryError passes."""
         method = "prior()" if self.blind else "evaluate()"
         with guard(self.who, method, (torch.OutOfMemoryError,)):
             if self.blind:
                 returned = self._model.prior(texts, draws)
             else:
-                returned = self._model.evaluate(images, texts, draws)
+                returned = self._model.evaluate_of(images, texts, draws, n_draws)
             return checked_floats(self.who, method, returned, (len(texts),), "cell")
 
 
@@ -215,6 +217,7 @@ class LikelihoodEngine(CellEngine):
                 [batch.contents[image] for image in images],
                 [self.texts[text] for text in texts],
                 self.numbers[draws],
+                len(self.numbers),
             )
             return torch.from_numpy(values)
 

@@ -274,7 +274,8 @@ def _probe(prepared: PreparedRun, sample_id: str) -> Probe:
     sample, count = next(prepared.samples([sample_id])), len(texts)
     image = decode(sample.images[0])
     if isinstance(denoiser, CheckedLikelihood):
-        errors = denoiser.evaluate([image] * count, texts, np.zeros(count, np.int64))
+        n_draws, first = prepared.content.names.n_draws, np.zeros(count, np.int64)
+        errors = denoiser.evaluate([image] * count, texts, first, n_draws)
         return Probe(sample=sample_id, latent=[], predictions=[[float(e)] for e in errors])
     levels = denoiser.levels
     level = np.repeat([int(fraction * len(levels)) for fraction in PROBED_LEVELS], count)

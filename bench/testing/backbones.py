@@ -21,6 +21,7 @@ from bench.testing.datasets import Contract, once, pictures
 
 TEXTS = ("a photo of a cat", "a photo of a dog", "a drawing of an owl in a tree")
 DENOISER_TEXTS = ("a cat", "a dog", "a drawing of an owl that sits in a tall tree")
+DRAWS_OF_CELLS = 2  # of a likelihood
 STEP = 1e-2  # of finite differences, as a fraction of the way to another prompt
 
 
@@ -79,32 +80,36 @@ class LikelihoodContract(BackboneContract):
     def test_errors_are_one_per_cell(self, backbone: CheckedLikelihood) -> None:
         """Errors are finite, for images of any size and mode, and for a single cell."""
         images, texts, draws = self.cells()
-        assert np.isfinite(backbone.evaluate(images, texts, draws)).all()
-        assert len(backbone.evaluate(images[:1], texts[:1], draws[:1])) == 1
+        assert np.isfinite(backbone.evaluate(images, texts, draws, DRAWS_OF_CELLS)).all()
+        assert len(backbone.evaluate(images[:1], texts[:1], draws[:1], DRAWS_OF_CELLS)) == 1
 
     def test_neighbours_change_nothing(self, backbone: CheckedLikelihood) -> None:
         """A cell's error does not depend on the other cells of the batch or on their order."""
         images, texts, draws = self.cells()
-        together = backbone.evaluate(images, texts, draws)
+        together = backbone.evaluate(images, texts, draws, DRAWS_OF_CELLS)
         for index in range(len(texts)):
             cell = slice(index, index + 1)
-            self.close(backbone.evaluate(images[cell], texts[cell], draws[cell]), together[cell])
-        self.close(backbone.evaluate(images[::-1], texts[::-1], draws[::-1])[::-1], together)
+            alone = backbone.evaluate(images[cell], texts[cell], draws[cell], DRAWS_OF_CELLS)
+            self.close(alone, together[cell])
+        turned = backbone.evaluate(images[::-1], texts[::-1], draws[::-1], DRAWS_OF_CELLS)
+        self.close(turned[::-1], together)
 
     def test_a_draw_is_its_number_alone(self, backbone: CheckedLikelihood) -> None:
         """Errors are deterministic: the number of a draw determines its noise."""
         cells = self.cells()
-        self.close(backbone.evaluate(*cells), backbone.evaluate(*cells))
+        self.close(
+            backbone.evaluate(*cells, DRAWS_OF_CELLS), backbone.evaluate(*cells, DRAWS_OF_CELLS)
+        )
 
     def test_the_text_counts(self, backbone: CheckedLikelihood) -> None:
         """Every text differs from the first in its error on some draw of some image."""
-        errors = backbone.evaluate(*self.cells()).reshape(-1, len(self.texts))
+        errors = backbone.evaluate(*self.cells(), DRAWS_OF_CELLS).reshape(-1, len(self.texts))
         for other in range(1, len(self.texts)):
             assert (errors[:, other] != errors[:, 0]).any()
 
     def cells(self) -> tuple[list[Image.Image], list[str], Ints]:
         """Return images, texts and draws: all images, two draws each, all texts of each."""
-        cells = list(product(pictures(), draw_numbers(1, 2), self.texts))
+        cells = list(product(pictures(), draw_numbers(1, DRAWS_OF_CELLS), self.texts))
         images, draws, texts = zip(*cells, strict=True)
         return list(images), list(texts), np.array(draws)
 

@@ -55,6 +55,7 @@ def test_a_declaration_is_a_spec(tmp_path: Path) -> None:
     assert spec.classes == ("robin", "house finch") and spec.found == ("n1", "n2")
     assert spec.splits == {"test": 4, "train": None} and spec.split_names["test"] == "validation"
     assert spec.templates == {"clip": ("a {class}", "a photo of the {class}")}
+    assert load_spec(write(tmp_path, GOOD.replace("test = 4", "test = 1"))).splits["test"] == 1
     assert spec.unverified and spec.licence == "CC0" and "id_column" in spec.parameters
 
 

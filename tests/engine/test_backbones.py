@@ -115,6 +115,13 @@ def test_a_tensor_that_does_not_fit_is_refused(method: str, case: str) -> None:
     assert "a floating-point tensor of shape [" in str(caught.value)
 
 
+def test_keys_of_batches_are_one_per_prompt() -> None:
+    model: Any = Model()
+    model.batch_keys = lambda conditioning: [1, 2]
+    with refused("backbone 'x'", "batch_keys()", "3 prompts", kind=PluginError):
+        score(model)
+
+
 @pytest.mark.parametrize("method", ["encode_images", "encode_prompts", "denoise"])
 @pytest.mark.parametrize("act", [exits, lambda *_: 1 / 0, lambda *_: next(iter(()))])
 def test_what_a_method_raises_names_the_backbone(method: str, act: Callable[..., Any]) -> None:

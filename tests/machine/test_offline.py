@@ -50,6 +50,7 @@ def test_within_the_block_libraries_ask_for_nothing_and_afterwards_as_before() -
     before = switches()
     with offline():
         assert constants.is_offline_mode() and is_offline()
+        assert [os.environ[name] for name in VARIABLES] == ["1"] * len(VARIABLES)
         with refused("ffline", kind=Exception):
             huggingface_hub.HfApi().model_info("facebook/DiT-XL-2-256")
         with offline(), offline(reason=False):

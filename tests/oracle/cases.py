@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from oracle.models import BY_HAND, SIDES, STABLE, TOKENS
+from oracle.models import BY_HAND, MASKED, SIDES, STABLE, TOKENS
 from oracle.pictures import CLASSES, PATH_FORMS
 
 Values = Mapping[str, Any]
@@ -47,6 +47,7 @@ INPUTS: dict[str, dict[str, Sequence[Any]]] = {
     "sdxl": {"original_size": (None, 40)},
 }
 OF_TOKENS: dict[str, Sequence[Any]] = {"guidance": (None, 0.5, 3.0), "relative": (None, True)}
+OF_MASKS: dict[str, Sequence[Any]] = {"masks": (None, "training")}
 TOKEN_SETTINGS = ("template", "template_rule", "corrupt", "seed", "batch_size", "views")
 WITH_LORA = (*STABLE, "sdxl")
 WITH_MODELS = tuple({**INPUTS, **dict.fromkeys(WITH_LORA)})  # that differ in a LoRA or parameter
@@ -135,6 +136,9 @@ def draw(seed: int, route: str, terms: Terms) -> Case:
         chosen = {name: rng.choice(values) for name, values in OF_TOKENS.items()}
         views = rng.choice(({}, {"views": "flip"}))
         case = _with_params(case.changed(**views), draws=1 + len(views), **chosen)
+    if kind in MASKED:
+        chosen = {name: rng.choice(values) for name, values in OF_MASKS.items()}
+        case = _with_params(case, **chosen)
     return _valid(case)
 
 
@@ -188,6 +192,10 @@ def _valid(case: Case) -> Case:
     if case.kind in TOKENS:
         kept = {name: value for name, value in settings.items() if name in TOKEN_SETTINGS}
         settings = {**kept, "strategy": "full"}
+    elif case.kind in MASKED:
+        settings = {
+            name: value for name, value in settings.items() if name in (*TOKEN_SETTINGS, "strategy")
+        }
     noise_file = case.noise_file and by_hand
     prompts_file = case.prompts_file and case.kind != "dit"
     if "weighting" in settings and "loss" in settings:

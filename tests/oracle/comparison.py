@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from oracle.cases import BY_SCORE, UNIFORM, Case
-from oracle.models import BY_HAND, TOKENS
+from oracle.models import BY_HAND, MASKED, TOKENS
 from oracle.question import Array, Decision, Question
 from oracle.reference import decide, errors, interval
 from oracle.session import FailedError, RefusedError, Session
-from oracle.tokens import token_errors
+from oracle.tokens import masked_errors, token_errors
 
 from bench.store.folder import read_manifest, read_records
 from bench.store.formats.cells import has_part, read_cells
@@ -82,7 +82,7 @@ class Comparison:
             return
         if len(decided) < len(labels) and not run.part:
             yield f"it decided {len(decided)} of {len(labels)} pictures"
-        if case.kind in (*BY_HAND, *TOKENS):
+        if case.kind in (*BY_HAND, *TOKENS, *MASKED):
             yield from islice(self._against_reference(run, records), SHOWN)
         yield from _of_accuracy(run.folder, records)
         if run.like is not None:
@@ -133,6 +133,8 @@ class Comparison:
             files, models = self.session.pictures(case).files, self.session.models
             if case.kind in TOKENS:
                 made = token_errors(models.folder(case.kind), case.kind, files, q)
+            elif case.kind in MASKED:
+                made = masked_errors(models.folder(case.kind), files, q)
             else:
                 made = errors(models.pipe(case.kind, case.lora), files, q)
             self._tables[key] = made

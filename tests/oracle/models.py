@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-from helpers import autoregressive, families, released
+from helpers import autoregressive, families, masked, released
 from helpers.loras import save_lora
 from helpers.pipelines import save_pipeline
 from helpers.single_file import save_single_file
@@ -15,6 +15,7 @@ from transformers.utils import check_peft_version
 STABLE = ("sd15", "sd21")  # one predicts noise, one velocity
 BY_HAND = (*STABLE, *families.KINDS)  # whose networks `helpers.by_hand` calls
 TOKENS = ("janus", "emu3")  # whose likelihoods `oracle.tokens` computes
+MASKED = ("amused",)  # whose errors of hidden tokens `oracle.tokens` computes
 OTHERS = tuple(kind for kind in released.RELEASED if kind != "KolorsPipeline")
 SIDES = {"sana": 32, "Lumina2Pipeline": 64}  # pixels of the pictures; 16 of the others
 
@@ -44,6 +45,8 @@ class Models:
             save_pipeline(folder, kind)
         elif kind in TOKENS:
             {"janus": autoregressive.save_janus, "emu3": autoregressive.save_emu3}[kind](folder)
+        elif kind in MASKED:
+            masked.save_amused(folder)
         elif kind in families.KINDS:
             families.save(kind, folder)
         else:

@@ -18,7 +18,7 @@ from helpers.workers import Threads
 from oracle import refusals
 from oracle.cases import WITH_LORA, WITH_MODELS, Case, Terms, neighbour, reworded
 from oracle.comparison import Run
-from oracle.models import BY_HAND, OTHERS, STABLE, TOKENS
+from oracle.models import BY_HAND, MASKED, OTHERS, STABLE, TOKENS
 from oracle.pictures import FORMS
 from oracle.session import Session, words
 
@@ -223,6 +223,10 @@ ROUTES: dict[str, Route] = {
     "tokens": Route(single, Terms(kinds=TOKENS, forms=tuple(FORMS))),
     "tokens, from a hub": Route(hub, Terms(kinds=TOKENS)),
     "tokens, damaged": Route(partial(refusals.damaged, way="folder"), Terms(kinds=TOKENS)),
+    "masked tokens": Route(single, Terms(kinds=MASKED, forms=tuple(FORMS))),
+    "masked tokens, resumed": Route(resumed, Terms(kinds=MASKED)),
+    "masked tokens, replayed": Route(replay, Terms(kinds=MASKED)),
+    "masked tokens, damaged": Route(partial(refusals.damaged, way="folder"), Terms(kinds=MASKED)),
     "unsupported model": Route(refusals.unsupported, Terms(kinds=("WanPipeline",), named=False)),
 }
 SLOW_ROUTES = {"ray": Route(ray)}

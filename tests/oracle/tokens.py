@@ -1,18 +1,23 @@
-"""Likelihoods of images under autoregressive models, by transformers' own models in float32.
+"""Errors of the tokens of images, by the models of transformers and diffusers in float32.
 
-It imports nothing of the toolkit. Each image and text is one pass of the language model.
+It imports nothing of the toolkit. Each image and text, and of a masked model each draw, is one pass
+of the network.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 import transformers
 from oracle.question import Array, Question
-from oracle.reference import upright
+from oracle.reference import picture, upright
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -38,6 +43,43 @@ def token_errors(
                 logits = null + (1 if q.guidance is None else q.guidance) * (prompt - null)
                 table[row, column, draw] = own - _log_likelihood(logits, codes)
     return table, np.ones(q.draws)
+
+
+@torch.no_grad()
+def masked_errors(folder: Path, images: Mapping[str, Path], q: Question) -> tuple[Array, Array]:
+    """Return the errors under an aMUSEd, float64 [I, P, N], and the weights of the draws, [N]."""
+    pipe = diffusers.AmusedPipeline.from_pretrained(folder)
+    rows, scale = pipe.transformer.config.sample_size, pipe.vae_scale_factor
+    side, table = rows * scale, np.empty((len(images), len(q.prompts), q.draws))
+    for row, file in enumerate(images.values()):
+        pixels = np.asarray(picture(file, replace(q, resolution=side)), np.float32) / 255
+        latents = pipe.vqvae.encode(torch.from_numpy(pixels).permute(2, 0, 1)[None]).latents
+        codes = pipe.vqvae.quantize(latents)[2][2].view(1, rows, rows)
+        for draw, column in product(range(q.draws), range(len(q.prompts))):
+            hidden = hidden_tokens(q.masks, q.seed, draw, q.draws, rows**2).view(1, rows, rows)
+            words = pipe.tokenizer(
+                q.prompts[column][0], padding="max_length", max_length=77, return_tensors="pt"
+            )
+            read = pipe.text_encoder(words.input_ids, output_hidden_states=True)
+            logits = pipe.transformer(
+                codes.masked_fill(hidden, pipe.scheduler.config.mask_token_id),
+                encoder_hidden_states=read.hidden_states[-2],
+                pooled_text_emb=read.text_embeds,
+                micro_conds=torch.tensor([[side, side, 0, 0, 6.0]]),
+            )
+            chosen = logits.double().log_softmax(dim=1).gather(1, codes[:, None])[:, 0]
+            table[row, column, draw] = -float(chosen[hidden].mean())
+    return table, np.ones(q.draws)
+
+
+def hidden_tokens(masks: str, seed: int, draw: int, draws: int, tokens: int) -> Tensor:
+    """Return which tokens a draw hides, bool [D]: those with the smallest random numbers."""
+    place = (2 * draw + 1) / (2 * draws)
+    count = 1 + math.floor(place * tokens)
+    if masks == "training":
+        count = max(1, round(tokens * math.cos(math.pi / 2 * place)))
+    numbers = np.random.Philox(key=100_000 * seed + draw).random_raw(tokens)
+    return torch.from_numpy(numbers <= np.sort(numbers)[count - 1])
 
 
 @cache

@@ -20,7 +20,12 @@ from helpers.runs import a_manifest, store
 from helpers.setting_values import COMPANIONS, PAIRS, filled, make_files
 
 from bench.cli.main import cli
-from bench.running.command import other_images_command, recording_command, reproducing_command
+from bench.running.command import (
+    option_words,
+    other_images_command,
+    recording_command,
+    reproducing_command,
+)
 from bench.running.parts.settings import SETTINGS, make_config
 from bench.running.prepare import prepare
 from bench.store.folder import read_manifest
@@ -179,3 +184,9 @@ def test_a_run_is_made_again_with_what_its_backbone_set() -> None:
     run = next((ROOT / "results" / "published").glob("ucmerced-tiny-landuse-race-efd785f2"))
     words = shlex.split(reproducing_command(read_manifest(run)))
     assert "first=2" in words and "draws=40" in words
+
+
+def test_settings_become_options_in_their_order() -> None:
+    settings = {"limit": 3, "save_errors": True, "tag": ["a", "b"], "seed": None, "top": 2}
+    words = ["--limit", "3", "--save-errors", "--tag", "a", "--tag", "b", "--top", "2"]
+    assert option_words({**settings, "params": {"draws": 4}}) == [*words, "--set", "draws=4"]

@@ -7,7 +7,7 @@ import pytest
 from helpers.matrix import matrix
 
 from bench.stats.inference.shares import accuracy_interval
-from bench.stats.inference.variance import image_error, spread
+from bench.stats.inference.variance import _by_reach, image_error, spread
 
 
 def interval(*args: Any, **options: Any) -> tuple[float, float]:
@@ -105,3 +105,8 @@ def test_an_interval_stays_between_nothing_and_all() -> None:
     right[0, :, :2] = 0.0
     low, high = interval(right)
     assert 0.7 < low < spread(right).value < high < 1.0
+
+
+def test_a_mean_of_another_range_has_the_normal_interval_within_it() -> None:
+    assert _by_reach(4.0, 1.0, (0.0, 10.0), 9) == (3.0, 5.0)
+    assert _by_reach(9.5, 1.0, (0.0, 10.0), 9) == (8.5, 10.0)

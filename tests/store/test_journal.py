@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from bench.store.formats.journal import (
     Record,
     is_record,
     make_record,
+    prefix_hash,
     read_lines,
     read_table,
 )
@@ -198,3 +200,10 @@ def test_a_failed_sweep_is_a_line_too(tmp_path: Path) -> None:
     failed = {**LINE, "prediction": None, "regret": None}
     (tmp_path / AUDIT.name).write_text(json.dumps(failed) + "\n")
     assert read_swept(tmp_path, MANIFEST)["a"]["prediction"] is None
+
+
+def test_the_hash_of_a_journal_is_that_of_its_complete_lines(tmp_path: Path) -> None:
+    assert prefix_hash(tmp_path) == (0, sha256().hexdigest())
+    (tmp_path / JOURNAL).write_bytes(b"one\ntwo\nthr")
+    assert prefix_hash(tmp_path) == (8, sha256(b"one\ntwo\n").hexdigest())
+    assert prefix_hash(tmp_path, 4) == (4, sha256(b"one\n").hexdigest())

@@ -1,7 +1,7 @@
 """Register the first-party backbones: generative models, CLIP-like classifiers and baselines.
 
-`models.toml`, `autoregressive.toml` and `classifiers.toml` declare all of them. Diffusion models
-are run by the pipelines of diffusers; see `pipeline` and `families`.
+`models.toml`, `autoregressive.toml`, `masked.toml` and `classifiers.toml` declare all of them.
+Diffusion models are run by the pipelines of diffusers; see `pipeline` and `families`.
 """
 
 import tomllib
@@ -22,7 +22,7 @@ def register_backbones(register: Callable[..., None]) -> None:
 
     By default a model is zero-shot: it was not trained on a benchmark's images.
     """
-    for file in ("models.toml", "classifiers.toml", "autoregressive.toml"):
+    for file in ("models.toml", "classifiers.toml", "autoregressive.toml", "masked.toml"):
         declared = _read(file)
         models, shared = declared["models"], declared["shared"]
         weights = {name: model["weights"] for name, model in models.items() if "weights" in model}

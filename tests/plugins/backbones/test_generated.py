@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from diffusers import StableDiffusionPipeline
 from helpers.command import bench
 from helpers.given import make_folder
@@ -44,6 +45,9 @@ def pictures(images: GeneratedImages) -> list[bytes]:
     return [images[place]["image"]["bytes"] for place in range(len(images))]
 
 
+@pytest.mark.skipif(
+    transformers.__version__ < "5", reason="the library knows the text encoder's tensors otherwise"
+)
 def test_images_are_those_of_the_pipelines_own_call() -> None:
     """The first batch, made by diffusers from the folder with the seeds of its requests."""
     images = images_of()
@@ -132,7 +136,6 @@ def test_a_run_says_what_it_learned_from_what_that_cost_and_when_it_pays() -> No
         ("generated:", "the name of a backbone is missing"),
         ("generated:nothing", "Unknown backbone 'nothing'"),
         ("generated:clip-b32", "'clip-b32' cannot generate images"),
-        ("generated:janus-pro-1b", "cannot generate images"),
         ("generated:sd21", "does not declare how it generates"),
         ("generated:tiny-digits:images", "expected settings such as images=240"),
         ("generated:tiny-digits:images=1,images=2", "each once"),
