@@ -1,17 +1,13 @@
 """The benchmarks: parts are continued, and bounds are what is printed."""
 
-import json
 import re
-import sys
 from pathlib import Path
 
-import pytest
 from helpers.places import ROOT
 from helpers.refusals import refused
 
 from benchmarks import verdicts
 from benchmarks.gpu.report import CUT, DONE, RUNNING, SKIPPED, Measured, Report, Row
-from benchmarks.gpu_check import main
 
 GPU: Row = {"device": "cuda", "small": False}
 
@@ -32,18 +28,6 @@ def test_a_report_is_continued_after_a_cut(tmp_path: Path) -> None:
     assert not again.correct
     with refused("--out", kind=SystemExit):
         Report(out, {**GPU, "device": "cpu"})
-
-
-def test_what_does_not_fit_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "small.json"
-    words = ["--small", "--device", "cpu", "--budget", "0.5", "--only", "machine,switches of sd21"]
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(out), *words])
-    assert main() == 0
-    assert "switches of sd21: skipped" in capsys.readouterr().err
-    statuses = [part["status"] for part in json.loads(out.read_text())["parts"].values()]
-    assert statuses == [SKIPPED, SKIPPED]
 
 
 def test_the_table_of_promises_is_printed_by_the_benchmark() -> None:

@@ -8,7 +8,6 @@ import pytest
 from helpers.command import bench
 from helpers.places import ROOT
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES, record
-from helpers.refusals import refused
 from helpers.runs import store
 
 from bench.cli.explain import find_words, glossary
@@ -107,12 +106,6 @@ def test_a_listing_fits_and_breaks_no_word(what: str, width: str) -> None:
     assert set(re.findall(r"[\w./-]+", narrow)) <= set(re.findall(r"[\w./-]+", wide))
 
 
-def test_a_word_has_its_meaning() -> None:
-    done = bench("explain", "draws")
-    assert done.code == 0 and done.out.startswith("draw: ")
-    assert "](" not in done.out and "*" not in done.out
-
-
 @pytest.mark.parametrize(
     ("word", "names"),
     [
@@ -130,21 +123,6 @@ def test_a_word_has_its_meaning() -> None:
 )
 def test_a_word_is_known_by_all_its_names(word: str, names: list[str]) -> None:
     assert list(find_words(word)) == names
-
-
-def test_another_word_is_refused_with_the_closest() -> None:
-    done = bench("explain", "drawing")
-    assert done.refuses("'drawing'")
-    some = bench("explain", "draws", "drawing")  # the others are explained
-    assert some.out.startswith("draw: ") and "Not in the glossary: drawing." in some.err
-    with refused("'margin'"):
-        find_words("margim")
-
-
-def test_all_words_are_listed() -> None:
-    assert [row["word"] for row in bench("explain", "--json").json] == list(glossary())
-    listed = bench("explain").out
-    assert all(word in listed for word in glossary()) and "bench explain WORD" in listed
 
 
 def headings() -> set[str]:

@@ -33,23 +33,6 @@ def runs(tmp_path: Path) -> list[Path]:
     return [store(results, LABELS, said, seed=i) for i, said in enumerate((LABELS, wrong))]
 
 
-def test_runs_that_were_compared(runs: list[Path]) -> None:
-    report, power = commands(bench("compare", *runs).out)
-    assert report == ["report", *map(str, runs)] and power == ["power", *map(str, runs)]
-    (alone,) = commands(bench("compare", runs[0], runs[0]).out)
-    assert alone[0] == "report"  # no number of images shows more
-    even = store(runs[0].parent, LABELS, [1, *LABELS[1:-1], 0], seed=2)
-    other = store(runs[0].parent, LABELS, [1, 0, *LABELS[2:]], seed=3)
-    assert bench(*commands(bench("compare", even, other).out)[1]).code == 0
-
-
-def test_a_report(runs: list[Path], tmp_path: Path) -> None:
-    page, results = tmp_path / "page.html", ("--results", runs[0].parent)
-    both = commands(bench("report", "--out", page, *results).out)
-    assert both == [["compare", *map(str, sorted(runs))], ["view", *map(str, results)]]
-    assert [step[0] for step in commands(bench("report", runs[0], "--out", page).out)] == ["view"]
-
-
 @pytest.mark.long
 def test_what_was_learned_is_used_on_other_images(tmp_path: Path) -> None:
     run = record(tmp_path, informative=(40, 60))
@@ -82,22 +65,6 @@ def test_of_a_run_without_a_decided_image_only_what_works(tmp_path: Path) -> Non
         pass
     (only,) = commands(bench("show", tmp_path / "run").out)
     assert only[0] == "run" and not unknown(only)
-
-
-def test_a_study(tmp_path: Path) -> None:
-    file, results = tmp_path / "grid.toml", ("--results", tmp_path / "r")
-    file.write_text('datasets = ["digits"]\nbackbones = ["majority"]\nlimit = 20\n')
-    make = ("study", file, *results, "--device", "cpu")
-    assert "--dry-run" in bench(*make, "--dry-run").out
-    table, view = commands(bench(*make).out)
-    assert bench(*table).code == 0 and view == ["view", *map(str, results)]
-
-
-def test_what_would_go_to_the_hub(tmp_path: Path) -> None:
-    run = record(tmp_path)
-    replay, push = commands(bench("export", run, "--format", "errors", "--out", tmp_path / "e").out)
-    assert replay[:2] == ["replay", str(tmp_path / "e")] and not unknown(replay)
-    assert not unknown(push) and "--dry-run" in push
 
 
 def test_a_run_in_the_usual_folder_is_called_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,17 +14,6 @@ from bench.machine import stages
 from bench.reports.terminal.tables import PlainConsole
 
 
-class Waits:
-    """An event that lets so many waits pass."""
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    def wait(self, seconds: float) -> bool:
-        self.times -= 1
-        return self.times < 0
-
-
 def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
     said: list[str] = []
     display = Progress(pluggy.PluginManager("bench"))
@@ -36,19 +25,6 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Progress, list[str]]:
 
 def record(label: int, prediction: int) -> dict[str, Any]:
     return {"sample_id": "x", "label": label, "prediction": prediction, "error": None}
-
-
-def test_it_says_so_while_nothing_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
-    display, said = shown(monkeypatch)
-    monkeypatch.setattr(display, "stopped", Waits(1))
-    with stages.stage("Loading tiny-digits"):
-        display._watch()
-        display.show(said[0])  # a log has no line twice
-    display.run_started({"run_id": "r"}, done=0, total=2, correct=0)
-    monkeypatch.setattr(display, "stopped", Waits(1))
-    display._watch()
-    assert len(said) == 2 and re.fullmatch(r"Loading tiny-digits: \d\.\d s so far", said[0])
-    assert re.fullmatch(r"Scoring: 0 of 2 images, \d\.\d s so far", said[1])
 
 
 def test_lines_of_a_run_in_python_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,18 +92,6 @@ def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPa
     display.sample_scored(record(1, 1))
     assert said[0] == "Resuming: 2 of 4 images are decided."
     assert "accuracy 66.7 %" in said[1] and "accuracy 75.0 %" in said[2]
-
-
-def test_a_question_is_shown_with_the_images_that_it_may_take(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    display, said = shown(monkeypatch)
-    display.run_started({"run_id": "r"}, 0, 100, 0)
-    display.question_checked("differs from a", 40, 0.2)
-    display.sample_scored(record(1, 1))
-    assert said[0] == "differs from a" and said[1].endswith("p = 0.2, about 75 images in all")
-    display.question_checked("differs from a", 80, 0.0)
-    assert display.question == "p = 0"  # it is answered
 
 
 def test_after_the_scoring_its_time_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,39 +92,6 @@ def test_a_pool_on_the_host_gives_the_same_rows(monkeypatch: pytest.MonkeyPatch)
         assert torch.equal(leaf, tree[path][chosen]) and torch.equal(other[path], leaf)
 
 
-MEMORY = """
-import sys, threading, time, torch, numpy as np
-from pathlib import Path
-from bench.engine.linearising import Mixing
-from bench.engine.transfer import Pool
-from bench.engine.embeddings import read_tree, write_tree
-from bench.engine.trees import rows
-
-def anonymous():  # GiB that cannot be given back, as a mapped file's pages can
-    status = dict(l.split(":", 1) for l in Path("/proc/self/status").read_text().splitlines())
-    return int(status["RssAnon"].split()[0]) / 2**20
-
-peak = [0.0]
-def watch():
-    while True:
-        peak[0] = max(peak[0], anonymous())
-        time.sleep(0.02)
-threading.Thread(target=watch, daemon=True).start()
-path, prompts = Path(sys.argv[1]), 1000
-made = ({"t5": torch.full((50, 512, 4096), i / 20, dtype=torch.bfloat16)} for i in range(20))
-write_tree(path, made, prompts)
-tree = read_tree(path)
-mix = Mixing(Pool(tree, torch.device("cpu")))
-at = mix.mix(np.full(prompts, 1 / prompts))
-slopes = {"t5": torch.ones(1, 512, 4096) / 2**21}
-found = mix.first_order(torch.zeros(1), slopes, at)
-wanted = torch.arange(20).repeat_interleave(50) / 20 - 0.475
-torch.testing.assert_close(found[0], wanted, rtol=0.01, atol=0.01)
-rows(tree, torch.arange(16))
-print(peak[0])
-"""
-
-
 def test_a_thread_ahead_keeps_order_and_errors_and_ends() -> None:
     made = []
 

@@ -73,12 +73,3 @@ def test_of_equal_accuracies_that_of_more_images_is_the_answer(make: Make) -> No
 def test_a_run_that_is_alone_is_equal_to_none(make: Make) -> None:
     (answer,) = answered([make("best", 0)])
     assert answer.best.row.rank is None and answer.rivals == []
-
-
-def test_the_picture_shows_every_interval(make: Make) -> None:
-    (answer,) = answered([make("best", 0), make("poor", 40)])
-    texts = [text.get_text() for text in answer.intervals.figure().axes[0].texts]
-    assert any("best" in text for text in texts) and any("100.0 (94.0–100.0)" in t for t in texts)
-    assert any("33.3 (22.7–45.9)" in text for text in texts)
-    points = [line for line in answer.intervals.figure().axes[0].lines if line.get_marker() == "o"]
-    assert points and not any(point.get_clip_on() for point in points)  # whole at 0 and 100 %

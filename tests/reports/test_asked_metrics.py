@@ -67,14 +67,6 @@ def test_a_board_has_a_column_of_the_metric(run: Path) -> None:
     )
 
 
-def test_the_command_shows_it_too(run: Path) -> None:
-    shown = bench("leaderboard", "--results", run.parent, "--metric", "auroc")
-    assert f"{100 * area(np.ones(45, dtype=bool)):.1f}" in shown.out, shown.err
-    for words in (("--set", "across=softmax"), ("--metric", "error_consistency")):
-        ended = bench("leaderboard", "--results", run.parent, *words)
-        assert ended.code == 2, words
-
-
 def test_a_report_has_the_metric_and_is_of_one_label(run: Path) -> None:
     out, at_sea = run.parent / "r.html", PLACES == "sea"
     written = write_report([run], out, metric=("auroc", {}), label=("place", "sea"), most_images=0)

@@ -18,8 +18,6 @@ from bench.reports.leaderboard.published import MARKED, mark, recompute, validat
 from bench.reports.leaderboard.ranking import leaderboard
 from bench.store.errata import own_list, touched
 from bench.store.runs import read_run
-from bench.view.pages import Pages
-from bench.view.stored import Stored
 
 LABELS, WHAT = [0, 1, 2] * 20, "Its draws were swapped."
 WRONG = [label if place % 10 else (label + 1) % 3 for place, label in enumerate(LABELS)]
@@ -82,24 +80,6 @@ def test_every_surface_has_the_sentence(
 ) -> None:
     declare()
     assert WHAT in re.sub(r"\s+", " ", of_surface(surface, run, tmp_path / "page.html"))
-
-
-def test_a_list_of_runs_marks_what_is_wrong(run: Path, declare: Declare) -> None:
-    for options in ((), ("--wide",)):
-        command = ("runs", "--results", run.parent, *options)
-        assert "wrong" not in bench(*command).out
-    declare()
-    for options in ((), ("--wide",)):
-        assert "wrong" in bench("runs", "--results", run.parent, *options).out
-
-
-def test_pages_of_runs_mark_what_is_wrong(run: Path, declare: Declare) -> None:
-    def page(path: str) -> str:
-        return Pages(Stored(run.parent, {})).answer(path, {}).content.decode()
-
-    assert "mark errata" not in page("/")
-    declare()
-    assert '<span class="mark errata">wrong</span>' in page("/")
 
 
 def test_what_a_run_prints_as_json_has_its_errata(declare: Declare, tmp_path: Path) -> None:

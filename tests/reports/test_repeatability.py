@@ -1,6 +1,5 @@
 """What is said of other noise and what a run was worth: numbers where they are right."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from bench.store.formats.decisions import Decisions, as_decisions, read_decision
 from bench.store.formats.documents import Manifest
 from bench.store.summary import read_again, write_again
 from bench.store.writing import RunFolder
-from bench.view.pages import Pages
-from bench.view.stored import Stored
 
 RACE = {"delta": 0.02, "first": 4, "growth": 8, "order": "even", "draws": 40}
 STOPPED: dict[str, dict[str, Any]] = {
@@ -148,22 +145,3 @@ def test_probabilities_are_scored_on_images_that_were_not_fitted(tmp_path: Path)
     assert bench("report", new, "--results", tmp_path, "--out", page, "--images", 0).code == 0
     html = page.read_text("utf-8")
     assert "Reliability diagram" in html and f"({known})" in html
-
-
-def test_the_browser_shows_the_probability_of_each_image(tmp_path: Path) -> None:
-    known, new = stored(tmp_path, "validation", 150), stored(tmp_path, "test")
-    pages = Pages(Stored(tmp_path, {}))
-
-    def shown(run: str) -> str:
-        return pages.answer("/run", {"run": run, "show": "all"}).content.decode()
-
-    assert "Reliability diagram" not in shown(new)
-    calibrate(tmp_path / known)
-    page = shown(new)
-    assert "Reliability diagram" in page
-    values = [float(v) for v in re.findall(r"<span>probability (0\.\d\d)</span>", page)]
-    margins = [float(v) for v in re.findall(r"<span>margin ([\de.-]+)", page)]
-    assert len(values) == len(margins) > 10
-    widest, closest = np.argmax(margins), np.argmin(margins)
-    assert values[widest] > values[closest]
-    assert "<span>probability" not in shown(known)  # it was fitted on these images

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import bench
-from helpers.places import ROOT
 from helpers.refusals import refused
 from helpers.reporting import save_pictures, store_reported, store_run
 from helpers.runs import store
@@ -30,7 +29,6 @@ from bench.store.folder import list_runs, read_manifest
 from bench.store.runs import read_run
 
 CLASSES = ["ant", "bee", "cat"]
-PUBLISHED = ROOT / "results" / "published"
 
 
 class Page(HTMLParser):
@@ -271,10 +269,3 @@ def test_the_course_of_a_question_is_drawn(tmp_path: Path) -> None:
     lines = [line for line in journal.read_text().splitlines() if f'"{first}"' not in line]
     journal.write_text("".join(f"{line}\n" for line in lines))
     assert find_course(read_decided_run(read_run(path))) is None  # nothing is known in random order
-
-
-def test_every_published_run_with_a_tree_of_classes_is_on_the_page(tmp_path: Path) -> None:
-    runs = [run for run in list_runs(PUBLISHED) if read_manifest(run).parents is not None]
-    report = write_report(runs, tmp_path / "page.html", most_images=0)
-    assert report.runs == [run.name for run in runs] and len(runs) >= 2
-    assert Page(tmp_path / "page.html").text.count("an inner node") >= 2

@@ -1,6 +1,5 @@
 """The report in a real browser: Chromium, where there is one."""
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -119,14 +118,6 @@ def test_filters_hide_the_right_pictures(page: Any) -> None:
     assert shown(page) == []
 
 
-def test_the_keyboard_filters(page: Any) -> None:
-    page.locator(".gallery").first.get_by_label("Show").focus()
-    page.keyboard.press("ArrowDown")
-    assert all(true != said for true, said in shown(page)) and shown(page)
-    page.keyboard.press("ArrowDown")
-    assert all(true == said for true, said in shown(page)) and shown(page)
-
-
 def test_pictures_and_figures_are_there(page: Any) -> None:
     sizes = page.locator(".pictures img").evaluate_all("all => all.map(i => i.naturalWidth)")
     assert len(sizes) == 32 * 3 + 16 and set(sizes) == {128}
@@ -184,24 +175,6 @@ def test_pictures_load_as_a_reader_comes_to_them(browser: Any, large: str) -> No
             page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
         assert pictures.count() == 300
         assert set(pictures.evaluate_all("all => all.map(i => i.naturalWidth)")) == {128}
-
-
-def test_printed_it_is_a_readable_document(browser: Any, large: str) -> None:
-    context = browser.new_context(viewport={"width": 703, "height": 1000}, color_scheme="dark")
-    page = context.new_page()  # as wide as A4 without its margins
-    page.goto(large)
-    page.emulate_media(media="print")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 703
-    cut = page.locator(".scroll").evaluate_all("all => all.filter(s => s.scrollWidth > 703).length")
-    assert cut == 0
-    assert not page.locator("nav, .filters, .more-pictures").locator("visible=true").count()
-    assert page.locator(".pictures > li").locator("visible=true").count() == 24
-    assert "The first 24 of 300 pictures" in page.locator(".gallery").inner_text()
-    assert page.get_by_text("bench run", exact=False).first.is_visible()  # how to make it again
-    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
-    pages = len(re.findall(rb"/Type /Page\b", page.pdf(format="A4", prefer_css_page_size=True)))
-    assert 2 <= pages <= 8
-    context.close()
 
 
 def test_it_reads_well_without_scripts(browser: Any, address: str) -> None:

@@ -61,18 +61,6 @@ def picture(tmp_path: Path) -> Path:
     return tmp_path / "a.png"
 
 
-def test_a_class_that_was_given_up_says_so(monkeypatch: pytest.MonkeyPatch, picture: Path) -> None:
-    decide_as(monkeypatch, RACE)
-    said = bench("classify", picture, "--classes", "cat,dog,hen", COLUMNS="120").out
-    lines = [line for line in said.splitlines() if line.startswith("1 ") or "dog" in line]
-    assert "0.30000" in lines[0] and "given up" not in lines[0]
-    assert "0.25000" in lines[1] and "given up after 2 draws" in lines[1]
-    found = bench("classify", picture, "--classes", "cat,dog,hen", "--json").json[0]
-    assert [place["class"] for place in found["ranking"]] == ["hen", "cat", "dog"]
-    assert [place["given_up"] for place in found["ranking"]] == [False, False, True]
-    assert found["confidence"] == 0.994
-
-
 def test_other_noise_has_a_probability_on_fixed_draws_and_a_level_in_a_race(
     monkeypatch: pytest.MonkeyPatch, picture: Path
 ) -> None:

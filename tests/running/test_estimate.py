@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from bench.discovery.loading import load_plugins
 from bench.inputs.data import slugify
 from bench.machine import speeds
-from bench.machine.speeds import assumed_speed
 from bench.reports.terminal.plan import print_plan
 from bench.running.estimate import make_plan
 from bench.running.parts.settings import make_config
@@ -161,14 +160,3 @@ def test_images_need_a_backbone_that_knows_more_than_others(
         assert command[command.index("--backbone") + 1] in load_plugins().backbones
     slow = not torch.cuda.is_available() and "--limit" not in options
     assert sum("20" in command for command in commands) == slow
-
-
-def test_the_plan_of_a_long_run_names_hours_on_other_devices() -> None:
-    plan = make_plan(make_config({"dataset": "ucmerced", "backbone": "sd2", "device": "cpu"}))
-    elsewhere, speed = plan.seconds_elsewhere, assumed_speed("A100", "float16")
-    assert elsewhere and plan.tflop and speed
-    assert elsewhere["A100"] == pytest.approx(plan.tflop * 1e12 / speed)
-    long = bench("run", "ucmerced", "--backbone", "sd2", "--device", "cpu", "--dry-run").out
-    for line in ("A100: ", "H100: ", "RTX 4090: ", "20% of each one's published peak"):
-        assert line in long
-    assert "A100" not in bench("run", "digits", "--limit", 1, "--dry-run").out

@@ -12,7 +12,6 @@ from analyse import page as written
 from helpers.places import ROOT
 from helpers.recorded import N_CLASSES, N_DRAWS, N_IMAGES
 from helpers.recorded import record as store_recording
-from helpers.refusals import refused
 from measuring import read_results
 
 
@@ -68,42 +67,3 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[record.Step]:
 def test_the_night_fits_into_eight_hours_of_an_h100(steps: list[record.Step]) -> None:
     assert sum(step.hours_on("H100") for step in steps) + night.CHECK_SECONDS / 3600 <= HOURS
     assert [step.name[0] for step in steps] == ["1", "2", "3", "4", "5"]
-
-
-def good_report() -> dict[str, Any]:
-    parts: dict[str, dict[str, object]] = {
-        name: {"status": "done", "rows": [{"ok": True}]} for name in night.PARTS
-    }
-    parts["real cells"]["rows"] = [{"dtype": "bfloat16", "same_decisions": True, "ok": True}]
-    parts["engine over bare"]["rows"] = [{"engine_over_bare": 0.97}]
-    return {"settings": {"small": False}, "parts": parts}
-
-
-def failing(report: dict[str, Any]) -> list[str]:
-    return [verdict.step for verdict in night.device_verdicts(report) if not verdict.passed]
-
-
-@pytest.mark.parametrize(
-    ("part", "change", "step"),
-    [
-        ("digits", {"rows": [{"ok": False}]}, "digits"),
-        ("families", {"status": "cut off"}, "device"),
-        ("engine over bare", {"rows": [{"engine_over_bare": 0.5}]}, "engine"),
-        (
-            "real cells",
-            {"rows": [{"dtype": "bfloat16", "same_decisions": False, "ok": True}]},
-            "real cells in bfloat16",
-        ),
-    ],
-)
-def test_the_night_stops_where_the_device_is_wrong(
-    part: str, change: dict[str, object], step: str, tmp_path: Path
-) -> None:
-    report = good_report()
-    assert failing(report) == []
-    report["parts"][part].update(change)
-    assert failing(report) == [step]
-    log = night.Night(tmp_path)
-    with refused(step):
-        log.show(list(night.device_verdicts(report)))
-    assert any(not row["passed"] for row in json.loads(log.file.read_text()))

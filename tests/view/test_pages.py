@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -22,15 +21,12 @@ from helpers.command import PATIENCE, bench
 from helpers.refusals import refused
 from helpers.reporting import save_pictures, store_run
 from helpers.runs import store
-from helpers.scores import store_ended
 from helpers.studies import store_study
 
 from bench.reports.figures.images import Images
-from bench.store.columns import FURTHER_LABELS, add_columns
 from bench.store.folder import read_manifest
-from bench.store.formats.decisions import read_decisions
 from bench.store.writing import RunFolder
-from bench.view.pages import Pages, select_samples
+from bench.view.pages import Pages
 from bench.view.server import ADDRESS, Server
 from bench.view.stored import Stored
 
@@ -126,21 +122,6 @@ def test_images_are_filtered_and_come_in_pages(site: Site) -> None:
     assert 'title="s0000"' in first and 'title="s0060"' not in first
     assert last.count('<li class="is-') == 30 and 'title="s0149"' in last
     assert site.ask(f"{everything}&page=99").text == last
-
-
-def test_stale_further_labels_are_a_warning_beside_the_run(tmp_path: Path) -> None:
-    run = store(tmp_path, [0, 1, 2], [0, 1, 1])
-    manifest = read_manifest(run)
-    add_columns(run, manifest, {"shape": {"s0000": "round"}})
-    pages = Pages(Stored(tmp_path, {}))
-    assert "Further label" in pages.answer("/run", {"run": run.name}).content.decode()
-    other = store(tmp_path, [0, 1, 2], [0, 1, 1], fingerprint="0" * 64)
-    add_columns(other, read_manifest(other), {"shape": {"s0000": "round"}})
-    shutil.copy(other / FURTHER_LABELS.name, run)
-    stale = pages.answer("/run", {"run": run.name})
-    page = stale.content.decode()
-    assert stale.code == 200 and "is stale: it is about other data" in page
-    assert "1 of 3 images" in page and "Further label" not in page
 
 
 def test_run_against_run_shows_the_images_that_changed(site: Site) -> None:
@@ -348,30 +329,3 @@ def test_a_port_in_use_is_named(site: Site, tmp_path: Path) -> None:
     assert ended.refuses("--port")
     absent = bench("view", "--results", tmp_path / "nothing")
     assert absent.refuses("folder")
-
-
-def test_a_run_that_a_question_ended_is_marked(tmp_path: Path) -> None:
-    path, answer = store_ended(tmp_path, [0, 1, 2] * 20, [0, 1, 2] * 20, backbone="ended")
-    pages = Pages(Stored(tmp_path, {}))
-    low, high = (f"{100 * end:.1f}" for end in answer.interval)
-    for place, query in (("/", {}), ("/run", {"run": path.name})):
-        page = pages.answer(place, query).content.decode()
-        assert f"stopped at {answer.n} of 60 images: better than" in page
-        assert f"{low}–{high}" in page
-
-
-def test_images_are_chosen_by_a_further_label(tmp_path: Path) -> None:
-    run = store(tmp_path, [0, 1, 2, 0], [0, 1, 1, 2])
-    manifest = read_manifest(run)
-    decided = read_decisions(run, manifest)
-    columns = {"place": {"s0000": "sea", "s0002": "sea", "s0003": "land"}}
-    query = {"show": "all", "sort": "order", "column": "place", "value": "sea"}
-    for changes, rows in (
-        ({}, [0, 2]),
-        ({"show": "wrong"}, [2]),
-        ({"value": ""}, [0, 1, 2, 3]),
-        ({"column": "other"}, [0, 1, 2, 3]),
-        ({"value": "air"}, []),
-    ):
-        chosen = select_samples(decided, manifest.classes, {**query, **changes}, columns)
-        assert chosen.tolist() == rows

@@ -3,7 +3,6 @@
 The pipelines are small and random, of the real classes.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from helpers.pipelines import save_pipeline
 from helpers.refusals import refused
 from helpers.released import made as made_here
 from helpers.weights import backbone_of
-from safetensors.torch import save_file
 
 from bench.inputs.weights import resolve
 from bench_plugins.backbones.families import StableDiffusion
@@ -101,15 +99,3 @@ def test_flux_in_bfloat16_is_told_the_time_as_its_pipeline_tells_it(
         found = made.denoise(x_t, sigma, text)
     wanted = pipe._unpack_latents(answer, 16, 16, 2)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
-
-
-def adds(name: str, **tensors: torch.Tensor) -> Callable[[Path], None]:
-    def apply(folder: Path) -> None:
-        (folder / name).parent.mkdir(exist_ok=True)
-        save_file(tensors, folder / name)
-
-    return apply
-
-
-LORA = {"unet.down_blocks.0.attn.to_q.lora_A.weight": torch.zeros(4, 8)}
-BLOCK = {f"model.diffusion_model.{n}.weight": torch.zeros(2, 2) for n in range(20)}

@@ -92,7 +92,6 @@ TRAITS: dict[str, tuple[str, Callable[[Any], None], dict[str, Any]]] = {
 
 
 # The networks of these are that of Stable Diffusion.
-UNETS = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline", "KolorsPipeline")
 # `schnell` and `sigma` differ from the others in numbers alone. Of classes as they are, three: with
 # padded prompts, in frames, and with a template before its prompts.
 OFTEN = {*KINDS} - {"schnell", "sigma"} | {"v of Stable Diffusion"}

@@ -24,7 +24,6 @@ from bench.contracts.specs import ExporterSpec
 from bench.discovery.loading import load_plugins
 from bench.discovery.targets import make
 from bench.reports.run_view import RunView, read_view
-from bench.reports.text import Table, to_latex
 from bench.testing import ExporterContract
 from bench_plugins.exporters.errors import ErrorDataset, round_errors
 
@@ -80,14 +79,6 @@ def test_latex_is_a_table_whose_names_are_text(run: Path) -> None:
     row = next(line for line in out.splitlines() if line.startswith(r"a\_b\%"))
     assert row.endswith(r"\\") and row.count(" & ") == 7 and "50.0 (15.0--85.0)" in row
     assert out.count(r"\label{tab:") == 1 and out.index(r"\caption") < out.index(r"\label")
-
-
-def test_latex_has_true_minus_signs_and_straight_quotes() -> None:
-    table = Table("A 1", ["x"], [["-0.5 to +1.0"], ["tiny-digits-2"]], below=['over = "seeds"'])
-    out = to_latex([table])
-    assert "$-$0.5 to +1.0" in out and "tiny-digits-2" in out
-    assert r"\footnotesize over = \textquotedbl{}seeds\textquotedbl{}" in out
-    assert out.index(r"\footnotesize") < out.index(r"\end{table}")
 
 
 def test_eval_results_are_what_the_hub_parses(run: Path, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from helpers.tables import (
 from bench.contracts.draw_order import sub_grid
 from bench.discovery.loading import load_plugins
 from bench.running.parts.decision import make_decider
-from benchmarks.race_promises import TIE, made_up
 
 NEVER = 1e-15  # a level that no evidence on these tables reaches before the draws run out
 SHAPES = [(2, 30), (5, 50), (6, 40), (10, 20), (21, 40), (60, 12), (10, 250), (30, 9)]
@@ -130,18 +129,6 @@ def test_what_does_not_go_with_it_is_refused() -> None:
 def test_a_ceiling_of_an_earlier_version_is_refused_in_a_sentence(ceiling: object) -> None:
     with refused("ceiling", "removed"):
         make("race", 50, ceiling=ceiling)
-
-
-def spiked(classes: int, count: int, seed: int) -> list[Errors]:
-    """Return tied tables in which one error in 25 is larger by 100 standard deviations."""
-    return made_up("rare spikes", classes, count, TIE, seed)
-
-
-def lost(strategy: Any, tables: list[Errors]) -> float:
-    """Return the share of tables that are decided otherwise than by the full sweep."""
-    return float(
-        np.mean([prediction(strategy, t) != t.astype(float).mean(axis=1).argmin() for t in tables])
-    )
 
 
 def test_no_bound_drops_a_prompt_before_there_are_twenty_degrees_of_freedom() -> None:

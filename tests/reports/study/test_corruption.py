@@ -95,12 +95,6 @@ def test_a_corrupted_run_is_ranked_with_none(tmp_path: Path) -> None:
     assert ranks == {None: ("measured", (1, 2)), "contrast:1": ("corrupted", None)}
 
 
-def test_the_table_and_the_figure_show_them(folder: Path) -> None:
-    text = shown(folder, "--corruption-figure", folder / "errors.svg")
-    assert "errors under corruption" in text and "error by corruption" in text
-    assert (folder / "errors.svg").stat().st_size > 1000
-
-
 def test_a_collection_is_all_of_them_in_a_study_and_none_in_a_run(tmp_path: Path) -> None:
     file = tmp_path / "all.toml"
     file.write_text(

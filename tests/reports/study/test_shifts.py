@@ -10,7 +10,6 @@ from helpers.runs import store
 from helpers.studies import store_study
 
 from bench.reports.facts import percent_text
-from bench.reports.study.figures import change_plot
 from bench.reports.study.report import study_report
 from bench.stats.inference.shares import Estimate, accuracy_interval
 
@@ -95,19 +94,6 @@ def test_effective_robustness_is_what_other_models_do_not_foretell(tmp_path: Pat
         assert low < effective.estimate < high
     shown = bench("study", folder, "--show", "--reference", tmp_path / "models.csv").out
     assert "Change in accuracy under a shift" in shown and "effective" in shown
-
-
-def test_a_figure_has_a_bar_for_each_change(tmp_path: Path) -> None:
-    report = study_report(folder := stored(tmp_path))
-    [axes] = change_plot(report).figure().axes
-    lines = [line.get_xdata() for line in axes.lines]
-    bars, points = lines[::2], lines[1::2]
-    for change, bar, point in zip(report.changes, bars, points, strict=True):
-        assert bar == pytest.approx([100 * end for end in change.change.interval])
-        assert point == pytest.approx([100 * change.change.estimate])
-    assert axes.get_title(loc="left") == "usual → shifted"
-    assert bench("study", folder, "--show", "--shift-figure", tmp_path / "s.svg").code == 0
-    assert (tmp_path / "s.svg").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from helpers.refusals import refused
 from helpers.scores import LABELS, some_scores, stored
 from helpers.studies import store_study
 
-from bench.contracts.metric_spec import MetricSpec
 from bench.discovery.queries import metric_specs
 from bench.reports.comparisons import compare
 from bench.reports.run_metric import measure_run
@@ -100,11 +99,3 @@ def test_a_metric_without_values_of_the_images_is_refused(
     monkeypatch.setattr(methods, "metric_parts", lambda *_: MetricParts(0.5, None, "bootstrap", 45))
     with refused("AUROC", "--metric auroc"):
         report_of(runs, "auroc")
-
-
-def test_a_number_is_shown_as_it_is_and_a_share_in_per_cent() -> None:
-    number, share = (
-        MetricSpec(name="m", target="a.b:C", unit=unit) for unit in ("number", "share")
-    )
-    assert (number.shown(0.12345), number.shown(2, "+")) == ("0.1235", "+2")
-    assert (share.shown(0.12345), share.shown(0.1, "+")) == ("12.3", "+10.0")
