@@ -218,3 +218,9 @@ def test_a_download_counts_what_is_on_disk(hub: Hub, tmp_path: Path) -> None:
         shown = stages.current()
         assert shown is not None and (shown.done, shown.total, shown.unit) == (3, 4, "MB")
     assert stages.current() is None
+
+
+def test_the_licence_of_a_gated_model_is_named_and_of_no_other(tmp_path: Path) -> None:
+    for name, gated in (("sd3", True), ("sd21", False)):
+        done = bench("run", "digits", "--backbone", name, "--offline", "--results", tmp_path)
+        assert done.refuses("--offline") and ("has to be accepted at" in done.err) == gated

@@ -65,6 +65,17 @@ def test_counts_and_checksums_are_compared(tmp_path: Path) -> None:
     assert "2 images, but 3 are declared" in kinds["count"] and "birds.zip has" in kinds["checksum"]
 
 
+def test_all_images_are_not_checked_again_beside_their_splits(tmp_path: Path) -> None:
+    make_folder(tmp_path / "copy", "test/robin/1.png", "test/wren/2.png", "train/robin/3.png")
+    make_folder(tmp_path / "copy", "train/wren/4.png")
+    (tmp_path / "birds.toml").write_text(
+        'name = "birds"\nsource = "copy"\nclasses = ["robin", "wren"]\nsplit = "test"\n'
+        "[splits]\nall = 4\ntest = 2\ntrain = 2\n"
+    )
+    done = bench("check-data", tmp_path / "birds.toml", "--json")
+    assert done.json["splits"] == {"test": 2, "train": 2}
+
+
 def test_a_split_that_does_not_load_is_a_finding(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "data", "test/cat/1.png", "test/dog/2.png", "train/cat/1.png")
     Image.new("L", (2, 2)).save(folder / "train/loose.png")

@@ -164,3 +164,11 @@ def test_a_stated_risk_is_held_against_it(
     warning = risk_warning(audit, stated)
     assert (warning is None) if words is None else (words in str(warning))
     assert risk_warning(audit, None) is None and risk_warning(None, stated) is None
+
+
+def test_a_run_without_draws_has_no_sweep(tmp_path: Path) -> None:
+    run = bench(
+        "run", "digits", "--backbone", "random", "--limit", 4, "--results", tmp_path, "--json"
+    )
+    done = bench("results", "audit", run.json["results_dir"], 2)
+    assert done.refuses("no full sweep")

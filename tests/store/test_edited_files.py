@@ -194,3 +194,10 @@ def test_records_that_were_changed_after_the_summary_are_named_by_whatever_reads
             assert (said in " ".join(ended.err.split())) == shown
         shown = bench("show", path, "--json").json["metrics"]["accuracy"]
         assert shown == pytest.approx(before - changed / len(LABELS))
+
+
+def test_a_folder_in_the_place_of_a_file_of_lines_is_left_out_aloud(tmp_path: Path) -> None:
+    run = read_run(store(tmp_path, LABELS, LABELS))
+    (run.path / "audit.jsonl").mkdir()
+    with pytest.warns(UserWarning, match="Left out: .*audit.jsonl"):
+        assert not read_swept(run.path, run.manifest)

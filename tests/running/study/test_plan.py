@@ -75,6 +75,12 @@ def test_a_baseline_without_noise_is_one_run(tmp_path: Path) -> None:
     assert alone["run_id"] in {row["run_id"] for row in report["rows"]}
 
 
+def test_a_warning_of_several_runs_is_said_once(tmp_path: Path) -> None:
+    grid = ("digits", "--backbone", "tiny-landuse,random", "--set", "draws=2", "--seed", "0,1")
+    planned = bench("run", *grid, "--results", tmp_path, "--dry-run", "--json").json
+    assert sum("trained only on ucmerced/train" in text for text in planned["warnings"]) == 1
+
+
 def test_what_several_runs_lack_is_said_once_and_fetched_by_one_command(tmp_path: Path) -> None:
     grid = ("digits,cifar10", "--backbone", "sd15,clip-b32", "--results", tmp_path / "r")
     planned = bench("run", *grid, "--dry-run")
