@@ -48,6 +48,7 @@ ROOMS = {  # the folder of a room's code → that of its tests
     "plugins/bench_plugins/backbones": "tests/plugins/backbones",
 }
 SECONDS, WAIT = 100, 600  # of processor time, and of the clock, for all tests of a mutant
+CONFTEST, USAGE_ERROR = "tests/conftest.py", 4  # what refuses to begin, and how pytest then ends
 HEAVY = "torch diffusers transformers datasets scipy.stats matplotlib.pyplot hypothesis rich pandas"
 COMPARED = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="}
 COMPARED |= {"in": "not in", "not in": "in", "is": "is not", "is not": "is"}
@@ -200,7 +201,10 @@ class Reporter:
 
 
 def failing(tests: Sequence[str], events: Path) -> str | None:
-    """Run tests in a fork of this process; return the first that fails or does not end."""
+    """Run tests in a fork of this process; return the first that fails or does not end.
+
+    CONFTEST is returned if no test began, because it failed.
+    """
     events.write_text("")
     child = os.fork()
     if not child:
@@ -218,7 +222,8 @@ def failing(tests: Sequence[str], events: Path) -> str | None:
     lines = [line.partition("\t") for line in events.read_text("utf-8").splitlines()]
     failed = [name for word, _, name in lines if word == "fails"]
     unfinished = [lines[-1][2]] if lines and not os.WIFEXITED(status) else []
-    return next(iter(failed + unfinished), None)
+    refused = os.WIFEXITED(status) and os.WEXITSTATUS(status) == USAGE_ERROR
+    return next(iter(failed + unfinished + [CONFTEST] * refused), None)
 
 
 def catching(mutant: Mutant, others: Sequence[str], scratch: Path) -> str | None:

@@ -11,6 +11,7 @@ from helpers.command import bench as command
 from helpers.matrix import matrix
 from helpers.refusals import refused
 
+from bench.discovery.targets import load_target
 from bench.engine.denoiser import CheckedDenoiser
 from bench.engine.denoising import DenoisingEngine
 from bench.engine.rounding import Rounding, affordable, compare, paired_draws
@@ -262,3 +263,13 @@ def test_a_pipeline_in_memory_is_compared_by_its_operations(tmp_path: Path) -> N
 
 def test_float32_is_not_compared() -> None:
     assert opened(a_run("float32")).model.rounding is None
+
+
+def test_another_network_takes_a_quarter_of_the_memory_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = prepare(make_config({"dataset": "digits", "backbone": "tiny-digits"}))
+    size = load_target(run.names.backbone).memory(run.content.weights, "float32")
+    for total, fits in ((5 * size, True), (3 * size, False), (None, True)):
+        monkeypatch.setattr(checks, "device_memory", lambda device, total=total: total)
+        assert checks._has_room(run, "cpu") == fits

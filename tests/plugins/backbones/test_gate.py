@@ -7,11 +7,13 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from helpers.autoregressive import janus
 from helpers.damage import TINY
 from helpers.pipeline_classes import PAGE, START, outcome, rows
 from helpers.refusals import refused
 
 from bench_plugins.backbones._pipelines.gate import supported
+from bench_plugins.backbones._pipelines.runner import token_problem
 from bench_plugins.backbones.pipeline import PipelineDenoiser
 
 OUTCOMES = {
@@ -140,3 +142,8 @@ def test_a_package_that_is_not_there_is_named(error: Exception) -> None:
     named = "needs ftfy" if type(error) is NameError else "UnboundLocalError"
     with refused(named), supported("It", "a call fails"):
         raise error
+
+
+def test_a_word_that_a_vocabulary_lacks_is_no_damage() -> None:
+    """Only a tokenizer of bytes knows every text."""
+    assert token_problem(janus()[1].tokenizer, ["a zebra"], None) is None
