@@ -237,6 +237,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = self._parts()
+        if parts == ["api", "agent-harnesses"]:  # asked once a day, by the library itself
+            self.send_error(404)
+            return
         if self._fails():
             return
         if parts == [""]:  # the front page
