@@ -22,7 +22,7 @@ from bench.inputs.weights import HASHED_SUFFIXES
 from bench.machine.files import read_toml
 from bench.machine.precision import dtype_of
 from bench.running.command import option_words
-from bench.running.generated import asks_for_generated, generator_name
+from bench.running.generated import asks_for_generated, generator_config
 from bench.running.parts.data import DECLARATION, expand_datasets, find_dataset
 from bench.running.parts.model import find_weights, naming_licence
 from bench.running.parts.settings import Names, make_config
@@ -130,14 +130,14 @@ def _parts_of_study(name: str) -> Iterable[Callable[[], Fetched]]:
     for cell in read_study_file(name, {}).cells:
         run, config = resolve(cell.config), cell.config
         learns = run.backbone.learns and config.holdout is None
-        made = learns and asks_for_generated(config.fit_split)
-        training_splits = [config.fit_split or "train"] if learns and not made else []
+        training_splits = [config.fit_split or "train"] if learns else []
+        if learns and asks_for_generated(config.fit_split):
+            training_splits = []
+            generator = resolve(generator_config(config, run.dataset), NO_DATASET)
+            fetch = partial(_fetch_weights, generator, generator.source.name)
+            parts.setdefault(generator.backbone_key, fetch)
         for split in (config.split, *training_splits):
             parts.setdefault(repr((run.data, split)), partial(_fetch_data, run.data, split))
-        if made:
-            name = generator_name(str(config.fit_split), run.dataset)
-            generator = resolve(make_config({"dataset": "-", "backbone": name}), NO_DATASET)
-            parts.setdefault(generator.backbone_key, partial(_fetch_weights, generator, name))
         parts.setdefault(run.backbone_key, partial(_fetch_weights, run, run.source.name))
     return parts.values()
 

@@ -277,10 +277,11 @@ class Likelihood(Backbone, ABC):
         draws: NDArray[np.int64],
         n_draws: int,
     ) -> NDArray[np.float32]:
-        """Return `evaluate`'s errors, for a model whose draws depend on their number in a run.
+        """Return the errors as `evaluate` does, for a run of `n_draws` draws per image.
 
-        The number of draw k is seed · 100,000 + k, so that (k + ½) / n_draws spreads the
-        draws evenly, in whichever order a strategy asks for them.
+        A model overrides it if a draw depends on how many there are, such as one that hides a share
+        of an image: draw k has the number seed · 100,000 + k, and the shares (k + ½) / n_draws are
+        even over any sub-grid of draws that a strategy asks for.
         """
         return self.evaluate(images, texts, draws)
 

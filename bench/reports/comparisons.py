@@ -113,25 +113,25 @@ def compare_views(a: RunView, b: RunView, decided: tuple[Decisions, Decisions]) 
 def _break_even(run: RunView, other: RunView) -> dict[str, int | None] | None:
     """Return from how many images on a run costs less than another; see `Comparison.break_even`.
 
-    None if its images to learn from were not generated, or those of both were.
+    None if its images to learn from were not generated, or those of both were. The operations of a
+    classifier of features are not known, and not counted.
     """
-    made, costs, other_costs = run.summary.generation, run.summary.cost, other.summary.cost
-    if made is None or other.summary.generation is not None:
+    generation, cost, other_cost = run.summary.generation, run.summary.cost, other.summary.cost
+    if generation is None or other.summary.generation is not None:
         return None
-    seconds, other_seconds = (
-        c.images_per_second and 1 / c.images_per_second for c in (costs, other_costs)
-    )
-    per_image = {
-        # Operations of a classifier of features are not counted: they are far fewer.
-        "flop": (costs.flop_per_image or 0.0, other_costs.flop_per_image),
-        "seconds": (seconds, other_seconds),
-    }
-    found: dict[str, int | None] = {}
-    for unit, (own, of_other) in per_image.items():
-        if made.get(unit) is not None and own is not None and of_other is not None:
-            saved = of_other - own
-            found[unit] = ceil(made[unit] / saved) if saved > 0 else None
-    return found
+    speed, other_speed = cost.images_per_second, other_cost.images_per_second
+    numbers: dict[str, int | None] = {}
+    if generation.flop is not None and other_cost.flop_per_image is not None:
+        saved = other_cost.flop_per_image - (cost.flop_per_image or 0.0)
+        numbers["flop"] = _number_of_images(generation.flop, saved)
+    if speed and other_speed:
+        numbers["seconds"] = _number_of_images(generation.seconds, 1 / other_speed - 1 / speed)
+    return numbers
+
+
+def _number_of_images(paid: float, saved: float) -> int | None:
+    """Return on how many images what was paid once is saved; None if nothing is saved."""
+    return ceil(paid / saved) if saved > 0 else None
 
 
 def comparison_facts(comparison: Comparison) -> Iterator[Fact]:

@@ -1,7 +1,6 @@
 """Describe a run in sentences: its question, accuracy, repeatability, audit and stated risk."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.contracts.strategy import Strategy, comparison_words
@@ -12,7 +11,7 @@ from bench.stats.calibration.agreement import Audit, Repeatability, repeatabilit
 from bench.stats.calibration.probability import Probability
 from bench.stats.calibration.risk import keeps, most_differing
 from bench.store.formats.decisions import Decisions
-from bench.store.formats.documents import Manifest, Sweep
+from bench.store.formats.documents import GenerationCost, Manifest, Sweep
 from bench.store.formats.identity import CalibratedOn
 from bench.store.summary import Repeated, Summary
 
@@ -277,17 +276,13 @@ def _other_risks(stated: CalibratedOn, sweep: Sweep) -> str:
     return f"On the same images a risk of {'; '.join(others)}."
 
 
-def generation_sentence(made: Mapping[str, Any], summary: Summary) -> str:
-    """Return what the images to learn from took, once, and what that is for an image of the run.
-
-    `made` is what `GeneratedImages.make` returned.
-    """
-    n, flop = summary.dataset.n_samples, made.get("flop")
+def generation_sentence(generation: GenerationCost, n: int) -> str:
+    """Return what generating the images to learn from took, in all and for each of `n` images."""
+    seconds, flop = generation.seconds, generation.flop
     operations = "" if flop is None else f" ({flop / 1e12:,.3g} TFLOP)"
-    shares = [] if flop is None else [f"{flop / n / 1e12:,.2g} TFLOP"]
-    shares.append(f"{made['seconds'] / n:,.2g} s")
+    each = "" if flop is None else f"{flop / n / 1e12:,.2g} TFLOP and "
     return (
-        f"Generated once: {made['images']:,} images to learn from, {made['evaluations']:,}"
-        f" evaluations{operations}, {made['seconds']:,.1f} s. Over {n:,} images that is"
-        f" {' and '.join(shares)} an image, which the cost above does not include."
+        f"Generated once: {generation.images:,} images to learn from,"
+        f" {generation.evaluations:,} evaluations{operations}, {seconds:,.1f} s. Over {n:,} images"
+        f" that is {each}{seconds / n:,.2g} s an image, which the cost above does not include."
     )

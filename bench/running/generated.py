@@ -6,12 +6,13 @@ them, so that a test image costs no evaluation of the model.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +32,8 @@ from bench.machine.cache import cache_dir, read_cached, write_cached
 from bench.machine.libraries import pa
 from bench.machine.stages import stage
 from bench.running.content import Content
+from bench.running.parts.settings import RunConfig, make_config
+from bench.store.formats.documents import GenerationCost
 from bench.store.formats.identity import digest
 from bench.store.locking import locked
 
@@ -80,6 +83,13 @@ def generator_name(fit_split: str, dataset: DatasetSpec) -> str:
     raise UserError(f"--fit-split {fit_split}: name a backbone, {GENERATED}:NAME.")
 
 
+def generator_config(config: RunConfig, dataset: DatasetSpec) -> RunConfig:
+    """Return the settings of the backbone that generates images for a run (UserError)."""
+    name = generator_name(str(config.fit_split), dataset)
+    kept = {setting: getattr(config, setting) for setting in ("device", "offline", "results")}
+    return make_config({"dataset": "-", "backbone": name, **kept})
+
+
 def read_settings(fit_split: str, spec: BackboneSpec) -> GenerationSettings:
     """Return the settings in a value of `--fit-split`; the backbone's spec declares the others."""
     _, _, text = fit_split.removeprefix(f"{GENERATED}:").partition(":")
@@ -122,35 +132,50 @@ def check_generator(generator: Content, dataset: DatasetSpec) -> None:
         )
 
 
-Request = tuple[str, int, int]  # prompt, seed and class of an image
+class Request(NamedTuple):
+    """What an image is made of."""
+
+    text: str
+    seed: int
+    label: int  # its class
+
+
+class MadeBatch(NamedTuple):
+    """The images of one call of the generator."""
+
+    images: list[bytes]  # as PNG
+    seconds: float  # that the call took
 
 
 @dataclass(frozen=True)
 class GeneratedImages:
     """Images of classes, made when they are first read. They are the rows of a split.
 
-    Each batch is kept in the cache, so that a run that was interrupted goes on with the next one,
-    and two runs with the same recipe share their images.
+    The cache holds a file for each batch: an interrupted run continues with the batch under way,
+    and runs with the same recipe share their images.
     """
 
     generator: Content
     settings: GenerationSettings
     prompts: Prompts
-    _kept: dict[int, tuple[list[bytes], float]] = field(default_factory=dict)  # if not cached
+    _uncached: dict[int, MadeBatch] = field(default_factory=dict)  # that the cache did not take
+    _last: dict[int, MadeBatch] = field(default_factory=dict)  # the one that was read last
+    _seconds: dict[int, float] = field(default_factory=dict)  # of the batches that were read
 
     column_names = ("image",)
 
     @cached_property
     def requests(self) -> list[Request]:
         """The image of every place; the prompts of a class take turns."""
+        texts_of: defaultdict[int, list[str]] = defaultdict(list)
+        for text, label in self.prompts.pairs:
+            texts_of[label].append(text)
         requests = []
-        for label in sorted(set(self.prompts.class_of_prompt)):
-            pairs = zip(self.prompts.texts, self.prompts.class_of_prompt, strict=True)
-            texts = [text for text, owner in pairs if owner == label]
+        for label, texts in sorted(texts_of.items()):
             for number in range(self.settings.images):
                 text = texts[number % len(texts)]
                 seed = int(digest({"of": [self.settings.seed, text, number]})[:16], 16)
-                requests.append((text, seed % 2**SEED_BITS, label))
+                requests.append(Request(text, seed % 2**SEED_BITS, label))
         return requests
 
     @cached_property
@@ -191,32 +216,39 @@ class GeneratedImages:
         label, number = divmod(place, self.settings.images)
         batch, within = divmod(number, MADE_AT_ONCE)
         number = label * ceil(self.settings.images / MADE_AT_ONCE) + batch
-        stored = self._stored(number)
-        if stored is None:  # it was removed from the cache meanwhile
-            self.make()
-            stored = self._stored(number) or ([], 0.0)
-        return {"image": {"bytes": stored[0][within], "path": None}}
+        if number not in self._last:
+            self._last.clear()
+            self._last[number] = self._read(number)
+        return {"image": {"bytes": self._last[number].images[within], "path": None}}
 
-    def make(self) -> dict[str, Any]:
-        """Make the images that are not in the cache; return what making all of them took."""
+    def make(self) -> None:
+        """Make the images that are not in the cache."""
         if self.missing:
             with locked(cache_dir(GENERATED), wait=WAIT_FOR_OTHERS):
-                self._make()
-        flop = self.flop_per_evaluation
-        stored = map(self._stored, range(len(self._batches)))
-        seconds = sum(batch[1] for batch in stored if batch)
-        return {
-            "images": len(self),
-            "evaluations": len(self) * self.settings.evaluations,
-            "flop": flop and flop * len(self) * self.settings.evaluations,
-            "seconds": round(seconds, 3),
-        }
+                self._make_missing()
+
+    @property
+    def took(self) -> GenerationCost:
+        """What making the images took. All of them must have been read."""
+        evaluations, flop = len(self) * self.settings.evaluations, self.flop_per_evaluation
+        return GenerationCost(
+            images=len(self),
+            evaluations=evaluations,
+            flop=None if flop is None else flop * evaluations,
+            seconds=round(sum(self._seconds.values()), 3),
+        )
 
     @property
     def missing(self) -> int:
-        """Number of images that are not in the cache."""
-        absent = [n for n in range(len(self._batches)) if self._stored(n) is None]
-        return sum(len(self._batches[number]) for number in absent)
+        """Number of images that are not in the cache. No file is read."""
+        return sum(len(self._batches[number]) for number in self._missing_batches())
+
+    def _missing_batches(self) -> list[int]:
+        return [
+            number
+            for number in range(len(self._batches))
+            if number not in self._uncached and not self._path(number).exists()
+        ]
 
     @cached_property
     def flop_per_evaluation(self) -> float | None:
@@ -227,57 +259,64 @@ class GeneratedImages:
             return fact(names.backbone, Backbone.evaluation_flops, weights)
         return declared
 
-    def _make(self) -> None:
-        """Make and keep the batches that no process has made."""
-        kind, spec = self.generator.kind, self.generator.names.backbone
-        model: Denoiser | None = None
-        with stage("Generating images", self.missing) as made:
-            for number, requests in enumerate(self._batches):
-                if self._stored(number) is None:
-                    model = model or with_defaults(kind.make(self.generator).backbone, Denoiser)
-                    self._keep(number, *self._generated(model, requests, spec.label))
-                    made.done += len(requests)
+    def _make_missing(self) -> None:
+        """Make the batches that no process has made."""
+        missing, kind = self._missing_batches(), self.generator.kind
+        if not missing:  # another process was quicker
+            return
+        model = with_defaults(kind.make(self.generator).backbone, Denoiser)
+        with stage("Generating images", self.missing) as generating:
+            for number in missing:
+                self._keep(number, self._generated(model, self._batches[number]))
+                generating.done += len(self._batches[number])
 
-    def _generated(
-        self, model: Denoiser, requests: Sequence[Request], who: str
-    ) -> tuple[list[bytes], float]:
-        """Return the images of a batch, as PNG, and the seconds that they took (PluginError)."""
-        started = time.perf_counter()
+    def _generated(self, model: Denoiser, requests: Sequence[Request]) -> MadeBatch:
+        """Return the images of some requests. Raises PluginError if there are others."""
+        who, started = self.generator.names.backbone.label, time.perf_counter()
         with guard(who, "generate()"):
             images = model.generate(
-                [text for text, _, _ in requests],
-                [seed for _, seed, _ in requests],
+                [request.text for request in requests],
+                [request.seed for request in requests],
                 self.settings.steps,
                 self.settings.guidance,
             )
         if len(images) != len(requests) or not all(isinstance(i, Image) for i in images):
             raise PluginError(who, f"generate() did not return {len(requests)} images of PIL")
-        return [encode(image) for image in images], time.perf_counter() - started
+        return MadeBatch([encode(image) for image in images], time.perf_counter() - started)
 
     def _path(self, number: int) -> Path:
-        batch = [[text, seed] for text, seed, _ in self._batches[number]]
-        made_of = {**self._recipe, "batch": batch}
-        return cache_dir(GENERATED) / digest(made_of)
+        batch = [[request.text, request.seed] for request in self._batches[number]]
+        return cache_dir(GENERATED) / digest({**self._recipe, "batch": batch})
 
-    def _stored(self, number: int) -> tuple[list[bytes], float] | None:
-        """Return the images of a batch, as PNG, and the seconds that they took; None if absent."""
-        if number in self._kept:
-            return self._kept[number]
+    def _read(self, number: int) -> MadeBatch:
+        """Return a batch; make it again if it is damaged, or was removed meanwhile."""
+        batch = self._stored(number)
+        if batch is None:
+            self.make()
+            batch = self._stored(number)
+            assert batch is not None, "what the cache does not take stays in memory"
+        self._seconds[number] = batch.seconds
+        return batch
+
+    def _stored(self, number: int) -> MadeBatch | None:
+        """Return a batch from memory or the cache; None if it is in neither."""
+        if number in self._uncached:
+            return self._uncached[number]
         if (content := read_cached(self._path(number))) is None:
             return None
         table = pa.ipc.open_stream(content).read_all()
-        return table["image"].to_pylist(), float(table.schema.metadata[b"seconds"])
+        return MadeBatch(table["image"].to_pylist(), float(table.schema.metadata[b"seconds"]))
 
-    def _keep(self, number: int, images: list[bytes], seconds: float) -> None:
+    def _keep(self, number: int, batch: MadeBatch) -> None:
         """Write a batch to the cache, or keep it in memory if that fails."""
-        table = pa.table({"image": pa.array(images, pa.binary())})
-        table = table.replace_schema_metadata({"seconds": repr(seconds)})
+        table = pa.table({"image": pa.array(batch.images, pa.binary())})
+        table = table.replace_schema_metadata({"seconds": repr(batch.seconds)})
         stream = pa.BufferOutputStream()
         with pa.ipc.new_stream(stream, table.schema) as writer:
             writer.write_table(table)
         write_cached(self._path(number), stream.getvalue().to_pybytes())
-        if self._stored(number) is None:
-            self._kept[number] = images, seconds
+        if not self._path(number).exists():
+            self._uncached[number] = batch
 
 
 def generated_split(
@@ -292,7 +331,7 @@ def generated_split(
     else:
         prompts = from_template(dataset.template, classes.names, dataset.phrases)
     images = GeneratedImages(generator, settings, prompts)
-    labels = tuple(label for _, _, label in images.requests)
+    labels = tuple(request.label for request in images.requests)
     return Split(
         name=dataset.name,
         version=spec.version,

@@ -301,9 +301,11 @@ class ClassifierKind(ScorerKind[CheckedClassifier]):
 
 def _fit(backbone: CheckedClassifier, split: Split, texts: Sequence[str]) -> dict[str, JsonValue]:
     """Fit a classifier to a split, whose images are generated first if need be; return facts."""
-    made = split.rows.make() if isinstance(split.rows, GeneratedImages) else None
+    generated = split.rows if isinstance(split.rows, GeneratedImages) else None
+    if generated is not None:
+        generated.make()
     facts = backbone.fit(images_to_learn(split), [texts[label] for label in split.labels])
-    return facts if made is None else {**facts, "generated": made}
+    return facts if generated is None else {**facts, "generated": generated.took.plain()}
 
 
 def images_to_learn(split: Split) -> Iterator[Image]:

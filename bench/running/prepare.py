@@ -27,11 +27,7 @@ from bench.machine.offline import offline_if_set
 from bench.running.borrowed import find_candidates, find_fit_split, fit_data, learn_weighting
 from bench.running.command import same_options
 from bench.running.content import Content, PreparedRun
-from bench.running.generated import (
-    asks_for_generated,
-    generated_split,
-    generator_name,
-)
+from bench.running.generated import asks_for_generated, generated_split, generator_config
 from bench.running.kinds import KINDS
 from bench.running.manifest import prepared_run
 from bench.running.parts.data import data_source, find_dataset
@@ -40,7 +36,7 @@ from bench.running.parts.declaration import option, passed_to
 from bench.running.parts.machine import TF32, find_precision, names_precision, quicker_precisions
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.model import BackboneSource, find_backbone, find_weights
-from bench.running.parts.settings import SETTINGS, Names, RunConfig, Values, about, make_config
+from bench.running.parts.settings import SETTINGS, Names, RunConfig, Values, about
 from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
 from bench.store.folder import find_run
 
@@ -200,13 +196,9 @@ def read_content(config: RunConfig, at_hand: Preloaded = NOTHING, images: bool =
 
 def _read_generator(names: Names) -> Content | None:
     """Return the content of the backbone that makes the images to learn from, if any does."""
-    config = names.config
-    if not (names.backbone.learns and asks_for_generated(config.fit_split)):
+    if not (names.backbone.learns and asks_for_generated(names.config.fit_split)):
         return None
-    chosen = generator_name(str(config.fit_split), names.dataset)
-    kept = {name: getattr(config, name) for name in ("device", "offline", "results")}
-    settings = make_config({"dataset": "-", "backbone": chosen, **kept})
-    return read_content(settings, Preloaded(NO_DATASET))
+    return read_content(generator_config(names.config, names.dataset), Preloaded(NO_DATASET))
 
 
 def _prompts(names: Names, split: Split | None, class_names: ClassNames) -> Prompts:

@@ -5,15 +5,15 @@ noise. `audit.jsonl` has the full sweep of images that the run decided with fewe
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from typing_extensions import TypedDict
 
 from bench.errors import warn_user
 from bench.store.formats.decisions import Decisions, read_decisions
-from bench.store.formats.documents import BackboneInfo, Data, Fitted, Manifest
+from bench.store.formats.documents import BackboneInfo, Data, Fitted, GenerationCost, Manifest
 from bench.store.formats.fields import (
     Amount,
     Count,
@@ -155,10 +155,9 @@ class Summary(Document):
     """Errata that no longer touch the run since this was computed again from records, or None."""
 
     @property
-    def generation(self) -> Mapping[str, Any] | None:
-        """What generating images to learn from took, once for all runs; None if none were."""
-        made = self.fitted.plain().get("generated") if self.fitted else None
-        return made if isinstance(made, dict) else None
+    def generation(self) -> GenerationCost | None:
+        """What generating images to learn from took; None if none were generated."""
+        return self.fitted.generated if self.fitted else None
 
     def ended_by(self, answer: QuestionAnswer | None) -> Self:
         """Return a copy with `anytime_ci95` if `answer` ended the run, otherwise the summary."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from bench.contracts.dataset import Sample
 from bench.contracts.strategy import Floats, Linearise, Outcome, Problem, Reply, Strategy
 from bench.engine.asking import CheckedStrategy
 from bench.engine.denoising import DenoisingEngine
-from bench.engine.linearising import Lineariser
 from bench.engine.trees import leaves
 from bench.running.content import PreparedRun
 
@@ -165,22 +163,3 @@ def test_linearisations_beside_a_compiled_network() -> None:
         engine, _, samples = engine_of("tiny-digits", batch_size=16, compile=switched)
         found.append(linearised(engine, samples))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
-
-
-def test_one_draw_that_exceeds_the_memory_is_computed_with_less_or_is_an_error() -> None:
-    def values(saves: bool) -> tuple[object, float]:
-        backbone = SimpleNamespace(save_memory=lambda: saves)
-        made: Any = SimpleNamespace(backbone=backbone, cost=2.0, _saving=False)
-
-        def first_order(cells: object, references: object) -> str:
-            if not made._saving:
-                raise torch.OutOfMemoryError("simulated")
-            return "errors"
-
-        made._first_order = first_order
-        one: Any = SimpleNamespace(draw=[0])
-        return Lineariser._values(made, one, {}), made.cost
-
-    assert values(saves=True) == ("errors", 3.0)
-    with pytest.raises(torch.OutOfMemoryError):
-        values(saves=False)

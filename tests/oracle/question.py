@@ -35,7 +35,7 @@ class Question:
     strength: float | None = None  # a guidance scale that a distilled network is given
     original_size: int | None = None  # of SDXL: a side in pixels that its network is given
     relative: bool = False  # of tokens: whether the likelihood under the null is subtracted
-    masks: str = "elbo"  # of a masked model: how many tokens a draw hides
+    masks: str = "elbo"  # of a masked model: the distribution of the number of hidden tokens
     views: str | None = None  # flip: of two draws, the first sees the mirrored picture
 
     @property

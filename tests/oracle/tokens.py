@@ -73,7 +73,7 @@ def masked_errors(folder: Path, images: Mapping[str, Path], q: Question) -> tupl
 
 
 def hidden_tokens(masks: str, seed: int, draw: int, draws: int, tokens: int) -> Tensor:
-    """Return which tokens a draw hides, bool [D]: those with the smallest random numbers."""
+    """Return a mask of the hidden tokens, bool [D]: those with the smallest random numbers."""
     place = (2 * draw + 1) / (2 * draws)
     count = 1 + math.floor(place * tokens)
     if masks == "training":

@@ -156,8 +156,8 @@ def _print_notes(run: RunView, summary: Summary) -> None:
     if summary.fitted:
         plain = {k: v for k, v in summary.fitted.plain().items() if not isinstance(v, dict | list)}
         terminal.print(f"Fitted: {assignments(plain)}", soft_wrap=True)
-    if (made := summary.generation) is not None:
-        terminal.print(generation_sentence(made, summary))
+    if (generation := summary.generation) is not None:
+        terminal.print(generation_sentence(generation, summary.dataset.n_samples))
     if summary.failed_samples:
         first_failed = int(np.flatnonzero(run.decided.failed)[0])
         sample_id = run.decided.sample_ids[first_failed].as_py()

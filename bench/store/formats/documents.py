@@ -135,8 +135,19 @@ class Sweep(Document):
     choices: list[RiskChoice]  # choices for several risks
 
 
+class GenerationCost(Document):
+    """What generating images to learn from took, once for all runs that learn them."""
+
+    images: Count  # of all classes
+    evaluations: Count  # of the generator's network
+    flop: Amount | None  # operations of these evaluations; None if unknown
+    seconds: Amount  # on the machines that made them
+
+
 class Fitted(Document):
-    """Report of a backbone that learned on its fit. The fields depend on the backbone."""
+    """Report of a backbone that learned on its fit. Other fields depend on the backbone."""
+
+    generated: GenerationCost | None = None  # None if it learned from a split
 
 
 class Probe(Document):

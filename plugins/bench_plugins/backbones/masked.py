@@ -1,10 +1,10 @@
 """Masked image models, such as aMUSEd, as likelihoods.
 
-The model's own codebook turns an image into D tokens. A draw hides m of them, and the error of a
-prompt is the mean cross-entropy, in nats, of the hidden tokens given the others and the prompt.
-With `masks=elbo`, m is uniform on 1 … D: D times the expected error is then the mean of −log p over
-all orders of the tokens, which bounds −log p of the image (Uria et al., 2014; Hoogeboom et al.,
-2022). With `masks=training`, m is D·cos(πu/2), u uniform, as aMUSEd was trained.
+The model's own codebook turns an image into D tokens. A draw hides m of these. The error of a
+prompt is the mean cross-entropy, in nats, with which the model predicts the hidden tokens from the
+others. With `masks=elbo`, m is uniform on 1 … D: D times the expected error is then the mean of
+−log p over all orders of the tokens, which bounds −log p of the image (Uria et al., 2014; Hoogeboom
+et al., 2022). With `masks=training`, m is D·cos(πu/2), u uniform, as aMUSEd was trained.
 """
 
 from collections.abc import Sequence
@@ -150,13 +150,14 @@ class Amused(Likelihood):
         """Return the operations of the network for one cell, counted on the meta device."""
         empty = _empty(weights, torch.float32)
         rows = (resolution or _own_side(empty)) // _pixels_per_token(empty)
-        network, text_config = empty["transformer"], empty["text_encoder"].config
+        network, text = empty["transformer"], empty["text_encoder"].config
+        states = (1, text.max_position_embeddings, text.hidden_size)
 
         def evaluate() -> None:
             network(
                 torch.zeros(1, rows, rows, dtype=torch.int64, device="meta"),
-                encoder_hidden_states=torch.empty(1, 77, text_config.hidden_size, device="meta"),
-                pooled_text_emb=torch.empty(1, text_config.projection_dim, device="meta"),
+                encoder_hidden_states=torch.empty(states, device="meta"),
+                pooled_text_emb=torch.empty(1, text.projection_dim, device="meta"),
                 micro_conds=torch.empty(1, 5, device="meta"),
             )
 
@@ -168,6 +169,7 @@ class Amused(Likelihood):
     def evaluate(
         self, images: Sequence[Image.Image], texts: Sequence[str], draws: Ints
     ) -> NDArray[np.float32]:
+        """Return the errors of a run with as many draws as an image has tokens."""
         return self.evaluate_of(images, texts, draws, self.rows**2)
 
     @override
@@ -180,15 +182,13 @@ class Amused(Likelihood):
         codes_of = dict(zip(by_id, self.encode(list(by_id.values())), strict=True))
         codes = torch.stack([codes_of[id(image)] for image in images])
         hidden = torch.from_numpy(self._hidden(draws, n_draws)).to(self.device)
-        told = [self.side, self.side, 0, 0, self.aesthetic]
+        conditions = [self.side, self.side, 0, 0, self.aesthetic]  # sides, crop and score
         states, pooled = self._encoded(texts)
         logits = self.network(
             torch.where(hidden, self.mask_id, codes),
             encoder_hidden_states=states,
             pooled_text_emb=pooled,
-            micro_conds=torch.tensor(told, device=self.device, dtype=states.dtype).expand(
-                len(texts), -1
-            ),
+            micro_conds=states.new_tensor([conditions] * len(texts)),
         )
         losses = torch.nn.functional.cross_entropy(logits.float(), codes, reduction="none")
         errors = (losses.double() * hidden).sum((1, 2)) / hidden.sum((1, 2))
@@ -268,7 +268,7 @@ def _checked(
 
 
 def _mask_id(weights: Weights) -> int:
-    """Return the id of the token that stands for a hidden one (UserError if there is none)."""
+    """Return the id of the mask token. Raises UserError if the scheduler names none."""
     value = weights.read(SCHEDULER_CONFIG).get("mask_token_id")
     if isinstance(value, bool) or not isinstance(value, int):
         raise weights.error(SCHEDULER_CONFIG, f"has the mask_token_id {value!r:.40}, no number")

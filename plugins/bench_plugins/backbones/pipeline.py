@@ -304,13 +304,13 @@ class PipelineDenoiser(Denoiser):
         pipe = copy.copy(self.whole())
         pipe.set_progress_bar_config(disable=True)  # the toolkit counts images itself
         with torch.no_grad():
-            made = pipe(
+            output = pipe(
                 **prompts,
                 **keywords,
                 num_inference_steps=steps,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             )
-        return list(made.images)
+        return list(output.images)
 
     @override
     def save_memory(self) -> bool | None:

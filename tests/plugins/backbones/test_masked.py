@@ -1,6 +1,5 @@
-"""Masked image models: which tokens a draw hides, and what its errors are; the oracle has more."""
+"""Masked image models: the tokens that a draw hides, and its errors. The oracle has more cases."""
 
-import json
 import shutil
 from itertools import permutations
 from math import comb, cos, pi
@@ -19,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import bench as toolkit
 from bench.engine.direct import CheckedLikelihood
-from bench.inputs.draws import MAX_DRAWS
 from bench.inputs.weights import resolve
 from bench.testing import LikelihoodContract
 from bench_plugins.backbones.masked import MASKS, Amused, hidden_count, hidden_places
@@ -47,11 +46,9 @@ def test_as_many_tokens_are_hidden_as_the_draw_says(tokens: int, each: int, numb
     assert [counts.count(m) for m in range(1, tokens + 1)] == [each] * tokens
     learned = [hidden_count("training", k, n_draws, tokens) for k in range(n_draws)]
     expected = [tokens * cos(pi / 2 * (k + 0.5) / n_draws) for k in range(n_draws)]
-    assert max(abs(m - e) for m, e in zip(learned, expected, strict=True)) <= 1
-    assert min(learned) >= 1
-    places = hidden_places(number, counts[-1] // 2 + 1, tokens)
-    assert len(set(places.tolist())) == counts[-1] // 2 + 1 and 0 <= places.min() <= places.max()
-    assert places.max() < tokens
+    assert max(abs(m - e) for m, e in zip(learned, expected, strict=True)) <= 1 <= min(learned)
+    places = hidden_places(number, tokens // 2 + 1, tokens).tolist()
+    assert len({*places} & {*range(tokens)}) == len(places) == tokens // 2 + 1
 
 
 def test_the_bound_of_four_tokens_is_the_mean_over_all_their_orders(tmp_path: Path) -> None:
@@ -84,14 +81,6 @@ def test_the_bound_of_four_tokens_is_the_mean_over_all_their_orders(tmp_path: Pa
     assert len(orders) == 24 and bound == pytest.approx(np.mean(orders), rel=1e-5)
 
 
-def test_a_draw_is_the_same_for_all_texts_and_another_with_another_seed(folder: Path) -> None:
-    model = Amused(resolve(str(folder)), **MADE)
-    draws = np.array([3, 3, 3 + MAX_DRAWS])
-    first, same, other = model._hidden(draws, 8)
-    assert (first == same).all() and first.sum() == other.sum() == hidden_count("elbo", 3, 8, 16)
-    assert (first != other).any()
-
-
 @pytest.mark.parametrize("masks", MASKS)
 def test_it_is_raced_priced_and_compared_as_noise_is(
     masks: str, folder: Path, tmp_path: Path
@@ -111,27 +100,12 @@ def test_it_is_raced_priced_and_compared_as_noise_is(
     )
 
 
+NETWORK, SCHEDULER = "transformer/config.json", "scheduler/scheduler_config.json"
 WRONG: dict[str, tuple[Damage, str, str]] = {
-    "codes": (
-        says("transformer/config.json", codebook_size=CODES + 1),
-        "transformer/config.json",
-        "codebook_size of 33, but vqvae has 32 codes",
-    ),
-    "hidden token": (
-        says("scheduler/scheduler_config.json", mask_token_id=3),
-        "scheduler/scheduler_config.json",
-        "mask_token_id 3",
-    ),
-    "no hidden token": (
-        says("scheduler/scheduler_config.json", mask_token_id=None),
-        "scheduler/scheduler_config.json",
-        "mask_token_id None",
-    ),
-    "class": (
-        says("vqvae/config.json", _class_name="AutoencoderKL"),
-        "vqvae/config.json",
-        "expected VQModel",
-    ),
+    "codes": (says(NETWORK, codebook_size=CODES + 1), NETWORK, "33, but vqvae has 32 codes"),
+    "hidden token": (says(SCHEDULER, mask_token_id=3), SCHEDULER, "mask_token_id 3"),
+    "no hidden token": (says(SCHEDULER, mask_token_id=None), SCHEDULER, "mask_token_id None"),
+    "class": (says("vqvae/config.json", _class_name="AutoencoderKL"), "vqvae", "expected VQModel"),
 }
 
 
@@ -161,9 +135,6 @@ def test_what_cannot_be_meant_is_refused(
 
 
 def test_in_memory_it_is_refused_with_the_reason(folder: Path) -> None:
-    import bench as toolkit
-
     pipe = diffusers.AmusedPipeline.from_pretrained(folder)
-    with refused("AmusedPipeline"):
+    with refused("AmusedPipeline", "vae"):
         toolkit.run("digits", backbone=pipe, limit=1)
-    assert json.loads((folder / "model_index.json").read_text())["_class_name"] == "AmusedPipeline"
