@@ -140,7 +140,10 @@ def in_a_kernel(code: str) -> str:
     "execute",
     [here, *(pytest.param(new, marks=pytest.mark.long) for new in (in_a_process, in_a_kernel))],
 )
-def test_a_process_is_as_it_was(execute: Callable[[str], str], tmp_path: Path) -> None:
+def test_a_process_is_as_it_was(
+    execute: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # made by the first kernel
     printed = execute(STATE + WORK + RESULT.format(folder=str(tmp_path / "results")))
     assert json.loads(printed.strip().splitlines()[-1]) == {}
 
