@@ -11,6 +11,7 @@ import pytest
 MODULES = [
     "bench.contracts.levels",
     "bench_plugins.metrics.measures",
+    "bench_plugins.metrics.recalls",
     *(f"bench_plugins.strategies.{name}" for name in ("elimination", "full", "hierarchy")),
     *(f"bench_plugins.strategies.{name}" for name in ("race", "screen_race")),
 ]

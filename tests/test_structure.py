@@ -85,15 +85,6 @@ def test_classes_and_constants_have_names_that_occur_once() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
-def test_the_kind_of_a_backbone_is_asked_in_one_place() -> None:
-    asked = [
-        file.relative_to(ROOT).as_posix()
-        for file in (ROOT / "bench").rglob("*.py")
-        if "scorer ==" in file.read_text("utf-8")
-    ]
-    assert asked == ["bench/contracts/specs.py"]  # its properties
-
-
 # Of the folder of a run, only an object that holds its lock can write files: `LockedFolder`, which
 # `locked` alone makes, or `RunFolder`, which has one.
 PARTS = {"write_cells", "write_first_order", "write_draws", "copy_part", "copy_errors"}

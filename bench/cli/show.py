@@ -93,9 +93,10 @@ def _steps(
         return [("resume it", resume)] if repeatable else []
     see_pictures, see_statistics = steps_after_run(name)
     steps = [see_pictures] if statistics_shown else [see_pictures, see_statistics]
-    risk = manifest.identity.calibrated
-    # In another folder, no calibration on another run would be found.
-    if repeatable and not manifest.replayed_from and (risk is None or risk.of is not None):
+    identity, risk = manifest.identity, manifest.identity.calibrated
+    # In another folder, no other run would be found that this one was calibrated or chosen by.
+    apart = identity.candidates is None and (risk is None or risk.of is not None)
+    if repeatable and apart and not manifest.replayed_from:
         again = f"{reproducing_command(manifest)} --results {SECOND_RESULTS}"
         other = f"{SECOND_RESULTS}/{manifest.run_id}"
         steps.append(("repeat it in another folder", again))

@@ -92,10 +92,14 @@ def file_image(path: object) -> StoredImage:
 
 @dataclass(frozen=True)
 class Item:
-    """The encoded images of an item (None if missing) and its texts, indices into all texts."""
+    """The encoded images of an item (None if missing) and its texts, indices into all texts.
+
+    `right` are its right answers, if several are right; empty if only the label is.
+    """
 
     images: tuple[StoredImage | None, ...]
     texts: tuple[int, ...]
+    right: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -163,6 +167,21 @@ def chance(images: int, texts: int) -> Chance:
 
 
 @dataclass(frozen=True)
+class Shortlisted:
+    """What another run decided of a sample: the answers that are scored, and what follows them.
+
+    Attributes:
+        candidates: the answers to score, best first.
+        rest: other answers of an item, best first, as far as the other run keeps their order.
+        rank: rank of the item's right answer in the other run, if it keeps that.
+    """
+
+    candidates: tuple[int, ...]
+    rest: tuple[int, ...] = ()
+    rank: int | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """One labelled image that is not decoded yet, or one item.
 
@@ -172,8 +191,9 @@ class Sample:
         item: images and texts of the item; None for an image that is scored with the shared
             prompts.
         group: part of the dataset that the sample belongs to, if the dataset has parts.
-        candidates: indices of the classes to score, best first in another run; None for all
-            classes.
+        shortlisted: the answers to score, from another run; None for all.
+        cluster: hash of the image that a query of an item is about; queries about the same image
+            depend on each other.
     """
 
     sample_id: str
@@ -181,12 +201,34 @@ class Sample:
     image: StoredImage
     item: Item | None = None
     group: str | None = None
-    candidates: tuple[int, ...] | None = None
+    shortlisted: Shortlisted | None = None
+    cluster: str | None = None
+
+    @property
+    def candidates(self) -> tuple[int, ...] | None:
+        """Answers to score, best first in another run; None for all."""
+        return None if self.shortlisted is None else self.shortlisted.candidates
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        """All right answers."""
+        return (self.item and self.item.right) or (self.label,)
+
+    @property
+    def image_numbers(self) -> Sequence[int]:
+        """Places of the images to score in the item: all of them, or the candidates."""
+        if self.item is None:
+            return range(1)
+        if self.candidates is not None and asks_for_images(*self.item.shape):
+            return sorted(self.candidates)
+        return range(len(self.item.images))
 
     @property
     def images(self) -> tuple[StoredImage | None, ...]:
-        """All images of the sample."""
-        return (self.image,) if self.item is None else self.item.images
+        """The images to score."""
+        if self.item is None:
+            return (self.image,)
+        return tuple(self.item.images[number] for number in self.image_numbers)
 
     def with_images(self, images: Sequence[StoredImage | None]) -> Sample:
         """Return a copy with its images replaced by as many others."""

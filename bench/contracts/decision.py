@@ -103,3 +103,11 @@ class Decided:
     image_right: bool | None = None
     """Whether each text's own image has the lowest score for it; None as for `pairs`."""
     group_right: bool | None = None  # whether answer and images are right; None as for `pairs`
+
+    @property
+    def winner(self) -> int | None:
+        """The winning answer, which is the label if any right one wins; None if it failed."""
+        if self.outcome is None:
+            return None
+        first = int(self.outcome.ranking[0])
+        return self.sample.label if first in self.sample.right else first

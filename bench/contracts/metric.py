@@ -30,6 +30,10 @@ class MetricInput:
         columns: further labels by name, str [n] each; empty for an image without one.
         raters: answers of other raters by name, int64 [n] each; -2 for an image that was not shown
             to the rater.
+        ranks: place of each item's best right answer among the wrong ones, int64 [n], from 1 on;
+            0 for an item that failed.
+        clusters: number of the image that each item is about, int64 [n], if several are about the
+            same one, which are resampled together; else None.
     """
 
     classes: tuple[str, ...]
@@ -41,6 +45,8 @@ class MetricInput:
     groups: NDArray[np.str_] | None = None
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     raters: Mapping[str, Ints] = field(default_factory=dict)
+    ranks: Ints | None = None
+    clusters: Ints | None = None
 
     def __post_init__(self) -> None:
         make_read_only(self)

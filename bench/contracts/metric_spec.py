@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Literal, get_args
 
 from bench.contracts.parameters import Spec
 
-Need = Literal["prediction", "top5", "candidates", "scores", "groups", "columns", "rater"]
+Need = Literal["prediction", "top5", "candidates", "ranks", "scores", "groups", "columns", "rater"]
 NEEDS: tuple[Need, ...] = get_args(Need)
-IN_EVERY_RECORD = frozenset({"prediction", "top5", "candidates"})
+IN_EVERY_RECORD = frozenset({"prediction", "top5", "candidates", "ranks"})
 BY_CLASS = "bench.stats.inference.class_metrics:class_average"  # target of a metric with a ratio
 
 # Names of fields beside the metrics in summaries, tables and boards.
 _RESERVED = (
-    "accuracy_ci95 adapters against_first agreement_ci95 anytime_ci95 audit audited "
+    "about_images accuracy_ci95 adapters against_first agreement_ci95 anytime_ci95 audit audited "
     "audited_same axes backbone bytes chance classes command cost cost_timed created dataset "
     "differs draw_plan draws dtype errata error evaluation_equivalents_per_image "
     "evaluations_per_image failed_samples fingerprint first_order flop_per_image group_chance "
@@ -63,7 +63,8 @@ class MetricSpec(Spec):
         words: name in sentences and table headings; by default the name without hyphens.
         needs: the inputs that it reads. `prediction`: the predicted class; `top5`: whether the true
             class is among the five best, of more than five; `candidates`: whether it was a
-            candidate of the image; `scores`: scores of all classes on the same draws; `groups`: the
+            candidate of the image; `ranks`: the place of an item's best right answer, of more than
+            five answers; `scores`: scores of all classes on the same draws; `groups`: the
             group of each image; `columns`: further labels of each image; `rater`: the answers of
             another run, or of people, to the same images.
         range: smallest and largest possible value.

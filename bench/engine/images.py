@@ -141,4 +141,5 @@ def view_of_draw(n_draws: int, views: int, per_level: int = 1) -> Ints:
 
 def name_of(sample: Sample, number: int) -> str:
     """Return the name of one image of a sample, from which its random numbers are made."""
+    number = sample.image_numbers[number]  # that in the item, whichever images are candidates
     return f"{sample.sample_id}\0{number}" if number else sample.sample_id

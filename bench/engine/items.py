@@ -3,10 +3,12 @@
 An item is a sample with texts of its own, and often several images. A strategy decides for each
 image which of these texts fits it. The texts are numbered from 0, so a strategy need not know about
 items. When all images are decided, their decisions are combined into one. If an item asks which of
-several images fits its text, that decision follows from the errors of all images.
+several images fits its text, that decision follows from the errors of all images. Which answers are
+right, a strategy never knows.
 
-For an image with candidates, a strategy decides only among these classes, numbered from 0. All
-other classes have no draws and an infinite score, and rank behind the candidates.
+With candidates, a strategy decides only among these classes, texts or images, numbered from 0. All
+others have no draws and an infinite score, and rank behind the candidates: those of items in the
+order of the run that the candidates are from, as far as it keeps that.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from math import prod
 
 import numpy as np
 
-from bench.contracts.dataset import Sample, asks_for_images, pairing_of
+from bench.contracts.dataset import Sample, asks_for_images, n_answers, pairing_of
 from bench.contracts.decision import Decided, reduced
 from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem
 from bench.engine.asking import CheckedSession, CheckedStrategy
@@ -41,13 +43,14 @@ class PromptedProblem:
 
     def of(self, sample: Sample) -> "PromptedProblem":
         """Return the problem of a sample: this one, or that of its own texts or candidates."""
-        if sample.candidates is not None:
-            return narrowed(self, sample.candidates)
-        if sample.item is None:
-            return self
-        texts = np.array(sample.item.texts, dtype=np.int64)
-        own = replace(self.problem, class_of_prompt=np.arange(len(texts)), can_linearise=False)
-        return replace(plain_problem(own), texts=texts)
+        whole, candidates = self, sample.candidates
+        if sample.item is not None:
+            texts = np.array(sample.item.texts, dtype=np.int64)
+            own = replace(self.problem, class_of_prompt=np.arange(len(texts)), can_linearise=False)
+            whole = replace(plain_problem(own), texts=texts)
+        if candidates is None or (sample.item and asks_for_images(*sample.item.shape)):
+            return whole
+        return narrowed(whole, candidates)
 
 
 def plain_problem(problem: Problem) -> PromptedProblem:
@@ -70,10 +73,14 @@ class SampleInProgress:
         self._left -= 1
         if self._left:
             return None
-        parts, candidates = [i.decided for i in self.sessions], self.sample.candidates
-        if candidates is not None:
-            return widened(parts[0], self.run.problem, candidates)
-        return join(self.prompted.problem, parts, self._compare)
+        parts = [session.decided for session in self.sessions]
+        whole = join(self.prompted.problem, parts, self._compare)
+        if self.sample.shortlisted is None:
+            return whole
+        answers = self.run.problem
+        if (item := self.sample.item) is not None:
+            answers = replace(answers, class_of_prompt=np.arange(n_answers(*item.shape)))
+        return widened(whole, answers)
 
 
 def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
@@ -81,7 +88,7 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
     sample = parts[0].sample
     if sample.item is None:
         return parts[0]
-    images, texts = sample.item.shape
+    images, texts = len(parts), len(problem.class_of_prompt)
     whole = Decided(sample)
     for number, part in enumerate(parts):
         whole.evaluations += part.evaluations
@@ -96,16 +103,19 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
     if whole.error is not None or len(outcomes) < images:
         whole.error = whole.error or "one of its images was not decided"
         return whole
-    if asks_for_images(images, texts):
+    if asks_for_images(*sample.item.shape):
         if not compare:
             whole.error = "its strategy does not compare images"
             return whole
         among = replace(problem, class_of_prompt=np.arange(images))
-        whole.outcome = _against_ties(reduced(among, whole.cells), sample.label)
+        whole.outcome = _against_ties(reduced(among, whole.cells), _right_candidates(sample))
+        return whole
+    if images == 1:
+        whole.outcome = _against_ties(outcomes[0], _right_candidates(sample))
         return whole
     pairing = pairing_of(sample.label, images, texts)
-    decisions = [_against_ties(o, right) for o, right in zip(outcomes, pairing, strict=True)]
-    whole.outcome = decisions[0] if images == 1 else _combined(decisions)
+    decisions = [_against_ties(o, (right,)) for o, right in zip(outcomes, pairing, strict=True)]
+    whole.outcome = _combined(decisions)
     if images > 1 and compare:
         whole.pairs = np.stack([outcome.scores for outcome in outcomes])
         text_right = int(whole.outcome.ranking[0]) == sample.label
@@ -122,22 +132,28 @@ def image_right(scores: Floats, pairing: Sequence[int]) -> bool:
     return bool((own < others.min(axis=0)).all())
 
 
-def _against_ties(outcome: Outcome, right: int) -> Outcome:
-    """Return the outcome, with the right candidate second if a tie alone puts it first.
+def _right_candidates(sample: Sample) -> tuple[int, ...]:
+    """Return the places of the right answers among the sorted candidates, or among all answers."""
+    if sample.candidates is None:
+        return sample.right
+    return tuple(n for n, answer in enumerate(sorted(sample.candidates)) if answer in sample.right)
+
+
+def _against_ties(outcome: Outcome, right: tuple[int, ...]) -> Outcome:
+    """Return the outcome, with a wrong candidate first if a tie alone puts a right one there.
 
     A tie is the same score on the same number of draws. Otherwise a scorer that cannot tell
     candidates apart would be right whenever the right one happens to be listed first.
     """
     ranking = outcome.ranking
-    if len(ranking) < 2 or ranking[0] != right:
+    wrong = np.flatnonzero(~np.isin(ranking, right))
+    if not len(wrong) or wrong[0] == 0:
         return outcome
-    second = ranking[1]
-    same = outcome.scores[second] == outcome.scores[right]
-    if not same or outcome.draws[second] != outcome.draws[right]:
+    first, rival = ranking[0], ranking[wrong[0]]
+    same = outcome.scores[rival] == outcome.scores[first]
+    if not same or outcome.draws[rival] != outcome.draws[first]:
         return outcome
-    turned: Ints = ranking.copy()
-    turned[[0, 1]] = second, right
-    return replace(outcome, ranking=turned)
+    return replace(outcome, ranking=np.concatenate([[rival], ranking[ranking != rival]]))
 
 
 def _combined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -174,11 +190,14 @@ def narrowed(prompted: PromptedProblem, candidates: tuple[int, ...]) -> Prompted
     classes = np.searchsorted(sorted(candidates), problem.class_of_prompt[kept])
     fewer = replace(problem, class_of_prompt=classes, can_linearise=False)
     columns = replace(columns, class_of_column=classes, members=columns.members[kept])
-    return PromptedProblem(fewer, columns)
+    return PromptedProblem(fewer, columns, prompted.texts)
 
 
-def widened(decided: Decided, problem: Problem, candidates: tuple[int, ...]) -> Decided:
-    """Turn a decision among candidates into one among all classes, in place, and return it."""
+def widened(decided: Decided, problem: Problem) -> Decided:
+    """Turn a decision among candidates into one among all answers, in place, and return it."""
+    shortlisted = decided.sample.shortlisted
+    assert shortlisted is not None
+    candidates, known = shortlisted.candidates, np.array(shortlisted.rest, np.int64)
     kept = _columns_of(problem, candidates)
     decided.cells = [
         (Evaluate(kept[request.prompts], request.draws), values)
@@ -188,7 +207,8 @@ def widened(decided: Decided, problem: Problem, candidates: tuple[int, ...]) -> 
         classes, chosen = np.unique(problem.class_of_prompt), np.array(sorted(candidates))
         scores, draws = np.full(len(classes), np.inf), np.zeros(len(classes), np.int64)
         scores[chosen], draws[chosen] = outcome.scores, outcome.draws
-        ranking = np.concatenate([chosen[outcome.ranking], np.setdiff1d(classes, chosen)])
+        others = np.setdiff1d(classes, [*chosen, *known])
+        ranking = np.concatenate([chosen[outcome.ranking], known, others])
         decided.outcome = replace(outcome, ranking=ranking, scores=scores, draws=draws)
     return decided
 

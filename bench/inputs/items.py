@@ -5,7 +5,8 @@ Columns of a dataset of items:
 image or images   one image, or a list of them
 texts             the candidates, a list of texts
 label or pairing  index of the right text (for several images and one text: of the right image), or
-                  a list with the index of each image's right text
+                  a list of them in `label`, if several are right; `pairing`: a list with the index
+                  of each image's right text
 group             optional: part of the dataset, for which accuracy is reported separately
 sample_id         optional
 """
@@ -42,6 +43,12 @@ class ItemTable:
     shapes: tuple[tuple[int, int], ...]  # (number of images, number of texts) of each item
     answers: tuple[int, ...]  # as `bench.contracts.dataset` encodes them
     texts: tuple[tuple[str, ...], ...]  # candidates of each item
+    right: tuple[tuple[int, ...], ...] = ()
+    """Right answers of each item, ascending; empty of one with a single one, or if all have one."""
+
+    def right_of(self, place: int) -> tuple[int, ...]:
+        """Return the right answers of an item if it has several, else nothing."""
+        return self.right[place] if self.right else ()
 
     @property
     def names(self) -> ClassNames:
@@ -61,7 +68,10 @@ class ItemTable:
     @property
     def chance(self) -> Chance:
         """Mean over the items of the probability of guessing right."""
-        chances = [chance(*shape) for shape in self.shapes]
+        chances = [
+            Chance(len(right) / n_answers(*shape)) if right else chance(*shape)
+            for shape, right in zip(self.shapes, self.right or [()] * len(self.shapes), strict=True)
+        ]
         compared = [
             (c.image, c.group) for c in chances if c.image is not None and c.group is not None
         ]
@@ -87,6 +97,7 @@ def read_items(rows: Rows, column: str, ids: Sequence[str], where: str) -> ItemT
     shapes: list[tuple[int, int]] = []
     answers: list[int] = []
     texts: list[tuple[str, ...]] = []
+    several: list[tuple[int, ...]] = []
     fields = zip(ids, _count_images(rows, column), rows["texts"], rows[answer], strict=True)
     for name, images, candidates, right in fields:
         at = f"{where}, item {quoted(name)}"
@@ -94,8 +105,14 @@ def read_items(rows: Rows, column: str, ids: Sequence[str], where: str) -> ItemT
         shape = images, len(texts[-1])
         _check_shape(shape, shapes[0] if shapes else shape, at)
         shapes.append(shape)
+        if answer == "label" and isinstance(right, list):
+            right = _check_right(right, shape, at)
+            several.append(tuple(right) if len(right) > 1 else ())
+            right = right[0]
         answers.append(_encode_answer(right, shape, at))
-    return ItemTable(tuple(shapes), tuple(answers), tuple(texts))
+    return ItemTable(
+        tuple(shapes), tuple(answers), tuple(texts), tuple(several) if any(several) else ()
+    )
 
 
 def has_items(rows: Rows) -> bool:
@@ -160,6 +177,25 @@ def _check_shape(shape: tuple[int, int], first: tuple[int, int], at: str) -> Non
             f"{at}: {images} images and {texts} texts have {n_answers(images, texts):,} answers;"
             f" at most {MOST_ANSWERS:,} are possible."
         )
+
+
+def _check_right(right: list[Any], shape: tuple[int, int], at: str) -> list[int]:
+    """Return the right answers of an item in ascending order (UserError if they are invalid)."""
+    images, texts = shape
+    if images > 1 and texts > 1:
+        raise UserError(
+            f"{at}: a list in 'label' names several right texts of one image, or right images of"
+            f" one text. The right text of each of {images} images is a list in 'pairing'."
+        )
+    if not right:
+        raise UserError(f"{at}: its list of right answers is empty.")
+    for number in right:
+        _encode_answer(number, shape, at)
+    if len(set(right)) < len(right):
+        raise UserError(f"{at}: its list of right answers names one twice: {right}.")
+    if len(right) == n_answers(images, texts):
+        raise UserError(f"{at}: all {len(right)} answers are right, so there is nothing to decide.")
+    return sorted(right)
 
 
 def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:

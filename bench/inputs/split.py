@@ -121,8 +121,9 @@ class Split:
         """Return label and image hashes of a row; of an item also its texts and group."""
         if self.items is None:
             return [self.labels[place], hash_image(row["image"])]
-        texts = self.items.texts[place]
-        return [self.labels[place], texts, _group(row), *map(hash_image, get_images(row))]
+        texts, right = self.items.texts[place], self.items.right_of(place)
+        label = list(right) or self.labels[place]
+        return [label, texts, _group(row), *map(hash_image, get_images(row))]
 
     def collect_texts(self, sample_ids: Iterable[str]) -> Prompts:
         """Return the distinct texts of some items, in the order of their first occurrence."""
@@ -150,7 +151,8 @@ class Split:
                 yield Sample(sample_id, label, images[0], group=group)
                 continue
             texts = tuple(pool.index[text] for text in self.items.texts[place])
-            yield Sample(sample_id, label, {}, Item(images, texts), group)
+            item = Item(images, texts, self.items.right_of(place))
+            yield Sample(sample_id, label, {}, item, group, cluster=_cluster(item, label))
 
     @cached_property
     def group_names(self) -> list[str | None] | None:
@@ -179,6 +181,18 @@ class Split:
     def row_of(self) -> dict[str, int]:
         """Position of each sample's row."""
         return {sample_id: row for row, sample_id in enumerate(self.sample_ids)}
+
+
+def _cluster(item: Item, label: int) -> str | None:
+    """Return the hash of the image that an item is about: the only one, or that of its one text.
+
+    It is None for an item of several images and texts. One that several images are right for is
+    about the first of them.
+    """
+    images, texts = item.shape
+    if images > 1 and texts > 1:
+        return None
+    return hash_image(item.images[0 if images == 1 else label])[:16]
 
 
 def _group(row: Mapping[str, Any]) -> str | None:

@@ -136,8 +136,14 @@ class Recording:
 def _make_sample(record: Record) -> Sample:
     """Return the sample of a record without its images. An item's texts are numbered from 0."""
     shape = record.get("shape")
-    item = Item((StoredImage(),) * shape[0], tuple(range(shape[1]))) if shape else None
-    return Sample(record["sample_id"], record["label"], {}, item, record.get("group"))
+    item = None
+    if shape:
+        right = tuple(record.get("right", ()))
+        item = Item((StoredImage(),) * shape[0], tuple(range(shape[1])), right)
+    cluster = record.get("cluster")
+    return Sample(
+        record["sample_id"], record["label"], {}, item, record.get("group"), None, cluster
+    )
 
 
 def subset_of(records: Sequence[Record], limit: int | None) -> list[str]:

@@ -141,7 +141,7 @@ def comparison_facts(comparison: Comparison) -> Iterator[Fact]:
         yield Fact(name, f"{percent_text(share)} %  {run}")
     yield difference_fact(accuracy, c.difference)
     yield Fact("wins, losses, ties", f"{c.wins:,}, {c.losses:,}, {c.ties:,}")
-    yield Fact(TESTS["mcnemar"], _verdict(accuracy, c.difference))
+    yield Fact(TESTS[c.difference.method], _verdict(accuracy, c.difference))
     if c.sequential is not None:
         yield Fact("in random order", f"{c.sequential.sentence} {c.sequential.promise}")
     if (tested := c.tested) is not None:

@@ -29,6 +29,8 @@ def scores(run: RunView) -> list[Fact]:
         fixed = percent_text(metrics.accuracy, ends)
         notes.append(f"valid at any number of images; of a fixed one: {fixed}")
         ends = run.stop.interval
+    if metrics.about_images is not None:
+        notes.append(f"over the {metrics.about_images:,} images that items are about")
     rows = [Fact(name, metrics.accuracy, "share", ends, "; ".join(filter(None, notes)))]
     for kind in ("image", "group"):
         share, ends, chance = (
@@ -36,6 +38,7 @@ def scores(run: RunView) -> list[Fact]:
         )
         if share is not None:
             rows.append(Fact(f"{kind} score", share, "share", ends, _guessing(chance)))
+    rows += _recalls(run)
     if run.measured is not None:
         value, spec = run.measured.value, specs[run.measured.metric]
         note = run.measured.caveat or ""
@@ -44,6 +47,26 @@ def scores(run: RunView) -> list[Fact]:
         alone = percent_text(worst.accuracy, worst.accuracy_ci95)
         note = f"{worst.group} ({worst.n:,}), the lowest of {worst.groups}; alone {alone}"
         rows.append(Fact("worst group", worst.accuracy, "share", worst.lowest_ci95, note))
+    return rows
+
+
+def _recalls(run: RunView) -> list[Fact]:
+    """Return the recalls of items, and the limit that a shortlist sets, if there is one.
+
+    Up to the length of the shortlist, a recall cannot exceed the share of items with a right answer
+    among their candidates; from there on, it is that of the run that the candidates are from.
+    """
+    values, shortlist = run.summary.metrics.summary_metrics(), run.manifest.identity.candidates
+    specs, shown_below = metric_specs(), run.measured and run.measured.metric
+    recalls = {name: v for name, v in values.items() if "ranks" in specs[name].needs}
+    rows = [
+        metric_fact(specs[name], value)
+        for name, value in recalls.items()
+        if value is not None and name != shown_below
+    ]
+    if run.manifest.items is not None and shortlist is not None:
+        note = f"the limit of recalls up to {shortlist.top}; others are those of the first run"
+        rows.append(metric_fact(specs["candidate_recall"], values["candidate_recall"], note=note))
     return rows
 
 
@@ -76,7 +99,8 @@ def images_fact(run: RunView) -> Fact:
     if items is None:
         return Fact("images", f"{run.n:,} of {total:,}", note=f"{len(run.classes):,} classes")
     images = "one image" if items.images == 1 else f"{items.images} images"
-    note = f"{images} and up to {items.texts} texts each, {items.pool:,} texts in all"
+    texts = "one text" if items.texts == 1 else f"up to {items.texts} texts"
+    note = f"{images} and {texts} each, {items.pool:,} texts in all"
     return Fact("items", f"{run.n:,} of {total:,}", note=note)
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from bench.contracts.dataset import asks_for_images
 from bench.contracts.specs import FITTED, UNDECLARED, UNKNOWN
 from bench.contracts.strategy import Strategy, comparison_words
 from bench.reports.facts import percent_text
@@ -41,8 +42,10 @@ def _question(manifest: Manifest, n: int) -> str:
     dataset, identity = manifest.dataset, manifest.identity
     classes = f"{len(manifest.classes):,} class{'es' * (len(manifest.classes) != 1)}"
     question, image = f"Which of {classes} does each image show?", "image"
-    if manifest.items is not None:
-        question, image = "Which of its texts fits each image?", "item"
+    if (items := manifest.items) is not None:
+        one_text = asks_for_images(items.images, items.texts)
+        fits = "images fits each text" if one_text else "texts fits each image"
+        question, image = f"Which of its {fits}?", "item"
     counted, were = f"{n:,} {image}{'s' * (n != 1)}", "was" if n == 1 else "were"
     blind = f", with the images destroyed ({identity.control})" if identity.control else ""
     blind += f", with the images corrupted ({identity.corrupt})" if identity.corrupt else ""

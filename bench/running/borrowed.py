@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contracts.dataset import asks_for_images, pairing_of
+from bench.contracts.dataset import Shortlisted, asks_for_images, n_answers, pairing_of
 from bench.contracts.strategy import Floats, Ints
 from bench.discovery.loading import load_plugins
 from bench.errors import UserError, quoted, refusing, warn_user
@@ -26,11 +26,11 @@ from bench.store.formats.journal import Record
 
 @dataclass(frozen=True)
 class Shortlist:
-    """Candidate classes of every image asked for, from an earlier run."""
+    """Candidates of every image or item asked for, from an earlier run."""
 
     source: Candidates  # the earlier run, and the number of candidates per image
     trained_on: str | None  # training data of that run's backbone
-    classes: Mapping[str, tuple[int, ...]]  # sample id → class indices, best first
+    of_sample: Mapping[str, Shortlisted]  # sample id → classes, texts or images
 
 
 def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
@@ -44,9 +44,8 @@ def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
     path = find_run(config.candidates_from, config.results, exact=True)
     manifest, option = read_manifest(path), f"--candidates-from {config.candidates_from}"
     _check_same_question(names, manifest, split, option)
-    kept = {
-        r["sample_id"]: [entry[0] for entry in r["top"]] for r in requested_records(path, manifest)
-    }
+    records = {r["sample_id"]: r for r in requested_records(path, manifest)}
+    kept = {name: [entry[0] for entry in record["top"]] for name, record in records.items()}
     sample_ids = select_subset(split.sample_ids, split.labels, config.limit, config.shard)
     if missing := [sample_id for sample_id in sample_ids if not kept.get(sample_id)]:
         raise UserError(
@@ -60,14 +59,25 @@ def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
             f" that {manifest.run_id} keeps."
         )
     source = Candidates(run_id=manifest.run_id, identity=digest(manifest.identity), top=config.top)
-    classes = {sample_id: tuple(kept[sample_id][: config.top]) for sample_id in sample_ids}
-    return Shortlist(source, manifest.backbone.trained_on, classes)
+    of_sample = {}
+    for sample_id in sample_ids:
+        best = Shortlisted(tuple(kept[sample_id][: config.top]))
+        if split.items is not None:
+            rest, rank = kept[sample_id][config.top :], records[sample_id].get("rank")
+            best = replace(best, rest=tuple(rest), rank=rank)
+        of_sample[sample_id] = best
+    return Shortlist(source, manifest.backbone.trained_on, of_sample)
 
 
 def _check_same_question(names: Names, manifest: Manifest, split: Split, option: str) -> None:
     """Raise UserError unless the manifest's run can be a source of candidates."""
-    if split.items is not None or manifest.items is not None:
-        raise UserError(f"{option}: items have texts of their own, and no classes to choose from.")
+    items = split.items
+    if items is not None and min(items.shapes[0]) > 1:
+        images, texts = items.shapes[0]
+        raise UserError(
+            f"{option}: an item of {images} images and {texts} texts is answered by a text for each"
+            " image at once; a shortlist keeps texts of one image, or images for one text."
+        )
     if manifest.identity.dataset.fingerprint != split.fingerprint:
         others = f"{manifest.dataset.name}/{manifest.dataset.split}"
         raise UserError(
@@ -76,10 +86,15 @@ def _check_same_question(names: Names, manifest: Manifest, split: Split, option:
         )
     if list(manifest.classes) != list(split.classes):
         raise UserError(f"{option}: the names of the run's {len(manifest.classes)} classes differ.")
-    if names.config.top >= len(split.classes):
+    fewest, of_what = len(split.classes), "classes"
+    if items is not None:
+        counts = [n_answers(*shape) for shape in items.shapes]
+        fewest, name = min(counts), quoted(split.sample_ids[counts.index(min(counts))])
+        of_what = ("images" if asks_for_images(*items.shapes[0]) else "texts") + f" of item {name}"
+    if names.config.top >= fewest:
         raise UserError(
-            f"--top {names.config.top}: must be below {len(split.classes)}, the number of"
-            " classes. To score all of them, leave --candidates-from out."
+            f"--top {names.config.top}: must be below {fewest}, the number of {of_what}. To score"
+            " all of them, leave --candidates-from out."
         )
 
 
@@ -169,6 +184,7 @@ def _questions(
 
     An image has one question, and a class the errors of its best prompt, by mean error. Of an item,
     each image asks for its text; or one text asks for its image, and the classes are the images.
+    Several right answers are one class, as the prompts of a class are.
     """
     columns = np.array(manifest.class_of_column)
     images, texts = record.get("shape") or (1, len(columns))
@@ -180,8 +196,10 @@ def _questions(
         best_first = np.lexsort((errors.mean(axis=1), columns))  # by class, then by mean error
         _, firsts = np.unique(columns[best_first], return_index=True)
         yield errors[best_first[firsts]], record["label"]
-    elif asks_for_images(images, texts):
-        yield errors, record["label"]
+    elif 1 in (images, texts):
+        label, *others = right = record.get("right", [record["label"]])
+        errors[label] = errors[right[errors[right].mean(axis=1).argmin()]]
+        yield np.delete(errors, others, axis=0), label  # they follow the label
     else:
         pairing = pairing_of(record["label"], images, texts)
         yield from zip(errors.reshape(images, texts, n_draws), pairing, strict=True)

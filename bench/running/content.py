@@ -18,7 +18,7 @@ import numpy as np
 from typing_extensions import override
 
 from bench.contracts.backbone import Backbone, Denoiser
-from bench.contracts.dataset import Sample
+from bench.contracts.dataset import MOST_ANSWERS, Sample
 from bench.contracts.decision import MEAN, Decided
 from bench.contracts.executor import OpenRun
 from bench.contracts.levels import Levels
@@ -153,7 +153,8 @@ class Content:
             return self.kind.problem(self, self.columns(classes))
 
         if split is not None and split.items is not None:
-            shapes = sorted({(texts, images) for images, texts in split.items.shapes})
+            most = config.top if config.candidates_from else MOST_ANSWERS
+            shapes = sorted({(min(most, n), min(most, images)) for images, n in split.items.shapes})
             return [(problem(np.arange(texts)), images) for texts, images in shapes]
         classes = np.array(self.prompts.class_of_prompt)
         if not config.candidates_from:
@@ -244,7 +245,7 @@ class PreparedRun:
         samples = corrupt_samples(samples, config.corrupt)
         if (shortlist := self.content.shortlist) is None:
             return samples
-        return (replace(s, candidates=shortlist.classes[s.sample_id]) for s in samples)
+        return (replace(s, shortlisted=shortlist.of_sample[s.sample_id]) for s in samples)
 
     def check(self) -> None:
         """Validate the run before anything is written or loaded; raises UserError."""

@@ -37,7 +37,12 @@ from bench.running.parts.machine import TF32, find_precision, names_precision, q
 from bench.running.parts.measure import find_plan, resolve_views
 from bench.running.parts.model import BackboneSource, find_backbone, find_weights
 from bench.running.parts.settings import SETTINGS, Names, RunConfig, Values, about
-from bench.running.parts.texts import make_prompts, text_score_warning, uneven_prompts_warning
+from bench.running.parts.texts import (
+    make_prompts,
+    null_warning,
+    text_score_warning,
+    uneven_prompts_warning,
+)
 from bench.store.folder import find_run
 
 SCORER_TEXT = {
@@ -233,6 +238,9 @@ def _warnings(names: Names, split: Split | None, prompts: Prompts) -> list[str |
         text_score_warning(names.decider, split.items)
         if split and split.items
         else uneven_prompts_warning(names.config, prompts),
+        null_warning(names.config.subtract_null, names.backbone, split.items)
+        if split and split.items
+        else None,
     ]
 
 

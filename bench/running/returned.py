@@ -81,9 +81,9 @@ def checked_decision(who: str, run: PreparedRun, decided: Any) -> Decided:
         name = sample.sample_id if isinstance(sample, Sample) else None
         if sample is None or not isinstance(name, str) or name not in run.split.row_of:
             raise PluginError(who, f"score() yielded {one_line(name or decided)}, no image")
-        expected, own = _facts_of(run, name), {**vars(sample), "shape": None}
+        expected, own = _facts_of(run, name), {**vars(sample), "shape": None, "right": ()}
         if sample.item is not None:
-            own["shape"] = tuple(sample.item.shape)
+            own |= {"shape": tuple(sample.item.shape), "right": sample.item.right}
         for fact, value in expected.items():
             if (got := own[fact]) != value:
                 problem = f"{fact} {one_line(got)}; it has {one_line(value)}"
@@ -111,7 +111,8 @@ def _facts_of(run: PreparedRun, name: str) -> dict[str, Any]:
         "label": split.labels[place],
         "group": None if split.group_names is None else split.group_names[place],
         "shape": None if split.items is None else split.items.shapes[place],
-        "candidates": None if shortlist is None else shortlist.classes[name],
+        "right": () if split.items is None else split.items.right_of(place),
+        "shortlisted": None if shortlist is None else shortlist.of_sample[name],
     }
 
 

@@ -80,9 +80,7 @@ def decide_again(
     first = {decided.sample_ids[int(row)].as_py(): int(decided.predictions[row]) for row in rows}
     images = list(decided_again(run, list(first), open_run, "Deciding again"))
     second = {
-        image.sample.sample_id: int(image.outcome.ranking[0])
-        for image, _ in images
-        if image.outcome is not None
+        image.sample.sample_id: image.winner for image, _ in images if image.winner is not None
     }
     if not second:
         return None
@@ -150,11 +148,14 @@ def audit(
 
 
 def _line(image: Decided, answer: int, seconds: float) -> Swept:
-    outcome = image.outcome
+    outcome, sample = image.outcome, image.sample
+    answers = list(sample.right if answer == sample.label else (answer,))
     return Swept(
         sample_id=image.sample.sample_id,
-        prediction=None if outcome is None else int(outcome.ranking[0]),
-        regret=None if outcome is None else float(outcome.scores[answer] - outcome.scores.min()),
+        prediction=image.winner,
+        regret=None
+        if outcome is None
+        else float(outcome.scores[answers].min() - outcome.scores.min()),
         evaluations=image.evaluations,
         equivalents=round(image.equivalents, 2),
         seconds=round(seconds, 4),

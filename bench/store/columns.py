@@ -210,6 +210,8 @@ def metric_input(
             predictions=decided.predictions,
             in_top5=decided.in_top5,
             in_candidates=decided.in_candidates,
+            ranks=decided.ranks,
+            clusters=decided.clusters,
             scores=class_scores(path, manifest, decided.sample_ids) if scored else None,
             groups=decided.groups,
             columns={name: column_values(stored, name, sample_ids) for name in metric.columns},
@@ -225,6 +227,8 @@ def _why_impossible(
         return "it decided among the texts of each item, not among classes."
     if "top5" in spec.needs and len(manifest.classes) <= 5:
         return "it has five classes or fewer, so all are among the five best."
+    if "ranks" in spec.needs and not (manifest.items and decided.ranks is not None):
+        return "its records have no rank of a right answer, which those of items have."
     if "candidates" in spec.needs and decided.in_candidates is None:
         return "it decided among all classes. See --candidates."
     if "groups" in spec.needs and decided.groups is None:

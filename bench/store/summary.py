@@ -61,7 +61,10 @@ class Metrics(MetricFields, Document):
     every_run = True
 
     accuracy: Share  # share of images whose prediction is right; failed images count as wrong
-    accuracy_ci95: Interval  # 95 % Wilson interval of the accuracy
+    accuracy_ci95: Interval
+    """95 % interval of the accuracy: Wilson's, or that of a score test over `about_images`"""
+    about_images: Count | None = None
+    """Number of images that items are about, if several items are about the same one"""
     anytime_ci95: Interval | None = None
     """Anytime-valid 95 % interval of the accuracy, for a run that ended by a stopping rule."""
     chance: Share | None = None  # accuracy of guessing

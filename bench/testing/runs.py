@@ -134,6 +134,7 @@ class MetricContract(Contract):
             groups=np.array(["here", "there"])[labels % 2],
             columns={name: np.resize(np.array(v), N_MEASURED) for name, v in self.columns.items()},
             raters={"other": np.where(rng.random(N_MEASURED) < 0.8, labels, (labels + 1) % 4)},
+            ranks=rng.integers(1, 4, N_MEASURED),
         )
 
     @pytest.fixture

@@ -78,11 +78,6 @@ def test_a_warning_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "Warning: all is red\nWarning: all is blue\n"
 
 
-def test_bench_alone_says_what_it_is() -> None:
-    alone = bench()
-    assert alone.code == 0 and alone.out == bench("--help").out
-
-
 def test_every_command_has_its_place() -> None:
     commands = own_commands().values()
     defined = {

@@ -92,11 +92,3 @@ def test_the_accuracy_is_that_of_all_decided_images(monkeypatch: pytest.MonkeyPa
     display.sample_scored(record(1, 1))
     assert said[0] == "Resuming: 2 of 4 images are decided."
     assert "accuracy 66.7 %" in said[1] and "accuracy 75.0 %" in said[2]
-
-
-def test_after_the_scoring_its_time_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    display, _ = shown(monkeypatch)
-    display.run_started({"run_id": "r"}, 0, 1, 0)
-    display.started -= 3600
-    display.sample_scored(record(1, 1))
-    assert display.text(display.started + 4) == "Checking: 4.0 s so far"

@@ -72,13 +72,6 @@ def test_what_a_class_lacks_is_the_contracts() -> None:
     assert factory.evaluation_flops(None) is None
 
 
-def test_a_default_may_be_none() -> None:
-    class Named:
-        title = None
-
-    assert with_defaults(object(), Named).title is None
-
-
 def test_with_the_base_nothing_is_wrapped() -> None:
     based = Based()
     assert with_defaults(based, Strategy) is based and with_defaults(Based, Strategy) is Based

@@ -90,16 +90,3 @@ def test_links_in_the_tables_lead_to_parts(schemas: ModuleType) -> None:
     assert set(re.findall(r"\]\(#([\w-]+)\)", page)) <= set(anchors)
     files = {f"schemas/{name}" for name, _ in schemas.schemas()}
     assert set(re.findall(r"\]\((schemas/[^)]+)\)", page)) == files
-
-
-def test_differences_have_one_shape(schemas: ModuleType) -> None:
-    """All but a planned one, an exact one, and one from a published figure without an interval."""
-    others = {"power", "QuestionAnswer", "Published"}
-    shapes = {}
-    for _, text in schemas.schemas():
-        schema = json.loads(text)
-        for model in (schema, *schema.get("$defs", {}).values()):
-            for name, field in model.get("properties", {}).items():
-                if name in ("difference", "change", "effective") and model["title"] not in others:
-                    shapes[model["title"], name] = field.get("$ref")
-    assert len(shapes) >= 6 and set(shapes.values()) == {"#/$defs/Difference"}

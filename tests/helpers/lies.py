@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.contracts.dataset import Shortlisted
 from bench.contracts.decision import Decided
 from bench.contracts.executor import ModelFacts
 
@@ -46,7 +47,7 @@ DECISIONS: dict[str, Callable[[Decided], Any]] = {
     "a label in words": of_sample(label="three"),
     "an array as the label": of_sample(label=np.arange(2)),
     "a group": of_sample(group="a"),
-    "candidates": of_sample(candidates=(0, 1)),
+    "candidates": of_sample(shortlisted=Shortlisted((0, 1))),
     "a class that is not there": first_is(99),
     "a negative class": first_is(-1),
     "a class twice": of_outcome(ranking=lambda ranking: ranking[[0, 0, *range(2, 10)]]),

@@ -167,16 +167,6 @@ def test_a_picture_is_drawn() -> None:
     assert len(drawing.png()) > 1000
 
 
-def test_ordinary_names_stay_as_they_are() -> None:
-    for name in ("tiny-landuse", "min_scores=20", "draws=grid:0-200", "Größe, 猫 · 21 × 50 + 5"):
-        assert (
-            text.escape_hidden(name)
-            == text.escape_markdown(name)
-            == text.escape_csv_cell(name)
-            == name
-        )
-
-
 def test_a_number_with_a_sign_is_a_number_in_a_spreadsheet() -> None:
     assert [text.escape_csv_cell(one) for one in ("-9.0", "+6.6", "-1e-05")] == [
         "-9.0",

@@ -117,7 +117,3 @@ def test_or_without_it(surface: str, run: Path) -> None:
 @pytest.mark.parametrize("surface", DATA)
 def test_data_has_every_digit(surface: str, run: Path) -> None:
     assert str(ACCURACY) in DATA[surface](run)
-
-
-def test_the_notes_of_a_result_on_the_hub_are_for_people(run: Path) -> None:
-    assert INTERVAL in plain(command("export", "RUN", *HUB)(run))

@@ -118,16 +118,6 @@ def test_filters_hide_the_right_pictures(page: Any) -> None:
     assert shown(page) == []
 
 
-def test_pictures_and_figures_are_there(page: Any) -> None:
-    sizes = page.locator(".pictures img").evaluate_all("all => all.map(i => i.naturalWidth)")
-    assert len(sizes) == 32 * 3 + 16 and set(sizes) == {128}
-    boxes = page.locator("figure > svg").evaluate_all(
-        "all => all.map(s => [s.getBoundingClientRect().width, s.querySelectorAll('text').length])"
-    )
-    assert len(boxes) == 4  # the answer, the boards' figure, the study's, the errors of one run
-    assert all(width > 250 and texts > 3 for width, texts in boxes)
-
-
 @pytest.mark.parametrize("scheme", matrix(["light", "dark"], ["dark"]))
 def test_readable_on_any_screen(browser: Any, address: str, scheme: str) -> None:
     assert_readable(browser, address, scheme)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 from helpers.command import bench
-from helpers.runs import store
 
 from bench.reports.terminal.tables import print_rows, print_table
-from bench.reports.text import Cell, Table, cell_text
+from bench.reports.text import Cell, Table
 
 HEAD = ["name", "count", "share", "what it is"]
 ROWS = [["a-name-without-a-space", 1200, 0.5, "some words that may wrap"], ["b", 3, None, "x"]]
@@ -55,18 +54,6 @@ def test_rows_that_differ_where_they_are_cut_are_wrapped(
     assert "delta=0.5" not in out.split()  # its model tells it apart: one line
 
 
-def test_a_share_of_one_has_the_decimals_of_the_others() -> None:
-    assert [cell_text(share) for share in (1.0, 0.96, 0.0)] == ["1.0000", "0.9600", "0.0000"]
-
-
-def test_a_block_shows_no_value_that_there_is_not(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    print_rows(HEAD, [["a-name-without-a-space", None, 0.5, "–"], ROWS[0]])
-    assert capsys.readouterr().out.count("count") == 1
-
-
 RACE, PROBE = "ucmerced-tiny-landuse-race-a8ce4419", "ucmerced-linear-probe-full-69e2383a"
 
 
@@ -86,20 +73,3 @@ def test_a_newcomer_sees_the_published_runs_and_can_compare_them(
     shown = lines("compare", RACE, PROBE)
     assert len(shown) <= 45 and sum("kind of model" in line for line in shown) == 1
     assert not any("unset" in line for line in shown)
-
-
-def test_eighteen_runs_take_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for seed in range(18):
-        calibrated = {"calibrated": "f" * 64} if seed % 2 else {}
-        store(
-            tmp_path / "results",
-            [0, 1, 2],
-            [0, 1, 2],
-            seed=seed,
-            config={"dataset": "d", **calibrated},
-        )
-    board = "\n".join(lines("leaderboard", "--results", "results")).partition("\n\nNext:")[0]
-    assert len(board.splitlines()) == 24
-    shown = lines("runs")
-    assert len(shown) <= 24 and not any("f" * 10 in line for line in shown)

@@ -51,6 +51,7 @@ def test_it_decides_among_the_best_classes_of_the_other_run(data: Path) -> None:
     assert said["metrics"]["candidate_recall"] == inside / 24
     assert said["metrics"]["accuracy"] <= inside / 24
     assert said["cost"]["evaluations_per_image"] == 2
+    assert "--results again" not in bench("show", done.json["results_dir"]).out  # without the first
     rows = {row.kind: row for row in leaderboard(data.parent / "runs")}
     assert rows["candidates"].rank is None
     assert rows["candidates"].settings["candidates_from"] == first

@@ -12,7 +12,7 @@ import pytest
 from helpers.refusals import warned
 from helpers.runs import a_manifest, a_record
 
-from bench.contracts.dataset import Sample
+from bench.contracts.dataset import Sample, Shortlisted
 from bench.contracts.decision import Decided
 from bench.contracts.strategy import Outcome
 from bench.store.formats.journal import (
@@ -157,7 +157,7 @@ def test_what_is_no_record(value: object) -> None:
 
 
 def test_a_decision_becomes_a_record() -> None:
-    decided = Decided(Sample("a", 2, {}, group="g", candidates=(0, 1)))
+    decided = Decided(Sample("a", 2, {}, group="g", shortlisted=Shortlisted((0, 1))))
     decided.evaluations, decided.equivalents = 12, 12.3456
     ranking, scores = np.array([1, 0, 2]), np.array([0.2, 0.1, np.nan])
     decided.outcome = Outcome(ranking, scores, np.array([4, 4, 0]), 0.1, np.inf, 0.9)

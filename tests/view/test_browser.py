@@ -140,17 +140,6 @@ def test_two_runs_stand_side_by_side(page: Any) -> None:
     assert "A: ✗" in pairs.first.inner_text() and "B: ✓" in pairs.first.inner_text()
 
 
-def test_the_status_is_seen_on_a_narrow_screen(browser: Any, address: str) -> None:
-    context = browser.new_context(viewport={"width": 500, "height": 800})
-    page = context.new_page()
-    page.goto(address)
-    marks = page.locator(".runs .mark").evaluate_all(
-        "all => all.map(mark => mark.getBoundingClientRect().right)"
-    )
-    assert marks and max(marks) <= 500
-    context.close()
-
-
 @pytest.mark.parametrize("scheme", matrix(["light", "dark"], ["dark"]))
 @pytest.mark.parametrize(
     "where",

@@ -256,11 +256,6 @@ def test_nothing_can_be_written(site: Site, method: str) -> None:
     assert site.ask("/run?run=zero", method).code == 501
 
 
-def test_head_sends_no_page(site: Site) -> None:
-    reply = site.ask("/", "HEAD")
-    assert reply.code == 200 and reply.text == "" and int(reply.headers["Content-Length"]) > 500
-
-
 def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
     path = store(tmp_path / "r", [0, 1, 2], [0, 1, 1])
     odd = os.fsdecode(os.fsencode(tmp_path / "r") + b"/\xff <i>&\n?")

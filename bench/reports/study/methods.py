@@ -288,8 +288,14 @@ def select_same_seeds(members: Sequence[MethodRuns]) -> list[MethodRuns]:
     ]
 
 
-def image_clusters(members: Sequence[MethodRuns]) -> Ints | None:
-    """Return the group of each image as a number, int64 [n], or None if images have no groups."""
-    if not members or members[0].decided.groups is None:
+def image_clusters(members: Sequence[MethodRuns], whole_groups: bool) -> Ints | None:
+    """Return the number of the cluster of each image, int64 [n], or None if they are independent.
+
+    It is that of the image's group, for `whole_groups`, or else of the image that an item is about.
+    """
+    if not members:
         return None
-    return np.unique(members[0].decided.groups, return_inverse=True)[1]
+    decided = members[0].decided
+    if not whole_groups or decided.groups is None:
+        return decided.clusters
+    return np.unique(decided.groups, return_inverse=True)[1]

@@ -141,7 +141,7 @@ def _compared(
     pairs: dict[str, list[MethodDifference]] = {}
     for board, members in boards.items():
         largest = select_most_images(members)
-        clusters = image_clusters(largest) if study.whole_groups else None
+        clusters = image_clusters(largest, study.whole_groups)
         tested = select_same_seeds(largest) if study.over == "seeds" else largest
         labels = largest[0].decided.labels
         pairs[board] = compare_all(tested, labels, spec, margin, clusters, study.over)
@@ -203,7 +203,7 @@ def _method(
     `uses` is the number of stored runs that were scored on its board's test images.
     """
     rows = method.members
-    clusters = image_clusters([method]) if study.whole_groups else None
+    clusters = image_clusters([method], study.whole_groups)
     seconds = [row.seconds_per_image for row in rows if row.seconds_per_image]
     flops = [row.flop_per_image for row in rows]
     first = rows[0]

@@ -217,7 +217,7 @@ def corruption_changes(
             boards.setdefault(board, []).append(replace(runs[CLEAN], values=both))
     for board, members in boards.items():
         same = select_most_images(members)
-        clusters = image_clusters(same) if whole_groups else None
+        clusters = image_clusters(same, whole_groups)
         alone = [(method.name, None, method.values) for method in same]
         pairs = ((b.name, a.name, b.values - a.values) for a, b in combinations(same, 2))
         for method, less, (clean, corrupted) in chain(alone, pairs):

@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bench.contracts.backbone import Denoiser
+from bench.contracts.dataset import asks_for_images
 from bench.contracts.specs import BackboneSpec, DatasetSpec
+from bench.discovery.backbones import has_own
 from bench.discovery.declaration_checks import PLACEHOLDER
 from bench.errors import UserError, did_you_mean
 from bench.inputs.hierarchy import read_hierarchy
@@ -69,11 +72,12 @@ class TextSettings(Chapter):
         of_split=True,
         excludes={"sweep": "a sweep records all classes"},
     )
-    """A stored run on the same images; only its --top best classes per image are scored."""
+    """A stored run on the same images or items; only its --top best classes, texts or images are
+    scored."""
     top: int = setting(
         "score", default=5, identity="content", needs="candidates_from", of_split=True, gt=1
     )
-    """Number of classes per image that --candidates-from keeps."""
+    """Number of classes, texts or images that --candidates-from keeps."""
 
 
 def find_template(config: TextSettings, backbone: BackboneSpec) -> str | list[str] | None:
@@ -163,6 +167,22 @@ def text_score_warning(decider: ConfiguredStrategy, items: ItemTable) -> str | N
         f"Strategy {decider.spec.name!r} compares texts of one image only: there"
         " will be a text score, but no image and group score, which compare errors across images."
         " --strategy full gives all three."
+    )
+
+
+def null_warning(subtracted: bool, backbone: BackboneSpec, items: ItemTable) -> str | None:
+    """Return a warning if images are ranked for a text by errors that no null is subtracted from.
+
+    Some images have a higher error whatever the text, and would be ranked by that.
+    """
+    if subtracted or not asks_for_images(*items.shapes[0]):
+        return None
+    if not has_own(backbone, Denoiser.encode_null):
+        return None
+    return (
+        "Each text ranks images by their errors, some of which are higher whatever the text:"
+        " --subtract-null subtracts the error of the null prompt, as published recalls of images"
+        " do. The recall of this run is without it."
     )
 
 

@@ -55,7 +55,8 @@ class Paired(Document):
     accuracy_b: float  # accuracy of B
     difference: Difference
     """Difference of the accuracies: McNemar's exact test, with Tango's score interval, corrected
-    for continuity and skewness, and widened to include 0 if the test does not reject."""
+    for continuity and skewness, and widened to include 0 if the test does not reject. Of items that
+    are about the same images, a permutation test over these images."""
     wins: int  # number of samples that only B gets right
     losses: int  # number of samples that only A gets right
     ties: int  # number of samples that both or neither get right

@@ -143,10 +143,17 @@ def _checked_images(data: MetricInput) -> Ints:
 
 
 def resampled(data: MetricInput) -> Iterator[MetricInput]:
-    """Yield bootstrap samples of images and raters without end, with the same images every time."""
+    """Yield bootstrap samples of images and raters without end, with the same images every time.
+
+    Items about the same image are drawn together.
+    """
     rng, n, names = np.random.default_rng(0), len(data), list(data.raters)
+    rows: list[Ints] = []
+    if data.clusters is not None:
+        rows = [np.flatnonzero(data.clusters == number) for number in np.unique(data.clusters)]
     while True:
-        sample = data.take(rng.integers(n, size=n))
+        drawn = rng.integers(len(rows) or n, size=len(rows) or n)
+        sample = data.take(np.concatenate([rows[unit] for unit in drawn]) if rows else drawn)
         if len(names) > 1:
             chosen = rng.integers(len(names), size=len(names))
             raters = {str(number): sample.raters[names[c]] for number, c in enumerate(chosen)}

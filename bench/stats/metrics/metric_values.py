@@ -47,6 +47,9 @@ class MeasuredMetric(Document):
     interval: Basis
     """Method of the interval; a bootstrap is over images, and over raters if there are several."""
     images: Positive  # number of images with a weight above 0
+    clusters: Positive | None = None
+    """Number of images that items are about, if several are about one, which are resampled together
+    """
     raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
     caveat: str | None = None  # why there is no interval, or an approximate one
     never_predicted: Count | None = None
@@ -103,7 +106,7 @@ def measure(
     if (answers := _answers(data, parts)) is None:
         ends, _ = _bootstrap(spec, metric, (data,))
     else:
-        ends = metric_spread(spec, answers, data.labels).interval
+        ends = metric_spread(spec, answers, data.labels, data.clusters).interval
     never = of_raters = None
     if spec.ratio is not None and not spec.ratio.support:
         never = len(np.setdiff1d(data.labels, data.predictions)) or None
@@ -122,7 +125,12 @@ def measure(
         interval=parts.basis,
         images=parts.images,
         parameters={name: resolved[name] for name in resolved if name in parameters},
-        **without_none(caveat=caveat, never_predicted=never, raters=of_raters),
+        **without_none(
+            caveat=caveat,
+            never_predicted=never,
+            raters=of_raters,
+            clusters=None if data.clusters is None else len(np.unique(data.clusters)),
+        ),
     )
 
 
@@ -141,7 +149,7 @@ def measured_difference(
     of_a, of_b = metric_parts(spec, metric, a), metric_parts(spec, metric, b)
     answers_a, answers_b = _answers(a, of_a), _answers(b, of_b)
     if answers_a is not None and answers_b is not None:
-        tested = difference_test(spec, a.labels, answers_a, answers_b)
+        tested = difference_test(spec, a.labels, answers_a, answers_b, clusters=a.clusters)
     else:
         ends, p = _bootstrap(spec, metric, (a, b))
         tested = tested_difference("bootstrap", len(a), of_b.value - of_a.value, ends, p)

@@ -16,12 +16,12 @@ from bench.stats.calibration.agreement import Repeatability
 from bench.stats.calibration.probability import Probability
 from bench.stats.inference.class_metrics import class_counts
 from bench.stats.inference.shares import (
-    accuracy_interval,
     pair_scores,
     per_group,
     wilson,
     worst_group,
 )
+from bench.stats.inference.variance import spread
 from bench.stats.metrics.metric_checks import checked_value
 from bench.stats.metrics.metric_values import make_metric
 from bench.store.formats.decisions import FAILED, Decisions
@@ -39,13 +39,15 @@ def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = No
     over the classes with samples. A failed sample counts as wrong. `decided` must be read with
     `top`; `classes` are the possible answers if the run decides items.
     """
-    correct = int(decided.correct.sum())
     assert decided.in_top5 is not None, "decisions must be read with top"
     return Metrics(
         **_registered(decided, classes, items),
-        accuracy_ci95=accuracy_interval(correct, len(decided)),
+        accuracy_ci95=spread(decided.correct[None, None], decided.clusters).interval,
         chance=items.chance if items else 1 / len(classes),
-        **without_none(worst_group=worst_group(decided.groups, decided.correct)),
+        **without_none(
+            about_images=None if decided.clusters is None else len(np.unique(decided.clusters)),
+            worst_group=worst_group(decided.groups, decided.correct),
+        ),
         **(pair_scores(decided, items) if items else {}),
     )
 
@@ -56,8 +58,8 @@ def _registered(
     """Return the registered metrics that belong in a summary, by name.
 
     A value is None if the run lacks what the metric needs, or the metric is undefined. Metrics of
-    candidates are left out instead, and so is, with a warning, a metric that cannot be made, fails
-    or returns an invalid value.
+    candidates and of ranks are left out instead, and so is, with a warning, a metric that cannot be
+    made, fails or returns an invalid value.
     """
     data = MetricInput(
         classes=tuple(classes),
@@ -65,12 +67,17 @@ def _registered(
         predictions=decided.predictions,
         in_top5=decided.in_top5 if len(classes) > 5 and not items else None,
         in_candidates=decided.in_candidates,
+        ranks=decided.ranks if items and len(classes) > 5 else None,
     )
-    lacks = {"top5": data.in_top5 is None, "candidates": data.in_candidates is None}
+    lacks = {
+        "top5": data.in_top5 is None,
+        "candidates": data.in_candidates is None,
+        "ranks": data.ranks is None,
+    }
     values: dict[str, float | None] = {}
     for name, spec in metric_specs().items():
         missing = [need for need in spec.needs if lacks.get(need)]
-        if not spec.in_summaries or "candidates" in missing:
+        if not spec.in_summaries or {"candidates", "ranks"}.intersection(missing):
             continue
         try:
             metric, value = make_metric(spec), None

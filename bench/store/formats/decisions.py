@@ -49,6 +49,9 @@ class Decisions:
     image_right: Bools | None = None  # as in records, False if the image failed
     group_right: Bools | None = None  # as in records, False if the image failed
     decided_by: Any = None  # pyarrow strings as in records, null if not reported
+    ranks: Ints | None = None  # rank of items' right answers, 0 if the item failed or has none
+    clusters: Ints | None = None
+    """Number of the image that each item is about; None unless several are about the same one."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -116,10 +119,24 @@ def _from_table(table: Any) -> Decisions:
         **top,
         in_candidates=_optional_booleans(table["in_candidates"]),
         groups=None if groups is None else np.array(groups.fill_null("").to_pylist()),
+        **_rank_columns(table),
         image_right=_optional_booleans(table["image_right"]),
         group_right=_optional_booleans(table["group_right"]),
         decided_by=_unless_null(table["decided_by"]),
     )
+
+
+def _rank_columns(table: Any) -> dict[str, Any]:
+    """Return ranks and clusters; nothing if a decided item has no rank, as in early records."""
+    ranks = values(table["rank"], 0)
+    if not len(ranks) or ((ranks == 0) & ~booleans(table["error"].is_valid())).any():
+        return {}
+    names = table["cluster"].to_pylist()
+    own = [name or place for place, name in enumerate(names)]  # a failed item stands for itself
+    numbers: dict[object, int] = {}
+    clusters = [numbers.setdefault(name, len(numbers)) for name in own]
+    shared = len(numbers) < len(clusters)
+    return {"ranks": ranks, "clusters": np.array(clusters, dtype=np.int64) if shared else None}
 
 
 def _unless_null(column: Any) -> Any:

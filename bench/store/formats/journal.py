@@ -20,8 +20,9 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
+from bench.contracts.dataset import Sample
 from bench.contracts.decision import Decided
-from bench.contracts.strategy import DecidedBy
+from bench.contracts.strategy import DecidedBy, Outcome
 from bench.errors import warn_user
 from bench.machine.files import regular_file
 from bench.machine.libraries import pa, pc, pj
@@ -65,7 +66,13 @@ class Record(TypedDict):
     """Why scoring ended, if the strategy reports it: a test left one class (`bound`), the cost
     reached a limit (`ceiling`), all draws were used (`exhausted`), or the best classes are tied
     (`tie`). `sweep` if the full sweep decided the image, for the calibration of this run."""
-    in_candidates: NotRequired[bool]  # whether the true class was a candidate
+    in_candidates: NotRequired[bool]  # whether the true class, or a right answer, was a candidate
+    right: NotRequired[list[Count]]
+    """All right answers of an item, if several are. Its `label` is the first of them, and its
+    `prediction` is the label if the winner is any of them; `top` has the answers themselves."""
+    rank: NotRequired[Count]
+    """Place of an item's best right answer among the wrong ones, from 1; ties count against it."""
+    cluster: NotRequired[str]  # hash of the image that an item with a rank is about
     group: NotRequired[str]  # group of the sample
     shape: NotRequired[list[Count]]  # [images, texts] of an item
     pairs: NotRequired[list[list[Error | None]]]  # score of each image with each text of an item
@@ -106,23 +113,48 @@ def make_record(decided: Decided, seconds: float) -> Record:
     if outcome is not None:
         scores, draws, best = outcome.scores, outcome.draws, outcome.ranking[:TOP_CLASSES]
         record["top"] = [(int(c), finite(scores[c]), int(draws[c])) for c in best]
-        record["prediction"], record["score"], _ = record["top"][0]
+        record["prediction"], record["score"] = decided.winner, record["top"][0][1]
         record["margin"] = finite(outcome.margin)
         record["margin_stderr"] = finite(outcome.margin_stderr)
         record["confidence"] = finite(outcome.confidence)
         if outcome.decided_by is not None:
             record["decided_by"] = outcome.decided_by
     if sample.candidates is not None:
-        record["in_candidates"] = sample.label in sample.candidates
+        record["in_candidates"] = not set(sample.right).isdisjoint(sample.candidates)
     if sample.group is not None:
         record["group"] = sample.group
     if sample.item is not None:
         record["shape"] = list(sample.item.shape)
+        if sample.item.right:
+            record["right"] = list(sample.item.right)
+        ranked = outcome if 1 in sample.item.shape else None
+        if ranked is not None and (rank := rank_of(sample, ranked)) is not None:
+            record["rank"] = rank
+            if sample.cluster is not None:
+                record["cluster"] = sample.cluster
     if decided.pairs is not None:
         record["pairs"] = [[finite(score) for score in row] for row in decided.pairs]
         record["image_right"] = bool(decided.image_right)
         record["group_right"] = bool(decided.group_right)
     return record
+
+
+def rank_of(sample: Sample, outcome: Outcome) -> int | None:
+    """Return the place of the best right answer among the wrong ones, from 1 on.
+
+    A wrong answer with the same score on the same number of draws is ahead. If no right answer was
+    a candidate, all candidates are ahead, and the rank is that in the run they are from.
+    """
+    ranking, scores, draws = outcome.ranking, outcome.scores, outcome.draws
+    is_right = np.isin(ranking, sample.right)
+    place = int(is_right.argmax())
+    best = ranking[place]
+    shortlisted = sample.shortlisted
+    if shortlisted is not None and best not in shortlisted.candidates:
+        return shortlisted.rank
+    ahead = (scores[ranking] == scores[best]) & (draws[ranking] == draws[best])
+    ahead[:place] = True
+    return 1 + int((ahead & ~is_right).sum())
 
 
 def finite(value: float) -> float | None:
@@ -349,7 +381,7 @@ def _is_top(column: Any, n_classes: int) -> bool:
     return bool(integers and (classes >= 0).all() and (classes < n_classes).all())
 
 
-_NO_COLUMNS = {"score", "shape", "pairs"}  # fields that are read from single records alone
+_NO_COLUMNS = {"score", "shape", "pairs", "right"}  # fields that are read from single records alone
 
 
 @lru_cache

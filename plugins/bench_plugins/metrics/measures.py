@@ -179,7 +179,7 @@ class Top5Accuracy(Metric):
 
 
 class CandidateRecall(Metric):
-    """Share of images whose class was a candidate: the limit of the accuracy among candidates.
+    """Share of images with a true class among the candidates: the limit of their accuracy.
 
     >>> from bench.contracts.metric import MetricInput
     >>> labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])

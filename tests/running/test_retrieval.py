@@ -1,0 +1,291 @@
+"""Retrieval over items: recalls of both directions, and shortlists that a second run reranks.
+
+Everything is computed again from a matrix of errors, images × texts, made in numpy alone.
+"""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from helpers.captions import (
+    caption,
+    errors_by_hand,
+    one_image,
+    paint,
+    run,
+    things,
+    two_images,
+    with_images,
+)
+from helpers.command import bench
+from helpers.given import Given
+from helpers.given import stored as as_stored
+from helpers.matrix import matrix
+from helpers.scoring import same, timeless
+from helpers.stopped import interrupted_after
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.contracts.dataset import Item, Sample, Shortlisted
+from bench.contracts.executor import ExecutorSpec
+from bench.contracts.metric import MetricInput
+from bench.contracts.strategy import Outcome
+from bench.discovery.loading import load_plugins
+from bench.inputs.pixels import decode
+from bench.stats.metrics.metric_values import measure
+from bench.store.folder import read_records
+from bench.store.formats.journal import rank_of
+from bench_plugins.metrics.recalls import RecallAt1
+
+pytestmark = pytest.mark.usefixtures("captions")
+N, DRAWS, FIRST = 14, 6, 2
+Floats = NDArray[np.float64]
+
+
+@cache
+def gallery() -> tuple[list[str], list[Any]]:
+    """Return different captions, and of each a noisy picture that another one shines through."""
+    texts = list(dict.fromkeys(caption(*pair) for pair in things(40, seed=3)))[:N]
+    painted, rng = np.array([paint(text) for text in texts], float), np.random.default_rng(0)
+    own = rng.uniform(0.47, 0.53, (N, 1, 1, 1))
+    mixed = own * painted + (1 - own) * painted[::-1] + rng.uniform(-20, 20, painted.shape)
+    pixels = mixed.clip(0, 255).astype(np.uint8)
+    return texts, [as_stored(Image.fromarray(picture)) for picture in pixels]
+
+
+def right_texts(number: int) -> list[int]:
+    """Return the captions that count as right: every third image has two."""
+    return sorted({number, (number - 1) % N} if number % 3 == 0 else {number})
+
+
+@cache
+def texts_of_images() -> datasets.Dataset:
+    texts, images = gallery()
+    labels = [right_texts(number) for number in range(N)]
+    ids = [f"image-{number:02}" for number in range(N)]
+    return with_images({"sample_id": ids, "image": images, "texts": [texts] * N, "label": labels})
+
+
+@cache
+def images_of_texts() -> datasets.Dataset:
+    texts, images = gallery()
+    ids, alone = [f"text-{number:02}" for number in range(N)], [[text] for text in texts]
+    rows: dict[str, list[Any]] = {"sample_id": ids}
+    rows |= {"images": [images] * N, "texts": alone, "label": list(range(N))}
+    return with_images(rows)
+
+
+@cache
+def errors(draws: int, null: bool) -> Floats:
+    """Return mean errors, float64 [images, texts], less those of the null prompt if asked for."""
+    texts, images = gallery()
+    found = []
+    for image in images:
+        *own, of_null = errors_by_hand(decode(image), [*texts, None], draws).mean(axis=1)
+        found.append(np.array(own) - of_null * null)
+    return np.array(found)
+
+
+def rank(scores: Floats, right: list[int], first: Floats | None = None, top: int = N) -> int:
+    """Return the place of the best right answer, after a shortlist of `top` by `first` scores."""
+    order = np.argsort(scores if first is None else first, kind="stable")
+    best = order[:top]
+    reranked = [*best[np.argsort(scores[best], kind="stable")], *order[top:]]
+    place = min(reranked.index(answer) for answer in right)
+    return 1 + sum(answer not in right for answer in reranked[:place])
+
+
+def question(direction: str) -> tuple[Any, Floats, Floats, list[list[int]], tuple[str, ...]]:
+    """Return data, scores of the cheap and of the dear run by query, right answers, options."""
+    if direction == "texts":
+        right = [right_texts(number) for number in range(N)]
+        return texts_of_images(), errors(FIRST, False), errors(DRAWS, False), right, ()
+    scores = errors(FIRST, True).T, errors(DRAWS, True).T
+    return images_of_texts(), *scores, [[n] for n in range(N)], ("--subtract-null",)
+
+
+@pytest.mark.parametrize("direction", ["texts", "images"])
+def test_recalls_and_reranked_shortlists_are_those_computed_by_hand(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, direction: str
+) -> None:
+    rows, cheap, dear, right, options = question(direction)
+    monkeypatch.setattr(Given, "rows", rows)
+    first = run(tmp_path, "full", *options, draws=FIRST)
+    top = 4
+    more = ("--candidates-from", first.json["run_id"], "--top", top, "--save-errors")
+    second = run(tmp_path, "full", *options, *more, draws=DRAWS)
+    ranks = [rank(row, own) for row, own in zip(cheap, right, strict=True)]
+    again = [rank(d, own, c, top) for d, c, own in zip(dear, cheap, right, strict=True)]
+    for done, wanted in ((first, ranks), (second, again)):
+        records = read_records(Path(done.json["results_dir"]))
+        assert [records[name]["rank"] for name in rows["sample_id"]] == wanted
+        for k in (1, 5, 10):
+            share = np.mean(np.array(wanted) <= k)
+            assert done.json["metrics"][f"recall_at_{k}"] == pytest.approx(share, abs=1e-5)
+        assert done.json["metrics"]["accuracy"] == done.json["metrics"]["recall_at_1"]
+    for number, name in enumerate(rows["sample_id"]):
+        order = np.argsort(cheap[number], kind="stable")
+        best = order[:top]
+        stored = records[name]["top"]
+        assert [entry[0] for entry in stored] == [
+            *best[np.argsort(dear[number][best])],
+            *order[4:10],
+        ]
+        for answer, score, draws in stored[:top]:
+            assert (score, draws) == (pytest.approx(dear[number][answer], abs=1e-5), DRAWS)
+        assert records[name]["in_candidates"] == (not set(best).isdisjoint(right[number]))
+    ceiling = second.json["metrics"]["candidate_recall"]
+    assert second.json["metrics"]["recall_at_1"] <= ceiling <= second.json["metrics"]["recall_at_5"]
+    shown = bench("show", second.json["run_id"], "--results", tmp_path)
+    assert f"candidate recall, % {100 * ceiling:.1f}; the limit" in " ".join(shown.out.split())
+    assert f"Which of its {direction} fits" in shown.out
+
+
+def test_queries_about_the_same_image_are_resampled_together() -> None:
+    """Five equal captions of an image count as one: the interval is that of the images alone.
+
+    Of images whose captions are hit or missed together, intervals of captions as if they were
+    independent cover far less than 95 %; those over images cover what they say.
+    """
+    spec, metric = load_plugins().metrics.get("recall_at_1"), RecallAt1()
+    names = tuple(f"image {number + 1}" for number in range(60))
+
+    def interval(hits: Any, clusters: Any) -> tuple[float, float]:
+        data = MetricInput(names, hits * 0, hits * 0, ranks=2 - hits, clusters=clusters)
+        ends = measure(spec, metric, data, {}).ci95
+        assert ends is not None
+        return ends
+
+    rng, images, captions, share = np.random.default_rng(0), 60, 5, 0.3
+    clusters = np.repeat(np.arange(images), captions)
+    covered = {"images": 0, "captions": 0}
+    for _ in range(40):
+        hits = np.repeat((rng.random(images) < share).astype(np.int64), captions)
+        for over, used in (("images", clusters), ("captions", None)):
+            low, high = interval(hits, used)
+            covered[over] += low <= share <= high
+    assert covered["images"] >= 35 and covered["captions"] < 30
+    alone = interval(hits[::captions], None)
+    assert interval(hits, clusters) == pytest.approx(alone, abs=0.01)
+
+
+def test_queries_about_the_same_image_do_not_make_an_accuracy_more_certain(tmp_path: Path) -> None:
+    """Three equal queries of each image: p is that of one of each, by McNemar's exact test."""
+    one = texts_of_images()
+    thrice = [one] + [one.map(lambda row, n=n: {"sample_id": row["sample_id"] + n}) for n in "ab"]
+    results = []
+    for rows in (one, datasets.concatenate_datasets(thrice)):
+        Given.rows = rows
+        runs = [
+            run(tmp_path, "full", *more, draws=FIRST).json for more in ((), ("--control", "grey"))
+        ]
+        compared = bench("compare", *(r["run_id"] for r in runs), "--results", tmp_path, "--json")
+        results.append((runs[0]["metrics"], compared.json["difference"]))
+    (alone, test), (of_three, clustered) = results
+    assert (alone.get("about_images"), of_three["about_images"]) == (None, len(one))
+    assert of_three["accuracy"] == alone["accuracy"] and 0 < alone["accuracy"] < 1
+    assert of_three["accuracy_ci95"] == pytest.approx(alone["accuracy_ci95"], abs=0.03)
+    assert (test["method"], clustered["method"]) == ("mcnemar", "permutation")
+    assert test["p"] < 0.3 and clustered["p"] == pytest.approx(test["p"], rel=0.05)
+
+
+def test_a_tie_is_behind_the_wrong_answers_that_it_ties_with() -> None:
+    scores = np.array([1.0, 0.5, 1.0, 1.0, 2.0])
+    outcome = Outcome(np.array([1, 0, 2, 3, 4]), scores, np.full(5, 3), 0.5, 0.1, 0.9)
+    item = Item((None,), tuple(range(5)))
+    assert rank_of(Sample("a", 0, {}, item), outcome) == 4
+    several = replace(item, right=(0, 3))
+    assert rank_of(Sample("a", 0, {}, several), outcome) == 3
+    outside = Sample("a", 0, {}, item, shortlisted=Shortlisted((1, 2), rank=7))
+    assert rank_of(outside, outcome) == 7
+
+
+def test_any_right_answer_counts_when_a_query_is_decided_again(tmp_path: Path) -> None:
+    """By `--again`, by `--audit`, and for weights of levels, which learn from every query."""
+    Given.rows = texts_of_images()
+    ours = run(tmp_path, "full", "--again", N, "--save-errors", draws=FIRST).json
+    seed = ("--seed", ours["again"]["seed"], "--noise-per", "image")
+    theirs = run(tmp_path, "full", *seed, draws=FIRST).json
+    first, other = (read_records(Path(done["results_dir"])) for done in (ours, theirs))
+    assert any(line["top"][0][0] != line["prediction"] for line in first.values())
+    changed = [name for name in first if first[name]["prediction"] != other[name]["prediction"]]
+    assert changed and ours["again"]["changed"] == sorted(changed)
+    race = run(tmp_path, "race", "--audit", N, draws=DRAWS).json
+    swept = Path(race["results_dir"], "audit.jsonl").read_text().splitlines()
+    for line in map(json.loads, swept):
+        number = int(line["sample_id"][-2:])
+        right, row = right_texts(number), errors(DRAWS, False)[number]
+        best = int(row.argmin())
+        assert line["prediction"] == (right[0] if best in right else best)
+    Given.rows = texts_of_images().select(range(4))
+    learned = ("--weighting", f"learned:{ours['run_id']}")
+    done = run(tmp_path, "full", *learned, draws=FIRST)
+    equal = np.mean([rank(row, right_texts(n)) == 1 for n, row in enumerate(errors(FIRST, False))])
+    assert f"{equal:.3f} with equal weights" in done.err
+
+
+LISTS: dict[str, Any] = {
+    "empty": [],
+    "twice": [1, 1],
+    "out of range": [N],
+    "negative": [-1, 2],
+    "nothing": [None, 1],
+    "truth": [True],
+    "all": list(range(N)),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_right_answers_that_are_wrong(case: str) -> None:
+    texts, images = gallery()
+    rows = {"sample_id": ["a"], "image": images[:1], "texts": [texts], "label": [LISTS[case]]}
+    Given.rows = with_images(rows)
+    assert bench("run", "captions", "--backbone", "painter").refuses("item 'a'")
+
+
+def test_shortlists_that_do_not_fit_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Given, "rows", texts_of_images())
+    first = run(tmp_path, "full", draws=FIRST).json["run_id"]
+    part = run(tmp_path, "full", "--limit", 3, "--seed", 1, draws=FIRST).json["run_id"]
+    for source, top, said in ((first, N, "--top"), (first, 11, "--top"), (part, 2, "decided")):
+        refusal = run(tmp_path, "full", "--candidates-from", source, "--top", top, draws=DRAWS)
+        assert refusal.refuses(said)
+    done = run(tmp_path, "full", "--candidates-from", first, "--save-errors", draws=DRAWS)
+    assert bench("replay", done.json["results_dir"], "--strategy", "race").refuses("candidates")
+    for others in (images_of_texts(), one_image(), two_images()):
+        monkeypatch.setattr(Given, "rows", others)
+        refusal = run(tmp_path, "full", "--candidates-from", first, "--top", 2, draws=DRAWS)
+        assert refusal.refuses("--candidates-from")
+
+
+@pytest.mark.parametrize("direction", matrix(["images", "texts"], ["images"]))
+def test_a_stopped_or_divided_run_equals_a_whole_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, direction: str
+) -> None:
+    rows, _, _, _, options = question(direction)
+    monkeypatch.setattr(Given, "rows", rows)
+    others = ExecutorSpec(name="here", target="bench.contracts.executor:Executor", in_process=True)
+    monkeypatch.setitem(load_plugins().executors._specs, "here", others)  # checked as others' are
+    first = run(tmp_path / "a", "full", *options, draws=FIRST).json["run_id"]
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    more = [*options, "--candidates-from", first, "--top", 3]
+    whole = Path(run(tmp_path / "a", "full", *more, draws=DRAWS).json["results_dir"])
+    arguments = ["run", "captions", "--backbone", "painter", "--strategy", "full", *more]
+    arguments += ["--set", f"draws={DRAWS}", "--results", tmp_path / "b"]
+    with interrupted_after(5):
+        assert bench(*arguments, "--executor", "here").code == 130
+    again = Path(run(tmp_path / "b", "full", *more, draws=DRAWS).json["results_dir"])
+    assert same(timeless(again), timeless(whole))
+    shutil.rmtree(again)
+    for shard in ("1/2", "2/2"):
+        run(tmp_path / "b", "full", *more, "--shard", shard, draws=DRAWS)
+    assert bench("results", "merge", again, "--results", tmp_path / "b").code == 0
+    assert same(timeless(again), timeless(whole))
