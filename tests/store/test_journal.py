@@ -81,6 +81,7 @@ def test_the_table_of_a_damaged_journal_is_that_of_its_good_lines(tmp_path: Path
         {"prediction": 7},
         {"evaluations": -1},
         {"confidence": 1.5},
+        {"rank": 0},
         {"decided_by": "chance"},
         {"top": [[9, 0.1, 5]]},
         {"top": [[0, 0.1]]},

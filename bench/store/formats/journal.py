@@ -27,7 +27,7 @@ from bench.errors import warn_user
 from bench.machine.files import regular_file
 from bench.machine.libraries import pa, pc, pj
 from bench.store.formats.arrow import indices, values
-from bench.store.formats.fields import Amount, Count, Number, Share, is_valid
+from bench.store.formats.fields import Amount, Count, Number, Positive, Share, is_valid
 
 MAX_EVALUATIONS = 2**40  # per image; the sum over millions of images fits into int64
 MAX_ERROR = 1e39  # larger than any float32
@@ -70,7 +70,7 @@ class Record(TypedDict):
     right: NotRequired[list[Count]]
     """All right answers of an item, if several are. Its `label` is the first of them, and its
     `prediction` is the label if the winner is any of them; `top` has the answers themselves."""
-    rank: NotRequired[Count]
+    rank: NotRequired[Positive]
     """Place of an item's best right answer among the wrong ones, from 1; ties count against it."""
     cluster: NotRequired[str]  # hash of the image that an item with a rank is about
     group: NotRequired[str]  # group of the sample
@@ -84,7 +84,7 @@ def is_record(value: Any, n_classes: int) -> bool:
     """Return whether a line's value is a valid record of a run with `n_classes` classes."""
     if not is_valid(value, Record):
         return False
-    classes = [value["label"], *(entry[0] for entry in value["top"])]
+    classes = [value["label"], *value.get("right", ()), *(entry[0] for entry in value["top"])]
     if value["prediction"] is not None:
         classes.append(value["prediction"])
     elif value["error"] is None:
