@@ -297,6 +297,8 @@ def test_one_draw_has_no_reduction(tmp_path: Path, draws: int, shown: bool) -> N
 class RunOf:
     """A run of which some images are right."""
 
+    manifest = SimpleNamespace(items=None)
+
     def __init__(self, sample_ids: Any, correct: Any) -> None:
         self.decided = SimpleNamespace(sample_ids=sample_ids, correct=correct)
 

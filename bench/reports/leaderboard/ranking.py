@@ -1,7 +1,7 @@
 """Rank stored runs on leaderboards, beside published runs and results that others reported."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from bench.reports.leaderboard.rows import (
 from bench.reports.leaderboard.rows import LeaderboardRow as Row
 from bench.reports.run_metric import measured_view
 from bench.reports.run_view import RunView
-from bench.stats.inference.difference_tests import Rank, holm, ranks
-from bench.stats.inference.paired import ALPHA, mcnemar, paired_test, paired_wins
+from bench.stats.inference.difference_tests import Rank, holm, paired_on, ranks
+from bench.stats.inference.paired import ALPHA, mcnemar, paired_wins
 from bench.stats.metrics.metric_values import make_metric
 from bench.store.folder import list_runs
 from bench.store.formats.decisions import shared_rows
@@ -132,10 +132,10 @@ def add_ranks(board: Rows) -> list[Row]:
 
     Rivals are complete runs on the whole split whose backbones are zero-shot or trained on the same
     data: the published ones if there are any, which no other run can move then. A rank counts the
-    rivals that are significantly better or worse, by McNemar's exact test on the same images, with
-    Holm's correction for all pairs (5 %). Another complete run or a replay gets the rank that it
-    would have if it alone were added. All other runs have no rank, but their difference from the
-    first rival of the board on the images of both.
+    rivals that are significantly better or worse, by McNemar's exact test on the same images (of
+    items, see `paired_on`), with Holm's correction for all pairs (5 %). Another complete run or a
+    replay gets the rank that it would have if it alone were added. All other runs have no rank, but
+    their difference from the first rival of the board on the images of both.
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for index, row in enumerate(board):
@@ -163,8 +163,7 @@ def _with_difference(row: Row, first: Row | None) -> Row:
     rows_a, rows_b = shared_rows(a, b)
     if not len(rows_a):
         return row
-    test = paired_test(a.correct[rows_a], b.correct[rows_b])
-    return row.model_copy(update={"against_first": test})
+    return row.model_copy(update={"against_first": paired_on(a, b, rows_a, rows_b)})
 
 
 def _ranks(rows: Rows, rivals: int) -> list[Rank | None]:
@@ -192,7 +191,8 @@ def compare_pairs(rows: Rows, rivals: int) -> tuple[Bools, Floats]:
     are read only of runs with similar accuracies. The p-value of a pair is largest if as few images
     as possible are right in both runs. If even this bound is significant after Bonferroni's
     correction, it stands for the p-value: Holm's procedure rejects the pair either way, and its
-    result for the other pairs is the same.
+    result for the other pairs is the same. Where items are about the same images, no such bound
+    holds, and each pair is tested.
     """
     n = np.array([row.n_samples or 0 for row in rows])
     right = np.array([round(row.accuracy * (row.n_samples or 0)) for row in rows])  # images
@@ -213,4 +213,15 @@ def compare_pairs(rows: Rows, rivals: int) -> tuple[Bools, Floats]:
         wins = paired_wins(rows[index].run.decisions(top=False) for index in needed.tolist())
         block = np.ix_(needed, needed)
         p[block] = np.where(unsure[block], mcnemar(wins, wins.T), p[block])
-    return right[:, None] > right, p
+    return right[:, None] > right, _over_images(rows, p)
+
+
+def _over_images(rows: Rows, p: Floats) -> Floats:
+    """Return the p-values of tests over images, if items are about the same ones, or else `p`."""
+    of_items = any(row.run.manifest.items is not None for row in rows)
+    decided = [row.run.decisions(top=False) for row in rows] if of_items else []
+    if any(of_run.clusters is not None for of_run in decided):
+        for (i, a), (j, b) in combinations(enumerate(decided), 2):
+            tested = paired_on(a, b, *shared_rows(a, b)).difference
+            p[i, j] = p[j, i] = 1.0 if tested.p is None else tested.p
+    return p

@@ -27,6 +27,7 @@ from bench.stats.inference.paired import (
     ALPHA,
     Z95,
     Difference,
+    Paired,
     equality_p,
     normal_cdf,
     paired_test,
@@ -43,6 +44,7 @@ from bench.stats.inference.variance import (
     seed_error,
     spread,
 )
+from bench.store.formats.decisions import Decisions
 from bench.store.formats.fields import Document, Positive, Share
 
 ZERO_DIFFERENCE = 1e-12  # smaller mean differences count as 0
@@ -214,6 +216,25 @@ def compare_over_images(
         ends = (low, max(highest, low)) if low > 0 else (min(lowest, high), high)
         tested = tested.model_copy(update={"interval": ends})
     return tested
+
+
+def paired_on(a: Decisions, b: Decisions, rows_a: Ints, rows_b: Ints) -> Paired:
+    """Compare the accuracies of two runs on the samples that these rows of each are about.
+
+    The test is McNemar's exact one; where items are about the same images, a permutation test over
+    these images.
+    """
+    right_a, right_b = a.correct[rows_a], b.correct[rows_b]
+    paired = paired_test(right_a, right_b)
+    if a.clusters is not None:
+        clusters = a.clusters[rows_a]
+    elif b.clusters is not None:
+        clusters = b.clusters[rows_b]
+    else:
+        return paired
+    of_a, of_b = (right[None, None].astype(np.float64) for right in (right_a, right_b))
+    tested = compare_over_images(of_a, of_b, clusters=clusters)
+    return paired.model_copy(update={"difference": tested})
 
 
 def compare_over_seeds(

@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from bench.contracts.specs import provenance, training_group
 from bench.errors import UserError, images_failed, quoted
-from bench.stats.inference.difference_tests import compare_over_images
-from bench.stats.inference.paired import ClassDifference, Paired, class_differences, paired_test
+from bench.stats.inference.difference_tests import paired_on
+from bench.stats.inference.paired import ClassDifference, Paired, class_differences
 from bench.stats.inference.shares import accuracy_interval
 from bench.stats.metrics.metric_values import MetricDifference
 from bench.store.formats.decisions import Decisions, shared_rows
@@ -69,11 +68,7 @@ def compare_decided(
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
     agree = (a.predictions[rows_a] == b.predictions[rows_b]) & ~a.failed[rows_a]
     n, agreeing = len(labels), int(agree.sum())
-    paired = paired_test(right_a, right_b)
-    if a.clusters is not None:  # items about the same image depend on each other
-        of_a, of_b = (right[None, None].astype(np.float64) for right in (right_a, right_b))
-        tested = compare_over_images(of_a, of_b, clusters=a.clusters[rows_a])
-        paired = paired.model_copy(update={"difference": tested})
+    paired = paired_on(a, b, rows_a, rows_b)
     significant = paired.difference.significant
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
