@@ -148,7 +148,7 @@ def point_clients(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     They do not wait before they ask again: `Hub.pauses` has for how long they would have.
     """
-    from huggingface_hub import constants, file_download
+    from huggingface_hub import constants, file_download, utils
 
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
@@ -159,6 +159,8 @@ def point_clients(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(constants, "ENDPOINT", hub.address)
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", hub.address)  # of its functions
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    # Before 1.0, a session that an earlier test made keeps that test's HF_HUB_OFFLINE.
+    getattr(utils, "reset_sessions", lambda: None)()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("bench.machine.hub._given_up", {})  # ports are used again
     restless = SimpleNamespace(**{**vars(time), "sleep": hub.pauses.append})
