@@ -360,8 +360,9 @@ def _all_records(table: Any, n_classes: int) -> bool:
         if declared["required"] and column.null_count:
             return False
         if "maximum" in declared:
-            numbers, most = values(column, 0), largest.get(name, declared["maximum"])
-            if len(column) and not declared["minimum"] <= numbers.min() <= numbers.max() <= most:
+            least, most = declared["minimum"], largest.get(name, declared["maximum"])
+            numbers = values(column, least)
+            if len(column) and not least <= numbers.min() <= numbers.max() <= most:
                 return False
         # A set, because pyarrow imports pandas for `pa.array` and `is_in`.
         words = {None, *declared.get("enum", ())}
