@@ -44,8 +44,9 @@ def compare_command(
 
     A win is a sample that only B classifies correctly. p is McNemar's exact test; the interval of
     the difference is Tango's score interval, corrected for continuity and skewness, and widened to
-    include 0 if p is above 0.05. Another --metric is tested in addition, on the same images, and
-    --gate then uses it. Runs are refused if their dataset, version, split or classes differ. A
+    include 0 if p is above 0.05. Where several items are about one image, both are of a permutation
+    test over images. Another --metric is tested in addition, on the same images, and --gate then
+    uses it. Runs are refused if their dataset, version, split or classes differ. A
     warning names other differences: data of the same name with other content, subsets, prompts,
     training.
     """

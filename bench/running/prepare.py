@@ -238,9 +238,7 @@ def _warnings(names: Names, split: Split | None, prompts: Prompts) -> list[str |
         text_score_warning(names.decider, split.items)
         if split and split.items
         else uneven_prompts_warning(names.config, prompts),
-        null_warning(names.config.subtract_null, names.backbone, split.items)
-        if split and split.items
-        else None,
+        null_warning(names.config.subtract_null, names.backbone, split.items if split else None),
     ]
 
 

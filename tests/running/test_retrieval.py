@@ -86,11 +86,11 @@ def images_of_texts() -> datasets.Dataset:
 def errors(draws: int, null: bool) -> Floats:
     """Return mean errors, float64 [images, texts], less those of the null prompt if asked for."""
     texts, images = gallery()
-    found = []
+    means = []
     for image in images:
         *own, of_null = errors_by_hand(decode(image), [*texts, None], draws).mean(axis=1)
-        found.append(np.array(own) - of_null * null)
-    return np.array(found)
+        means.append(np.array(own) - of_null * null)
+    return np.array(means)
 
 
 def rank(scores: Floats, right: list[int], first: Floats | None = None, top: int = N) -> int:
@@ -147,8 +147,8 @@ def test_recalls_and_reranked_shortlists_are_those_computed_by_hand(
 def test_queries_about_the_same_image_are_resampled_together() -> None:
     """Five equal captions of an image count as one: the interval is that of the images alone.
 
-    Of images whose captions are hit or missed together, intervals of captions as if they were
-    independent cover far less than 95 %; those over images cover what they say.
+    The captions of an image are hit or missed together. An interval that takes them for independent
+    covers the true share in far less than 95 %, and one over images as often as it says.
     """
     spec, metric = load_plugins().metrics.get("recall_at_1"), RecallAt1()
     names = tuple(f"image {number + 1}" for number in range(60))
@@ -174,10 +174,10 @@ def test_queries_about_the_same_image_are_resampled_together() -> None:
 
 def test_queries_about_the_same_image_do_not_make_an_accuracy_more_certain(tmp_path: Path) -> None:
     """Three equal queries of each image: p is that of one of each, by McNemar's exact test."""
-    one = texts_of_images()
-    thrice = [one] + [one.map(lambda row, n=n: {"sample_id": row["sample_id"] + n}) for n in "ab"]
+    queries = texts_of_images()
+    copies = [queries.map(lambda row, n=n: {"sample_id": row["sample_id"] + n}) for n in "ab"]
     results = []
-    for rows in (one, datasets.concatenate_datasets(thrice)):
+    for rows in (queries, datasets.concatenate_datasets([queries, *copies])):
         Given.rows = rows
         place = ("--results", tmp_path / f"{len(rows)}", "--json")
         ours = run(place[1], "full", draws=FIRST).json
@@ -186,7 +186,7 @@ def test_queries_about_the_same_image_do_not_make_an_accuracy_more_certain(tmp_p
         assert compare_pairs(leaderboard(place[1]), 2)[1][0, 1] == pytest.approx(test["p"])
         results.append((ours["metrics"], test))
     (alone, test), (of_three, clustered) = results
-    assert "about_images" not in alone and of_three["about_images"] == len(one)
+    assert "about_images" not in alone and of_three["about_images"] == len(queries)
     assert of_three["accuracy"] == alone["accuracy"] and 0 < alone["accuracy"] < 1
     assert of_three["accuracy_ci95"] == pytest.approx(alone["accuracy_ci95"], abs=0.03)
     assert (test["method"], clustered["method"]) == ("mcnemar", "permutation")

@@ -119,7 +119,7 @@ class BoardPart:
     def rivals(self) -> list[str]:
         """Keys of the runs that are not significantly worse than the best one.
 
-        Each run is compared with the best one by McNemar's exact test on the images of both runs.
+        Each run is compared with the best one on the images of both, as `bench compare` does.
         The p-values are corrected for the number of runs by Holm's method.
         """
         pairs = [pair for (a, _), pair in self.pairs.items() if a == 0]

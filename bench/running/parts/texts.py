@@ -170,12 +170,12 @@ def text_score_warning(decider: ConfiguredStrategy, items: ItemTable) -> str | N
     )
 
 
-def null_warning(subtracted: bool, backbone: BackboneSpec, items: ItemTable) -> str | None:
+def null_warning(subtracted: bool, backbone: BackboneSpec, items: ItemTable | None) -> str | None:
     """Return a warning if images are ranked for a text by errors that no null is subtracted from.
 
     Some images have a higher error whatever the text, and would be ranked by that.
     """
-    if subtracted or not asks_for_images(*items.shapes[0]):
+    if subtracted or items is None or not asks_for_images(*items.shapes[0]):
         return None
     if not has_own(backbone, Denoiser.encode_null):
         return None

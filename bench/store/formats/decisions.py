@@ -132,9 +132,10 @@ def _rank_columns(table: Any) -> dict[str, Any]:
     if not len(ranks) or ((ranks == 0) & ~booleans(table["error"].is_valid())).any():
         return {}
     names = table["cluster"].to_pylist()
-    own = [name or place for place, name in enumerate(names)]  # a failed item stands for itself
+    # Nothing is known of the image of a failed item, which gets a number of its own.
+    images = [name or place for place, name in enumerate(names)]
     numbers: dict[object, int] = {}
-    clusters = [numbers.setdefault(name, len(numbers)) for name in own]
+    clusters = [numbers.setdefault(image, len(numbers)) for image in images]
     shared = len(numbers) < len(clusters)
     return {"ranks": ranks, "clusters": np.array(clusters, dtype=np.int64) if shared else None}
 
