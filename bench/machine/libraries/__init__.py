@@ -14,8 +14,8 @@ from bench.machine.stages import stage
 # The newest releases with which the tests passed; `bench doctor` says if a later one is installed.
 # Undocumented names stand in one module per library beside this one.
 NEWEST_SEEN = {
-    **{"accelerate": "1.15", "datasets": "5.2", "diffusers": "0.42", "huggingface-hub": "2.4"},
-    **{"torch": "2.13", "torchvision": "0.28", "transformers": "5.24"},
+    **{"accelerate": "1.16", "datasets": "5.2", "diffusers": "0.42", "huggingface-hub": "2.4"},
+    **{"torch": "2.15", "torchvision": "0.28", "transformers": "5.25"},
 }
 
 

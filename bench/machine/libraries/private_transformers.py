@@ -1,4 +1,4 @@
-"""Names of transformers that it does not document, seen in 4.50 to 5.24."""
+"""Names of transformers that it does not document, seen in 4.50 to 5.25."""
 
 from collections.abc import Collection
 from typing import Any

@@ -242,6 +242,16 @@ TOGETHER = {
 }
 
 
+def test_an_attribute_or_decorator_of_an_installed_package_refuses_no_plain_pipeline(
+    pipe: Any, plain: Any
+) -> None:
+    """As transformers 5.25 does with kernels: it decorates activations and marks each module."""
+    for module in pipe.text_encoder.modules():
+        vars(module)["_kernels_mode"] = None
+    assert altered_parts(modules_of(pipe)) == {}
+    assert identity(pipe) == plain[0]
+
+
 NAMES = sorted((ALIKE | ALIKE_IN_CONFIGS) - TOGETHER)
 
 

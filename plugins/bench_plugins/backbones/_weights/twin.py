@@ -55,7 +55,7 @@ ALIKE = frozenset((
     "_output_capturing_hooks_installed", "_hf_hook", "_old_forward", "_diffusers_hook",
     "gradient_checkpointing", "_gradient_checkpointing_func", "use_slicing", "fused_projections",
     "slice_size", "sliceable_head_dim", "_require_grads_hook", "_require_grads_hooks",
-    "_is_torch_compile",
+    "_is_torch_compile", "_kernels_mode",
     # frames that were decoded before, of autoencoders of videos
     "_conv_num", "_conv_idx", "_feat_map", "_enc_conv_num", "_enc_conv_idx", "_enc_feat_map",
 ))  # fmt: skip
@@ -340,7 +340,7 @@ def check_class(path: str, kind: type, checked: set[Any]) -> None:
                     and not any(owner == other.__qualname__ for other in base.__mro__)
                 )
                 is_made = name.startswith("__") and "__dataclass_fields__" in vars(base)
-                if is_moved or not (is_made or _is_in(function, _library_folders())):
+                if is_moved or not (is_made or _is_in(function, _package_folders())):
                     raise AlteredError(path, what)
         if (module := sys.modules[base.__module__]) not in checked:
             checked.add(module)
