@@ -259,3 +259,15 @@ def test_a_method_or_function_of_a_library_that_is_replaced_is_refused(
     place, name = (owner, "forward") if owner is nn.GroupNorm else (nn.functional, "group_norm")
     monkeypatch.setattr(place, name, doubled(getattr(place, name)))
     assert identity(pipe) == REFUSED
+
+
+def test_a_class_that_a_library_makes_in_a_function_refuses_no_plain_pipeline(pipe: Any) -> None:
+    """As transformers 5.25 does with kernels, for the functions that layers call."""
+    made = type("Func", (nn.Module,), {"__qualname__": "_make.<locals>.Func"})
+    made.__module__ = nn.Linear.__module__
+    pipe.unet.conv_act.kernel = made()
+    LivePipeline(pipe)
+    own = nn.Module.__call__
+    made.forward = lambda *given: own(*given)
+    with refused("forward", kind=AlteredError):
+        LivePipeline(pipe)

@@ -327,7 +327,8 @@ def check_class(path: str, kind: type, checked: set[Any]) -> None:
         held: Any = sys.modules.get(base.__module__)
         for name in base.__qualname__.split("."):
             held = getattr(held, name, None)
-        if held is not base or base.__module__.partition(".")[0] not in NAMED_LIBRARIES:
+        is_held = held is base or "<locals>" in base.__qualname__  # made by a library's function
+        if not is_held or base.__module__.partition(".")[0] not in NAMED_LIBRARIES:
             raise AlteredError(path, f"the class {_name(base)}, which is no library's")
         for name, method in vars(base).items():
             what = f"the method {name} of {_name(base)}, which is another function"
