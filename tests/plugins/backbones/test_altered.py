@@ -263,7 +263,7 @@ def test_a_method_or_function_of_a_library_that_is_replaced_is_refused(
 
 def test_a_class_that_a_library_makes_in_a_function_refuses_no_plain_pipeline(pipe: Any) -> None:
     """As transformers 5.25 does with kernels, for the functions that layers call."""
-    made = type("Func", (nn.Module,), {"__qualname__": "_make.<locals>.Func"})
+    made: Any = type("Func", (nn.Module,), {"__qualname__": "_make.<locals>.Func"})
     made.__module__ = nn.Linear.__module__
     pipe.unet.conv_act.kernel = made()
     LivePipeline(pipe)
