@@ -34,6 +34,8 @@ class MetricInput:
             0 for an item that failed.
         clusters: number of the image that each item is about, int64 [n], if several are about the
             same one, which are resampled together; else None.
+        items: whether labels and predictions are places in lists of the items' own texts or images,
+            whose order says nothing, instead of classes.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +49,7 @@ class MetricInput:
     raters: Mapping[str, Ints] = field(default_factory=dict)
     ranks: Ints | None = None
     clusters: Ints | None = None
+    items: bool = False
 
     def __post_init__(self) -> None:
         make_read_only(self)

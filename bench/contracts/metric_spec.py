@@ -77,7 +77,8 @@ class MetricSpec(Spec):
         by_support: whether classes are weighted by their number of images. Otherwise all classes
             with images have equal weights.
         on_request: whether it is computed only for `--metric`, even if every record has its inputs.
-        required: whether the summary of every run must have it, for metrics with a ratio.
+        required: whether the summary of every run must have it, for metrics with a ratio. An
+            average over classes is null in a summary of items.
         column: whether leaderboards have a column for it.
         hub: the Hugging Face Hub's metric, and its name on a model card.
         hub_arguments: arguments of the Hub's metric.
@@ -104,6 +105,11 @@ class MetricSpec(Spec):
     def in_summaries(self) -> bool:
         """Whether summaries contain it: every record has its inputs, and it is not `on_request`."""
         return IN_EVERY_RECORD.issuperset(self.needs) and not self.on_request
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether it averages a ratio over classes, so that items, which have none, lack it."""
+        return self.ratio is not None and not self.mean_over_images
 
     @property
     def sign(self) -> int:

@@ -25,11 +25,12 @@ from bench.running.parts.decision import make_decider, usual_parameters, usual_s
 from bench.running.risk import PlannedSweep
 from bench.stats.calibration.probability import fit_probability, held_out_skill
 from bench.stats.calibration.risk import LEVEL, risk_choices
-from bench.stats.inference.paired import Difference, paired_test
-from bench.stats.inference.shares import accuracy_interval
+from bench.stats.inference.difference_tests import compare_over_images
+from bench.stats.inference.paired import Difference
+from bench.stats.inference.shares import mean_interval
 from bench.store.calibrations import CalibratedSetting, Calibration, write_calibration
 from bench.store.folder import read_manifest, requested_records
-from bench.store.formats.decisions import Decisions, as_decisions
+from bench.store.formats.decisions import Decisions, as_decisions, cluster_numbers
 from bench.store.formats.documents import RiskChoice
 from bench.store.formats.fields import Document, without_none
 from bench.store.formats.identity import StrategyIdentity, digest
@@ -171,9 +172,10 @@ def learn_settings(
         tried = [params, *({**params, **settings[name]} for name in names)]
         decided.append(_decide(recording, [samples[row] for row in own], spec.name, tried))
     costs, agrees = (np.concatenate(parts, axis=1) for parts in zip(*decided, strict=True))
-    nothing = _measure("nothing", dict(params), costs[0], agrees[0], agrees[0])
+    clusters = cluster_numbers(samples[row].cluster for _, own in folds for row in own)
+    nothing = _measure("nothing", dict(params), costs[0], agrees[0], agrees[0], clusters)
     trials = [
-        _measure(name, learned[name], cost, agree, agrees[0])
+        _measure(name, learned[name], cost, agree, agrees[0], clusters)
         for name, cost, agree in zip(names, costs[1:], agrees[1:], strict=True)
     ]
     held_out = len(folds) > 1
@@ -230,15 +232,21 @@ def _decide(
 
 
 def _measure(
-    name: str, params: Parameters, costs: Floats, agrees: Bools, agrees_without: Bools
+    name: str,
+    params: Parameters,
+    costs: Floats,
+    agrees: Bools,
+    agrees_without: Bools,
+    clusters: Ints | None,
 ) -> LearnedSetting:
+    a, b = (agree[None, None].astype(np.float64) for agree in (agrees_without, agrees))
     return LearnedSetting(
         name=name,
         params=params,
         cost=float(costs.mean()),
         agreement=float(agrees.mean()),
-        agreement_ci95=accuracy_interval(int(agrees.sum()), len(agrees)),
-        difference=paired_test(agrees_without, agrees).difference,
+        agreement_ci95=mean_interval(agrees, clusters),
+        difference=compare_over_images(a, b, clusters=clusters),
     )
 
 

@@ -43,7 +43,7 @@ from bench.running.parts.decision import (
 )
 from bench.running.parts.measure import weighting_identity
 from bench.running.risk import choose_setting
-from bench.stats.inference.shares import accuracy_interval
+from bench.stats.inference.shares import mean_interval
 from bench.stats.metrics.summarise import summarize
 from bench.store.folder import read_manifest, requested_records, whole_manifest
 from bench.store.formats import identity as ids
@@ -363,11 +363,11 @@ def sweep(
 
 def _make_row(manifest: Manifest, records: Sequence[Record], full: Ints, **marks: bool) -> SweepRow:
     decided = as_decisions(records)
-    equal = int((decided.predictions == full).sum())
+    equal = decided.predictions == full
     return SweepRow(
         summary=summarize(manifest, decided, total_seconds=None, peak_memory=None),
-        agreement=equal / len(full),
-        agreement_ci95=accuracy_interval(equal, len(full)),
+        agreement=float(equal.mean()),
+        agreement_ci95=mean_interval(equal, decided.clusters),
         **marks,
     )
 

@@ -105,9 +105,11 @@ class RunResult(Fields):
         return draw_errors(curves).figure()
 
     def confusion_figure(self) -> Figure:
-        """Draw the confusion matrix."""
+        """Draw the confusion matrix; UserError if the run decided items, which have no classes."""
         from bench.reports.figures.run_pictures import draw_confusion
 
+        if self.manifest.items is not None:
+            raise UserError(f"{self.manifest.run_id} decided items, which have no classes.")
         return draw_confusion(self._view.decided, self.manifest, self.summary).figure()
 
     def examples_figure(self) -> Figure:

@@ -12,7 +12,7 @@ from bench.errors import UserError
 from bench.reports.text import escape_hidden
 from bench.stats.calibration.agreement import Audit, audit_of
 from bench.stats.metrics.metric_values import MeasuredMetric
-from bench.stats.metrics.summarise import summary_so_far, with_lowest_group
+from bench.stats.metrics.summarise import summary_so_far, up_to_date
 from bench.store.errata import Touch, touched
 from bench.store.folder import requested_records
 from bench.store.formats.decisions import Decisions
@@ -79,7 +79,7 @@ class RunView:
         """The summary of the decided images; None if there are none."""
         if self.stored.complete:
             summary = self.stored.summary
-            return summary and with_lowest_group(summary, self.decisions)
+            return summary and up_to_date(summary, self.manifest, self.decisions)
         decided = self.decisions()
         if not len(decided):
             return None

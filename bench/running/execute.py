@@ -20,7 +20,7 @@ from bench.machine import speeds
 from bench.machine.environment import gpu, peak_memory
 from bench.running.until import Until
 from bench.stats.calibration.agreement import Audit
-from bench.stats.metrics.summarise import summarize
+from bench.stats.metrics.summarise import summarize, up_to_date
 from bench.store.errata import touched
 from bench.store.folder import missing_samples, read_manifest
 from bench.store.formats.cells import draw_table
@@ -142,7 +142,7 @@ def _stored_result(path: Path, whole: Manifest, manifest: Manifest) -> Summary |
     if stored is None:
         return None
     if {*samples} == {*whole.samples} and len(samples) == stored.dataset.n_samples:
-        return stored
+        return up_to_date(stored, whole, lambda: read_decisions(path, whole, top=True))
     # Total time and peak memory of a subset of the images are unknown.
     manifest = whole.model_copy(update={"samples": samples})
     return summarize(manifest, read_decisions(path, manifest, top=True), None, None)

@@ -161,6 +161,11 @@ def until_of(question: StoppingRule, split: Split, manifest: Manifest, results: 
     order = shuffle_samples(split.sample_ids, split.fingerprint)
     weights = None
     if question.metric == "balanced_accuracy":
+        if split.items is not None:
+            raise UserError(
+                "--until: the texts of an item are its own, so that items have no classes and no"
+                " balanced accuracy. Ask for the accuracy."
+            )
         labels = np.asarray(split.labels)
         per_class = stopping_rules.class_weights(
             np.bincount(labels, minlength=len(split.classes)).astype(float)

@@ -212,6 +212,7 @@ def metric_input(
             in_candidates=decided.in_candidates,
             ranks=decided.ranks,
             clusters=decided.clusters,
+            items=manifest.items is not None,
             scores=class_scores(path, manifest, decided.sample_ids) if scored else None,
             groups=decided.groups,
             columns={name: column_values(stored, name, sample_ids) for name in metric.columns},
@@ -223,6 +224,8 @@ def _why_impossible(
     spec: MetricSpec, manifest: Manifest, decided: Decisions, raters: Mapping[str, Ints] | None
 ) -> str | None:
     """Return a sentence about the first thing that a metric needs and a run lacks, or None."""
+    if spec.of_classes and manifest.items:
+        return "it averages over classes, and the texts of an item are its own."
     if "top5" in spec.needs and manifest.items:
         return "it decided among the texts of each item, not among classes."
     if "top5" in spec.needs and len(manifest.classes) <= 5:

@@ -27,21 +27,26 @@ from helpers.command import bench
 from helpers.given import Given
 from helpers.given import stored as as_stored
 from helpers.matrix import matrix
+from helpers.mutations import write_unsealed
 from helpers.scoring import same, timeless
 from helpers.stopped import interrupted_after
 from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contracts.dataset import Item, Sample, Shortlisted
+from bench.contracts.decision import Decided
 from bench.contracts.executor import ExecutorSpec
-from bench.contracts.metric import MetricInput
+from bench.contracts.metric import Metric, MetricInput
+from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Outcome
 from bench.discovery.loading import load_plugins
+from bench.errors import UserError
 from bench.inputs.pixels import decode
 from bench.reports.leaderboard.ranking import compare_pairs, leaderboard
 from bench.stats.metrics.metric_values import measure
 from bench.store.folder import read_records
-from bench.store.formats.journal import rank_of
+from bench.store.formats.decisions import as_decisions
+from bench.store.formats.journal import make_record, rank_of
 from bench_plugins.metrics.recalls import RecallAt1
 
 pytestmark = pytest.mark.usefixtures("captions")
@@ -191,6 +196,138 @@ def test_queries_about_the_same_image_do_not_make_an_accuracy_more_certain(tmp_p
     assert of_three["accuracy_ci95"] == pytest.approx(alone["accuracy_ci95"], abs=0.03)
     assert (test["method"], clustered["method"]) == ("mcnemar", "permutation")
     assert test["p"] < 0.3 and clustered["p"] == pytest.approx(test["p"], rel=0.05)
+
+
+def intervals(document: Any, path: str = "") -> dict[str, Any]:
+    """Return every interval in a document, by its path."""
+    if isinstance(document, list):
+        document = dict(enumerate(document))
+    if not isinstance(document, dict):
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        at = f"{path}.{name}"
+        own = str(name) == "interval" or str(name).endswith("ci95")
+        found |= {at: value} if own and value is not None else intervals(value, at)
+    return found
+
+
+def test_no_interval_is_narrower_for_copies_of_queries(tmp_path: Path) -> None:
+    """In show, its statistics, its groups and compare: three copies tell what one of each does.
+
+    A single group has the interval of the whole, and half of the items in each of two groups share
+    their images with nobody of the other one.
+    """
+    queries = texts_of_images()
+    groups = [["all"] * N, ["even", "odd"] * (N // 2)]
+    for of_row in groups:
+        once = queries.add_column("group", of_row)
+        copies = [once.map(lambda row, n=n: {"sample_id": row["sample_id"] + n}) for n in "ab"]
+        seen = []
+        for rows in (once, datasets.concatenate_datasets([once, *copies])):
+            Given.rows = rows
+            place = ("--results", tmp_path / f"{len({*of_row})}-{len(rows)}", "--json")
+            ours = run(place[1], "full", draws=FIRST).json["run_id"]
+            guess = bench("run", "captions", "--backbone", "random", *place).json["run_id"]
+            shown = bench("show", ours, "--statistics", *place).json
+            compared = bench("compare", ours, guess, *place).json
+            seen.append({**intervals(shown), **intervals(compared, "compared")})
+        alone, of_three = seen
+        assert alone.keys() == of_three.keys() and "compared.agreement_ci95" in alone
+        assert sum("group" in path for path in alone) >= 2
+        for path, (low, high) in alone.items():
+            widths = high - low, of_three[path][1] - of_three[path][0]
+            assert widths[1] == pytest.approx(widths[0], abs=0.06), path
+            assert widths[1] > 0.9 * widths[0], path
+        if len({*of_row}) == 1:
+            whole = of_three[".metrics.accuracy_ci95"]
+            same = [path for path in of_three if "group" in path]
+            assert all(of_three[path] == whole for path in same)
+
+
+def test_items_have_no_metrics_of_classes(tmp_path: Path) -> None:
+    """Which text comes first says nothing: whatever there is, is the same in any other order.
+
+    The same answers, with each item's texts turned by another number of places.
+    """
+    texts, queries = gallery()[0], texts_of_images()
+    by_order = []
+    for step in (0, 5):
+        turned = [np.roll(np.arange(N), step * n).tolist() for n in range(N)]
+        rows = {name: queries[name] for name in ("sample_id", "image")}
+        rows |= {"texts": [[texts[t] for t in order] for order in turned]}
+        rows |= {"label": [[o.index(t) for t in right_texts(n)] for n, o in enumerate(turned)]}
+        Given.rows = with_images(rows)
+        place = ("--results", tmp_path / str(step))
+        done = run(place[1], "full", draws=FIRST)
+        name = done.json["run_id"]
+        shown = bench("show", name, "--statistics", "--json", *place).json
+        assert shown["statistics"].pop("per_class") == shown["statistics"].pop("confusion") == []
+        by_order.append((done.json["metrics"], shown["metrics"], shown["statistics"]))
+        told = bench("show", name, "--statistics", *place).out
+        assert "F1" not in told and "balanced" not in told and "onfusion" not in told
+        report = bench("report", name, *place, "--out", tmp_path / f"{step}.html")
+        assert report.code == 0
+        assert "Confusion matrix" not in (tmp_path / f"{step}.html").read_text()
+        for metric in ("f1_macro", "balanced_accuracy", "precision_weighted"):
+            assert done.json["metrics"][metric] is None
+            for command in (("show", name), ("compare", name, name)):
+                assert bench(*command, "--metric", metric, *place).refuses("over classes")
+        until = ("--until", "balanced accuracy within 0.2")
+        assert run(tmp_path / "until", "full", *until, draws=FIRST).refuses("--until")
+    assert by_order[0] == by_order[1]
+
+
+class FirstText(Metric):
+    """Share of items for which the first text is chosen."""
+
+    def value(self, data: MetricInput) -> float:
+        return float((data.predictions == 0).mean())
+
+
+def test_a_metric_of_others_that_depends_on_the_order_of_texts_is_refused() -> None:
+    spec = MetricSpec(name="first-text", target="x:y", range=(0, 1))
+    names, places = tuple(f"text {n}" for n in range(7)), np.arange(40) % 7
+    data = MetricInput(names, places, places, items=True)
+    with pytest.raises(UserError, match="order"):
+        measure(spec, FirstText(), data, {})
+    assert measure(spec, FirstText(), replace(data, items=False), {}).value == 0.15
+
+
+def test_an_early_summary_of_items_is_read_without_what_was_wrong_in_it(tmp_path: Path) -> None:
+    Given.rows = texts_of_images()
+    done = run(tmp_path, "full", draws=FIRST).json
+    file = Path(done["results_dir"], "summary.json")
+    early = json.loads(file.read_text())
+    early["metrics"] |= {"f1_macro": 0.2, "balanced_accuracy": 0.3}
+    write_unsealed(file, early)
+    place = ("--results", tmp_path, "--json")
+    again = run(tmp_path, "full", draws=FIRST).json
+    for metrics in (bench("show", done["run_id"], *place).json["metrics"], again["metrics"]):
+        assert metrics["f1_macro"] is None and metrics["balanced_accuracy"] is None
+        assert metrics["accuracy"] == done["metrics"]["accuracy"]
+
+
+def test_a_failed_item_and_one_without_a_rank_are_about_their_images() -> None:
+    """Records name the image of every item, so that failures are no images of their own."""
+    item = Item((None,), tuple(range(5)))
+    failed = [
+        Decided(Sample(str(n), 0, {}, item, cluster=str(n % 2)), error="no") for n in range(4)
+    ]
+    scores = np.arange(5.0)
+    outcome = Outcome(np.arange(5), scores, np.full(5, 3), 0.5, 0.1, 0.9)
+    unranked = Shortlisted((1, 2))  # of a first run without ranks
+    sample = Sample("4", 0, {}, item, shortlisted=unranked, cluster="1")
+    ranked = np.array([1, 2, 0, 3, 4])
+    rest = Decided(sample, replace(outcome, ranking=ranked))
+    records = [make_record(decided, 1.0) for decided in (*failed, rest)]
+    assert [record["cluster"] for record in records] == ["0", "1", "0", "1", "1"]
+    decided = as_decisions(records)
+    assert decided.clusters is not None and decided.clusters.tolist() == [0, 1, 0, 1, 1]
+    for record in records[:2]:  # as early ones
+        del record["cluster"]
+    of_early = as_decisions(records).clusters
+    assert of_early is not None and of_early.tolist() == [0, 0, 1, 2, 2]
 
 
 def test_a_tie_is_behind_the_wrong_answers_that_it_ties_with() -> None:

@@ -37,7 +37,7 @@ EXAMPLE_SIDE = 264  # pixels: 2.4 inches of 110
 
 
 def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path]:
-    """Write `confusion.png` and, if the data is here, `examples.png` into a run's folder.
+    """Write `confusion.png`, unless of items, and, if the data is here, `examples.png` into a run.
 
     The examples are images of the dataset, so its licence applies to them. `own_manifest` is the
     manifest if this process made the run, and so has opened its data already. A separate process
@@ -46,7 +46,9 @@ def write_pictures(run: Path, own_manifest: Manifest | None = None) -> list[Path
     refuse_shipped(run)
     stored = read_run(run)
     decided = stored.require_decisions()
-    drawings = {"confusion.png": draw_confusion(decided, stored.manifest, stored.summary)}
+    drawings = {}
+    if stored.manifest.items is None:
+        drawings["confusion.png"] = draw_confusion(decided, stored.manifest, stored.summary)
     with suppress(UserError, OSError):  # the data is not on this machine: the matrix needs none
         split = _load_split(own_manifest) if own_manifest else None
         drawings["examples.png"] = draw_examples(decided, stored.manifest, split)

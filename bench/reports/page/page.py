@@ -140,7 +140,7 @@ def make_section(
     with them.
     """
     decided, row, risk = run.decided, board_row(run), run.manifest.identity.calibrated
-    classes = per_class(decided, run.classes)
+    classes = [] if run.manifest.items else per_class(decided, run.classes)
     # The lowest recall first, and classes without images last.
     classes.sort(key=lambda c: (c.recall is None, c.recall))
     probability = probability_skill(decided, run.manifest, calibrated)

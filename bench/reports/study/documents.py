@@ -28,7 +28,7 @@ class StudyMethod(Document):
     declared: Positive  # number of runs that the study declares
     spread: Spread  # accuracy and its sources of variation
     tested: Spread | None = None  # the same for the tested metric; None: it is the accuracy
-    balanced_accuracy: float  # mean over the runs
+    balanced_accuracy: float | None  # mean over the runs; None of items, which have no classes
     cost: float  # evaluation equivalents per image, mean over the runs
     tflop: float | None = None  # 10¹² floating-point operations per image, mean over the runs
     seconds_per_image: float | None  # scoring time per image in seconds, mean over the runs

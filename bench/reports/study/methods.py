@@ -24,7 +24,7 @@ from bench.reports.rows import RunRow
 from bench.reports.run_view import RunView
 from bench.running.study.values import DATA
 from bench.stats.inference.difference_tests import Answers
-from bench.stats.inference.shares import two_shares
+from bench.stats.inference.shares import Estimate, accuracy_interval
 from bench.stats.inference.variance import MIN_SEEDS
 from bench.stats.metrics.metric_checks import MetricParts, metric_parts
 from bench.store.columns import metric_input
@@ -73,7 +73,9 @@ def _compared(figure: Published, run: RunView) -> Published:
         return figure
     update: dict[str, object] = {"difference": ours - figure.value}
     if figure.metric == "accuracy" and figure.images is not None and run.stop is None:
-        change = two_shares(ours, run.n, figure.value, figure.images)
+        count = round(figure.value * figure.images)
+        theirs = Estimate(figure.value, accuracy_interval(count, figure.images))
+        change = Estimate(ours, run.summary.metrics.accuracy_ci95) - theirs
         update["difference_ci95"] = change.interval
     return figure.model_copy(update=update)
 

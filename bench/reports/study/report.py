@@ -205,6 +205,7 @@ def _method(
     rows = method.members
     clusters = image_clusters([method], study.whole_groups)
     seconds = [row.seconds_per_image for row in rows if row.seconds_per_image]
+    balanced = [row.metric("balanced_accuracy") for row in rows]
     flops = [row.flop_per_image for row in rows]
     first = rows[0]
     own_axes = {**{name: first.axes.get(name) for name in DATA}, **method.axes}
@@ -228,12 +229,14 @@ def _method(
         declared=len(declared_runs),
         spread=spread(method.right, clusters, study.over),
         tested=spread_of_metric,
-        balanced_accuracy=float(np.mean([r.metric("balanced_accuracy") or 0.0 for r in rows])),
+        balanced_accuracy=None if None in balanced else float(np.mean(np.array(balanced, float))),
         cost=float(np.mean([row.cost or 0.0 for row in rows])),
         tflop=None if None in flops else float(np.mean(np.array(flops, float))) / 1e12,
         seconds_per_image=float(np.mean(seconds)) if seconds else None,
         # Of each image, the mean over seeds and templates.
-        worst_group=worst_group(method.decided.groups, method.right.mean(axis=(0, 1))),
+        worst_group=worst_group(
+            method.decided.groups, method.right.mean(axis=(0, 1)), method.decided.clusters
+        ),
         rank=rank,
         looks=uses if first.split is not None and is_test(first.split) else None,
     )

@@ -68,8 +68,9 @@ def print_run(run: RunView, resumed: bool = False, brief: bool = False) -> None:
         rows = [[fact.label, fact.line] for fact in (accuracy, *others)]
         print_rows(["metric", "value"], rows)
         terminal.print()
-    if confusions := worst_confusions(confusions_of(run.decided), manifest.classes):
-        print_rows(["true", "predicted", "images"], confusions, title="Worst confusions")
+    confusions = None if manifest.items else confusions_of(run.decided)
+    if confusions and (worst := worst_confusions(confusions, manifest.classes)):
+        print_rows(["true", "predicted", "images"], worst, title="Worst confusions")
     _print_cost(run)
     _print_notes(run, summary)
     terminal.print(f"Results: {run.path}", soft_wrap=True)
@@ -183,7 +184,8 @@ def print_statistics(
     statistics: Statistics, ends: Ends | None = None, noise: str | None = None
 ) -> None:
     """Print statistics of classes, groups and probabilities, then `ends` and a text about noise."""
-    print_table(class_table(statistics.per_class))
+    if statistics.per_class:
+        print_table(class_table(statistics.per_class))
     if statistics.per_group:
         rows = [
             [g.group, g.n, percent_text(g.accuracy, g.accuracy_ci95)] for g in statistics.per_group

@@ -11,7 +11,8 @@ import numpy as np
 
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import special
-from bench.stats.inference.shares import accuracy_interval
+from bench.stats.inference.score import unit_sums
+from bench.stats.inference.shares import mean_interval
 from bench.store.calibrations import Calibrated, Feature, Fit
 from bench.store.formats.decisions import Decisions
 from bench.store.formats.documents import Manifest
@@ -61,8 +62,17 @@ class Probability(Document):
     coverage_area: Share  # area under that curve; equals the accuracy if probabilities rank nothing
 
 
-def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) -> Probability:
-    """Return the quality of probabilities fitted on so many `images` of the run `calibrated_on`."""
+def skill(
+    probability: Floats,
+    right: Bools,
+    calibrated_on: str,
+    images: int,
+    clusters: Ints | None = None,
+) -> Probability:
+    """Return the quality of probabilities fitted on so many `images` of the run `calibrated_on`.
+
+    `clusters`, int64 [n], are the images that items are about; None if these are independent.
+    """
     n, base = len(right), float(right.mean())
     brier = float(np.square(probability - right).mean())
     loss, loss_of_base = log_loss(probability, right), log_loss(np.full(n, base), right)
@@ -70,7 +80,7 @@ def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) ->
     ece = interval = expected = None
     if len(bins) > 1:
         ece = binned_error(probability, right, bins)
-        expected, interval = calibration_interval(probability, right, bins)
+        expected, interval = calibration_interval(probability, right, bins, clusters)
     return Probability(
         n=n,
         calibrated_on=calibrated_on,
@@ -84,7 +94,7 @@ def skill(probability: Floats, right: Bools, calibrated_on: str, images: int) ->
         ece=ece,
         ece_ci95=interval,
         ece_if_calibrated=expected,
-        bins=[_mass_bin(probability[images], right[images]) for images in bins],
+        bins=[_mass_bin(probability, right, images, clusters) for images in bins],
         coverage=coverage(probability, right),
         coverage_area=coverage_area(probability, right),
     )
@@ -119,7 +129,7 @@ def binned_error(probability: Floats, right: Bools, bins: list[Ints]) -> float:
 
 
 def calibration_interval(
-    probability: Floats, right: Bools, bins: list[Ints]
+    probability: Floats, right: Bools, bins: list[Ints], clusters: Ints | None = None
 ) -> tuple[float, tuple[float, float]]:
     """Return the calibration error expected of exact probabilities, and its 95 % interval.
 
@@ -135,7 +145,13 @@ def calibration_interval(
     n, sizes = len(right), np.array([len(images) for images in bins])
     residuals = [probability[images] - right[images] for images in bins]
     sums = np.array([of_bin.sum() for of_bin in residuals])
-    spread = np.array([np.std(of_bin) * np.sqrt(len(of_bin)) for of_bin in residuals])
+    units = [None if clusters is None else clusters[images] for images in bins]
+    spread = np.sqrt(
+        [
+            np.square(unit_sums((of_bin - of_bin.mean())[None], of_units)[0]).sum()
+            for of_bin, of_units in zip(residuals, units, strict=True)
+        ]
+    )
     variances = np.array([(probability[i] * (1 - probability[i])).sum() for i in bins])
     expected = float(np.sqrt(2 * variances / np.pi).sum() / n)
     noise = np.random.default_rng(0).normal(0.0, spread, size=(RESAMPLES, len(bins)))
@@ -149,11 +165,14 @@ def calibration_interval(
     return expected, (min(plausible), min(max(plausible), 1.0))
 
 
-def _mass_bin(probability: Floats, right: Bools) -> MassBin:
-    n, hits = len(right), int(right.sum())
-    interval = accuracy_interval(hits, n)
-    mean = min(float(probability.mean()), 1.0)
-    return MassBin(n=n, probability=mean, accuracy=hits / n, accuracy_ci95=interval)
+def _mass_bin(probability: Floats, right: Bools, images: Ints, clusters: Ints | None) -> MassBin:
+    of_bin, units = right[images], None if clusters is None else clusters[images]
+    return MassBin(
+        n=len(images),
+        probability=min(float(probability[images].mean()), 1.0),
+        accuracy=float(of_bin.mean()),
+        accuracy_ci95=mean_interval(of_bin, units),
+    )
 
 
 def coverage(probability: Floats, right: Bools) -> list[Covered]:
@@ -290,4 +309,6 @@ def probability_skill(
     known = np.isfinite(values)
     if not known.any():
         return None
-    return skill(values[known], decided.correct[known], stored.manifest.run_id, fit.images)
+    clusters = None if decided.clusters is None else decided.clusters[known]
+    source = stored.manifest.run_id
+    return skill(values[known], decided.correct[known], source, fit.images, clusters)

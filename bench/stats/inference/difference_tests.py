@@ -225,16 +225,22 @@ def paired_on(a: Decisions, b: Decisions, rows_a: Ints, rows_b: Ints) -> Paired:
     these images.
     """
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
-    paired = paired_test(right_a, right_b)
-    if a.clusters is not None:
-        clusters = a.clusters[rows_a]
-    elif b.clusters is not None:
-        clusters = b.clusters[rows_b]
-    else:
+    paired, clusters = paired_test(right_a, right_b), clusters_of(a, b, rows_a, rows_b)
+    if clusters is None:
         return paired
     of_a, of_b = (right[None, None].astype(np.float64) for right in (right_a, right_b))
     tested = compare_over_images(of_a, of_b, clusters=clusters)
     return paired.model_copy(update={"difference": tested})
+
+
+def clusters_of(a: Decisions, b: Decisions, rows_a: Ints, rows_b: Ints) -> Ints | None:
+    """Return the clusters, int64 [rows], of what these rows of two runs decide; None: no clusters.
+
+    Early records have none, so that those of either run serve for both.
+    """
+    if a.clusters is not None:
+        return a.clusters[rows_a]
+    return None if b.clusters is None else b.clusters[rows_b]
 
 
 def compare_over_seeds(

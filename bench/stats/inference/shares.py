@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import special
 from bench.stats.inference.paired import Z95
+from bench.stats.inference.score import mean_score
 from bench.store.formats.decisions import Decisions
 from bench.store.formats.documents import Items
 from bench.store.summary import Group, WorstGroup
@@ -33,6 +34,22 @@ def wilson(correct: Ints | Floats, n: Ints | Floats) -> tuple[Floats, Floats]:
     low = np.where(correct == 0, 0.0, centre - reach)
     high = np.where(correct == n, 1.0, centre + reach)
     return low, high
+
+
+def mean_interval(values: Bools | Floats, clusters: Ints | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of values in [0, 1], one per image.
+
+    It is Wilson's if each value is 0 or 1 and images are independent, and otherwise that of a score
+    test. Images of a cluster, int64 [n], are sampled together: if all are right or all are wrong,
+    there are as many independent answers as clusters.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    mean, n = float(values.mean()), len(values)
+    if clusters is not None and (mean <= 0 or mean >= 1):
+        n = len(np.unique(clusters))
+    elif clusters is not None or not np.isin(values, (0, 1)).all():
+        return mean_score(values, clusters, (0.0, 1.0)).interval()
+    return accuracy_interval(round(mean * n), n)
 
 
 @dataclass(frozen=True)
@@ -60,23 +77,17 @@ class Estimate:
         return replace(self, value=difference, interval=interval)
 
 
-def two_shares(share: float, n: int, other: float, m: int) -> Estimate:
-    """Return `share` of n images minus `other` of m other images, with Newcombe's interval."""
-    ours = Estimate(share, accuracy_interval(round(share * n), n))
-    theirs = Estimate(other, accuracy_interval(round(other * m), m))
-    return ours - theirs
-
-
 def exact_interval(count: int, n: int) -> tuple[float, float]:
     """Return the exact 95 % interval of `count` out of `n` (Clopper & Pearson, 1934)."""
     low, high = exact_bounds(np.array([count]), np.array([n]), 0.025)
     return float(low[0]), float(high[0])
 
 
-def exact_bounds(counts: Floats | Ints, n: Ints, tail: float) -> tuple[Floats, Floats]:
+def exact_bounds(counts: Floats | Ints, n: Floats | Ints, tail: float) -> tuple[Floats, Floats]:
     """Return exact lower and upper bounds of shares, each missed with at most `tail`, float64 [C].
 
-    Where `counts` are means of several runs, the bounds are those of a single one, interpolated.
+    Where `counts` are means of several runs, or `n` effective numbers (`independent`), the bounds
+    are those of a single run, interpolated.
     """
     low = special.betaincinv(np.maximum(counts, 1e-9), n - counts + 1, tail)
     high = special.betaincinv(counts + 1, np.maximum(n - counts, 1e-9), 1 - tail)
@@ -96,46 +107,75 @@ def pair_scores(decided: Decisions, items: Items) -> dict[str, Any]:
     scores: dict[str, Any] = {"text_score": float(decided.correct.mean())}
     if not items.images_compared:
         return scores
-    n = len(decided)
     for kind, right, chance in (
         ("image", decided.image_right, items.image_chance),
         ("group", decided.group_right, items.group_chance),
     ):
-        count = 0 if right is None else int(right.sum())
-        scores[f"{kind}_score"] = count / n
-        scores[f"{kind}_score_ci95"] = accuracy_interval(count, n)
+        values = np.zeros(len(decided), dtype=bool) if right is None else right
+        scores[f"{kind}_score"] = float(values.mean())
+        scores[f"{kind}_score_ci95"] = mean_interval(values, decided.clusters)
         scores[f"{kind}_chance"] = chance
     return scores
 
 
-def per_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> list[Group]:
+def per_group(
+    names: NDArray[np.str_] | None, right: Bools | Floats, clusters: Ints | None = None
+) -> list[Group]:
     """Return the accuracy of each group, worst first; images with an empty name are in none.
 
     `names` are the images' groups, str [n], and `right` whether, or how often, each image is right.
+    `clusters`, int64 [n], are the images that items are about; None if these are independent.
     """
-    if names is None:
-        return []
     groups = []
-    for name in sorted(set(names.tolist()) - {""}):
-        of_group = right[names == name]
-        n, accuracy = len(of_group), float(of_group.mean())
-        interval = accuracy_interval(round(accuracy * n), n)
-        groups.append(Group(group=name, n=n, accuracy=accuracy, accuracy_ci95=interval))
+    for name, rows in _rows_of_groups(names):
+        of_group, units = right[rows], None if clusters is None else clusters[rows]
+        ends = mean_interval(of_group, units)
+        mean = float(of_group.mean())
+        groups.append(Group(group=name, n=len(of_group), accuracy=mean, accuracy_ci95=ends))
     return sorted(groups, key=lambda group: group.accuracy)
 
 
-def worst_group(names: NDArray[np.str_] | None, right: Bools | Floats) -> WorstGroup | None:
-    """Return the first group of `per_group`, with an interval of the lowest accuracy of all."""
-    groups = per_group(names, right)
+def _rows_of_groups(names: NDArray[np.str_] | None) -> list[tuple[str, Ints]]:
+    if names is None:
+        return []
+    return [(name, np.flatnonzero(names == name)) for name in sorted(set(names.tolist()) - {""})]
+
+
+def worst_group(
+    names: NDArray[np.str_] | None, right: Bools | Floats, clusters: Ints | None = None
+) -> WorstGroup | None:
+    """Return the first group of `per_group`, with an interval of the lowest accuracy of all.
+
+    A single group was not chosen, so that this interval is its own.
+    """
+    groups = per_group(names, right, clusters)
     if not groups:
         return None
-    sizes = np.array([group.n for group in groups])
-    counts = np.array([group.accuracy for group in groups]) * sizes
-    ends = lowest_interval(counts, sizes)
+    ends = groups[0].accuracy_ci95
+    if len(groups) > 1:
+        of_group = dict(_rows_of_groups(names))
+        sizes = np.array(
+            [
+                float(group.n) if clusters is None else independent(clusters[of_group[group.group]])
+                for group in groups
+            ]
+        )
+        counts = np.array([group.accuracy for group in groups]) * sizes
+        ends = lowest_interval(counts, sizes)
     return WorstGroup(**dict(groups[0]), groups=len(groups), lowest_ci95=ends)
 
 
-def lowest_interval(counts: Floats | Ints, n: Ints) -> tuple[float, float]:
+def independent(clusters: Ints) -> float:
+    """Return how many independent items tell as much, if those of a cluster are answered alike.
+
+    It is n² / Σ m² of clusters of m items (Kish, Survey Sampling, 1965), the least possible number
+    unless items of a cluster are answered in opposite ways.
+    """
+    _, sizes = np.unique(clusters, return_counts=True)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def lowest_interval(counts: Floats | Ints, n: Floats | Ints) -> tuple[float, float]:
     """Return the 95 % interval of the lowest of G shares, `counts` out of `n`.
 
     The lower end is the smallest of their exact lower bounds at 2.5 %, so at most the bound of the

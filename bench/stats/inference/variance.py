@@ -19,8 +19,8 @@ from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.libraries import optimize, special
 from bench.stats.inference.class_metrics import class_reach
 from bench.stats.inference.paired import Z95
-from bench.stats.inference.score import mean_score, unit_sums
-from bench.stats.inference.shares import accuracy_interval
+from bench.stats.inference.score import unit_sums
+from bench.stats.inference.shares import accuracy_interval, mean_interval
 from bench.store.formats.fields import Amount, Document, Number, Positive
 
 UNIT_RANGE = (0.0, 1.0)
@@ -191,10 +191,8 @@ def _interval(
         else:
             reach = Z95 * image_error(values, clusters)
         low, high = _by_reach(mean, reach, within, n)
-    elif clusters is None and values.shape[:2] == (1, 1) and are_answers(values):
-        low, high = accuracy_interval(round(mean * n), n)
     else:
-        low, high = mean_score(values.mean(axis=(0, 1)), clusters, UNIT_RANGE).interval()
+        low, high = mean_interval(values.mean(axis=(0, 1)), clusters)
     if over == "seeds" and values.shape[0] >= MIN_SEEDS:
         reach = seed_error(values, clusters).reach(0.025)
         lower, higher = _by_reach(mean, reach, within, n)

@@ -9,9 +9,9 @@ from pydantic import JsonValue
 
 from bench.contracts.specs import provenance, training_group
 from bench.errors import UserError, images_failed, quoted
-from bench.stats.inference.difference_tests import paired_on
+from bench.stats.inference.difference_tests import clusters_of, paired_on
 from bench.stats.inference.paired import ClassDifference, Paired, class_differences
-from bench.stats.inference.shares import accuracy_interval
+from bench.stats.inference.shares import mean_interval
 from bench.stats.metrics.metric_values import MetricDifference
 from bench.store.formats.decisions import Decisions, shared_rows
 from bench.store.formats.documents import Manifest, changed_code
@@ -33,7 +33,7 @@ class Comparison(Paired):
     regression: bool  # whether B is significantly worse in the tested metric
     agreement: float  # share of samples with equal predictions
     agreement_ci95: tuple[float, float]
-    per_class: list[ClassDifference]  # accuracies of each class with samples
+    per_class: list[ClassDifference]  # accuracies of each class with samples; empty of items
     cost_ratio: float | None  # evaluation equivalents, B / A
     seconds_ratio: float | None  # scoring time, B / A
     break_even: dict[str, int | None] | None = None
@@ -67,9 +67,10 @@ def compare_decided(
         raise UserError(f"{name_a} and {name_b} give the same samples different labels.")
     right_a, right_b = a.correct[rows_a], b.correct[rows_b]
     agree = (a.predictions[rows_a] == b.predictions[rows_b]) & ~a.failed[rows_a]
-    n, agreeing = len(labels), int(agree.sum())
+    n, clusters = len(labels), clusters_of(a, b, rows_a, rows_b)
     paired = paired_on(a, b, rows_a, rows_b)
     significant = paired.difference.significant
+    per_class = class_differences(labels, right_a, right_b, manifests[0].classes)
     reasons = _not_divided(*manifests)
     costs = None if "cost" in reasons else _ratio(a.equivalents[rows_a], b.equivalents[rows_b])
     seconds = None if "seconds" in reasons else _ratio(a.seconds[rows_a], b.seconds[rows_b])
@@ -79,9 +80,9 @@ def compare_decided(
         **dict(paired),
         significant=significant,
         regression=significant and paired.difference.estimate < 0,
-        agreement=agreeing / n,
-        agreement_ci95=accuracy_interval(agreeing, n),
-        per_class=class_differences(labels, right_a, right_b, manifests[0].classes),
+        agreement=float(agree.mean()),
+        agreement_ci95=mean_interval(agree, clusters),
+        per_class=[] if manifests[0].items else per_class,
         cost_ratio=costs,
         seconds_ratio=seconds,
         not_divided=reasons,

@@ -61,6 +61,13 @@ def checked_value(spec: MetricSpec, metric: Metric, data: MetricInput) -> float:
         if not np.isclose(again, value, MAX_ROUNDING, MAX_ROUNDING):
             problem = f"value() of the same images is {value:g}, and {again:g} {case}"
             raise PluginError(spec.label, problem)
+    for place in (0, 1) if data.items else ():
+        again = metric_value(spec, metric, _turned(data, place))
+        if not np.isclose(again, value, MAX_ROUNDING, MAX_ROUNDING):
+            raise UserError(
+                f"{spec.label}: it depends on the order of an item's texts, so that items have no"
+                " such metric."
+            )
     return value
 
 
@@ -159,6 +166,18 @@ def resampled(data: MetricInput) -> Iterator[MetricInput]:
             raters = {str(number): sample.raters[names[c]] for number, c in enumerate(chosen)}
             sample = replace(sample, raters=raters)
         yield sample
+
+
+def _turned(data: MetricInput, place: int) -> MetricInput:
+    """Return items with the answers of each turned until the right one is at this place."""
+    answers = max(2, len(data.classes))
+
+    def moved(chosen: Ints) -> Ints:
+        return np.where(chosen < 0, chosen, (chosen - data.labels + place) % answers)
+
+    raters = {name: moved(rater) for name, rater in data.raters.items()}
+    labels, predictions = moved(data.labels), moved(data.predictions)
+    return replace(data, labels=labels, predictions=predictions, raters=raters)
 
 
 def _order(data: MetricInput) -> Ints:

@@ -46,7 +46,7 @@ def metrics(decided: Decisions, classes: Sequence[str], items: Items | None = No
         chance=items.chance if items else 1 / len(classes),
         **without_none(
             about_images=None if decided.clusters is None else len(np.unique(decided.clusters)),
-            worst_group=worst_group(decided.groups, decided.correct),
+            worst_group=worst_group(decided.groups, decided.correct, decided.clusters),
         ),
         **(pair_scores(decided, items) if items else {}),
     )
@@ -57,9 +57,9 @@ def _registered(
 ) -> dict[str, float | None]:
     """Return the registered metrics that belong in a summary, by name.
 
-    A value is None if the run lacks what the metric needs, or the metric is undefined. Metrics of
-    candidates and of ranks are left out instead, and so is, with a warning, a metric that cannot be
-    made, fails or returns an invalid value.
+    A value is None if the run lacks what the metric needs, or the metric is undefined, as averages
+    over classes are of items. Metrics of candidates and of ranks are left out instead, and so is,
+    with a warning, a metric that cannot be made, fails or returns an invalid value.
     """
     data = MetricInput(
         classes=tuple(classes),
@@ -68,6 +68,7 @@ def _registered(
         in_top5=decided.in_top5 if len(classes) > 5 and not items else None,
         in_candidates=decided.in_candidates,
         ranks=decided.ranks if items and len(classes) > 5 else None,
+        items=items is not None,
     )
     lacks = {
         "top5": data.in_top5 is None,
@@ -81,7 +82,7 @@ def _registered(
             continue
         try:
             metric, value = make_metric(spec), None
-            if not missing:
+            if not missing and not (items and spec.of_classes):
                 with suppress(UserError):  # undefined
                     value = checked_value(spec, metric, data)
             values[name] = value
@@ -224,13 +225,22 @@ def summary_so_far(manifest: Manifest, stored: Summary | None, decided: Decision
     return partial.model_copy(update=update)
 
 
-def with_lowest_group(summary: Summary, decisions: Callable[[], Decisions]) -> Summary:
-    """Return a stored summary with the interval of its worst group, which early ones lack."""
+def up_to_date(summary: Summary, manifest: Manifest, decisions: Callable[[], Decisions]) -> Summary:
+    """Return a stored summary as it would be written now, without a part that was wrong or missing.
+
+    The metrics of items are computed again: early summaries have averages over classes, and count
+    items about one image as independent in some intervals. The interval of the worst group is
+    added, if it is missing.
+    """
+    if manifest.items is not None:
+        computed = metrics(decisions(), manifest.classes, manifest.items)
+        computed = computed.model_copy(update={"anytime_ci95": summary.metrics.anytime_ci95})
+        return summary.model_copy(update={"metrics": computed})
     worst = summary.metrics.worst_group
     if worst is None or worst.lowest_ci95 is not None:
         return summary
     decided = decisions()
-    update = {"worst_group": worst_group(decided.groups, decided.correct)}
+    update = {"worst_group": worst_group(decided.groups, decided.correct, decided.clusters)}
     return summary.model_copy(update={"metrics": summary.metrics.model_copy(update=update)})
 
 
@@ -238,8 +248,8 @@ class Statistics(Document):
     """What `bench show --statistics --json` adds to the summary."""
 
     metrics: Metrics  # metrics of the decided images
-    per_class: list[ClassFigures]  # in label order
-    confusion: list[list[Count]]  # number of images, [true][predicted]
+    per_class: list[ClassFigures]  # in label order; empty of items, which have no classes
+    confusion: list[list[Count]]  # number of images, [true][predicted]; empty of items
     repeatability: Repeatability | None  # decisions that an independent run would change
     per_group: list[Group] | None = None  # accuracy of each group, worst first
     probability: Probability | None = None
@@ -254,11 +264,11 @@ def statistics(
     repeatable: Repeatability | None = None,
 ) -> Statistics:
     """Return the statistics of decided images, read with `top`."""
-    groups = per_group(decided.groups, decided.correct)
+    groups = per_group(decided.groups, decided.correct, decided.clusters)
     return Statistics(
         metrics=metrics(decided, classes, items),
-        per_class=per_class(decided, classes),
-        confusion=confusions_of(decided).square(np.arange(len(classes))).tolist(),
+        per_class=[] if items else per_class(decided, classes),
+        confusion=[] if items else confusions_of(decided).square(np.arange(len(classes))).tolist(),
         repeatability=repeatable,
         **without_none(per_group=groups or None, probability=probable),
     )

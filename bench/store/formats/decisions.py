@@ -119,25 +119,31 @@ def _from_table(table: Any) -> Decisions:
         **top,
         in_candidates=_optional_booleans(table["in_candidates"]),
         groups=None if groups is None else np.array(groups.fill_null("").to_pylist()),
-        **_rank_columns(table),
+        ranks=_ranks(table),
+        clusters=cluster_numbers(table["cluster"].to_pylist()),
         image_right=_optional_booleans(table["image_right"]),
         group_right=_optional_booleans(table["group_right"]),
         decided_by=_unless_null(table["decided_by"]),
     )
 
 
-def _rank_columns(table: Any) -> dict[str, Any]:
-    """Return ranks and clusters; nothing if a decided item has no rank, as in early records."""
+def _ranks(table: Any) -> Ints | None:
+    """Return the ranks of items; None if a decided item has none, as in early records."""
     ranks = values(table["rank"], 0)
-    if not len(ranks) or ((ranks == 0) & ~booleans(table["error"].is_valid())).any():
-        return {}
-    names = table["cluster"].to_pylist()
-    # Nothing is known of the image of a failed item, which gets a number of its own.
-    images = [name or place for place, name in enumerate(names)]
-    numbers: dict[object, int] = {}
-    clusters = [numbers.setdefault(image, len(numbers)) for image in images]
-    shared = len(numbers) < len(clusters)
-    return {"ranks": ranks, "clusters": np.array(clusters, dtype=np.int64) if shared else None}
+    known = len(ranks) and not ((ranks == 0) & ~booleans(table["error"].is_valid())).any()
+    return ranks if known else None
+
+
+def cluster_numbers(names: Iterable[str | None]) -> Ints | None:
+    """Return the number of the image that each item is about; None unless several share one.
+
+    `names` are the images' hashes. Early records of failed items have none: together these count as
+    about one image, so that they do not make an interval narrower.
+    """
+    numbers: dict[str | None, int] = {}
+    clusters = [numbers.setdefault(name, len(numbers)) for name in names]
+    known = len(numbers) > (None in numbers)
+    return np.array(clusters, dtype=np.int64) if known and len(numbers) < len(clusters) else None
 
 
 def _unless_null(column: Any) -> Any:

@@ -92,7 +92,8 @@ class MetricFields(BaseModel):
     def _in_range(self) -> Self:
         for name, metric in metric_specs().items():
             value, (low, high) = self.metric(name), metric.range
-            if value is None and not (self.every_run and metric.required):
+            needed = self.every_run and metric.required and not metric.of_classes
+            if value is None and not needed:
                 continue
             if not (_is_number(value) and low <= value <= high):
                 problem = f"{name} must be a number from {low:g} to {high:g}, got {value!r}"

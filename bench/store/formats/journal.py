@@ -72,7 +72,7 @@ class Record(TypedDict):
     `prediction` is the label if the winner is any of them; `top` has the answers themselves."""
     rank: NotRequired[Positive]
     """Place of an item's best right answer among the wrong ones, from 1; ties count against it."""
-    cluster: NotRequired[str]  # hash of the image that an item with a rank is about
+    cluster: NotRequired[str]  # hash of the image that an item is about
     group: NotRequired[str]  # group of the sample
     shape: NotRequired[list[Count]]  # [images, texts] of an item
     pairs: NotRequired[list[list[Error | None]]]  # score of each image with each text of an item
@@ -130,8 +130,8 @@ def make_record(decided: Decided, seconds: float) -> Record:
         ranked = outcome if 1 in sample.item.shape else None
         if ranked is not None and (rank := rank_of(sample, ranked)) is not None:
             record["rank"] = rank
-            if sample.cluster is not None:
-                record["cluster"] = sample.cluster
+    if sample.cluster is not None:
+        record["cluster"] = sample.cluster
     if decided.pairs is not None:
         record["pairs"] = [[finite(score) for score in row] for row in decided.pairs]
         record["image_right"] = bool(decided.image_right)

@@ -18,7 +18,7 @@ from bench.reports.study.methods import MethodRuns, select_same_seeds
 from bench.reports.study.report import study_report
 from bench.reports.study.tables import study_tables
 from bench.reports.text import Table, to_latex
-from bench.stats.inference.shares import two_shares
+from bench.stats.inference.shares import Estimate, accuracy_interval
 from bench.store.formats.decisions import as_decisions
 from bench.store.locking import locked
 from bench.store.studies import Published, read_study, write_study
@@ -195,7 +195,9 @@ def test_a_published_figure_is_compared_by_newcombes_interval(
     figure = Published(
         source="a paper", value=0.725, images=3669, margin=margin, differs=[*differs]
     )
-    ends = two_shares(ours, images, 0.725, 3669).interval
+    shares = ((ours, images), (0.725, 3669))
+    a, b = (Estimate(share, accuracy_interval(round(share * n), n)) for share, n in shares)
+    ends = (a - b).interval
     assert figure.model_copy(update={"difference_ci95": ends}).verdict == verdict
     assert figure.verdict is None
     rehearsal = figure.model_copy(update={"difference_ci95": ends, "rehearsal": True})
