@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.contracts.dataset import Sample
 from bench.contracts.strategy import (
+    Bools,
     ErrorTable,
     Evaluate,
     Floats,
@@ -61,6 +62,28 @@ def reduced(problem: Problem, cells: Sequence[tuple[Evaluate, Floats32]]) -> Out
     draws = np.full(len(ranking), int(drawn.sum()))
     scores = scores[best[np.argsort(ranking)]]
     return Outcome(ranking, scores, draws, margin, stderr, confidence(margin, stderr))
+
+
+def tied_with(outcome: Outcome, cells: Sequence[tuple[Evaluate, Floats32]], answer: int) -> Bools:
+    """Return which answers tie with one of those that a strategy decided among, bool [C].
+
+    A tie is the same score on the same number of draws, or, with one that was evaluated on other
+    draws, the same errors on all draws that both have. `cells` are those of one image, whose
+    prompts are the answers.
+    """
+    same_score = outcome.scores == outcome.scores[answer]
+    tied = np.asarray(same_score & (outcome.draws == outcome.draws[answer]))
+    others = outcome.draws != outcome.draws[answer]
+    if not cells or not others.any():
+        return tied
+    n_draws = 1 + max(int(request.draws.max()) for request, _ in cells)
+    errors = np.full((len(tied), n_draws), np.nan, dtype=np.float32)
+    for request, values in cells:
+        errors[np.ix_(request.prompts, request.draws)] = values
+    own = errors[answer]
+    both = np.isfinite(errors) & np.isfinite(own)
+    equal = ((errors == own) | ~both).all(axis=1) & both.any(axis=1)
+    return np.asarray(np.where(others, equal, tied))
 
 
 def _mean_softmax(errors: Floats, weights: Floats) -> tuple[Floats, Floats]:

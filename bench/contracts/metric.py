@@ -31,7 +31,10 @@ class MetricInput:
         raters: answers of other raters by name, int64 [n] each; -2 for an image that was not shown
             to the rater.
         ranks: place of each item's best right answer among the wrong ones, int64 [n], from 1 on;
-            0 for an item that failed.
+            0 for an item that failed. Answers that tie with it are ahead. Of a right answer that
+            was eliminated, the last place that it may have.
+        first_ranks: the same, but the first place that it may have; None if all places are known.
+        answers: number of answers of each item, int64 [n]; None: as many as there are classes.
         clusters: number of the image that each item is about, int64 [n], if several are about the
             same one, which are resampled together; else None.
         items: whether labels and predictions are places in lists of the items' own texts or images,
@@ -48,6 +51,8 @@ class MetricInput:
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     raters: Mapping[str, Ints] = field(default_factory=dict)
     ranks: Ints | None = None
+    first_ranks: Ints | None = None
+    answers: Ints | None = None
     clusters: Ints | None = None
     items: bool = False
 

@@ -19,8 +19,8 @@ from math import prod
 import numpy as np
 
 from bench.contracts.dataset import Sample, asks_for_images, n_answers, pairing_of
-from bench.contracts.decision import Decided, reduced
-from bench.contracts.strategy import Evaluate, Floats, Ints, Outcome, Problem
+from bench.contracts.decision import Decided, reduced, tied_with
+from bench.contracts.strategy import Evaluate, Floats, Floats32, Ints, Outcome, Problem
 from bench.engine.asking import CheckedSession, CheckedStrategy
 from bench.inputs.prompts import Columns, make_columns
 
@@ -108,13 +108,16 @@ def join(problem: Problem, parts: Sequence[Decided], compare: bool) -> Decided:
             whole.error = "its strategy does not compare images"
             return whole
         among = replace(problem, class_of_prompt=np.arange(images))
-        whole.outcome = _against_ties(reduced(among, whole.cells), _right_candidates(sample))
+        whole.outcome = _against_ties(reduced(among, whole.cells), _right_candidates(sample), ())
         return whole
     if images == 1:
-        whole.outcome = _against_ties(outcomes[0], _right_candidates(sample))
+        whole.outcome = _against_ties(outcomes[0], _right_candidates(sample), parts[0].cells)
         return whole
     pairing = pairing_of(sample.label, images, texts)
-    decisions = [_against_ties(o, (right,)) for o, right in zip(outcomes, pairing, strict=True)]
+    decisions = [
+        _against_ties(outcome, (right,), part.cells)
+        for outcome, right, part in zip(outcomes, pairing, parts, strict=True)
+    ]
     whole.outcome = _combined(decisions)
     if images > 1 and compare:
         whole.pairs = np.stack([outcome.scores for outcome in outcomes])
@@ -139,20 +142,22 @@ def _right_candidates(sample: Sample) -> tuple[int, ...]:
     return tuple(n for n, answer in enumerate(sorted(sample.candidates)) if answer in sample.right)
 
 
-def _against_ties(outcome: Outcome, right: tuple[int, ...]) -> Outcome:
+def _against_ties(
+    outcome: Outcome, right: tuple[int, ...], cells: Sequence[tuple[Evaluate, Floats32]]
+) -> Outcome:
     """Return the outcome, with a wrong candidate first if a tie alone puts a right one there.
 
-    A tie is the same score on the same number of draws. Otherwise a scorer that cannot tell
-    candidates apart would be right whenever the right one happens to be listed first.
+    Otherwise a scorer that cannot tell candidates apart would be right whenever the right one
+    happens to be listed first. `cells` are those of the image; see `tied_with`.
     """
     ranking = outcome.ranking
-    wrong = np.flatnonzero(~np.isin(ranking, right))
-    if not len(wrong) or wrong[0] == 0:
+    wrong = ranking[~np.isin(ranking, right)]
+    if not len(wrong) or wrong[0] == ranking[0]:
         return outcome
-    first, rival = ranking[0], ranking[wrong[0]]
-    same = outcome.scores[rival] == outcome.scores[first]
-    if not same or outcome.draws[rival] != outcome.draws[first]:
+    rivals = wrong[tied_with(outcome, cells, int(ranking[0]))[wrong]]
+    if not len(rivals):
         return outcome
+    rival = rivals[0]
     return replace(outcome, ranking=np.concatenate([[rival], ranking[ranking != rival]]))
 
 

@@ -19,7 +19,7 @@ from bench.stats.metrics.comparison import Comparison, compare_decided
 from bench.stats.metrics.metric_checks import MetricParts, metric_parts
 from bench.stats.metrics.metric_values import MetricDifference, make_metric, measured_difference
 from bench.stats.sequential.stopping_rules import Results, StoppingRule, answer
-from bench.store.columns import metric_input
+from bench.store.columns import metric_input, needs_top
 from bench.store.formats.arrow import indices
 from bench.store.formats.decisions import Decisions, shared_rows
 from bench.store.formats.documents import Manifest
@@ -51,7 +51,7 @@ def compare(
     """
     a, b = read_view(path_a), read_view(path_b)
     spec = metric_of_runs(metric)
-    implementation, top = make_metric(spec, parameters), "top5" in spec.needs
+    implementation, top = make_metric(spec, parameters), needs_top(spec)
     decided = a.decisions(top), b.decisions(top)
     compared, rows = compare_views(a, b, decided), shared_rows(*decided)
     inputs = [

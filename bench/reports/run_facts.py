@@ -51,7 +51,7 @@ def scores(run: RunView) -> list[Fact]:
 
 
 def _recalls(run: RunView) -> list[Fact]:
-    """Return the recalls of items, and the limit that a shortlist sets, if there is one.
+    """Return the recalls of items, which of them are undefined, and the limit of a shortlist.
 
     Up to the length of the shortlist, a recall cannot exceed the share of items with a right answer
     among their candidates; from there on, it is that of the run that the candidates are from.
@@ -64,6 +64,10 @@ def _recalls(run: RunView) -> list[Fact]:
         for name, value in recalls.items()
         if value is not None and name != shown_below
     ]
+    undefined = [specs[name].words for name, value in recalls.items() if value is None]
+    if undefined:
+        why = "none: an item has too few answers, or answers without a rank were eliminated"
+        rows.append(Fact(", ".join(undefined), why))
     if run.manifest.items is not None and shortlist is not None:
         note = f"the limit of recalls up to {shortlist.top}; others are those of the first run"
         rows.append(metric_fact(specs["candidate_recall"], values["candidate_recall"], note=note))

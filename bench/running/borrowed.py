@@ -19,6 +19,7 @@ from bench.running.parts.settings import Names
 from bench.stats.calibration import level_weights
 from bench.store.folder import find_run, read_manifest, requested_records
 from bench.store.formats.cells import DrawTable, has_part, read_cells, read_draws
+from bench.store.formats.decisions import as_decisions
 from bench.store.formats.documents import Manifest
 from bench.store.formats.identity import Candidates, digest
 from bench.store.formats.journal import Record
@@ -59,14 +60,28 @@ def find_candidates(names: Names, split: Split | None) -> Shortlist | None:
             f" that {manifest.run_id} keeps."
         )
     source = Candidates(run_id=manifest.run_id, identity=digest(manifest.identity), top=config.top)
-    of_sample = {}
+    of_sample, known = {}, _known_ranks(records)
     for sample_id in sample_ids:
         best = Shortlisted(tuple(kept[sample_id][: config.top]))
         if split.items is not None:
-            rest, rank = kept[sample_id][config.top :], records[sample_id].get("rank")
-            best = replace(best, rest=tuple(rest), rank=rank)
+            rest = tuple(kept[sample_id][config.top :])
+            best = replace(best, rest=rest, rank=known.get(sample_id))
         of_sample[sample_id] = best
     return Shortlist(source, manifest.backbone.trained_on, of_sample)
+
+
+def _known_ranks(records: Mapping[str, Record]) -> dict[str, int]:
+    """Return the ranks of the items whose right answer has one, and was not eliminated."""
+    ranked = {name: record for name, record in records.items() if record.get("rank")}
+    decided = as_decisions([*ranked.values()])
+    if decided.ranks is None or decided.first_ranks is None:
+        return {}
+    fixed = decided.ranks == decided.first_ranks
+    return {
+        name: int(rank)
+        for name, rank, known in zip(ranked, decided.ranks, fixed, strict=True)
+        if known
+    }
 
 
 def _check_same_question(names: Names, manifest: Manifest, split: Split, option: str) -> None:

@@ -160,7 +160,8 @@ def _score(
     if model.fitted:
         folder.change(fitted=Fitted.model_validate(model.fitted))
     if model.warnings:
-        folder.change(warnings=list(model.warnings))
+        every = dict.fromkeys([*(folder.manifest.warnings or ()), *model.warnings])
+        folder.change(warnings=list(every))
     _note_rounding(folder, model)
     if opened.device == "cuda":
         environment = {**folder.manifest.environment, "gpu": gpu(opened.device)}

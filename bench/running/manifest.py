@@ -24,7 +24,7 @@ from bench.running.parts.data import data_identity
 from bench.running.parts.machine import all_precisions
 from bench.running.parts.model import backbone_info, model_identity
 from bench.running.parts.settings import Names, RunConfig
-from bench.running.parts.texts import texts_identity
+from bench.running.parts.texts import null_warning, texts_identity
 from bench.store.folder import is_begun, shard_folder
 from bench.store.formats import identity as ids
 from bench.store.formats.documents import (
@@ -76,6 +76,7 @@ def make_manifest(
     identity, parents = identity_of(content, split, calibrated), prompts.parents
     samples, part = _samples(content.config, split, sample_ids)
     cost = content.problems()[0][0].linearisation_cost if names.strategy.linearises else None
+    unfair = null_warning(content.config.subtract_null, names.backbone, split.items)
     return Manifest(
         format=MANIFEST_FORMAT,
         run_id=ids.run_id(split.name, names.source.name, identity.strategy.name, identity),
@@ -100,6 +101,7 @@ def make_manifest(
             pairs_averaged=identity.scoring.antithetic or None,
             linearisation_cost=cost,
             evaluation_flop=evaluation_flops(content),
+            warnings=[unfair] if unfair else None,
             items=describe_items(names, split.items, prompts) if split.items else None,
         ),
     )

@@ -185,6 +185,11 @@ def read_raters(manifest: Manifest, decided: Decisions, others: Sequence[Path]) 
     return raters
 
 
+def needs_top(spec: MetricSpec) -> bool:
+    """Return whether decisions must be read with `top` for a metric."""
+    return not {"top5", "ranks"}.isdisjoint(spec.needs)
+
+
 def metric_input(
     path: Path,
     manifest: Manifest,
@@ -211,6 +216,8 @@ def metric_input(
             in_top5=decided.in_top5,
             in_candidates=decided.in_candidates,
             ranks=decided.ranks,
+            first_ranks=decided.first_ranks,
+            answers=decided.answers,
             clusters=decided.clusters,
             items=manifest.items is not None,
             scores=class_scores(path, manifest, decided.sample_ids) if scored else None,

@@ -152,7 +152,7 @@ class Summary(Document):
     decided_by: Ends | None = None  # number of images by the reason why scoring ended
     replayed_from: str | None = None
     fitted: Fitted | None = None
-    warnings: list[str] | None = None  # that the model does not seem to fit; None: none
+    warnings: list[str] | None = None  # that model and texts do not fit; None: none
     results_dir: str | None = None  # folder in which the run was made
     cleared: list[str] | None = None
     """Errata that no longer touch the run since this was computed again from records, or None."""

@@ -14,6 +14,8 @@ import datasets
 import numpy as np
 import pytest
 from helpers.captions import (
+    PULL,
+    Painter,
     caption,
     errors_by_hand,
     one_image,
@@ -45,6 +47,7 @@ from bench.inputs.pixels import decode
 from bench.reports.leaderboard.ranking import compare_pairs, leaderboard
 from bench.stats.metrics.metric_values import measure
 from bench.store.folder import read_records
+from bench.store.formats.cells import read_cells, read_draws
 from bench.store.formats.decisions import as_decisions
 from bench.store.formats.journal import make_record, rank_of
 from bench_plugins.metrics.recalls import RecallAt1
@@ -245,6 +248,117 @@ def test_no_interval_is_narrower_for_copies_of_queries(tmp_path: Path) -> None:
             assert all(of_three[path] == whole for path in same)
 
 
+def blind_to(part: str) -> Any:
+    """Return a `denoise` that does not see what a text says, or not its right half."""
+
+    def denoise(self: Painter, x_t: Any, t: Any, conditioning: Any) -> Any:
+        Painter.passes.append(len(x_t))
+        seen = conditioning.clone()
+        seen[..., 0 if part == "all" else 9 :] = 0
+        return PULL * seen + (1 - PULL) * x_t
+
+    return denoise
+
+
+RECALLS = {k: f"recall_at_{k}" for k in (1, 5, 10)}
+
+
+@pytest.mark.parametrize("part", ["all", "right"])
+@pytest.mark.parametrize("strategy", ["race", "adaptive", "halving", "paired-ttest", "uniform"])
+def test_a_scorer_that_cannot_tell_answers_apart_gains_nothing_by_a_strategy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, strategy: str, part: str
+) -> None:
+    """A hit is one in whatever order the answers are that were eliminated, and ties are no hits.
+
+    There is no recall unless that is known of every item. That of a constant scorer is 0. Computed
+    again from the errors that were kept.
+    """
+    Given.rows = texts_of_images()
+    monkeypatch.setattr(Painter, "denoise", blind_to(part))
+    own = ("--set", "budget=2") if strategy == "halving" else ()
+    done = run(tmp_path, strategy, *own, "--save-errors").json
+    folder = Path(done["results_dir"])
+    table = read_draws(folder)
+    assert table is not None
+    draws = len(table.levels)
+    for k, name in RECALLS.items():
+        hits: list[bool | None] = []
+        for record in read_records(folder).values():
+            right = right_texts(int(record["sample_id"][-2:]))
+            errors = read_cells(folder / "errors", record["sample_id"], (N, draws)).astype(float)
+            taken = np.isfinite(errors)
+            most = taken.sum(axis=1) == taken.sum(axis=1)[record["top"][0][0]]
+
+            def ahead(a: int, b: int, errors: Floats = errors, most: Any = most) -> bool:
+                both = np.isfinite(errors[a]) & np.isfinite(errors[b])
+                if most[a] == most[b]:
+                    return bool(errors[a][both].mean() <= errors[b][both].mean() + 1e-12)
+                return bool(most[a] or (errors[a][both] == errors[b][both]).all())
+
+            known = [a for a in right if most[a]]
+            places = [1 + sum(ahead(w, a) for w in range(N) if w not in right) for a in known]
+            hit = min(places, default=N) <= k
+            hits.append(None if not known and most.sum() < k else hit)
+        value = done["metrics"][name]
+        if value is not None:
+            assert None not in hits and value == pytest.approx(np.mean(np.array(hits, float)))
+            assert part != "all" or value == 0
+        else:
+            command = ("show", done["run_id"], "--metric", name, "--results", tmp_path)
+            assert None in hits and bench(*command).refuses("eliminated")
+    assert done["metrics"]["recall_at_1"] is not None
+
+
+@pytest.mark.parametrize("part", ["all", "right", "nothing"])
+def test_from_the_length_of_a_shortlist_on_a_recall_is_that_of_the_first_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str
+) -> None:
+    """Also with ties: an answer that is on the list for its place in the gallery is no hit."""
+    Given.rows = texts_of_images()
+    with monkeypatch.context() as patched:
+        if part != "nothing":
+            patched.setattr(Painter, "denoise", blind_to(part))
+        first = run(tmp_path, "full", draws=FIRST).json
+    for top in (4, 5, 7):
+        for strategy in ("full", "race"):
+            more = ("--candidates-from", first["run_id"], "--top", top)
+            second = run(tmp_path, strategy, *more, draws=DRAWS).json
+            for k in (5, 10):
+                if k >= top:
+                    name = RECALLS[k]
+                    assert second["metrics"][name] == pytest.approx(first["metrics"][name])
+            assert second["metrics"]["recall_at_1"] <= second["metrics"]["candidate_recall"]
+    ours, name = second["run_id"], RECALLS[10]
+    compared = bench("compare", first["run_id"], ours, "--metric", name, "--results", tmp_path)
+    assert compared.code == 0 and "p = 1:" in compared.out
+
+
+def test_an_item_with_no_more_answers_than_places_is_no_hit(tmp_path: Path) -> None:
+    """Of nineteen items of two texts and one of six, no recall@5 exists, and recall@1 does."""
+    texts, images = gallery()
+    rows = {"sample_id": [f"i{n:02}" for n in range(N)], "image": images}
+    rows["texts"] = [texts[:6] if n == 0 else [texts[n], texts[n - 1]] for n in range(N)]
+    Given.rows = with_images({**rows, "label": [0] * N})
+    done = run(tmp_path, "full", draws=FIRST).json
+    assert done["metrics"]["recall_at_5"] is None
+    assert done["metrics"]["recall_at_1"] == done["metrics"]["accuracy"]
+    place = ("--results", tmp_path)
+    assert "recall@5, recall@10 none" in " ".join(bench("show", done["run_id"], *place).out.split())
+    for command in (("show", done["run_id"]), ("compare", done["run_id"], done["run_id"])):
+        assert bench(*command, "--metric", "recall_at_5", *place).refuses("2 answers")
+
+
+def test_that_images_are_ranked_without_the_null_is_stored_with_the_run(tmp_path: Path) -> None:
+    Given.rows = images_of_texts()
+    done = run(tmp_path, "full", draws=FIRST).json
+    again = run(tmp_path, "full", draws=FIRST).json  # it is complete
+    shown = bench("show", done["run_id"], "--results", tmp_path, "--json").json
+    for document in (done, again, shown):
+        assert any("--subtract-null" in warning for warning in document["warnings"])
+    fair = run(tmp_path, "full", "--subtract-null", draws=FIRST).json
+    assert "--subtract-null" not in str(fair.get("warnings"))
+
+
 def test_items_have_no_metrics_of_classes(tmp_path: Path) -> None:
     """Which text comes first says nothing: whatever there is, is the same in any other order.
 
@@ -334,11 +448,11 @@ def test_a_tie_is_behind_the_wrong_answers_that_it_ties_with() -> None:
     scores = np.array([1.0, 0.5, 1.0, 1.0, 2.0])
     outcome = Outcome(np.array([1, 0, 2, 3, 4]), scores, np.full(5, 3), 0.5, 0.1, 0.9)
     item = Item((None,), tuple(range(5)))
-    assert rank_of(Sample("a", 0, {}, item), outcome) == 4
+    assert rank_of(Decided(Sample("a", 0, {}, item)), outcome) == 4
     several = replace(item, right=(0, 3))
-    assert rank_of(Sample("a", 0, {}, several), outcome) == 3
+    assert rank_of(Decided(Sample("a", 0, {}, several)), outcome) == 3
     outside = Sample("a", 0, {}, item, shortlisted=Shortlisted((1, 2), rank=7))
-    assert rank_of(outside, outcome) == 7
+    assert rank_of(Decided(outside), outcome) == 7
 
 
 def test_any_right_answer_counts_when_a_query_is_decided_again(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from bench.stats.inference.difference_tests import Answers
 from bench.stats.inference.shares import Estimate, accuracy_interval
 from bench.stats.inference.variance import MIN_SEEDS
 from bench.stats.metrics.metric_checks import MetricParts, metric_parts
-from bench.store.columns import metric_input
+from bench.store.columns import metric_input, needs_top
 from bench.store.formats.decisions import Decisions, shared_rows
 from bench.store.runs import StoredRun, read_run
 from bench.store.studies import CellStatus, Published, Study, StudyCell
@@ -222,7 +222,7 @@ def _read_values(
 
     Raises UserError if the metric is no mean over images, or the run lacks what it needs.
     """
-    decided = run.decided(top="top5" in spec.needs)
+    decided = run.decided(top=needs_top(spec))
     data = metric_input(run.path, run.manifest, decided, spec, metric)
     parts = metric_parts(spec, metric, data)
     if parts.values is None:

@@ -68,6 +68,8 @@ def _registered(
         in_top5=decided.in_top5 if len(classes) > 5 and not items else None,
         in_candidates=decided.in_candidates,
         ranks=decided.ranks if items and len(classes) > 5 else None,
+        first_ranks=decided.first_ranks,
+        answers=decided.answers,
         items=items is not None,
     )
     lacks = {

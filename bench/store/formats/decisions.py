@@ -26,7 +26,8 @@ NO_RUNNER_UP = -2  # runner-up of a failed image, or if there is only one class
 class Decisions:
     """Decisions on n images. All columns have the length n.
 
-    Columns from `in_top5` to `draws` are None without `top`, later ones if no image has a value.
+    Columns from `in_top5` to `draws` and from `ranks` to `answers` are None without `top`, others
+    from `in_candidates` on if no image has a value.
     """
 
     sample_ids: Any  # pyarrow strings
@@ -49,7 +50,9 @@ class Decisions:
     image_right: Bools | None = None  # as in records, False if the image failed
     group_right: Bools | None = None  # as in records, False if the image failed
     decided_by: Any = None  # pyarrow strings as in records, null if not reported
-    ranks: Ints | None = None  # rank of items' right answers, 0 if the item failed or has none
+    ranks: Ints | None = None  # last possible rank of items' right answers, 0 if the item failed
+    first_ranks: Ints | None = None  # first possible rank, lower if the answer was eliminated
+    answers: Ints | None = None  # number of answers of each item
     clusters: Ints | None = None
     """Number of the image that each item is about; None unless several are about the same one."""
 
@@ -100,7 +103,7 @@ def as_decisions(records: Sequence[Record]) -> Decisions:
 
 def _from_table(table: Any) -> Decisions:
     labels = values(table["label"])
-    top = _top_columns(table, labels) if "top" in table.column_names else {}
+    top = _top_columns(table, labels) | _rank_columns(table) if "top" in table.column_names else {}
     groups = _unless_null(table["group"])
     # Records without equivalents have no linearisations, so their cost is their evaluations.
     equivalents = pc.coalesce(table["equivalents"], table["evaluations"].cast("double"))
@@ -119,7 +122,6 @@ def _from_table(table: Any) -> Decisions:
         **top,
         in_candidates=_optional_booleans(table["in_candidates"]),
         groups=None if groups is None else np.array(groups.fill_null("").to_pylist()),
-        ranks=_ranks(table),
         clusters=cluster_numbers(table["cluster"].to_pylist()),
         image_right=_optional_booleans(table["image_right"]),
         group_right=_optional_booleans(table["group_right"]),
@@ -127,11 +129,33 @@ def _from_table(table: Any) -> Decisions:
     )
 
 
-def _ranks(table: Any) -> Ints | None:
-    """Return the ranks of items; None if a decided item has none, as in early records."""
-    ranks = values(table["rank"], 0)
-    known = len(ranks) and not ((ranks == 0) & ~booleans(table["error"].is_valid())).any()
-    return ranks if known else None
+def _rank_columns(table: Any) -> dict[str, Ints]:
+    """Return ranks and numbers of answers; nothing if a decided item has no rank, as in early ones.
+
+    Places are known among answers that were evaluated on as many draws as the winner. One that was
+    eliminated may have any place behind these; of a shortlist, any that the list has.
+    """
+    ranks, failed = values(table["rank"], 0), booleans(table["error"].is_valid())
+    if not len(ranks) or ((ranks == 0) & ~failed).any() or table["shape"].null_count:
+        return {}
+    sizes, _, _, draws = _top_entries(table)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    of_winner = draws[np.cumsum(sizes) - sizes - (sizes == 0)][owner] if len(draws) else draws
+    compared, evaluated = (
+        np.bincount(owner[mask], minlength=len(sizes)) for mask in (draws == of_winner, draws > 0)
+    )
+    shape = values(table["shape"].combine_chunks().flatten()).reshape(-1, 2)
+    answers = shape.max(axis=1)  # of one image, or of one text
+    unknown = (ranks > compared) & (compared < sizes)
+    last = answers
+    if (in_candidates := _optional_booleans(table["in_candidates"])) is not None:
+        unknown &= in_candidates & (ranks <= evaluated)  # others have the first run's rank
+        last = evaluated
+    return {
+        "ranks": np.where(unknown, last, ranks),
+        "first_ranks": np.where(unknown, compared + 1, ranks),
+        "answers": answers,
+    }
 
 
 def cluster_numbers(names: Iterable[str | None]) -> Ints | None:

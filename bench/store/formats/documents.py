@@ -189,7 +189,7 @@ class Manifest(Document):
     part: ShardPart | None = None  # number and images of the shard, if this is one
     asked: Positive | None = None  # number of images in all shards, if some were absent in a merge
     fitted: Fitted | None = None
-    warnings: list[str] | None = None  # that the model does not seem to fit; None: none
+    warnings: list[str] | None = None  # that model and texts do not fit; None: none
     rounding: Rounded | None = None  # comparison of its precision with float32; None: none
     pairs_averaged: bool = False  # whether antithetic pairs count as one value in margin errors
     sweep: Sweep | None = None  # sweep of some of its own images, to keep a stated risk

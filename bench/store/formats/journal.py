@@ -20,8 +20,7 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from bench.contracts.dataset import Sample
-from bench.contracts.decision import Decided
+from bench.contracts.decision import Decided, tied_with
 from bench.contracts.strategy import DecidedBy, Outcome
 from bench.errors import warn_user
 from bench.machine.files import regular_file
@@ -128,7 +127,7 @@ def make_record(decided: Decided, seconds: float) -> Record:
         if sample.item.right:
             record["right"] = list(sample.item.right)
         ranked = outcome if 1 in sample.item.shape else None
-        if ranked is not None and (rank := rank_of(sample, ranked)) is not None:
+        if ranked is not None and (rank := rank_of(decided, ranked)) is not None:
             record["rank"] = rank
     if sample.cluster is not None:
         record["cluster"] = sample.cluster
@@ -139,20 +138,24 @@ def make_record(decided: Decided, seconds: float) -> Record:
     return record
 
 
-def rank_of(sample: Sample, outcome: Outcome) -> int | None:
+def rank_of(decided: Decided, outcome: Outcome) -> int | None:
     """Return the place of the best right answer among the wrong ones, from 1 on.
 
-    A wrong answer with the same score on the same number of draws is ahead. If no right answer was
-    a candidate, all candidates are ahead, and the rank is that in the run they are from.
+    A wrong answer that ties with it is ahead, also one that was eliminated. If no right answer was
+    a candidate, or only for the order of answers with equal scores, the rank is that in the run
+    that the candidates are from.
     """
-    ranking, scores, draws = outcome.ranking, outcome.scores, outcome.draws
+    sample, ranking = decided.sample, outcome.ranking
     is_right = np.isin(ranking, sample.right)
     place = int(is_right.argmax())
     best = ranking[place]
     shortlisted = sample.shortlisted
-    if shortlisted is not None and best not in shortlisted.candidates:
-        return shortlisted.rank
-    ahead = (scores[ranking] == scores[best]) & (draws[ranking] == draws[best])
+    if shortlisted is not None:
+        candidates, rank = shortlisted.candidates, shortlisted.rank
+        if best not in candidates or (rank is not None and rank > len(candidates)):
+            return rank
+    one_image = sample.item is not None and sample.item.shape[0] == 1
+    ahead = tied_with(outcome, decided.cells if one_image else (), int(best))[ranking]
     ahead[:place] = True
     return 1 + int((ahead & ~is_right).sum())
 
@@ -368,7 +371,17 @@ def _all_records(table: Any, n_classes: int) -> bool:
         words = {None, *declared.get("enum", ())}
         if len(words) > 1 and not set(pc.unique(column).to_pylist()) <= words:
             return False
+    if not _is_shape(table["shape"]):
+        return False
     return "top" not in table.column_names or _is_top(table["top"], n_classes)
+
+
+def _is_shape(column: Any) -> bool:
+    """Return whether all entries of `shape` are null or two counts."""
+    shapes = column.combine_chunks()
+    numbers = shapes.flatten()
+    two = (values(shapes.value_lengths(), 2) == 2).all()
+    return bool(two and not numbers.null_count and (values(numbers) >= 0).all())
 
 
 def _is_top(column: Any, n_classes: int) -> bool:
@@ -382,7 +395,7 @@ def _is_top(column: Any, n_classes: int) -> bool:
     return bool(integers and (classes >= 0).all() and (classes < n_classes).all())
 
 
-_NO_COLUMNS = {"score", "shape", "pairs", "right"}  # fields that are read from single records alone
+_NO_COLUMNS = {"score", "pairs", "right"}  # fields that are read from single records alone
 
 
 @lru_cache
@@ -401,6 +414,7 @@ def _schema(top: bool) -> Any:
         **{"boolean": pa.bool_(), "array": pa.list_(pa.list_(pa.float64()))},
     }
     columns = {name: types[column["type"]] for name, column in _columns().items()}
+    columns["shape"] = pa.list_(pa.int64())
     return pa.schema([pair for pair in columns.items() if top or pair[0] != "top"])
 
 

@@ -18,11 +18,22 @@ class _Recall(Metric):
     places: int
 
     def image_values(self, data: MetricInput) -> Floats:
-        """Return 1 for an item with a right answer in the first places, else 0."""
-        if len(data.classes) <= self.places:
-            raise ValueError(f"items have {len(data.classes)} answers, not more than {self.places}")
-        ranks = np.asarray(data.ranks)
-        return ((ranks > 0) & (ranks <= self.places)).astype(np.float64)
+        """Return 1 for an item with a right answer in the first places, else 0.
+
+        Raises ValueError if an item has no more answers than places, so that any answer is a hit,
+        or an answer was eliminated that may be in these places or behind them.
+        """
+        fewest = len(data.classes) if data.answers is None else int(np.min(data.answers))
+        if fewest <= self.places:
+            raise ValueError(f"an item has {fewest} answers, not more than {self.places}")
+        last = np.asarray(data.ranks)
+        first = last if data.first_ranks is None else data.first_ranks
+        if unknown := int(((first <= self.places) & (last > self.places)).sum()):
+            raise ValueError(
+                f"the strategy eliminated the right answer of {unknown} items before its place was"
+                " known; `full` and `uniform` rank all answers"
+            )
+        return ((last > 0) & (last <= self.places)).astype(np.float64)
 
 
 class RecallAt1(_Recall):
