@@ -59,7 +59,7 @@ def compare(
         for run, decisions, shared in zip((a, b), decided, rows, strict=True)
     ]
     update: dict[str, MetricDifference | QuestionAnswer | bool | list[str]] = {}
-    if interval_caveat(spec, inputs[0].labels)[1] is not None:
+    if interval_caveat(spec, inputs[0].labels) is not None:
         approximate = f"The interval of the difference in {spec.words} is approximate"
         update["warnings"] = [*compared.warnings, f"{approximate}: few images in a class."]
     if metric != "accuracy":

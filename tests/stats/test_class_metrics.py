@@ -11,11 +11,19 @@ from scipy import stats
 from sklearn import metrics
 
 from bench.cli import study
+from bench.contracts.metric import MetricInput
 from bench.contracts.strategy import Ints
 from bench.discovery.queries import metric_specs
 from bench.stats.inference import class_metrics
-from bench.stats.inference.class_metrics import exchange_p, image_values
+from bench.stats.inference.class_metrics import (
+    MIN_F1,
+    class_average,
+    exchange_p,
+    image_values,
+    small_sample_bias,
+)
 from bench.stats.inference.difference_tests import Answers, compare_all
+from bench.stats.metrics.metric_values import make_metric, measure
 
 KNOWN: dict[str, Any] = {
     "accuracy": metrics.accuracy_score,
@@ -140,3 +148,49 @@ def test_intervals_cover_and_the_test_errs_as_often_as_it_says(
         assert one.significant or one.interval[0] <= 0 <= one.interval[1]
     assert 0.90 <= covered / studies <= 0.995
     assert 0.01 <= found / studies <= 0.10
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "f1_weighted", "precision_macro"])
+def test_the_bias_of_an_average_of_ratios_is_what_samples_differ_from_all_images(
+    metric: str,
+) -> None:
+    """Of classes with other accuracies and other numbers of images, some errors drawn to one."""
+    spec, rng = metric_specs()[metric], np.random.default_rng(1)
+    sizes = np.array([8, 8, 9, 10, 12, 16])
+    labels, odds = np.repeat(np.arange(6), sizes), np.full((6, 6), 0.03)
+    odds[:, 1] += 0.4
+    odds[np.arange(6), np.arange(6)] += 1 - odds.sum(axis=1)
+    expected = odds * sizes[:, None]
+    truth = class_average(spec, np.diag(expected), sizes.astype(float), expected.sum(axis=0))
+    values, biases = [], []
+    for _ in range(3000):
+        drawn = (rng.random(len(labels))[:, None] > odds.cumsum(axis=1)[labels]).sum(axis=1)
+        values.append(image_values(spec, labels, drawn).mean())
+        biases.append(small_sample_bias(spec, labels, drawn))
+    error = np.std(values) / len(values) ** 0.5
+    seen = np.mean(values) - truth
+    assert abs(seen) > 3 * error
+    assert np.mean(biases) == pytest.approx(seen, abs=2.5 * error + 0.15 * abs(seen))
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "f1_weighted"])
+@pytest.mark.parametrize("accuracy", [0.4, 0.85])
+def test_the_interval_of_f1_covers_if_errors_of_many_classes_are_drawn_to_one(
+    metric: str, accuracy: float
+) -> None:
+    """At the fewest images of a class that have one: 100 classes of 10 images."""
+    spec, rng = metric_specs()[metric], np.random.default_rng(0)
+    own = np.clip(rng.normal(accuracy, 0.4 * (1 - accuracy), 100), 0.05, 0.995)
+    made = make_metric(spec)
+    labels, names = np.repeat(np.arange(100), MIN_F1), tuple(map(str, range(100)))
+    false = (1 - own[1:]).sum()
+    predicted = np.array([own[0] + false, *own[1:]])
+    truth = float(np.mean(2 * own / (1 + predicted)))
+    covered = 0
+    for _ in range(300):
+        wrong = np.where(labels == 0, -1, 0)  # images of the first class fail, or are right
+        said = np.where(rng.random(len(labels)) < own[labels], labels, wrong)
+        ends = measure(spec, made, MetricInput(names, labels, said), {}).ci95
+        assert ends is not None
+        covered += ends[0] <= truth <= ends[1]
+    assert covered / 300 >= 0.92

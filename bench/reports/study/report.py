@@ -181,8 +181,7 @@ def _caveats(boards: Mapping[str, Sequence[MethodRuns]], spec: MetricSpec) -> li
     caveats = set()
     for board, members in boards.items():
         for method in members:
-            _, caveat = interval_caveat(spec, method.decided.labels)
-            if caveat:
+            if caveat := interval_caveat(spec, method.decided.labels):
                 caveats.add(
                     f"{board}: the 95 % interval of {spec.words}: {caveat}. Those of differences"
                     " are approximate."

@@ -25,6 +25,8 @@ from bench.stats.inference.paired import Z95
 PERMUTATIONS = 20_000  # per test
 AT_ONCE = 1 << 19  # numbers in memory at a time: what a processor's cache holds
 ROUNDED = 1e-12  # smaller sums of squares are 0: a single answer moves one by about 1
+MIN_F1, MIN_PRECISION = 10, 100  # images of the smallest class; with fewer, no interval holds
+MOST_PRECISIONS = 20  # classes with images; with more, no interval of an average precision holds
 INVERTED = 60  # largest number of signs whose sum numpy draws by inverting one uniform number
 
 
@@ -78,13 +80,8 @@ def image_values(metric: MetricSpec, labels: Ints, predicted: Ints) -> Floats:
     return np.asarray(value + influence)
 
 
-def by_class(metric: MetricSpec) -> bool:
-    """Return whether classes have equal weights, so that each is a sample of its own."""
-    return metric.ratio is not None and not metric.by_support
-
-
 def class_reach(values: Floats, labels: Ints) -> float:
-    """Return the half-width of the 95 % interval of an average over classes of equal weight.
+    """Return the half-width of the 95 % interval of an average over classes.
 
     `values` are float64 [n], influence values or their means over runs. Each class is a sample of
     its own: its variance within is divided by its images less one, and Student's t has
@@ -110,23 +107,54 @@ def class_reach(values: Floats, labels: Ints) -> float:
     return t * float(np.sqrt(variance)) / n
 
 
-def interval_caveat(metric: MetricSpec, labels: Ints) -> tuple[bool, str | None]:
-    """Return whether a metric has an interval, and why it has none or an approximate one.
+def small_sample_bias(metric: MetricSpec, labels: Ints, predicted: Ints) -> float:
+    """Return by how much an average of class ratios is expected to exceed that of all such images.
 
-    The precision of a class with few images is biased upwards, because a class that is rarely
-    predicted has a precision of 0 or by chance a high one: no interval from variances holds.
-    `benchmarks/study_levels.py --classes` shows how often intervals hold.
+    A ratio is not linear in its counts, so that its mean over samples is not its value for all
+    images. To second order, the difference is half the sum of its second derivatives by the hits
+    and by the false positives of a class, times their variances, each class being a sample of its
+    own. It is added up over classes, while standard errors average out: with many classes, an
+    interval about the uncorrected value misses the true one (`benchmarks/coverage.py classes`).
     """
-    if metric.ratio is None or metric.mean_over_images or not metric.ratio.predicted:
-        return True, None
+    assert metric.ratio is not None
+    ratio, classes = metric.ratio, 1 + int(max(labels.max(), predicted.max()))
+    hits, support, predictions = class_counts(labels, predicted, classes)
+    freedom = np.maximum(support - 1, 1)
+    wrong = (predicted != labels) & (predicted >= 0)
+    pairs, counts = np.unique(labels[wrong] * classes + predicted[wrong], return_counts=True)
+    true, taken = np.divmod(pairs, classes)
+    variances = counts * (support[true] - counts) / freedom[true]
+    of_false = np.bincount(taken, variances, classes)
+    of_hits = hits * (support - hits) / freedom
+    cubed = _denominators(ratio, support, predictions) ** 3
+    rest = ratio.support * support + ratio.predicted * (predictions - hits)
+    curved = ratio.predicted * hits * of_false - rest * of_hits
+    bias = ratio.hits * ratio.predicted * curved / cubed
+    return float(bias @ _class_weights(metric, support))
+
+
+def interval_caveat(metric: MetricSpec, labels: Ints) -> str | None:
+    """Return why an average over classes has no interval, or None if its interval holds.
+
+    An interval is given where its worst coverage is at least 93 %: of any accuracy, and whether
+    errors spread over the classes or are drawn to one (`benchmarks/coverage.py classes`). Averages
+    of precisions need many images of few classes, because a class that is rarely predicted has a
+    precision of 0 or, by chance, a high one.
+    """
+    if not metric.of_classes or metric.ratio is None or not metric.ratio.predicted:
+        return None
     counts = np.bincount(labels)
-    fewest = int(counts[counts > 0].min())
-    # Precision needs more images than F1, whose denominator has the images of the class as well.
-    approximate_from, exact_from = (0, 10) if metric.ratio.support else (10, 20)
-    images = "1 image" if fewest == 1 else f"{fewest} images"
-    if fewest < approximate_from:
-        return False, f"none: with {images} in a class, {metric.words} is biased"
-    return True, f"approximate: a class has {images}" if fewest < exact_from else None
+    sizes = counts[counts > 0]
+    needed = MIN_F1 if metric.ratio.support else MIN_PRECISION
+    many = not metric.ratio.support and len(sizes) > MOST_PRECISIONS
+    if many:
+        return f"none: intervals of {metric.words} hold for {MOST_PRECISIONS} classes or fewer"
+    if sizes.min() >= needed:
+        return None
+    images = "1 image" if sizes.min() == 1 else f"{sizes.min()} images"
+    return (
+        f"none: a class has {images}, and intervals of {metric.words} hold from {needed} per class"
+    )
 
 
 def largest_influence(metric: MetricSpec, labels: Ints) -> float:

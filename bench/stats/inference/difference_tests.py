@@ -7,7 +7,7 @@ methods. `margin` is the difference below which methods count as equal; None to 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, Literal
 
 import numpy as np
@@ -16,12 +16,12 @@ from bench.contracts.metric_spec import MetricSpec
 from bench.contracts.strategy import Bools, Floats, Ints
 from bench.machine.stages import counted
 from bench.stats.inference.class_metrics import (
-    by_class,
     class_reach,
     exchange_p,
     interval_caveat,
     largest_influence,
     random_signs,
+    small_sample_bias,
 )
 from bench.stats.inference.paired import (
     ALPHA,
@@ -84,22 +84,23 @@ def difference_test(
 ) -> Difference:
     """Test the difference of two methods in a metric, B minus A.
 
-    The test follows from the metric and its values. Over seeds, it is `compare_over_seeds`. For
+    The test follows from the metric and its values. For
     averages of class ratios, it is a permutation test that exchanges predictions. Their interval is
     based on the linear approximation of the metric, contains that of the variance within classes,
     and is widened to include 0 if the test does not reject, but may also include 0 if it rejects
     narrowly. For influence values, it is a z test with their paired standard error; otherwise,
-    `compare_over_images`. No interval exceeds the width of the metric's range.
+    `compare_over_images`. Over seeds, it is joined with `seed_error`, whatever the metric
+    (`widened_over_seeds`). No interval exceeds the width of the metric's range.
     """
     pair = _ComparedMethods(metric, labels, a, b, margin, clusters)
-    if over == "seeds":
-        tested = compare_over_seeds(a.values, b.values, margin, clusters)
-    elif metric.ratio is not None and not metric.mean_over_images:
+    if metric.of_classes:
         tested = _compare_by_exchange(pair)
     elif "influence" in (a.basis, b.basis):
         tested = _compare_by_influence(pair)
     else:
         tested = compare_over_images(a.values, b.values, margin, clusters)
+    if over == "seeds":
+        tested = widened_over_seeds(tested, a.values, b.values, margin, clusters)
     return limited(tested, float(np.ptp(metric.range)))
 
 
@@ -121,16 +122,19 @@ class _ComparedMethods:
 
 
 def _compare_by_exchange(pair: _ComparedMethods) -> Difference:
-    """Test an average of class ratios by exchanging the predictions of an image."""
+    """Test an average over classes by exchanging the predictions of an image."""
     metric, labels, change = pair.metric, pair.labels, pair.change
     p = exchange_p(metric, labels, pair.a.predictions, pair.b.predictions, pair.clusters)
     most = largest_influence(metric, labels)
-    tested = _with_score_interval("permutation", p, change, most, pair.margin, pair.clusters)
-    if pair.clusters is not None or not by_class(metric):
+    bias = _bias(metric, labels, pair.b) - _bias(metric, labels, pair.a)
+    reach = class_reach(change, labels) if pair.clusters is None else 0.0
+    margin, clusters = pair.margin, pair.clusters
+    tested = _with_score_interval("permutation", p, change, most, margin, clusters, bias, reach)
+    if tested.p_equal is None:
         return tested
-    reach, (low, high) = class_reach(change, labels), tested.interval
-    ends = min(low, tested.estimate - reach), max(high, tested.estimate + reach)
-    return tested.model_copy(update={"interval": ends})
+    # Ratios are skewed, so that one end of an interval may err more often than the other: equality
+    # is claimed where the whole 95 % interval is within the margin.
+    return tested.model_copy(update={"p_equal": min(1.0, 2 * tested.p_equal)})
 
 
 def _compare_by_influence(pair: _ComparedMethods) -> Difference:
@@ -171,10 +175,27 @@ def metric_spread(
     over: Over = "images",
 ) -> Spread:
     """Return the spread of a method in a metric, without an interval where none holds."""
-    influence, classes = method.basis != "images", labels if by_class(metric) else None
-    shown = spread(method.values, clusters, over, metric.range, method.images, influence, classes)
-    holds, _ = interval_caveat(metric, labels)
-    return shown if holds else shown.model_copy(update={"interval": None})
+    shown = spread(
+        method.values,
+        clusters,
+        over,
+        metric.range,
+        method.images,
+        influence=method.basis != "images",
+        classes=labels if metric.of_classes else None,
+        bias=_bias(metric, labels, method),
+    )
+    if interval_caveat(metric, labels) is None:
+        return shown
+    return shown.model_copy(update={"interval": None})
+
+
+def _bias(metric: MetricSpec, labels: Ints, method: Answers) -> float:
+    """Return the mean `small_sample_bias` of the runs of a method; 0 if it averages no ratios."""
+    if not metric.of_classes:
+        return 0.0
+    runs = method.predictions.reshape(-1, len(labels))
+    return float(np.mean([small_sample_bias(metric, labels, run) for run in runs]))
 
 
 def limited(tested: Difference, most: float) -> Difference:
@@ -252,7 +273,13 @@ def compare_over_seeds(
     their `seed_error`. None claims more than `compare_over_images` does for these seeds, so p is at
     most 0.05 exactly if the interval excludes 0. The methods must have the same seeds, in order.
     """
-    here = compare_over_images(a, b, margin, clusters)
+    return widened_over_seeds(compare_over_images(a, b, margin, clusters), a, b, margin, clusters)
+
+
+def widened_over_seeds(
+    here: Difference, a: Floats, b: Floats, margin: float | None, clusters: Ints | None
+) -> Difference:
+    """Return a test over images that holds over seeds too: none of both claims more alone."""
     error = seed_error(b.mean(axis=1, keepdims=True) - a.mean(axis=1, keepdims=True), clusters)
     mean, reach = here.estimate, error.reach(ALPHA / 2)
     update: dict[str, Any] = {
@@ -304,18 +331,33 @@ def _with_score_interval(
     most: float,
     margin: float | None,
     clusters: Ints | None,
+    bias: float = 0.0,
+    reach: float = 0.0,
 ) -> Difference:
     """Return the p-value of a test with the interval and the test of equality of a score test.
 
-    `most` is the largest difference that an image may have in absolute value.
+    `most` is the largest difference that an image may have in absolute value. `bias` is by how much
+    the mean change exceeds that of all such images, and `reach` the half-width of another 95 %
+    interval: no claim is made that one of both intervals, moved by the bias or not, contradicts.
     """
     score = mean_score(change, clusters, (-most, most), corrected=True)
-    ends = score.interval() if p is None else with_zero(score.interval(), p)
-    tested = tested_difference(method, len(change), float(change.mean()), ends, p)
+    mean, (low, high) = float(change.mean()), score.interval()
+    low, high = min(low, mean - reach), max(high, mean + reach)
+    ends = min(low, low - bias), max(high, high - bias)
+    ends = ends if p is None else with_zero(ends, p)
+    tested = tested_difference(method, len(change), mean, ends, p)
     if margin is None:
         return tested
-    p_equal = max(float(normal_cdf(side * score.z(side * margin))) for side in (-1, 1))
-    return tested.model_copy(update={"p_equal": p_equal})
+    deviates = [
+        deviate
+        for side, moved in product((-1, 1), {0.0, bias})
+        for deviate in (
+            side * score.z(side * margin + moved),
+            # A reach of 0 says nothing of its own.
+            -(margin - side * (mean - moved)) * Z95 / reach if reach else -np.inf,
+        )
+    ]
+    return tested.model_copy(update={"p_equal": float(normal_cdf(max(deviates)))})
 
 
 def _largest_change(a: Floats, b: Floats, change: Floats) -> float:

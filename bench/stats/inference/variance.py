@@ -62,13 +62,15 @@ def spread(
     images: int | None = None,
     influence: bool = False,
     classes: Ints | None = None,
+    bias: float = 0.0,
 ) -> Spread:
     """Return the mean metric of a method and its variation.
 
     With fewer than MIN_SEEDS seeds, the interval is over images. If `within`, the range of the
     metric, is not [0, 1], it is symmetric and clipped. `images` is the number of images with a
     weight above 0; None: all. `influence` is whether values are influence values. `classes` are the
-    true classes, int64 [n], if these have equal weights in the metric.
+    true classes, int64 [n], if the metric averages over them. `bias` is by how much the
+    metric is expected to exceed its value for all such images, which moves the interval.
     """
     values = np.asarray(values, dtype=np.float64)
     seeds, templates, n = values.shape
@@ -82,7 +84,7 @@ def spread(
         seeds=seeds,
         templates=templates,
         value=float(values.mean()),
-        interval=_interval(values, clusters, over, within, images or n, influence, classes),
+        interval=_interval(values, clusters, over, within, images or n, influence, classes, bias),
         of_images=float(np.sqrt(_variances(values.reshape(-1, n), clusters).mean())),
         of_seeds=_deviation(by_run, axis=0) if seeds > 1 else None,
         of_templates=_deviation(by_run, axis=1) if templates > 1 else None,
@@ -173,13 +175,15 @@ def _interval(
     n: int,
     influence: bool,
     classes: Ints | None,
+    bias: float,
 ) -> tuple[float, float]:
     """Return the 95 % interval of the mean over `n` images with a weight above 0.
 
     Values of images in [0, 1] have the interval of a score test of their means over runs, which for
     a single run that is right or wrong is Wilson's. Influence values and other ranges have the
-    interval `_by_reach`, by the variance over images or, with `classes` of equal weight, within
-    these. An interval over seeds contains the one over images.
+    interval `_by_reach`, by the variance over images or, with `classes`, within
+    these, about the mean less its `bias`; they contain the mean. An interval over seeds contains
+    the one over images.
     """
     mean, proportion = float(values.mean()), within == UNIT_RANGE
     if proportion and (mean <= 0 or mean >= 1):
@@ -190,7 +194,8 @@ def _interval(
             reach = class_reach(values.mean(axis=(0, 1)), classes)
         else:
             reach = Z95 * image_error(values, clusters)
-        low, high = _by_reach(mean, reach, within, n)
+        low, high = _by_reach(min(max(mean - bias, within[0]), within[1]), reach, within, n)
+        low, high = min(low, mean), max(high, mean)
     else:
         low, high = mean_interval(values.mean(axis=(0, 1)), clusters)
     if over == "seeds" and values.shape[0] >= MIN_SEEDS:

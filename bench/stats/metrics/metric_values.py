@@ -51,7 +51,7 @@ class MeasuredMetric(Document):
     """Number of images that items are about, if several are about one, which are resampled together
     """
     raters: dict[str, Number] | None = None  # value for each rater; None if there are none or one
-    caveat: str | None = None  # why there is no interval, or an approximate one
+    caveat: str | None = None  # why there is no interval
     never_predicted: Count | None = None
     """Number of classes with images that are never predicted: a precision of 0. None if none."""
     parameters: Parameters = Field({})  # parameters that were set explicitly
@@ -115,7 +115,6 @@ def measure(
             name: metric_value(spec, metric, replace(data, raters={name: rater}))
             for name, rater in data.raters.items()
         }
-    _, caveat = interval_caveat(spec, data.labels)
     resolved = spec.resolve_parameters(parameters)
     return MeasuredMetric(
         metric=spec.name,
@@ -126,7 +125,7 @@ def measure(
         images=parts.images,
         parameters={name: resolved[name] for name in resolved if name in parameters},
         **without_none(
-            caveat=caveat,
+            caveat=interval_caveat(spec, data.labels),
             never_predicted=never,
             raters=of_raters,
             clusters=None if data.clusters is None else len(np.unique(data.clusters)),
