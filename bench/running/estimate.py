@@ -44,7 +44,9 @@ class PlannedGeneration(Document):
 
     images: Count  # of all classes
     images_to_make: Count  # those that are not in the cache
-    evaluations: Count  # of the generator's network, for the images to make
+    evaluations: Count
+    """Of the generator's network, for the images to make, if a step has one, and one more of the
+    null prompt above a guidance of 1. Samplers may take more or fewer, which is counted."""
     tflop: float | None  # of these evaluations; None if unknown
     seconds: float | None  # None if the generator's speed is not known
 
@@ -210,7 +212,7 @@ def _generation(content: Content, device: str) -> PlannedGeneration | None:
     if learned_from is None or not isinstance(images := learned_from.rows, GeneratedImages):
         return None
     missing, names = images.missing, images.generator.names
-    evaluations = missing * images.settings.evaluations
+    evaluations = missing * images.settings.expected_evaluations
     flop = images.flop_per_evaluation
     speed, _ = estimate_speed(names.source.name, device, names.precision.network, flop)
     return PlannedGeneration(

@@ -7,7 +7,8 @@ them, so that a test image costs no evaluation of the model.
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
@@ -34,6 +35,7 @@ from bench.machine.stages import stage
 from bench.running.content import Content
 from bench.running.parts.settings import RunConfig, make_config
 from bench.store.formats.documents import GenerationCost
+from bench.store.formats.fields import without_none
 from bench.store.formats.identity import digest
 from bench.store.locking import locked
 
@@ -56,8 +58,11 @@ class GenerationSettings(BaseModel):
     templates: tuple[str, ...] = ()  # of the prompts; empty for the dataset's own
 
     @property
-    def evaluations(self) -> int:
-        """Evaluations of the network for an image: a step above a guidance of 1 has two."""
+    def expected_evaluations(self) -> int:
+        """Evaluations for an image, if a step has one, and one more of the null prompt if guided.
+
+        Samplers may take more or fewer: what is made is counted.
+        """
         return self.steps * (2 if self.guidance > 1 else 1)
 
 
@@ -145,6 +150,7 @@ class MadeBatch(NamedTuple):
 
     images: list[bytes]  # as PNG
     seconds: float  # that the call took
+    evaluations: int | None  # of the network; None if its forward is not seen
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,7 @@ class GeneratedImages:
     _uncached: dict[int, MadeBatch] = field(default_factory=dict)  # that the cache did not take
     _last: dict[int, MadeBatch] = field(default_factory=dict)  # the one that was read last
     _seconds: dict[int, float] = field(default_factory=dict)  # of the batches that were read
+    _evaluations: dict[int, int | None] = field(default_factory=dict)  # of the same
 
     column_names = ("image",)
 
@@ -229,8 +236,17 @@ class GeneratedImages:
 
     @property
     def took(self) -> GenerationCost:
-        """What making the images took. All of them must have been read."""
-        evaluations, flop = len(self) * self.settings.evaluations, self.flop_per_evaluation
+        """What making the images took. All of them must have been read.
+
+        Early versions kept no number of evaluations with a batch. It is that of the others, or that
+        of the first one, which is made again if it is needed.
+        """
+        counted = {n: count for n, count in self._evaluations.items() if count is not None}
+        if not counted and len(self._batches):
+            counted = {0: self._generated(self._model(), self._batches[0]).evaluations or 0}
+        asked, made = sum(counted.values()), sum(len(self._batches[n]) for n in counted)
+        each = asked / made if asked else self.settings.expected_evaluations
+        evaluations, flop = round(each * len(self)), self.flop_per_evaluation
         return GenerationCost(
             images=len(self),
             evaluations=evaluations,
@@ -261,19 +277,28 @@ class GeneratedImages:
 
     def _make_missing(self) -> None:
         """Make the batches that no process has made."""
-        missing, kind = self._missing_batches(), self.generator.kind
+        missing = self._missing_batches()
         if not missing:  # another process was quicker
             return
-        model = with_defaults(kind.make(self.generator).backbone, Denoiser)
+        model = self._model()
         with stage("Generating images", self.missing) as generating:
             for number in missing:
                 self._keep(number, self._generated(model, self._batches[number]))
                 generating.done += len(self._batches[number])
 
+    def _model(self) -> Denoiser:
+        """Load the generator."""
+        backbone = self.generator.kind.make(self.generator).backbone
+        model: Denoiser = with_defaults(backbone, Denoiser)
+        return model
+
     def _generated(self, model: Denoiser, requests: Sequence[Request]) -> MadeBatch:
         """Return the images of some requests. Raises PluginError if there are others."""
-        who, started = self.generator.names.backbone.label, time.perf_counter()
-        with guard(who, "generate()"):
+        who = self.generator.names.backbone.label
+        with guard(who, "network"):
+            network = getattr(model, "network", None)
+        started = time.perf_counter()
+        with guard(who, "generate()"), counted_forwards(network) as rows:
             images = model.generate(
                 [request.text for request in requests],
                 [request.seed for request in requests],
@@ -282,7 +307,8 @@ class GeneratedImages:
             )
         if len(images) != len(requests) or not all(isinstance(i, Image) for i in images):
             raise PluginError(who, f"generate() did not return {len(requests)} images of PIL")
-        return MadeBatch([encode(image) for image in images], time.perf_counter() - started)
+        spent, pictures = time.perf_counter() - started, [encode(image) for image in images]
+        return MadeBatch(pictures, spent, sum(rows) or None)
 
     def _path(self, number: int) -> Path:
         batch = [[request.text, request.seed] for request in self._batches[number]]
@@ -295,7 +321,7 @@ class GeneratedImages:
             self.make()
             batch = self._stored(number)
             assert batch is not None, "what the cache does not take stays in memory"
-        self._seconds[number] = batch.seconds
+        self._seconds[number], self._evaluations[number] = batch.seconds, batch.evaluations
         return batch
 
     def _stored(self, number: int) -> MadeBatch | None:
@@ -305,18 +331,50 @@ class GeneratedImages:
         if (content := read_cached(self._path(number))) is None:
             return None
         table = pa.ipc.open_stream(content).read_all()
-        return MadeBatch(table["image"].to_pylist(), float(table.schema.metadata[b"seconds"]))
+        facts = table.schema.metadata
+        counted = facts.get(b"evaluations")
+        return MadeBatch(
+            table["image"].to_pylist(),
+            float(facts[b"seconds"]),
+            None if counted is None else int(counted),
+        )
 
     def _keep(self, number: int, batch: MadeBatch) -> None:
         """Write a batch to the cache, or keep it in memory if that fails."""
         table = pa.table({"image": pa.array(batch.images, pa.binary())})
-        table = table.replace_schema_metadata({"seconds": repr(batch.seconds)})
+        facts = without_none(seconds=batch.seconds, evaluations=batch.evaluations)
+        table = table.replace_schema_metadata({name: repr(fact) for name, fact in facts.items()})
         stream = pa.BufferOutputStream()
         with pa.ipc.new_stream(stream, table.schema) as writer:
             writer.write_table(table)
         write_cached(self._path(number), stream.getvalue().to_pybytes())
         if not self._path(number).exists():
             self._uncached[number] = batch
+
+
+@contextmanager
+def counted_forwards(network: Any) -> Iterator[list[int]]:
+    """Give a list that grows by the number of samples of each call of a torch module.
+
+    It stays empty for anything else. The samples are those of the first tensor, or of the first
+    list of them, among the arguments.
+    """
+    rows: list[int] = []
+
+    def count(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        values = [*args, *kwargs.values()]
+        batches = (v for v in values if isinstance(v, list) or getattr(v, "shape", None))
+        rows.append(len(next(batches, [])))
+
+    hook = getattr(network, "register_forward_pre_hook", None)
+    if hook is None:
+        yield rows
+        return
+    handle = hook(count, with_kwargs=True)
+    try:
+        yield rows
+    finally:
+        handle.remove()
 
 
 def generated_split(

@@ -139,7 +139,7 @@ class GenerationCost(Document):
     """What generating images to learn from took, once for all runs that learn them."""
 
     images: Count  # of all classes
-    evaluations: Count  # of the generator's network
+    evaluations: Count  # samples that the generator's network was asked for, by the images it made
     flop: Amount | None  # operations of these evaluations; None if unknown
     seconds: Amount  # on the machines that made them
 

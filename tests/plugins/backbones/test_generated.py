@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from PIL import Image
 
 import bench as toolkit
 from bench.running.estimate import make_plan
-from bench.running.generated import MADE_AT_ONCE, GeneratedImages
+from bench.running.generated import MADE_AT_ONCE, GeneratedImages, MadeBatch, counted_forwards
 from bench.running.parts.settings import make_config
 from bench.running.prepare import prepare
 from bench_plugins.backbones.pipeline_folder import FolderPipeline
@@ -94,6 +95,76 @@ def test_what_was_interrupted_goes_on_and_a_damaged_batch_is_made_again(
         assert pictures(images_of()) == resumed
     monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "other"))
     assert pictures(images_of()) == resumed
+
+
+SAMPLERS = {
+    "DDIMScheduler": 10,
+    "EulerDiscreteScheduler": 10,
+    "PNDMScheduler": 28,  # as Runge-Kutta steps come first
+    "HeunDiscreteScheduler": 18,
+    "KDPM2DiscreteScheduler": 18,
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_evaluations_are_what_the_network_is_asked_for_by_the_sampler(
+    monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    """Of five steps with guidance; also of images from the cache, and of its early entries."""
+    asked, generate = [], FolderPipeline.generate
+    forward = diffusers.UNet2DConditionModel.forward
+
+    def sampled(self: Any, *arguments: Any) -> Any:
+        scheduler = getattr(diffusers, sampler)
+        self.pipe.scheduler = scheduler.from_config(self.whole().scheduler.config)
+        monkeypatch.setattr(diffusers.UNet2DConditionModel, "forward", counted)
+        images = generate(self, *arguments)
+        monkeypatch.setattr(diffusers.UNet2DConditionModel, "forward", forward)
+        return images
+
+    def counted(self: Any, sample: Any, *arguments: Any, **keywords: Any) -> Any:
+        asked.append(len(sample))
+        return forward(self, sample, *arguments, **keywords)
+
+    monkeypatch.setattr(FolderPipeline, "generate", sampled)
+    few = FEW.replace("steps=2", "steps=5")
+    first = images_of(few)
+    first.make()
+    pictures(first)
+    assert first.took.evaluations == sum(asked) == 18 * SAMPLERS[sampler]
+    cached = images_of(few)
+    assert cached.missing == 0 and pictures(cached) and cached.took.evaluations == sum(asked)
+    with monkeypatch.context() as patched:
+        stored = GeneratedImages._stored
+
+        def early(self: GeneratedImages, number: int) -> MadeBatch | None:
+            batch = stored(self, number)
+            return batch and batch._replace(evaluations=None)
+
+        patched.setattr(GeneratedImages, "_stored", early)
+        before, uncounted = sum(asked), images_of(few)
+        assert pictures(uncounted) and uncounted.took.evaluations == before
+    assert sum(asked) == before + MADE_AT_ONCE * SAMPLERS[sampler]  # one batch is made again
+
+
+class Distilled(torch.nn.Module):
+    """A network that is told the guidance, and asked once a step."""
+
+    def forward(self, hidden_states: Any, guidance: Any = None) -> Any:
+        return hidden_states
+
+
+def test_whatever_is_given_to_a_network_is_counted_by_its_samples() -> None:
+    network, rows = Distilled(), torch.zeros(3, 4, 2)
+    with counted_forwards(network) as asked:
+        network(rows)
+        network(hidden_states=rows, guidance=torch.tensor(3.5))
+        network([rows[0], rows[1]])  # a list of samples of any size
+    network(rows)
+    assert asked == [3, 3, 2]
+    with counted_forwards(None) as nothing:
+        network(rows)
+    assert nothing == []
 
 
 def test_all_that_changes_an_image_is_in_the_fingerprint_and_nothing_else() -> None:
