@@ -96,6 +96,10 @@ def check_keys(table: Mapping[str, Any], where: str) -> None:
             )
     if table.get("items") and not {"images", "texts"} <= item.keys():
         raise UserError(f"{where}: items = true requires a table [item] with images and texts.")
+    if table.get("items") and len({"label", "pairing"} & item.keys()) != 1:
+        raise UserError(
+            f"{where}, [item]: the right answer is stated by either 'label' or 'pairing'."
+        )
     if "table" in layout and not set(TABLE_KEYS) <= layout.keys():
         missing = sorted(set(TABLE_KEYS) - layout.keys())
         raise UserError(f"{where}, [layout]: a table also requires {', '.join(missing)}.")

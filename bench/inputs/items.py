@@ -90,6 +90,11 @@ def read_items(rows: Rows, column: str, ids: Sequence[str], where: str) -> ItemT
     """
     columns = rows.column_names
     answer = next((name for name in ("pairing", "label") if name in columns), None)
+    if {"pairing", "label"} <= set(columns):
+        raise UserError(
+            f"{where} has both columns 'label' and 'pairing', which state the right answer twice;"
+            " keep one."
+        )
     if answer is None:
         raise UserError(
             f"{where} has no column 'label' or 'pairing'; its columns: {join_names(columns)}."
@@ -190,7 +195,7 @@ def _check_right(right: list[Any], shape: tuple[int, int], at: str) -> list[int]
     if not right:
         raise UserError(f"{at}: its list of right answers is empty.")
     for number in right:
-        _encode_answer(number, shape, at)
+        _encode_answer(number if asks_for_images(images, texts) else [number], shape, at)
     if len(set(right)) < len(right):
         raise UserError(f"{at}: its list of right answers names one twice: {right}.")
     if len(right) == n_answers(images, texts):

@@ -155,10 +155,10 @@ def tabulate(rows: Sequence[Row]) -> Any:
     text, number, list_of = datasets.Value("string"), datasets.Value("int64"), make_list_feature
     first, images, labels = rows[0], [row.image for row in rows], [row.label for row in rows]
     if isinstance(first.image, tuple):
-        columns = {
-            "images": (list_of(datasets.Image()), images),
-            "pairing": (list_of(number), labels),
-        }
+        right = {"pairing": (list_of(number), labels)}
+        if isinstance(first.label, int):  # the right image of one text
+            right = {"label": (number, labels)}
+        columns = {"images": (list_of(datasets.Image()), images), **right}
     else:
         of_label = text if isinstance(first.label, str) else number
         columns = {"image": (datasets.Image(), images), "label": (of_label, labels)}

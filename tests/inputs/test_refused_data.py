@@ -270,7 +270,7 @@ def damaged_items(text: str) -> Source:
 
 CATS = (
     'name = "cats"\nsource = "download"\nitems = true\n[item]\nfile = "items.json"\n'
-    'images = ["image"]\ntexts = ["texts"]\nid = "id"\ngroup = "part"\n'
+    'images = ["image"]\ntexts = ["texts"]\nid = "id"\ngroup = "part"\nlabel = 0\n'
 )
 DECLARED: dict[str, Cell] = {
     "an undeclared class": (birds("robin/1.ppm", "house fnch/1.ppm"), "'house finch'"),

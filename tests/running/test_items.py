@@ -21,9 +21,11 @@ from helpers.matrix import matrix
 from helpers.refusals import refused
 from helpers.scoring import same, timeless
 from helpers.stopped import interrupted_after
+from PIL import Image
 
 from bench import load_dataset
 from bench import run as bench_run
+from bench.inputs.items import _check_right
 from bench.inputs.pixels import decode
 from bench.store.folder import read_manifest, read_records
 
@@ -270,6 +272,48 @@ def test_a_bad_item_is_refused_with_its_id(tmp_path: Path, case: str) -> None:
     done = run(tmp_path, "full")
     assert done.refuses("item 'item-2'" if case in BAD else "item 'pair-2'"), done.err
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("right", [[[1]], [[0], [1]], [None], ["1"], [True]])
+def test_right_answers_that_are_no_numbers_are_refused(right: list[Any]) -> None:
+    with refused("the right answer must be"):
+        _check_right(right, (1, 3), "item")
+    with refused("the right answer must be"):
+        _check_right(right, (3, 1), "item")
+
+
+def test_an_answer_that_is_stated_twice_is_refused(tmp_path: Path) -> None:
+    rows = one_image()
+    rows = rows.add_column("pairing", [[1 - label] for label in rows["label"]])
+    with refused("both columns", "'label'", "'pairing'"):
+        bench_run(rows, backbone="painter", strategy="full", results=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "images, texts, answer, label",
+    [(1, 2, "pairing = [1]", 1), (1, 2, "label = 1", 1), (2, 1, "label = 1", 1)],
+)
+def test_a_declared_answer_is_what_is_scored(
+    tmp_path: Path, images: int, texts: int, answer: str, label: int
+) -> None:
+    names = [f"{number}.png" for number in range(images)]
+    for name in names:
+        Image.new("RGB", (8, 8), (40 * int(name[0]), 9, 9)).save(tmp_path / name)
+    record: dict[str, str] = {f"i{n}": name for n, name in enumerate(names)}
+    record |= {f"t{n}": f"text {n}" for n in range(texts)}
+    (tmp_path / "items.json").write_text(json.dumps([record]))
+    declaration = (
+        'name = "mine"\nsource = "download"\nitems = true\n[item]\nfile = "items.json"\n'
+        f"images = {json.dumps([f'i{n}' for n in range(images)])}\n"
+        f"texts = {json.dumps([f't{n}' for n in range(texts)])}\n"
+    )
+    path = tmp_path / "mine.toml"
+    path.write_text(declaration + answer + "\n")
+    assert load_dataset(str(path), data_dir=str(tmp_path))["label"] == [label]
+    for wrong in ("", "label = 0\npairing = [0]\n"):
+        path.write_text(declaration + wrong)
+        with refused("'label'", "'pairing'"):
+            load_dataset(str(path), data_dir=str(tmp_path))
 
 
 def test_items_need_their_texts(tmp_path: Path) -> None:

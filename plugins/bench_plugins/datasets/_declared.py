@@ -289,10 +289,14 @@ def _make_item(
         key = convert_to_name(_get_field(record, fields["id"], at), "id", f"{at}:")
     if group is not None:
         group = convert_to_name(group, "group", f"{at}:")
-    if len(images) == 1:
-        return Row(key, images[0], fields.get("label", 0), group, texts=tuple(texts))
-    pairing = tuple(fields.get("pairing", ()))  # of each image with its text
-    return Row(key, tuple(images), pairing, group, texts=tuple(texts))
+    right = fields["label"] if "label" in fields else tuple(fields["pairing"])
+    if len(images) > 1:
+        return Row(key, tuple(images), right, group, texts=tuple(texts))
+    if isinstance(right, tuple):
+        if len(right) != 1:
+            raise UserError(f"{at}: 'pairing' has {len(right)} texts for its single image.")
+        (right,) = right
+    return Row(key, images[0], right, group, texts=tuple(texts))
 
 
 def _get_field(record: Record, name: str, at: str) -> Any:
