@@ -15,7 +15,7 @@ from bench.contracts.typed import checks_types
 from bench.errors import UserError
 from bench.inputs.class_names import list_classes
 from bench.inputs.data import load_split, slugify
-from bench.inputs.items import has_items
+from bench.inputs.items import item_column
 from bench.inputs.split import Split
 from bench.machine.guest import at_work
 from bench.machine.libraries import DataFrame, Figure, pd
@@ -349,5 +349,7 @@ def _in_memory(rows: Any) -> DatasetSpec:
         )
     name = slugify(rows.info.dataset_name or "data")
     return DatasetSpec(
-        name=name if name.isascii() else "data", target="bench.api:run", items=has_items(rows)
+        name=name if name.isascii() else "data",
+        target="bench.api:run",
+        items=item_column(rows.column_names) is not None,
     )

@@ -21,7 +21,7 @@ from bench.inputs.class_names import (
     parse_class_names,
     read_labels,
 )
-from bench.inputs.items import ItemTable, make_item_ids, read_items
+from bench.inputs.items import ItemTable, item_column, make_item_ids, read_items
 from bench.inputs.parsing import check_column, expand_pattern
 from bench.inputs.replaced import crop_to_column
 from bench.inputs.rows import (
@@ -213,6 +213,13 @@ def _read_images(rows: Any, source: DataSource, split: str) -> tuple[Rows, Class
 
 
 def _check_columns(rows: Any, source: DataSource) -> None:
+    groups = {name.partition("[")[0] for name in source.spec.groups}
+    if (name := item_column({*rows.column_names} - groups)) is not None:
+        raise PluginError(
+            source.spec.label,
+            f"load() returned a column {name!r}, as items have; register it with items=True, or"
+            " leave the column out",
+        )
     for column in ("image", "label"):
         check_column(column, rows.column_names, source.where)
     if not isinstance(rows.features["image"], datasets.Image):

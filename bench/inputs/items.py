@@ -13,7 +13,7 @@ sample_id         optional
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -30,7 +30,7 @@ from bench.contracts.dataset import (
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import ClassNames, normalise_text
 from bench.inputs.parsing import check_column, join_names
-from bench.inputs.rows import check_ids, get_images, make_unique
+from bench.inputs.rows import check_ids, entry_of, get_images, make_unique
 from bench.inputs.survey import hash_image
 from bench.machine.files import LINES, has_control
 from bench.machine.libraries import pc
@@ -120,14 +120,23 @@ def read_items(rows: Rows, column: str, ids: Sequence[str], where: str) -> ItemT
     )
 
 
-def has_items(rows: Rows) -> bool:
-    """Return whether rows are items: they have a column `images`, or lists of texts."""
-    if "images" in rows.column_names:
-        return True
-    if "texts" not in rows.column_names:
-        return False
-    feature = rows.features["texts"]
-    return isinstance(feature, list) or hasattr(feature, "feature")
+def item_column(columns: Iterable[str]) -> str | None:
+    """Return the column by which rows are items, whatever their source; None if they are not."""
+    return next((name for name in columns if name in ("texts", "images")), None)
+
+
+def check_classes(columns: Iterable[str], where: str, named: str | None = None) -> None:
+    """Raise UserError if rows of a file are items, unless the user `named` their column of labels.
+
+    `columns` are all columns of the file.
+    """
+    if named is None and (name := item_column(columns)) is not None:
+        raise UserError(
+            f"{where} has a column {name!r}: its rows are items, whose label is the index of one of"
+            " their own texts. Load them with `datasets` and score them with bench.run(…)"
+            " (docs/items.md). If they are images of classes, name their column of labels with"
+            " --label-column."
+        )
 
 
 def _count_images(rows: Any, column: str) -> list[int]:
@@ -143,7 +152,7 @@ def _count_images(rows: Any, column: str) -> list[int]:
 
 def _check_candidates(texts: Any, at: str) -> tuple[str, ...]:
     if not isinstance(texts, list) or not texts:
-        raise UserError(f"{at}: expected a list of candidate texts, got none.")
+        raise UserError(f"{at}: expected a list of candidate texts, got {quoted(texts)}.")
     seen: set[str] = set()
     for text in texts:
         if not isinstance(text, str) or not text.strip():
@@ -228,6 +237,12 @@ def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
 def make_item_ids(rows: Any, where: str) -> tuple[str, ...]:
     """Return a unique id for each row: its own, or a hash (UserError if invalid, or no texts)."""
     check_column("texts", rows.column_names, where)
+    feature = rows.features["texts"]
+    if getattr(entry_of(feature), "dtype", None) not in ("string", "large_string", "null"):
+        raise UserError(
+            f"{where}: its column 'texts' holds {quoted(str(feature))}, not lists of candidate"
+            " texts. If its rows are images of classes, rename or remove the column."
+        )
     if "sample_id" in rows.column_names:
         return check_ids(list(rows["sample_id"]), where)
 

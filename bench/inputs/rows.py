@@ -225,6 +225,11 @@ def make_list_feature(feature: Any) -> Any:
     return datasets.List(feature) if hasattr(datasets, "List") else [feature]  # before 4.0
 
 
+def entry_of(feature: Any) -> Any:
+    """Return the feature of the entries of a column of lists; None if it holds no lists."""
+    return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+
+
 def disable_decoding(rows: Any, where: str) -> tuple[Any, str]:
     """Return rows with undecoded images, and their column, `images` or `image` (UserError)."""
     column = "images" if "images" in rows.column_names else "image"
@@ -234,8 +239,7 @@ def disable_decoding(rows: Any, where: str) -> tuple[Any, str]:
     feature, stored = rows.features[column], datasets.Image(decode=False)
     entry, kind = feature, "images"
     if column == "images":
-        entry = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-        kind, stored = "lists of images", make_list_feature(stored)
+        entry, kind, stored = entry_of(feature), "lists of images", make_list_feature(stored)
     if not isinstance(entry, datasets.Image):
         raise UserError(f"{where}: its column {column!r} holds {feature}, not {kind}.")
     return rows.cast_column(column, stored), column

@@ -38,8 +38,11 @@ from helpers.given import rows_of, spec_of, write_parquet
 from helpers.refusals import refused
 
 from bench.contracts.dataset import Listing, Row
+from bench.contracts.specs import DatasetSpec
 from bench.errors import PluginError
 from bench.inputs.data import DataSource, load_split
+from bench.running.parts.data import find_dataset
+from bench.running.parts.settings import make_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::bench.errors.BenchWarning")
 TWO, INT, TEXT = ClassLabel(names=["cat", "dog"]), Value("int64"), Value("string")
@@ -230,6 +233,71 @@ LABELS: dict[str, Cell] = {
     ),
     "a listed label that is no class": (listing("a", "c", classes=["a", "b"]), "F:2"),
 }
+
+
+# Rows that are items, in files and plugins of classes.
+
+LISTS = [["a cat", "a dog"], ["a dog", "a cat"]]
+
+
+def items_in_parquet(root: Path, name: str = "texts") -> Settings:
+    values = {"texts": LISTS, "images": [[stored(1)], [stored(2)]]}[name]
+    columns = {"image": [stored(1), stored(2)], "label": [0, 1], name: values}
+    return {"dataset": str(write_parquet(root / "x.parquet", columns))}
+
+
+def items_saved(root: Path) -> Settings:
+    rows_of([0, 1], INT, texts=(LISTS, Sequence(TEXT))).save_to_disk(str(root / "saved"))
+    return {"dataset": str(root / "saved")}
+
+
+def items_in_lines(root: Path) -> Settings:
+    pictures(root, "1.ppm", "2.ppm")
+    records = [{"file_name": f"{n + 1}.ppm", "label": n, "texts": LISTS[n]} for n in (0, 1)]
+    text = "".join(f"{json.dumps(record)}\n" for record in records)
+    return {"dataset": str(write(root / "metadata.jsonl", text))}
+
+
+def items_in_a_table(root: Path) -> Settings:
+    pictures(root, "1.ppm", "2.ppm")
+    text = "file_name,label,texts\n1.ppm,0,a cat|a dog\n2.ppm,1,a dog|a cat\n"
+    return {"dataset": str(write(root / CSV, text))}
+
+
+def items_in_a_tar(root: Path) -> Settings:
+    members = {f"{n}_ppm": pixels(n + 1) for n in (0, 1)}
+    facts = {n: {"label": n, "texts": LISTS[n]} for n in (0, 1)}
+    members |= {f"{n}_json": json.dumps(facts[n]).encode() for n in (0, 1)}
+    return {"dataset": str(tar(root / "x.tar", **dict(sorted(members.items()))))}
+
+
+def items_of_a_plugin(root: Path) -> DatasetSpec:
+    return spec_of(rows_of([0, 1], INT, texts=(LISTS, Sequence(TEXT))))
+
+
+ITEMS: dict[str, Cell] = {
+    "items in parquet": (items_in_parquet, "'texts'"),
+    "lists of images in parquet": (lambda root: items_in_parquet(root, "images"), "'images'"),
+    "items saved": (items_saved, "'texts'"),
+    "items in lines of JSON": (items_in_lines, "'texts'"),
+    "items in a table": (items_in_a_table, "'texts'"),
+    "items in a tar": (items_in_a_tar, "'texts'"),
+}
+
+
+@pytest.mark.parametrize("case", ITEMS)
+def test_items_are_scored_as_classes_only_if_their_column_of_labels_is_named(
+    case: str, tmp_path: Path
+) -> None:
+    assert_refused(ITEMS[case], tmp_path)
+    settings: Any = ITEMS[case][0](tmp_path / "named")
+    config = make_config({"backbone": "random", **settings, "label_column": "label"})
+    assert load_split(find_dataset(config)).class_names.spellings == ("0", "1")
+
+
+def test_a_plugin_of_classes_returns_no_items(tmp_path: Path) -> None:
+    with refused("'texts'", "items=True", kind=PluginError):
+        load_split(DataSource(items_of_a_plugin(tmp_path)))
 
 
 # Declared data, and items, whose texts are their own.

@@ -316,6 +316,17 @@ def test_a_declared_answer_is_what_is_scored(
             load_dataset(str(path), data_dir=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [["a", "b"] * 3, [1, 2] * 3, [{"a": ["b"]}] * 6, [[1, 2]] * 6, [[["a"], ["b"]]] * 6],
+    ids=["strings", "numbers", "tables", "lists of numbers", "lists of lists"],
+)
+def test_a_column_of_texts_holds_lists_of_them(tmp_path: Path, texts: list[Any]) -> None:
+    rows = one_image().select(range(6)).remove_columns("texts").add_column("texts", texts)
+    with refused("'texts'"):
+        bench_run(rows, backbone="painter", strategy="full", results=str(tmp_path))
+
+
 def test_items_need_their_texts(tmp_path: Path) -> None:
     columns = ("image", "label")
     rows = {name: [row[name] for row in one_image(4)] for name in columns}

@@ -19,6 +19,7 @@ from datasets.features.features import generate_from_arrow_type
 
 from bench.contracts.dataset import Listing
 from bench.errors import UserError, quoted
+from bench.inputs.items import check_classes
 from bench.inputs.parsing import check_column, join_names, parse_json
 from bench.inputs.rows import resolve_paths
 from bench.machine.cache import cache_dir, cached_arrow, stamp
@@ -62,6 +63,7 @@ class ImageColumns:
 
 def choose_columns(schema: pa.Schema, where: str, named: NamedColumns = UNNAMED) -> ImageColumns:
     """Choose the columns of image, label and id in an Arrow schema (UserError)."""
+    check_classes(schema.names, where, named.label_column)
     for name in named.others:
         check_column(name, schema.names, where)
     types = {name: _plain(schema.field(name).type) for name in schema.names}

@@ -22,6 +22,7 @@ from bench.contracts.dataset import Listing, Row, StoredImage
 from bench.errors import UserError, quoted, refusing, warn_user
 from bench.inputs import parsing
 from bench.inputs.class_names import check_names
+from bench.inputs.items import check_classes
 from bench.inputs.parsing import convert_to_name
 from bench.inputs.rows import tabulate
 from bench.machine.files import is_utf8, open_regular, regular_file, resolve_inside
@@ -155,6 +156,7 @@ def _label(path: Path, key: str, sample: Sample, facts: dict[str, Any], named: N
     name = named.label_column
     if name is None and "cls" not in sample:
         name = next((name for name in LABELS if name in facts), None)
+        check_classes(facts, f"{path}: {key}.json")
     if name is None and "cls" in sample:
         label = _decoded(sample["cls"], f"{path}: {key}.cls")
     elif name is not None:

@@ -14,6 +14,7 @@ from typing import Any
 from bench.contracts.dataset import Listing, Row, file_image
 from bench.errors import UserError, quoted
 from bench.inputs.class_names import convert_to_words, normalise_text
+from bench.inputs.items import check_classes
 from bench.inputs.parsing import JSON_LINES, check_column, convert_to_text, read_cell, read_table
 from bench.machine.files import regular_file
 from bench_plugins.datasets._arrow import (
@@ -147,6 +148,7 @@ def load_table(
     images in the folder that are not listed, unless `alone`: the dataset is the table, no folder.
     """
     head, lines = read_table(table)
+    check_classes(head, str(table), named.label_column)
     image = choose_column(named.image_column, IMAGE_COLUMNS, head, str(table), "image")
     label = choose_column(named.label_column, LABEL_COLUMNS, head, str(table), "label")
     for name in named.others:
