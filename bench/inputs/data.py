@@ -21,7 +21,13 @@ from bench.inputs.class_names import (
     parse_class_names,
     read_labels,
 )
-from bench.inputs.items import ItemTable, item_column, make_item_ids, read_items
+from bench.inputs.items import (
+    ItemTable,
+    check_images_differ,
+    item_column,
+    make_item_ids,
+    read_items,
+)
 from bench.inputs.parsing import check_column, expand_pattern
 from bench.inputs.replaced import crop_to_column
 from bench.inputs.rows import (
@@ -282,7 +288,10 @@ def _read_items(rows: Any, source: DataSource, split: str) -> tuple[Rows, ItemTa
     ids = make_item_ids(rows, where)
     items = read_items(rows, column, ids, where)
     columns = {"sample_id": (ids, datasets.Value("string"))}
-    return check_rows(rows, column, where, source.root, columns, split), items
+    rows = check_rows(rows, column, where, source.root, columns, split)
+    if column == "images":
+        check_images_differ(rows, ids, where)
+    return rows, items
 
 
 def _check_undivided(source: DataSource, split: str) -> None:

@@ -234,6 +234,18 @@ def _encode_answer(answer: Any, shape: tuple[int, int], at: str) -> int:
     return answer_of(right, among)
 
 
+def check_images_differ(rows: Any, ids: Sequence[str], where: str) -> None:
+    """Raise UserError if an item has the same encoded image twice; rows have undecoded images."""
+    for name, row in zip(ids, rows, strict=True):
+        first: dict[str, int] = {}
+        for place, image in enumerate(get_images(row)):
+            if image and first.setdefault(hash_image(image), place) != place:
+                raise UserError(
+                    f"{where}, item {quoted(name)}: image {place + 1} is image"
+                    f" {first[hash_image(image)] + 1} again; the images of an item must differ."
+                )
+
+
 def make_item_ids(rows: Any, where: str) -> tuple[str, ...]:
     """Return a unique id for each row: its own, or a hash (UserError if invalid, or no texts)."""
     check_column("texts", rows.column_names, where)

@@ -256,6 +256,7 @@ BAD_PAIRS: dict[str, dict[str, Any]] = {
     "a pair missing": {"pairing": [1]},
     "one text twice": {"pairing": [1, 1]},
     "no images": {"images": 0, "pairing": []},
+    "an image twice": {"images": [0, 0], "pairing": [0, 1]},
 }
 
 
@@ -268,6 +269,8 @@ def test_a_bad_item_is_refused_with_its_id(tmp_path: Path, case: str) -> None:
         rows[2] |= BAD_PAIRS[case]
     if isinstance(rows[2].get("images"), int):
         rows[2]["images"] = (rows[0]["images"] * 2)[: rows[2]["images"]]
+    elif "images" in BAD_PAIRS.get(case, {}):
+        rows[2]["images"] = [rows[0]["images"][place] for place in rows[2]["images"]]
     Given.rows = with_images({k: [r[k] for r in rows] for k in rows[0]})
     done = run(tmp_path, "full")
     assert done.refuses("item 'item-2'" if case in BAD else "item 'pair-2'"), done.err
