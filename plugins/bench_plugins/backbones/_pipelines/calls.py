@@ -19,8 +19,8 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
-from types import FunctionType, MethodType
+from functools import lru_cache, partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ from bench.machine.libraries.private_torch import tree_map_only
 
 DRAW_FUNCTION = "randn_tensor"  # the function of diffusers that draws the first latents
 NO_PROGRESS_BAR = {"disable": True}
+# The file of torch's decorators that switch gradients off, such as `no_grad`.
+GRADIENT_DECORATORS = torch.no_grad()(lambda: None).__code__.co_filename
 
 
 class Stop(Exception):  # noqa: N818 - not an error
@@ -89,10 +91,10 @@ class Call:
         own[PROGRESS_BAR_CONFIG] = NO_PROGRESS_BAR
         if hasattr(pipe, "encode_prompt"):
             own["encode_prompt"] = self._encode_with(pipe.encode_prompt)
+        drawing = _Drawing(clone, self._draw)
         for name in _methods_that_draw(pipeline_cls):
-            method = inspect.unwrap(getattr(pipeline_cls, name))
-            own[name] = MethodType(_with_draw(method, self._draw), clone)
-        run = _with_draw(inspect.unwrap(pipeline_cls.__call__), self._draw)
+            own[name] = MethodType(drawing.copy(getattr(pipeline_cls, name)), clone)
+        run = drawing.copy(pipeline_cls.__call__)
         with suppress(Stop):
             run(clone, **keywords)
         own.clear()  # its methods refer to it, so tensors would wait for the garbage collector
@@ -253,19 +255,96 @@ def _methods_that_draw(pipeline_cls: Any) -> tuple[str, ...]:
     return tuple(
         name
         for name, method in methods.items()
-        if isinstance(method, FunctionType)
-        and DRAW_FUNCTION in inspect.unwrap(method).__code__.co_names
+        if isinstance(method, FunctionType) and _draws(method)
     )
 
 
-def _with_draw(function: Any, draw: Callable[..., Tensor]) -> FunctionType:
-    """Return a copy of a function that calls `draw` in place of `randn_tensor`."""
-    function_copy = FunctionType(
-        function.__code__,
-        {**function.__globals__, DRAW_FUNCTION: draw},
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    function_copy.__kwdefaults__ = function.__kwdefaults__
-    return function_copy
+def functions_in(function: FunctionType) -> list[FunctionType]:
+    """Return the functions that a decorator's result closes over: those that it decorates."""
+    return [value for value in _closed_over(function) if isinstance(value, FunctionType)]
+
+
+def _closed_over(function: FunctionType) -> list[Any]:
+    """Return the values of a function's closure that are bound."""
+    values = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # it is empty
+            values.append(cell.cell_contents)
+    return values
+
+
+def _draws(function: FunctionType) -> bool:
+    """Return whether a function, one that it decorates, or an inherited one draws noise."""
+    names = function.__code__.co_names
+    if DRAW_FUNCTION in names or any(map(_draws, functions_in(function))):
+        return True
+    inherits = "super" in names and "__class__" in function.__code__.co_freevars
+    owner = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
+    if not inherits:
+        return False
+    bases = owner["__class__"].cell_contents.__mro__[1:]
+    above = (vars(base).get(function.__name__) for base in bases)
+    inherited = next((method for method in above if method is not None), None)
+    return isinstance(inherited, FunctionType) and _draws(inherited)
+
+
+class _Drawing:
+    """Makes copies of a pipeline's functions that call `draw` in place of `randn_tensor`.
+
+    A copy runs the same code: decorators, and methods that it reaches by `super()`, are copied with
+    it. Only torch's decorators that switch gradients off are left out, because predictions may
+    need them.
+    """
+
+    def __init__(self, clone: Any, draw: Callable[..., Tensor]) -> None:
+        self._clone, self._draw = clone, draw
+
+    def copy(self, function: Any) -> Any:
+        """Return the copy of a function, or of an object that decorates one."""
+        if isinstance(function, partial):
+            return partial(self.copy(function.func), *function.args, **function.keywords)
+        if not isinstance(function, FunctionType):
+            return self._copy_object(function)
+        if function.__code__.co_filename == GRADIENT_DECORATORS:
+            return self.copy(vars(function)["__wrapped__"])
+        names = {**function.__globals__, DRAW_FUNCTION: self._draw}
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        if (owner := cells.get("__class__")) is not None:
+            names["super"] = lambda *_: _Inherited(owner.cell_contents, self._clone, self.copy)
+        closure = tuple(map(self._copy_cell, cells.values()))
+        made = FunctionType(
+            function.__code__, names, function.__name__, function.__defaults__, closure
+        )
+        made.__kwdefaults__ = function.__kwdefaults__
+        return made
+
+    def _copy_cell(self, cell: CellType) -> CellType:
+        """Return a cell with the copy of its function; the same cell if it has none."""
+        with suppress(ValueError):  # it is empty
+            if isinstance(cell.cell_contents, FunctionType):
+                return CellType(self.copy(cell.cell_contents))
+        return cell
+
+    def _copy_object(self, decorator: Any) -> Any:
+        """Return a copy of a callable object in which its functions are copies."""
+        if not hasattr(decorator, "__dict__") or isinstance(decorator, type):
+            return decorator
+        made = copy.copy(decorator)
+        for name, value in vars(made).items():
+            if isinstance(value, FunctionType):
+                vars(made)[name] = self.copy(value)
+        return made
+
+
+class _Inherited:
+    """Stands for `super()` in a copied method: inherited methods are copies, too."""
+
+    def __init__(self, owner: type, clone: Any, copied: Callable[[Any], Any]) -> None:
+        self._super, self._clone, self._copied = super(owner, clone), clone, copied
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._super, name)
+        is_method = isinstance(value, MethodType) and value.__self__ is self._clone
+        if is_method and isinstance(value.__func__, FunctionType):
+            return MethodType(self._copied(value.__func__), self._clone)
+        return value

@@ -4,8 +4,9 @@ The same rules hold for a folder, a repository, a single file and a pipeline in 
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from bench.errors import UserError
 from bench_plugins.backbones._facts import facts_of
+from bench_plugins.backbones._pipelines.calls import functions_in
 from bench_plugins.backbones._weights.checkpoint import first_line
 from bench_plugins.backbones._weights.components import AUTOENCODER, NETWORKS
 
@@ -20,6 +22,7 @@ CLASS_LABELS = "class_labels"  # keyword of `__call__` in class-conditional pipe
 IMAGE_INPUTS = ("image", "mask_image", "video")  # parameters of `__call__`
 # Components, or parameters of `__call__` → why a class that has them cannot be used.
 NEEDED = ("adapter", "control_image", "controlnet", "gligen_phrases", "source_embeds")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 UNUSABLE = {
     **{name: f"it needs {name}" for name in NEEDED},
     "motion_field_strength_x": "it moves the latents of frames between its steps",
@@ -60,8 +63,8 @@ def class_problem(pipeline_cls: Any) -> str | None:
     Many classes that need an image declare None as its default, and fail with it. So an image is
     optional only if the class is declared, or diffusers lists it among those for text to image.
     """
-    parameters = inspect.signature(pipeline_cls.__call__).parameters
-    call, usual = parameters.keys(), {"self", "prompt", CLASS_LABELS}
+    parameters = call_parameters(pipeline_cls)
+    call, usual = parameters.keys(), {"prompt", CLASS_LABELS}
     needed = [
         name
         for name, parameter in parameters.items()
@@ -90,6 +93,27 @@ def class_problem(pipeline_cls: Any) -> str | None:
     if CLASS_LABELS not in call and not hasattr(pipeline_cls, "encode_prompt"):
         return "it does not encode prompts with `encode_prompt`"
     return None
+
+
+def call_parameters(pipeline_cls: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters that a pipeline class's `__call__` takes by name.
+
+    One that takes any keyword passes them on: to a function that it decorates, or to the `__call__`
+    of a base class. Then it takes theirs as well.
+    """
+    calls = [vars(kind)["__call__"] for kind in pipeline_cls.__mro__ if "__call__" in vars(kind)]
+    parameters: dict[str, inspect.Parameter] = {}
+    while calls:
+        call = calls.pop(0)
+        own = inspect.signature(call).parameters
+        bound = next(iter(own), None) if isinstance(call, FunctionType) else None  # `self`
+        named = {n: p for n, p in own.items() if p.kind not in VARIADIC and n != bound}
+        parameters = {**named, **parameters}
+        if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+            break
+        if isinstance(call, FunctionType):
+            calls = functions_in(call) or calls
+    return parameters
 
 
 def check_pipeline(pipe: Any, who: str) -> None:

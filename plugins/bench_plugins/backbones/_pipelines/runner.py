@@ -18,6 +18,7 @@ from bench_plugins.backbones._facts import Facts, facts_of
 from bench_plugins.backbones._pipelines.calls import Call, CountedNetwork, Decoder, ReadyPrompts
 from bench_plugins.backbones._pipelines.gate import (
     CLASS_LABELS,
+    call_parameters,
     modules_of,
     network_name,
     network_of,
@@ -246,9 +247,8 @@ class Runner:
 
 
 def parameters_of(pipe: Any) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a pipeline's `__call__`."""
-    pipeline_cls: Any = type(pipe)
-    return inspect.signature(pipeline_cls.__call__).parameters
+    """Return the parameters of a pipeline's `__call__`; see `call_parameters`."""
+    return call_parameters(type(pipe))
 
 
 def default_call(pipe: Any, keeps_defaults: bool = False) -> dict[str, Any]:
