@@ -89,6 +89,7 @@ class Amused(Likelihood):
         self.weights = named_weights(weights)
         self.device, self.dtype = device, TORCH_DTYPES[dtype]
         self.masks, self.aesthetic = masks, aesthetic
+        _check_aesthetic(aesthetic)
         empty = _checked(self.weights, self.dtype, masks, resolution)
         self.side = resolution or _own_side(empty)
         self.rows = self.side // _pixels_per_token(empty)
@@ -126,10 +127,12 @@ class Amused(Likelihood):
         *,
         dtype: str,
         masks: str = "elbo",
+        aesthetic: float = 6.0,
         resolution: int | None = None,
         **parameters: Any,
     ) -> None:
         """Validate the weights without reading tensors. Raises UserError if they are unusable."""
+        _check_aesthetic(aesthetic)
         named = named_weights(weights)
         for name, module in _checked(named, TORCH_DTYPES[dtype], masks, resolution).items():
             check_headers(named, name, module)
@@ -240,6 +243,16 @@ def _empty(weights: Weights, dtype: torch.dtype) -> dict[str, Any]:
     return {
         name: module if name == "vqvae" else cast(module, dtype) for name, module in modules.items()
     }
+
+
+def _check_aesthetic(score: float) -> None:
+    """Raise UserError if a score is infinite in half precision, where errors would be NaN."""
+    most = torch.finfo(torch.float16).max
+    if not abs(score) <= most:
+        raise UserError(
+            f"aesthetic = {score:g}: must lie between {-most:g} and {most:g}; scores of images are"
+            " about 1 to 10."
+        )
 
 
 def _checked(

@@ -121,6 +121,8 @@ def test_a_folder_that_does_not_fit_is_refused(what: str, folder: Path, tmp_path
     ("options", "message"),
     [
         (("--set", "masks=all"), "masks must be one of elbo, training"),
+        (("--set", "aesthetic=1e300"), "aesthetic = 1e+300"),
+        (("--set", "aesthetic=-70000"), "aesthetic = -70000"),
         (("--resolution", 18), "must be a multiple of 4"),
         (("--template", "a {class} " * 80), "tokens and would be cut at 77"),
         (("--loss", "l1"), "--loss"),
